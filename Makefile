@@ -1,0 +1,52 @@
+# One command for each habit. Every target sets up what it needs: `make test` works in a fresh clone.
+
+PYTHON ?= python3.11
+VENV ?= .venv
+PY := $(VENV)/bin/python
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help venv train test check format bless bench clean
+
+help:
+	@echo "make train   train the handwritten digits to 97% and more, in machine code"
+	@echo "make test    the tests; warnings are errors         (ARGS='-k name' goes to pytest)"
+	@echo "make check   formatting, lint, types"
+	@echo "make format  rewrite the sources as 'make check' wants them"
+	@echo "make bless   rewrite the expected part of tests/filetests/*.ir from what the compiler prints now"
+	@echo "make bench   side by side with peers                (W=mlp T=1 P=jax,torch choose work, threads, peers)"
+	@echo "make venv    the environment alone; every other target makes it too"
+
+venv: $(VENV)/.stamp
+
+# Made anew whenever the dependencies can have changed.
+$(VENV)/.stamp: pyproject.toml
+	$(PYTHON) -m venv --clear $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+train: venv
+	$(PY) examples/digits.py
+
+test: venv
+	$(PY) -m pytest $(ARGS)
+
+check: venv
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+
+format: venv
+	$(PY) -m ruff format .
+	$(PY) -m ruff check --fix .
+
+bless: venv
+	$(PY) -m pytest tests/filetests --bless
+
+# The peers are large, so they are installed by hand: pip install -e '.[bench]' in an environment named here.
+BENCH_PYTHON ?= $(PY)
+bench: $(if $(filter $(PY),$(BENCH_PYTHON)),venv)
+	$(BENCH_PYTHON) -m benchmarks $(if $(W),--workloads $(W)) $(if $(T),--threads $(T)) $(if $(P),--peers $(P))
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

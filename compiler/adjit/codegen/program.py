@@ -1,0 +1,154 @@
+"""build: a graph becomes a Program, by way of a plan and LLVM text.
+
+The module has one function for each distinct kernel and the entry, which calls them in order with addresses in
+the arena and in the program's slots."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, field
+
+import llvmlite.binding as llvm
+
+from adjit.codegen.gemm import emit_gemm_library, gemm_workspace_bytes
+from adjit.codegen.kernels import emit_kernel
+from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal, memory_type
+from adjit.ir.graph import Graph
+from adjit.schedule.arena import storage
+from adjit.schedule.build import make_plan
+from adjit.schedule.plan import Buffer, CheckIndex, Plan, Product, Work
+from adjit_runtime.errors import InternalError
+from adjit_runtime.program import Program, Slot
+from adjit_runtime.target import Target, target_machine
+
+ALIGN = 64
+
+
+@dataclass(eq=False, slots=True)
+class Lowered:
+    """Everything that lowering a graph gives; `program` is what runs."""
+
+    plan: Plan
+    llvm: str
+    program: Program
+    target: Target
+    instructions: int
+    kernels: int
+    _asm: list[str] = field(default_factory=list)
+
+    @property
+    def asm(self) -> str:
+        """The machine code as assembly text, made when it is asked for."""
+        if not self._asm:
+            self._asm.append(target_machine(self.target).emit_assembly(_parsed(self.llvm)))
+        return self._asm[0]
+
+
+def slots_of(graph: Graph) -> tuple[Slot, ...]:
+    """One slot for each input, then for each output; an input with an update is state."""
+    state = {target for target, _ in graph.updates}
+    inputs = [
+        Slot(
+            node.attrs["name"], "state" if node in state else "input", node.dtype.str, node.shape, node.array_type.weak
+        )
+        for node in graph.inputs
+    ]
+    outputs = [Slot(f"result{i}", "output", node.dtype.str, node.shape) for i, node in enumerate(graph.outputs)]
+    return tuple(inputs + outputs)
+
+
+def build(graph: Graph, target: Target, name: str) -> Lowered:
+    """Plan, text and program of an optimised graph."""
+    plan = make_plan(graph, target, slots_of(graph))
+    text, instructions, kernels, arena_bytes = emit_plan(plan, target, name)
+    program = Program(
+        name=name,
+        entry=_symbol(name),
+        code=compile_text(text, target),
+        slots=plan.slots,
+        inputs=plan.inputs,
+        outputs=plan.outputs,
+        arena_bytes=arena_bytes,
+        target=target.key,
+        libraries=("gemm",) if any(isinstance(kernel.work, Product) for kernel in plan.kernels) else (),
+        checks=plan.checks,
+        constants=plan.constants,
+    )
+    return Lowered(plan, text, program, target, instructions, kernels)
+
+
+def _symbol(name: str) -> str:
+    return "adjit_main_" + "".join(c if c.isalnum() and c.isascii() else "_" for c in name)
+
+
+def emit_plan(plan: Plan, target: Target, name: str) -> tuple[str, int, int, int]:
+    """LLVM text, instructions written, distinct kernels, and bytes of arena with packing memory."""
+    module = Module(name)
+    functions: dict[Work, Function] = {}
+    workspace_at = -(-plan.arena_bytes // ALIGN) * ALIGN
+    workspace_bytes = 0
+    for kernel in plan.kernels:
+        work = kernel.work
+        if work not in functions:
+            functions[work] = emit_kernel(module, f"kernel{len(functions)}", work, target)
+        if isinstance(work, Product):
+            workspace_bytes = max(workspace_bytes, gemm_workspace_bytes(work.dtype, work.m, work.n, work.k, target))
+    entry = module.function(_symbol(name), I64, [(PTR, "table"), (PTR, "arena"), (PTR, "report")])
+    _emit_entry(entry, plan, functions, workspace_at)
+    instructions = sum(function.instruction_count for function in module.functions)
+    return str(module), instructions, len(functions), max(ALIGN, workspace_at + workspace_bytes)
+
+
+def _emit_entry(entry: Function, plan: Plan, functions: dict[Work, Function], workspace_at: int) -> None:
+    table, arena, report = entry.params
+    slots = {
+        number: entry.load(entry.element(table, PTR, number), PTR)
+        for number in sorted({buffer.slot for buffer in plan.buffers if buffer.slot is not None})
+    }
+
+    def address(buffer: Buffer, offset: int) -> Value:
+        home = storage(buffer)
+        nbytes = offset * memory_type(buffer.dtype).bits // 8
+        if home.slot is not None:
+            return entry.offset(slots[home.slot], nbytes)
+        return entry.offset(arena, home.offset + nbytes)
+
+    for kernel in plan.kernels:
+        function = functions[kernel.work]
+        arguments = [address(buffer, offset) for buffer, offset in kernel.params]
+        if isinstance(kernel.work, Product):
+            arguments.append(entry.offset(arena, workspace_at))
+        if isinstance(kernel.work, CheckIndex):
+            status = entry.call(function.name, I64, [*arguments, report])
+            entry.return_if(entry.compare("ne", status, int_literal(0)), status)
+        else:
+            entry.call(function.name, VOID, arguments)
+    entry.ret(int_literal(0))
+
+
+def _parsed(text: str) -> llvm.ModuleRef:
+    try:
+        module = llvm.parse_assembly(text)
+        module.verify()
+    except RuntimeError as error:
+        raise InternalError(f"code generation wrote LLVM text that does not hold: {error}\n{text}") from error
+    return module
+
+
+def compile_text(text: str, target: Target) -> bytes:
+    """LLVM text to a relocatable object. No optimisation pipeline: the text is vectorised and in SSA form already."""
+    machine = target_machine(target)
+    module = _parsed(text)
+    module.triple = target.triple
+    module.data_layout = str(machine.target_data)
+    return bytes(machine.emit_object(module))
+
+
+@functools.cache
+def library(name: str, target: Target) -> bytes:
+    """The object code that programs share: made once a process for each target."""
+    if name != "gemm":
+        raise InternalError(f"no library is called {name!r}")
+    module = Module("gemm")
+    emit_gemm_library(module, target)
+    return compile_text(str(module), target)

@@ -1,0 +1,108 @@
+"""Graph: a name, inputs, nodes in topological order, outputs, and updates of state; and how to rebuild one.
+
+`updates` says which value replaces which input at the end of a step, so that state is part of the graph and a
+plan can prove its in-place writes. A graph that is nested in an attribute has explicit inputs, no captures.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from adjit.ir.node import Node
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Graph:
+    """A static, typed, immutable SSA graph.
+
+    `inputs` are nodes of op `input` (attr `name`); `nodes` are all other nodes, each after its args;
+    `outputs` are what `return` names; `updates` pairs an input with the node whose value replaces it.
+    """
+
+    name: str
+    inputs: tuple[Node, ...]
+    nodes: tuple[Node, ...]
+    outputs: tuple[Node, ...]
+    updates: tuple[tuple[Node, Node], ...] = ()
+
+    @property
+    def roots(self) -> tuple[Node, ...]:
+        """Every node whose value leaves the graph: outputs, then new values of state."""
+        return self.outputs + tuple(value for _, value in self.updates)
+
+    def users(self) -> dict[Node, list[Node]]:
+        """For each node the nodes that read it, once for each operand; the roots are not counted."""
+        found: dict[Node, list[Node]] = defaultdict(list)
+        for node in self.nodes:
+            for arg in node.args:
+                found[arg].append(node)
+        return found
+
+    def with_nodes(self, nodes: Iterable[Node]) -> Graph:
+        """The same graph with another list of nodes."""
+        return replace(self, nodes=tuple(nodes))
+
+    def __str__(self) -> str:
+        # The printer imports the graph; a graph prints itself through the hook that the printer sets.
+        return _PRINTER[0](self)
+
+
+_PRINTER: list[Callable[[Graph], str]] = [lambda graph: f"<graph @{graph.name}, {len(graph.nodes)} nodes>"]
+
+
+def set_printer(printer: Callable[[Graph], str]) -> None:
+    """Called once by `ir.text`."""
+    _PRINTER[0] = printer
+
+
+def copy_node(node: Node, args: Sequence[Node]) -> Node:
+    """`node` with other args, which have the types of its own; itself where they are its own."""
+    if all(a is b for a, b in zip(node.args, args, strict=True)):
+        return node
+    return replace(node, args=tuple(args))
+
+
+def rebuild(graph: Graph, visit: Callable[[Node, tuple[Node, ...]], Node], keep: Sequence[Node] = ()) -> Graph:
+    """Rebuild `graph` in order: `visit(node, new_args)` gives each node's replacement.
+
+    `visit` may return `copy_node(node, new_args)`, an earlier node, or a new node whose args are in the new graph;
+    nodes that it makes beside the one it returns go into the graph too if they are reachable. Dead nodes are kept
+    out; inputs stay as they are."""
+    new: dict[Node, Node] = {node: node for node in graph.inputs}
+    for node in graph.nodes:
+        new[node] = visit(node, tuple(new[arg] for arg in node.args))
+    return substitute_roots(graph, new, keep)
+
+
+def substitute_roots(graph: Graph, new: Mapping[Node, Node], keep: Sequence[Node] = ()) -> Graph:
+    """The graph whose roots are the images of this one's; its nodes are found from the roots."""
+    outputs = tuple(new[node] for node in graph.outputs)
+    updates = tuple((target, new[value]) for target, value in graph.updates)
+    roots = outputs + tuple(value for _, value in updates) + tuple(keep)
+    inputs = frozenset(graph.inputs)
+    nodes = tuple(node for node in topological(roots) if node not in inputs)
+    return Graph(graph.name, graph.inputs, nodes, outputs, updates)
+
+
+def topological(roots: Iterable[Node]) -> list[Node]:
+    """Every node reachable from `roots`, args before users, in a stable order; a loop with its own stack."""
+    order: list[Node] = []
+    seen: set[Node] = set()
+    for root in roots:
+        if root in seen:
+            continue
+        stack: list[tuple[Node, int]] = [(root, 0)]
+        seen.add(root)
+        while stack:
+            node, position = stack.pop()
+            if position == len(node.args):
+                order.append(node)
+                continue
+            stack.append((node, position + 1))
+            arg = node.args[position]
+            if arg not in seen:
+                seen.add(arg)
+                stack.append((arg, 0))
+    return order

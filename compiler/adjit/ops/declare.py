@@ -1,0 +1,152 @@
+"""The kinds of ops, and what an op of each kind declares.
+
+The kind decides the type rule's shape, the emitter and how an op fuses; the declaration gives the rest in one
+place: NumPy meaning, derivative, lowering, symbolic meaning and the domain that tests sample.
+
+Derivative rules (`vjp`) are called as `vjp(b, g, y, *operands, **attrs)`: `b` builder, `g` cotangent of the
+result, `y` result, then the operands, all `Value`s. They return one contribution for each operand, or None
+where no derivative flows (integers, conditions). A rule never looks at guards: the engine does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from adjit.ir.op import Attrs, Op, Rule, register
+from adjit.ir.types import BOOL, Array, dtype_name
+from adjit_runtime.errors import DTypeError, ShapeError
+
+Domain = tuple[float, float]
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class Elementwise(Op):
+    """The same scalar function of every element; operands and result have one shape.
+
+    `scalar(k, *lanes)` is the lowering over the scalar protocol (with `k, x, dtype=` for cast).
+    `symbolic(*symbols)` gives the SymPy meaning, or is None where there is none (bit operations).
+    `singular` says that the derivative may be infinite or NaN at a point where the value, or a value that a
+    `select` discards, may lie: only there guards are carried.
+    `domain` is where tests sample operands; `cost` counts rough instructions per element, for fusion.
+    `exempt` is the reason why there is no derivative.
+    """
+
+    vjp: Rule | None = None
+    scalar: Rule
+    symbolic: Rule | None = None
+    singular: bool = False
+    domain: Domain | tuple[Domain, ...] = (-3.0, 3.0)
+    cost: int = 1
+    exempt: str = ""
+    accepts: str = "biuf"
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class Reduction(Op):
+    """Combines the elements along `axes` (dropped from the shape); or, with attr `axis`, a running or arg reduction."""
+
+    vjp: Rule | None = None
+    identity: Callable[[np.dtype], Any] | None = None
+    combine: Rule | None = None
+    exempt: str = ""
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class Contraction(Op):
+    """Sums of products, by an index expression `ik,kj->ij`; its adjoints are contractions again."""
+
+    vjp: Rule | None = None
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class Movement(Op):
+    """Moves elements and computes nothing; becomes an index map."""
+
+    vjp: Rule | None = None
+    exempt: str = ""
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class Indexing(Op):
+    """Reads or writes at positions that are computed at run time."""
+
+    vjp: Rule | None = None
+    exempt: str = ""
+
+
+def _elementwise_type(name: str, accepts: str, result: str) -> Callable[[tuple[Array, ...], Attrs], Array]:
+    def infer(types: tuple[Array, ...], attrs: Attrs) -> Array:
+        first = types[0]
+        for other in types[1:]:
+            if other.shape != first.shape:
+                raise ShapeError(f"{name}: shapes differ, {first} and {other}")
+            if other.dtype != first.dtype:
+                raise DTypeError(f"{name}: dtypes differ, {first} and {other}; cast one with .astype")
+        if first.dtype.kind not in accepts:
+            raise DTypeError(f"{name}: does not take {dtype_name(first.dtype)}")
+        dtype = BOOL if result == "bool" else first.dtype
+        return Array(dtype, first.shape, all(t.weak for t in types))
+
+    return infer
+
+
+def elementwise(
+    name: str,
+    *,
+    numpy: Callable[..., Any],
+    scalar: Rule,
+    vjp: Rule | None = None,
+    symbolic: Rule | None = None,
+    arity: int = 1,
+    accepts: str = "f",
+    result: str = "same",
+    domain: Domain | tuple[Domain, ...] = (-3.0, 3.0),
+    singular: bool = False,
+    cost: int = 1,
+    exempt: str = "",
+) -> Elementwise:
+    """Declare an elementwise op. `accepts` lists NumPy dtype kinds; `result` is "same" or "bool"."""
+
+    def evaluate(*arrays: Any, **attrs: Any) -> Any:
+        with np.errstate(all="ignore"):
+            value = numpy(*arrays, **attrs)
+        return np.asarray(value, dtype=np.bool_ if result == "bool" else np.asarray(arrays[0]).dtype)
+
+    return register(
+        Elementwise(
+            name=name,
+            kind="elementwise",
+            arity=arity,
+            infer=_elementwise_type(name, accepts, result),
+            evaluate=evaluate,
+            vjp=vjp,
+            scalar=scalar,
+            symbolic=symbolic,
+            singular=singular,
+            domain=domain,
+            cost=cost,
+            exempt=exempt,
+            accepts=accepts,
+        )
+    )
+
+
+def sympy_name(name: str) -> Rule:
+    """The SymPy function of that name, looked up when it is called (SymPy's import is slow)."""
+
+    def call(*args: Any) -> Any:
+        import sympy
+
+        return getattr(sympy, name)(*args)
+
+    return call
+
+
+def check_axes(name: str, axes: tuple[int, ...], ndim: int) -> None:
+    """Axes of an IR op are sorted, distinct and in range; the tracer normalises NumPy's."""
+    if list(axes) != sorted(set(axes)) or any(not 0 <= axis < ndim for axis in axes):
+        raise ShapeError(f"{name}: axes {axes} do not fit {ndim} dimensions")

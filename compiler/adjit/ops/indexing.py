@@ -1,0 +1,116 @@
+"""Indexing by values: check_index, take, scatter_add, scatter.
+
+Indices are checked once, by `check_index`, which also counts negative ones from the end; `take` and the scatters
+then assume 0 <= index < size. The tracer lowers NumPy's indexing by several arrays to one linear index.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from adjit.ir.op import Attrs, register
+from adjit.ir.types import I64, Array
+from adjit.ops.declare import Indexing, check_axes
+from adjit_runtime.errors import DTypeError, IndexOutOfRange, ShapeError
+
+
+def _check_type(types: tuple[Array, ...], attrs: Attrs) -> Array:
+    (index,) = types
+    if index.dtype.kind not in "iu":
+        raise DTypeError(f"check_index: an index is an integer, not {index}")
+    return Array(I64, index.shape)
+
+
+def _evaluate_check(index: Any, *, size: int, axis: int) -> np.ndarray:
+    bad = (index < -size) | (index >= size)
+    if np.any(bad):
+        first = np.asarray(index)[bad].ravel()[0]
+        raise IndexOutOfRange(f"index {int(first)} is out of bounds for axis {axis} with size {size}")
+    signed = np.asarray(index).astype(np.int64)
+    return np.where(signed < 0, signed + size, signed)
+
+
+def _take_type(types: tuple[Array, ...], attrs: Attrs) -> Array:
+    x, index = types
+    axis = attrs["axis"]
+    check_axes("take", (axis,), x.ndim)
+    if index.dtype != I64:
+        raise DTypeError(f"take: the index is i64, not {index}")
+    return x.with_shape(x.shape[:axis] + index.shape + x.shape[axis + 1 :])
+
+
+def _scatter_type(types: tuple[Array, ...], attrs: Attrs) -> Array:
+    x, index, update = types
+    axis = attrs["axis"]
+    check_axes("scatter", (axis,), x.ndim)
+    if index.dtype != I64:
+        raise DTypeError(f"scatter: the index is i64, not {index}")
+    if update.dtype != x.dtype or update.shape != x.shape[:axis] + index.shape + x.shape[axis + 1 :]:
+        raise ShapeError(f"scatter: {update} does not fit {x} at {index} along axis {axis}")
+    return x.strong
+
+
+def _at(axis: int, index: Any) -> tuple[Any, ...]:
+    return (slice(None),) * axis + (index,)
+
+
+def _evaluate_scatter_add(x: Any, index: Any, update: Any, *, axis: int) -> np.ndarray:
+    result = np.array(x)
+    np.add.at(result, _at(axis, index), update)
+    return result
+
+
+def _evaluate_scatter(x: Any, index: Any, update: Any, *, axis: int) -> np.ndarray:
+    result = np.array(x)
+    # One after another, so that the last of several updates of one element stands, as in machine code.
+    lead = (slice(None),) * axis
+    for position in np.ndindex(*np.shape(index)):
+        result[(*lead, int(index[position]))] = update[(*lead, *position)]
+    return result
+
+
+def _take_vjp(b: Any, g: Any, y: Any, x: Any, index: Any, axis: int) -> tuple[Any, None]:
+    return (b.scatter_add(b.full(0.0, x), index, g, axis=axis), None)
+
+
+def _scatter_vjp(b: Any, g: Any, y: Any, x: Any, index: Any, update: Any, axis: int) -> tuple[Any, None, Any]:
+    """x where nothing was written; an update where it is the last one of its element."""
+    n = x.shape[axis]
+    count = int(np.prod(index.shape, dtype=np.int64))
+    flat = b.reshape(index, shape=(count,))
+    order = b.iota(shape=(count,), axis=0, dtype=I64)
+    winner = b.scatter(b.full(-1, Array(I64, (n,))), flat, order, axis=0)
+    kept = b.broadcast(winner < 0, shape=x.shape, axes=(axis,))
+    last = b.reshape(b.take(winner, flat, axis=0).eq(order), shape=index.shape)
+    axes = tuple(range(axis, axis + len(index.shape)))
+    alive = b.broadcast(last, shape=update.shape, axes=axes)
+    return (b.select(kept, g, 0.0), None, b.select(alive, b.take(g, index, axis=axis), 0.0))
+
+
+check_index = register(
+    Indexing(
+        name="check_index", kind="check", arity=1, infer=_check_type, attr_kinds={"size": "int", "axis": "int"},
+        evaluate=_evaluate_check, exempt="an index",
+    )
+)  # fmt: skip
+take = register(
+    Indexing(
+        name="take", kind="gather", arity=2, infer=_take_type, attr_kinds={"axis": "int"},
+        evaluate=lambda x, index, *, axis: np.take(x, index, axis=axis), vjp=_take_vjp,
+    )
+)  # fmt: skip
+scatter_add = register(
+    Indexing(
+        name="scatter_add", kind="scatter", arity=3, infer=_scatter_type, attr_kinds={"axis": "int"},
+        evaluate=_evaluate_scatter_add,
+        vjp=lambda b, g, y, x, index, update, axis: (g, None, b.take(g, index, axis=axis)),
+    )
+)  # fmt: skip
+scatter = register(
+    Indexing(
+        name="scatter", kind="scatter", arity=3, infer=_scatter_type, attr_kinds={"axis": "int"},
+        evaluate=_evaluate_scatter, vjp=_scatter_vjp,
+    )
+)  # fmt: skip

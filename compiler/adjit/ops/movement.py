@@ -1,0 +1,199 @@
+"""Movement: reshape, transpose, broadcast, slice, pad, concatenate, flip, iota. No data moves unless it must."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from adjit.ir.op import Attrs, register
+from adjit.ir.types import Array
+from adjit.ops.declare import Movement, check_axes
+from adjit_runtime.errors import DTypeError, ShapeError
+
+
+def _reshape_type(types: tuple[Array, ...], attrs: Attrs) -> Array:
+    (x,) = types
+    shape = attrs["shape"]
+    if math.prod(shape) != x.size:
+        raise ShapeError(f"reshape: {x} has {x.size} elements, {shape} has {math.prod(shape)}")
+    return x.with_shape(shape)
+
+
+def _transpose_type(types: tuple[Array, ...], attrs: Attrs) -> Array:
+    (x,) = types
+    axes = attrs["axes"]
+    if sorted(axes) != list(range(x.ndim)):
+        raise ShapeError(f"transpose: {axes} is no permutation of the {x.ndim} axes of {x}")
+    return x.with_shape(tuple(x.shape[i] for i in axes))
+
+
+def _broadcast_type(types: tuple[Array, ...], attrs: Attrs) -> Array:
+    (x,) = types
+    shape, axes = attrs["shape"], attrs["axes"]
+    check_axes("broadcast", axes, len(shape))
+    if len(axes) != x.ndim or any(shape[axis] != n for axis, n in zip(axes, x.shape, strict=True)):
+        raise ShapeError(f"broadcast: {x} does not stand at axes {axes} of {shape}")
+    return x.with_shape(shape)
+
+
+def _slice_type(types: tuple[Array, ...], attrs: Attrs) -> Array:
+    (x,) = types
+    start, stop, step = attrs["start"], attrs["stop"], attrs["step"]
+    if not len(start) == len(stop) == len(step) == x.ndim:
+        raise ShapeError(f"slice: bounds for {len(start)} axes on {x}")
+    for i, j, s, n in zip(start, stop, step, x.shape, strict=True):
+        if not (0 <= i <= j <= n and s > 0):
+            raise ShapeError(f"slice: [{i}:{j}:{s}] on an axis of {n}")
+    return x.with_shape(tuple(-(-(j - i) // s) for i, j, s in zip(start, stop, step, strict=True)))
+
+
+def _pad_type(types: tuple[Array, ...], attrs: Attrs) -> Array:
+    (x,) = types
+    low, high, interior = attrs["low"], attrs["high"], attrs["interior"]
+    if not len(low) == len(high) == len(interior) == x.ndim or min((*low, *high, *interior, 0)) < 0:
+        raise ShapeError(f"pad: low {low}, high {high}, interior {interior} on {x}")
+    grown = (lo + hi + n + max(n - 1, 0) * mid for lo, hi, mid, n in zip(low, high, interior, x.shape, strict=True))
+    return x.with_shape(tuple(grown))
+
+
+def _concatenate_type(types: tuple[Array, ...], attrs: Attrs) -> Array:
+    axis = attrs["axis"]
+    first = types[0]
+    check_axes("concatenate", (axis,), first.ndim)
+    for other in types[1:]:
+        if other.dtype != first.dtype:
+            raise DTypeError(f"concatenate: dtypes differ, {first} and {other}")
+        if other.ndim != first.ndim or any(
+            m != n for i, (m, n) in enumerate(zip(other.shape, first.shape, strict=True)) if i != axis
+        ):
+            raise ShapeError(f"concatenate: {first} and {other} differ outside axis {axis}")
+    return first.with_shape(
+        (*first.shape[:axis], sum(t.shape[axis] for t in types), *first.shape[axis + 1 :])
+    )
+
+
+def _flip_type(types: tuple[Array, ...], attrs: Attrs) -> Array:
+    (x,) = types
+    check_axes("flip", attrs["axes"], x.ndim)
+    return x.strong
+
+
+def _iota_type(types: tuple[Array, ...], attrs: Attrs) -> Array:
+    check_axes("iota", (attrs["axis"],), len(attrs["shape"]))
+    return Array(attrs["dtype"], attrs["shape"])
+
+
+def _evaluate_broadcast(x: Any, *, shape: tuple[int, ...], axes: tuple[int, ...]) -> Any:
+    spread = [1] * len(shape)
+    for axis, n in zip(axes, np.shape(x), strict=True):
+        spread[axis] = n
+    return np.broadcast_to(np.reshape(x, spread), shape)
+
+
+def _slices(start: tuple[int, ...], stop: tuple[int, ...], step: tuple[int, ...]) -> tuple[slice, ...]:
+    return tuple(slice(i, j, s) for i, j, s in zip(start, stop, step, strict=True))
+
+
+def _interior(
+    shape: tuple[int, ...], low: tuple[int, ...], interior: tuple[int, ...]
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """Where the elements of an operand of `shape` lie after padding: start, stop, step."""
+    step = tuple(mid + 1 for mid in interior)
+    stop = tuple(lo + (n - 1) * s + 1 if n else lo for lo, n, s in zip(low, shape, step, strict=True))
+    return low, stop, step
+
+
+def _evaluate_pad(
+    x: Any, *, low: tuple[int, ...], high: tuple[int, ...], interior: tuple[int, ...], value: Any
+) -> np.ndarray:
+    shape = _pad_type((Array(x.dtype, x.shape),), {"low": low, "high": high, "interior": interior}).shape
+    result = np.full(shape, value, dtype=x.dtype)
+    result[_slices(*_interior(x.shape, low, interior))] = x
+    return result
+
+
+def _slice_vjp(b: Any, g: Any, y: Any, x: Any, start: Any, stop: Any, step: Any) -> tuple[Any]:
+    ends = tuple(i + (n - 1) * s + 1 if n else i for i, n, s in zip(start, y.shape, step, strict=True))
+    high = tuple(n - end for n, end in zip(x.shape, ends, strict=True))
+    return (b.pad(g, low=start, high=high, interior=tuple(s - 1 for s in step), value=0.0),)
+
+
+def _pad_vjp(b: Any, g: Any, y: Any, x: Any, low: Any, high: Any, interior: Any, value: Any) -> tuple[Any]:
+    start, stop, step = _interior(x.shape, low, interior)
+    return (b.slice(g, start=start, stop=stop, step=step),)
+
+
+def _concatenate_vjp(b: Any, g: Any, y: Any, *xs: Any, axis: int) -> tuple[Any, ...]:
+    parts = []
+    at = 0
+    ones = (1,) * len(g.shape)
+    for x in xs:
+        start = tuple(at if i == axis else 0 for i in range(len(g.shape)))
+        stop = tuple(at + x.shape[axis] if i == axis else n for i, n in enumerate(g.shape))
+        parts.append(b.slice(g, start=start, stop=stop, step=ones))
+        at += x.shape[axis]
+    return tuple(parts)
+
+
+def _evaluate_iota(*, shape: tuple[int, ...], axis: int, dtype: np.dtype) -> np.ndarray:
+    return _evaluate_broadcast(np.arange(shape[axis], dtype=dtype), shape=shape, axes=(axis,))
+
+
+reshape = register(
+    Movement(
+        name="reshape", kind="movement", arity=1, infer=_reshape_type, attr_kinds={"shape": "ints"},
+        evaluate=lambda x, *, shape: np.reshape(x, shape),
+        vjp=lambda b, g, y, x, shape: (b.reshape(g, shape=x.shape),),
+    )
+)  # fmt: skip
+transpose = register(
+    Movement(
+        name="transpose", kind="movement", arity=1, infer=_transpose_type, attr_kinds={"axes": "ints"},
+        evaluate=lambda x, *, axes: np.transpose(x, axes),
+        vjp=lambda b, g, y, x, axes: (b.transpose(g, axes=tuple(int(i) for i in np.argsort(axes))),),
+    )
+)  # fmt: skip
+broadcast = register(
+    Movement(
+        # Operand axis i stands at result axis axes[i]; sizes match exactly, so a size 1 is reshaped away first.
+        name="broadcast", kind="movement", arity=1, infer=_broadcast_type,
+        attr_kinds={"shape": "ints", "axes": "ints"}, evaluate=_evaluate_broadcast,
+        vjp=lambda b, g, y, x, shape, axes: (b.sum(g, axes=tuple(i for i in range(len(shape)) if i not in axes)),),
+    )
+)  # fmt: skip
+slice_ = register(
+    Movement(
+        name="slice", kind="movement", arity=1, infer=_slice_type,
+        attr_kinds={"start": "ints", "stop": "ints", "step": "ints"},
+        evaluate=lambda x, *, start, stop, step: x[_slices(start, stop, step)], vjp=_slice_vjp,
+    )
+)  # fmt: skip
+pad = register(
+    Movement(
+        # `interior` elements stand between neighbours; the adjoint of a strided slice needs it.
+        name="pad", kind="movement", arity=1, infer=_pad_type,
+        attr_kinds={"low": "ints", "high": "ints", "interior": "ints", "value": "scalar"},
+        evaluate=_evaluate_pad, vjp=_pad_vjp,
+    )
+)  # fmt: skip
+concatenate = register(
+    Movement(
+        name="concatenate", kind="movement", arity=None, infer=_concatenate_type, attr_kinds={"axis": "int"},
+        evaluate=lambda *xs, axis: np.concatenate(xs, axis=axis), vjp=_concatenate_vjp,
+    )
+)  # fmt: skip
+flip = register(
+    Movement(
+        name="flip", kind="movement", arity=1, infer=_flip_type, attr_kinds={"axes": "ints"},
+        evaluate=lambda x, *, axes: np.flip(x, axes), vjp=lambda b, g, y, x, axes: (b.flip(g, axes=axes),),
+    )
+)  # fmt: skip
+iota = register(
+    Movement(
+        name="iota", kind="creation", arity=0, infer=_iota_type,
+        attr_kinds={"shape": "ints", "axis": "int", "dtype": "dtype"}, evaluate=_evaluate_iota,
+        exempt="has no operand",
+    )
+)  # fmt: skip

@@ -1,0 +1,106 @@
+"""The scalar protocol: what an elementwise op may use to say how it is computed.
+
+An op's `scalar=` rule is called with `k`, one of the implementations of `Scalars`, and with its operands as
+handles of that implementation. The same rule runs over LLVM vectors (codegen/lanes.py) and over NumPy arrays
+(ops/numpy_scalars.py), so that a lowering can be checked without a compiler.
+
+Handles support Python's operators: `+ - *` on all numbers, `/` on floats (IEEE: x / 0 is inf), unary `-`,
+comparisons `< <= > >= ==` and `!=` (false on NaN, `!=` true), `& | ^ ~` on integers and bools, `<< >>` on
+integers (the shift count must be within range; `>>` is arithmetic on signed types). A Python number beside a
+handle takes the handle's dtype. Integer `+ - *` wrap around. `a.dtype` is the NumPy dtype. Both operands of
+an operator have the same dtype; nothing converts silently.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+
+Lane = Any
+"""A handle: one value per lane, of one dtype, with Python's operators."""
+
+
+class Scalars(Protocol):
+    """What every implementation offers. Operands and results are `Lane`s; `x` and `y` share one dtype."""
+
+    def const(self, like: Lane, value: float | int | bool) -> Lane:
+        """A constant of `like`'s dtype."""
+
+    def cast(self, x: Lane, dtype: np.dtype) -> Lane:
+        """NumPy's `astype`; float to integer out of range (and NaN) gives what NumPy gives on x86-64."""
+
+    def bitcast(self, x: Lane, dtype: np.dtype) -> Lane:
+        """The same bits read as another dtype of the same size."""
+
+    def select(self, condition: Lane, x: Lane, y: Lane) -> Lane:
+        """x where the bool is true, else y; never a product, so a NaN on the other side is harmless."""
+
+    def fma(self, x: Lane, y: Lane, z: Lane) -> Lane:
+        """x * y + z, rounded once (floats)."""
+
+    def abs(self, x: Lane) -> Lane:
+        """Absolute value; clears the sign bit of floats, wraps at the smallest integer."""
+
+    def sqrt(self, x: Lane) -> Lane:
+        """Correctly rounded square root."""
+
+    def copysign(self, x: Lane, y: Lane) -> Lane:
+        """|x| with the sign bit of y."""
+
+    def maximum(self, x: Lane, y: Lane) -> Lane:
+        """np.maximum: NaN if either is NaN."""
+
+    def minimum(self, x: Lane, y: Lane) -> Lane:
+        """np.minimum: NaN if either is NaN."""
+
+    def floor(self, x: Lane) -> Lane: ...
+    def ceil(self, x: Lane) -> Lane: ...
+    def trunc(self, x: Lane) -> Lane: ...
+    def rint(self, x: Lane) -> Lane: ...
+
+    def floor_divide(self, x: Lane, y: Lane) -> Lane:
+        """np.floor_divide on integers: floors; x // 0 is 0; MIN // -1 wraps. (Floats: composed by the op.)"""
+
+    def remainder(self, x: Lane, y: Lane) -> Lane:
+        """np.remainder on integers: the sign of y; x % 0 is 0. (Floats: composed by the op.)"""
+
+    def fmod(self, x: Lane, y: Lane) -> Lane:
+        """C's fmod on floats, exact; on integers np.fmod (sign of x, x fmod 0 is 0)."""
+
+    def shift_left(self, x: Lane, y: Lane) -> Lane:
+        """np.left_shift: 0 for counts out of range."""
+
+    def shift_right(self, x: Lane, y: Lane) -> Lane:
+        """np.right_shift: 0 or -1 for counts out of range."""
+
+    # Mathematics: <= 2 ULP, exact at inf, nan, zero. float32 and float64.
+    def exp(self, x: Lane) -> Lane: ...
+    def exp2(self, x: Lane) -> Lane: ...
+    def expm1(self, x: Lane) -> Lane: ...
+    def log(self, x: Lane) -> Lane: ...
+    def log2(self, x: Lane) -> Lane: ...
+    def log10(self, x: Lane) -> Lane: ...
+    def log1p(self, x: Lane) -> Lane: ...
+    def sin(self, x: Lane) -> Lane: ...
+    def cos(self, x: Lane) -> Lane: ...
+    def tan(self, x: Lane) -> Lane: ...
+    def arcsin(self, x: Lane) -> Lane: ...
+    def arccos(self, x: Lane) -> Lane: ...
+    def arctan(self, x: Lane) -> Lane: ...
+    def arctan2(self, x: Lane, y: Lane) -> Lane: ...
+    def sinh(self, x: Lane) -> Lane: ...
+    def cosh(self, x: Lane) -> Lane: ...
+    def tanh(self, x: Lane) -> Lane: ...
+    def arcsinh(self, x: Lane) -> Lane: ...
+    def arccosh(self, x: Lane) -> Lane: ...
+    def arctanh(self, x: Lane) -> Lane: ...
+    def sigmoid(self, x: Lane) -> Lane: ...
+    def erf(self, x: Lane) -> Lane: ...
+    def rsqrt(self, x: Lane) -> Lane: ...
+    def cbrt(self, x: Lane) -> Lane: ...
+    def pow(self, x: Lane, y: Lane) -> Lane:
+        """np.power on floats, with all of C99's special cases; on integers wraps (y >= 0)."""
+
+    def threefry(self, key: Lane, counter: Lane) -> Lane:
+        """64 bits (int64) of Threefry-2x32-20: key and counter are int64, each read as two 32-bit words, low first."""

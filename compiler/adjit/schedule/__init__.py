@@ -1,0 +1,11 @@
+"""Graph -> Plan: nodes fused into kernels, kernels in order, buffers in one arena.
+
+normalize   a few nodes rewritten into the forms that kernels have
+maps        affine index maps, and how movement ops compose them
+group       which nodes form a kernel
+body        a group as scalar instructions over an iteration domain
+plan        Plan, Kernel, Buffer: data
+arena       order, liveness, places in the arena
+text        the plan as text
+build       all of it: `make_plan(graph, target)`
+"""

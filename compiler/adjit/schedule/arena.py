@@ -1,0 +1,219 @@
+"""Liveness and places: when each buffer is alive, which may lie in a dead one's place, and where all lie in one arena.
+
+Two rules: buffers that are alive at the same time never overlap, save where an elementwise kernel writes its result
+over an operand that dies there, element by element; and a kernel that writes state in place reads the old state
+only at the element that it writes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from adjit.ir.graph import Graph
+from adjit.schedule.plan import Body, Buffer, Gather, Kernel, Load, Loop, Plan, Product, Reduce, Scatter, Store
+
+ALIGN = 64
+
+
+def finish(
+    graph: Graph,
+    kernels: tuple[Kernel, ...],
+    buffers: Sequence[Buffer],
+    slots: tuple[Any, ...],
+    constants: dict[int, np.ndarray],
+    checks: tuple[Any, ...],
+) -> tuple[Plan, set[Buffer]]:
+    """Give every arena buffer its place. Also returns the state buffers whose update in place would be wrong."""
+    unsafe = {
+        buffer
+        for kernel in kernels
+        for buffer in written(kernel) & read(kernel)
+        if not overwrites_safely(kernel, buffer)
+    }
+    used = _liveness(kernels)
+    arena = [buffer for buffer in buffers if buffer in used and buffer.slot is None]
+    for number, kernel in enumerate(kernels):
+        _share(kernel, number)
+    roots = [buffer for buffer in arena if buffer.inside is None]
+    spans = {root: (root.first, root.last) for root in roots}
+    for buffer in arena:
+        root = storage(buffer)
+        if root is not buffer:
+            first, last = spans[root]
+            spans[root] = (min(first, buffer.first), max(last, buffer.last))
+    total = _assign(roots, spans)
+    for buffer in arena:
+        buffer.offset = storage(buffer).offset
+    peak, peak_buffer = _peak(roots, spans, len(kernels))
+    plan = Plan(
+        name=graph.name,
+        kernels=kernels,
+        buffers=tuple(buffer for buffer in buffers if buffer in used),
+        arena_bytes=total,
+        bytes_without_reuse=sum(_padded(buffer.nbytes) for buffer in arena),
+        peak_bytes=peak,
+        peak_loc=peak_buffer.loc if peak_buffer is not None else None,
+        slots=slots,
+        inputs=tuple(range(len(graph.inputs))),
+        outputs=tuple(range(len(graph.inputs), len(graph.inputs) + len(graph.outputs))),
+        checks=checks,
+        constants=constants,
+    )
+    return plan, {buffer for buffer in unsafe if buffer.slot is not None}
+
+
+def storage(buffer: Buffer) -> Buffer:
+    """The buffer whose place `buffer` has."""
+    while buffer.inside is not None:
+        buffer = buffer.inside
+    return buffer
+
+
+def body_of(kernel: Kernel) -> tuple[Body | None, int]:
+    """A kernel's body, and the kernel parameter that is the body's first."""
+    work = kernel.work
+    if isinstance(work, Product):
+        return work.epilogue, 3
+    return work.body, 1 if isinstance(work, Scatter) else 0
+
+
+def written(kernel: Kernel) -> set[Buffer]:
+    """The buffers that a kernel writes."""
+    body, _ = body_of(kernel)
+    found = {kernel.params[i.param][0] for i in (body.code if body else ()) if isinstance(i, Store)}
+    if isinstance(kernel.work, Product):
+        found.add(kernel.params[2][0])
+    elif isinstance(kernel.work, Scatter):
+        found.add(kernel.params[0][0])
+    return found
+
+
+def read(kernel: Kernel) -> set[Buffer]:
+    """The buffers that a kernel reads (a scatter's target is not counted: it is read where it is written)."""
+    body, _ = body_of(kernel)
+    found = {kernel.params[i.param][0] for i in (body.code if body else ()) if isinstance(i, (Load, Gather))}
+    if isinstance(kernel.work, Product):
+        found |= {kernel.params[0][0], kernel.params[1][0]}
+    return found
+
+
+def overwrites_safely(kernel: Kernel, buffer: Buffer) -> bool:
+    """Whether every read of `buffer` is at the element that is written, before it is written."""
+    work = kernel.work
+    if not isinstance(work, (Loop, Product)):
+        return False
+    if isinstance(work, Product) and buffer in (kernel.params[0][0], kernel.params[1][0], kernel.params[2][0]):
+        return False
+    body, _ = body_of(kernel)
+    assert body is not None
+    places = set()
+    for instruction in body.code:
+        if isinstance(instruction, Gather) and kernel.params[instruction.param][0] is buffer:
+            return False
+        if isinstance(instruction, (Load, Store)) and kernel.params[instruction.param][0] is buffer:
+            places.add((kernel.params[instruction.param][1], instruction.coefficients))
+    if len(places) != 1:
+        return False
+    ((_, coefficients),) = places
+    if any(isinstance(instruction, Reduce) for instruction in body.code):
+        # Row-level values are read and written once, after the last reduction; others may be read in a later pass.
+        return all(coefficients[d] == 0 for d in body.reduced) and _moves(body, coefficients)
+    return _moves(body, coefficients)
+
+
+def _moves(body: Body, coefficients: tuple[int, ...]) -> bool:
+    """Whether no element is visited twice."""
+    reached = 1
+    kept = [
+        (abs(c), n) for d, (c, n) in enumerate(zip(coefficients, body.domain, strict=True)) if d not in body.reduced
+    ]
+    for c, n in sorted(kept):
+        if n == 1:
+            continue
+        if c < reached:
+            return False
+        reached = c * (n - 1) + reached
+    return True
+
+
+def _liveness(kernels: tuple[Kernel, ...]) -> set[Buffer]:
+    used: set[Buffer] = set()
+    for number, kernel in enumerate(kernels):
+        for buffer in {buffer for buffer, _ in kernel.params}:
+            if buffer.first < 0:
+                buffer.first = number
+            buffer.last = number
+            used.add(buffer)
+    return used
+
+
+def _share(kernel: Kernel, number: int) -> None:
+    """Let a result lie in the place of an operand that dies in this kernel, where that is safe."""
+    if not isinstance(kernel.work, (Loop, Product)):
+        return
+    body, _ = body_of(kernel)
+    if body is None or any(isinstance(instruction, Reduce) for instruction in body.code):
+        return
+    taken: set[Buffer] = set()
+    untouched = {kernel.params[i][0] for i in range(3)} if isinstance(kernel.work, Product) else set()
+    for store in body.code:
+        if not isinstance(store, Store):
+            continue
+        result, offset = kernel.params[store.param]
+        if result.slot is not None or result.inside is not None or result.first != number or result in untouched:
+            continue
+        for candidate in dict.fromkeys(buffer for buffer, _ in kernel.params):
+            if candidate.slot is not None or candidate.last != number or candidate.first == number:
+                continue
+            root = storage(candidate)
+            if root in taken or candidate in untouched or candidate.nbytes != result.nbytes or offset != 0:
+                continue
+            if candidate.dtype.itemsize != result.dtype.itemsize or root.last > number or root.nbytes != result.nbytes:
+                continue
+            loads = [i for i in body.code if isinstance(i, (Load, Gather)) and kernel.params[i.param][0] is candidate]
+            if all(
+                isinstance(i, Load) and i.coefficients == store.coefficients and kernel.params[i.param][1] == 0
+                for i in loads
+            ) and _moves(body, store.coefficients):
+                result.inside = candidate
+                taken.add(root)
+                break
+
+
+def _padded(nbytes: int) -> int:
+    return max(ALIGN, -(-nbytes // ALIGN) * ALIGN)
+
+
+def _assign(roots: list[Buffer], spans: dict[Buffer, tuple[int, int]]) -> int:
+    """Offsets, largest buffer first, each at the lowest place that is free while it is alive; returns the size."""
+    placed: list[Buffer] = []
+    total = 0
+    for buffer in sorted(roots, key=lambda b: (-b.nbytes, spans[b])):
+        first, last = spans[buffer]
+        alive = sorted(
+            (other.offset, other.offset + _padded(other.nbytes))
+            for other in placed
+            if spans[other][0] <= last and first <= spans[other][1]
+        )
+        at = 0
+        for start, end in alive:
+            if at + _padded(buffer.nbytes) <= start:
+                break
+            at = max(at, end)
+        buffer.offset = at
+        placed.append(buffer)
+        total = max(total, at + _padded(buffer.nbytes))
+    return total
+
+
+def _peak(roots: list[Buffer], spans: dict[Buffer, tuple[int, int]], count: int) -> tuple[int, Buffer | None]:
+    """The most bytes alive at one kernel, and the largest buffer that is alive there."""
+    best, owner = 0, None
+    for number in range(count):
+        alive = [buffer for buffer in roots if spans[buffer][0] <= number <= spans[buffer][1]]
+        size = sum(_padded(buffer.nbytes) for buffer in alive)
+        if size > best:
+            best, owner = size, max(alive, key=lambda buffer: buffer.nbytes)
+    return best, owner

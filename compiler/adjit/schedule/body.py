@@ -1,0 +1,317 @@
+"""A group's nodes as scalar instructions over its space.
+
+`BodyBuilder.value(node, map)` gives the number of the instruction that is `node` at `map`: a load where the node has
+memory, else its own computation, with movement ops turned into index maps on the way. What cannot be written
+so raises `NeedsStorage`: the planner then gives that node memory and starts again.
+
+The recursion is bounded: it descends through the members of one group and the light nodes between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from adjit.ir.node import Node
+from adjit.ops.declare import Elementwise
+from adjit.schedule.group import Group
+from adjit.schedule.maps import Affine, Bound, Map, contiguous_strides, identity, linear, operand_map
+from adjit.schedule.plan import (
+    Apply,
+    Body,
+    Bounds,
+    Buffer,
+    Const,
+    Gather,
+    Index,
+    Inside,
+    Instruction,
+    Load,
+    Reduce,
+    Store,
+    Tile,
+)
+
+
+class NeedsStorage(Exception):
+    """`node` must have memory of its own (dense, if `dense`) for the plan to go on."""
+
+    def __init__(self, node: Node, dense: bool = False) -> None:
+        super().__init__(node.op.name)
+        self.node = node
+        self.dense = dense
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Placement:
+    """Where a node's value lies: a buffer, an offset and a stride for each dimension, in elements."""
+
+    buffer: Buffer
+    offset: int
+    strides: tuple[int, ...]
+
+    def is_dense(self, shape: Sequence[int]) -> bool:
+        """Whether the value is C-ordered without gaps."""
+        return self.strides == contiguous_strides(shape)
+
+
+class BodyBuilder:
+    """Writes one body. `place(node)` gives the placement of a node that has one, or None."""
+
+    def __init__(
+        self,
+        group: Group | None,
+        domain: tuple[int, ...],
+        place: Callable[[Node], Placement | None],
+        first_param: int = 0,
+    ) -> None:
+        self.group = group
+        self.domain = domain
+        self.place = place
+        self.code: list[Instruction] = []
+        self.params: list[tuple[Buffer, int]] = []
+        self._first_param = first_param
+        self._param_numbers: dict[tuple[int, int], int] = {}
+        self._numbers: dict[tuple[Node, Map, tuple[Bound, ...]], int] = {}
+        self._same: dict[Instruction, int] = {}
+        self.tile_of: Node | None = None
+
+    @property
+    def full(self) -> Map:
+        """The identity map over the whole domain."""
+        return identity(len(self.domain), range(len(self.domain)))
+
+    def rows(self) -> Map:
+        """The map of a row-level member."""
+        assert self.group is not None
+        return identity(len(self.domain), self.group.rows)
+
+    def body(self, reduced: tuple[int, ...] = ()) -> Body:
+        """Close the body."""
+        dtypes = tuple(buffer.dtype for buffer, _ in self.params)
+        return Body(self.domain, reduced, dtypes, tuple(self.code))
+
+    def emit(self, instruction: Instruction) -> int:
+        """Append an instruction unless the same one is there."""
+        if isinstance(instruction, Store):
+            self.code.append(instruction)
+            return len(self.code) - 1
+        number = self._same.get(instruction)
+        if number is None:
+            number = self._same[instruction] = len(self.code)
+            self.code.append(instruction)
+        return number
+
+    def param(self, buffer: Buffer, offset: int) -> int:
+        """The number of the parameter that points at element `offset` of `buffer`."""
+        key = (id(buffer), offset)
+        if key not in self._param_numbers:
+            self._param_numbers[key] = len(self.params) + self._first_param
+            self.params.append((buffer, offset))
+        return self._param_numbers[key]
+
+    def store(self, arg: int, placement: Placement, map_: Map, dtype: np.dtype) -> None:
+        """Write an instruction's value at `map_` of a placed value."""
+        offset, coefficients = self._element(placement, map_)
+        self.emit(Store(self.param(placement.buffer, offset), coefficients, arg, dtype))
+
+    # -- values -------------------------------------------------------------------------------------------------------
+
+    def value(self, node: Node, map_: Map, inside: tuple[Bound, ...] = ()) -> int:
+        """The number of the instruction that is `node` at `map_`; memory is touched only where `inside` holds."""
+        key = (node, map_, inside)
+        number = self._numbers.get(key)
+        if number is None:
+            number = self._numbers[key] = self._value(node, map_, inside)
+        return number
+
+    def _value(self, node: Node, map_: Map, inside: tuple[Bound, ...]) -> int:
+        if node.is_splat:
+            return self.constant(node.attrs["value"], node.dtype)
+        if node is self.tile_of:
+            if map_ != self.full or inside:
+                raise NeedsStorage(node)
+            return self.emit(Tile(node.dtype))
+        if self.group is not None and node in self.group.members:
+            expected = self.full if self.group.members[node] == "full" else self.rows()
+            if map_ == expected and not inside:
+                return self._compute(node, map_)
+        placement = self.place(node)
+        if placement is not None:
+            return self.load(placement, map_, inside, node.dtype)
+        if isinstance(node.op, Elementwise):
+            return self._apply(node, map_, inside)
+        if node.op.kind == "movement":
+            return self._moved(node, map_, inside)
+        if node.op.name == "iota":
+            constant, coefficients = map_[node.attrs["axis"]]
+            return self.emit(Index(constant, self._padded(coefficients), node.dtype))
+        raise NeedsStorage(node)
+
+    def constant(self, value: object, dtype: np.dtype) -> int:
+        """A constant."""
+        scalar = np.asarray(value, dtype=dtype)
+        return self.emit(Const(scalar.item(), scalar.tobytes(), dtype))
+
+    def load(self, placement: Placement, map_: Map, inside: tuple[Bound, ...], dtype: np.dtype) -> int:
+        """The element of a placed value that `map_` names."""
+        offset, coefficients = self._element(placement, map_)
+        return self.emit(Load(self.param(placement.buffer, offset), coefficients, self._bounds(inside), dtype))
+
+    def _compute(self, node: Node, map_: Map) -> int:
+        if isinstance(node.op, Elementwise):
+            return self._apply(node, map_, ())
+        if node.op.kind in ("reduction", "argreduction", "running"):
+            arg = self.value(node.args[0], self.full)
+            return self.emit(Reduce(node.op.name, arg, node.dtype))
+        if node.op.name == "take":
+            return self._take(node, map_, ())
+        if node.op.kind == "movement":
+            return self._moved(node, map_, ())
+        if node.op.name == "iota":
+            constant, coefficients = map_[node.attrs["axis"]]
+            return self.emit(Index(constant, self._padded(coefficients), node.dtype))
+        raise NeedsStorage(node)
+
+    def _apply(self, node: Node, map_: Map, inside: tuple[Bound, ...]) -> int:
+        args = tuple(self.value(arg, map_, inside) for arg in node.args)
+        if node.op.name == "stop_gradient" or (node.op.name == "cast" and node.args[0].dtype == node.dtype):
+            return args[0]
+        attrs = tuple(sorted((k, v) for k, v in node.attrs.items() if k != "weak"))
+        return self.emit(Apply(node.op.name, args, attrs, node.dtype))
+
+    def _take(self, node: Node, map_: Map, inside: tuple[Bound, ...]) -> int:
+        source, index = node.args
+        axis = node.attrs["axis"]
+        placement = self.place(source)
+        if placement is None:
+            raise NeedsStorage(source)
+        after = axis + len(index.shape)
+        at = self.value(index, map_[axis:after], inside)
+        outer = map_[:axis] + map_[after:]
+        strides = placement.strides[:axis] + placement.strides[axis + 1 :]
+        offset, coefficients = linear(outer, strides, placement.offset)
+        param = self.param(placement.buffer, offset)
+        stride, size = placement.strides[axis], source.shape[axis]
+        bounds = self._bounds(inside)
+        return self.emit(Gather(param, self._padded(coefficients), at, stride, size, bounds, node.dtype))
+
+    def _moved(self, node: Node, map_: Map, inside: tuple[Bound, ...]) -> int:
+        if node.op.name == "concatenate":
+            raise NeedsStorage(node)
+        (arg,) = node.args
+        inner, bounds = operand_map(node, map_, self.domain)
+        if inner is None:
+            if node.op.name != "reshape":
+                raise NeedsStorage(node)
+            placement = self.place(arg)
+            if placement is None:
+                raise NeedsStorage(arg)
+            if not placement.is_dense(arg.shape):
+                raise NeedsStorage(arg, dense=True)
+            offset, coefficients = linear(map_, contiguous_strides(node.shape), placement.offset)
+            param = self.param(placement.buffer, offset)
+            return self.emit(Load(param, self._padded(coefficients), self._bounds(inside), node.dtype))
+        if not bounds:
+            return self.value(arg, inner, inside)
+        guarded = self.value(arg, inner, inside + bounds)
+        test = self.emit(Inside(self._bounds(bounds), np.dtype(np.bool_)))
+        fill = self.constant(node.attrs["value"], node.dtype)
+        return self.emit(Apply("select", (test, guarded, fill), (), node.dtype))
+
+    # -- maps ---------------------------------------------------------------------------------------------------------
+
+    def _padded(self, coefficients: tuple[int, ...]) -> tuple[int, ...]:
+        return coefficients or (0,) * len(self.domain)
+
+    def _element(self, placement: Placement, map_: Map) -> Affine:
+        offset, coefficients = linear(map_, placement.strides, placement.offset)
+        if 0 in self.domain:
+            return 0, (0,) * len(self.domain)
+        return offset, self._padded(coefficients)
+
+    def _bounds(self, inside: tuple[Bound, ...]) -> Bounds:
+        return tuple(dict.fromkeys((constant, self._padded(terms), n) for (constant, terms), n in inside))
+
+
+def collapse(body: Body, runs: Sequence[Sequence[int]]) -> Body | None:
+    """The body over a domain in which each run of adjacent dimensions is one; None where an access does not allow it.
+
+    `runs` partitions the dimensions in order; an empty run becomes a dimension of extent 1."""
+    domain = tuple(int(np.prod([body.domain[d] for d in run], dtype=np.int64)) for run in runs)
+
+    def merged(coefficients: tuple[int, ...]) -> tuple[int, ...] | None:
+        result = []
+        for run in runs:
+            kept = [d for d in run if body.domain[d] != 1]
+            for a, b in zip(kept, kept[1:], strict=False):
+                if coefficients[a] != coefficients[b] * body.domain[b]:
+                    return None
+            result.append(coefficients[kept[-1]] if kept else 0)
+        return tuple(result)
+
+    code: list[Instruction] = []
+    for instruction in body.code:
+        if isinstance(instruction, (Load, Gather, Store, Index)):
+            terms = merged(instruction.coefficients)
+            if terms is None:
+                return None
+            instruction = replace(instruction, coefficients=terms)
+        if isinstance(instruction, (Load, Gather, Inside)):
+            bounds = []
+            for constant, coefficients, n in instruction.bounds:
+                terms = merged(coefficients)
+                if terms is None:
+                    return None
+                bounds.append((constant, terms, n))
+            instruction = replace(instruction, bounds=tuple(bounds))
+        code.append(instruction)
+    position = {d: i for i, run in enumerate(runs) for d in run}
+    reduced = tuple(sorted({position[d] for d in body.reduced}))
+    return Body(domain, reduced, body.params, tuple(code))
+
+
+def collapse_greedily(body: Body) -> Body:
+    """Merge adjacent dimensions wherever every access allows it; extents of 1 vanish."""
+    kept = [d for d in range(len(body.domain)) if body.domain[d] != 1]
+    runs: list[list[int]] = []
+    for d in kept:
+        if runs and (d in body.reduced) == (runs[-1][-1] in body.reduced):
+            joined = [*runs[:-1], [*runs[-1], d]]
+            rest = [[e] for e in kept if e > d]
+            if collapse(body, joined + rest) is not None:
+                runs = joined
+                continue
+        runs.append([d])
+    result = collapse(body, runs)
+    assert result is not None
+    return result
+
+
+def operand_strides(
+    node: Node, place: Callable[[Node], Placement | None]
+) -> tuple[Buffer, int, tuple[int, ...]] | None:
+    """Buffer, offset and strides through which a contraction reads `node`, looking through movement; None if it cannot."""
+    extents = node.shape
+    map_: Map = identity(len(extents), range(len(extents)))
+    while True:
+        placement = place(node)
+        if placement is not None:
+            offset, strides = linear(map_, placement.strides, placement.offset)
+            return placement.buffer, offset, strides or (0,) * len(extents)
+        if node.op.kind != "movement" or len(node.args) != 1:
+            return None
+        inner, bounds = operand_map(node, map_, extents)
+        if bounds:
+            return None
+        if inner is None:
+            if node.op.name != "reshape":
+                return None
+            source = place(node.args[0])
+            if source is None or not source.is_dense(node.args[0].shape):
+                return None
+            offset, strides = linear(map_, contiguous_strides(node.shape), source.offset)
+            return source.buffer, offset, strides
+        map_, node = inner, node.args[0]

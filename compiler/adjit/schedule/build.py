@@ -1,0 +1,446 @@
+"""make_plan: a graph becomes a plan.
+
+The plan is made as often as it takes: a value that turns out to need memory (`NeedsStorage`), an epilogue whose
+operands do not follow the product's tiles, an update that cannot be written in place, is noted and the plan is made
+again with it. Each round notes something new, so the rounds end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from adjit.ir.graph import Graph
+from adjit.ir.node import Node
+from adjit.ops.contraction import split_spec
+from adjit.schedule.arena import finish
+from adjit.schedule.body import (
+    BodyBuilder,
+    NeedsStorage,
+    Placement,
+    collapse,
+    collapse_greedily,
+    operand_strides,
+)
+from adjit.schedule.group import Group, Grouping
+from adjit.schedule.maps import contiguous_strides
+from adjit.schedule.normalize import normalize
+from adjit.schedule.order import order_groups
+from adjit.schedule.plan import (
+    Apply,
+    Buffer,
+    CheckIndex,
+    Kernel,
+    Loop,
+    Plan,
+    Product,
+    Reduce,
+    Running,
+    Scatter,
+    Store,
+)
+from adjit_runtime.program import Check, Slot
+from adjit_runtime.target import Target
+
+
+class _Again(Exception):
+    """Something was noted; make the plan once more."""
+
+
+@dataclass(eq=False, slots=True)
+class Notes:
+    """What the rounds have learnt."""
+
+    stored: set[Node] = field(default_factory=set)
+    dense: set[Node] = field(default_factory=set)
+    unfused: set[Node] = field(default_factory=set)
+    shadowed: set[Node] = field(default_factory=set)
+
+
+def make_plan(graph: Graph, target: Target, slots: tuple[Slot, ...]) -> Plan:
+    """The plan of `graph`; `slots` are inputs, then outputs, in the graph's order (constants are added)."""
+    flat = normalize(graph)
+    notes = Notes()
+    while True:
+        try:
+            return _Planner(flat, target, slots, notes).plan()
+        except _Again:
+            continue
+        except NeedsStorage as need:
+            known = notes.dense if need.dense else notes.stored
+            if need.node in known:
+                raise
+            known.add(need.node)
+
+
+class _Planner:
+    def __init__(self, graph: Graph, target: Target, slots: tuple[Slot, ...], notes: Notes) -> None:
+        self.graph = graph
+        self.target = target
+        self.notes = notes
+        self.slots = list(slots)
+        self.checks: list[Check] = []
+        self.constants: dict[int, np.ndarray] = {}
+        self.placements: dict[Node, Placement] = {}
+        self.buffers: list[Buffer] = []
+        self.wanted: set[Node] = set()
+        self.extra: dict[Node, list[Placement]] = {}
+        self.commits: list[tuple[Node, Placement]] = []
+        self.copies: list[tuple[Node, Placement]] = []
+        self.grouping = Grouping(graph, self._must_store(), self.notes.unfused)
+
+    # -- what has memory ----------------------------------------------------------------------------------------------
+
+    def _must_store(self) -> set[Node]:
+        stored = set(self.graph.roots) | self.notes.stored
+        for node in self.graph.nodes:
+            if node.op.name == "contract":
+                stored.update(_base(arg) for arg in node.args)
+            elif node.op.name == "take":
+                stored.add(_base(node.args[0]))
+            elif node.op.name == "concatenate":
+                stored.update(arg for arg in node.args if arg.op.kind != "leaf")
+        return {node for node in stored if node.op.kind != "leaf"}
+
+    def _buffer(self, node: Node, name: str) -> Buffer:
+        buffer = Buffer(name, node.dtype, int(np.prod(node.shape, dtype=np.int64)), loc=node.loc)
+        self.buffers.append(buffer)
+        return buffer
+
+    def _slot_buffer(self, number: int) -> Buffer:
+        slot = self.slots[number]
+        size = int(np.prod(slot.shape, dtype=np.int64))
+        buffer = Buffer(slot.name, np.dtype(slot.dtype), size, slot=number)
+        self.buffers.append(buffer)
+        return buffer
+
+    def _dense(self, node: Node, buffer: Buffer) -> Placement:
+        return Placement(buffer, 0, contiguous_strides(node.shape))
+
+    def _assign_roots(self) -> None:
+        """Inputs and outputs have slots; a new value of state goes to the state's own memory where that is safe."""
+        for number, node in enumerate(self.graph.inputs):
+            self.placements[node] = self._dense(node, self._slot_buffer(number))
+        for target, value in self.graph.updates:
+            if value is target:
+                continue
+            home = self.placements[target]
+            in_place = value in self.grouping.group_of and value not in self.placements
+            if in_place and value not in self.notes.shadowed and self._order_update(target, value):
+                self.placements[value] = home
+            else:
+                self.commits.append((value, home))
+        first_output = len(self.graph.inputs)
+        for position, node in enumerate(self.graph.outputs):
+            place = self._dense(node, self._slot_buffer(first_output + position))
+            if node not in self.grouping.group_of:
+                self.copies.append((node, place))
+            elif node in self.placements:
+                self.extra.setdefault(node, []).append(place)
+            else:
+                self.placements[node] = place
+        for node in self.graph.nodes:
+            if node.op.name == "concatenate" and node in self.grouping.group_of:
+                self._assign_parts(node)
+
+    def _assign_parts(self, node: Node) -> None:
+        """Each part of a concatenation that a kernel computes is written where it belongs."""
+        whole = self._place(node)
+        assert whole is not None
+        axis = node.attrs["axis"]
+        at = 0
+        for part in node.args:
+            place = Placement(whole.buffer, whole.offset + at * whole.strides[axis], whole.strides)
+            at += part.shape[axis]
+            if part not in self.grouping.group_of:
+                continue
+            if part in self.placements or part in self.notes.dense:
+                self.extra.setdefault(part, []).append(place)
+            else:
+                self.placements[part] = place
+
+    def _order_update(self, target: Node, value: Node) -> bool:
+        """Make every reader of the old value, and every check, come before the kernel that writes the new one."""
+        writer = self.grouping.group_of[value]
+        if writer.kind not in ("loop", "product"):
+            return False
+        before = [g for g in self.grouping.groups if g is not writer and target in self.grouping.reads(g)]
+        before += [g for g in self.grouping.groups if g.kind == "check" and g is not writer]
+        if any(node is target for node, _ in self.commits):
+            return False
+        if any(node is target for node in self.graph.outputs):
+            return False
+        if any(self.grouping.depends_on(group, writer) for group in before):
+            return False
+        for group in before:
+            self.grouping.order_after(writer, group)
+        return True
+
+    def _place(self, node: Node) -> Placement | None:
+        """Where `node` lies, if it has memory; asking wants it stored."""
+        placement = self.placements.get(node)
+        if placement is None:
+            if node.op.name == "constant" and not node.is_splat:
+                placement = self._constant(node)
+            elif node in self.grouping.group_of:
+                placement = self._dense(node, self._buffer(node, f"t{len(self.buffers)}"))
+                self.placements[node] = placement
+            else:
+                return None
+        self.wanted.add(node)
+        return placement
+
+    def _constant(self, node: Node) -> Placement:
+        data = node.attrs["data"]
+        number = len(self.slots)
+        self.slots.append(Slot(data.name, "constant", node.dtype.str, node.shape))
+        self.constants[number] = data.array
+        placement = self._dense(node, self._slot_buffer(number))
+        self.placements[node] = placement
+        return placement
+
+    # -- kernels ------------------------------------------------------------------------------------------------------
+
+    def plan(self) -> Plan:
+        """One round."""
+        self._assign_roots()
+        for node, _ in self.copies + self.commits:
+            if node in self.grouping.group_of:
+                self._place(node)
+        kernels: list[Kernel] = []
+        tail = [self._copy(node, place, commits=False) for node, place in self.copies]
+        tail += [self._copy(node, place, commits=True) for node, place in self.commits]
+        for group in reversed(order_groups(self.grouping)):
+            kernels[:0] = self._kernels(group)
+        plan, unsafe = finish(
+            self.graph, tuple(kernels + tail), self.buffers, tuple(self.slots), self.constants, tuple(self.checks)
+        )
+        if unsafe:
+            updates = {id(self.placements[target].buffer): value for target, value in self.graph.updates}
+            self.notes.shadowed.update(updates[id(buffer)] for buffer in unsafe)
+            raise _Again
+        return plan
+
+    def _kernels(self, group: Group) -> list[Kernel]:
+        if group.kind in ("loop",):
+            return self._loop(group)
+        (node,) = list(group.members)[:1]
+        if group.kind == "product":
+            return self._product(group)
+        if group.kind == "running":
+            return self._running(group, node)
+        if group.kind == "scatter":
+            return self._scatter(node)
+        if group.kind == "check":
+            return self._check(node)
+        return self._side_by_side(node)
+
+    def _stores(self, group: Group, builder: BodyBuilder, skip: Node | None = None) -> None:
+        """Store every member that has somewhere to go."""
+        for node, level in group.members.items():
+            map_ = builder.full if level == "full" else builder.rows()
+            places = list(self.extra.get(node, ()))
+            if node in self.placements and node is not skip and (node in self.wanted or self._is_fixed(node)):
+                places.insert(0, self.placements[node])
+            for place in places:
+                builder.store(builder.value(node, map_), place, map_, node.dtype)
+
+    def _is_fixed(self, node: Node) -> bool:
+        """Whether the memory of `node` is not its own: a slot, or a part of another value."""
+        placement = self.placements[node]
+        return (
+            placement.buffer.slot is not None
+            or not placement.is_dense(node.shape)
+            or placement.offset != 0
+            or (placement.buffer.size != int(np.prod(node.shape, dtype=np.int64)))
+        )
+
+    def _reader(self, group: Group | None) -> Any:
+        """`place` for a builder: members of the group itself are never read from memory."""
+
+        def place(node: Node) -> Placement | None:
+            if group is not None and node in group.members:
+                return None
+            return self._place(node)
+
+        return place
+
+    def _loop(self, group: Group) -> list[Kernel]:
+        builder = BodyBuilder(group, group.space, self._reader(group))
+        self._stores(group, builder)
+        if not any(isinstance(instruction, Store) for instruction in builder.code):
+            return []
+        body = collapse_greedily(builder.body(group.reduced or ()))
+        return [Kernel(Loop(body), tuple(builder.params), tuple(group.members))]
+
+    def _copy(self, node: Node, place: Placement, commits: bool) -> Kernel:
+        builder = BodyBuilder(None, node.shape, self._reader(None))
+        builder.store(builder.value(node, builder.full), place, builder.full, node.dtype)
+        return Kernel(Loop(collapse_greedily(builder.body())), tuple(builder.params), (node,), commits)
+
+    def _running(self, group: Group, node: Node) -> list[Kernel]:
+        axis = node.attrs["axis"]
+        place = self._place(node)
+        assert place is not None
+        builder = BodyBuilder(group, group.space, self._reader(group))
+        arg = builder.value(node.args[0], builder.full)
+        from_arg = builder.emit(_reduce(node, arg))
+        builder.store(from_arg, place, builder.full, node.dtype)
+        work = Running(builder.body((axis,)), node.attrs["reverse"])
+        return [Kernel(work, tuple(builder.params), (node,))]
+
+    def _scatter(self, node: Node) -> list[Kernel]:
+        source, index, update = node.args
+        place = self._place(node)
+        assert place is not None
+        copy = self._copy(source, place, commits=False)
+        axis = node.attrs["axis"]
+        builder = BodyBuilder(None, update.shape, self._reader(None), first_param=1)
+        after = axis + len(index.shape)
+        at = builder.value(index, builder.full[axis:after])
+        value = builder.value(update, builder.full)
+        outer = place.strides[:axis] + (0,) * len(index.shape) + place.strides[axis + 1 :]
+        work = Scatter(
+            builder.body(), at, value, outer, place.strides[axis], node.shape[axis], node.op.name == "scatter_add"
+        )
+        params = ((place.buffer, place.offset), *builder.params)
+        return [Kernel(copy.work, copy.params, (node,)), Kernel(work, params, (node,))]
+
+    def _check(self, node: Node) -> list[Kernel]:
+        size = node.attrs["size"]
+        (index,) = node.args
+        builder = BodyBuilder(None, index.shape, self._reader(None))
+        at = builder.value(index, builder.full)
+        where = f"{node.loc}: " if node.loc is not None else ""
+        axis = node.attrs["axis"]
+        message = f"{where}index {{value}} is out of bounds for axis {axis} with size {size}"
+        self.checks.append(Check("IndexOutOfRange", message))
+        work = CheckIndex(collapse_greedily(builder.body()), at, size, len(self.checks) - 1)
+        kernels = [Kernel(work, tuple(builder.params), (node,))]
+        if node in self.wanted:
+            place = self.placements[node]
+            kernels.append(self._normalized_index(node, index, place))
+        return kernels
+
+    def _normalized_index(self, node: Node, index: Node, place: Placement) -> Kernel:
+        builder = BodyBuilder(None, index.shape, self._reader(None))
+        raw = builder.value(index, builder.full)
+        wide = builder.emit(Apply("cast", (raw,), (("dtype", node.dtype),), node.dtype))
+        zero = builder.constant(0, node.dtype)
+        negative = builder.emit(Apply("lt", (wide, zero), (), np.dtype(np.bool_)))
+        size = builder.constant(node.attrs["size"], node.dtype)
+        wrapped = builder.emit(Apply("add", (wide, size), (), node.dtype))
+        result = builder.emit(Apply("select", (negative, wrapped, wide), (), node.dtype))
+        builder.store(result, place, builder.full, node.dtype)
+        return Kernel(Loop(collapse_greedily(builder.body())), tuple(builder.params), (node,))
+
+    def _side_by_side(self, node: Node) -> list[Kernel]:
+        """A concatenation's parts that no kernel computes; a pad with gaps."""
+        whole = self._place(node)
+        assert whole is not None
+        if node.op.name == "concatenate":
+            kernels = []
+            at = 0
+            axis = node.attrs["axis"]
+            for part in node.args:
+                place = Placement(whole.buffer, whole.offset + at * whole.strides[axis], whole.strides)
+                at += part.shape[axis]
+                if part not in self.grouping.group_of:
+                    kernels.append(self._copy(part, place, commits=False))
+            return kernels
+        (arg,) = node.args
+        low, steps = node.attrs["low"], [gap + 1 for gap in node.attrs["interior"]]
+        offset = whole.offset + sum(lo * s for lo, s in zip(low, whole.strides, strict=True))
+        inner = Placement(whole.buffer, offset, tuple(s * t for s, t in zip(whole.strides, steps, strict=True)))
+        fill = BodyBuilder(None, node.shape, self._reader(None))
+        fill.store(fill.constant(node.attrs["value"], node.dtype), whole, fill.full, node.dtype)
+        filled = Kernel(Loop(collapse_greedily(fill.body())), tuple(fill.params), (node,))
+        return [filled, self._copy(arg, inner, commits=False)]
+
+    # -- contractions -------------------------------------------------------------------------------------------------
+
+    def _product(self, group: Group) -> list[Kernel]:
+        node = next(n for n in group.members if n.op.name == "contract")
+        left, right, result = split_spec(node.attrs["spec"])
+        operands = []
+        for arg, letters in zip(node.args, (left, right), strict=True):
+            found = operand_strides(arg, self._reader(group))
+            if found is None:
+                raise NeedsStorage(arg)
+            operands.append((found[0], found[1], dict(zip(letters, found[2], strict=True))))
+        batch = [c for c in result if c in left and c in right]
+        rest = result[len(batch) :]
+        rows_of = 0 if not rest or rest[0] in left else 1
+        a, b = operands[rows_of], operands[1 - rows_of]
+        a_letters = left if rows_of == 0 else right
+        b_letters = right if rows_of == 0 else left
+        m_letters = [c for c in rest if c in a_letters]
+        n_letters = [c for c in rest if c not in a_letters]
+        k_letters = [c for c in a_letters if c not in result]
+        sizes = dict(zip(left + right, node.args[0].shape + node.args[1].shape, strict=True))
+        a_node, b_node = node.args[rows_of], node.args[1 - rows_of]
+        a_row = _run(m_letters, a[2], sizes, a_node)
+        a_col = _run(k_letters, a[2], sizes, a_node)
+        b_row = _run(k_letters, b[2], sizes, b_node)
+        b_col = _run(n_letters, b[2], sizes, b_node)
+        m, n, k = (int(np.prod([sizes[c] for c in part], dtype=np.int64)) for part in (m_letters, n_letters, k_letters))
+        assert set(k_letters) == {c for c in b_letters if c not in result}
+        fused = [member for member in group.members if member is not node]
+        keep = node in self.wanted or node in self.extra or (node in self.placements and self._is_fixed(node))
+        epilogue = self._epilogue(group, node, (len(batch), len(m_letters), len(n_letters))) if fused or keep else None
+        if not fused and not keep:
+            return []
+        place = self._place(node) if keep else None
+        if place is not None and not place.is_dense(node.shape):
+            raise NeedsStorage(node, dense=True)
+        if place is None:
+            place = self._dense(node, self._buffer(node, f"t{len(self.buffers)}"))
+        strides = contiguous_strides(node.shape)
+        batches = tuple((sizes[c], a[2][c], b[2][c], strides[i]) for i, c in enumerate(batch))
+        params: tuple[tuple[Buffer, int], ...] = ((a[0], a[1]), (b[0], b[1]), (place.buffer, place.offset))
+        body = None
+        if epilogue is not None:
+            body = epilogue[0]
+            params += epilogue[1]
+        work = Product(node.dtype, m, n, k, (a_row, a_col), (b_row, b_col), batches, not keep, body)
+        return [Kernel(work, params, tuple(group.members))]
+
+    def _epilogue(self, group: Group, node: Node, ranks: tuple[int, int, int]) -> Any:
+        builder = BodyBuilder(group, group.space, self._reader(group), first_param=3)
+        builder.tile_of = node
+        self._stores(group, builder, skip=node)
+        for place in self.extra.get(node, ()):
+            builder.store(builder.value(node, builder.full), place, builder.full, node.dtype)
+        if not any(isinstance(instruction, Store) for instruction in builder.code):
+            return None
+        runs, at = [], 0
+        for rank in ranks:
+            runs.append(list(range(at, at + rank)))
+            at += rank
+        body = collapse(builder.body(), runs)
+        if body is None:
+            self.notes.unfused.add(node)
+            raise _Again
+        return body, tuple(builder.params)
+
+
+def _reduce(node: Node, arg: int) -> Any:
+    return Reduce(node.op.name, arg, node.dtype)
+
+
+def _run(letters: list[str], strides: dict[str, int], sizes: dict[str, int], node: Node) -> int:
+    """One stride for several letters; the operand is copied where there is none."""
+    if 0 in (sizes[c] for c in letters):
+        return 0
+    for a, b in zip(letters, letters[1:], strict=False):
+        if strides[a] != strides[b] * sizes[b]:
+            raise NeedsStorage(node)
+    return strides[letters[-1]] if letters else 0
+
+
+def _base(node: Node) -> Node:
+    """What a chain of one-operand movement reads in the end."""
+    while node.op.kind == "movement" and len(node.args) == 1 and not any(node.attrs.get("interior", ())):
+        node = node.args[0]
+    return node

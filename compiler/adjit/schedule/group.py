@@ -1,0 +1,304 @@
+"""Fusion: which nodes form a kernel.
+
+Nodes are of four sorts. Views (movement, constants, inputs) cost nothing and become index maps. **Light** nodes
+(a few instructions on few operands) are computed again wherever they are read. **Heavy** nodes belong to one
+group, which stores them if another group reads them. The rest (contractions, reductions, running sums, scatters,
+checks) start groups.
+
+A group has a space: the shape that its loops run over, and, once a reduction has joined, the axes that are
+reduced. A member stands at the level "full" (it varies along the whole space) or "row" (along the axes that are
+not reduced). A heavy node joins the groups of the values that it reads where it reads them element by element,
+or a row's value for each element of the row, and where no path through another group leads from the group back
+into it; groups that it joins become one.
+"""
+
+from __future__ import annotations
+
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from adjit.ir.graph import Graph
+from adjit.ir.node import Node
+from adjit.ops.declare import Elementwise
+
+LIGHT_COST = 6
+"""Instructions that may be computed again rather than stored: about what a load from L2 costs."""
+LIGHT_LEAVES = 3
+GROUP_MEMBERS = 48
+"""Heavy members of one kernel: more would not stay in registers."""
+
+SAME = ("same",)
+FOREIGN = ("foreign",)
+Relation = tuple[object, ...]
+
+STARTS = frozenset({"contraction", "running", "scatter", "check"})
+"""Kinds that always start a group of their own."""
+
+
+@dataclass(eq=False, slots=True)
+class Group:
+    """What becomes one kernel. `reduced` is None until a reduction joins; `ancestors` is a bit set of numbers."""
+
+    number: int
+    kind: str
+    space: tuple[int, ...]
+    reduced: tuple[int, ...] | None = None
+    members: dict[Node, str] = field(default_factory=dict)
+    ancestors: int = 0
+    absorbed: bool = False
+
+    @property
+    def rows(self) -> tuple[int, ...]:
+        """The dimensions of the space that are not reduced."""
+        return tuple(i for i in range(len(self.space)) if i not in (self.reduced or ()))
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """The shape of a row-level member."""
+        return tuple(self.space[i] for i in self.rows)
+
+
+class Grouping:
+    """The result: `groups` in order of creation, `group_of[node]` for every heavy node, `heavy`."""
+
+    def __init__(self, graph: Graph, stored: Iterable[Node], unfused: Iterable[Node] = ()) -> None:
+        self.graph = graph
+        self.stored = frozenset(stored)
+        self.unfused = frozenset(unfused)
+        self.groups: list[Group] = []
+        self.group_of: dict[Node, Group] = {}
+        self._leaves: dict[Node, dict[Node, set[Relation]]] = {}
+        self._cost: dict[Node, tuple[int, frozenset[Node]]] = {}
+        for node in graph.inputs:
+            self._leaves[node] = {}
+        for node in graph.nodes:
+            self._place(node)
+        self.groups = [group for group in self.groups if not group.absorbed]
+
+    def is_heavy(self, node: Node) -> bool:
+        """Whether `node` is computed in one group only."""
+        return node in self.group_of
+
+    def leaves(self, node: Node) -> dict[Node, set[Relation]]:
+        """The heavy nodes that `node` is computed from, each with the ways in which it is read."""
+        return {node: {SAME}} if node in self.group_of else self._leaves[node]
+
+    def depends_on(self, group: Group, other: Group) -> bool:
+        """Whether `group` needs something of `other`."""
+        return bool(group.ancestors >> other.number & 1)
+
+    def reads(self, group: Group) -> set[Node]:
+        """Everything that has memory of its own and that the members of `group` may read."""
+        read: set[Node] = set()
+        for member in group.members:
+            for arg in member.args:
+                read |= self._cost.get(arg, (0, frozenset({arg})))[1]
+        return read
+
+    def order_after(self, group: Group, earlier: Group) -> None:
+        """Make `group` come after `earlier`, which does not depend on it."""
+        self._gain(group, earlier.ancestors | 1 << earlier.number)
+
+    # -- one node -----------------------------------------------------------------------------------------------------
+
+    def _place(self, node: Node) -> None:
+        kind = node.op.kind
+        if kind in STARTS or _stands_alone(node):
+            self._start(node, "product" if kind == "contraction" else kind)
+        elif kind in ("reduction", "argreduction"):
+            self._join(node)
+        elif self._is_light(node):
+            self._leaves[node] = self._combined(node)
+        else:
+            self._join(node)
+
+    def _is_light(self, node: Node) -> bool:
+        if node.op.kind in ("leaf", "creation"):
+            self._cost[node] = (0, frozenset() if node.is_splat or node.op.kind == "creation" else frozenset({node}))
+            return node not in self.stored or node.op.kind == "leaf"
+        if node in self.stored:
+            return False
+        if node.op.kind == "movement":
+            self._cost[node] = self._cost.get(node.args[0], (0, frozenset({node.args[0]})))
+            return True
+        if not isinstance(node.op, Elementwise) or (node.shape == () and node.op.name != "cast"):
+            return False
+        cost = node.op.cost
+        leaves: frozenset[Node] = frozenset()
+        for arg in node.args:
+            more, read = self._cost.get(arg, (0, frozenset({arg})))
+            cost += more
+            leaves |= read
+        self._cost[node] = (cost, leaves)
+        if cost <= LIGHT_COST and len(leaves) <= LIGHT_LEAVES:
+            return True
+        del self._cost[node]
+        return False
+
+    def _combined(self, node: Node) -> dict[Node, set[Relation]]:
+        found: dict[Node, set[Relation]] = {}
+        for arg in node.args:
+            for leaf, relations in self.leaves(arg).items():
+                found.setdefault(leaf, set()).update(_through(node, relation) for relation in relations)
+        return found
+
+    # -- groups -------------------------------------------------------------------------------------------------------
+
+    def _new_group(self, kind: str, space: tuple[int, ...], reduced: tuple[int, ...] | None = None) -> Group:
+        group = Group(len(self.groups), kind, space, reduced)
+        self.groups.append(group)
+        return group
+
+    def _add(self, group: Group, node: Node, level: str, leaves: Iterable[Node]) -> None:
+        group.members[node] = level
+        self.group_of[node] = group
+        gained = 0
+        for leaf in leaves:
+            other = self.group_of[leaf]
+            if other is not group:
+                gained |= other.ancestors | 1 << other.number
+        self._gain(group, gained)
+
+    def _gain(self, group: Group, gained: int) -> None:
+        if gained & ~group.ancestors == 0:
+            return
+        group.ancestors |= gained
+        bit = 1 << group.number
+        for other in self.groups:
+            if other.ancestors & bit:
+                other.ancestors |= group.ancestors
+
+    def _start(self, node: Node, kind: str) -> None:
+        space = node.args[0].shape if kind in ("check", "running") else node.shape
+        reduced = (node.attrs["axis"],) if kind == "running" else None
+        leaves = self._combined(node)
+        self._add(self._new_group(kind, space, reduced), node, "full", leaves)
+
+    def _join(self, node: Node) -> None:
+        leaves = self._combined(node)
+        reduces = node.op.kind in ("reduction", "argreduction")
+        axes = _reduced_axes(node) if reduces else None
+        fitting = {
+            group: level
+            for group in dict.fromkeys(self.group_of[leaf] for leaf in leaves)
+            if (level := self._fits(node, axes, group, leaves)) is not None and self._is_legal(group, leaves)
+        }
+        target: Group | None = None
+        for group in sorted(fitting, key=lambda g: -g.number):
+            if target is None:
+                target = group
+            elif fitting[group] == fitting[target]:
+                target = self._merged(target, group, axes) or target
+        if target is None and reduces:
+            target = self._sibling(node, axes or (), leaves)
+            if target is not None:
+                fitting[target] = "row"
+        if target is None:
+            space = node.args[0].shape if reduces else node.shape
+            target = self._new_group("loop", space, axes)
+            fitting[target] = "row" if reduces else "full"
+        if reduces and target.reduced is None:
+            target.reduced = axes
+        self._add(target, node, fitting[target], leaves)
+
+    def _fits(
+        self, node: Node, axes: tuple[int, ...] | None, group: Group, leaves: dict[Node, set[Relation]]
+    ) -> str | None:
+        """The level at which `node` can join `group`, or None."""
+        if group.kind not in ("loop", "product") or len(group.members) >= GROUP_MEMBERS or _reads_elsewhere(node):
+            return None
+        if group.kind == "product" and not self.unfused.isdisjoint(group.members):
+            return None
+        inside = {leaf: relations for leaf, relations in leaves.items() if self.group_of[leaf] is group}
+        row = ("broadcast", group.space, group.rows)
+        at_full = all(
+            relations == ({SAME} if group.members[leaf] == "full" else {row}) for leaf, relations in inside.items()
+        )
+        if axes is not None:
+            fits = at_full and group.kind == "loop" and node.args[0].shape == group.space
+            return "row" if fits and group.reduced in (None, axes) else None
+        if at_full and node.shape == group.space:
+            return "full"
+        at_row = all(group.members[leaf] == "row" and relations == {SAME} for leaf, relations in inside.items())
+        return "row" if group.reduced is not None and at_row and node.shape == group.row_shape else None
+
+    def _is_legal(self, group: Group, leaves: Iterable[Node]) -> bool:
+        """Whether nothing that a node of these leaves needs from elsewhere needs `group` first."""
+        others = (self.group_of[leaf] for leaf in leaves)
+        return not any(self.depends_on(other, group) for other in others if other is not group)
+
+    def _merged(self, a: Group, b: Group, axes: tuple[int, ...] | None) -> Group | None:
+        """One group of two, or None where they cannot be one."""
+        if a.space != b.space or len(a.members) + len(b.members) > GROUP_MEMBERS:
+            return None
+        reductions = {group.reduced for group in (a, b) if group.reduced is not None}
+        reductions |= {axes} if axes is not None else set()
+        if len(reductions) > 1:
+            return None
+        kinds = {a.kind, b.kind}
+        if kinds == {"product"} or ("product" in kinds and reductions):
+            return None
+        between = (group for group in self.groups if not group.absorbed and group is not a and group is not b)
+        for other in between:
+            if (self.depends_on(a, other) and self.depends_on(other, b)) or (
+                self.depends_on(b, other) and self.depends_on(other, a)
+            ):
+                return None
+        keep, drop = (a, b) if a.kind == "product" or b.kind != "product" else (b, a)
+        drop.absorbed = True
+        keep.reduced = next(iter(reductions), None)
+        keep.members.update(drop.members)
+        for node in drop.members:
+            self.group_of[node] = keep
+        bits = 1 << drop.number
+        for group in self.groups:
+            if group.ancestors & bits and group is not keep:
+                group.ancestors |= 1 << keep.number
+        self._gain(keep, (drop.ancestors | keep.ancestors) & ~bits & ~(1 << keep.number))
+        keep.ancestors &= ~bits & ~(1 << keep.number)
+        for group in self.groups:
+            if group.ancestors >> keep.number & 1:
+                group.ancestors |= keep.ancestors
+        return keep
+
+    def _sibling(self, node: Node, axes: tuple[int, ...], leaves: dict[Node, set[Relation]]) -> Group | None:
+        """A group that already reduces the same space along the same axes and reads a common value."""
+        wanted = self._cost.get(node.args[0], (0, frozenset({node.args[0]})))[1]
+        for group in reversed(self.groups):
+            if group.absorbed or group.kind != "loop" or group.reduced != axes or group.space != node.args[0].shape:
+                continue
+            if len(group.members) >= GROUP_MEMBERS or not self._is_legal(group, leaves):
+                continue
+            if any(self.group_of[leaf] is group for leaf in leaves):
+                continue
+            if wanted & self.reads(group):
+                return group
+        return None
+
+
+def _through(node: Node, relation: Relation) -> Relation:
+    """How a leaf is read by `node`'s users when it is read so by `node`."""
+    if isinstance(node.op, Elementwise):
+        return relation
+    if node.op.name == "broadcast" and relation == SAME:
+        return ("broadcast", node.shape, node.attrs["axes"])
+    if node.op.kind in ("reduction", "argreduction"):
+        return relation
+    return FOREIGN
+
+
+def _reduced_axes(node: Node) -> tuple[int, ...]:
+    if node.op.kind == "argreduction":
+        return (node.attrs["axis"],)
+    return tuple(node.attrs["axes"])
+
+
+def _reads_elsewhere(node: Node) -> bool:
+    """Whether a node reads its operands at other places than its own, so that it joins no group of theirs."""
+    return not isinstance(node.op, Elementwise) and node.op.kind not in ("reduction", "argreduction")
+
+
+def _stands_alone(node: Node) -> bool:
+    """Movement that needs memory of its own: several operands side by side, or gaps to fill."""
+    return node.op.name == "concatenate" or (node.op.name == "pad" and any(node.attrs["interior"]))

@@ -1,0 +1,121 @@
+"""Affine index maps: where in a node's index space a kernel stands, as a function of its iteration domain.
+
+An `Affine` is a constant and one coefficient for each dimension of the domain; a `Map` has one `Affine` for each
+dimension of a node. Movement ops compose: `operand_map(node, map)` gives the map of a movement op's operand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from adjit.ir.node import Node
+
+Affine = tuple[int, tuple[int, ...]]
+Map = tuple[Affine, ...]
+Bound = tuple[Affine, int]
+"""A predicate 0 <= affine < n."""
+
+
+def unit(rank: int, dim: int) -> Affine:
+    """The index of one dimension of a domain of `rank` dimensions."""
+    return 0, tuple(int(i == dim) for i in range(rank))
+
+
+def identity(rank: int, dims: Sequence[int]) -> Map:
+    """The map of a node whose dimensions are the domain's `dims`."""
+    return tuple(unit(rank, dim) for dim in dims)
+
+
+def contiguous_strides(shape: Sequence[int]) -> tuple[int, ...]:
+    """Strides in elements of a C-ordered array."""
+    strides = []
+    step = 1
+    for n in reversed(shape):
+        strides.append(step)
+        step *= n
+    return tuple(reversed(strides))
+
+
+def linear(map_: Map, strides: Sequence[int], offset: int = 0) -> Affine:
+    """offset + sum of stride * index: the element of a strided array that a map names."""
+    rank = len(map_[0][1]) if map_ else 0
+    coefficients = [0] * rank
+    for (constant, terms), stride in zip(map_, strides, strict=True):
+        offset += constant * stride
+        for i, term in enumerate(terms):
+            coefficients[i] += term * stride
+    return offset, tuple(coefficients)
+
+
+def bounds(affine: Affine, extents: Sequence[int]) -> tuple[int, int]:
+    """The smallest and the largest value over a domain (which is not empty)."""
+    constant, terms = affine
+    low = high = constant
+    for term, n in zip(terms, extents, strict=True):
+        low, high = (low, high + term * (n - 1)) if term > 0 else (low + term * (n - 1), high)
+    return low, high
+
+
+def delinearize(index: Affine, shape: Sequence[int], extents: Sequence[int]) -> Map | None:
+    """The map into `shape` whose linear index is `index`; None where it is not affine."""
+    if 0 in extents or 0 in shape:
+        return tuple((0, (0,) * len(extents)) for _ in shape)
+    result: list[Affine] = []
+    constant, terms = index
+    for stride in contiguous_strides(shape):
+        quotient = tuple(term // stride if term % stride == 0 else 0 for term in terms)
+        rest = tuple(0 if term % stride == 0 else term for term in terms)
+        leading, constant = divmod(constant, stride)
+        low, high = bounds((constant, rest), extents)
+        if low < 0 or high >= stride:
+            return None
+        result.append((leading, quotient))
+        terms = rest
+    return tuple(result)
+
+
+def operand_map(node: Node, map_: Map, extents: Sequence[int]) -> tuple[Map | None, tuple[Bound, ...]]:
+    """The map of the operand of a one-operand movement node, and the bounds outside which there is only padding.
+
+    None where a reshape is not affine over this domain, or a pad has interior elements."""
+    (arg,) = node.args
+    attrs = node.attrs
+    name = node.op.name
+    if name == "transpose":
+        inner: list[Affine] = [(0, ())] * len(map_)
+        for position, axis in enumerate(attrs["axes"]):
+            inner[axis] = map_[position]
+        return tuple(inner), ()
+    if name == "broadcast":
+        return tuple(map_[axis] for axis in attrs["axes"]), ()
+    if name == "slice":
+        steps = zip(map_, attrs["start"], attrs["step"], strict=True)
+        return tuple((c * s + start, tuple(t * s for t in terms)) for (c, terms), start, s in steps), ()
+    if name == "flip":
+        sizes = arg.shape
+        return tuple(
+            (sizes[i] - 1 - c, tuple(-t for t in terms)) if i in attrs["axes"] else (c, terms)
+            for i, (c, terms) in enumerate(map_)
+        ), ()
+    if name == "pad":
+        if any(attrs["interior"]):
+            return None, ()
+        moved = tuple((c - low, terms) for (c, terms), low in zip(map_, attrs["low"], strict=True))
+        checked = tuple(
+            (affine, n) for affine, n in zip(moved, arg.shape, strict=True) if not _inside(affine, n, extents)
+        )
+        return moved, checked
+    if name == "reshape":
+        if not map_:
+            # A scalar seen as (1, 1, ...): every index is 0.
+            return tuple((0, (0,) * len(extents)) for _ in arg.shape), ()
+        index = linear(map_, contiguous_strides(node.shape))
+        return delinearize(index, arg.shape, extents), ()
+    raise TypeError(f"{name} moves nothing")
+
+
+def _inside(affine: Affine, n: int, extents: Sequence[int]) -> bool:
+    if 0 in extents:
+        return True
+    low, high = bounds(affine, extents)
+    return low >= 0 and high < n

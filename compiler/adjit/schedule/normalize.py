@@ -1,0 +1,117 @@
+"""Rewrites a graph into the forms that kernels have; the plan's own graph, never shown as the user's.
+
+- Axes of size 1 disappear from elementwise ops, reductions, broadcasts, transposes and contractions, so that values
+  which differ only by them share one iteration domain.
+- The result of a contraction is ordered (batch, free of one operand, free of the other); uint8 products go through
+  int32, uint64 ones keep their bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from adjit.ir.builder import Builder
+from adjit.ir.graph import Graph, topological
+from adjit.ir.node import Node
+from adjit.ir.types import I32, I64, U8
+from adjit.ops.contraction import split_spec
+from adjit.ops.declare import Elementwise
+
+
+def normalize(graph: Graph) -> Graph:
+    """The same function of the same inputs in the forms above; roots keep their shapes."""
+    squeeze = _Squeeze(Builder())
+    flat: dict[Node, Node] = {}
+    full: dict[Node, Node] = {node: node for node in graph.inputs}
+    for node in graph.nodes:
+        squeeze.builder.loc = node.loc
+        result = squeeze.visit(node, [squeeze.squeezed(arg, flat, full) for arg in node.args], full)
+        if result.shape == node.shape:
+            full[node] = result
+        else:
+            flat[node] = result
+    outputs = tuple(squeeze.whole(node, flat, full) for node in graph.outputs)
+    updates = tuple((target, squeeze.whole(value, flat, full)) for target, value in graph.updates)
+    inputs = frozenset(graph.inputs)
+    roots = outputs + tuple(value for _, value in updates)
+    nodes = tuple(node for node in topological(roots) if node not in inputs)
+    return Graph(graph.name, graph.inputs, nodes, outputs, updates)
+
+
+def _without_ones(shape: Sequence[int]) -> tuple[int, ...]:
+    return tuple(n for n in shape if n != 1)
+
+
+class _Squeeze:
+    def __init__(self, builder: Builder) -> None:
+        self.builder = builder
+
+    def reshape(self, node: Node, shape: tuple[int, ...]) -> Node:
+        if node.shape == shape:
+            return node
+        if node.is_splat:
+            return self.builder.splat(node.attrs["value"], node.array_type.with_shape(shape))
+        if node.op.name == "reshape":
+            return self.reshape(node.args[0], shape)
+        return self.builder.emit("reshape", node, shape=shape)
+
+    def squeezed(self, node: Node, flat: dict[Node, Node], full: dict[Node, Node]) -> Node:
+        if node not in flat:
+            flat[node] = self.reshape(full[node], _without_ones(node.shape))
+        return flat[node]
+
+    def whole(self, node: Node, flat: dict[Node, Node], full: dict[Node, Node]) -> Node:
+        if node not in full:
+            full[node] = self.reshape(flat[node], node.shape)
+        return full[node]
+
+    def visit(self, node: Node, args: list[Node], full: dict[Node, Node]) -> Node:
+        name = node.op.name
+        emit = self.builder.emit
+        shape = node.shape
+        if isinstance(node.op, Elementwise):
+            return emit(node.op, *args, **node.attrs)
+        if name == "reshape":
+            return self.reshape(args[0], _without_ones(shape))
+        if node.op.kind == "leaf":
+            return node
+        operand = node.args[0].shape if node.args else ()
+        kept = [i for i, n in enumerate(operand) if n != 1]
+        if node.op.kind == "reduction":
+            axes = tuple(kept.index(axis) for axis in node.attrs["axes"] if operand[axis] != 1)
+            return emit(node.op, args[0], axes=axes) if axes else args[0]
+        if name == "transpose":
+            axes = tuple(kept.index(axis) for axis in node.attrs["axes"] if operand[axis] != 1)
+            return args[0] if axes == tuple(range(len(axes))) else emit("transpose", args[0], axes=axes)
+        if name == "broadcast":
+            places = [i for i, n in enumerate(shape) if n != 1]
+            stands = [axis for axis, n in zip(node.attrs["axes"], operand, strict=True) if n != 1]
+            axes = tuple(places.index(axis) for axis in stands)
+            wide = _without_ones(shape)
+            return args[0] if args[0].shape == wide else emit("broadcast", args[0], shape=wide, axes=axes)
+        if name == "contract":
+            return self._contract(node, args)
+        whole = [self.reshape(arg, original.shape) for arg, original in zip(args, node.args, strict=True)]
+        result = emit(node.op, *whole, **node.attrs)
+        return self.reshape(result, _without_ones(shape))
+
+    def _contract(self, node: Node, args: list[Node]) -> Node:
+        left, right, result = split_spec(node.attrs["spec"])
+        sizes = dict(zip(left + right, node.args[0].shape + node.args[1].shape, strict=True))
+        left, right, result = ("".join(c for c in part if sizes[c] != 1) for part in (left, right, result))
+        x, y = args
+        dtype = node.dtype
+        if dtype == U8:
+            x, y = (self.builder.emit("cast", arg, dtype=I32) for arg in (x, y))
+        elif dtype.name == "uint64":
+            x, y = (self.builder.emit("cast", arg, dtype=I64) for arg in (x, y))
+        batch = [c for c in result if c in left and c in right]
+        ours = [c for c in result if c in left and c not in right]
+        theirs = [c for c in result if c in right and c not in left]
+        orders = ("".join(batch + ours + theirs), "".join(batch + theirs + ours))
+        if result in orders:
+            product = self.builder.emit("contract", x, y, spec=f"{left},{right}->{result}")
+        else:
+            ordered = self.builder.emit("contract", x, y, spec=f"{left},{right}->{orders[0]}")
+            product = self.builder.emit("transpose", ordered, axes=tuple(orders[0].index(c) for c in result))
+        return product if product.dtype == dtype else self.builder.emit("cast", product, dtype=dtype)

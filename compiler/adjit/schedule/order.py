@@ -1,0 +1,43 @@
+"""The order of kernels: any order that the dependencies allow, chosen for the smallest peak memory, then locality.
+
+A greedy list schedule: of the groups that are ready the one that frees the most bytes, net of what it makes, goes
+first; ties go to the order of the graph. So a dead activation's readers are brought forward."""
+
+from __future__ import annotations
+
+from adjit.schedule.group import Group, Grouping
+
+
+def order_groups(grouping: Grouping) -> list[Group]:
+    """The groups of `grouping`, each after all that it depends on."""
+    groups = grouping.groups
+    reads = {group: {node for node in grouping.reads(group) if node in grouping.group_of} for group in groups}
+    foreign = {group: {n for n in reads[group] if grouping.group_of[n] is not group} for group in groups}
+    readers_left: dict[object, int] = {}
+    for group in groups:
+        for node in foreign[group]:
+            readers_left[node] = readers_left.get(node, 0) + 1
+    made = {
+        group: sum(node.array_type.nbytes for node in group.members if readers_left.get(node, 0)) for group in groups
+    }
+    live_bits = 0
+    for group in groups:
+        live_bits |= 1 << group.number
+    waiting = list(groups)
+    done = 0
+    order: list[Group] = []
+    while waiting:
+        ready = [group for group in waiting if group.ancestors & live_bits & ~done == 0]
+        if not ready:
+            raise RuntimeError("the groups of a plan depend on each other in a circle")
+        best = max(ready, key=lambda g: (_freed(g, foreign, readers_left) - made[g], -g.number))
+        for node in foreign[best]:
+            readers_left[node] -= 1
+        order.append(best)
+        waiting.remove(best)
+        done |= 1 << best.number
+    return order
+
+
+def _freed(group: Group, foreign: dict[Group, set], readers_left: dict[object, int]) -> int:  # type: ignore[type-arg]
+    return sum(node.array_type.nbytes for node in foreign[group] if readers_left[node] == 1)

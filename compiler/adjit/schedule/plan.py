@@ -1,0 +1,243 @@
+"""Plan: kernels in order, each with its domain and body, and buffers with places. Data only.
+
+A kernel's **body** is a tuple of instructions over scalars, in order; an instruction's operands are the numbers of
+earlier ones. Memory is named by parameter: parameter p is a pointer to an element of one buffer, and an access
+adds `coefficients . index` elements to it. So two kernels that differ only in buffers and offsets have equal
+bodies, are emitted once and are called twice.
+
+Levels of a loop kernel with reduced dimensions: an instruction whose value varies along no reduced dimension is
+computed once for each point of the others ("row"); a `Reduce` turns a value that varies into a row's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Union
+
+import numpy as np
+
+from adjit.ir.node import Loc, Node
+
+Bounds = tuple[tuple[int, tuple[int, ...], int], ...]
+"""Predicates (constant, coefficients, n): 0 <= constant + coefficients . index < n, all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """The element at parameter + coefficients . index; where a bound fails memory is not touched (the value is 0)."""
+
+    param: int
+    coefficients: tuple[int, ...]
+    bounds: Bounds
+    dtype: np.dtype
+
+
+@dataclass(frozen=True, slots=True)
+class Gather:
+    """The element at parameter + coefficients . index + stride * value of `at`, which is held within [0, size)."""
+
+    param: int
+    coefficients: tuple[int, ...]
+    at: int
+    stride: int
+    size: int
+    bounds: Bounds
+    dtype: np.dtype
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """In the epilogue of a contraction: the finished element of the product."""
+
+    dtype: np.dtype
+
+
+@dataclass(frozen=True, slots=True)
+class Const:
+    """A constant; `bits` tells apart what == does not (nan, -0.0)."""
+
+    value: Any
+    bits: bytes
+    dtype: np.dtype
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """constant + coefficients . index, as a number."""
+
+    constant: int
+    coefficients: tuple[int, ...]
+    dtype: np.dtype
+
+
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """Whether all bounds hold."""
+
+    bounds: Bounds
+    dtype: np.dtype
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """An elementwise op of the registry."""
+
+    op: str
+    args: tuple[int, ...]
+    attrs: tuple[tuple[str, Any], ...]
+    dtype: np.dtype
+
+
+@dataclass(frozen=True, slots=True)
+class Reduce:
+    """A reduction op over the reduced dimensions; argmax and argmin give the linear index over them."""
+
+    op: str
+    arg: int
+    dtype: np.dtype
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Write the value of `arg` at parameter + coefficients . index."""
+
+    param: int
+    coefficients: tuple[int, ...]
+    arg: int
+    dtype: np.dtype
+
+
+Instruction = Union[Load, Gather, Tile, Const, Index, Inside, Apply, Reduce, Store]
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """Instructions over a domain; `reduced` lists the domain's reduced dimensions; `params` the dtype of each."""
+
+    domain: tuple[int, ...]
+    reduced: tuple[int, ...]
+    params: tuple[np.dtype, ...]
+    code: tuple[Instruction, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """A loop nest: maps, reductions, and rows of both."""
+
+    body: Body
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """C = A B over (batch, m, n, k), then the epilogue on each finished tile.
+
+    Parameters 0, 1 and 2 of the kernel are A, B and C (C may be scratch); the epilogue's follow. Strides are in
+    elements; `batch` lists (extent, stride of A, of B, of C). The epilogue's domain is (batch, m, n).
+    """
+
+    dtype: np.dtype
+    m: int
+    n: int
+    k: int
+    a_strides: tuple[int, int]
+    b_strides: tuple[int, int]
+    batch: tuple[tuple[int, int, int, int], ...]
+    scratch: bool
+    epilogue: Body | None
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A running sum or product along the one reduced dimension; the body's only Reduce is the running value."""
+
+    body: Body
+    reverse: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Scatter:
+    """Sequentially over the domain: target[coefficients . index + stride * at] = or += value.
+
+    Parameter 0 is the target; `at` and `value` are instructions of the body."""
+
+    body: Body
+    at: int
+    value: int
+    coefficients: tuple[int, ...]
+    stride: int
+    size: int
+    add: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CheckIndex:
+    """Leaves the program with `number` + 1 where the value of `at` is outside [-size, size) anywhere in the domain."""
+
+    body: Body
+    at: int
+    size: int
+    number: int
+
+
+Work = Union[Loop, Product, Running, Scatter, CheckIndex]
+
+
+@dataclass(eq=False, slots=True)
+class Buffer:
+    """Memory of one value. `slot` is the program's slot, or None for the arena, where `offset` is its place.
+
+    `first` and `last` are the numbers of the kernels that write it first and read it last.
+    """
+
+    name: str
+    dtype: np.dtype
+    size: int
+    slot: int | None = None
+    offset: int = 0
+    first: int = -1
+    last: int = -1
+    loc: Loc | None = None
+    inside: Buffer | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the elements."""
+        return self.size * self.dtype.itemsize
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Kernel:
+    """One piece of work and the memory that its parameters name: (buffer, offset in elements)."""
+
+    work: Work
+    params: tuple[tuple[Buffer, int], ...]
+    nodes: tuple[Node, ...] = ()
+    commits: bool = False
+
+    @property
+    def locs(self) -> list[Loc]:
+        """The user's lines that this kernel computes, in order, each once."""
+        seen: dict[str, Loc] = {}
+        for node in self.nodes:
+            if node.loc is not None:
+                seen.setdefault(str(node.loc), node.loc)
+        return list(seen.values())
+
+
+@dataclass(eq=False, slots=True)
+class Plan:
+    """What code generation gets: kernels in order, buffers, the arena's size, and the program's slots."""
+
+    name: str
+    kernels: tuple[Kernel, ...]
+    buffers: tuple[Buffer, ...]
+    arena_bytes: int
+    bytes_without_reuse: int
+    peak_bytes: int
+    peak_loc: Loc | None
+    slots: tuple[Any, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    checks: tuple[Any, ...]
+    constants: dict[int, np.ndarray] = field(default_factory=dict)
+    workspace: Buffer | None = None

@@ -1,0 +1,1 @@
+"""The runtime: what a compiled program needs to load and run. Imports nothing of the compiler."""

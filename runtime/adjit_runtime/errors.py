@@ -1,0 +1,56 @@
+"""Every exception that adjit raises on purpose.
+
+All are `AdjitError`s, and each is also the built-in exception that NumPy would raise in its place. A user's
+mistake and a fault of the compiler (`InternalError`) are different classes. `TraceError` is no `TypeError`:
+NumPy swallows or replaces those that reach it from a protocol method.
+"""
+
+from __future__ import annotations
+
+
+class AdjitError(Exception):
+    """The root of the family."""
+
+
+class ShapeError(AdjitError, ValueError):
+    """Shapes that do not fit each other, or an axis that is not there."""
+
+
+class DTypeError(AdjitError, TypeError):
+    """A dtype that an operation does not take, or for which no machine code exists."""
+
+
+class IndexOutOfRange(AdjitError, IndexError):
+    """An index outside its axis, found before anything of a state was written."""
+
+
+class TraceError(AdjitError):
+    """Something in a traced function that cannot be compiled; the text says what to write instead."""
+
+
+class StateError(AdjitError, RuntimeError):
+    """A state that is closed, busy in another thread, torn by a fork, or that does not fit its step."""
+
+
+class ArgumentError(AdjitError, TypeError):
+    """An argument that a compiled function cannot take: a missing or unknown name, a changed tree, a foreign object."""
+
+
+class WeakOverflowError(AdjitError, OverflowError):
+    """A Python integer that does not fit the dtype of the array that it meets."""
+
+
+class FormatError(AdjitError, ValueError):
+    """Text or a file that cannot be read back: a parse error, a damaged checkpoint."""
+
+
+class MissingExtraError(AdjitError, ImportError):
+    """An optional package is needed and is not installed; the text names the extra."""
+
+
+class InternalError(AdjitError):
+    """A fault of the compiler, never of the user; carries the graph and the pass."""
+
+
+class WideningWarning(UserWarning):
+    """An array of float32 or less met a float64 and the result is float64, as NumPy has it."""

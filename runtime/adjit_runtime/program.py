@@ -1,0 +1,64 @@
+"""Program: a compiled graph as data. Object code, and what its inputs, outputs, constants and arena are.
+
+Self-contained: it pickles, and runs with this package alone. The entry is
+
+    i64 entry(ptr table, ptr arena, ptr report)
+
+`table` holds one address for each slot, in order; `arena` is `arena_bytes` of 64-byte aligned scratch memory,
+one for each call in flight; `report` is two i64. The result is 0, or k > 0 where check k - 1 failed: then nothing
+of a state slot has been written and report[0] is the value that was refused. Slots of role "state" are read and
+written in place; "output" slots are written only; the others are read only. No slot may overlap an "output" or
+"state" slot, except a slot that is the same state. Arrays are C-ordered and aligned to their element; bools are
+bytes 0 or 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One buffer outside the arena: `role` is "input", "state", "output" or "constant"."""
+
+    name: str
+    role: str
+    dtype: str
+    shape: tuple[int, ...]
+    weak: bool = False
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the elements."""
+        return int(np.dtype(self.dtype).itemsize * np.prod(self.shape, dtype=np.int64))
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A test that machine code makes at run time; `message` has `{value}` where the refused value goes."""
+
+    error: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """See the module's contract. `inputs[i]` and `outputs[i]` are slot numbers of the graph's inputs and outputs.
+
+    `libraries` names the shared objects that the code calls (`adjit_gemm_f32` lives in "gemm"); the loader
+    gets their object code from whoever made the program.
+    """
+
+    name: str
+    entry: str
+    code: bytes
+    slots: tuple[Slot, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    arena_bytes: int
+    target: str
+    libraries: tuple[str, ...] = ()
+    checks: tuple[Check, ...] = ()
+    constants: dict[int, np.ndarray] = field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""The tests: folders mirror the layers of the compiler and the runtime."""

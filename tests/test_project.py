@@ -1,0 +1,118 @@
+"""What holds for the tree as a whole: one version, whole data, no machine's paths, contracts on top, small files."""
+
+from __future__ import annotations
+
+import ast
+import csv
+import gzip
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = [ROOT / "compiler" / "adjit", ROOT / "runtime" / "adjit_runtime"]
+MODULES = sorted(p for package in PACKAGES for p in package.rglob("*.py"))
+
+TEXTS = {".py", ".md", ".toml", ".ir", ".cfg", ".yml", ".yaml", ".sh", ""}
+SKIPPED = {
+    ".git",
+    ".venv",
+    "build",
+    "dist",
+    "__pycache__",
+    ".mypy_cache",
+    ".pytest_cache",
+    ".ruff_cache",
+    ".hypothesis",
+}
+
+# A path on somebody's machine. Written with a class so that this line does not match itself.
+MACHINE_PATH = re.compile(r"(?<![\w.~)}\]-])[/](work|root|tmp|home|Users)[/]\w")
+
+# Lines a file may have. A file near it wants splitting by meaning.
+LONGEST = 600
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def texts() -> list[Path]:
+    inside = (p for p in sorted(ROOT.rglob("*")) if not SKIPPED & set(p.relative_to(ROOT).parts))
+    return [p for p in inside if p.is_file() and p.suffix in TEXTS]
+
+
+def project() -> dict[str, object]:
+    table: dict[str, object] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return table
+
+
+def assigned(path: Path, variable: str) -> object:
+    """The literal that a module assigns to `variable`, read without importing it."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and variable in [ast.unparse(t) for t in node.targets]:
+            return ast.literal_eval(node.value)
+    raise AssertionError(f"{name(path)} does not assign {variable}")
+
+
+def test_one_version() -> None:
+    assert assigned(PACKAGES[0] / "__init__.py", "__version__") == project()["version"]
+
+
+def test_every_package_says_that_it_is_typed() -> None:
+    assert all((package / "py.typed").is_file() for package in PACKAGES)
+
+
+def test_no_machine_paths() -> None:
+    hits = [
+        f"{name(path)}:{number}: {line.strip()[:90]}"
+        for path in texts()
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if MACHINE_PATH.search(line)
+    ]
+    assert not hits, "\n".join(hits)
+
+
+@pytest.mark.parametrize(
+    ("line", "hit"),
+    [
+        ("open('{}tmp/x')", True),
+        ("see {}home/me/model.py", True),
+        ("a{}tmp/x", False),
+        ("https://example.org{}work/x", False),
+        ("work{}done", False),
+    ],
+)
+def test_what_a_machine_path_is(line: str, hit: bool) -> None:
+    assert bool(MACHINE_PATH.search(line.format("/"))) is hit
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_module_opens_with_its_contract(path: Path) -> None:
+    assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), "no docstring"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_file_is_small(path: Path) -> None:
+    lines = len(path.read_text(encoding="utf-8").splitlines())
+    assert lines <= LONGEST, f"{lines} lines, at most {LONGEST}: split it by meaning"
+
+
+def test_digits_are_whole() -> None:
+    with gzip.open(ROOT / "examples" / "data" / "digits.csv.gz", "rt", encoding="ascii") as file:
+        rows = [[int(cell) for cell in row] for row in csv.reader(file)]
+    assert len(rows) == 1797
+    assert all(len(row) == 65 and set(row[:64]) <= set(range(17)) and row[64] in range(10) for row in rows)
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    broken = [
+        f"{name(path)}: {target}"
+        for path in texts()
+        if path.suffix == ".md"
+        for target in re.findall(r"\]\((?!https?://|#|mailto:)([^)#\s]+)", path.read_text(encoding="utf-8"))
+        if not (path.parent / target).exists()
+    ]
+    assert not broken, "\n".join(broken)
