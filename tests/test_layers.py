@@ -36,8 +36,9 @@ LAYERS: dict[str, set[str]] = {
 # Modules that stand above the layers and may import all of them.
 TOP: set[str] = {"__init__", "driver", "training"}
 
-# What a layer of the compiler may import of the runtime; the driver alone may import the rest.
-RUNTIME_FOR_ALL: set[str] = {"errors", "target"}
+# What a layer of the compiler may import of the runtime (`program` is data: what codegen makes and the runtime
+# runs); the driver alone may import the rest.
+RUNTIME_FOR_ALL: set[str] = {"errors", "target", "program"}
 RUNTIME_USERS: set[str] = {"driver"}
 
 # Layers that users' networks are made of: the same NumPy that users write, so nothing of the runtime but its errors.

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-
+from adjit.codegen.access import Scope, TileAccess
 from adjit.codegen.analysis import analyse, lanes_of, vector_dimension
 from adjit.codegen.lanes import Lanes
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal, literal, memory_type
-from adjit.codegen.nest import Nest, Scope, TileAccess
+from adjit.codegen.nest import Nest
 from adjit.ir.types import dtype_name
 from adjit.schedule.plan import Body, CheckIndex, Loop, Product, Running, Scatter, Work
 from adjit_runtime.target import Target

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import Any
 
 import numpy as np
 
@@ -34,7 +34,8 @@ def _item_type(types: tuple[Type, ...], attrs: Mapping[str, Any]) -> Type:
     (of,) = types
     if not isinstance(of, Tuple):
         raise TypeError("item of a node that is no tuple")
-    return of.items[attrs["index"]]
+    index: int = attrs["index"]
+    return of.items[index]
 
 
 INPUT = register(
@@ -61,7 +62,7 @@ ITEM = register(
     )
 )
 
-Number = Union[float, int, bool, np.generic]
+Number = float | int | bool | np.generic
 
 
 class Builder:
@@ -229,6 +230,6 @@ class Value:
         return self._binary("ne", other)
 
 
-Operand = Union[Value, float, int, bool, np.generic]
+Operand = Value | float | int | bool | np.generic
 
 

@@ -30,7 +30,7 @@ class Loc:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Data:
-    """An array that a graph holds as a constant: by name and digest; `array` is None where a parsed text left it unbound.
+    """An array that a graph holds as a constant, by name and digest; `array` is None where a text left it unbound.
 
     Two `Data` are the same constant where dtype, shape and digest agree.
     """

@@ -61,7 +61,8 @@ def finish(
         checks=checks,
         constants=constants,
     )
-    return plan, {buffer for buffer in unsafe if buffer.slot is not None}
+    # Elsewhere a kernel reads and writes one buffer only in disjoint parts (a concatenation's).
+    return plan, {buffer for buffer in unsafe if buffer.slot is not None and slots[buffer.slot].role == "state"}
 
 
 def storage(buffer: Buffer) -> Buffer:
@@ -105,7 +106,7 @@ def overwrites_safely(kernel: Kernel, buffer: Buffer) -> bool:
     if not isinstance(work, (Loop, Product)):
         return False
     if isinstance(work, Product) and buffer in (kernel.params[0][0], kernel.params[1][0], kernel.params[2][0]):
-        return False
+        return False  # operands are read all over, and the product itself is not read through a Load
     body, _ = body_of(kernel)
     assert body is not None
     places = set()

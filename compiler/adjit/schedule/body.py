@@ -9,6 +9,7 @@ The recursion is bounded: it descends through the members of one group and the l
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -246,7 +247,7 @@ def collapse(body: Body, runs: Sequence[Sequence[int]]) -> Body | None:
         result = []
         for run in runs:
             kept = [d for d in run if body.domain[d] != 1]
-            for a, b in zip(kept, kept[1:], strict=False):
+            for a, b in itertools.pairwise(kept):
                 if coefficients[a] != coefficients[b] * body.domain[b]:
                     return None
             result.append(coefficients[kept[-1]] if kept else 0)
@@ -269,7 +270,7 @@ def collapse(body: Body, runs: Sequence[Sequence[int]]) -> Body | None:
             instruction = replace(instruction, bounds=tuple(bounds))
         code.append(instruction)
     position = {d: i for i, run in enumerate(runs) for d in run}
-    reduced = tuple(sorted({position[d] for d in body.reduced}))
+    reduced = tuple(sorted({position[d] for d in body.reduced if d in position}))
     return Body(domain, reduced, body.params, tuple(code))
 
 
@@ -293,7 +294,7 @@ def collapse_greedily(body: Body) -> Body:
 def operand_strides(
     node: Node, place: Callable[[Node], Placement | None]
 ) -> tuple[Buffer, int, tuple[int, ...]] | None:
-    """Buffer, offset and strides through which a contraction reads `node`, looking through movement; None if it cannot."""
+    """Buffer, offset and strides through which a contraction reads `node`, looking through movement; or None."""
     extents = node.shape
     map_: Map = identity(len(extents), range(len(extents)))
     while True:

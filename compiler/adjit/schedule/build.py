@@ -6,6 +6,7 @@ again with it. Each round notes something new, so the rounds end."""
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,9 +30,12 @@ from adjit.schedule.normalize import normalize
 from adjit.schedule.order import order_groups
 from adjit.schedule.plan import (
     Apply,
+    Body,
     Buffer,
     CheckIndex,
+    Gather,
     Kernel,
+    Load,
     Loop,
     Plan,
     Product,
@@ -93,7 +97,7 @@ class _Planner:
     # -- what has memory ----------------------------------------------------------------------------------------------
 
     def _must_store(self) -> set[Node]:
-        stored = set(self.graph.roots) | self.notes.stored
+        stored = {_unshaped(root) for root in self.graph.roots} | self.notes.stored
         for node in self.graph.nodes:
             if node.op.name == "contract":
                 stored.update(_base(arg) for arg in node.args)
@@ -122,17 +126,19 @@ class _Planner:
         """Inputs and outputs have slots; a new value of state goes to the state's own memory where that is safe."""
         for number, node in enumerate(self.graph.inputs):
             self.placements[node] = self._dense(node, self._slot_buffer(number))
-        for target, value in self.graph.updates:
-            if value is target:
+        for target, shaped in self.graph.updates:
+            if shaped is target:
                 continue
-            home = self.placements[target]
+            value = _unshaped(shaped)
+            home = self._dense(value, self.placements[target].buffer)
             in_place = value in self.grouping.group_of and value not in self.placements
             if in_place and value not in self.notes.shadowed and self._order_update(target, value):
                 self.placements[value] = home
             else:
                 self.commits.append((value, home))
         first_output = len(self.graph.inputs)
-        for position, node in enumerate(self.graph.outputs):
+        for position, shaped in enumerate(self.graph.outputs):
+            node = _unshaped(shaped)
             place = self._dense(node, self._slot_buffer(first_output + position))
             if node not in self.grouping.group_of:
                 self.copies.append((node, place))
@@ -169,7 +175,7 @@ class _Planner:
         before += [g for g in self.grouping.groups if g.kind == "check" and g is not writer]
         if any(node is target for node, _ in self.commits):
             return False
-        if any(node is target for node in self.graph.outputs):
+        if any(_unshaped(node) is target for node in self.graph.outputs):
             return False
         if any(self.grouping.depends_on(group, writer) for group in before):
             return False
@@ -217,24 +223,26 @@ class _Planner:
             self.graph, tuple(kernels + tail), self.buffers, tuple(self.slots), self.constants, tuple(self.checks)
         )
         if unsafe:
-            updates = {id(self.placements[target].buffer): value for target, value in self.graph.updates}
+            updates = {id(self.placements[target].buffer): _unshaped(value) for target, value in self.graph.updates}
             self.notes.shadowed.update(updates[id(buffer)] for buffer in unsafe)
             raise _Again
         return plan
 
     def _kernels(self, group: Group) -> list[Kernel]:
-        if group.kind in ("loop",):
+        if group.kind == "loop":
             return self._loop(group)
-        (node,) = list(group.members)[:1]
         if group.kind == "product":
             return self._product(group)
+        (node,) = group.members
         if group.kind == "running":
-            return self._running(group, node)
-        if group.kind == "scatter":
-            return self._scatter(node)
-        if group.kind == "check":
-            return self._check(node)
-        return self._side_by_side(node)
+            kernels = self._running(group, node)
+        elif group.kind == "scatter":
+            kernels = self._scatter(node)
+        elif group.kind == "check":
+            kernels = self._check(node)
+        else:
+            kernels = self._side_by_side(node)
+        return kernels + [self._copy(node, place, commits=False) for place in self.extra.get(node, ())]
 
     def _stores(self, group: Group, builder: BodyBuilder, skip: Node | None = None) -> None:
         """Store every member that has somewhere to go."""
@@ -394,6 +402,8 @@ class _Planner:
         place = self._place(node) if keep else None
         if place is not None and not place.is_dense(node.shape):
             raise NeedsStorage(node, dense=True)
+        if place is None and epilogue is not None:
+            place = self._overwritten(node, *epilogue)
         if place is None:
             place = self._dense(node, self._buffer(node, f"t{len(self.buffers)}"))
         strides = contiguous_strides(node.shape)
@@ -405,6 +415,22 @@ class _Planner:
             params += epilogue[1]
         work = Product(node.dtype, m, n, k, (a_row, a_col), (b_row, b_col), batches, not keep, body)
         return [Kernel(work, params, tuple(group.members))]
+
+    def _overwritten(self, node: Node, body: Body, params: tuple[tuple[Buffer, int], ...]) -> Placement | None:
+        """Where the product may be made so that the epilogue overwrites it, element by element, with its result."""
+        read = {id(params[i.param - 3][0]) for i in body.code if isinstance(i, (Load, Gather))}
+        dense = contiguous_strides(body.domain)
+        for instruction in body.code:
+            if not isinstance(instruction, Store) or instruction.dtype != node.dtype:
+                continue
+            buffer, offset = params[instruction.param - 3]
+            is_ours = buffer.slot is None or self.slots[buffer.slot].role == "output"
+            same = all(
+                a == b for a, b, n in zip(instruction.coefficients, dense, body.domain, strict=True) if n != 1
+            )
+            if is_ours and same and id(buffer) not in read:
+                return Placement(buffer, offset, contiguous_strides(node.shape))
+        return None
 
     def _epilogue(self, group: Group, node: Node, ranks: tuple[int, int, int]) -> Any:
         builder = BodyBuilder(group, group.space, self._reader(group), first_param=3)
@@ -433,10 +459,18 @@ def _run(letters: list[str], strides: dict[str, int], sizes: dict[str, int], nod
     """One stride for several letters; the operand is copied where there is none."""
     if 0 in (sizes[c] for c in letters):
         return 0
-    for a, b in zip(letters, letters[1:], strict=False):
+    for a, b in itertools.pairwise(letters):
         if strides[a] != strides[b] * sizes[b]:
             raise NeedsStorage(node)
     return strides[letters[-1]] if letters else 0
+
+
+def _unshaped(node: Node) -> Node:
+    """The value that a root is a reshape of: it is written where the root goes, and nothing is copied."""
+    base = node
+    while base.op.name == "reshape":
+        base = base.args[0]
+    return node if base.op.kind == "leaf" else base
 
 
 def _base(node: Node) -> Node:

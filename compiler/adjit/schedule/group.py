@@ -14,7 +14,6 @@ into it; groups that it joins become one.
 
 from __future__ import annotations
 
-
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 

@@ -2,7 +2,9 @@
 
 - Axes of size 1 disappear from elementwise ops, reductions, broadcasts, transposes and contractions, so that values
   which differ only by them share one iteration domain.
-- The result of a contraction is ordered (batch, free of one operand, free of the other); uint8 products go through
+- A contraction that is no matrix product (an operand without a free letter, or nothing summed) becomes a product of
+  elements and a sum.
+- The result of another is ordered (batch, free of one operand, free of the other); uint8 products go through
   int32, uint64 ones keep their bits.
 """
 
@@ -95,6 +97,30 @@ class _Squeeze:
         result = emit(node.op, *whole, **node.attrs)
         return self.reshape(result, _without_ones(shape))
 
+    def _sum_of_products(
+        self, x: Node, left: str, y: Node, right: str, letters: str, sizes: dict[str, int], kept: int
+    ) -> Node:
+        """Outer products, dot products and matrix times vector: bound by memory, so a loop that fuses serves them best."""
+        shape = tuple(sizes[c] for c in letters)
+        spread = []
+        for node, own in ((x, left), (y, right)):
+            order = sorted(own, key=letters.index)
+            if "".join(order) != own:
+                node = self.builder.emit("transpose", node, axes=tuple(own.index(c) for c in order))
+            if node.shape != shape:
+                node = self.builder.emit("broadcast", node, shape=shape, axes=tuple(letters.index(c) for c in order))
+            spread.append(node)
+        product = self.builder.emit("mul", *spread)
+        axes = tuple(range(kept, len(letters)))
+        return self.builder.emit("sum", product, axes=axes) if axes else product
+
+    def _adjacent(self, node: Node, letters: str, batch: list[str], runs: tuple[str, str]) -> tuple[Node, str]:
+        """The operand with the letters of each run side by side and in order, so that each run has one stride."""
+        if all(run in letters for run in runs):
+            return node, letters
+        wanted = "".join(batch) + runs[0] + runs[1]
+        return self.builder.emit("transpose", node, axes=tuple(letters.index(c) for c in wanted)), wanted
+
     def _contract(self, node: Node, args: list[Node]) -> Node:
         left, right, result = split_spec(node.attrs["spec"])
         sizes = dict(zip(left + right, node.args[0].shape + node.args[1].shape, strict=True))
@@ -109,6 +135,12 @@ class _Squeeze:
         ours = [c for c in result if c in left and c not in right]
         theirs = [c for c in result if c in right and c not in left]
         orders = ("".join(batch + ours + theirs), "".join(batch + theirs + ours))
+        summed = "".join(c for c in left if c not in result)
+        if not summed or not ours or not theirs:
+            product = self._sum_of_products(x, left, y, right, result + summed, sizes, len(result))
+            return product if product.dtype == dtype else self.builder.emit("cast", product, dtype=dtype)
+        x, left = self._adjacent(x, left, batch, ("".join(ours), summed))
+        y, right = self._adjacent(y, right, batch, (summed, "".join(theirs)))
         if result in orders:
             product = self.builder.emit("contract", x, y, spec=f"{left},{right}->{result}")
         else:

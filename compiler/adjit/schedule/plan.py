@@ -12,7 +12,7 @@ computed once for each point of the others ("row"); a `Reduce` turns a value tha
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Union
+from typing import Any
 
 import numpy as np
 
@@ -107,7 +107,7 @@ class Store:
     dtype: np.dtype
 
 
-Instruction = Union[Load, Gather, Tile, Const, Index, Inside, Apply, Reduce, Store]
+Instruction = Load | Gather | Tile | Const | Index | Inside | Apply | Reduce | Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +179,7 @@ class CheckIndex:
     number: int
 
 
-Work = Union[Loop, Product, Running, Scatter, CheckIndex]
+Work = Loop | Product | Running | Scatter | CheckIndex
 
 
 @dataclass(eq=False, slots=True)

@@ -1,0 +1,141 @@
+"""The panel function: rows x k of A times one panel of B, k x (at most `vectors` vectors), into a strip of C.
+
+    void panel(m, k, a, a_row, a_k, a_step, b, b_row, c, c_row, add, width)
+
+Element A[i, p] of a tile lies at a[i * a_row + p * a_k], the next tile of `rows` rows starts `a_step` further on;
+row p of B at b[p * b_row], `width` columns, unit stride. So packed and plain operands take the same code. The
+accumulators are phi nodes of the k loop and start at zero; `add` != 0 adds the old C at the end, else C is only written.
+The last vector of each row is masked by `width`: nothing outside of the operands is read or written.
+"""
+
+from __future__ import annotations
+
+from adjit.codegen.gemm.forms import Tiles
+from adjit.codegen.llvm import I32, I64, PTR, VOID, Function, Module, Value, literal
+
+PARAMETERS = (
+    (I64, "m"),
+    (I64, "k"),
+    (PTR, "a"),
+    (I64, "a_row"),
+    (I64, "a_k"),
+    (I64, "a_step"),
+    (PTR, "b"),
+    (I64, "b_row"),
+    (PTR, "c"),
+    (I64, "c_row"),
+    (I64, "add"),
+    (I64, "width"),
+)
+
+
+class LaneMask:
+    """The lanes below a run-time count, kept in the form that survives a loop's head without being made again.
+
+    A vector of i1 is a register only where there are mask registers; elsewhere the lanes' sign bits are kept."""
+
+    def __init__(self, f: Function, tiles: Tiles, count: Value) -> None:
+        self._f = f
+        if tiles.masks:
+            self._bits = f.mask_below(tiles.lanes, count)
+            return
+        wide = tiles.vector.with_kind("i", tiles.ty.bits)
+        limit = f.minimum(count, literal(I64, tiles.lanes))
+        if wide.bits != 64:
+            limit = f.convert("trunc", limit, wide.scalar)
+        self._bits = f.binary("sub", f.iota(wide), f.splat(limit, tiles.lanes))
+
+    @property
+    def bits(self) -> Value:
+        """The i1 vector, to be asked for where it is used."""
+        if self._bits.ty.bits == 1:
+            return self._bits
+        return self._f.compare("slt", self._bits, literal(self._bits.ty, 0))
+
+
+def multiply_add(f: Function, tiles: Tiles, a: Value, b: Value, c: Value) -> Value:
+    """a * b + c, rounded once where the machine can."""
+    return f.fma(a, b, c) if tiles.fused else f.binary("fadd", f.binary("fmul", a, b), c)
+
+
+def prefetch_for_write(f: Function, pointer: Value) -> None:
+    """Bring a line near before it is written."""
+    f.module.declare("llvm.prefetch.p0", VOID, (PTR, I32, I32, I32))
+    f.line(f"call void @llvm.prefetch.p0({pointer}, i32 1, i32 3, i32 1)")
+
+
+def panel_name(tiles: Tiles, vectors: int, *, masked: bool) -> str:
+    """Symbol of the panel function."""
+    return f"panel_{tiles.suffix}_{vectors}{'m' if masked else ''}"
+
+
+def emit_panel(module: Module, tiles: Tiles, vectors: int, *, masked: bool) -> None:
+    """Write the panel function for panels of `vectors` vectors; unmasked, `width` must fill them all."""
+    f = module.function(panel_name(tiles, vectors, masked=masked), VOID, PARAMETERS, internal=True)
+    m, _, a, a_row, _, a_step, _, _, c, c_row, _, width = f.params
+    last = LaneMask(f, tiles, f.sub(width, (vectors - 1) * tiles.lanes)) if masked else None
+    full = f.binary("udiv", m, literal(I64, tiles.rows))
+    c_step = f.mul(c_row, tiles.rows)
+
+    def tile(_: Value, carried: list[Value]) -> list[Value]:
+        a_tile, c_tile = carried
+        _emit_tile(f, tiles, tiles.rows, vectors, last, a_tile, c_tile)
+        return [f.element(a_tile, tiles.ty, a_step), f.element(c_tile, tiles.ty, c_step)]
+
+    a, c = f.loop(0, full, 1, [a, c], tile)
+    rest = f.sub(m, f.mul(full, tiles.rows))
+    rows = 1 << (tiles.rows - 1).bit_length() - 1
+    while rows:
+
+        def part(rows: int = rows, a: Value = a, c: Value = c) -> list[Value]:
+            _emit_tile(f, tiles, rows, vectors, last, a, c)
+            return [f.element(a, tiles.ty, f.mul(a_row, rows)), f.element(c, tiles.ty, f.mul(c_row, rows))]
+
+        has = f.compare("ne", f.binary("and", rest, literal(I64, rows)), literal(I64, 0))
+        a, c = f.branch(has, part, lambda a=a, c=c: [a, c])  # type: ignore[misc]
+        rows //= 2
+    f.ret()
+
+
+def _emit_tile(f: Function, tiles: Tiles, rows: int, vectors: int, last: LaneMask | None, a: Value, c: Value) -> None:
+    """One register tile over all of k, from `a` and the panel to `c`."""
+    _, k, _, a_row, a_k, _, b, b_row, _, c_row, add, _ = f.params
+    lanes, ty, vector = tiles.lanes, tiles.ty, tiles.vector
+    a_rows = [f.mul(a_row, r) for r in range(rows)]
+    c_rows = [f.element(c, ty, f.mul(c_row, r)) for r in range(rows)]
+    if rows > 1:
+        for pointer in c_rows:
+            prefetch_for_write(f, pointer)
+
+    def load(pointer: Value, v: int) -> Value:
+        place = f.element(pointer, ty, v * lanes)
+        if last is not None and v == vectors - 1:
+            return f.masked_load(place, vector, last.bits)
+        return f.load(place, vector)
+
+    def step(_: Value, carried: list[Value]) -> list[Value]:
+        a_at, b_at, *sums = carried
+        b_vectors = [load(b_at, v) for v in range(vectors)]
+        for r in range(rows):
+            scalar = f.splat(f.load(f.element(a_at, ty, a_rows[r]), ty), lanes)
+            for v in range(vectors):
+                place = r * vectors + v
+                sums[place] = multiply_add(f, tiles, scalar, b_vectors[v], sums[place])
+        return [f.element(a_at, ty, a_k), f.element(b_at, ty, b_row), *sums]
+
+    zero = literal(vector, 0)
+    _, _, *sums = f.loop(0, k, 1, [a, b, *[zero] * (rows * vectors)], step)
+
+    def added() -> list[Value]:
+        return [
+            f.binary("fadd", load(c_rows[r], v), sums[r * vectors + v]) for r in range(rows) for v in range(vectors)
+        ]
+
+    sums = f.branch(f.compare("ne", add, literal(I64, 0)), added, lambda: sums)
+    for r in range(rows):
+        for v in range(vectors):
+            place = f.element(c_rows[r], ty, v * lanes)
+            if last is not None and v == vectors - 1:
+                f.masked_store(sums[r * vectors + v], place, last.bits)
+            else:
+                f.store(sums[r * vectors + v], place)

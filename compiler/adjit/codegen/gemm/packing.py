@@ -1,0 +1,161 @@
+"""Packing: an operand's block copied into panels that a tile reads from end to end.
+
+    void pack_<width>(n, k, source, s_n, s_k, target)
+
+Panel j holds source elements (w, p), w = j*width .. j*width + width - 1, as target[(j*k + p) * width + w - j*width].
+Elements beyond n repeat the last one: they are multiplied, never stored, and never an invented NaN. Unit s_n copies rows
+of vectors, unit s_k transposes blocks in registers, any other pair goes element by element. Up to one block
+is written beyond the end of the last panel; nothing outside of the source is read.
+"""
+
+from __future__ import annotations
+
+from adjit.codegen.gemm.forms import Tiles
+from adjit.codegen.gemm.microkernel import LaneMask
+from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal, literal
+
+
+def pack_name(tiles: Tiles, width: int) -> str:
+    """Symbol of the packing function for panels of `width`."""
+    return f"pack_{tiles.suffix}_{width}"
+
+
+def emit_pack(module: Module, tiles: Tiles, width: int) -> None:
+    """Write the packing function for panels of `width` elements."""
+    params = ((I64, "n"), (I64, "k"), (PTR, "source"), (I64, "s_n"), (I64, "s_k"), (PTR, "target"))
+    f = module.function(pack_name(tiles, width), VOID, params, internal=True)
+    n, k, source, s_n, s_k, target = f.params
+
+    def panel(start: Value, _: list[Value]) -> list[Value]:
+        rest = f.minimum(f.sub(n, start), int_literal(width))
+        from_ = f.element(source, tiles.ty, f.mul(start, s_n))
+        to = f.element(target, tiles.ty, f.mul(start, k))
+
+        def strided() -> list[Value]:
+            f.branch(
+                f.compare("eq", s_k, literal(I64, 1)),
+                lambda: _transpose_panel(f, tiles, width, rest, from_, to),
+                lambda: _gather_panel(f, tiles, width, rest, from_, to),
+            )
+            return []
+
+        f.branch(f.compare("eq", s_n, literal(I64, 1)), lambda: _copy_panel(f, tiles, width, rest, from_, to), strided)
+        return []
+
+    f.loop(0, n, width, [], panel)
+    f.ret()
+
+
+def _copy_panel(f: Function, tiles: Tiles, width: int, rest: Value, source: Value, target: Value) -> list[Value]:
+    """Unit s_n: a row of the panel is contiguous in the source."""
+    _, k, _, _, s_k, _ = f.params
+    starts = range(0, width, tiles.lanes)
+    masks = [LaneMask(f, tiles, f.sub(rest, start)) for start in starts]
+
+    def row(_: Value, carried: list[Value]) -> list[Value]:
+        from_, to = carried
+        for start, mask in zip(starts, masks, strict=True):
+            loaded = f.masked_load(f.element(from_, tiles.ty, start), tiles.vector, mask.bits)
+            f.store(loaded, f.element(to, tiles.ty, start))
+        return [f.element(from_, tiles.ty, s_k), f.element(to, tiles.ty, width)]
+
+    f.loop(0, k, 1, [source, target], row)
+    return []
+
+
+def _gather_panel(f: Function, tiles: Tiles, width: int, rest: Value, source: Value, target: Value) -> list[Value]:
+    """Any strides: element by element."""
+    _, k, _, s_n, s_k, _ = f.params
+    last = f.sub(rest, 1)
+
+    def row(_: Value, carried: list[Value]) -> list[Value]:
+        from_, to = carried
+
+        def element(w: Value, _: list[Value]) -> list[Value]:
+            place = f.element(from_, tiles.ty, f.mul(f.minimum(w, last), s_n))
+            f.store(f.load(place, tiles.ty), f.element(to, tiles.ty, w))
+            return []
+
+        f.loop(0, width, 1, [], element)
+        return [f.element(from_, tiles.ty, s_k), f.element(to, tiles.ty, width)]
+
+    f.loop(0, k, 1, [source, target], row)
+    return []
+
+
+def _transpose_panel(f: Function, tiles: Tiles, width: int, rest: Value, source: Value, target: Value) -> list[Value]:
+    """Unit s_k: square blocks of one vector's lanes are transposed in registers."""
+    _, k, _, s_n, _, _ = f.params
+    lanes, ty = tiles.lanes, tiles.ty
+    last = f.sub(rest, 1)
+
+    def group(first: Value, _: list[Value]) -> list[Value]:
+        rows = [f.element(source, ty, f.mul(f.minimum(f.add(first, r), last), s_n)) for r in range(min(lanes, width))]
+        to = f.element(target, ty, first)
+
+        def block(start: Value, _: list[Value]) -> list[Value]:
+            mask = LaneMask(f, tiles, f.sub(k, start))
+            loaded = [f.masked_load(f.element(row, ty, start), tiles.vector, mask.bits) for row in rows]
+            # A panel narrower than a vector: what stands in for the missing rows is overwritten by the next store.
+            loaded += [loaded[-1]] * (lanes - len(loaded))
+            place = f.element(to, ty, f.mul(start, width))
+            for p, row in enumerate(transpose(f, loaded)):
+                f.store(row, f.element(place, ty, p * width))
+            return []
+
+        f.loop(0, k, lanes, [], block)
+        return []
+
+    f.loop(0, width, lanes, [], group)
+    return []
+
+
+def transpose(f: Function, rows: list[Value]) -> list[Value]:
+    """The transpose of a square block of full vectors: unpacks within 128-bit lanes, then exchanges of lanes."""
+    size, bits = len(rows), rows[0].ty.bits
+    unit = 128 // bits
+    if unit > 1 and size >= unit:
+        # Doubling distance within each group of `unit` rows; afterwards row g*unit + q holds, in its 128-bit lane c,
+        # column c*unit + q of the group's rows.
+        distance, chunk = 1, 1
+        while distance < unit:
+            rows = _interleave(f, rows, distance, chunk, unit)
+            distance, chunk = distance * 2, chunk * 2
+    distance = unit
+    while distance < size:
+        rows = _exchange(f, rows, distance)
+        distance *= 2
+    return rows
+
+
+def _interleave(f: Function, rows: list[Value], distance: int, chunk: int, unit: int) -> list[Value]:
+    """Unpack low and high halves of each 128-bit lane of row pairs, in chunks of `chunk` elements."""
+    size = len(rows)
+    result: list[Value] = [*rows]
+    for first in range(size):
+        if first & distance:
+            continue
+        a, b = rows[first], rows[first + distance]
+        for half in (0, 1):
+            mask: list[int] = []
+            for lane in range(0, size, unit):
+                for part in range(unit // (2 * chunk)):
+                    start = lane + half * (unit // 2) + part * chunk
+                    mask += [*range(start, start + chunk), *range(size + start, size + start + chunk)]
+            result[first + half * distance] = f.shuffle(a, b, mask)
+    return result
+
+
+def _exchange(f: Function, rows: list[Value], distance: int) -> list[Value]:
+    """Blocks off the diagonal of each 2 x 2 arrangement of blocks change places."""
+    size = len(rows)
+    result = [*rows]
+    for first in range(size):
+        if first & distance:
+            continue
+        a, b = rows[first], rows[first + distance]
+        low = [lane if not lane & distance else size + lane - distance for lane in range(size)]
+        high = [size + lane if lane & distance else lane + distance for lane in range(size)]
+        result[first] = f.shuffle(a, b, low)
+        result[first + distance] = f.shuffle(a, b, high)
+    return result

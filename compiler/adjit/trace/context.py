@@ -1,0 +1,115 @@
+"""Trace: one function on its way to becoming a graph; and the stack of traces that are under way in this thread.
+
+A trace owns a `Builder`. A value of an enclosing trace that is used inside becomes an extra input, a capture. A plain
+array is a constant, one node for one array object as long as its bytes stay the same.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from adjit.ir.builder import Builder
+from adjit.ir.node import Loc, Node
+from adjit.ir.types import Array
+from adjit_runtime.errors import AdjitError
+
+
+class Trace:
+    """A trace under way. `alive` is False once its graph is closed."""
+
+    def __init__(self, name: str, parent: Trace | None) -> None:
+        self.name = name
+        self.parent = parent
+        self.alive = True
+        self.builder = Builder()
+        self.captures: dict[Node, Node] = {}
+        self.refused: list[AdjitError] = []
+        self.warned: set[tuple[str, int]] = set()
+        self._constants: dict[int, tuple[np.ndarray, Node]] = {}
+
+    def encloses(self, other: Trace) -> bool:
+        """Whether `other` runs inside this trace."""
+        at = other.parent
+        while at is not None:
+            if at is self:
+                return True
+            at = at.parent
+        return False
+
+    def capture(self, outer: Node) -> Node:
+        """The input that stands for a value of an enclosing trace."""
+        found = self.captures.get(outer)
+        if found is None:
+            found = self.builder.input(f"capture{len(self.captures)}", outer.type)
+            self.captures[outer] = found
+        return found
+
+    def constant(self, array: np.ndarray, loc: Loc | None) -> Node:
+        """The node of a plain array: a splat where all its elements have the same bits."""
+        known = self._constants.get(id(array))
+        # An array that the user wrote to between two uses is another constant, so its bytes are compared.
+        if known is not None and _holds(known[1], array):
+            return known[1]
+        self.builder.loc = loc
+        if _is_uniform(array):
+            node = self.builder.splat(array.flat[0], Array(array.dtype, array.shape))
+        else:
+            node = self.builder.array(array)
+        # The array is kept, so that its id is not given to another one.
+        self._constants[id(array)] = (array, node)
+        return node
+
+
+def _bits(array: np.ndarray) -> np.ndarray:
+    """The elements as unsigned integers, so that -0.0 is not 0.0 and NaN is itself."""
+    return np.ascontiguousarray(array).view(f"u{array.dtype.itemsize}")
+
+
+def _is_uniform(array: np.ndarray) -> bool:
+    if array.size == 0:
+        return False
+    bits = _bits(array)
+    return bool((bits == bits.flat[0]).all())
+
+
+def _holds(node: Node, array: np.ndarray) -> bool:
+    """Whether a constant node has the value that `array` has now."""
+    data = node.attrs.get("data")
+    if data is None:
+        # A splat's bits were those of every element.
+        return _is_uniform(array) and same_scalar(node.attrs["value"], array.flat[0])
+    return data.array is not None and bool(np.array_equal(_bits(data.array), _bits(array)))
+
+
+def same_scalar(value: float | int | bool, element: np.generic) -> bool:
+    """Whether a splat's value has the bits of `element`."""
+    return bool(_bits(np.asarray(value, dtype=element.dtype)) == _bits(np.asarray(element)))
+
+
+class _Stack(threading.local):
+    def __init__(self) -> None:
+        self.traces: list[Trace] = []
+
+
+_STACK = _Stack()
+
+
+def current_trace() -> Trace | None:
+    """The innermost trace under way in this thread."""
+    return _STACK.traces[-1] if _STACK.traces else None
+
+
+@contextmanager
+def tracing(name: str) -> Iterator[Trace]:
+    """Open a trace; it ends with the block."""
+    trace = Trace(name, current_trace())
+    _STACK.traces.append(trace)
+    try:
+        yield trace
+    finally:
+        _STACK.traces.pop()
+        trace.alive = False

@@ -1,0 +1,300 @@
+"""Every text with which tracing says no, and how an error shows the user's place.
+
+    model.py:41: matmul: inner dimensions differ, f32[128,784] @ f32[512,10]: 784 is not 512
+        h = x @ w + b
+            ^^^^^
+
+An error that carries a place has it as `error.loc`; `relocated` gives one to an error that has none.
+"""
+
+from __future__ import annotations
+
+import dis
+import linecache
+from types import FrameType
+from typing import TypeVar
+
+from adjit.ir.node import Loc, Node
+from adjit.trace.locate import locate, user_frame
+from adjit_runtime.errors import AdjitError, DTypeError, IndexOutOfRange, ShapeError, TraceError
+
+E = TypeVar("E", bound=AdjitError)
+
+_NB_SUBSCR = 26
+"""The operand of BINARY_OP that means a subscript, from Python 3.14 on."""
+
+
+def show(loc: Loc) -> str:
+    """The line of source with carets under the expression; empty where the source is not at hand."""
+    source = linecache.getline(loc.file, loc.line).rstrip("\n")
+    text = source.strip()
+    if not text:
+        return ""
+    shown = f"\n    {text}"
+    if loc.column is None or loc.end_column is None:
+        return shown
+    # Columns count bytes of UTF-8.
+    raw = source.encode()
+    start = len(raw[: loc.column].decode(errors="replace")) - (len(source) - len(source.lstrip()))
+    width = len(raw[loc.column : loc.end_column].decode(errors="replace"))
+    if start < 0 or width <= 0:
+        return shown
+    return f"{shown}\n    {' ' * start}{'^' * width}"
+
+
+def expression(loc: Loc | None) -> str:
+    """The source of the expression at a place; empty where it is not known."""
+    if loc is None or loc.column is None or loc.end_column is None:
+        return ""
+    source = linecache.getline(loc.file, loc.line)
+    return source.encode()[loc.column : loc.end_column].decode(errors="replace").strip()
+
+
+def located(kind: type[E], message: str, loc: Loc | None = None) -> E:
+    """An error of that kind whose text shows the user's place: `loc`, or where the user's code is now."""
+    loc = loc or locate()
+    error = kind(message if loc is None else f"{loc}: {message}{show(loc)}")
+    error.__dict__["loc"] = loc
+    return error
+
+
+def is_located(error: BaseException) -> bool:
+    """Whether the text of an error shows the user's place."""
+    return "loc" in error.__dict__
+
+
+def relocated(error: E) -> E:
+    """The same error with the user's place in its text."""
+    return error if is_located(error) else located(type(error), str(error))
+
+
+def trace_error(message: str) -> TraceError:
+    """Something that cannot be traced; the message says what to write instead."""
+    return located(TraceError, message)
+
+
+def shape_error(message: str) -> ShapeError:
+    """Shapes or axes that do not fit."""
+    return located(ShapeError, message)
+
+
+def dtype_error(message: str) -> DTypeError:
+    """A dtype that does not fit, or that no code exists for."""
+    return located(DTypeError, message)
+
+
+def index_error(message: str) -> IndexOutOfRange:
+    """A static index outside its axis."""
+    return located(IndexOutOfRange, message)
+
+
+def ours(error: BaseException) -> AdjitError | None:
+    """The first error of the family in the chain of causes of `error`."""
+    seen: set[int] = set()
+    at: BaseException | None = error
+    while at is not None and id(at) not in seen:
+        if isinstance(at, AdjitError):
+            return at
+        seen.add(id(at))
+        at = at.__cause__ or at.__context__
+    return None
+
+
+def _operation(frame: FrameType | None) -> str:
+    """What the user's code does at its current instruction: "read", "write" (subscripts), "call", or ""."""
+    if frame is None:
+        return ""
+    raw, at = frame.f_code.co_code, frame.f_lasti
+    name = dis.opname[raw[at]]
+    if name in {"BINARY_SUBSCR", "BINARY_SLICE"} or (name == "BINARY_OP" and raw[at + 1] == _NB_SUBSCR):
+        return "read"
+    if name in {"STORE_SUBSCR", "STORE_SLICE"}:
+        return "write"
+    return "call" if name.startswith("CALL") else ""
+
+
+def _origin(node: Node) -> str:
+    """Which expression made a value, and where."""
+    if node.loc is None:
+        return ""
+    text = expression(node.loc)
+    return f", made by `{text}` at {node.loc}" if text else f", made at {node.loc}"
+
+
+def _constant_subscript() -> TraceError | None:
+    doing = _operation(user_frame())
+    if doing == "read":
+        return trace_error(
+            "a plain array is indexed by a traced value, which NumPy cannot do: write adjit.asarray(array)[index]"
+        )
+    if doing == "write":
+        return trace_error(
+            "a traced value is written into a plain array, or at a traced position of one; its memory belongs to "
+            "NumPy, not to the compiled function: write array = adjit.asarray(array).copy() before, or build the "
+            "result with np.stack, np.concatenate or np.where"
+        )
+    return None
+
+
+def truth(node: Node) -> TraceError:
+    """`if tracer:`, `and`, `not`, `max`, `in`."""
+    return trace_error(
+        f"the truth of a traced {node.type} is asked for (if, while, and, or, not, in, max, sorted){_origin(node)}; its "
+        "value is not known while the function is traced: write np.where(condition, a, b) or adjit.cond, "
+        "np.logical_and / np.logical_or / np.logical_not, np.maximum"
+    )
+
+
+def number(node: Node, kind: str) -> TraceError:
+    """`float(tracer)`, `math.exp(tracer)`, `'%f' % tracer`."""
+    return _constant_subscript() or trace_error(
+        f"a Python {kind} is made of a traced {node.type}{_origin(node)}; its value is not known while the function is "
+        f"traced: use the function of NumPy in place of math's (np.exp, np.sqrt), x.astype in place of {kind}(x), and "
+        "format or print the results of the compiled function"
+    )
+
+
+def index(node: Node) -> TraceError:
+    """`range(tracer)`, `np.zeros(tracer)`, `constant[tracer]`, `[1] * tracer`."""
+    return _constant_subscript() or trace_error(
+        f"a size, an axis or a count is a traced {node.type}{_origin(node)}; shapes are fixed while the function is "
+        "traced: make it a static argument or take it from x.shape; to index a plain array write "
+        "adjit.asarray(array)[index]"
+    )
+
+
+def as_array(node: Node) -> TraceError:
+    """`np.asarray(tracer)`, `np.array([tracer, ...])`, nested lists."""
+    return _constant_subscript() or trace_error(
+        f"a plain NumPy array is made of a traced {node.type}{_origin(node)}; its values are not known while the "
+        "function is traced: write np.stack([...]) for a list of traced values, np.array([...], like=x) or "
+        "np.full(shape, s, like=x) to make an array, adjit.asarray(array)[i] to index a plain array, and "
+        "x.astype(np.float32) to convert"
+    )
+
+
+def iteration(node: Node) -> TraceError:
+    """`for _ in scalar`, unpacking a scalar."""
+    return trace_error(
+        f"iteration over a traced scalar {node.type}{_origin(node)}; a value that was meant as a length is not known "
+        "while the function is traced: loop over range(x.shape[0])"
+    )
+
+
+def ended(name: str, made: Loc | None) -> TraceError:
+    """Use of a tracer after its trace."""
+    where = f", made at {made}," if made is not None else ""
+    return trace_error(
+        f"a traced value{where} is used after the trace of `{name}` has ended (it was kept in a global, an attribute or "
+        "a closure): return it from the function instead"
+    )
+
+
+def foreign() -> TraceError:
+    """A tracer used in another thread."""
+    return trace_error("a traced value is used outside the trace that made it, in another thread: trace in one thread")
+
+
+def hashing(node: Node) -> TraceError:
+    """A tracer as a key, in a set, or as an argument of a cached function."""
+    return trace_error(
+        f"a traced {node.type} is hashed (a key of a dict, a member of a set, an argument of a cached function); its "
+        "value is not known while the function is traced: use a name or id(x) as the key"
+    )
+
+
+def pickling(node: Node) -> TraceError:
+    """pickle, joblib, multiprocessing."""
+    return trace_error(
+        f"a traced {node.type} is pickled; its value is not known while the function is traced: return it and pickle "
+        "the result"
+    )
+
+
+def formatting(node: Node) -> TraceError:
+    """f"{tracer:.3f}"."""
+    return trace_error(
+        f"a traced {node.type} is formatted as a number{_origin(node)}; its value is not known while the function is "
+        "traced: format the results of the compiled function"
+    )
+
+
+def identity(other: object) -> TraceError:
+    """`x == None` and comparisons with what is no number."""
+    if other is None:
+        return trace_error("a traced value is compared with None, which NumPy does element by element: write `x is None`")
+    return trace_error(f"a traced value is compared with {type(other).__name__} {other!r}, which is no number")
+
+
+def plain_out(name: str) -> TraceError:
+    """`out=` or `+=` into a plain array."""
+    return trace_error(
+        f"{name}: the result would be written into a plain array (out=, or an operator such as +=), which lies outside "
+        "the compiled function: write a = a + x, or make the array with np.zeros_like(x) or adjit.asarray(a).copy()"
+    )
+
+
+def list_repeat() -> TraceError:
+    """`[1] * k` with an integer tracer."""
+    return trace_error(
+        "a list is multiplied by a traced integer; NumPy would repeat it, and its length must be known while the "
+        "function is traced: write np.array(list) * k for the product"
+    )
+
+
+def argument_write(name: str) -> TraceError:
+    """In-place change of an argument of the traced function, or of a closed-over value."""
+    return trace_error(
+        f"{name} would be changed in place; the compiled function works on its own memory, so the caller's array would "
+        "not change: write x = x + v, or x = x.copy() before the change"
+    )
+
+
+def read_only(what: str) -> TraceError:
+    """A write through a read-only view."""
+    return trace_error(f"{what} is a read-only view: write x = x.copy() before the change")
+
+
+def maybe_write(made: Loc | None) -> TraceError:
+    """A write through what may be a view or a copy."""
+    where = f" made at {made}" if made is not None else ""
+    return trace_error(
+        f"this array{where} is a view or a copy, depending on a memory order that the trace does not know; writing "
+        "into it would change another array, or not: take a .copy() there, or write through the original array"
+        + (show(made) if made is not None else "")
+    )
+
+
+def maybe_read(made: Loc | None, written: Loc | None) -> TraceError:
+    """A read of what may be a view, after the array behind it was written."""
+    where = f" made at {made}" if made is not None else ""
+    when = f" at {written}" if written is not None else ""
+    return trace_error(
+        f"this array{where} is a view or a copy, depending on a memory order that the trace does not know, and the "
+        f"array behind it was changed{when}; take a .copy() before the change, or make it anew after it"
+        + (show(made) if made is not None else "")
+        + (show(written) if written is not None else "")
+    )
+
+
+def mask(node: Node) -> TraceError:
+    """`x[x > 0]` with a traced mask."""
+    return trace_error(
+        f"an array is indexed by a traced boolean mask {node.type}{_origin(node)}, so the shape of the result would "
+        "depend on values: write np.where(mask, x, 0), or sums such as np.sum(x, where=mask)"
+    )
+
+
+def attribute(name: str, reason: str) -> TraceError:
+    """An attribute of ndarray that a tracer cannot have."""
+    return trace_error(f"x.{name} of a traced array is not supported: {reason}")
+
+
+def function(name: str, reason: str = "") -> TraceError:
+    """A function of NumPy or SciPy that the table does not have."""
+    return trace_error(f"{name} is not supported on traced arrays" + (f": {reason}" if reason else ""))
+
+
+def function_argument(name: str, argument: str) -> TraceError:
+    """An argument that a function of the table does not take."""
+    return trace_error(f"{name}: the argument {argument!r} is not supported on traced arrays")

@@ -1,0 +1,211 @@
+"""The table of what tracers can do: which function of ours stands for which function, ufunc or method of NumPy.
+
+`trace/functions/` fills it. The dispatcher binds a call by NumPy's own signature and hands over by name what the
+implementation has a parameter for; an argument that it has none for is dropped where it has NumPy's default and is
+refused by name otherwise. `out=` is the dispatcher's business, so that implementations are pure.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+
+from adjit.trace import refuse
+
+F = TypeVar("F", bound=Callable[..., Any])
+Implementation = Callable[..., Any]
+
+FUNCTIONS: dict[Any, Implementation] = {}
+"""Functions that dispatch through `__array_function__`."""
+UFUNCS: dict[np.ufunc, Implementation | str] = {}
+"""Elementwise ufuncs: the op of that name, or a function of promoted operands of one shape."""
+GUFUNCS: dict[np.ufunc, Implementation] = {}
+"""Ufuncs with a signature (matmul): a function of the operands as they come."""
+REDUCES: dict[np.ufunc, Implementation] = {}
+"""`ufunc.reduce`."""
+ACCUMULATES: dict[np.ufunc, Implementation] = {}
+"""`ufunc.accumulate`."""
+REFUSED: dict[Any, str] = {}
+"""Functions that have no implementation, with the reason and what to write instead."""
+METHODS: dict[str, Implementation] = {}
+"""Methods of ndarray and of Python's protocols that tracers have, by name."""
+PROPERTIES: dict[str, Callable[[Any], Any]] = {}
+"""Attributes of ndarray that tracers have, by name."""
+UNSUPPORTED_ATTRIBUTES: dict[str, str] = {}
+"""Methods and attributes of ndarray that tracers refuse, with the reason."""
+
+_ABSENT: Any = object()
+
+
+def implements(*functions: Any) -> Callable[[F], F]:
+    """Register the decorated function for functions of NumPy or SciPy."""
+
+    def register(implementation: F) -> F:
+        for function in functions:
+            _enter(FUNCTIONS, function, implementation)
+        return implementation
+
+    return register
+
+
+def ufunc(target: np.ufunc, op: str | None = None) -> Callable[[F], F]:
+    """Register an elementwise ufunc: as the op of that name, or as the decorated function."""
+    if op is not None:
+        _enter(UFUNCS, target, op)
+    return functools.partial(_decorate, UFUNCS, target)
+
+
+def gufunc(target: np.ufunc) -> Callable[[F], F]:
+    """Register a ufunc with a signature; the decorated function gets the operands as they come."""
+    return functools.partial(_decorate, GUFUNCS, target)
+
+
+def reduces(target: np.ufunc) -> Callable[[F], F]:
+    """Register `target.reduce`: (array, axis=0, dtype=None, keepdims=False, initial=None, where=True)."""
+    return functools.partial(_decorate, REDUCES, target)
+
+
+def accumulates(target: np.ufunc) -> Callable[[F], F]:
+    """Register `target.accumulate`: (array, axis=0, dtype=None)."""
+    return functools.partial(_decorate, ACCUMULATES, target)
+
+
+def refused(function: Any, reason: str) -> None:
+    """Say why a function has no implementation, and what to write instead."""
+    _enter(REFUSED, function, reason)
+
+
+def method(*names: str) -> Callable[[F], F]:
+    """Register a method of tracers."""
+
+    def register(implementation: F) -> F:
+        for name in names:
+            _enter(METHODS, name, implementation)
+        return implementation
+
+    return register
+
+
+def attribute(*names: str) -> Callable[[F], F]:
+    """Register an attribute of tracers."""
+
+    def register(implementation: F) -> F:
+        for name in names:
+            _enter(PROPERTIES, name, implementation)
+        return implementation
+
+    return register
+
+
+def _enter(registry: dict[Any, Any], key: Any, value: Any) -> None:
+    if key in registry:
+        raise ValueError(f"{key!r} is registered twice")
+    registry[key] = value
+
+
+def _decorate(registry: dict[Any, Any], key: Any, implementation: F) -> F:
+    _enter(registry, key, implementation)
+    return implementation
+
+
+def name_of(function: Any) -> str:
+    """`np.linalg.norm`, as a user writes it."""
+    name = str(getattr(function, "__name__", function))
+    module = str(getattr(function, "__module__", "") or "")
+    if isinstance(function, np.ufunc):
+        return f"np.{name}" if getattr(np, name, None) is function else name
+    if module == "numpy" or module.startswith("numpy."):
+        return ".".join(("np", *(part for part in module.split(".")[1:] if not part.startswith("_")), name))
+    return f"{module}.{name}" if module else name
+
+
+@functools.cache
+def signature_of(function: Any) -> inspect.Signature | None:
+    """NumPy's signature of a function, where it tells one."""
+    try:
+        return inspect.signature(function)
+    except (TypeError, ValueError):
+        return None
+
+
+@functools.cache
+def _parameters(implementation: Implementation) -> tuple[frozenset[str], bool, inspect.Signature]:
+    """Names of the parameters, whether there are `*args` or `**kwargs`, and the signature."""
+    signature = inspect.signature(implementation)
+    kinds = {p.kind for p in signature.parameters.values()}
+    variadic = bool(kinds & {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD})
+    return frozenset(signature.parameters), variadic, signature
+
+
+def call(function: Any, implementation: Implementation, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Call an implementation with the arguments of a call of `function`."""
+    names, variadic, own = _parameters(implementation)
+    signature = signature_of(function)
+    if variadic or signature is None or any(p.kind is p.VAR_POSITIONAL for p in signature.parameters.values()):
+        return _call_plainly(function, implementation, own, args, kwargs)
+    try:
+        bound = signature.bind(*args, **kwargs).arguments
+    except TypeError as error:
+        raise refuse.trace_error(f"{name_of(function)}: {error}") from None
+    given: dict[str, Any] = {}
+    for name, value in bound.items():
+        parameter = signature.parameters[name]
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            for extra, item in value.items():
+                _hand_over(function, given, names, extra, item, _ABSENT)
+            continue
+        _hand_over(function, given, names, name, value, parameter.default)
+    return implementation(**given)
+
+
+def _hand_over(function: Any, given: dict[str, Any], names: frozenset[str], name: str, value: Any, default: Any) -> None:
+    if value is np._NoValue:
+        return
+    if name in names:
+        given[name] = value
+        return
+    if not _is_default(name, value, default):
+        raise refuse.function_argument(name_of(function), name)
+
+
+_HARMLESS: dict[str, tuple[Any, ...]] = {
+    "order": ("K", "A", "C", None),
+    "subok": (True, False),
+    "optimize": (True, False, "greedy", "optimal"),
+    "casting": ("same_kind",),
+    "device": (None, "cpu"),
+    "out": (None,),
+}
+"""Values of arguments that change nothing, whatever NumPy's default."""
+
+
+def _is_default(name: str, value: Any, default: Any) -> bool:
+    if name == "like" or value is default:
+        return True
+    plain = isinstance(value, str | int | bool | None)
+    return plain and (value in _HARMLESS.get(name, ()) or (type(value) is type(default) and value == default))
+
+
+def _call_plainly(
+    function: Any,
+    implementation: Implementation,
+    own: inspect.Signature,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+) -> Any:
+    """NumPy tells no signature: bind by the implementation's own."""
+    given = {name: value for name, value in kwargs.items() if value is not np._NoValue}
+    names, _, _ = _parameters(implementation)
+    keywords = any(p.kind is p.VAR_KEYWORD for p in own.parameters.values())
+    for name in [name for name in given if name not in names and not keywords]:
+        if not _is_default(name, given.pop(name), _ABSENT):
+            raise refuse.function_argument(name_of(function), name)
+    try:
+        own.bind(*args, **given)
+    except TypeError as error:
+        raise refuse.trace_error(f"{name_of(function)}: {error}") from None
+    return implementation(*args, **given)

@@ -1,0 +1,200 @@
+"""Random graphs for property tests: every kind of op, small shapes with 0, 1 and odd sizes, several results."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import numpy as np
+
+import adjit.ops  # noqa: F401  (fills the registry)
+from adjit.ir.builder import Builder, Value
+from adjit.ir.graph import Graph
+from adjit.ir.types import F32, F64, I64, Array
+
+SIZES = (1, 2, 3, 4, 5, 7, 8, 16, 17, 33)
+UNARY = ("neg", "abs", "exp", "tanh", "sigmoid", "sin", "cos", "erf", "arctan")
+BINARY = ("add", "sub", "mul", "maximum", "minimum")
+
+
+class GraphMaker:
+    """Grows one graph; `choose` picks by a seeded generator, so a failing graph can be made again."""
+
+    def __init__(self, seed: int, dtype: np.dtype = F64, empty: bool = True) -> None:
+        self.choose = random.Random(seed)
+        self.dtype = dtype
+        self.empty = empty
+        self.b = Builder()
+        self.values: list[Value] = []
+        for i in range(self.choose.randint(1, 3)):
+            shape = tuple(self.size() for _ in range(self.choose.randint(0, 3)))
+            self.values.append(self.b.value(self.b.input(f"x{i}", Array(dtype, shape))))
+
+    def size(self) -> int:
+        """One extent; rarely 0."""
+        if self.empty and self.choose.random() < 0.02:
+            return 0
+        return self.choose.choice(SIZES)
+
+    def pick(self, condition: Callable[[Value], bool] = lambda v: True) -> Value | None:
+        """A float value made so far; recent ones are likelier."""
+        fitting = [v for v in self.values if v.dtype == self.dtype and condition(v)]
+        if not fitting:
+            return None
+        return fitting[max(self.choose.randrange(len(fitting)), self.choose.randrange(len(fitting)))]
+
+    def grow(self) -> None:
+        """Add one op, where a fitting operand is found."""
+        step = self.choose.choice(
+            (self.unary, self.binary, self.binary, self.reduce, self.move, self.contract, self.select, self.index, self.run)
+        )
+        result = step()
+        if result is not None and np.prod(result.shape, dtype=int) <= 20_000:
+            self.values.append(result)
+
+    def unary(self) -> Value | None:
+        x = self.pick()
+        return None if x is None else getattr(self.b, self.choose.choice(UNARY))(x)
+
+    def _like(self, x: Value) -> Value:
+        """A value of the shape of `x`: an earlier one, a broadcast one, or a constant."""
+        same = self.pick(lambda v: v.shape == x.shape)
+        if same is not None and self.choose.random() < 0.7:
+            return same
+        for axis, n in enumerate(x.shape):
+            row = self.pick(lambda v, n=n: v.shape == (n,))
+            if row is not None:
+                return self.b.broadcast(row, shape=x.shape, axes=(axis,))
+        return self.b.full(self.choose.uniform(-2, 2), x)
+
+    def binary(self) -> Value | None:
+        x = self.pick()
+        if x is None:
+            return None
+        y = self._like(x)
+        if self.choose.random() < 0.2:
+            return x / (self.b.abs(y) + 0.5)
+        return getattr(self.b, self.choose.choice(BINARY))(x, y)
+
+    def reduce(self) -> Value | None:
+        x = self.pick(lambda v: len(v.shape) > 0)
+        if x is None:
+            return None
+        axes = tuple(sorted(self.choose.sample(range(len(x.shape)), self.choose.randint(1, len(x.shape)))))
+        names = ("sum", "sum", "max", "min", "prod") if 0 not in x.shape else ("sum",)
+        scaled = self.b.tanh(x)
+        result = getattr(self.b, self.choose.choice(names))(scaled, axes=axes)
+        if self.choose.random() < 0.5:
+            kept = tuple(i for i in range(len(x.shape)) if i not in axes)
+            return scaled - self.b.broadcast(result, shape=x.shape, axes=kept)
+        return result
+
+    def move(self) -> Value | None:
+        x = self.pick(lambda v: len(v.shape) > 0)
+        if x is None:
+            return None
+        b, shape, rank = self.b, x.shape, len(x.shape)
+        kind = self.choose.randrange(7)
+        if kind == 0:
+            return b.transpose(x, axes=tuple(self.choose.sample(range(rank), rank)))
+        if kind == 1:
+            return b.flip(x, axes=(self.choose.randrange(rank),))
+        if kind == 2:
+            start = tuple(self.choose.randint(0, n) for n in shape)
+            stop = tuple(self.choose.randint(i, n) for i, n in zip(start, shape, strict=True))
+            if not self.empty and any(i == j for i, j in zip(start, stop, strict=True)):
+                return None
+            return b.slice(x, start=start, stop=stop, step=tuple(self.choose.randint(1, 3) for _ in shape))
+        if kind == 3:
+            gap = self.choose.random() < 0.3
+            return b.pad(
+                x,
+                low=tuple(self.choose.randint(0, 2) for _ in shape),
+                high=tuple(self.choose.randint(0, 2) for _ in shape),
+                interior=tuple(self.choose.randint(0, 2) if gap else 0 for _ in shape),
+                value=self.choose.choice((0.0, 1.5)),
+            )
+        if kind == 4:
+            axis = self.choose.randrange(rank)
+            return b.concatenate(x, self._like(x), axis=axis)
+        if kind == 5:
+            return b.reshape(x, shape=self._refactored(shape))
+        n = self.choose.choice((2, 3, 5))
+        at = self.choose.randint(0, rank)
+        wide = (*shape[:at], n, *shape[at:])
+        return b.broadcast(x, shape=wide, axes=tuple(i for i in range(rank + 1) if i != at))
+
+    def _refactored(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        total = int(np.prod(shape, dtype=int))
+        if total == 0 or self.choose.random() < 0.3:
+            return (total,)
+        divisors = [d for d in range(1, total + 1) if total % d == 0]
+        d = self.choose.choice(divisors)
+        return (d, total // d) if self.choose.random() < 0.7 else (total // d, 1, d)
+
+    def contract(self) -> Value | None:
+        x = self.pick(lambda v: len(v.shape) == 2)
+        if x is None:
+            return None
+        y = self.pick(lambda v: len(v.shape) == 2 and x.shape[1] in v.shape)
+        if y is None:
+            return self.b.contract(x, x, spec=self.choose.choice(("ik,jk->ij", "ki,kj->ij", "ik,jk->ji", "ij,ij->", "ij,ij->i")))
+        return self.b.contract(x, y, spec="ik,kj->ij" if y.shape[0] == x.shape[1] else "ik,jk->ij")
+
+    def select(self) -> Value | None:
+        x = self.pick()
+        if x is None:
+            return None
+        y = self._like(x)
+        return self.b.select(x > y, x * 0.5, y)
+
+    def index(self) -> Value | None:
+        x = self.pick(lambda v: len(v.shape) > 0 and 0 not in v.shape)
+        if x is None:
+            return None
+        axis = self.choose.randrange(len(x.shape))
+        n = x.shape[axis]
+        count = self.choose.choice((1, 2, 5))
+        places = np.array([self.choose.randrange(-n, n) for _ in range(count)], dtype=np.int64)
+        at = self.b.check_index(self.b.value(self.b.array(places)), size=n, axis=axis)
+        taken = self.b.take(x, at, axis=axis)
+        kind = self.choose.randrange(3)
+        if kind == 0:
+            return taken
+        if kind == 1:
+            return self.b.scatter_add(x, at, self.b.tanh(taken), axis=axis)
+        return self.b.scatter(x, at, taken * 2.0, axis=axis)
+
+    def run(self) -> Value | None:
+        x = self.pick(lambda v: len(v.shape) > 0 and 0 not in v.shape)
+        if x is None:
+            return None
+        axis = self.choose.randrange(len(x.shape))
+        if self.choose.random() < 0.3:
+            position = self.choose.choice((self.b.argmax, self.b.argmin))(x, axis=axis)
+            return self.b.cast(position, dtype=self.dtype)
+        return self.b.cumsum(self.b.tanh(x), axis=axis, reverse=self.choose.random() < 0.5)
+
+    def graph(self, steps: int, outputs: int = 3) -> Graph:
+        """Grow and close."""
+        for _ in range(steps):
+            self.grow()
+        results = [v.node for v in self.choose.sample(self.values, min(outputs, len(self.values)))]
+        return self.b.graph("random", results)
+
+
+def arrays(graph: Graph, seed: int) -> list[np.ndarray]:
+    """Operands for a graph's inputs."""
+    rng = np.random.default_rng(seed)
+    made = []
+    for node in graph.inputs:
+        if node.dtype.kind == "f":
+            made.append(rng.normal(size=node.shape).astype(node.dtype))
+        elif node.dtype.kind == "b":
+            made.append(rng.integers(0, 2, size=node.shape).astype(np.bool_))
+        else:
+            made.append(rng.integers(-5, 5, size=node.shape).astype(node.dtype))
+    return made
+
+
+__all__ = ["F32", "F64", "I64", "GraphMaker", "arrays"]

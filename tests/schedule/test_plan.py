@@ -1,0 +1,141 @@
+"""The plan: places never overlap while values are alive, updates wait for their readers, layers share bodies."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from adjit.codegen.program import slots_of
+from adjit.ir.builder import Builder, Value
+from adjit.ir.graph import Graph
+from adjit.ir.types import F32, F64, I64, Array
+from adjit.schedule.arena import overwrites_safely, read, storage, written
+from adjit.schedule.build import make_plan
+from adjit.schedule.plan import Buffer, Loop, Plan, Product
+from adjit.schedule.text import print_plan
+from adjit_runtime.target import host_target
+from tests.graphs import GraphMaker
+
+
+def plan_of(graph: Graph) -> Plan:
+    return make_plan(graph, host_target(), slots_of(graph))
+
+
+def alive_together(a: Buffer, b: Buffer) -> bool:
+    return a.first <= b.last and b.first <= a.last
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_buffers_alive_together_do_not_overlap(seed: int) -> None:
+    plan = plan_of(GraphMaker(seed, F64 if seed % 2 else F32).graph(25, outputs=4))
+    arena = [buffer for buffer in plan.buffers if buffer.slot is None]
+    for buffer in arena:
+        assert buffer.offset % 64 == 0
+        assert buffer.offset + buffer.nbytes <= plan.arena_bytes
+    for a, b in itertools.combinations(arena, 2):
+        apart = a.offset + a.nbytes <= b.offset or b.offset + b.nbytes <= a.offset
+        if apart or not alive_together(a, b):
+            continue
+        assert storage(a) is storage(b), f"{a.name} and {b.name} overlap"
+        first, second = sorted((a, b), key=lambda buffer: buffer.first)
+        # Sharing ends the older value: the kernel that reads it last is the one that writes the newer.
+        assert first.last == second.first
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_every_read_is_of_something_written(seed: int) -> None:
+    plan = plan_of(GraphMaker(seed, F32).graph(20))
+    known = {buffer for buffer in plan.buffers if buffer.slot is not None and plan.slots[buffer.slot].role != "output"}
+    for kernel in plan.kernels:
+        assert read(kernel) - written(kernel) <= known
+        known |= written(kernel)
+    outputs = {plan.slots[b.slot].name for b in known if b.slot is not None and plan.slots[b.slot].role == "output"}
+    assert outputs == {slot.name for slot in plan.slots if slot.role == "output"}
+
+
+def mlp_step(layers: int = 1, width: int = 32, batch: int = 16) -> Graph:
+    """Residual tanh layers with plain gradient descent, derivatives by hand."""
+    b = Builder()
+    x = b.value(b.input("x", Array(F32, (batch, width))))
+    weights = [b.value(b.input(f"w{i}", Array(F32, (width, width)))) for i in range(layers)]
+    values, activations = [x], []
+    for w in weights:
+        activations.append(b.tanh(b.contract(values[-1], w, spec="ik,kj->ij")))
+        values.append(values[-1] + activations[-1])
+    loss = b.sum(values[-1] * values[-1], axes=(0, 1))
+    g: Value = values[-1] * 2.0
+    updates = []
+    for w, value, a in reversed(list(zip(weights, values, activations, strict=False))):
+        inner = g * (1.0 - a * a)
+        updates.append((w.node, (w - 0.1 * b.contract(value, inner, spec="ki,kj->ij")).node))
+        g = g + b.contract(inner, w, spec="ik,jk->ij")
+    return b.graph("step", [loss.node], updates)
+
+
+def test_old_state_is_read_before_it_is_overwritten() -> None:
+    plan = plan_of(mlp_step(layers=3))
+    state = {buffer for buffer in plan.buffers if buffer.slot is not None and plan.slots[buffer.slot].role == "state"}
+    assert len(state) == 3
+    for buffer in state:
+        writers = [i for i, kernel in enumerate(plan.kernels) if buffer in written(kernel)]
+        readers = [i for i, kernel in enumerate(plan.kernels) if buffer in read(kernel)]
+        assert len(writers) == 1
+        assert max(readers) <= writers[0]
+        assert overwrites_safely(plan.kernels[writers[0]], buffer)
+
+
+def test_an_update_rides_in_the_epilogue_of_its_gradient() -> None:
+    plan = plan_of(mlp_step(layers=2))
+    state = {buffer for buffer in plan.buffers if buffer.slot is not None and plan.slots[buffer.slot].role == "state"}
+    writers = [kernel for kernel in plan.kernels if written(kernel) & state]
+    assert all(isinstance(kernel.work, Product) and kernel.work.epilogue is not None for kernel in writers)
+
+
+def test_bodies_do_not_grow_with_layers() -> None:
+    few = {kernel.work for kernel in plan_of(mlp_step(layers=3)).kernels}
+    many = {kernel.work for kernel in plan_of(mlp_step(layers=24)).kernels}
+    assert len(many) <= 2 * len(few)
+
+
+def test_swapped_state_goes_through_shadows() -> None:
+    b = Builder()
+    p = b.input("p", Array(F32, (8,)))
+    q = b.input("q", Array(F32, (8,)))
+    plan = plan_of(b.graph("swap", [], [(p, q), (q, p)]))
+    assert any(kernel.commits for kernel in plan.kernels)
+
+
+def test_checks_come_before_the_first_write_of_state() -> None:
+    b = Builder()
+    w = b.value(b.input("w", Array(F32, (10, 4))))
+    y = b.value(b.input("y", Array(I64, (6,))))
+    rows = b.take(w, b.check_index(y, size=10, axis=0), axis=0)
+    loss = b.sum(rows, axes=(0, 1))
+    plan = plan_of(b.graph("step", [loss.node], [(w.node, (w * 0.5).node)]))
+    state = {buffer for buffer in plan.buffers if buffer.slot is not None and plan.slots[buffer.slot].role == "state"}
+    check = next(i for i, kernel in enumerate(plan.kernels) if type(kernel.work).__name__ == "CheckIndex")
+    write = next(i for i, kernel in enumerate(plan.kernels) if written(kernel) & state)
+    assert check < write
+
+
+def test_softmax_is_one_kernel() -> None:
+    b = Builder()
+    x = b.value(b.input("x", Array(F32, (128, 10))))
+    top = b.broadcast(b.max(x, axes=(1,)), shape=(128, 10), axes=(0,))
+    e = b.exp(x - top)
+    y = e / b.broadcast(b.sum(e, axes=(1,)), shape=(128, 10), axes=(0,))
+    plan = plan_of(b.graph("softmax", [y.node]))
+    assert len(plan.kernels) == 1
+    assert isinstance(plan.kernels[0].work, Loop)
+
+
+def test_plan_text_names_kernels_buffers_and_peak() -> None:
+    plan = plan_of(mlp_step(layers=2))
+    text = print_plan(plan)
+    assert text.startswith("plan @step  arena ")
+    assert "product m=16 n=32 k=32" in text
+    assert "without reuse" in text
+    assert plan.arena_bytes <= plan.bytes_without_reuse
+    assert np.all([f"%{buffer.name} " in text for buffer in plan.buffers])
