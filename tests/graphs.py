@@ -46,7 +46,17 @@ class GraphMaker:
     def grow(self) -> None:
         """Add one op, where a fitting operand is found."""
         step = self.choose.choice(
-            (self.unary, self.binary, self.binary, self.reduce, self.move, self.contract, self.select, self.index, self.run)
+            (
+                self.unary,
+                self.binary,
+                self.binary,
+                self.reduce,
+                self.move,
+                self.contract,
+                self.select,
+                self.index,
+                self.run,
+            )
         )
         result = step()
         if result is not None and np.prod(result.shape, dtype=int) <= 20_000:
@@ -138,7 +148,9 @@ class GraphMaker:
             return None
         y = self.pick(lambda v: len(v.shape) == 2 and x.shape[1] in v.shape)
         if y is None:
-            return self.b.contract(x, x, spec=self.choose.choice(("ik,jk->ij", "ki,kj->ij", "ik,jk->ji", "ij,ij->", "ij,ij->i")))
+            return self.b.contract(
+                x, x, spec=self.choose.choice(("ik,jk->ij", "ki,kj->ij", "ik,jk->ji", "ij,ij->", "ij,ij->i"))
+            )
         return self.b.contract(x, y, spec="ik,kj->ij" if y.shape[0] == x.shape[1] else "ik,jk->ij")
 
     def select(self) -> Value | None:

@@ -425,9 +425,7 @@ class _Planner:
                 continue
             buffer, offset = params[instruction.param - 3]
             is_ours = buffer.slot is None or self.slots[buffer.slot].role == "output"
-            same = all(
-                a == b for a, b, n in zip(instruction.coefficients, dense, body.domain, strict=True) if n != 1
-            )
+            same = all(a == b for a, b, n in zip(instruction.coefficients, dense, body.domain, strict=True) if n != 1)
             if is_ours and same and id(buffer) not in read:
                 return Placement(buffer, offset, contiguous_strides(node.shape))
         return None

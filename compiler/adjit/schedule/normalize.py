@@ -100,7 +100,7 @@ class _Squeeze:
     def _sum_of_products(
         self, x: Node, left: str, y: Node, right: str, letters: str, sizes: dict[str, int], kept: int
     ) -> Node:
-        """Outer products, dot products and matrix times vector: bound by memory, so a loop that fuses serves them best."""
+        """Outer and dot products, matrix times vector: bound by memory, so a loop that fuses serves them best."""
         shape = tuple(sizes[c] for c in letters)
         spread = []
         for node, own in ((x, left), (y, right)):

@@ -13,8 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-
 from adjit.ir.builder import Builder
 from adjit.ir.node import Loc, Node
 from adjit.ir.types import Array
@@ -217,11 +215,3 @@ def merges_axes(shape: Sequence[int], new: Sequence[int]) -> bool:
         strides.append(apart)
         apart = apart * max(n, 1) + 1
     return reshape_strides(shape, tuple(reversed(strides)), new) is None
-
-
-def random_layout_known(strides: Strides | None) -> bool:
-    """Whether the memory order of an array is known."""
-    return strides is not None
-
-
-DTypeLike = np.dtype

@@ -1,0 +1,412 @@
+"""Tracer: what stands for an array while a function is traced; a handle (root, path) with NumPy's protocols.
+
+What a tracer can do stands in the table, by name; here is how Python and NumPy come to it, and what is refused because
+a tracer has no values. 0-d tracers are a class of their own, because Python takes whatever has `__getitem__` for
+iterable. Tracers are made by `trace.lower` alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+import numpy as np
+
+from adjit.ir.node import Loc, Node
+from adjit.ir.types import Array
+from adjit.trace import refuse, table
+from adjit.trace.context import current_trace
+from adjit.trace.handle import Root, Step, Strides
+from adjit.trace.locate import locate
+from adjit_runtime.errors import TraceError
+
+
+class Tracer:
+    """An array of a traced function. `x.shape`, `x.dtype`, operators, indexing, methods and NumPy functions work."""
+
+    __slots__ = ("_adjit_made", "_adjit_node", "_adjit_path", "_adjit_root", "_adjit_scalar", "_adjit_strides",
+                 "_adjit_type", "_adjit_version")  # fmt: skip
+
+    _adjit_root: Root
+    _adjit_path: tuple[Step, ...]
+    _adjit_type: Array
+    _adjit_node: Node
+    _adjit_version: int
+    _adjit_strides: Strides | None
+    _adjit_scalar: bool
+    _adjit_made: Loc | None
+
+    def __init__(self) -> None:
+        raise TypeError("a tracer is made by tracing")
+
+    @property
+    def type(self) -> Array:
+        """Dtype, shape, and whether it is weak."""
+        return self._adjit_type
+
+    # NumPy's protocols.
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        return table.METHODS["__array_ufunc__"](ufunc, method, inputs, kwargs)
+
+    def __array_function__(self, func: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return table.METHODS["__array_function__"](func, args, kwargs)
+
+    def __array__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise record(refuse.as_array(node_of(self)))
+
+    # What needs a value.
+
+    def __bool__(self) -> NoReturn:
+        raise record(refuse.truth(node_of(self)))
+
+    def __float__(self) -> NoReturn:
+        raise record(refuse.number(node_of(self), "float"))
+
+    def __int__(self) -> NoReturn:
+        raise record(refuse.number(node_of(self), "int"))
+
+    def __complex__(self) -> NoReturn:
+        raise record(refuse.number(node_of(self), "complex"))
+
+    def __index__(self) -> NoReturn:
+        raise record(refuse.index(node_of(self)))
+
+    def __round__(self, digits: int | None = None) -> Any:
+        if digits is None:
+            raise record(refuse.number(node_of(self), "int"))
+        return np.round(self, digits)  # type: ignore[call-overload]
+
+    def __trunc__(self) -> NoReturn:
+        raise record(refuse.number(node_of(self), "int"))
+
+    def __floor__(self) -> NoReturn:
+        raise record(refuse.number(node_of(self), "int"))
+
+    def __ceil__(self) -> NoReturn:
+        raise record(refuse.number(node_of(self), "int"))
+
+    def __hash__(self) -> NoReturn:
+        raise record(refuse.hashing(node_of(self)))
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise record(refuse.pickling(node_of(self)))
+
+    def __contains__(self, item: Any) -> NoReturn:
+        raise record(refuse.truth(node_of(self)))
+
+    def __format__(self, spec: str) -> str:
+        if spec:
+            raise record(refuse.formatting(node_of(self)))
+        return repr(self)
+
+    def __repr__(self) -> str:
+        made = f" from {self._adjit_made}" if self._adjit_made is not None else ""
+        return f"<traced {self._adjit_type}{made}>"
+
+    __str__ = __repr__
+
+    # Sequence.
+
+    def __len__(self) -> int:
+        return self._adjit_type.shape[0]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter([self[i] for i in range(self._adjit_type.shape[0])])
+
+    def __getitem__(self, key: Any) -> Any:
+        return table.METHODS["__getitem__"](self, key)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        table.METHODS["__setitem__"](self, key, value)
+
+    def __delitem__(self, key: Any) -> NoReturn:
+        raise refuse.trace_error("elements of an array cannot be deleted: write np.delete or a slice")
+
+    def __copy__(self) -> Any:
+        return table.METHODS["copy"](self)
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        return table.METHODS["copy"](self)
+
+    # Operators.
+
+    def __add__(self, other: Any) -> Any:
+        return _binary(np.add, self, other)
+
+    def __radd__(self, other: Any) -> Any:
+        return _binary(np.add, other, self)
+
+    def __sub__(self, other: Any) -> Any:
+        return _binary(np.subtract, self, other)
+
+    def __rsub__(self, other: Any) -> Any:
+        return _binary(np.subtract, other, self)
+
+    def __mul__(self, other: Any) -> Any:
+        return _binary(np.multiply, self, other)
+
+    def __rmul__(self, other: Any) -> Any:
+        return _binary(np.multiply, other, self)
+
+    def __truediv__(self, other: Any) -> Any:
+        return _binary(np.true_divide, self, other)
+
+    def __rtruediv__(self, other: Any) -> Any:
+        return _binary(np.true_divide, other, self)
+
+    def __floordiv__(self, other: Any) -> Any:
+        return _binary(np.floor_divide, self, other)
+
+    def __rfloordiv__(self, other: Any) -> Any:
+        return _binary(np.floor_divide, other, self)
+
+    def __mod__(self, other: Any) -> Any:
+        return _binary(np.remainder, self, other)
+
+    def __rmod__(self, other: Any) -> Any:
+        return _binary(np.remainder, other, self)
+
+    def __divmod__(self, other: Any) -> Any:
+        return self // other, self % other
+
+    def __rdivmod__(self, other: Any) -> Any:
+        return other // self, other % self
+
+    def __pow__(self, other: Any, modulo: Any = None) -> Any:
+        if modulo is not None:
+            raise refuse.trace_error("pow with a modulus is not supported on traced arrays: write (x ** y) % m")
+        return _binary(np.power, self, other)
+
+    def __rpow__(self, other: Any) -> Any:
+        return _binary(np.power, other, self)
+
+    def __matmul__(self, other: Any) -> Any:
+        return _binary(np.matmul, self, other)
+
+    def __rmatmul__(self, other: Any) -> Any:
+        return _binary(np.matmul, other, self)
+
+    def __and__(self, other: Any) -> Any:
+        return _binary(np.bitwise_and, self, other)
+
+    def __rand__(self, other: Any) -> Any:
+        return _binary(np.bitwise_and, other, self)
+
+    def __or__(self, other: Any) -> Any:
+        return _binary(np.bitwise_or, self, other)
+
+    def __ror__(self, other: Any) -> Any:
+        return _binary(np.bitwise_or, other, self)
+
+    def __xor__(self, other: Any) -> Any:
+        return _binary(np.bitwise_xor, self, other)
+
+    def __rxor__(self, other: Any) -> Any:
+        return _binary(np.bitwise_xor, other, self)
+
+    def __lshift__(self, other: Any) -> Any:
+        return _binary(np.left_shift, self, other)
+
+    def __rlshift__(self, other: Any) -> Any:
+        return _binary(np.left_shift, other, self)
+
+    def __rshift__(self, other: Any) -> Any:
+        return _binary(np.right_shift, self, other)
+
+    def __rrshift__(self, other: Any) -> Any:
+        return _binary(np.right_shift, other, self)
+
+    def __lt__(self, other: Any) -> Any:
+        return _compare(np.less, self, other)
+
+    def __le__(self, other: Any) -> Any:
+        return _compare(np.less_equal, self, other)
+
+    def __gt__(self, other: Any) -> Any:
+        return _compare(np.greater, self, other)
+
+    def __ge__(self, other: Any) -> Any:
+        return _compare(np.greater_equal, self, other)
+
+    def __eq__(self, other: Any) -> Any:
+        return _compare(np.equal, self, other)
+
+    def __ne__(self, other: Any) -> Any:
+        return _compare(np.not_equal, self, other)
+
+    def __neg__(self) -> Any:
+        return _unary(np.negative, self)
+
+    def __pos__(self) -> Any:
+        return _unary(np.positive, self)
+
+    def __abs__(self) -> Any:
+        return _unary(np.absolute, self)
+
+    def __invert__(self) -> Any:
+        return _unary(np.invert, self)
+
+
+class ArrayTracer(Tracer):
+    """A tracer of one dimension or more: operators such as += change it in place, as in NumPy."""
+
+    __slots__ = ()
+
+    def __iadd__(self, other: Any) -> Any:
+        return _in_place(np.add, self, other)
+
+    def __isub__(self, other: Any) -> Any:
+        return _in_place(np.subtract, self, other)
+
+    def __imul__(self, other: Any) -> Any:
+        return _in_place(np.multiply, self, other)
+
+    def __itruediv__(self, other: Any) -> Any:
+        return _in_place(np.true_divide, self, other)
+
+    def __ifloordiv__(self, other: Any) -> Any:
+        return _in_place(np.floor_divide, self, other)
+
+    def __imod__(self, other: Any) -> Any:
+        return _in_place(np.remainder, self, other)
+
+    def __ipow__(self, other: Any) -> Any:
+        return _in_place(np.power, self, other)
+
+    def __imatmul__(self, other: Any) -> Any:
+        return _in_place(np.matmul, self, other)
+
+    def __iand__(self, other: Any) -> Any:
+        return _in_place(np.bitwise_and, self, other)
+
+    def __ior__(self, other: Any) -> Any:
+        return _in_place(np.bitwise_or, self, other)
+
+    def __ixor__(self, other: Any) -> Any:
+        return _in_place(np.bitwise_xor, self, other)
+
+    def __ilshift__(self, other: Any) -> Any:
+        return _in_place(np.left_shift, self, other)
+
+    def __irshift__(self, other: Any) -> Any:
+        return _in_place(np.right_shift, self, other)
+
+
+class ViewTracer(ArrayTracer):
+    """A 0-d view, such as x[0, ...]: changed in place like an array, not iterable."""
+
+    __slots__ = ()
+
+    def __iter__(self) -> NoReturn:
+        raise record(refuse.iteration(node_of(self)))
+
+    def __len__(self) -> NoReturn:
+        raise record(refuse.iteration(node_of(self)))
+
+
+class ScalarTracer(Tracer):
+    """A 0-d tracer. Like NumPy's scalars it is immutable: `s += 1` gives `s` another value. It is not iterable."""
+
+    __slots__ = ()
+
+    def __iter__(self) -> NoReturn:
+        raise record(refuse.iteration(node_of(self)))
+
+    def __len__(self) -> NoReturn:
+        raise record(refuse.iteration(node_of(self)))
+
+
+def record(error: TraceError) -> TraceError:
+    """Remember a refusal, so that the boundary can raise it where NumPy hides it."""
+    trace = current_trace()
+    if trace is not None:
+        trace.refused.append(error)
+    return error
+
+
+def make(root: Root, path: tuple[Step, ...], node: Node, strides: Strides | None, scalar: bool) -> Tracer:
+    """A tracer whose value is `node` now."""
+    shape = node.shape
+    kind = ArrayTracer if shape else ScalarTracer if scalar else ViewTracer
+    tracer = object.__new__(kind)
+    tracer._adjit_root = root
+    tracer._adjit_path = path
+    tracer._adjit_type = node.array_type
+    tracer._adjit_node = node
+    tracer._adjit_version = root.version
+    tracer._adjit_strides = strides
+    tracer._adjit_scalar = scalar
+    tracer._adjit_made = root.trace.builder.loc if node.loc is None else node.loc
+    return tracer
+
+
+def fresh(node: Node, strides: Strides | None = None, readonly: str = "") -> Tracer:
+    """A tracer with memory of its own; 0-d ones are scalars."""
+    trace = current_trace()
+    if trace is None:
+        raise refuse.trace_error("a traced value is made outside a trace")
+    return make(Root(trace, node, readonly), (), node, strides, scalar=True)
+
+
+def maybe_of(tracer: Tracer) -> Loc | None:
+    """Where the handle became a view or a copy; None where it is certain."""
+    return next((step.maybe for step in tracer._adjit_path if step.maybe is not None), None)
+
+
+def node_of(tracer: Tracer) -> Node:
+    """The value of a tracer now, as a node of the current trace."""
+    root = tracer._adjit_root
+    trace = root.trace
+    current = current_trace()
+    if not trace.alive:
+        raise record(refuse.ended(trace.name, tracer._adjit_made))
+    if tracer._adjit_version != root.version:
+        _reread(tracer, root)
+    if current is trace:
+        return tracer._adjit_node
+    if current is None or not trace.encloses(current):
+        raise record(refuse.foreign())
+    return current.capture(tracer._adjit_node)
+
+
+def _reread(tracer: Tracer, root: Root) -> None:
+    maybe = maybe_of(tracer)
+    if maybe is not None:
+        raise record(refuse.maybe_read(maybe, root.written))
+    b = root.trace.builder
+    b.loc = locate()
+    node = root.node
+    for step in tracer._adjit_path:
+        node = step.apply(b, node)
+    tracer._adjit_node = node
+    tracer._adjit_version = root.version
+
+
+def localize(tracer: Tracer) -> Tracer:
+    """The tracer, or where it belongs to an enclosing trace, one of the current trace that stands for it."""
+    if tracer._adjit_root.trace is current_trace() and tracer._adjit_root.trace.alive:
+        return tracer
+    node = node_of(tracer)
+    return fresh(node, tracer._adjit_strides, readonly="a value that the function closes over")
+
+
+def is_tracer(x: object) -> bool:
+    """Whether `x` stands for an array of a function that is being traced."""
+    return isinstance(x, Tracer)
+
+
+def _binary(ufunc: np.ufunc, x: Any, y: Any) -> Any:
+    return table.METHODS["binary operator"](ufunc, x, y)
+
+
+def _compare(ufunc: np.ufunc, x: Any, y: Any) -> Any:
+    return table.METHODS["comparison operator"](ufunc, x, y)
+
+
+def _unary(ufunc: np.ufunc, x: Any) -> Any:
+    return table.METHODS["unary operator"](ufunc, x)
+
+
+def _in_place(ufunc: np.ufunc, x: Any, y: Any) -> Any:
+    return ufunc(x, y, out=x)
