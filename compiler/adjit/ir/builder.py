@@ -231,5 +231,3 @@ class Value:
 
 
 Operand = Value | float | int | bool | np.generic
-
-

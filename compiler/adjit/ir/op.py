@@ -54,4 +54,3 @@ def register(op: OpT) -> OpT:
         raise ValueError(f"op {op.name!r} is declared twice")
     OPS[op.name] = op
     return op
-

@@ -15,7 +15,6 @@ import numpy as np
 from adjit.ir.builder import Builder
 from adjit.ir.node import Loc, Node
 from adjit.ir.types import Array
-from adjit_runtime.errors import AdjitError
 
 
 class Trace:
@@ -27,7 +26,6 @@ class Trace:
         self.alive = True
         self.builder = Builder()
         self.captures: dict[Node, Node] = {}
-        self.refused: list[AdjitError] = []
         self.warned: set[tuple[str, int]] = set()
         self._constants: dict[int, tuple[np.ndarray, Node]] = {}
 

@@ -14,7 +14,6 @@ import numpy as np
 
 from adjit.ir.builder import Builder
 from adjit.ir.node import Node
-from adjit.ir.op import OPS
 from adjit.ir.types import BOOL, Array, Tuple, dtype_name
 from adjit.trace import refuse
 from adjit.trace.context import Trace, current_trace
@@ -34,7 +33,7 @@ from adjit.trace.handle import (
 from adjit.trace.indexing import Parsed, parse
 from adjit.trace.locate import locate
 from adjit.trace.promote import check_dtype, check_fits, resolve, type_of
-from adjit.trace.tracer import Tracer, fresh, is_tracer, localize, make, maybe_of, node_of, record
+from adjit.trace.tracer import Tracer, fresh, is_tracer, localize, make, maybe_of, node_of
 from adjit_runtime.errors import AdjitError
 
 __all__ = [
@@ -290,7 +289,7 @@ def select(condition: Any, x: Any, y: Any) -> Tracer:
 def normalize_axis(axis: Any, ndim: int) -> int:
     """An axis counted from the front; raises ShapeError (NumPy's AxisError is a ValueError too)."""
     if isinstance(axis, Tracer):
-        raise record(refuse.index(node_of(axis)))
+        raise refuse.index(node_of(axis))
     try:
         position = int(axis.__index__())
     except (AttributeError, TypeError):
@@ -350,7 +349,7 @@ def full_shape(x: Tracer, shape: Any) -> tuple[int, ...]:
 
 def _dimension(n: Any) -> int:
     if isinstance(n, Tracer):
-        raise record(refuse.index(node_of(n)))
+        raise refuse.index(node_of(n))
     try:
         return int(n.__index__())
     except (AttributeError, TypeError):
@@ -510,6 +509,20 @@ def setitem(x: Tracer, key: Any, value: Any) -> None:
     return None
 
 
+def add_at(x: Tracer, key: Any, value: Any) -> None:
+    """`np.add.at(x, key, value)`: an element that is named twice is added to twice."""
+    check_writable(x)
+    parsed = _parse(x, key)
+    node = _fitted(value, x.type.dtype, parsed.shape)
+    *before, last = parsed.steps or (None,)
+    gathers = [step for step in parsed.steps if isinstance(step, Gather)]
+    if not gathers or last is not gathers[0]:
+        view = getitem(x, key)
+        return setitem(x, key, elementwise("add", view, fresh(node))) if not gathers else _refuse_add_at()
+    _write(x, tuple(before), Adding(gathers[0]), node)
+    return None
+
+
 def _is_mask(x: Tracer, key: Any) -> bool:
     return isinstance(key, Tracer) and key.type.dtype == BOOL and key.type.shape == x.type.shape
 
@@ -517,7 +530,7 @@ def _is_mask(x: Tracer, key: Any) -> bool:
 def _write_masked(x: Tracer, mask: Tracer, value: Any) -> None:
     """`x[mask] = value` for one value is a select; several would have to be counted."""
     if math.prod(shape_of(value)) != 1:
-        raise record(refuse.mask(node_of(mask)))
+        raise refuse.mask(node_of(mask))
     _write(x, (), lift(select(mask, convert(_one(value), x.type.dtype, x.type.shape), x)))
 
 
@@ -580,11 +593,16 @@ def _write(x: Tracer, steps: tuple[Step, ...], value: Node) -> None:
     root.written = b.loc
 
 
+def check_out(name: str, target: Any) -> None:
+    """Raise where a result cannot be written into `target`."""
+    if not isinstance(target, Tracer):
+        raise refuse.plain_out(name)
+    check_writable(target)
+
+
 def store(out: Any, value: Any, name: str = "out=", casting: str = "same_kind") -> Tracer:
     """Write a result into a traced array in place: NumPy's rule for casts, and the shape of `out` never grows."""
-    if not isinstance(out, Tracer):
-        raise refuse.plain_out(name)
-    check_writable(out)
+    check_out(name, out)
     if out._adjit_scalar:
         raise refuse.trace_error(f"{name}: out= is a traced scalar, which cannot be written: write s = ...")
     found = type_of(value)
@@ -601,7 +619,3 @@ def store(out: Any, value: Any, name: str = "out=", casting: str = "same_kind") 
     _write(out, (), _fitted(value, out.type.dtype, out.type.shape))
     return out
 
-
-def item_names() -> tuple[str, ...]:
-    """The names of the ops that `emit` knows."""
-    return tuple(OPS)

@@ -1,6 +1,6 @@
 """The table of what tracers can do: which function of ours stands for which function, ufunc or method of NumPy.
 
-`trace/functions/` fills it. The dispatcher binds a call by NumPy's own signature and hands over by name what the
+`trace/functions/` fills it. The dispatcher (`trace/dispatch.py`) binds a call by NumPy's own signature and hands over by name what the
 implementation has a parameter for; an argument that it has none for is dropped where it has NumPy's default and is
 refused by name otherwise. `out=` is the dispatcher's business, so that implementations are pure.
 """
@@ -8,13 +8,10 @@ refused by name otherwise. `out=` is the dispatcher's business, so that implemen
 from __future__ import annotations
 
 import functools
-import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
-
-from adjit.trace import refuse
 
 F = TypeVar("F", bound=Callable[..., Any])
 Implementation = Callable[..., Any]
@@ -37,8 +34,8 @@ PROPERTIES: dict[str, Callable[[Any], Any]] = {}
 """Attributes of ndarray that tracers have, by name."""
 UNSUPPORTED_ATTRIBUTES: dict[str, str] = {}
 """Methods and attributes of ndarray that tracers refuse, with the reason."""
-
-_ABSENT: Any = object()
+ABSENT_ATTRIBUTES: dict[str, str] = {}
+"""Protocol methods of ndarray that tracers do not have at all, because NumPy or Python would take them for an offer."""
 
 
 def implements(*functions: Any) -> Callable[[F], F]:
@@ -121,91 +118,3 @@ def name_of(function: Any) -> str:
     if module == "numpy" or module.startswith("numpy."):
         return ".".join(("np", *(part for part in module.split(".")[1:] if not part.startswith("_")), name))
     return f"{module}.{name}" if module else name
-
-
-@functools.cache
-def signature_of(function: Any) -> inspect.Signature | None:
-    """NumPy's signature of a function, where it tells one."""
-    try:
-        return inspect.signature(function)
-    except (TypeError, ValueError):
-        return None
-
-
-@functools.cache
-def _parameters(implementation: Implementation) -> tuple[frozenset[str], bool, inspect.Signature]:
-    """Names of the parameters, whether there are `*args` or `**kwargs`, and the signature."""
-    signature = inspect.signature(implementation)
-    kinds = {p.kind for p in signature.parameters.values()}
-    variadic = bool(kinds & {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD})
-    return frozenset(signature.parameters), variadic, signature
-
-
-def call(function: Any, implementation: Implementation, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """Call an implementation with the arguments of a call of `function`."""
-    names, variadic, own = _parameters(implementation)
-    signature = signature_of(function)
-    if variadic or signature is None or any(p.kind is p.VAR_POSITIONAL for p in signature.parameters.values()):
-        return _call_plainly(function, implementation, own, args, kwargs)
-    try:
-        bound = signature.bind(*args, **kwargs).arguments
-    except TypeError as error:
-        raise refuse.trace_error(f"{name_of(function)}: {error}") from None
-    given: dict[str, Any] = {}
-    for name, value in bound.items():
-        parameter = signature.parameters[name]
-        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-            for extra, item in value.items():
-                _hand_over(function, given, names, extra, item, _ABSENT)
-            continue
-        _hand_over(function, given, names, name, value, parameter.default)
-    return implementation(**given)
-
-
-def _hand_over(function: Any, given: dict[str, Any], names: frozenset[str], name: str, value: Any, default: Any) -> None:
-    if value is np._NoValue:
-        return
-    if name in names:
-        given[name] = value
-        return
-    if not _is_default(name, value, default):
-        raise refuse.function_argument(name_of(function), name)
-
-
-_HARMLESS: dict[str, tuple[Any, ...]] = {
-    "order": ("K", "A", "C", None),
-    "subok": (True, False),
-    "optimize": (True, False, "greedy", "optimal"),
-    "casting": ("same_kind",),
-    "device": (None, "cpu"),
-    "out": (None,),
-}
-"""Values of arguments that change nothing, whatever NumPy's default."""
-
-
-def _is_default(name: str, value: Any, default: Any) -> bool:
-    if name == "like" or value is default:
-        return True
-    plain = isinstance(value, str | int | bool | None)
-    return plain and (value in _HARMLESS.get(name, ()) or (type(value) is type(default) and value == default))
-
-
-def _call_plainly(
-    function: Any,
-    implementation: Implementation,
-    own: inspect.Signature,
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
-) -> Any:
-    """NumPy tells no signature: bind by the implementation's own."""
-    given = {name: value for name, value in kwargs.items() if value is not np._NoValue}
-    names, _, _ = _parameters(implementation)
-    keywords = any(p.kind is p.VAR_KEYWORD for p in own.parameters.values())
-    for name in [name for name in given if name not in names and not keywords]:
-        if not _is_default(name, given.pop(name), _ABSENT):
-            raise refuse.function_argument(name_of(function), name)
-    try:
-        own.bind(*args, **given)
-    except TypeError as error:
-        raise refuse.trace_error(f"{name_of(function)}: {error}") from None
-    return implementation(*args, **given)

@@ -7,6 +7,7 @@ iterable. Tracers are made by `trace.lower` alone.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
@@ -18,7 +19,6 @@ from adjit.trace import refuse, table
 from adjit.trace.context import current_trace
 from adjit.trace.handle import Root, Step, Strides
 from adjit.trace.locate import locate
-from adjit_runtime.errors import TraceError
 
 
 class Tracer:
@@ -44,6 +44,39 @@ class Tracer:
         """Dtype, shape, and whether it is weak."""
         return self._adjit_type
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._adjit_type.shape
+
+    @shape.setter
+    def shape(self, shape: Any) -> NoReturn:
+        raise refuse.trace_error("the shape of a traced array cannot be set: write x = x.reshape(shape)")
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self._adjit_type.dtype
+
+    @dtype.setter
+    def dtype(self, dtype: Any) -> NoReturn:
+        raise refuse.trace_error("the dtype of a traced array cannot be set: write x = x.astype(dtype)")
+
+    @property
+    def ndim(self) -> int:
+        return len(self._adjit_type.shape)
+
+    @property
+    def size(self) -> int:
+        return self._adjit_type.size
+
+    def __getattr__(self, name: str) -> Any:
+        if name in table.METHODS:
+            return functools.partial(table.METHODS[name], self)
+        if name in table.PROPERTIES:
+            return table.PROPERTIES[name](self)
+        if name in table.UNSUPPORTED_ATTRIBUTES:
+            raise refuse.attribute(name, table.UNSUPPORTED_ATTRIBUTES[name])
+        raise AttributeError(f"a traced array has no attribute {name!r}")
+
     # NumPy's protocols.
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
@@ -53,51 +86,51 @@ class Tracer:
         return table.METHODS["__array_function__"](func, args, kwargs)
 
     def __array__(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise record(refuse.as_array(node_of(self)))
+        raise refuse.as_array(node_of(self))
 
     # What needs a value.
 
     def __bool__(self) -> NoReturn:
-        raise record(refuse.truth(node_of(self)))
+        raise refuse.truth(node_of(self))
 
     def __float__(self) -> NoReturn:
-        raise record(refuse.number(node_of(self), "float"))
+        raise refuse.number(node_of(self), "float")
 
     def __int__(self) -> NoReturn:
-        raise record(refuse.number(node_of(self), "int"))
+        raise refuse.number(node_of(self), "int")
 
     def __complex__(self) -> NoReturn:
-        raise record(refuse.number(node_of(self), "complex"))
+        raise refuse.number(node_of(self), "complex")
 
     def __index__(self) -> NoReturn:
-        raise record(refuse.index(node_of(self)))
+        raise refuse.index(node_of(self))
 
     def __round__(self, digits: int | None = None) -> Any:
         if digits is None:
-            raise record(refuse.number(node_of(self), "int"))
+            raise refuse.number(node_of(self), "int")
         return np.round(self, digits)  # type: ignore[call-overload]
 
     def __trunc__(self) -> NoReturn:
-        raise record(refuse.number(node_of(self), "int"))
+        raise refuse.number(node_of(self), "int")
 
     def __floor__(self) -> NoReturn:
-        raise record(refuse.number(node_of(self), "int"))
+        raise refuse.number(node_of(self), "int")
 
     def __ceil__(self) -> NoReturn:
-        raise record(refuse.number(node_of(self), "int"))
+        raise refuse.number(node_of(self), "int")
 
     def __hash__(self) -> NoReturn:
-        raise record(refuse.hashing(node_of(self)))
+        raise refuse.hashing(node_of(self))
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
-        raise record(refuse.pickling(node_of(self)))
+        raise refuse.pickling(node_of(self))
 
     def __contains__(self, item: Any) -> NoReturn:
-        raise record(refuse.truth(node_of(self)))
+        raise refuse.truth(node_of(self))
 
     def __format__(self, spec: str) -> str:
         if spec:
-            raise record(refuse.formatting(node_of(self)))
+            raise refuse.formatting(node_of(self))
         return repr(self)
 
     def __repr__(self) -> str:
@@ -299,10 +332,10 @@ class ViewTracer(ArrayTracer):
     __slots__ = ()
 
     def __iter__(self) -> NoReturn:
-        raise record(refuse.iteration(node_of(self)))
+        raise refuse.iteration(node_of(self))
 
     def __len__(self) -> NoReturn:
-        raise record(refuse.iteration(node_of(self)))
+        raise refuse.iteration(node_of(self))
 
 
 class ScalarTracer(Tracer):
@@ -311,18 +344,10 @@ class ScalarTracer(Tracer):
     __slots__ = ()
 
     def __iter__(self) -> NoReturn:
-        raise record(refuse.iteration(node_of(self)))
+        raise refuse.iteration(node_of(self))
 
     def __len__(self) -> NoReturn:
-        raise record(refuse.iteration(node_of(self)))
-
-
-def record(error: TraceError) -> TraceError:
-    """Remember a refusal, so that the boundary can raise it where NumPy hides it."""
-    trace = current_trace()
-    if trace is not None:
-        trace.refused.append(error)
-    return error
+        raise refuse.iteration(node_of(self))
 
 
 def make(root: Root, path: tuple[Step, ...], node: Node, strides: Strides | None, scalar: bool) -> Tracer:
@@ -360,20 +385,20 @@ def node_of(tracer: Tracer) -> Node:
     trace = root.trace
     current = current_trace()
     if not trace.alive:
-        raise record(refuse.ended(trace.name, tracer._adjit_made))
+        raise refuse.ended(trace.name, tracer._adjit_made)
     if tracer._adjit_version != root.version:
         _reread(tracer, root)
     if current is trace:
         return tracer._adjit_node
     if current is None or not trace.encloses(current):
-        raise record(refuse.foreign())
+        raise refuse.foreign()
     return current.capture(tracer._adjit_node)
 
 
 def _reread(tracer: Tracer, root: Root) -> None:
     maybe = maybe_of(tracer)
     if maybe is not None:
-        raise record(refuse.maybe_read(maybe, root.written))
+        raise refuse.maybe_read(maybe, root.written)
     b = root.trace.builder
     b.loc = locate()
     node = root.node

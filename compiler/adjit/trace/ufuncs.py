@@ -1,0 +1,281 @@
+"""How a call of a ufunc on tracers runs: promotion, broadcasting, `where=`, `dtype=`, `out=`, and the ufunc's methods.
+
+Also Python's operators: between weak values they follow Python (a bool is an integer, a negative power of an integer is
+a float), everywhere else they are the ufuncs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from adjit.ir.types import BOOL, F64, I64, Array
+from adjit.trace import refuse, table
+from adjit.trace.dispatch import call_by_name
+from adjit.trace.handle import c_strides, is_c_ordered
+from adjit.trace.lower import (
+    as_tracer,
+    broadcast_shapes,
+    cast,
+    add_at,
+    check_out,
+    check_writable,
+    convert,
+    emit,
+    reshape,
+    select,
+    store,
+    weak_cast,
+)
+from adjit.trace.promote import resolve, type_of
+from adjit.trace.table import method, name_of
+from adjit.trace.tracer import ScalarTracer, Tracer, is_tracer
+
+_COMPARISONS = (np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal)
+_ALLOWED = frozenset({"out", "where", "dtype", "casting", "order", "subok", "signature", "sig"})
+
+
+@method("__array_ufunc__")
+def array_ufunc(ufunc: np.ufunc, how: str, inputs: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """What `Tracer.__array_ufunc__` does."""
+    if how == "__call__":
+        return call(ufunc, inputs, kwargs)
+    if how in ("reduce", "accumulate"):
+        return _fold(ufunc, how, inputs, kwargs)
+    if how == "outer":
+        return outer(ufunc, inputs, kwargs)
+    if how == "at":
+        return at(ufunc, *inputs)
+    raise refuse.function(f"{name_of(ufunc)}.{how}")
+
+
+def call(ufunc: np.ufunc, inputs: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """`ufunc(*inputs, **kwargs)`."""
+    name = name_of(ufunc)
+    if ufunc in table.REFUSED:
+        raise refuse.function(name, table.REFUSED[ufunc])
+    if ufunc not in table.UFUNCS and ufunc not in table.GUFUNCS:
+        raise refuse.function(name)
+    out, where, dtype = _keywords(name, ufunc, kwargs)
+    # Refused before anything is computed, whatever else is wrong.
+    for target in out or ():
+        if target is not None:
+            check_out(name, target)
+    if ufunc in table.GUFUNCS:
+        result = table.GUFUNCS[ufunc](*inputs)
+        if dtype is not None:
+            result = cast(result, dtype)
+    else:
+        result = _elementwise(ufunc, inputs, dtype)
+    if where is not True:
+        result = _masked(name, where, result, out)
+    return result if out is None else _stored(name, result, out, str(kwargs.get("casting", "same_kind")))
+
+
+def _keywords(name: str, ufunc: np.ufunc, kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...] | None, Any, Any]:
+    unknown = [key for key in kwargs if key not in _ALLOWED]
+    if unknown:
+        raise refuse.function_argument(name, unknown[0])
+    for key in ("signature", "sig"):
+        if kwargs.get(key) is not None:
+            raise refuse.function_argument(name, key)
+    if kwargs.get("casting", "same_kind") not in ("same_kind", "safe", "unsafe"):
+        raise refuse.function_argument(name, "casting")
+    if kwargs.get("order", "K") == "F":
+        raise refuse.function_argument(name, "order")
+    out = kwargs.get("out")
+    if out is not None and not isinstance(out, tuple):
+        out = (out,)
+    if out is not None and all(target is None for target in out):
+        out = None
+    dtype = kwargs.get("dtype")
+    return out, kwargs.get("where", True), None if dtype is None else np.dtype(dtype)
+
+
+def _elementwise(ufunc: np.ufunc, inputs: tuple[Any, ...], dtype: np.dtype | None) -> Any:
+    operands = [as_tracer(x) if isinstance(x, list | tuple) else x for x in inputs]
+    types = [_operand_type(ufunc, x) for x in operands]
+    decided = _decided_comparison(ufunc, operands, types)
+    if decided is not None:
+        return decided
+    dtypes = resolve(ufunc, types, dtype)
+    shape = broadcast_shapes(*(type.shape for type in types))
+    weak = all(type.weak for type in types) and dtype is None
+    strides = _order(operands, shape)
+    lifted = [convert(x, d, shape, weak) for x, d in zip(operands, dtypes, strict=False)]
+    implementation = table.UFUNCS[ufunc]
+    result = emit(implementation, *lifted) if isinstance(implementation, str) else implementation(*lifted)
+    if isinstance(result, tuple):
+        return tuple(_finished(r, d, strides) for r, d in zip(result, dtypes[ufunc.nin :], strict=True))
+    return _finished(result, dtypes[ufunc.nin], strides)
+
+
+def _operand_type(ufunc: np.ufunc, x: Any) -> Array:
+    if x is None or isinstance(x, str | bytes):
+        if ufunc in _COMPARISONS:
+            raise refuse.identity(x)
+        raise refuse.trace_error(f"{name_of(ufunc)}: {x!r} is no array and no number")
+    return type_of(x)
+
+
+def _order(operands: list[Any], shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    """C order where every operand has it."""
+    for x in operands:
+        if isinstance(x, Tracer):
+            known = is_c_ordered(x.type.shape, x._adjit_strides)
+        else:
+            known = not isinstance(x, np.ndarray) or x.flags.c_contiguous
+        if not known:
+            return None
+    return c_strides(shape)
+
+
+def _finished(result: Tracer, dtype: np.dtype, strides: tuple[int, ...] | None) -> Tracer:
+    if result.type.dtype != dtype:
+        result = weak_cast(result, dtype) if result.type.weak else cast(result, dtype)
+    if not result._adjit_path:
+        result._adjit_strides = strides
+    return result
+
+
+def _decided_comparison(ufunc: np.ufunc, operands: list[Any], types: list[Array]) -> Tracer | None:
+    """A Python integer outside the range of an integer array: the answer is the same for every element."""
+    if ufunc not in _COMPARISONS or len(operands) != 2:
+        return None
+    for at, (number, other) in enumerate(((operands[0], types[1]), (operands[1], types[0]))):
+        if type(number) is not int or other.dtype.kind not in "iu" or other.weak:
+            continue
+        bounds = np.iinfo(other.dtype)
+        if bounds.min <= number <= bounds.max:
+            continue
+        inside = bounds.min
+        beyond = inside + 1 if number > bounds.max else inside - 1
+        answer = bool(ufunc(beyond, inside) if at == 0 else ufunc(inside, beyond))
+        return as_tracer(np.full(other.shape, answer))
+    return None
+
+
+def _masked(name: str, where: Any, result: Any, out: tuple[Any, ...] | None) -> Any:
+    """`where=`: elements that are left out keep the value of `out`."""
+    results = result if isinstance(result, tuple) else (result,)
+    if out is None or any(target is None for target in out):
+        raise refuse.trace_error(
+            f"{name}: where= without out= leaves elements undefined: write out=np.zeros_like(x), or np.where"
+        )
+    chosen = tuple(select(where, cast(r, o.type.dtype), o) for r, o in zip(results, out, strict=True))
+    return chosen if isinstance(result, tuple) else chosen[0]
+
+
+def _stored(name: str, result: Any, out: tuple[Any, ...], casting: str) -> Any:
+    if isinstance(result, tuple):
+        pairs = zip(result, out, strict=True)
+        return tuple(r if o is None else store(o, r, name, casting) for r, o in pairs)
+    return store(out[0], result, name, casting)
+
+
+def _fold(ufunc: np.ufunc, how: str, inputs: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """`ufunc.reduce` and `ufunc.accumulate`, by the table."""
+    name = f"{name_of(ufunc)}.{how}"
+    registry = table.REDUCES if how == "reduce" else table.ACCUMULATES
+    if ufunc not in registry:
+        raise refuse.function(name)
+    order = ("array", "axis", "dtype", "out", "keepdims", "initial", "where")
+    given = {**dict(zip(order, inputs, strict=False)), **kwargs}
+    out = given.pop("out", None)
+    target = out[0] if isinstance(out, tuple) else out
+    if target is not None:
+        check_out(name, target)
+    result = call_by_name(name, registry[ufunc], given)
+    return result if target is None else store(target, result, name)
+
+
+def outer(ufunc: np.ufunc, inputs: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """`ufunc.outer(x, y)`: every element of x with every one of y."""
+    x, y = (as_tracer(i) if isinstance(i, list | tuple) else i for i in inputs)
+    ndim = type_of(y).ndim
+    if ndim:
+        x = reshape(as_tracer(x), (*type_of(x).shape, *(1,) * ndim))
+    return call(ufunc, (x, y), kwargs)
+
+
+def at(ufunc: np.ufunc, target: Any, key: Any, *operand: Any) -> None:
+    """`ufunc.at`: np.add.at and np.subtract.at add once for each time that an element is named."""
+    name = f"{name_of(ufunc)}.at"
+    if not isinstance(target, Tracer):
+        raise refuse.plain_out(name)
+    check_writable(target)
+    if ufunc not in (np.add, np.subtract) or len(operand) != 1:
+        raise refuse.function(name, "np.add.at and np.subtract.at are")
+    value = operand[0] if ufunc is np.add else np.negative(as_tracer(operand[0]))
+    add_at(target, key, value)
+
+
+# Python's operators.
+
+
+def _is_python(x: Any) -> bool:
+    """Whether Python's rules hold: a Python number or a weak tracer."""
+    return type(x) in (bool, int, float) or (isinstance(x, Tracer) and x.type.weak)
+
+
+def _checked(x: Any, other: Any) -> Any:
+    if isinstance(x, list | tuple) and isinstance(other, ScalarTracer) and other.dtype.kind in "iu":
+        raise refuse.list_repeat()
+    return x
+
+
+@method("binary operator")
+def binary(ufunc: np.ufunc, x: Any, y: Any) -> Any:
+    """`x + y` and the like."""
+    if isinstance(x, str | bytes | dict | set) or isinstance(y, str | bytes | dict | set):
+        return NotImplemented
+    if ufunc is np.multiply:
+        x, y = _checked(x, y), _checked(y, x)
+    if _is_python(x) and _is_python(y):
+        return _python(ufunc, x, y)
+    return ufunc(x, y)
+
+
+def _python(ufunc: np.ufunc, x: Any, y: Any) -> Any:
+    """An operator between weak values, by Python's rules."""
+    bits = ufunc in (np.bitwise_and, np.bitwise_or, np.bitwise_xor)
+    kinds = {type_of(x).dtype.kind, type_of(y).dtype.kind}
+    if not (bits and kinds == {"b"}):
+        x, y = _python_number(x), _python_number(y)
+    if ufunc is np.power and type_of(x).dtype.kind == type_of(y).dtype.kind == "i":
+        if is_tracer(y):
+            raise refuse.trace_error(
+                "an integer to the power of a traced integer is an integer or, for a negative one, a float: write "
+                "2.0 ** n for a float, np.power for an integer"
+            )
+        if y < 0:
+            x = weak_cast(x, F64)
+    return ufunc(x, y)
+
+
+def _python_number(x: Any) -> Any:
+    """A bool as the integer that it is in Python's arithmetic."""
+    if isinstance(x, bool):
+        return int(x)
+    return weak_cast(x, I64) if isinstance(x, Tracer) and x.type.dtype == BOOL else x
+
+
+@method("unary operator")
+def unary(ufunc: np.ufunc, x: Tracer) -> Any:
+    """`-x`, `+x`, `abs(x)`, `~x`."""
+    if x.type.weak and x.type.dtype == BOOL:
+        if ufunc is np.invert:
+            raise refuse.trace_error("~ of a Python bool is an integer in Python: write np.logical_not(condition)")
+        x = weak_cast(x, I64)
+    return ufunc(x)
+
+
+@method("comparison operator")
+def compare(ufunc: np.ufunc, x: Any, y: Any) -> Any:
+    """`x < y` and the like."""
+    if y is None or isinstance(y, str | bytes):
+        raise refuse.identity(y)
+    return ufunc(x, y)
+
