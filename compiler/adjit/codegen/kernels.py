@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from adjit.codegen.access import Scope, TileAccess
 from adjit.codegen.analysis import analyse, lanes_of, vector_dimension
+from adjit.codegen.gemm import gemm_flags
 from adjit.codegen.lanes import Lanes
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal, literal, memory_type
 from adjit.codegen.nest import Nest
@@ -131,6 +132,9 @@ def _emit_product(module: Module, name: str, work: Product, target: Target) -> F
         for i, pointer in enumerate(others):
             function.store(pointer, function.element(context, PTR, i + 1))
     memory = memory_type(work.dtype)
+    flags = gemm_flags(
+        work.dtype, work.m, work.n, work.k, work.a_strides, work.b_strides, target, scratch=work.scratch
+    )
 
     def multiply(indices: list[Value]) -> None:
         f = function
@@ -149,7 +153,7 @@ def _emit_product(module: Module, name: str, work: Product, target: Target) -> F
             *(int_literal(size) for size in (work.m, work.n, work.k)),
             places[0], *(int_literal(stride) for stride in work.a_strides),
             places[1], *(int_literal(stride) for stride in work.b_strides),
-            places[2], int_literal(work.n), workspace, int_literal(0),
+            places[2], int_literal(work.n), workspace, int_literal(flags),
             Value(PTR, f"@{epilogue.name}") if epilogue is not None else literal(PTR, 0),
             context,
         ]  # fmt: skip

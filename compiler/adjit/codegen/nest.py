@@ -319,7 +319,7 @@ class Nest(Accumulators):
     def _reduce_loops(
         self, p: int, dims: Sequence[int], strands: list[Scope], accumulators: list[Value], reduces: list[int]
     ) -> list[Value]:
-        """The inner loops of one pass over all strands at once; `accumulators` holds each strand's after the other's."""
+        """The inner loops of one pass over all strands; `accumulators` has one strand after the other."""
         if not dims:
             width = len(accumulators) // len(strands)
             result: list[Value] = []

@@ -9,8 +9,9 @@ import functools
 from dataclasses import dataclass, field
 
 import llvmlite.binding as llvm
+import numpy as np
 
-from adjit.codegen.gemm import emit_gemm_library, gemm_workspace_bytes
+from adjit.codegen.gemm import emit_gemm_library, gemm_scratch_bytes, gemm_workspace_bytes, scratch_allowed
 from adjit.codegen.kernels import emit_kernel
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal, memory_type
 from adjit.ir.graph import Graph
@@ -59,7 +60,11 @@ def slots_of(graph: Graph) -> tuple[Slot, ...]:
 
 def build(graph: Graph, target: Target, name: str) -> Lowered:
     """Plan, text and program of an optimised graph."""
-    plan = make_plan(graph, target, slots_of(graph))
+
+    def scratch(dtype: np.dtype, k: int) -> int:
+        return gemm_scratch_bytes(dtype, target) if scratch_allowed(dtype, k, target) else 0
+
+    plan = make_plan(graph, target, slots_of(graph), scratch)
     text, instructions, kernels, arena_bytes = emit_plan(plan, target, name)
     program = Program(
         name=name,

@@ -136,6 +136,8 @@ class Builder:
         op = OPS[name]
 
         def apply(*operands: Value | Number, **attrs: Any) -> Value:
+            if not operands:
+                return Value(self, self.emit(op, **attrs))
             like = next(x for x in operands if isinstance(x, Value) and not (name == "select" and x is operands[0]))
             values = [x if isinstance(x, Value) else self.full(x, like) for x in operands]
             return Value(self, self.emit(op, *(value.node for value in values), **attrs))

@@ -7,6 +7,7 @@ again with it. Each round notes something new, so the rounds end."""
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,13 +63,17 @@ class Notes:
     shadowed: set[Node] = field(default_factory=set)
 
 
-def make_plan(graph: Graph, target: Target, slots: tuple[Slot, ...]) -> Plan:
+ScratchRule = Callable[[np.dtype, int], int]
+"""(dtype, k) -> bytes of memory in which a product that only its epilogue reads is made block by block; 0: it cannot."""
+
+
+def make_plan(graph: Graph, target: Target, slots: tuple[Slot, ...], scratch: ScratchRule = lambda dtype, k: 0) -> Plan:
     """The plan of `graph`; `slots` are inputs, then outputs, in the graph's order (constants are added)."""
     flat = normalize(graph)
     notes = Notes()
     while True:
         try:
-            return _Planner(flat, target, slots, notes).plan()
+            return _Planner(flat, target, slots, notes, scratch).plan()
         except _Again:
             continue
         except NeedsStorage as need:
@@ -79,10 +84,13 @@ def make_plan(graph: Graph, target: Target, slots: tuple[Slot, ...]) -> Plan:
 
 
 class _Planner:
-    def __init__(self, graph: Graph, target: Target, slots: tuple[Slot, ...], notes: Notes) -> None:
+    def __init__(
+        self, graph: Graph, target: Target, slots: tuple[Slot, ...], notes: Notes, scratch: ScratchRule
+    ) -> None:
         self.graph = graph
         self.target = target
         self.notes = notes
+        self.scratch = scratch
         self.slots = list(slots)
         self.checks: list[Check] = []
         self.constants: dict[int, np.ndarray] = {}
@@ -404,8 +412,15 @@ class _Planner:
             raise NeedsStorage(node, dense=True)
         if place is None and epilogue is not None:
             place = self._overwritten(node, *epilogue)
+        block = 0
         if place is None:
-            place = self._dense(node, self._buffer(node, f"t{len(self.buffers)}"))
+            buffer = self._buffer(node, f"t{len(self.buffers)}")
+            place = self._dense(node, buffer)
+            block = self.scratch(node.dtype, k)
+            if block and block < buffer.nbytes:
+                buffer.size = block // node.dtype.itemsize
+            else:
+                block = 0
         strides = contiguous_strides(node.shape)
         batches = tuple((sizes[c], a[2][c], b[2][c], strides[i]) for i, c in enumerate(batch))
         params: tuple[tuple[Buffer, int], ...] = ((a[0], a[1]), (b[0], b[1]), (place.buffer, place.offset))
@@ -413,7 +428,7 @@ class _Planner:
         if epilogue is not None:
             body = epilogue[0]
             params += epilogue[1]
-        work = Product(node.dtype, m, n, k, (a_row, a_col), (b_row, b_col), batches, not keep, body)
+        work = Product(node.dtype, m, n, k, (a_row, a_col), (b_row, b_col), batches, bool(block), body)
         return [Kernel(work, params, tuple(group.members))]
 
     def _overwritten(self, node: Node, body: Body, params: tuple[tuple[Buffer, int], ...]) -> Placement | None:

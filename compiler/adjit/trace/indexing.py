@@ -115,13 +115,16 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Gather:
-    """Elements along `axes` by one linear index over them; the index's axes stand in their place, or first."""
+    """Elements along `axes` by one linear index over them; the index's axes stand in their place, or first.
+
+    `adds` says that `put` adds to the elements, once for each time that one is named."""
 
     source: Ints
     axes: Ints
     first: bool
     index: Node = field(compare=False)
     identity: tuple[Any, ...] = ()
+    adds: bool = False
     maybe: Loc | None = None
     frozen: str = ""
 
@@ -143,14 +146,8 @@ class Gather:
     def put(self, b: Builder, base: Node, value: Node) -> Node:
         order, at, joined = self._arrangement()
         turned = transposed(b, base, order)
-        written = b.emit("scatter", reshaped(b, turned, joined), self.index, value, axis=at)
-        return transposed(b, reshaped(b, written, turned.shape), inverse(order))
-
-    def add(self, b: Builder, base: Node, value: Node) -> Node:
-        """`base` with `value` added, once for each time that an element is named."""
-        order, at, joined = self._arrangement()
-        turned = transposed(b, base, order)
-        written = b.emit("scatter_add", reshaped(b, turned, joined), self.index, value, axis=at)
+        op = "scatter_add" if self.adds else "scatter"
+        written = b.emit(op, reshaped(b, turned, joined), self.index, value, axis=at)
         return transposed(b, reshaped(b, written, turned.shape), inverse(order))
 
 
@@ -341,7 +338,7 @@ def _out_of_range(index: int, axis: int, size: int) -> Exception:
 def _slice(item: slice, size: int) -> _Slice:
     for bound in (item.start, item.stop, item.step):
         if isinstance(bound, Tracer):
-            raise refuse.index(node_of(bound))
+            raise refuse.slice_bound(node_of(bound))
     try:
         start, stop, step = item.indices(size)
     except TypeError:

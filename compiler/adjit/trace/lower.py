@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ from adjit.trace.handle import (
     merges_axes,
     reshape_strides,
 )
-from adjit.trace.indexing import Parsed, parse
+from adjit.trace.indexing import Gather, Parsed, parse
 from adjit.trace.locate import locate
 from adjit.trace.promote import check_dtype, check_fits, resolve, type_of
 from adjit.trace.tracer import Tracer, fresh, is_tracer, localize, make, maybe_of, node_of
@@ -514,12 +515,9 @@ def add_at(x: Tracer, key: Any, value: Any) -> None:
     check_writable(x)
     parsed = _parse(x, key)
     node = _fitted(value, x.type.dtype, parsed.shape)
-    *before, last = parsed.steps or (None,)
-    gathers = [step for step in parsed.steps if isinstance(step, Gather)]
-    if not gathers or last is not gathers[0]:
-        view = getitem(x, key)
-        return setitem(x, key, elementwise("add", view, fresh(node))) if not gathers else _refuse_add_at()
-    _write(x, tuple(before), Adding(gathers[0]), node)
+    if not any(isinstance(step, Gather) for step in parsed.steps):
+        return setitem(x, key, elementwise("add", getitem(x, key), fresh(node)))
+    _write(x, tuple(replace(step, adds=True) if isinstance(step, Gather) else step for step in parsed.steps), node)
     return None
 
 

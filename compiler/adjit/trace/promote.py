@@ -51,8 +51,10 @@ def kind_of(type: Array) -> Kind:
 
 @functools.lru_cache(maxsize=4096)
 def _resolved(ufunc: np.ufunc, kinds: tuple[Kind, ...], dtype: np.dtype | None) -> tuple[np.dtype, ...]:
-    signature = None if dtype is None else (*(None,) * ufunc.nin, *(dtype,) * ufunc.nout)
-    return ufunc.resolve_dtypes((*kinds, *(None,) * ufunc.nout), signature=signature)
+    operands = (*kinds, *(None,) * ufunc.nout)
+    if dtype is None:
+        return ufunc.resolve_dtypes(operands)
+    return ufunc.resolve_dtypes(operands, signature=(*(None,) * ufunc.nin, *(dtype,) * ufunc.nout))
 
 
 def resolve(ufunc: np.ufunc, types: Sequence[Array], dtype: np.dtype | None = None) -> tuple[np.dtype, ...]:

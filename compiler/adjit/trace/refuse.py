@@ -163,6 +163,15 @@ def index(node: Node) -> TraceError:
     )
 
 
+def slice_bound(node: Node) -> TraceError:
+    """`x[:n]` with a traced n."""
+    return trace_error(
+        f"a bound of a slice is a traced {node.type}{_origin(node)}; shapes are fixed while the function is traced: make "
+        "it a static argument, or write x[start + np.arange(length)] for a window, np.where(np.arange(n) < stop, x, 0) "
+        "for a part"
+    )
+
+
 def as_array(node: Node) -> TraceError:
     """`np.asarray(tracer)`, `np.array([tracer, ...])`, nested lists."""
     return _constant_subscript() or trace_error(

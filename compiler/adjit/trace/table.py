@@ -34,6 +34,8 @@ PROPERTIES: dict[str, Callable[[Any], Any]] = {}
 """Attributes of ndarray that tracers have, by name."""
 UNSUPPORTED_ATTRIBUTES: dict[str, str] = {}
 """Methods and attributes of ndarray that tracers refuse, with the reason."""
+LATE: list[Callable[[np.ufunc], bool]] = []
+"""Asked for a ufunc that is not in the table: enters it and says True, for packages that are not imported here."""
 ABSENT_ATTRIBUTES: dict[str, str] = {}
 """Protocol methods of ndarray that tracers do not have at all, because NumPy or Python would take them for an offer."""
 
@@ -42,7 +44,8 @@ def implements(*functions: Any) -> Callable[[F], F]:
     """Register the decorated function for functions of NumPy or SciPy."""
 
     def register(implementation: F) -> F:
-        for function in functions:
+        # Aliases, such as np.transpose and np.permute_dims, are one function.
+        for function in dict.fromkeys(functions):
             _enter(FUNCTIONS, function, implementation)
         return implementation
 
@@ -107,6 +110,11 @@ def _enter(registry: dict[Any, Any], key: Any, value: Any) -> None:
 def _decorate(registry: dict[Any, Any], key: Any, implementation: F) -> F:
     _enter(registry, key, implementation)
     return implementation
+
+
+def has_ufunc(target: np.ufunc) -> bool:
+    """Whether a ufunc has an implementation."""
+    return target in UFUNCS or target in GUFUNCS or any(find(target) for find in LATE)
 
 
 def name_of(function: Any) -> str:

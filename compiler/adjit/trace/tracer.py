@@ -361,7 +361,7 @@ def make(root: Root, path: tuple[Step, ...], node: Node, strides: Strides | None
     tracer._adjit_node = node
     tracer._adjit_version = root.version
     tracer._adjit_strides = strides
-    tracer._adjit_scalar = scalar
+    tracer._adjit_scalar = scalar and not shape
     tracer._adjit_made = root.trace.builder.loc if node.loc is None else node.loc
     return tracer
 

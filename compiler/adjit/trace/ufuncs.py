@@ -56,7 +56,7 @@ def call(ufunc: np.ufunc, inputs: tuple[Any, ...], kwargs: Mapping[str, Any]) ->
     name = name_of(ufunc)
     if ufunc in table.REFUSED:
         raise refuse.function(name, table.REFUSED[ufunc])
-    if ufunc not in table.UFUNCS and ufunc not in table.GUFUNCS:
+    if ufunc not in table.UFUNCS and ufunc not in table.GUFUNCS and not any(find(ufunc) for find in table.LATE):
         raise refuse.function(name)
     out, where, dtype = _keywords(name, ufunc, kwargs)
     # Refused before anything is computed, whatever else is wrong.

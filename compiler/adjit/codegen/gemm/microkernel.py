@@ -34,16 +34,17 @@ class LaneMask:
 
     A vector of i1 is a register only where there are mask registers; elsewhere the lanes' sign bits are kept."""
 
-    def __init__(self, f: Function, tiles: Tiles, count: Value) -> None:
+    def __init__(self, f: Function, tiles: Tiles, count: Value, lanes: int = 0) -> None:
         self._f = f
+        lanes = lanes or tiles.lanes
         if tiles.masks:
-            self._bits = f.mask_below(tiles.lanes, count)
+            self._bits = f.mask_below(lanes, count)
             return
-        wide = tiles.vector.with_kind("i", tiles.ty.bits)
-        limit = f.minimum(count, literal(I64, tiles.lanes))
+        wide = tiles.ty.with_kind("i", tiles.ty.bits).vector(lanes)
+        limit = f.minimum(count, literal(I64, lanes))
         if wide.bits != 64:
             limit = f.convert("trunc", limit, wide.scalar)
-        self._bits = f.binary("sub", f.iota(wide), f.splat(limit, tiles.lanes))
+        self._bits = f.binary("sub", f.iota(wide), f.splat(limit, lanes))
 
     @property
     def bits(self) -> Value:

@@ -84,43 +84,48 @@ def _gather_panel(f: Function, tiles: Tiles, width: int, rest: Value, source: Va
 
 
 def _transpose_panel(f: Function, tiles: Tiles, width: int, rest: Value, source: Value, target: Value) -> list[Value]:
-    """Unit s_k: square blocks of one vector's lanes are transposed in registers."""
+    """Unit s_k: square blocks are transposed in registers."""
     _, k, _, s_n, _, _ = f.params
-    lanes, ty = tiles.lanes, tiles.ty
+    size, ty = min(tiles.lanes, 1 << (width - 1).bit_length()), tiles.ty
+    vector = ty.vector(size)
     last = f.sub(rest, 1)
+    groups = -(-width // size)
 
-    def group(first: Value, _: list[Value]) -> list[Value]:
-        rows = [f.element(source, ty, f.mul(f.minimum(f.add(first, r), last), s_n)) for r in range(min(lanes, width))]
+    def group(index: Value, _: list[Value]) -> list[Value]:
+        # The last group first: where the width is no multiple of the block, what it writes too far is written again.
+        first = f.mul(f.sub(int_literal(groups - 1), index), size)
+        rows = [
+            f.element(source, ty, f.mul(f.minimum(f.add(first, r), last), s_n)) for r in range(min(size, width))
+        ]
+        rows += [rows[-1]] * (size - len(rows))
         to = f.element(target, ty, first)
 
         def block(start: Value, _: list[Value]) -> list[Value]:
-            mask = LaneMask(f, tiles, f.sub(k, start))
-            loaded = [f.masked_load(f.element(row, ty, start), tiles.vector, mask.bits) for row in rows]
-            # A panel narrower than a vector: what stands in for the missing rows is overwritten by the next store.
-            loaded += [loaded[-1]] * (lanes - len(loaded))
+            mask = LaneMask(f, tiles, f.sub(k, start), size)
+            loaded = [f.masked_load(f.element(row, ty, start), vector, mask.bits) for row in rows]
             place = f.element(to, ty, f.mul(start, width))
             for p, row in enumerate(transpose(f, loaded)):
                 f.store(row, f.element(place, ty, p * width))
             return []
 
-        f.loop(0, k, lanes, [], block)
+        f.loop(0, k, size, [], block)
         return []
 
-    f.loop(0, width, lanes, [], group)
+    f.loop(0, groups, 1, [], group)
     return []
 
 
 def transpose(f: Function, rows: list[Value]) -> list[Value]:
     """The transpose of a square block of full vectors: unpacks within 128-bit lanes, then exchanges of lanes."""
     size, bits = len(rows), rows[0].ty.bits
-    unit = 128 // bits
-    if unit > 1 and size >= unit:
-        # Doubling distance within each group of `unit` rows; afterwards row g*unit + q holds, in its 128-bit lane c,
-        # column c*unit + q of the group's rows.
-        distance, chunk = 1, 1
-        while distance < unit:
-            rows = _interleave(f, rows, distance, chunk, unit)
-            distance, chunk = distance * 2, chunk * 2
+    unit = min(size, 128 // bits)
+    distance = 1
+    while distance < unit:
+        rows = _interleave(f, rows, distance, unit)
+        distance *= 2
+    if unit == 4:
+        # Two rounds of unpacking leave the columns in the order of their bits reversed.
+        rows = [rows[first + q] for first in range(0, size, 4) for q in (0, 2, 1, 3)]
     distance = unit
     while distance < size:
         rows = _exchange(f, rows, distance)
@@ -128,9 +133,9 @@ def transpose(f: Function, rows: list[Value]) -> list[Value]:
     return rows
 
 
-def _interleave(f: Function, rows: list[Value], distance: int, chunk: int, unit: int) -> list[Value]:
-    """Unpack low and high halves of each 128-bit lane of row pairs, in chunks of `chunk` elements."""
-    size = len(rows)
+def _interleave(f: Function, rows: list[Value], distance: int, unit: int) -> list[Value]:
+    """Unpack low and high halves of each 128-bit lane of row pairs, in chunks of `distance` elements."""
+    size, chunk = len(rows), distance
     result: list[Value] = [*rows]
     for first in range(size):
         if first & distance:

@@ -1,0 +1,132 @@
+"""GFLOP/s of adjit's matrix products against NumPy's, one thread, call by call in turn.
+
+    PYTHONPATH=compiler:runtime python -m benchmarks.gemm [--dtype f32] [--seconds 0.3] [--shapes 512x512x512,32x128x512NT]
+
+`ADJIT_CPU=haswell` measures the code for AVX2; OpenBLAS follows with `OPENBLAS_CORETYPE=Haswell`. Both sides are called
+through ctypes or NumPy's matmul with `out=`; `call` is what an empty call of each costs. Medians, and their ratio.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
+
+import argparse
+import ctypes
+import re
+import statistics
+import time
+from collections.abc import Callable
+
+import llvmlite.binding as llvm
+import numpy as np
+
+from adjit.codegen.gemm import emit_gemm_library, gemm_flags, gemm_workspace_bytes
+from adjit.codegen.llvm import Module
+from adjit_runtime.target import host_target, target_machine
+
+SHAPES = (
+    "64x64x64", "128x128x128", "256x256x256", "512x512x512", "1024x1024x1024", "2048x2048x2048",
+    "128x784x512", "512x128x784TN", "128x512x784NT", "1024x384x1536", "1024x1536x384NT", "384x1024x1536TN",
+    "32x128x512", "32x64x32", "128x512x10",
+)  # fmt: skip
+# m x k x n. Thin and small ones, which memory or the call's cost limits.
+MORE = (
+    "512x128x10TN", "128x10x512NT", "1x1024x1024", "1x1024x1024NT", "1024x1024x1", "1024x1024x1TN", "100000x100x1",
+    "100x100000x1TN", "1000x1x1000", "1x100000x1", "16x16x16", "8x8x8", "4x8x2", "250x250x250", "256x256x256TT",
+    "1024x64x8", "4096x3x64",
+)  # fmt: skip
+
+
+def compile_library() -> tuple[object, float]:
+    """The engine that holds the code, and the milliseconds of code generation."""
+    target = host_target()
+    module = Module("gemm")
+    start = time.perf_counter()
+    emit_gemm_library(module, target)
+    machine = target_machine(target)
+    parsed = llvm.parse_assembly(str(module))
+    parsed.triple, parsed.data_layout = target.triple, str(machine.target_data)
+    code = machine.emit_object(parsed)
+    spent = (time.perf_counter() - start) * 1e3
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target_machine(target))
+    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    print(f"{target.cpu}: library of {len(code)} bytes from text to object in {spent:.0f} ms")
+    return engine, spent
+
+
+def prepared(engine: object, shape: str, dtype: np.dtype) -> tuple[Callable[[int], None], Callable[[int], None], float]:
+    """Both sides as functions of a number of repetitions, and the flops of one."""
+    m, k, n = (int(text) for text in re.findall(r"\d+", shape))
+    layout = shape[-2:] if shape[-1] in "NT" else "NN"
+    rng = np.random.default_rng(0)
+    a = rng.standard_normal((k, m) if layout[0] == "T" else (m, k)).astype(dtype)
+    b = rng.standard_normal((n, k) if layout[1] == "T" else (k, n)).astype(dtype)
+    a, b = (a.T if layout[0] == "T" else a), (b.T if layout[1] == "T" else b)
+    ours, theirs = np.empty((m, n), dtype), np.empty((m, n), dtype)
+    target = host_target()
+    space = np.empty(gemm_workspace_bytes(dtype, m, n, k, target) + 64, np.uint8)
+    steps = [(x.strides[0] // x.itemsize, x.strides[1] // x.itemsize) for x in (a, b)]
+    flags = gemm_flags(dtype, m, n, k, steps[0], steps[1], target)
+    suffix = f"f{dtype.itemsize * 8}"
+    address = engine.get_function_address(f"adjit_gemm_batch_{suffix}")
+    function = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 19)(address)
+    aligned = space.ctypes.data + -space.ctypes.data % 64
+    rest = (
+        *(m, n, k, a.ctypes.data, *steps[0], b.ctypes.data, *steps[1], ours.ctypes.data, n),
+        *(0, 0, 0, aligned, flags, 0, 0),
+    )
+
+    def run_ours(times: int) -> None:
+        function(times, *rest)
+
+    def run_theirs(times: int) -> None:
+        for _ in range(times):
+            np.matmul(a, b, out=theirs)
+
+    run_ours(1)
+    run_theirs(1)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3 * max(1.0, float(np.sqrt(k))))
+    return run_ours, run_theirs, 2.0 * m * n * k
+
+
+def timed(call: Callable[[int], None], times: int) -> float:
+    start = time.perf_counter()
+    call(times)
+    return (time.perf_counter() - start) / times
+
+
+def main() -> None:
+    """Print one line for each shape."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dtype", choices=("f32", "f64"), default="f32")
+    parser.add_argument("--seconds", type=float, default=0.3)
+    parser.add_argument("--shapes", default="")
+    parser.add_argument("--more", action="store_true", help="thin and small shapes too")
+    options = parser.parse_args()
+    dtype = np.dtype(np.float32 if options.dtype == "f32" else np.float64)
+    engine, _ = compile_library()
+    ratios = []
+    print(f"{'m x k x n':>18} {'adjit':>8} {'NumPy':>8} {'ratio':>6}   GFLOP/s, and us of a call")
+    shapes = options.shapes.split(",") if options.shapes else (*SHAPES, *(MORE if options.more else ()))
+    for shape in shapes:
+        ours, theirs, flops = prepared(engine, shape, dtype)
+        times = max(1, int(100e-6 / max(timed(theirs, 3), 1e-7)))
+        pairs = []
+        stop = time.perf_counter() + options.seconds
+        while time.perf_counter() < stop or len(pairs) < 7:
+            pairs.append((timed(ours, times), timed(theirs, times)))
+        one, other = (statistics.median(column) for column in zip(*pairs, strict=True))
+        ratio = statistics.median(y / x for x, y in pairs)
+        ratios.append(ratio)
+        print(
+            f"{shape:>18} {flops / one * 1e-9:8.1f} {flops / other * 1e-9:8.1f} {ratio:6.2f}"
+            f"   {one * 1e6:10.2f} {other * 1e6:10.2f}"
+        )
+    print(f"geometric mean {statistics.geometric_mean(ratios):.3f}, least {min(ratios):.2f}")
+
+
+if __name__ == "__main__":
+    main()

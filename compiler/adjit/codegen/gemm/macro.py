@@ -1,0 +1,202 @@
+"""The loops around the panels: blocks of columns, of k and of rows, packing where it pays, the epilogue on each block.
+
+    void gemm_tiles(batch, m, n, k, a, a_row, a_col, b, b_row, b_col, c, c_row, workspace, flags, epilogue, context)
+
+The epilogue is called once for each block of C, right after the block's last sums, in the order of the loops:
+columns in steps of `nc`, rows in steps of `mc` within, then the block's columns. See forms.py for what is promised.
+"""
+
+from __future__ import annotations
+
+from adjit.codegen.gemm.forms import ACCUMULATE, SCRATCH, Tiles
+from adjit.codegen.gemm.microkernel import panel_name
+from adjit.codegen.gemm.packing import pack_name
+from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Ty, Value, int_literal, literal
+
+PRODUCT = (
+    (I64, "m"),
+    (I64, "n"),
+    (I64, "k"),
+    (PTR, "a"),
+    (I64, "a_row"),
+    (I64, "a_col"),
+    (PTR, "b"),
+    (I64, "b_row"),
+    (I64, "b_col"),
+    (PTR, "c"),
+    (I64, "c_row"),
+)
+TAIL = ((PTR, "workspace"), (I64, "flags"), (PTR, "epilogue"), (PTR, "context"))
+
+
+def bit(f: Function, flags: Value, mask: int) -> Value:
+    """Whether one of the bits of `mask` is set."""
+    return f.compare("ne", f.binary("and", flags, literal(I64, mask)), literal(I64, 0))
+
+
+def call_epilogue(f: Function, epilogue: Value, arguments: tuple[Value, ...]) -> None:
+    """Call the epilogue unless it is null."""
+
+    def present() -> list[Value]:
+        f.call_pointer(epilogue, VOID, arguments)
+        return []
+
+    f.branch(f.compare("ne", epilogue, literal(PTR, 0)), present)
+
+
+def both(f: Function, *conditions: Value) -> Value:
+    """All of the conditions."""
+    result = conditions[0]
+    for condition in conditions[1:]:
+        result = f.binary("and", result, condition)
+    return result
+
+
+def at_least(f: Function, value: Value, bound: int) -> Value:
+    """value >= bound."""
+    return f.compare("sge", value, int_literal(bound))
+
+
+def tiles_name(tiles: Tiles) -> str:
+    """Symbol of the product in the form of tiles."""
+    return f"gemm_tiles_{tiles.suffix}"
+
+
+def emit_tiles(module: Module, tiles: Tiles) -> None:
+    """Write the product in the form of tiles."""
+    parameters: tuple[tuple[Ty, str], ...] = ((I64, "batch"), *PRODUCT, *TAIL)
+    f = module.function(tiles_name(tiles), VOID, parameters, internal=True)
+    batch, m, n, k, a, a_row, a_col, b, b_row, b_col, c, c_row, workspace, flags, epilogue, context = f.params
+    ty, rows, columns = tiles.ty, tiles.rows, tiles.columns
+    one = literal(I64, 1)
+
+    in_scratch = bit(f, flags, SCRATCH)
+    accumulate = f.binary("and", flags, literal(I64, ACCUMULATE))
+    large = both(f, *(at_least(f, size, tiles.pack_from) for size in (m, n)), at_least(f, k, tiles.lanes))
+    pack_a = large
+    pack_b = f.binary("or", large, f.compare("ne", b_col, one))
+    row_block = _row_block(f, tiles, m)
+    column_block = _column_block(f, tiles, f.minimum(m, row_block))
+    steps = f.intrinsic("smax", I64, (f.binary("udiv", f.add(k, tiles.kc - 1), int_literal(tiles.kc)), one))
+
+    def column_loop(j: Value, _: list[Value]) -> list[Value]:
+        width = f.minimum(f.sub(n, j), int_literal(tiles.nc))
+
+        def k_loop(step: Value, _: list[Value]) -> list[Value]:
+            p = f.mul(step, tiles.kc)
+            depth = f.minimum(f.sub(k, p), int_literal(tiles.kc))
+            last = f.compare("eq", f.add(step, 1), steps)
+            add = f.select(f.compare("eq", step, literal(I64, 0)), accumulate, one)
+            b_block = f.element(b, ty, f.add(f.mul(p, b_row), f.mul(j, b_col)))
+            a_column = f.element(a, ty, f.mul(p, a_col))
+            packed_a = f.element(workspace, ty, _packed_b_elements(f, tiles, width, depth))
+
+            def packed_b() -> list[Value]:
+                f.call(pack_name(tiles, columns), VOID, (width, depth, b_block, b_col, b_row, workspace))
+                return [workspace, int_literal(columns), f.mul(depth, columns)]
+
+            b_panels, b_stride, b_step = f.branch(
+                pack_b, packed_b, lambda: [b_block, b_row, int_literal(columns)]
+            )
+
+            def row_loop(i: Value, _: list[Value]) -> list[Value]:
+                height = f.minimum(f.sub(m, i), row_block)
+                a_block = f.element(a_column, ty, f.mul(i, a_row))
+
+                def packed() -> list[Value]:
+                    f.call(pack_name(tiles, rows), VOID, (height, depth, a_block, a_row, a_col, packed_a))
+                    return [packed_a, one, int_literal(rows), f.mul(depth, rows)]
+
+                a_tiles, a_unit, a_next, a_step = f.branch(
+                    pack_a, packed, lambda: [a_block, a_row, a_col, f.mul(a_row, rows)]
+                )
+
+                def block_loop(jb: Value, _: list[Value]) -> list[Value]:
+                    block = f.minimum(f.sub(width, jb), column_block)
+                    offset = f.add(f.mul(i, c_row), f.add(j, jb))
+                    tile = f.select(in_scratch, c, f.element(c, ty, offset))
+                    tile_row = f.select(in_scratch, column_block, c_row)
+
+                    def panel_loop(jr: Value, carried: list[Value]) -> list[Value]:
+                        panel, to = carried
+                        rest = f.minimum(f.sub(block, jr), int_literal(columns))
+                        arguments = (
+                            *(height, depth, a_tiles, a_unit, a_next, a_step),
+                            *(panel, b_stride, to, tile_row, add, rest),
+                        )
+                        call_panel(f, tiles, arguments)
+                        return [f.element(panel, ty, b_step), f.element(to, ty, columns)]
+
+                    first = f.binary("udiv", jb, int_literal(columns))
+                    f.loop(0, block, columns, [f.element(b_panels, ty, f.mul(first, b_step)), tile], panel_loop)
+
+                    def finished() -> list[Value]:
+                        left = f.add(j, jb)
+                        bounds = (i, f.add(i, height), left, f.add(left, block))
+                        call_epilogue(f, epilogue, (context, batch, tile, tile_row, *bounds))
+                        return []
+
+                    f.branch(last, finished)
+                    return []
+
+                f.loop(0, width, column_block, [], block_loop)
+                return []
+
+            f.loop(0, m, row_block, [], row_loop)
+            return []
+
+        f.loop(0, steps, 1, [], k_loop)
+        return []
+
+    f.loop(0, n, tiles.nc, [], column_loop)
+    f.ret()
+
+
+def call_panel(f: Function, tiles: Tiles, arguments: tuple[Value, ...]) -> None:
+    """Call the panel function that fits the width, the last argument."""
+    width = arguments[-1]
+
+    def call(vectors: int, masked: bool) -> list[Value]:
+        f.call(panel_name(tiles, vectors, masked=masked), VOID, arguments)
+        return []
+
+    def narrower(vectors: int) -> list[Value]:
+        if vectors == 1:
+            return call(1, True)
+        wide = f.compare("sgt", width, int_literal((vectors - 1) * tiles.lanes))
+        f.branch(wide, lambda: call(vectors, True), lambda: narrower(vectors - 1))
+        return []
+
+    if tiles.masks:
+        narrower(tiles.vectors)
+    else:
+        full = f.compare("eq", width, int_literal(tiles.columns))
+        f.branch(full, lambda: call(tiles.vectors, False), lambda: narrower(tiles.vectors))
+
+
+def _row_block(f: Function, tiles: Tiles, m: Value) -> Value:
+    """Rows of a block: up to `mc`, all blocks nearly alike, whole tiles."""
+
+    def even() -> list[Value]:
+        blocks = f.binary("udiv", f.add(m, tiles.mc - 1), int_literal(tiles.mc))
+        each = f.binary("udiv", f.add(m, f.sub(blocks, 1)), blocks)
+        whole = f.binary("udiv", f.add(each, tiles.rows - 1), int_literal(tiles.rows))
+        return [f.mul(whole, tiles.rows)]
+
+    return f.branch(f.compare("sgt", m, int_literal(tiles.mc)), even, lambda: [int_literal(tiles.mc)])[0]
+
+
+def _column_block(f: Function, tiles: Tiles, height: Value) -> Value:
+    """Columns of a block of C, by its rows."""
+    (_, result), *others = reversed(tiles.block_columns)
+    chosen = int_literal(result)
+    for most_rows, columns in others:
+        chosen = f.select(f.compare("sle", height, int_literal(most_rows)), int_literal(columns), chosen)
+    return chosen
+
+
+def _packed_b_elements(f: Function, tiles: Tiles, width: Value, depth: Value) -> Value:
+    """Elements that packed B takes, as `packed_b_bytes` counts them."""
+    whole = f.mul(f.binary("udiv", f.add(width, tiles.columns - 1), int_literal(tiles.columns)), tiles.columns)
+    elements = f.add(f.mul(whole, depth), tiles.columns * tiles.lanes + 63)
+    return f.binary("and", elements, literal(I64, -64))

@@ -1,0 +1,146 @@
+"""From a Python function to a graph (`trace_flat`), and back into a trace (`inline`, `apply`).
+
+The boundary of errors is here: what leaves a trace carries the user's file and line, and where NumPy put an error of
+its own before ours, ours is raised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import optree
+
+from adjit.ir.graph import Graph, topological
+from adjit.ir.node import Node
+from adjit.ir.op import OPS
+from adjit.ir.types import Array, Tuple
+from adjit.ops.declare import Elementwise
+from adjit.trace import lower, refuse
+from adjit.trace.context import tracing
+from adjit.trace.promote import resolve, type_of
+from adjit.trace.tracer import Tracer, fresh, is_tracer, make, node_of
+from adjit_runtime.errors import AdjitError
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Traced:
+    """A graph, the tree of its outputs, and the values of enclosing traces that became its trailing inputs."""
+
+    graph: Graph
+    out_tree: optree.PyTreeSpec
+    captures: list[Tracer]
+
+
+def trace_flat(
+    name: str, call: Callable[[list[Tracer]], Any], types: Sequence[Array], names: Sequence[str]
+) -> Traced:
+    """Trace `call`, which takes a list of tracers of `types` and returns a pytree.
+
+    Leaves of the result that are no tracers become constants. A live tracer of an enclosing trace that `call` closes
+    over becomes an extra input behind the others, and stands in `captures`.
+    """
+    with tracing(name) as trace:
+        inputs = [
+            fresh(trace.builder.input(given, type), readonly=f"the argument `{given}`")
+            for given, type in zip(names, types, strict=True)
+        ]
+        try:
+            leaves, tree = optree.tree_flatten(call(inputs))  # type: ignore[var-annotated, arg-type]
+            outputs = [lower.lift(leaf) for leaf in leaves]
+        except AdjitError as error:
+            if refuse.is_located(error):
+                raise
+            raise refuse.relocated(error) from None
+        except Exception as error:
+            found = refuse.ours(error)
+            if found is None:
+                raise
+            raise found from None
+        graph = _closed(name, tuple(trace.builder.inputs), tuple(trace.builder.nodes), outputs)
+        outer = list(trace.captures)
+    return Traced(graph, tree, [_held(node) for node in outer])
+
+
+def _closed(name: str, inputs: tuple[Node, ...], nodes: tuple[Node, ...], outputs: Sequence[Node]) -> Graph:
+    """The graph of what the outputs need, in the order in which it was traced."""
+    needed = set(topological(outputs))
+    return Graph(name, inputs, tuple(node for node in nodes if node in needed), tuple(outputs))
+
+
+def _held(node: Node) -> Tracer:
+    return fresh(node)
+
+
+def inline(graph: Graph, args: Sequence[Any]) -> list[Tracer]:
+    """Copy the nodes of a graph into the current trace, with `args` for its inputs."""
+    if len(args) != len(graph.inputs):
+        raise refuse.trace_error(f"@{graph.name} takes {len(graph.inputs)} arguments, not {len(args)}")
+    nodes = [_fit(graph, node, x) for node, x in zip(graph.inputs, args, strict=True)]
+    b = lower.builder()
+    return [fresh(node) for node in b.inline(graph, nodes)]
+
+
+def _fit(graph: Graph, target: Node, x: Any) -> Node:
+    """`x` as a value of the type of an input."""
+    wanted, found = target.array_type, type_of(x)
+    if wanted.shape != found.shape:
+        raise refuse.shape_error(f"@{graph.name}: the input %{target.attrs['name']} is {wanted}, not {found}")
+    if wanted.dtype != found.dtype and not found.weak:
+        raise refuse.dtype_error(f"@{graph.name}: the input %{target.attrs['name']} is {wanted}, not {found}")
+    return lower.lift(lower.convert(x, wanted.dtype, wanted.shape, wanted.weak))
+
+
+def apply(op_name: str, *operands: Any, **attrs: Any) -> Any:
+    """An op on tracers, or on plain values by NumPy; elementwise operands are broadcast and promoted by NumPy's rules."""
+    op = OPS[op_name]
+    traced = any(map(is_tracer, operands))
+    if not isinstance(op, Elementwise):
+        return lower.emit(op_name, *operands, **attrs) if traced else _scalar(op.evaluate(*map(np.asarray, operands), **attrs))
+    if op_name == "cast":
+        return lower.cast(operands[0], attrs["dtype"]) if traced else _scalar(op.evaluate(*operands, **attrs))
+    if op_name == "select":
+        return lower.select(*operands) if traced else _scalar(np.where(*operands))
+    rule = _rule(op)
+    if traced:
+        return lower.elementwise(op_name, *operands, ufunc=rule)
+    dtypes = resolve(rule, [type_of(x) for x in operands])
+    arrays = [np.asarray(x, dtype=dtype) for x, dtype in zip(operands, dtypes, strict=False)]
+    return _scalar(op.evaluate(*np.broadcast_arrays(*arrays), **attrs))
+
+
+def _rule(op: Elementwise) -> np.ufunc:
+    """The ufunc whose promotion an op follows."""
+    if op.arity == 1:
+        return np.exp if op.accepts == "f" else np.positive
+    return np.arctan2 if op.accepts == "f" else np.add
+
+
+def _scalar(value: Any) -> Any:
+    """A 0-d result as NumPy's scalar."""
+    return value[()] if isinstance(value, np.ndarray) and value.ndim == 0 else value
+
+
+def asarray(x: Any) -> Any:
+    """`x` as an array that traced values can index: inside a traced function a constant of the graph, else an ndarray.
+
+    Lists of traced values are stacked."""
+    if is_tracer(x):
+        return x
+    if lower.current_trace() is None:
+        return np.asarray(x)
+    if isinstance(x, list | tuple):
+        return lower.as_tracer(x)
+    array = np.asarray(x)
+    return fresh(lower.lift(array), lower.c_strides(array.shape), readonly="a plain array")
+
+
+def stop_gradient(x: Any) -> Any:
+    """`x`, through which no derivative flows. Takes any pytree."""
+    return optree.tree_map(_stopped, x)
+
+
+def _stopped(x: Any) -> Any:
+    return lower.emit("stop_gradient", x) if is_tracer(x) else x

@@ -1,0 +1,34 @@
+"""The NumPy function table, a file per family. Importing the package fills it.
+
+ufuncs          elementwise functions; elementary: those that are composed of several ops; special: SciPy's
+reductions      sum, max, any, argmax, cumsum, reduce and accumulate
+statistics      mean, var, average, cov, the nan- family
+linear_algebra  matmul, dot, einsum, tensordot, norm; subscripts: einsum's index expressions
+shaping         reshape, axes, flips, rolls, tile, repeat; padding: pad
+joining         concatenate, stack, split, insert, delete
+selection       where, select, clip, take, interp, comparisons of whole arrays
+creation        filled arrays, triangles, diagonals, ranges, questions on dtypes
+calculus        diff, gradient, polynomials, convolutions
+refused         what is not there, with the reason
+arrays, calling what the families share
+"""
+
+from adjit.trace.functions import (
+    calculus,
+    creation,
+    joining,
+    linear_algebra,
+    padding,
+    reductions,
+    refused,
+    selection,
+    shaping,
+    special,
+    statistics,
+    ufuncs,
+)
+
+__all__ = [
+    "calculus", "creation", "joining", "linear_algebra", "padding", "reductions", "refused", "selection", "shaping",
+    "special", "statistics", "ufuncs",
+]  # fmt: skip

@@ -1,0 +1,143 @@
+"""NumPy functions and ufuncs that a traced program cannot use, each with the reason.
+
+The reason ends the error's text, so it says what to write instead where something else works. Every function that
+dispatches is implemented or stands here; a test walks them all.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from adjit.trace.table import refused
+
+_SHAPE = "the shape of its result depends on values; a compiled program has static shapes"
+_MASK = f"{_SHAPE}; use np.where with three arguments, or a mask"
+_SORT = "sorting has no lowering yet; sort outside of the traced function"
+_SPECTRAL = "Fourier transforms give complex numbers, which have no lowering"
+_LAPACK = "matrix factorisations have no lowering yet; compute it outside of the traced function"
+_COMPLEX = "complex numbers have no lowering"
+_HOST = "it runs in Python on values, which a traced array does not have; call it outside of the traced function"
+_SETS = f"set operations sort, and {_SHAPE}"
+_HISTOGRAM = "histograms have no lowering yet; count with np.sum(x[:, None] == bins, axis=0)"
+_WRITE = "it writes into its argument by computed positions; use x[index] = value on a copy"
+_VALUES = "its result depends on values in a way that cannot be traced"
+
+FUNCTIONS: dict[str, str] = {
+    "numpy.angle": _COMPLEX,
+    "numpy.apply_along_axis": "it calls Python for each row; write the function for whole arrays",
+    "numpy.apply_over_axes": "it calls Python for each axis; apply the reduction with axis=(...)",
+    "numpy.argpartition": _SORT,
+    "numpy.argsort": _SORT,
+    "numpy.argwhere": _MASK,
+    "numpy.array2string": _HOST,
+    "numpy.array_repr": _HOST,
+    "numpy.array_str": _HOST,
+    "numpy.bincount": _HISTOGRAM,
+    "numpy.busday_count": "dates have no lowering",
+    "numpy.busday_offset": "dates have no lowering",
+    "numpy.choose": "use np.select, or np.where",
+    "numpy.compress": _MASK,
+    "numpy.datetime_as_string": "dates have no lowering",
+    "numpy.digitize": "it searches in sorted bins; write np.sum(x[..., None] >= bins, axis=-1)",
+    "numpy.extract": _MASK,
+    "numpy.fill_diagonal": "use np.where(np.eye(n, dtype=bool), value, x)",
+    "numpy.flatnonzero": _MASK,
+    "numpy.geomspace": "write np.exp(np.linspace(np.log(start), np.log(stop), num))",
+    "numpy.histogram": _HISTOGRAM,
+    "numpy.histogram2d": _HISTOGRAM,
+    "numpy.histogram_bin_edges": _HISTOGRAM,
+    "numpy.histogramdd": _HISTOGRAM,
+    "numpy.i0": "the Bessel function has no lowering",
+    "numpy.intersect1d": _SETS,
+    "numpy.is_busday": "dates have no lowering",
+    "numpy.lexsort": _SORT,
+    "numpy.may_share_memory": "a traced array has no memory",
+    "numpy.median": _SORT,
+    "numpy.min_scalar_type": "it depends on values; name the dtype",
+    "numpy.nanargmax": "it raises where a row is all NaN; use np.argmax(np.where(np.isnan(x), -np.inf, x))",
+    "numpy.nanargmin": "it raises where a row is all NaN; use np.argmin(np.where(np.isnan(x), np.inf, x))",
+    "numpy.nanmedian": _SORT,
+    "numpy.nanpercentile": _SORT,
+    "numpy.nanquantile": _SORT,
+    "numpy.nonzero": _MASK,
+    "numpy.packbits": "it has no lowering",
+    "numpy.partition": _SORT,
+    "numpy.percentile": _SORT,
+    "numpy.piecewise": "it calls Python on masked parts; use np.select or np.where",
+    "numpy.place": _WRITE,
+    "numpy.poly": "it needs eigenvalues or roots; compute it outside of the traced function",
+    "numpy.polydiv": "its shapes depend on leading zeros",
+    "numpy.polyfit": _LAPACK,
+    "numpy.polymul": "it drops leading zeros, so that its shape depends on values; use np.convolve",
+    "numpy.put": _WRITE,
+    "numpy.put_along_axis": _WRITE,
+    "numpy.putmask": "use x[...] = np.where(mask, value, x) on a copy",
+    "numpy.quantile": _SORT,
+    "numpy.ravel_multi_index": "its bounds are checked in Python; write i * columns + j",
+    "numpy.real_if_close": _COMPLEX,
+    "numpy.roots": "it needs eigenvalues; compute it outside of the traced function",
+    "numpy.save": _HOST,
+    "numpy.savetxt": _HOST,
+    "numpy.savez": _HOST,
+    "numpy.savez_compressed": _HOST,
+    "numpy.searchsorted": "it searches in sorted values; write np.sum(sorted < x[..., None], axis=-1)",
+    "numpy.setdiff1d": _SETS,
+    "numpy.setxor1d": _SETS,
+    "numpy.shares_memory": "a traced array has no memory",
+    "numpy.sort": _SORT,
+    "numpy.sort_complex": _COMPLEX,
+    "numpy.trim_zeros": _SHAPE,
+    "numpy.union1d": _SETS,
+    "numpy.unique": _SETS,
+    "numpy.unique_all": _SETS,
+    "numpy.unique_counts": _SETS,
+    "numpy.unique_inverse": _SETS,
+    "numpy.unique_values": _SETS,
+    "numpy.unpackbits": "it has no lowering",
+    "numpy.unravel_index": "its bounds are checked in Python; write i // columns and i % columns",
+    "numpy.linalg.cholesky": _LAPACK,
+    "numpy.linalg.cond": _LAPACK,
+    "numpy.linalg.det": _LAPACK,
+    "numpy.linalg.eig": _LAPACK,
+    "numpy.linalg.eigh": _LAPACK,
+    "numpy.linalg.eigvals": _LAPACK,
+    "numpy.linalg.eigvalsh": _LAPACK,
+    "numpy.linalg.inv": _LAPACK,
+    "numpy.linalg.lstsq": _LAPACK,
+    "numpy.linalg.matrix_rank": _LAPACK,
+    "numpy.linalg.pinv": _LAPACK,
+    "numpy.linalg.qr": _LAPACK,
+    "numpy.linalg.slogdet": _LAPACK,
+    "numpy.linalg.solve": _LAPACK,
+    "numpy.linalg.svd": _LAPACK,
+    "numpy.linalg.svdvals": _LAPACK,
+    "numpy.linalg.tensorinv": _LAPACK,
+    "numpy.linalg.tensorsolve": _LAPACK,
+    **{
+        f"numpy.fft.{name}": _SPECTRAL
+        for name in (
+            "fft", "fft2", "fftn", "hfft", "ifft", "ifft2", "ifftn", "ihfft",
+            "irfft", "irfft2", "irfftn", "rfft", "rfft2", "rfftn",
+        )
+    },
+}  # fmt: skip
+"""By module and name, for functions that dispatch through `__array_function__`."""
+
+UFUNCS: dict[str, str] = {
+    "bitwise_count": "it has no lowering",
+    "frexp": "it has no lowering",
+    "gcd": "it loops as long as values ask for, and has no lowering",
+    "lcm": "it loops as long as values ask for, and has no lowering",
+    "isnat": "dates have no lowering",
+    "nextafter": "it has no lowering",
+    "spacing": "it has no lowering",
+}
+"""By name, for ufuncs of NumPy."""
+
+
+for _key, _reason in FUNCTIONS.items():
+    *_path, _name = _key.split(".")
+    _module = np.fft if "fft" in _path else np.linalg if "linalg" in _path else np
+    refused(getattr(_module, _name), _reason)
+for _key, _reason in UFUNCS.items():
+    refused(getattr(np, _key), _reason)

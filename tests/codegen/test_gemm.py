@@ -1,0 +1,320 @@
+"""Matrix products against NumPy: every layout, edge and flag, for the host and for a lesser CPU."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import llvmlite.binding as llvm
+import numpy as np
+import pytest
+
+from adjit.codegen.gemm import (
+    ACCUMULATE,
+    SCRATCH,
+    emit_gemm_library,
+    gemm_flags,
+    gemm_scratch_bytes,
+    gemm_workspace_bytes,
+    scratch_allowed,
+)
+from adjit.codegen.llvm import Module
+from adjit_runtime.target import Target, host_target, target_machine
+
+I64, PTR = ctypes.c_int64, ctypes.c_void_p
+EPILOGUE = ctypes.CFUNCTYPE(None, PTR, I64, PTR, I64, I64, I64, I64, I64)
+PRODUCT = ctypes.CFUNCTYPE(None, I64, I64, I64, PTR, I64, I64, PTR, I64, I64, PTR, I64, PTR, I64, PTR, PTR)
+BATCH = ctypes.CFUNCTYPE(
+    None, I64, I64, I64, I64, PTR, I64, I64, PTR, I64, I64, PTR, I64, I64, I64, I64, PTR, I64, PTR, PTR
+)
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+INTEGERS = (np.dtype(np.int32), np.dtype(np.int64))
+LAYOUTS = ("NN", "NT", "TN", "TT")
+
+
+@dataclass(frozen=True)
+class Library:
+    """The compiled library; keeps the engine that owns the code."""
+
+    target: Target
+    engine: object
+
+    def product(self, dtype: np.dtype) -> PRODUCT:
+        return PRODUCT(self.engine.get_function_address(f"adjit_gemm_{suffix(dtype)}"))
+
+    def batch(self, dtype: np.dtype) -> BATCH:
+        return BATCH(self.engine.get_function_address(f"adjit_gemm_batch_{suffix(dtype)}"))
+
+
+def suffix(dtype: np.dtype) -> str:
+    return f"{dtype.kind}{dtype.itemsize * 8}"
+
+
+@functools.cache
+def load(target: Target) -> Library:
+    module = Module("gemm")
+    emit_gemm_library(module, target)
+    machine = target_machine(target)
+    parsed = llvm.parse_assembly(str(module))
+    parsed.verify()
+    parsed.triple, parsed.data_layout = target.triple, str(machine.target_data)
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target_machine(target))
+    engine.add_object_file(llvm.ObjectFileRef.from_data(machine.emit_object(parsed)))
+    engine.finalize_object()
+    return Library(target, engine)
+
+
+def targets() -> list[str]:
+    """The host, and AVX2 where the host is more."""
+    return ["", "haswell"] if host_target().masks else [""]
+
+
+@pytest.fixture(params=targets(), ids=lambda cpu: cpu or "host")
+def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Library:
+    monkeypatch.setenv("ADJIT_CPU", request.param)
+    return load(host_target())
+
+
+@functools.cache
+def workspace(nbytes: int) -> np.ndarray:
+    raw = np.full(nbytes + 64, 0xFF, np.uint8)  # NaNs, should anything read what it has not written
+    start = -raw.ctypes.data % 64
+    return raw[start : start + nbytes]
+
+
+def strides(array: np.ndarray) -> tuple[int, int]:
+    return array.strides[0] // array.itemsize, array.strides[1] // array.itemsize
+
+
+def multiply(
+    library: Library,
+    a: np.ndarray,
+    b: np.ndarray,
+    c: np.ndarray,
+    flags: int = 0,
+    epilogue: object = None,
+    whole: tuple[int, int] | None = None,
+) -> None:
+    (m, k), n = a.shape, b.shape[1]
+    flags |= gemm_flags(a.dtype, *(whole or (m, n)), k, strides(a), strides(b), library.target)
+    space = workspace(gemm_workspace_bytes(a.dtype, m, n, k, library.target))
+    library.product(a.dtype)(
+        *(m, n, k, a.ctypes.data, *strides(a), b.ctypes.data, *strides(b), c.ctypes.data, strides(c)[0]),
+        *(space.ctypes.data, flags, ctypes.cast(epilogue, PTR) if epilogue else None, None),
+    )
+
+
+def operand(rng: np.random.Generator, rows: int, columns: int, dtype: np.dtype, transposed: bool) -> np.ndarray:
+    shape = (columns, rows) if transposed else (rows, columns)
+    if dtype.kind == "f":
+        array = rng.standard_normal(shape).astype(dtype)
+    else:
+        array = rng.integers(np.iinfo(dtype).min, np.iinfo(dtype).max, shape, dtype)
+    return array.T if transposed else array
+
+
+def result(m: int, n: int, dtype: np.dtype, pad: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    """C inside of a larger array, and the mask of what may not be written."""
+    outer = np.full((m + 2, n + pad), 7, dtype)
+    return outer, outer[1 : m + 1, 1 : n + 1]
+
+
+def check(c: np.ndarray, a: np.ndarray, b: np.ndarray, old: np.ndarray | float = 0) -> None:
+    if c.dtype.kind != "f":
+        np.testing.assert_array_equal(c, a @ b + np.asarray(old, c.dtype))
+        return
+    exact = a.astype(np.longdouble) @ b.astype(np.longdouble) + old
+    scale = np.abs(a).astype(np.float64) @ np.abs(b).astype(np.float64) + np.abs(old)
+    # The bound of a chain of at most KC + k / KC roundings, with the usual square root for random signs, times 4.
+    bound = 4 * np.finfo(c.dtype).eps * np.sqrt(a.shape[1] + 1) * scale
+    assert (np.abs(c - exact) <= bound).all(), np.abs(c - exact).max()
+
+
+def cases(sizes: tuple[int, ...]) -> Iterator[tuple[int, int, int]]:
+    yield from itertools.product(sizes, repeat=3)
+
+
+def untouched(outer: np.ndarray, m: int, n: int) -> bool:
+    mask = np.ones(outer.shape, bool)
+    mask[1 : m + 1, 1 : n + 1] = False
+    return bool((outer[mask] == 7).all())
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", FLOATS + INTEGERS, ids=suffix)
+def test_small_shapes(library: Library, dtype: np.dtype, layout: str) -> None:
+    rng = np.random.default_rng(0)
+    for m, n, k in cases((0, 1, 2, 3, 7, 10, 17, 33)):
+        a, b = operand(rng, m, k, dtype, layout[0] == "T"), operand(rng, k, n, dtype, layout[1] == "T")
+        outer, c = result(m, n, dtype)
+        multiply(library, a, b, c)
+        check(c, a, b)
+        assert untouched(outer, m, n)
+        multiply(library, a, b, c, ACCUMULATE)
+        assert untouched(outer, m, n)
+        check(c, a, b, a @ b)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", FLOATS, ids=suffix)
+@pytest.mark.parametrize(
+    ("m", "n", "k"),
+    [
+        (65, 67, 61), (130, 100, 520), (145, 33, 700), (300, 17, 1100), (9, 2100, 40), (1, 300, 600), (300, 1, 1030),
+        (1, 1, 3000), (250, 10, 128), (10, 250, 128), (100, 100, 1), (790, 800, 40),
+    ],
+)  # fmt: skip
+def test_larger_shapes(library: Library, dtype: np.dtype, layout: str, m: int, n: int, k: int) -> None:
+    rng = np.random.default_rng(1)
+    a, b = operand(rng, m, k, dtype, layout[0] == "T"), operand(rng, k, n, dtype, layout[1] == "T")
+    outer, c = result(m, n, dtype)
+    multiply(library, a, b, c)
+    check(c, a, b)
+    multiply(library, a, b, c, ACCUMULATE)
+    check(c, a, b, a @ b)
+    assert untouched(outer, m, n)
+
+
+@pytest.mark.parametrize("dtype", FLOATS + INTEGERS, ids=suffix)
+@pytest.mark.parametrize(("m", "n", "k"), [(5, 6, 7), (40, 50, 60), (20, 1, 35), (1, 20, 35), (30, 10, 40)])
+def test_any_strides(library: Library, dtype: np.dtype, m: int, n: int, k: int) -> None:
+    rng = np.random.default_rng(2)
+    big_a, big_b = operand(rng, 2 * m, 3 * k, dtype, False), operand(rng, 2 * k, 3 * n, dtype, False)
+    views_a = [
+        big_a[::2, ::3], big_a[m - 1 :: -1, :k], big_a[:m, k - 1 :: -1], big_a[::-2, ::-3],
+        np.broadcast_to(big_a[0, :k], (m, k)), np.broadcast_to(big_a[:m, :1], (m, k)),
+    ]  # fmt: skip
+    views_b = [
+        big_b[::2, ::3], big_b[k - 1 :: -1, :n], big_b[:k, n - 1 :: -1], big_b[::-2, ::-3],
+        np.broadcast_to(big_b[0, :n], (k, n)), np.broadcast_to(big_b[:k, :1], (k, n)),
+    ]  # fmt: skip
+    for a, b in itertools.product(views_a, views_b):
+        outer, c = result(m, n, dtype)
+        multiply(library, a, b, c)
+        check(c, a, b)
+        assert untouched(outer, m, n)
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=suffix)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_reads_nothing_outside(library: Library, dtype: np.dtype, layout: str) -> None:
+    """Operands that end where a page that cannot be read begins, and that begin where one ends."""
+    mman = pytest.importorskip("mmap")
+    page = mman.PAGESIZE
+    libc = ctypes.CDLL(None)
+    area = mman.mmap(-1, 66 * page)
+    base = ctypes.addressof(ctypes.c_char.from_buffer(area))
+    libc.mprotect.argtypes = (PTR, ctypes.c_size_t, ctypes.c_int)
+    assert libc.mprotect(base, page, 0) == 0
+    assert libc.mprotect(base + 65 * page, page, 0) == 0
+    rng = np.random.default_rng(3)
+
+    def placed(array: np.ndarray, at_end: bool) -> np.ndarray:
+        start = base + 65 * page - array.nbytes if at_end else base + page
+        memory = np.frombuffer((ctypes.c_char * array.nbytes).from_address(start), array.dtype)
+        memory[:] = np.ravel(array, order="K")
+        return memory.reshape(array.T.shape).T if array.flags.f_contiguous else memory.reshape(array.shape)
+
+    for (m, n, k), at_end in itertools.product(
+        [(1, 1, 1), (7, 5, 3), (9, 10, 21), (17, 34, 9), (1, 43, 19), (43, 1, 19), (50, 70, 90)], (False, True)
+    ):
+        a, b = operand(rng, m, k, dtype, layout[0] == "T"), operand(rng, k, n, dtype, layout[1] == "T")
+        for guarded in "abc":
+            c = np.zeros((m, n), dtype)
+            a_used = placed(a, at_end) if guarded == "a" else a
+            b_used = placed(b, at_end) if guarded == "b" else b
+            c = placed(c, at_end) if guarded == "c" else c
+            multiply(library, a_used, b_used, c)
+            check(c, a, b)
+    assert libc.mprotect(base, page, 3) == 0
+    assert libc.mprotect(base + 65 * page, page, 3) == 0
+
+
+@pytest.mark.parametrize("dtype", FLOATS + INTEGERS, ids=suffix)
+@pytest.mark.parametrize("scratch", [False, True])
+@pytest.mark.parametrize(
+    ("m", "n", "k"),
+    [(1, 1, 1), (4, 8, 2), (7, 10, 100), (200, 300, 40), (300, 10, 30), (1, 500, 20), (500, 1, 20), (3, 5, 0), (400, 90, 7)],
+)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_epilogue_blocks_partition(
+    library: Library, dtype: np.dtype, scratch: bool, m: int, n: int, k: int, layout: str
+) -> None:
+    if scratch and not scratch_allowed(dtype, k, library.target):
+        pytest.skip("integers have no scratch form")
+    rng = np.random.default_rng(4)
+    a, b = operand(rng, m, k, dtype, layout[0] == "T"), operand(rng, k, n, dtype, layout[1] == "T")
+    outer, c = result(m, n, dtype)
+    space = np.full(gemm_scratch_bytes(dtype, library.target) // dtype.itemsize if scratch else 1, 7, dtype)
+    seen = np.zeros((m, n), int)
+    values = np.zeros((m, n), dtype)
+    order: list[tuple[int, ...]] = []
+
+    @EPILOGUE
+    def epilogue(_: int, batch: int, tile: int, row: int, i0: int, i1: int, j0: int, j1: int) -> None:
+        count = (i1 - i0 - 1) * row + j1 - j0
+        flat = np.frombuffer((ctypes.c_char * (count * dtype.itemsize)).from_address(tile), dtype)
+        block = np.lib.stride_tricks.as_strided(flat, (i1 - i0, j1 - j0), (row * dtype.itemsize, dtype.itemsize))
+        values[i0:i1, j0:j1] = block
+        seen[i0:i1, j0:j1] += 1
+        assert batch == 0
+        order.append((i0, i1, j0, j1))
+
+    if scratch:
+        multiply(library, a, b, space.reshape(1, -1), SCRATCH, epilogue)
+        assert (outer == 7).all()
+    else:
+        multiply(library, a, b, c, 0, epilogue)
+        np.testing.assert_array_equal(c, values)
+    assert (seen == 1).all()
+    check(values, a, b)
+    again, order[:] = list(order), []
+    multiply(library, a, b, space.reshape(1, -1) if scratch else c, SCRATCH if scratch else 0, epilogue)
+    assert again == order
+    assert k < 40 or min(i1 - i0 for i0, i1, _, _ in order) <= m
+
+
+@pytest.mark.parametrize("dtype", FLOATS + INTEGERS, ids=suffix)
+def test_batch(library: Library, dtype: np.dtype) -> None:
+    rng = np.random.default_rng(5)
+    count, m, n, k = 5, 9, 20, 13
+    a = operand(rng, count * m, k, dtype, False).reshape(count, m, k)
+    b = operand(rng, k, n, dtype, False)
+    c = np.zeros((count, m, n), dtype)
+    space = workspace(gemm_workspace_bytes(dtype, m, n, k, library.target))
+    batches: list[int] = []
+
+    @EPILOGUE
+    def epilogue(_: int, batch: int, tile: int, row: int, i0: int, i1: int, j0: int, j1: int) -> None:
+        batches.append(batch)
+
+    library.batch(dtype)(
+        *(count, m, n, k, a.ctypes.data, k, 1, b.ctypes.data, n, 1, c.ctypes.data, n, m * k, 0, m * n),
+        *(space.ctypes.data, 0, ctypes.cast(epilogue, PTR), None),
+    )
+    for index in range(count):
+        check(c[index], a[index], b)
+    assert sorted(set(batches)) == batches == list(range(count))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", FLOATS, ids=suffix)
+@pytest.mark.parametrize(
+    ("m", "n", "k"), [(64, 96, 100), (128, 10, 700), (10, 128, 700), (700, 1, 900), (1, 700, 900), (256, 300, 1030)]
+)
+def test_parts_have_the_bits_of_the_whole(
+    library: Library, dtype: np.dtype, layout: str, m: int, n: int, k: int
+) -> None:
+    rng = np.random.default_rng(6)
+    a, b = operand(rng, m, k, dtype, layout[0] == "T"), operand(rng, k, n, dtype, layout[1] == "T")
+    whole, parts = np.zeros((m, n), dtype), np.zeros((m, n), dtype)
+    multiply(library, a, b, whole)
+    for rows, columns in ((m // 2, n), (m, max(1, n // 2)), (8, 32), (24, 5), (1, 7)):
+        parts[:] = np.nan
+        for i, j in itertools.product(range(0, m, max(1, rows)), range(0, n, columns)):
+            part = parts[i : i + max(1, rows), j : j + columns]
+            multiply(library, a[i : i + max(1, rows)], b[:, j : j + columns], part, whole=(m, n))
+        np.testing.assert_array_equal(whole, parts)

@@ -1,0 +1,69 @@
+"""One call, twice: NumPy on arrays, and traced and evaluated; results agree in value, dtype and shape."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import optree
+
+from adjit.ir.evaluate import evaluate
+from adjit.ir.types import Array
+from adjit.ir.verify import verify
+from adjit.trace import trace_flat
+from adjit_runtime.errors import WideningWarning
+
+
+def traced(call: Callable[..., Any], *arrays: Any) -> Any:
+    """The results of `call` through the tracer and the evaluator, in the tree that it returns."""
+    operands = [np.asarray(x) for x in arrays]
+    types = [Array(x.dtype, x.shape) for x in operands]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", WideningWarning)
+        result = trace_flat("f", lambda xs: call(*xs), types, [f"x{i}" for i in range(len(types))])
+    verify(result.graph)
+    return optree.tree_unflatten(result.out_tree, evaluate(result.graph, *operands))
+
+
+def quietly(call: Callable[..., Any], *arrays: Any) -> Any:
+    """What NumPy gives, without its warnings of empty means and overflow."""
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return call(*arrays)
+
+
+def check(call: Callable[..., Any], *arrays: Any, rtol: float = 1e-13, rtol32: float = 2e-6, atol: float = 0.0) -> None:
+    """NumPy and the trace agree. Tolerances: sums are taken in another order, and libm differs in the last bits."""
+    expected = quietly(call, *(np.array(x) for x in arrays))
+    found = traced(call, *arrays)
+    wanted, tree = optree.tree_flatten(expected)
+    got, other = optree.tree_flatten(found)
+    assert tree == other
+    for w, g in zip(wanted, got, strict=True):
+        want = np.asarray(w)
+        assert g.dtype == want.dtype, f"dtype {g.dtype}, NumPy has {want.dtype}"
+        assert g.shape == want.shape, f"shape {g.shape}, NumPy has {want.shape}"
+        if want.dtype.kind != "f":
+            np.testing.assert_array_equal(g, want)
+            continue
+        close = rtol32 if any(np.asarray(x).dtype == np.float32 for x in arrays) else rtol
+        np.testing.assert_allclose(g, want, rtol=close, atol=atol, equal_nan=True)
+
+
+def sample(shape: tuple[int, ...], dtype: Any = np.float64, seed: int = 0) -> np.ndarray:
+    """Values around zero, of both signs."""
+    rng = np.random.default_rng((seed, *shape))
+    if np.dtype(dtype).kind == "f":
+        return rng.normal(size=shape).astype(dtype)
+    if np.dtype(dtype).kind == "b":
+        return rng.integers(0, 2, size=shape).astype(bool)
+    low = 0 if np.dtype(dtype).kind == "u" else -9
+    return rng.integers(low, 10, size=shape).astype(dtype)
+
+
+def from_text(text: str, names: str) -> Callable[..., Any]:
+    """The function of `names` (one letter each) that the text of a call says."""
+    made: Callable[..., Any] = eval(f"lambda {', '.join(names)}: {text}", {"np": np})  # a table of calls in this folder
+    return made
