@@ -79,7 +79,7 @@ def prepared(engine: object, shape: str, dtype: np.dtype) -> tuple[Callable[[int
         *(0, 0, 0, aligned, flags, 0, 0),
     )
 
-    def run_ours(times: int) -> None:
+    def run_ours(times: int, _alive: tuple[np.ndarray, ...] = (a, b, ours, space)) -> None:
         function(times, *rest)
 
     def run_theirs(times: int) -> None:

@@ -122,7 +122,9 @@ def dtypes(x: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    "function", [views, names, scalars, zero_d_views, overlaps, outs, broadcasts, ranks, dtypes], ids=lambda f: f.__name__
+    "function",
+    [views, names, scalars, zero_d_views, overlaps, outs, broadcasts, ranks, dtypes],
+    ids=lambda f: f.__name__,
 )
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.filterwarnings("ignore::adjit_runtime.errors.WideningWarning")
@@ -413,7 +415,8 @@ def test_random_programs() -> None:
         try:
             found = run(lambda x, v, program=program: program(x, v), *base)
         except TraceError as error:
-            assert "a view or a copy" in str(error) or "argument" in str(error)
+            if "a view or a copy" not in str(error) and "argument" not in str(error):
+                raise
             refused += 1
             continue
         for layout in range(3):

@@ -97,7 +97,9 @@ def test_traced_index(read: Any, scalar: bool) -> None:
     same(read, X, i, j)
 
 
-@pytest.mark.parametrize("index", [integers(3, low=0, high=4, dtype=np.int32), integers(2, 2, low=0, high=4, dtype=np.uint8)])
+@pytest.mark.parametrize(
+    "index", [integers(3, low=0, high=4, dtype=np.int32), integers(2, 2, low=0, high=4, dtype=np.uint8)]
+)
 def test_traced_index_of_other_dtypes(index: np.ndarray) -> None:
     same(lambda x, i: x[i], X, index)
     same(lambda x, i: x[np.arange(4), :, i[:1]], X, index.ravel())

@@ -411,6 +411,31 @@ class Function:
         self._label(done)
         return phis
 
+    def while_loop(
+        self,
+        carried: Sequence[Value],
+        test: Callable[[list[Value]], Value],
+        body: Callable[[list[Value]], Sequence[Value]],
+    ) -> list[Value]:
+        """Repeat `body` on the carried values while `test` of them holds; returns the last ones."""
+        head, inside, done = self._new_labels("while", "again", "over")
+        before = self._block
+        self.line(f"br label %{head}")
+        self._label(head)
+        at = len(self._lines)
+        phis = [Value(value.ty, self._fresh("phi")) for value in carried]
+        self.line(f"br {test(phis)}, label %{inside}, label %{done}")
+        self._label(inside)
+        results = list(body(phis))
+        tail = self._block
+        self.line(f"br label %{head}")
+        self._lines[at:at] = [
+            f"  {phi.ref} = phi {phi.ty} [ {first.ref}, %{before} ], [ {last.ref}, %{tail} ]"
+            for phi, first, last in zip(phis, carried, results, strict=True)
+        ]
+        self._label(done)
+        return phis
+
     def branch(
         self,
         condition: Value,

@@ -1,1 +1,13 @@
-"""adjit."""
+"""Graph to graph: one file per pass, the rule table in `rules`, the order in `pipeline`.
+
+rewrite             the engine of the local passes: one forward walk
+pattern, rules      the notation of rewrite rules, and the rules
+simplify            named rules, casts of casts
+fold                constants
+compose_moves       movement of movement
+hoist_broadcasts    elementwise work before broadcasts
+fold_contractions   movement around contractions
+join_pads           sums of zero pads
+cse, eliminate_dead
+pipeline            PIPELINE, optimize
+"""

@@ -9,9 +9,9 @@ the values of `c` and `d`; a number has the type of its neighbours.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from adjit.ir.node import Node
 from adjit.ir.types import Array
@@ -57,12 +57,17 @@ class Pattern:
     def __rtruediv__(self, other: Operand) -> Pattern:
         return apply("div", other, self)
 
-    @property
-    def head(self) -> str:
-        """The op that a node must have to match; empty where any will do."""
-        if self.number is not None or self.letter in CONSTANTS:
-            return "constant"
-        return self.op
+    def accepts(self, tag: Tag) -> bool:
+        """Whether a node of this tag may match."""
+        if self.number is not None:
+            return tag == _number_tag(self.number)
+        if self.letter in CONSTANTS:
+            return not isinstance(tag, str)
+        return not self.op or tag == self.op
+
+    def numbers(self) -> set[float]:
+        """The numbers in it."""
+        return {self.number} if self.number is not None else {n for arg in self.args for n in arg.numbers()}
 
     def letters(self) -> set[str]:
         """The letters in it."""
@@ -127,31 +132,57 @@ class Rule:
         return _build(right, binding, rewriter, node.array_type)
 
 
-@dataclass(frozen=True, eq=False)
 class RuleSet:
-    """Rules found by the ops of a node and its args: most nodes find none, by one look into a table."""
+    """Rules found by a node's op and dtype and the ops and values of its args: most nodes find none, by one look into
+    a table."""
 
-    rules: tuple[Rule, ...]
-    _found: dict[tuple[str, ...], tuple[Rule, ...]] = field(default_factory=dict)
-    orders: ClassVar[tuple[int, ...]] = (1, -1)
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        self.rules = tuple(rules)
+        self.ops = frozenset(rule.left.op for rule in rules)
+        self._numbers = frozenset(number for rule in rules for number in rule.left.numbers())
+        self._found: dict[tuple[Any, ...], tuple[Rule, ...]] = {}
 
     def candidates(self, node: Node) -> tuple[Rule, ...]:
         """The rules that may match."""
-        key = (node.op.name, *[arg.op.name for arg in node.args])
+        if node.op.name not in self.ops:
+            return ()
+        args = node.args
+        tags: list[Tag] = []
+        for arg in args:
+            name = arg.op.name
+            if name != "constant":
+                tags.append(name)
+            elif "value" in arg.attrs:
+                value = arg.attrs["value"]
+                tags.append(_number_tag(value) if value in self._numbers else ())
+            else:
+                tags.append("data")
+        key = (node.op.name, args[-1].dtype.kind, *tags)
         found = self._found.get(key)
         if found is None:
-            found = self._found[key] = tuple(rule for rule in self.rules if self._fits(rule.left, key))
+            found = self._found[key] = tuple(
+                rule for rule in self.rules if _fits(rule, node.op.name, args[-1].dtype.kind, tags)
+            )
         return found
 
-    def _fits(self, left: Pattern, key: tuple[str, ...]) -> bool:
-        if left.op != key[0] or len(left.args) != len(key) - 1:
-            return False
-        heads = [arg.head for arg in left.args]
-        orders = self.orders if left.op in COMMUTATIVE else (1,)
-        return any(
-            all(not head or head == found for head, found in zip(heads[::order], key[1:], strict=True))
-            for order in orders
-        )
+
+Tag = str | tuple[float, ...]
+"""Of an arg: its op; or where it is a splat, its value and sign if a rule knows the value, else nothing."""
+
+
+def _number_tag(value: float) -> Tag:
+    return (float(value), math.copysign(1, value))
+
+
+def _fits(rule: Rule, op: str, kind: str, tags: list[Tag]) -> bool:
+    left = rule.left
+    if left.op != op or len(left.args) != len(tags):
+        return False
+    # The args of all other ops, and a select's last one, have the dtype of x.
+    if kind not in rule.kinds and op != "not" and "x" in left.letters():
+        return False
+    orders = (tags, tags[::-1]) if op in COMMUTATIVE else (tags,)
+    return any(all(arg.accepts(tag) for arg, tag in zip(left.args, order, strict=True)) for order in orders)
 
 
 def _same(left: float | bool, right: float | bool) -> bool:
@@ -198,6 +229,7 @@ def _build(pattern: Pattern, binding: Binding, rewriter: Rewriter, like: Array) 
             made[i] = _build(arg, binding, rewriter, like)
     # A select's condition says nothing of the type of its branches.
     branches = [node for i, node in made.items() if not (pattern.op == "select" and i == 0)]
-    inner = branches[0].array_type.strong if branches else like
+    inner = branches[0].array_type if branches else like
+    inner = Array(inner.dtype, inner.shape, like.weak)
     args = [made[i] if i in made else _build(arg, binding, rewriter, inner) for i, arg in enumerate(pattern.args)]
     return rewriter.emit(pattern.op, *args)

@@ -7,7 +7,7 @@ every chain. Nodes that are made carry the loc of the node that they replace. De
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import replace
 from typing import Any
 
@@ -27,15 +27,19 @@ FUEL = 64
 
 
 class Rewriter:
-    """The graph that is being made: its nodes so far, and how steps add to it."""
+    """The graph that is being made: its nodes so far, and how steps add to it.
+
+    A walk that finds nothing must be cheap, as most are: what only rewriting needs is made when it is first asked for.
+    """
 
     def __init__(self, graph: Graph, step: Step) -> None:
+        self.graph = graph
         self.step = step
         self.nodes: list[Node] = []
         self.loc: Loc | None = None
-        self.allow_inexact = False
-        self._present = set(graph.inputs)
-        self._uses: dict[Node, int] = {}
+        self._new: dict[Node, Node] = {}
+        self._present: set[Node] | None = None
+        self._readers: dict[Node, int] | None = None
 
     def emit(self, op: str, *args: Node, **attrs: Any) -> Node:
         """A new node of the op, or what the step makes of it."""
@@ -59,15 +63,30 @@ class Rewriter:
         return self._place(Node(CONSTANT, (), {"data": data}, type, self.loc))
 
     def is_shared(self, node: Node) -> bool:
-        """Whether `node` had more than one reader in the graph that is rewritten."""
-        return self._uses.get(node, 1) > 1
+        """Whether `node`, or what it replaces, had more than one reader in the graph that is rewritten."""
+        if self._readers is None:
+            self._readers = {}
+            for user in self.graph.nodes:
+                for arg in user.args:
+                    self._count(arg)
+            for root in self.graph.roots:
+                self._count(root)
+        return self._readers.get(node, 1) > 1
+
+    def _count(self, read: Node) -> None:
+        assert self._readers is not None
+        # Counted for the old node and for its replacement, as far as there is one by now.
+        for node in {read, self._new.get(read, read)}:
+            self._readers[node] = self._readers.get(node, 0) + 1
 
     def settle(self, node: Node) -> Node:
         """What is left when the step finds nothing more to do at `node`."""
+        better = self.step(node, self)
+        if better is None:
+            return self._place(node)
+        if self._present is None:
+            self._present = {*self.graph.inputs, *self.nodes}
         for _ in range(FUEL):
-            better = self.step(node, self)
-            if better is None:
-                return self._place(node)
             if better.type != node.type:
                 if _strong(better.type) == _strong(node.type):
                     # A weak value is no replacement for a strong one: it would change what it meets.
@@ -76,46 +95,49 @@ class Rewriter:
             if better in self._present:
                 return better
             node = better
+            better = self.step(node, self)
+            if better is None:
+                return self._place(node)
         raise InternalError(f"the rewrites of {node.op.name} at {node.loc} do not end")
 
     def _place(self, node: Node) -> Node:
-        if node not in self._present:
+        if self._present is None:
+            self.nodes.append(node)
+        elif node not in self._present:
             self._present.add(node)
             self.nodes.append(node)
         return node
 
-    def walk(self, graph: Graph) -> Graph:
-        """The rewritten graph; `graph` itself where nothing was found."""
-        uses: dict[Node, int] = {}
+    def walk(self, interest: Container[str] | None) -> Graph:
+        """The rewritten graph, or the graph itself where nothing was found."""
+        graph, new = self.graph, self._new
         for node in graph.nodes:
-            for arg in node.args:
-                uses[arg] = uses.get(arg, 0) + 1
-        for node in graph.roots:
-            uses[node] = uses.get(node, 0) + 1
-        new: dict[Node, Node] = {node: node for node in graph.inputs}
-        self._uses = {node: uses.get(node, 0) for node in graph.inputs}
-        changed = False
-        for node in graph.nodes:
-            self.loc = node.loc
             moved = node
-            for arg in node.args:
-                if new[arg] is not arg:
-                    moved = Node(node.op, tuple([new[arg] for arg in node.args]), node.attrs, node.type, node.loc)
-                    break
-            result = self.settle(moved)
-            new[node] = result
-            self._uses[result] = self._uses.get(result, 0) + uses.get(node, 0)
-            changed = changed or result is not node
-        if not changed:
+            if new:
+                for arg in node.args:
+                    if arg in new:
+                        args = tuple([new.get(arg, arg) for arg in node.args])
+                        moved = Node(node.op, args, node.attrs, node.type, node.loc)
+                        break
+            if interest is not None and node.op.name not in interest:
+                result = self._place(moved)
+            else:
+                self.loc = node.loc
+                result = self.settle(moved)
+            if result is not node:
+                new[node] = result
+                if self._readers is not None and node in self._readers:
+                    self._readers[result] = self._readers.get(result, 0) + self._readers[node]
+        if not new:
             return graph
-        outputs = tuple(new[node] for node in graph.outputs)
-        updates = tuple((target, new[value]) for target, value in graph.updates)
+        outputs = tuple(new.get(node, node) for node in graph.outputs)
+        updates = tuple((target, new.get(value, value)) for target, value in graph.updates)
         return replace(graph, nodes=tuple(self.nodes), outputs=outputs, updates=updates)
 
 
-def rewrite(graph: Graph, step: Step) -> Graph:
-    """`graph` after `step` has looked at every node."""
-    return Rewriter(graph, step).walk(graph)
+def rewrite(graph: Graph, step: Step, interest: Container[str] | None = None) -> Graph:
+    """`graph` after `step` has looked at every node, or at those of the ops of `interest`."""
+    return Rewriter(graph, step).walk(interest)
 
 
 def _strong(type: Type) -> Type:

@@ -1,17 +1,17 @@
 """Tracing: from a Python function that calls NumPy to a graph.
 
-    tracer       Tracer and NumPy's protocols
-    context      the trace under way
-    handle       what in-place code means: root and path
-    indexing     x[key]
-    promote      NumPy's promotion, weak scalars, the warning of widening
-    locate       the user's file and line
-    refuse       every text with which tracing says no
-    table        which implementation stands for which function of NumPy
-    dispatch     how a call finds it; ufuncs: how a ufunc runs
-    lower        the vocabulary of implementations
-    arithmetic, methods, functions/   the implementations
-    function     trace_flat, inline, apply
+tracer       Tracer and NumPy's protocols
+context      the trace under way
+handle       what in-place code means: root and path
+indexing     x[key]
+promote      NumPy's promotion, weak scalars, the warning of widening
+locate       the user's file and line
+refuse       every text with which tracing says no
+table        which implementation stands for which function of NumPy
+dispatch     how a call finds it; ufuncs: how a ufunc runs
+lower        the vocabulary of implementations
+arithmetic, methods, functions/   the implementations
+function     trace_flat, inline, apply
 """
 
 from adjit.trace import arithmetic, dispatch, functions, methods, ufuncs

@@ -1,4 +1,4 @@
-"""The ufuncs behind Python's operators, in NumPy's meaning for every dtype: bools are logic, integers floor and wrap."""
+"""The ufuncs behind Python's operators, as NumPy has them for every dtype: bools are logic, integers floor and wrap."""
 
 from __future__ import annotations
 
@@ -132,4 +132,3 @@ def _power(x: Tracer, y: Tracer) -> Any:
 
 
 ufunc(np.float_power, "pow")
-

@@ -6,6 +6,7 @@ array is a constant, one node for one array object as long as its bytes stay the
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ class Trace:
         self.parent = parent
         self.alive = True
         self.builder = Builder()
-        self.captures: dict[Node, Node] = {}
+        self.captures: dict[Node, tuple[Node, Trace]] = {}
         self.warned: set[tuple[str, int]] = set()
         self._constants: dict[int, tuple[np.ndarray, Node]] = {}
 
@@ -38,13 +39,13 @@ class Trace:
             at = at.parent
         return False
 
-    def capture(self, outer: Node) -> Node:
+    def capture(self, outer: Node, owner: Trace) -> Node:
         """The input that stands for a value of an enclosing trace."""
-        found = self.captures.get(outer)
-        if found is None:
-            found = self.builder.input(f"capture{len(self.captures)}", outer.type)
-            self.captures[outer] = found
-        return found
+        if outer not in self.captures:
+            names = {node.attrs["name"] for node in self.builder.inputs}
+            name = next(name for i in itertools.count() if (name := f"capture{i}") not in names)
+            self.captures[outer] = (self.builder.input(name, outer.type), owner)
+        return self.captures[outer][0]
 
     def constant(self, array: np.ndarray, loc: Loc | None) -> Node:
         """The node of a plain array: a splat where all its elements have the same bits."""
@@ -71,7 +72,8 @@ def _is_uniform(array: np.ndarray) -> bool:
     if array.size == 0:
         return False
     bits = _bits(array)
-    return bool((bits == bits.flat[0]).all())
+    first = bits.flat[0]
+    return bool(first == bits.flat[-1] and (bits == first).all())
 
 
 def _holds(node: Node, array: np.ndarray) -> bool:

@@ -16,12 +16,13 @@ import optree
 from adjit.ir.graph import Graph, topological
 from adjit.ir.node import Node
 from adjit.ir.op import OPS
-from adjit.ir.types import Array, Tuple
+from adjit.ir.types import Array
 from adjit.ops.declare import Elementwise
 from adjit.trace import lower, refuse
-from adjit.trace.context import tracing
+from adjit.trace.context import current_trace, tracing
+from adjit.trace.handle import Root, c_strides
 from adjit.trace.promote import resolve, type_of
-from adjit.trace.tracer import Tracer, fresh, is_tracer, make, node_of
+from adjit.trace.tracer import Tracer, fresh, is_tracer, make
 from adjit_runtime.errors import AdjitError
 
 
@@ -34,9 +35,7 @@ class Traced:
     captures: list[Tracer]
 
 
-def trace_flat(
-    name: str, call: Callable[[list[Tracer]], Any], types: Sequence[Array], names: Sequence[str]
-) -> Traced:
+def trace_flat(name: str, call: Callable[[list[Tracer]], Any], types: Sequence[Array], names: Sequence[str]) -> Traced:
     """Trace `call`, which takes a list of tracers of `types` and returns a pytree.
 
     Leaves of the result that are no tracers become constants. A live tracer of an enclosing trace that `call` closes
@@ -48,11 +47,9 @@ def trace_flat(
             for given, type in zip(names, types, strict=True)
         ]
         try:
-            leaves, tree = optree.tree_flatten(call(inputs))  # type: ignore[var-annotated, arg-type]
+            leaves, tree = optree.tree_flatten(call(inputs))
             outputs = [lower.lift(leaf) for leaf in leaves]
         except AdjitError as error:
-            if refuse.is_located(error):
-                raise
             raise refuse.relocated(error) from None
         except Exception as error:
             found = refuse.ours(error)
@@ -60,18 +57,15 @@ def trace_flat(
                 raise
             raise found from None
         graph = _closed(name, tuple(trace.builder.inputs), tuple(trace.builder.nodes), outputs)
-        outer = list(trace.captures)
-    return Traced(graph, tree, [_held(node) for node in outer])
+    # A capture holds the value that was read: a later change in place of its array is none of the inner graph's.
+    held = [make(Root(owner, outer), (), outer, None, scalar=True) for outer, (_, owner) in trace.captures.items()]
+    return Traced(graph, tree, held)
 
 
 def _closed(name: str, inputs: tuple[Node, ...], nodes: tuple[Node, ...], outputs: Sequence[Node]) -> Graph:
     """The graph of what the outputs need, in the order in which it was traced."""
     needed = set(topological(outputs))
     return Graph(name, inputs, tuple(node for node in nodes if node in needed), tuple(outputs))
-
-
-def _held(node: Node) -> Tracer:
-    return fresh(node)
 
 
 def inline(graph: Graph, args: Sequence[Any]) -> list[Tracer]:
@@ -94,11 +88,15 @@ def _fit(graph: Graph, target: Node, x: Any) -> Node:
 
 
 def apply(op_name: str, *operands: Any, **attrs: Any) -> Any:
-    """An op on tracers, or on plain values by NumPy; elementwise operands are broadcast and promoted by NumPy's rules."""
+    """An op on tracers, or on plain values by NumPy; elementwise operands are broadcast and promoted as in NumPy."""
     op = OPS[op_name]
     traced = any(map(is_tracer, operands))
     if not isinstance(op, Elementwise):
-        return lower.emit(op_name, *operands, **attrs) if traced else _scalar(op.evaluate(*map(np.asarray, operands), **attrs))
+        return (
+            lower.emit(op_name, *operands, **attrs)
+            if traced
+            else _scalar(op.evaluate(*map(np.asarray, operands), **attrs))
+        )
     if op_name == "cast":
         return lower.cast(operands[0], attrs["dtype"]) if traced else _scalar(op.evaluate(*operands, **attrs))
     if op_name == "select":
@@ -129,12 +127,12 @@ def asarray(x: Any) -> Any:
     Lists of traced values are stacked."""
     if is_tracer(x):
         return x
-    if lower.current_trace() is None:
+    if current_trace() is None:
         return np.asarray(x)
     if isinstance(x, list | tuple):
         return lower.as_tracer(x)
     array = np.asarray(x)
-    return fresh(lower.lift(array), lower.c_strides(array.shape), readonly="a plain array")
+    return fresh(lower.lift(array), c_strides(array.shape), readonly="a plain array")
 
 
 def stop_gradient(x: Any) -> Any:

@@ -8,6 +8,7 @@ through it, or a read after its root was written, raises with both lines.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -195,7 +196,7 @@ def reshape_strides(shape: Sequence[int], strides: Strides, new: Sequence[int]) 
                 group.append(old[at])
                 have *= old[at][0]
                 at += 1
-        if any(s != t * m for (_, s), (m, t) in zip(group, group[1:], strict=False)):
+        if any(s != t * m for (_, s), (m, t) in itertools.pairwise(group)):
             return None
         step = group[-1][1]
         for i in reversed(range(first, axis)):

@@ -36,7 +36,7 @@ _MOST_PLACES = 100_000
 
 
 def _is_skipped(file: str) -> bool:
-    skipped = file.startswith(_OURS) or file.startswith("<__array_function__")
+    skipped = file.startswith((*_OURS, "<__array_function__"))
     _SKIPPED[file] = skipped
     return skipped
 
@@ -55,6 +55,17 @@ def user_frame() -> FrameType | None:
     return None
 
 
+def scipy_functions() -> list[str]:
+    """The names of SciPy's functions that run between the user's code and here, the outermost last."""
+    names = []
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and _SKIPPED.get(frame.f_code.co_filename, True):
+        if f"{os.sep}scipy{os.sep}" in frame.f_code.co_filename:
+            names.append(frame.f_code.co_name)
+        frame = frame.f_back
+    return names
+
+
 def locate() -> Loc | None:
     """The place of the user's expression that is being evaluated now."""
     frame = user_frame()
@@ -66,17 +77,27 @@ def locate() -> Loc | None:
         return known[1]
     if len(_PLACES) >= _MOST_PLACES:
         _PLACES.clear()
-    loc = place(frame)
+    loc = place(frame.f_code, frame.f_lasti, frame.f_lineno)
     _PLACES[key] = (frame.f_code, loc)
     return loc
 
 
-def place(frame: FrameType) -> Loc:
-    """File, line and columns of the instruction that a frame stands at."""
-    code = frame.f_code
-    line, last, column, end = next(itertools.islice(code.co_positions(), frame.f_lasti // 2, None), (None,) * 4)
+def place(code: CodeType, instruction: int, known_line: int) -> Loc:
+    """File, line and columns of an instruction."""
+    positions = itertools.islice(code.co_positions(), instruction // 2, None)
+    line, last, column, end = next(positions, (None,) * 4)
     if line is None:
-        return Loc(code.co_filename, frame.f_lineno)
-    if last != line:
-        end = None
-    return Loc(code.co_filename, line, column, end)
+        return Loc(code.co_filename, known_line)
+    return Loc(code.co_filename, line, column, end if last == line else None)
+
+
+def raised_at(error: BaseException) -> Loc | None:
+    """The place of the user's code that an error passed through last."""
+    found = None
+    at = error.__traceback__
+    while at is not None:
+        code = at.tb_frame.f_code
+        if not _is_skipped(code.co_filename):
+            found = place(code, at.tb_lasti, at.tb_lineno)
+        at = at.tb_next
+    return found

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from adjit.trace import lower, refuse, table
+from adjit.trace.handle import is_c_ordered
 from adjit.trace.table import attribute, method
 from adjit.trace.tracer import Tracer, node_of
 
@@ -42,7 +43,7 @@ def _copy(x: Tracer, order: str = "C") -> Any:
     if order not in ("C", "K", "A"):
         raise refuse.function_argument("x.copy", "order")
     copied = lower.copy(x)
-    if order != "C" and not lower.is_c_ordered(x.shape, x._adjit_strides):
+    if order != "C" and not is_c_ordered(x.shape, x._adjit_strides):
         copied._adjit_strides = None
     return copied
 

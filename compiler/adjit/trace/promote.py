@@ -1,4 +1,4 @@
-"""NumPy 2's promotion: which dtypes a ufunc computes in and gives, for strong operands, Python numbers and weak tracers.
+"""NumPy 2's promotion: the dtypes that a ufunc computes in, for strong operands and for weak ones.
 
 `ufunc.resolve_dtypes` answers with the types int and float for weak values. A float32 or less that becomes float64 is
 NumPy's result and one warning for each line; a dtype that no code exists for is an error that names the cast to write.
@@ -44,9 +44,12 @@ def type_of(x: Any) -> Array:
     raise refuse.trace_error(f"{type(x).__name__} is no array and no number, so it cannot meet a traced array")
 
 
-def kind_of(type: Array) -> Kind:
-    """What `resolve_dtypes` takes for an operand; Python's bool is NumPy's."""
-    return _WEAK_TYPES[type.dtype.kind] if type.weak else type.dtype
+def kinds_of(types: Sequence[Array]) -> tuple[Kind, ...]:
+    """What `resolve_dtypes` takes for the operands; Python's bool is NumPy's."""
+    if all(type.weak for type in types):
+        # Beside each other Python's integers would be compared as objects.
+        return tuple(type.dtype for type in types)
+    return tuple(_WEAK_TYPES[type.dtype.kind] if type.weak else type.dtype for type in types)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -61,7 +64,7 @@ def resolve(ufunc: np.ufunc, types: Sequence[Array], dtype: np.dtype | None = No
     """The dtypes of the operands and then of the results of a ufunc; raises DTypeError where there are none."""
     name = name_of(ufunc)
     try:
-        dtypes = _resolved(ufunc, tuple(kind_of(type) for type in types), dtype)
+        dtypes = _resolved(ufunc, kinds_of(types), dtype)
     except TypeError as error:
         raise refuse.dtype_error(f"{name}: {' and '.join(map(str, types))}: {error}") from None
     for result in dtypes:
@@ -77,7 +80,9 @@ def check_dtype(op: str, dtype: np.dtype, operands: Sequence[Any] = ()) -> None:
         return
     types = [x if isinstance(x, Array) else type_of(x) for x in operands]
     found = f" of {' and '.join(map(str, types))}" if types else ""
-    cast = {"f": "np.float32", "c": "np.float64 (the real part)", "u": "np.uint8 or np.int64"}.get(dtype.kind, "np.int32")
+    cast = {"f": "np.float32", "c": "np.float64 (the real part)", "u": "np.uint8 or np.int64"}.get(
+        dtype.kind, "np.int32"
+    )
     raise refuse.dtype_error(
         f"{op}{found} is {dtype_name(dtype)} in NumPy, which no machine code exists for "
         f"(bool, uint8, int32, int64, float32, float64 have it): write x.astype({cast})"

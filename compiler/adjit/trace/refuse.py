@@ -15,7 +15,7 @@ from types import FrameType
 from typing import TypeVar
 
 from adjit.ir.node import Loc, Node
-from adjit.trace.locate import locate, user_frame
+from adjit.trace.locate import locate, raised_at, scipy_functions, user_frame
 from adjit_runtime.errors import AdjitError, DTypeError, IndexOutOfRange, ShapeError, TraceError
 
 E = TypeVar("E", bound=AdjitError)
@@ -31,10 +31,10 @@ def show(loc: Loc) -> str:
     if not text:
         return ""
     shown = f"\n    {text}"
-    if loc.column is None or loc.end_column is None:
+    if loc.column is None:
         return shown
-    # Columns count bytes of UTF-8.
-    raw = source.encode()
+    # Columns count bytes of UTF-8; an expression of several lines is marked to the end of its first one.
+    raw = source.rstrip().encode()
     start = len(raw[: loc.column].decode(errors="replace")) - (len(source) - len(source.lstrip()))
     width = len(raw[loc.column : loc.end_column].decode(errors="replace"))
     if start < 0 or width <= 0:
@@ -65,7 +65,7 @@ def is_located(error: BaseException) -> bool:
 
 def relocated(error: E) -> E:
     """The same error with the user's place in its text."""
-    return error if is_located(error) else located(type(error), str(error))
+    return error if is_located(error) else located(type(error), str(error), raised_at(error))
 
 
 def trace_error(message: str) -> TraceError:
@@ -139,8 +139,8 @@ def _constant_subscript() -> TraceError | None:
 def truth(node: Node) -> TraceError:
     """`if tracer:`, `and`, `not`, `max`, `in`."""
     return trace_error(
-        f"the truth of a traced {node.type} is asked for (if, while, and, or, not, in, max, sorted){_origin(node)}; its "
-        "value is not known while the function is traced: write np.where(condition, a, b) or adjit.cond, "
+        f"the truth of a traced {node.type} is asked for (if, while, and, or, not, in, max, sorted){_origin(node)}; "
+        "its value is not known while the function is traced: write np.where(condition, a, b) or adjit.cond, "
         "np.logical_and / np.logical_or / np.logical_not, np.maximum"
     )
 
@@ -166,19 +166,39 @@ def index(node: Node) -> TraceError:
 def slice_bound(node: Node) -> TraceError:
     """`x[:n]` with a traced n."""
     return trace_error(
-        f"a bound of a slice is a traced {node.type}{_origin(node)}; shapes are fixed while the function is traced: make "
-        "it a static argument, or write x[start + np.arange(length)] for a window, np.where(np.arange(n) < stop, x, 0) "
-        "for a part"
+        f"a bound of a slice is a traced {node.type}{_origin(node)}; shapes are fixed while the function is traced: "
+        "make it a static argument, or write x[start + np.arange(length)] for a window, or "
+        "np.where(np.arange(n) < stop, x, 0) for a part"
+    )
+
+
+_OURS = frozenset({"logsumexp", "softmax", "log_softmax"})
+"""Functions of SciPy that do not dispatch and that adjit.nn has."""
+
+
+def _scipy() -> TraceError | None:
+    """A function of SciPy that is written in Python; its ufuncs dispatch."""
+    names = scipy_functions()
+    if not names:
+        return None
+    known = next((name for name in names if name in _OURS), None)
+    instead = f"adjit.nn.{known}" if known else "it with functions of NumPy"
+    return trace_error(
+        f"SciPy's {known or names[-1]} makes plain arrays of its arguments, so it cannot be traced: write {instead}"
     )
 
 
 def as_array(node: Node) -> TraceError:
     """`np.asarray(tracer)`, `np.array([tracer, ...])`, nested lists."""
-    return _constant_subscript() or trace_error(
-        f"a plain NumPy array is made of a traced {node.type}{_origin(node)}; its values are not known while the "
-        "function is traced: write np.stack([...]) for a list of traced values, np.array([...], like=x) or "
-        "np.full(shape, s, like=x) to make an array, adjit.asarray(array)[i] to index a plain array, and "
-        "x.astype(np.float32) to convert"
+    return (
+        _constant_subscript()
+        or _scipy()
+        or trace_error(
+            f"a plain NumPy array is made of a traced {node.type}{_origin(node)}; its values are not known while the "
+            "function is traced: write np.stack([...]) for a list of traced values, np.array([...], like=x) or "
+            "np.full(shape, s, like=x) to make an array, adjit.asarray(array)[i] to index a plain array, and "
+            "x.astype(np.float32) to convert"
+        )
     )
 
 
@@ -194,8 +214,8 @@ def ended(name: str, made: Loc | None) -> TraceError:
     """Use of a tracer after its trace."""
     where = f", made at {made}," if made is not None else ""
     return trace_error(
-        f"a traced value{where} is used after the trace of `{name}` has ended (it was kept in a global, an attribute or "
-        "a closure): return it from the function instead"
+        f"a traced value{where} is used after the trace of `{name}` has ended (it was kept in a global, an attribute "
+        "or a closure): return it from the function instead"
     )
 
 
@@ -231,7 +251,9 @@ def formatting(node: Node) -> TraceError:
 def identity(other: object) -> TraceError:
     """`x == None` and comparisons with what is no number."""
     if other is None:
-        return trace_error("a traced value is compared with None, which NumPy does element by element: write `x is None`")
+        return trace_error(
+            "a traced value is compared with None, which NumPy does element by element: write `x is None`"
+        )
     return trace_error(f"a traced value is compared with {type(other).__name__} {other!r}, which is no number")
 
 

@@ -1,8 +1,8 @@
 """The table of what tracers can do: which function of ours stands for which function, ufunc or method of NumPy.
 
-`trace/functions/` fills it. The dispatcher (`trace/dispatch.py`) binds a call by NumPy's own signature and hands over by name what the
-implementation has a parameter for; an argument that it has none for is dropped where it has NumPy's default and is
-refused by name otherwise. `out=` is the dispatcher's business, so that implementations are pure.
+`trace/functions/` fills it. The dispatcher (`trace/dispatch.py`) binds a call by NumPy's own signature and hands over
+by name what the implementation has a parameter for; an argument that it has none for is dropped where it has NumPy's
+default and is refused by name otherwise. `out=` is the dispatcher's business, so that implementations are pure.
 """
 
 from __future__ import annotations

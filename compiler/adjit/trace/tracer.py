@@ -108,7 +108,7 @@ class Tracer:
     def __round__(self, digits: int | None = None) -> Any:
         if digits is None:
             raise refuse.number(node_of(self), "int")
-        return np.round(self, digits)  # type: ignore[call-overload]
+        return np.round(self, digits)
 
     def __trunc__(self) -> NoReturn:
         raise refuse.number(node_of(self), "int")
@@ -304,7 +304,7 @@ class ArrayTracer(Tracer):
     def __imod__(self, other: Any) -> Any:
         return _in_place(np.remainder, self, other)
 
-    def __ipow__(self, other: Any) -> Any:
+    def __ipow__(self, other: Any, modulo: Any = None) -> Any:
         return _in_place(np.power, self, other)
 
     def __imatmul__(self, other: Any) -> Any:
@@ -392,7 +392,7 @@ def node_of(tracer: Tracer) -> Node:
         return tracer._adjit_node
     if current is None or not trace.encloses(current):
         raise refuse.foreign()
-    return current.capture(tracer._adjit_node)
+    return current.capture(tracer._adjit_node, trace)
 
 
 def _reread(tracer: Tracer, root: Root) -> None:

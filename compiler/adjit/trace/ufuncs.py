@@ -16,10 +16,10 @@ from adjit.trace import refuse, table
 from adjit.trace.dispatch import call_by_name
 from adjit.trace.handle import c_strides, is_c_ordered
 from adjit.trace.lower import (
+    add_at,
     as_tracer,
     broadcast_shapes,
     cast,
-    add_at,
     check_out,
     check_writable,
     convert,
@@ -31,7 +31,7 @@ from adjit.trace.lower import (
 )
 from adjit.trace.promote import resolve, type_of
 from adjit.trace.table import method, name_of
-from adjit.trace.tracer import ScalarTracer, Tracer, is_tracer
+from adjit.trace.tracer import ScalarTracer, Tracer, is_tracer, node_of
 
 _COMPARISONS = (np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal)
 _ALLOWED = frozenset({"out", "where", "dtype", "casting", "order", "subok", "signature", "sig"})
@@ -40,6 +40,10 @@ _ALLOWED = frozenset({"out", "where", "dtype", "casting", "order", "subok", "sig
 @method("__array_ufunc__")
 def array_ufunc(ufunc: np.ufunc, how: str, inputs: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """What `Tracer.__array_ufunc__` does."""
+    for x in inputs:
+        if isinstance(x, Tracer):
+            # A tracer whose trace has ended is refused before anything else.
+            node_of(x)
     if how == "__call__":
         return call(ufunc, inputs, kwargs)
     if how in ("reduce", "accumulate"):
@@ -278,4 +282,3 @@ def compare(ufunc: np.ufunc, x: Any, y: Any) -> Any:
     if y is None or isinstance(y, str | bytes):
         raise refuse.identity(y)
     return ufunc(x, y)
-

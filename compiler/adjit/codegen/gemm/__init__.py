@@ -29,10 +29,13 @@ from adjit.codegen.gemm.forms import (
     scratch_allowed,
     tiles_for,
 )
+from adjit.codegen.gemm.dispatch import emit_gemm, gemm_name
+from adjit.codegen.gemm.dots import emit_dot, emit_dots
 from adjit.codegen.gemm.integers import emit_integer, integer_name
-from adjit.codegen.gemm.macro import PRODUCT, TAIL, emit_tiles, tiles_name
-from adjit.codegen.gemm.microkernel import emit_panel
+from adjit.codegen.gemm.macro import PRODUCT, TAIL, emit_tiles
+from adjit.codegen.gemm.microkernel import emit_panel, emit_row, emit_stream
 from adjit.codegen.gemm.packing import emit_pack
+from adjit.codegen.gemm.thin import emit_dots_product, emit_row_product, emit_swapped
 from adjit.codegen.llvm import I64, VOID, Module, Value, int_literal, register_type
 from adjit_runtime.target import Target
 
@@ -52,8 +55,9 @@ def emit_gemm_library(module: Module, target: Target) -> None:
     for dtype in (np.dtype(np.float32), np.dtype(np.float64)):
         tiles = tiles_for(dtype, target)
         _emit_helpers(module, tiles)
-        emit_tiles(module, tiles)
-        _emit_entries(module, dtype, tiles_name(tiles))
+        for emit in (emit_tiles, emit_row_product, emit_swapped, emit_dots_product, emit_gemm):
+            emit(module, tiles)
+        _emit_entries(module, dtype, gemm_name(tiles))
     for dtype in (np.dtype(np.int32), np.dtype(np.int64)):
         emit_integer(module, dtype, target)
         _emit_entries(module, dtype, integer_name(dtype))
@@ -64,8 +68,11 @@ def _emit_helpers(module: Module, tiles: Tiles) -> None:
         emit_panel(module, tiles, tiles.vectors, masked=False)
     for vectors in range(1, tiles.vectors + 1):
         emit_panel(module, tiles, vectors, masked=True)
-    for width in sorted({tiles.rows, tiles.columns}):
-        emit_pack(module, tiles, width)
+    emit_row(module, tiles)
+    emit_stream(module, tiles)
+    emit_dots(module, tiles)
+    emit_dot(module, tiles)
+    emit_pack(module, tiles)
 
 
 def _emit_entries(module: Module, dtype: np.dtype, inner: str) -> None:

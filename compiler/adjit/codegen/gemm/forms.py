@@ -3,7 +3,9 @@
 The order in which the k products of one element of C are added is fixed by its *form*:
 
 - tiles: k is cut into blocks of `kc`; within a block one chain of fused multiply-adds from zero, k ascending; the
-  blocks' sums are added to C in order (to the old C first, where the product accumulates).
+  blocks' sums are added to C in order (to the old C first, where the product accumulates);
+- dots: each lane of a vector along k is one chain (each of four where one side is a single vector), then the lanes are
+  folded; see dots.py. For thin products whose rows are contiguous in k.
 
 Tile sizes, row and column blocks, packing and the number of threads do not enter: a part of C computed by a call of
 its own has the bits of the whole, as long as both calls carry the same form (`gemm_flags` of the whole problem).
@@ -22,6 +24,23 @@ from adjit_runtime.target import Target
 ACCUMULATE = 1
 SCRATCH = 2
 
+# The form, and with dots the side whose rows are streamed (A's rows, or B's columns); 0: chosen from the call's own
+# sizes. DOTS_B includes the bit of DOTS_A.
+TILES, DOTS_A, DOTS_B, SINGLE = 4, 8, 8 | 16, 32
+FORM_MASK = TILES | DOTS_A
+
+# Dots: at most 16 columns (`Tiles.thin`), or `THIN_OTHER` where they must be packed first, which needs as many rows to
+# pay; at least `THIN_K` sums. Packed columns are kept whole, up to a depth of `THIN_PACKED`.
+THIN_OTHER = 12
+THIN_K = 32
+THIN_PACKED = 4096
+
+# Rows of C that are computed at once, transposed.
+SWAP_ROWS = 256
+
+# Columns of a single row of C that are kept in L1 while the rows of B go by.
+STREAM_COLUMNS = 4096
+
 
 @dataclass(frozen=True, slots=True)
 class Tiles:
@@ -34,6 +53,7 @@ class Tiles:
     kc: int
     mc: int
     nc: int
+    registers: int
     masks: bool
     fused: bool
     l2: int
@@ -59,6 +79,26 @@ class Tiles:
         return f"{self.ty.kind}{self.ty.bits}"
 
     @property
+    def thin(self) -> int:
+        """The most columns that count as thin."""
+        return 16
+
+    @property
+    def dot_rows(self) -> int:
+        """Rows of a block in the form of dots; four times as many where there are at most four columns."""
+        return GEMM_BLOCK_BYTES // (2 * self.thin * self.dtype.itemsize)
+
+    @property
+    def small_rows(self) -> int:
+        """Rows of a product that is one block, with `small_columns` and one block of k."""
+        return 32
+
+    @property
+    def small_columns(self) -> int:
+        """Columns of such a product."""
+        return GEMM_BLOCK_BYTES // (self.small_rows * self.dtype.itemsize)
+
+    @property
     def pack_from(self) -> int:
         """Extent from which an operand is packed although it could be used in place."""
         return GEMM_PACK_FROM
@@ -82,6 +122,7 @@ def tiles_for(dtype: np.dtype, target: Target) -> Tiles:
         kc=found.kc,
         mc=found.mc,
         nc=found.nc,
+        registers=target.registers,
         masks=target.masks,
         # Without the instruction, llvm.fma is a call of the C library for each lane.
         fused=target.vector_bytes > 16 or target.triple.startswith("aarch64"),
@@ -112,7 +153,16 @@ def gemm_workspace_bytes(dtype: np.dtype, m: int, n: int, k: int, target: Target
     if dtype.kind != "f":
         return 0
     tiles = tiles_for(dtype, target)
-    return packed_b_bytes(tiles, n, k) + packed_a_bytes(tiles, m, k)
+    return max(packed_b_bytes(tiles, n, k) + packed_a_bytes(tiles, m, k), _thin_bytes(tiles, m, n, k))
+
+
+def _thin_bytes(tiles: Tiles, m: int, n: int, k: int) -> int:
+    """Memory of the thin products: C transposed twice, or the packed columns."""
+    lanes, thin = tiles.lanes, tiles.thin
+    whole = _round_up(thin, lanes)
+    swapped = thin * SWAP_ROWS + whole * _round_up(SWAP_ROWS, lanes) + lanes * lanes
+    packed = whole * _round_up(min(k, THIN_PACKED), lanes) + lanes * lanes
+    return _round_up(max(swapped, packed) * tiles.dtype.itemsize, 64)
 
 
 def scratch_allowed(dtype: np.dtype, k: int, target: Target) -> bool:
@@ -123,7 +173,8 @@ def scratch_allowed(dtype: np.dtype, k: int, target: Target) -> bool:
 def gemm_scratch_bytes(dtype: np.dtype, target: Target) -> int:
     """Bytes that `c` points to under flag SCRATCH: the largest block."""
     tiles = tiles_for(dtype, target)
-    return max(rows * columns for rows, columns in tiles.block_columns) * dtype.itemsize
+    blocks = [rows * columns for rows, columns in tiles.block_columns]
+    return max(*blocks, tiles.thin * tiles.dot_rows, 16 * tiles.dot_rows, tiles.thin * SWAP_ROWS, STREAM_COLUMNS) * dtype.itemsize
 
 
 def gemm_flags(
@@ -139,4 +190,24 @@ def gemm_flags(
     scratch: bool = False,
 ) -> int:
     """The `flags` argument for the whole problem, to be passed with each of its parts too (strides in elements)."""
-    return (ACCUMULATE if accumulate else 0) | (SCRATCH if scratch else 0)
+    flags = (ACCUMULATE if accumulate else 0) | (SCRATCH if scratch else 0)
+    return flags | choose_form(tiles_for(dtype, target), m, n, k, a_strides, b_strides) if dtype.kind == "f" else flags
+
+
+def choose_form(
+    tiles: Tiles, m: int, n: int, k: int, a_strides: tuple[int, int], b_strides: tuple[int, int]
+) -> int:
+    """The form that is fastest for a problem: dots where one side is thin and the other contiguous in k."""
+    (a_row, a_col), (b_row, b_col) = a_strides, b_strides
+    a_row, b_col = (1 if m == 1 else a_row), (1 if n == 1 else b_col)
+
+    def side(x: int, w: int, w_other: int, thin: int, rows: int) -> bool:
+        plain = w == 1 and thin <= tiles.thin
+        packed = w_other == 1 and thin <= THIN_OTHER <= rows and k <= THIN_PACKED
+        return x == 1 and (plain or packed)
+
+    if k >= THIN_K and side(a_col, b_row, b_col, n, m):
+        return DOTS_A | SINGLE if n == 1 else DOTS_A
+    if k >= THIN_K and side(b_row, a_col, a_row, m, n):
+        return DOTS_B | SINGLE if m == 1 else DOTS_B
+    return TILES

@@ -36,17 +36,18 @@ def emit_integer(module: Module, dtype: np.dtype, target: Target) -> None:
     def strip(j: Value, _: list[Value]) -> list[Value]:
         mask = f.mask_below(lanes, f.sub(n, j))
 
-        def rows(count: int, i: Value) -> None:
-            a_at, c_at = f.element(a, ty, f.mul(i, a_row)), f.element(c, ty, f.add(f.mul(i, c_row), j))
-            f.branch(
+        def rows(i: Value, _: list[Value]) -> list[Value]:
+            # Rows beyond the end stand for the last one again: all of a tile is read before any of it is written.
+            numbers = [f.minimum(f.add(i, r), f.sub(m, 1)) for r in range(ROWS)]
+            a_rows = [f.element(a, ty, f.mul(number, a_row)) for number in numbers]
+            c_rows = [f.element(c, ty, f.add(f.mul(number, c_row), j)) for number in numbers]
+            return f.branch(
                 unit,
-                lambda: _tile(f, ty.vector(lanes), count, a_at, c_at, j, mask, unit=True),
-                lambda: _tile(f, ty.vector(lanes), count, a_at, c_at, j, mask, unit=False),
+                lambda: _tile(f, ty.vector(lanes), a_rows, c_rows, j, mask, unit=True),
+                lambda: _tile(f, ty.vector(lanes), a_rows, c_rows, j, mask, unit=False),
             )
 
-        whole = f.binary("and", m, literal(I64, -ROWS))
-        f.loop(0, whole, ROWS, [], lambda i, _: (rows(ROWS, i), [])[1])
-        f.loop(whole, m, 1, [], lambda i, _: (rows(1, i), [])[1])
+        f.loop(0, m, ROWS, [], rows)
         return []
 
     f.loop(0, n, lanes, [], strip)
@@ -58,34 +59,31 @@ def emit_integer(module: Module, dtype: np.dtype, target: Target) -> None:
 
 
 def _tile(
-    f: Function, vector: Ty, rows: int, a: Value, c: Value, j: Value, mask: Value, *, unit: bool
+    f: Function, vector: Ty, a_rows: list[Value], c_rows: list[Value], j: Value, mask: Value, *, unit: bool
 ) -> list[Value]:
-    """`rows` x one vector of C, summed over k in registers."""
-    _, _, _, k, _, a_row, a_col, b, b_row, b_col, _, c_row, _, flags, _, _ = f.params
+    """A few rows x one vector of C, summed over k in registers."""
+    _, _, _, k, _, _, a_col, b, b_row, b_col, _, _, _, flags, _, _ = f.params
     ty, lanes = vector.scalar, vector.lanes
     b = f.element(b, ty, f.mul(j, b_col))
     spread = vector.with_kind("i", 64)
     lane_offsets = f.binary("mul", f.iota(spread), f.splat(b_col, lanes)) if not unit else None
 
     def step(_: Value, carried: list[Value]) -> list[Value]:
-        a_at, b_at, *sums = carried
+        at, b_at, *sums = carried
         row = (
-            f.masked_load(b_at, vector, mask)
-            if lane_offsets is None
-            else f.gather(b_at, vector, lane_offsets, mask)
+            f.masked_load(b_at, vector, mask) if lane_offsets is None else f.gather(b_at, vector, lane_offsets, mask)
         )
-        for r in range(rows):
-            scalar = f.splat(f.load(f.element(a_at, ty, f.mul(a_row, r)), ty), lanes)
+        for r, a_row in enumerate(a_rows):
+            scalar = f.splat(f.load(f.element(a_row, ty, at), ty), lanes)
             sums[r] = f.binary("add", sums[r], f.binary("mul", scalar, row))
-        return [f.element(a_at, ty, a_col), f.element(b_at, ty, b_row), *sums]
+        return [f.add(at, a_col), f.element(b_at, ty, b_row), *sums]
 
-    _, _, *sums = f.loop(0, k, 1, [a, b, *[literal(vector, 0)] * rows], step)
-    places = [f.element(c, ty, f.mul(c_row, r)) for r in range(rows)]
+    _, _, *sums = f.loop(0, k, 1, [int_literal(0), b, *[literal(vector, 0)] * len(a_rows)], step)
     sums = f.branch(
         bit(f, flags, ACCUMULATE),
-        lambda: [f.binary("add", f.masked_load(p, vector, mask), s) for p, s in zip(places, sums, strict=True)],
+        lambda: [f.binary("add", f.masked_load(p, vector, mask), s) for p, s in zip(c_rows, sums, strict=True)],
         lambda: sums,
     )
-    for place, value in zip(places, sums, strict=True):
+    for place, value in zip(c_rows, sums, strict=True):
         f.masked_store(value, place, mask)
     return []

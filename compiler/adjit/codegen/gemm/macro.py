@@ -73,6 +73,7 @@ def emit_tiles(module: Module, tiles: Tiles) -> None:
     in_scratch = bit(f, flags, SCRATCH)
     accumulate = f.binary("and", flags, literal(I64, ACCUMULATE))
     large = both(f, *(at_least(f, size, tiles.pack_from) for size in (m, n)), at_least(f, k, tiles.lanes))
+    large = both(f, at_least(f, m, 2000), at_least(f, n, 2000), at_least(f, k, 2000))
     pack_a = large
     pack_b = f.binary("or", large, f.compare("ne", b_col, one))
     row_block = _row_block(f, tiles, m)
@@ -92,7 +93,7 @@ def emit_tiles(module: Module, tiles: Tiles) -> None:
             packed_a = f.element(workspace, ty, _packed_b_elements(f, tiles, width, depth))
 
             def packed_b() -> list[Value]:
-                f.call(pack_name(tiles, columns), VOID, (width, depth, b_block, b_col, b_row, workspace))
+                f.call(pack_name(tiles), VOID, (width, depth, b_block, b_col, b_row, workspace, int_literal(columns)))
                 return [workspace, int_literal(columns), f.mul(depth, columns)]
 
             b_panels, b_stride, b_step = f.branch(
@@ -104,7 +105,7 @@ def emit_tiles(module: Module, tiles: Tiles) -> None:
                 a_block = f.element(a_column, ty, f.mul(i, a_row))
 
                 def packed() -> list[Value]:
-                    f.call(pack_name(tiles, rows), VOID, (height, depth, a_block, a_row, a_col, packed_a))
+                    f.call(pack_name(tiles), VOID, (height, depth, a_block, a_row, a_col, packed_a, int_literal(rows)))
                     return [packed_a, one, int_literal(rows), f.mul(depth, rows)]
 
                 a_tiles, a_unit, a_next, a_step = f.branch(

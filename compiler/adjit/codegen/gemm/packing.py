@@ -1,71 +1,87 @@
 """Packing: an operand's block copied into panels that a tile reads from end to end.
 
-    void pack_<width>(n, k, source, s_n, s_k, target)
+    void pack(n, k, source, s_n, s_k, target, width)
 
 Panel j holds source elements (w, p), w = j*width .. j*width + width - 1, as target[(j*k + p) * width + w - j*width].
-Elements beyond n repeat the last one: they are multiplied, never stored, and never an invented NaN. Unit s_n copies rows
-of vectors, unit s_k transposes blocks in registers, any other pair goes element by element. Up to one block
+Elements beyond n repeat the last one or are zero: they are multiplied, never stored, and never an invented NaN. Unit s_n
+copies vectors, unit s_k transposes blocks in registers, any other pair goes element by element. Up to one block
 is written beyond the end of the last panel; nothing outside of the source is read.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from adjit.codegen.gemm.forms import Tiles
 from adjit.codegen.gemm.microkernel import LaneMask
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal, literal
 
 
-def pack_name(tiles: Tiles, width: int) -> str:
-    """Symbol of the packing function for panels of `width`."""
-    return f"pack_{tiles.suffix}_{width}"
+def pack_name(tiles: Tiles) -> str:
+    """Symbol of the packing function."""
+    return f"pack_{tiles.suffix}"
 
 
-def emit_pack(module: Module, tiles: Tiles, width: int) -> None:
-    """Write the packing function for panels of `width` elements."""
-    params = ((I64, "n"), (I64, "k"), (PTR, "source"), (I64, "s_n"), (I64, "s_k"), (PTR, "target"))
-    f = module.function(pack_name(tiles, width), VOID, params, internal=True)
-    n, k, source, s_n, s_k, target = f.params
+def emit_pack(module: Module, tiles: Tiles) -> None:
+    """Write the packing function."""
+    params = ((I64, "n"), (I64, "k"), (PTR, "source"), (I64, "s_n"), (I64, "s_k"), (PTR, "target"), (I64, "width"))
+    f = module.function(pack_name(tiles), VOID, params, internal=True)
+    n, k, source, s_n, s_k, target, width = f.params
+    one = literal(I64, 1)
 
     def panel(start: Value, _: list[Value]) -> list[Value]:
-        rest = f.minimum(f.sub(n, start), int_literal(width))
+        rest = f.minimum(f.sub(n, start), width)
         from_ = f.element(source, tiles.ty, f.mul(start, s_n))
         to = f.element(target, tiles.ty, f.mul(start, k))
 
         def strided() -> list[Value]:
             f.branch(
-                f.compare("eq", s_k, literal(I64, 1)),
-                lambda: _transpose_panel(f, tiles, width, rest, from_, to),
-                lambda: _gather_panel(f, tiles, width, rest, from_, to),
+                f.compare("eq", s_k, one),
+                lambda: _transpose_panel(f, tiles, rest, from_, to),
+                lambda: _gather_panel(f, tiles, rest, from_, to),
             )
             return []
 
-        f.branch(f.compare("eq", s_n, literal(I64, 1)), lambda: _copy_panel(f, tiles, width, rest, from_, to), strided)
+        f.branch(f.compare("eq", s_n, one), lambda: _copy_panel(f, tiles, rest, from_, to), strided)
         return []
 
     f.loop(0, n, width, [], panel)
     f.ret()
 
 
-def _copy_panel(f: Function, tiles: Tiles, width: int, rest: Value, source: Value, target: Value) -> list[Value]:
+def _descending(f: Function, size: int, body: Callable[[Value], None]) -> None:
+    """Groups of `size` in a panel, the last one first: what a group writes beyond the panel's width is written again."""
+    width = f.params[6]
+    groups = f.binary("udiv", f.add(width, size - 1), int_literal(size))
+
+    def group(index: Value, _: list[Value]) -> list[Value]:
+        body(f.mul(f.sub(f.sub(groups, 1), index), size))
+        return []
+
+    f.loop(0, groups, 1, [], group)
+
+
+def _copy_panel(f: Function, tiles: Tiles, rest: Value, source: Value, target: Value) -> list[Value]:
     """Unit s_n: a row of the panel is contiguous in the source."""
-    _, k, _, _, s_k, _ = f.params
-    starts = range(0, width, tiles.lanes)
-    masks = [LaneMask(f, tiles, f.sub(rest, start)) for start in starts]
+    _, k, _, _, s_k, _, width = f.params
 
-    def row(_: Value, carried: list[Value]) -> list[Value]:
-        from_, to = carried
-        for start, mask in zip(starts, masks, strict=True):
-            loaded = f.masked_load(f.element(from_, tiles.ty, start), tiles.vector, mask.bits)
-            f.store(loaded, f.element(to, tiles.ty, start))
-        return [f.element(from_, tiles.ty, s_k), f.element(to, tiles.ty, width)]
+    def group(first: Value) -> None:
+        mask = LaneMask(f, tiles, f.sub(rest, first))
 
-    f.loop(0, k, 1, [source, target], row)
+        def row(_: Value, carried: list[Value]) -> list[Value]:
+            from_, to = carried
+            f.store(f.masked_load(from_, tiles.vector, mask.bits), to)
+            return [f.element(from_, tiles.ty, s_k), f.element(to, tiles.ty, width)]
+
+        f.loop(0, k, 1, [f.element(source, tiles.ty, first), f.element(target, tiles.ty, first)], row)
+
+    _descending(f, tiles.lanes, group)
     return []
 
 
-def _gather_panel(f: Function, tiles: Tiles, width: int, rest: Value, source: Value, target: Value) -> list[Value]:
+def _gather_panel(f: Function, tiles: Tiles, rest: Value, source: Value, target: Value) -> list[Value]:
     """Any strides: element by element."""
-    _, k, _, s_n, s_k, _ = f.params
+    _, k, _, s_n, s_k, _, width = f.params
     last = f.sub(rest, 1)
 
     def row(_: Value, carried: list[Value]) -> list[Value]:
@@ -83,35 +99,30 @@ def _gather_panel(f: Function, tiles: Tiles, width: int, rest: Value, source: Va
     return []
 
 
-def _transpose_panel(f: Function, tiles: Tiles, width: int, rest: Value, source: Value, target: Value) -> list[Value]:
+def _transpose_panel(f: Function, tiles: Tiles, rest: Value, source: Value, target: Value) -> list[Value]:
     """Unit s_k: square blocks are transposed in registers."""
-    _, k, _, s_n, _, _ = f.params
-    size, ty = min(tiles.lanes, 1 << (width - 1).bit_length()), tiles.ty
+    _, k, _, s_n, _, _, width = f.params
+    # Tiles have 8 rows at the most, so that a larger block would be half empty for A.
+    size, ty = min(tiles.lanes, 8), tiles.ty
     vector = ty.vector(size)
     last = f.sub(rest, 1)
-    groups = -(-width // size)
 
-    def group(index: Value, _: list[Value]) -> list[Value]:
-        # The last group first: where the width is no multiple of the block, what it writes too far is written again.
-        first = f.mul(f.sub(int_literal(groups - 1), index), size)
-        rows = [
-            f.element(source, ty, f.mul(f.minimum(f.add(first, r), last), s_n)) for r in range(min(size, width))
-        ]
-        rows += [rows[-1]] * (size - len(rows))
+    def group(first: Value) -> None:
+        rows = [f.element(source, ty, f.mul(f.minimum(f.add(first, r), last), s_n)) for r in range(size)]
         to = f.element(target, ty, first)
 
-        def block(start: Value, _: list[Value]) -> list[Value]:
+        def block(start: Value, carried: list[Value]) -> list[Value]:
+            place = carried[0]
             mask = LaneMask(f, tiles, f.sub(k, start), size)
             loaded = [f.masked_load(f.element(row, ty, start), vector, mask.bits) for row in rows]
-            place = f.element(to, ty, f.mul(start, width))
-            for p, row in enumerate(transpose(f, loaded)):
-                f.store(row, f.element(place, ty, p * width))
-            return []
+            for row in transpose(f, loaded):
+                f.store(row, place)
+                place = f.element(place, ty, width)
+            return [place]
 
-        f.loop(0, k, size, [], block)
-        return []
+        f.loop(0, k, size, [to], block)
 
-    f.loop(0, groups, 1, [], group)
+    _descending(f, size, group)
     return []
 
 

@@ -17,7 +17,6 @@ from adjit.trace.lower import (
     broadcast_to,
     cast,
     dtype_of,
-    getitem,
     is_tracer,
     normalize_axes,
     normalize_axis,
@@ -31,7 +30,7 @@ from adjit.trace.table import implements
 
 @implements(np.diff)
 def _diff(a: Any, n: Any = 1, axis: Any = -1, prepend: Any = None, append: Any = None) -> Any:
-    x = as_tracer(a)
+    x: Any = as_tracer(a)
     times = static_int(n, "diff", "n")
     if times < 0:
         raise shape_error(f"diff: order must be non-negative but got {times}")
@@ -112,6 +111,7 @@ def _trapezoid(y: Any, x: Any = None, dx: Any = 1.0, axis: Any = -1) -> Any:
     v = as_tracer(y)
     at = normalize_axis(axis, v.ndim)
     n = v.shape[at]
+    d: Any
     if x is None:
         d = dx
     else:
@@ -126,7 +126,7 @@ def _trapezoid(y: Any, x: Any = None, dx: Any = 1.0, axis: Any = -1) -> Any:
 def _unwrap(p: Any, discont: Any = None, axis: Any = -1, period: Any = 2 * math.pi) -> Any:
     x = as_tracer(p)
     at = normalize_axis(axis, x.ndim)
-    d = np.diff(x, axis=at)
+    d: Any = np.diff(x, axis=at)
     whole = d.dtype.kind in "iu" and isinstance(period, int)
     high, odd = divmod(period, 2) if whole else (period / 2, 0)
     turned = np.mod(d + high, period) - high
@@ -140,9 +140,9 @@ def _unwrap(p: Any, discont: Any = None, axis: Any = -1, period: Any = 2 * math.
 
 @implements(np.polyval)
 def _polyval(p: Any, x: Any) -> Any:
-    coefficients = [getitem(p, i) for i in range(p.shape[0])] if is_tracer(p) else list(p)
+    coefficients = list(as_tracer(p)) if is_tracer(p) else [v if is_tracer(v) else np.asarray(v)[()] for v in p]
     at = as_tracer(x)
-    y = np.zeros_like(at)
+    y: Any = np.zeros_like(at)
     for c in coefficients:
         y = y * at + c
     return y
@@ -177,12 +177,12 @@ def _polyder(p: Any, m: Any = 1) -> Any:
 @implements(np.polyint)
 def _polyint(p: Any, m: Any = 1, k: Any = None) -> Any:
     times = static_int(m, "polyint", "m")
-    constants = [0.0] * times if k is None else [k] * times if not len(shape_of(k)) else [k[i] for i in range(len(k))]
+    constants = [0.0] * times if k is None else list(k) if isinstance(k, list | tuple) or np.ndim(k) else [k] * times
     if len(constants) != times:
         if len(constants) != 1:
             raise shape_error(f"polyint: {len(constants)} constants for {times} integrations")
         constants = constants * times
-    y = as_tracer(p)
+    y: Any = as_tracer(p)
     for c in constants:
         y = np.concatenate([y / np.arange(y.shape[0], 0, -1), reshape(as_tracer(c, like=y), (1,))])
     return y
@@ -194,8 +194,8 @@ def _vander(x: Any, N: Any = None, increasing: Any = False) -> Any:
     if v.ndim != 1:
         raise shape_error(f"vander: {v.type} is no vector")
     n = v.size if N is None else static_int(N, "vander", "N")
-    v = cast(v, np.result_type(v.dtype, np.int64)) if v.dtype.kind != "f" else v
-    powers = [np.ones_like(v)]
+    v = cast(v, np.result_type(v.dtype, np.int64))
+    powers: list[Any] = [np.ones_like(v)]
     while len(powers) < n:
         powers.append(powers[-1] * v)
     if n == 0:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -19,6 +19,8 @@ from adjit.trace.lower import builder, lift, normalize_axes, normalize_axis, pro
 from adjit.trace.promote import check_dtype
 from adjit.trace.table import ufunc
 from adjit.trace.tracer import Tracer, fresh, is_tracer, node_of
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def loose(x: Any) -> Value:
@@ -38,8 +40,8 @@ def value(x: Any) -> Value:
 
 
 def wrap(x: Value) -> Tracer:
-    """An array of its own, in an order that NumPy takes from its operands."""
-    return fresh(x.node)
+    """An array of its own, in an order that NumPy takes from its operands; a vector has but one."""
+    return fresh(x.node, (1,) if len(x.shape) == 1 else None)
 
 
 def wrap_c(x: Value) -> Tracer:
@@ -65,6 +67,11 @@ def composed(target: np.ufunc, rule: Callable[..., Any]) -> None:
         return wrap_like(result, *operands)
 
     ufunc(target)(run)
+
+
+def since(register: Callable[[Any], Callable[[F], F]], name: str) -> Callable[[F], F]:
+    """Register for a function that older versions of NumPy 2 lack, where this one has it."""
+    return register(getattr(np, name)) if hasattr(np, name) else lambda implementation: implementation
 
 
 def cast(x: Value, dtype: np.dtype) -> Value:
@@ -105,7 +112,7 @@ def reduced_axes(axis: Any, ndim: int) -> tuple[int, ...]:
 
 def make_dtype(function: str, dtype: Any) -> np.dtype:
     """A dtype argument; DTypeError where no code exists for it."""
-    made = np.dtype(dtype)
+    made: np.dtype = np.dtype(dtype)
     check_dtype(function, made)
     return made
 

@@ -12,6 +12,7 @@ import numpy as np
 from adjit.ir.types import F64
 from adjit.trace.functions.arrays import below, diagonal, from_diagonal
 from adjit.trace.functions.calling import make_dtype, spread_to, static_int, static_ints, value, wrap, wrap_c
+from adjit.trace.functions.shaping import move_axes
 from adjit.trace.lower import (
     as_tracer,
     broadcast_shapes,
@@ -64,9 +65,14 @@ def _full_like(a: Any, fill_value: Any, dtype: Any = None, shape: Any = None) ->
     return _filled(a, fill_value, dtype, shape)
 
 
+def _strong_leaves(x: Any) -> Any:
+    """Nested lists whose numbers have their own dtypes: np.array([float32, 1]) is a float64 in NumPy."""
+    return [_strong_leaves(item) for item in x] if isinstance(x, list | tuple) else strong(as_tracer(x))
+
+
 @implements(np.array)
 def _array(object: Any, dtype: Any = None, copy: Any = True, ndmin: Any = 0) -> Any:
-    x = as_tracer(object)
+    x = as_tracer(_strong_leaves(object))
     x = strong(x) if dtype is None else cast(x, make_dtype("array", dtype))
     if x.ndim < ndmin:
         x = reshape(x, (1,) * (ndmin - x.ndim) + x.shape)
@@ -75,7 +81,8 @@ def _array(object: Any, dtype: Any = None, copy: Any = True, ndmin: Any = 0) -> 
 
 @implements(np.asarray, np.asanyarray)
 def _asarray(a: Any, dtype: Any = None) -> Any:
-    return strong(as_tracer(a)) if dtype is None else cast(as_tracer(a), make_dtype("asarray", dtype))
+    x = as_tracer(_strong_leaves(a))
+    return x if dtype is None else cast(x, make_dtype("asarray", dtype))
 
 
 @implements(np.ascontiguousarray)
@@ -206,7 +213,7 @@ def _linspace(
     n = static_int(num, "linspace", "num")
     if n < 0:
         raise shape_error(f"linspace: number of samples, {n}, must be non-negative")
-    made = np.result_type(*(x if (x := dtype_of(v)).kind == "f" else F64 for v in (start, stop)))
+    made = make_dtype("linspace", np.result_type(_stand_in(start), _stand_in(stop), 0.0))
     divisions = n - 1 if endpoint else n
     first, last = (cast(as_tracer(v), made) for v in (start, stop))
     shape = broadcast_shapes(first.shape, last.shape)
@@ -215,15 +222,15 @@ def _linspace(
     if divisions > 0:
         step = delta / divisions
         # Where the step underflows to 0 NumPy divides first.
-        y = np.where(np.asarray(step == 0) if not is_tracer(step) else step == 0, ramp / divisions * delta, ramp * step)
+        y = np.where(step == 0, ramp / divisions * delta, ramp * step)
     else:
         step, y = full(math.nan, (), made), ramp * delta
-    y = y + first
+    y = first + y
     if endpoint and n > 1:
         y = np.concatenate([y[:-1], np.broadcast_to(last, (1, *shape))])
     wanted = made if dtype is None else make_dtype("linspace", dtype)
     y = cast(np.floor(y) if wanted.kind in "iu" else y, wanted)
-    y = np.moveaxis(y, 0, axis) if axis != 0 else y
+    y = move_axes(as_tracer(y), 0, axis) if axis != 0 else y
     return (y, step) if retstep else y
 
 
@@ -234,7 +241,7 @@ def _logspace(
     if len(shape_of(base)):
         raise trace_error("np.logspace: an array as `base` is not supported on traced arrays")
     if is_tracer(start) or is_tracer(stop):
-        y = np.linspace(start, stop, num, endpoint, axis=axis)
+        y: Any = np.linspace(start, stop, num, endpoint, axis=axis)
     else:
         y = as_tracer(np.linspace(start, stop, num, endpoint, axis=axis))
     z = np.power(base, y)

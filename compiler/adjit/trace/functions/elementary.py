@@ -128,9 +128,13 @@ def huber(b: Any, delta: Any, r: Any) -> Any:
 
 
 def pseudo_huber(b: Any, delta: Any, r: Any) -> Any:
-    """delta^2 (sqrt(1 + (r / delta)^2) - 1); 0 where delta is 0, inf for a negative one."""
+    """delta^2 (sqrt(1 + (r / delta)^2) - 1); 0 where either is 0, inf for a negative delta."""
     ratio = r / delta
     square = ratio * ratio
     # sqrt(1 + s) - 1 = s / (1 + sqrt(1 + s)) loses nothing near 0.
     inside = delta * delta * (square / (1.0 + b.sqrt(1.0 + square)))
-    return b.select(delta < 0.0, math.inf, b.select(delta.eq(0.0), 0.0, inside))
+    # Where the square overflows its root is |r| / delta.
+    inside = b.select(square.eq(math.inf) & b.isfinite(delta), delta * b.abs(r), inside)
+    # Where r is 0 the formula gives 0 itself, with its derivatives, unless delta is no number.
+    nought = delta.eq(0.0) | (r.eq(0.0) & ~b.isfinite(delta))
+    return b.select(delta < 0.0, math.inf, b.select(nought, 0.0, inside))

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from adjit.trace.functions.calling import make_dtype, static_int, static_ints
-from adjit.trace.functions.shaping import at_least_1d, at_least_2d, at_least_3d, gather_static
+from adjit.trace.functions.calling import make_dtype, since, static_int, static_ints
+from adjit.trace.functions.shaping import at_least_1d, at_least_2d, at_least_3d, gather_static, move_axes
 from adjit.trace.lower import (
     as_tracer,
     broadcast_to,
@@ -181,7 +181,7 @@ def _dsplit(ary: Any, indices_or_sections: Any) -> list[Any]:
     return _split("dsplit", ary, indices_or_sections, 2, even=True)
 
 
-@implements(np.unstack)
+@since(implements, "unstack")
 def _unstack(x: Any, axis: Any = 0) -> tuple[Any, ...]:
     y = as_tracer(x)
     if not y.ndim:
@@ -236,7 +236,7 @@ def _insert(arr: Any, obj: Any, values: Any, axis: Any = None) -> Any:
     if single and np.asarray(places).ndim == 0:
         # One place takes all values; along their first axis where there are several.
         if axis is not None and v.ndim:
-            v = np.moveaxis(v, 0, at) if v.ndim == x.ndim else v
+            v = move_axes(v, 0, at) if v.ndim == x.ndim else v
         lifted = v if v.ndim else reshape(v, (1,))
         if axis is None or x.ndim == 1:
             lifted = reshape(lifted, -1)

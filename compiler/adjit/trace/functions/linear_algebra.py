@@ -11,12 +11,14 @@ import numpy as np
 
 from adjit.ir.types import BOOL, F64, I64
 from adjit.trace.functions.arrays import chain_order, contract_all, diagonal, product
-from adjit.trace.functions.calling import cast, make_dtype, spread_to, static_int, truth, value, wrap, wrap_c
+from adjit.trace.functions.calling import cast, make_dtype, since, spread_to, static_int, truth, value, wrap, wrap_c
 from adjit.trace.functions.reductions import extremum, reduced, sum_dtype
+from adjit.trace.functions.shaping import move_axes
 from adjit.trace.functions.subscripts import LETTERS, interleaved, parse, sizes_of
 from adjit.trace.lower import (
     as_tracer,
     broadcast_shapes,
+    dtype_of,
     is_tracer,
     maybe_view,
     normalize_axes,
@@ -24,7 +26,7 @@ from adjit.trace.lower import (
     shape_of,
 )
 from adjit.trace.promote import widened
-from adjit.trace.refuse import shape_error, trace_error
+from adjit.trace.refuse import dtype_error, shape_error, trace_error
 from adjit.trace.table import gufunc, implements
 
 
@@ -114,7 +116,7 @@ def _vecdot_of(u: Any, v: Any) -> Any:
     return _contracted(f"{letters},{letters}->{letters[:-1]}", spread_to(u, shape), spread_to(v, shape))
 
 
-@gufunc(np.matvec)
+@since(gufunc, "matvec")
 def _matvec(x: Any, y: Any) -> Any:
     a, v = _operands("matvec", x, y)
     if len(a.shape) < 2 or not v.shape:
@@ -124,7 +126,7 @@ def _matvec(x: Any, y: Any) -> Any:
     return wrap_c(z.builder.reshape(z, shape=z.shape[:-1]))
 
 
-@gufunc(np.vecmat)
+@since(gufunc, "vecmat")
 def _vecmat(x: Any, y: Any) -> Any:
     v, a = _operands("vecmat", x, y)
     if len(a.shape) < 2 or not v.shape:
@@ -136,8 +138,7 @@ def _vecmat(x: Any, y: Any) -> Any:
 
 @implements(np.linalg.vecdot)
 def _linalg_vecdot(x1: Any, x2: Any, axis: Any = -1) -> Any:
-    u, v = as_tracer(x1), as_tracer(x2)
-    return np.vecdot(np.moveaxis(u, axis, -1), np.moveaxis(v, axis, -1))
+    return _vecdot(move_axes(as_tracer(x1), axis, -1), move_axes(as_tracer(x2), axis, -1))
 
 
 @implements(np.dot)
@@ -228,10 +229,13 @@ def _linalg_tensordot(x1: Any, x2: Any, axes: Any = 2) -> Any:
 
 
 @implements(np.einsum)
-def _einsum(*operands: Any, optimize: Any = False, dtype: Any = None, order: Any = "K", casting: Any = "safe") -> Any:
+def _einsum(*operands: Any, optimize: Any = False, dtype: Any = None, casting: Any = "safe") -> Any:
     if not operands:
         raise trace_error("np.einsum: no operands are given")
     spec, arrays = (operands[0], operands[1:]) if isinstance(operands[0], str) else interleaved(operands)
+    for x in arrays if dtype is not None else ():
+        if not np.can_cast(dtype_of(x), np.dtype(dtype), casting):
+            raise dtype_error(f"einsum: cannot cast {dtype_of(x)} to {np.dtype(dtype)} under the rule {casting!r}")
     values = _operands("einsum", *arrays, dtype=dtype)
     shapes = [x.shape for x in values]
     terms, result = parse(spec, shapes)
@@ -268,7 +272,7 @@ def _search(terms: tuple[str, ...], result: str, sizes: tuple[tuple[str, int], .
 
 @implements(np.einsum_path)
 def _einsum_path(*operands: Any, optimize: Any = "greedy", einsum_call: Any = False) -> Any:
-    stand_ins = [np.broadcast_to(np.empty(()), shape_of(x)) if is_tracer(x) else x for x in operands]
+    stand_ins: list[Any] = [np.broadcast_to(np.empty(()), shape_of(x)) if is_tracer(x) else x for x in operands]
     return np.einsum_path(*stand_ins, optimize=optimize)
 
 
@@ -306,7 +310,7 @@ def _linalg_trace(x: Any, offset: Any = 0, dtype: Any = None) -> Any:
 def _cross(a: Any, b: Any, axisa: Any = -1, axisb: Any = -1, axisc: Any = -1, axis: Any = None) -> Any:
     if axis is not None:
         axisa = axisb = axisc = axis
-    x, y = (np.moveaxis(as_tracer(v), i, -1) for v, i in ((a, axisa), (b, axisb)))
+    x, y = (move_axes(as_tracer(v), i, -1) for v, i in ((a, axisa), (b, axisb)))
     if x.shape[-1] not in (2, 3) or y.shape[-1] not in (2, 3):
         raise shape_error(f"cross: vectors have 2 or 3 components, not {x.shape[-1]} and {y.shape[-1]}")
     if x.shape[-1] == y.shape[-1] == 2:
@@ -314,7 +318,7 @@ def _cross(a: Any, b: Any, axisa: Any = -1, axisb: Any = -1, axisc: Any = -1, ax
     u, v = (_components(w) for w in (x, y))
     parts = [_minor(u, v, 1, 2), _minor(u, v, 2, 0), _minor(u, v, 0, 1)]
     shape = broadcast_shapes(x.shape[:-1], y.shape[:-1])
-    return np.moveaxis(np.stack([np.broadcast_to(part, shape) for part in parts], axis=-1), -1, axisc)
+    return move_axes(np.stack([np.broadcast_to(part, shape) for part in parts], axis=-1), -1, axisc)
 
 
 def _components(x: Any) -> list[Any]:
@@ -364,7 +368,10 @@ def _matrix_power(a: Any, n: Any) -> Any:
         raise trace_error("np.linalg.matrix_power: a negative power needs the inverse, which has no lowering yet")
     if power == 0:
         return as_tracer(np.broadcast_to(np.eye(x.shape[-1], dtype=x.dtype), x.shape))
-    result = None
+    if power == 1:
+        # NumPy gives the array itself.
+        return as_tracer(a)
+    result: Any = None
     while power:
         if power % 2:
             result = x if result is None else _matmul("matrix_power", result, x)

@@ -42,9 +42,9 @@ def _pad(array: Any, pad_width: Any, mode: Any = "constant", **kwargs: Any) -> A
 
 def _widths(pad_width: Any, ndim: int) -> list[tuple[int, int]]:
     if isinstance(pad_width, dict):
-        found = [(0, 0)] * ndim
+        found: list[Any] = [(0, 0)] * ndim
         for axis, width in pad_width.items():
-            found[axis] = (width, width) if np.ndim(width) == 0 else tuple(width)  # type: ignore[assignment]
+            found[axis] = (width, width) if np.ndim(width) == 0 else tuple(width)
         pad_width = found
     if is_tracer(pad_width):
         static_int(pad_width, "pad", "pad_width")
@@ -105,7 +105,8 @@ def _pad_axis(x: Any, axis: int, low: int, high: int, mode: str) -> Any:
     if n == 0:
         raise shape_error(f"pad: axis {axis} of {x.type} is empty and cannot be extended with mode={mode!r}")
     if mode in ("maximum", "minimum", "mean"):
-        border = {"maximum": np.max, "minimum": np.min, "mean": np.mean}[mode](x, axis=axis, keepdims=True)
+        reduce: Any = {"maximum": np.max, "minimum": np.min, "mean": np.mean}[mode]
+        border = reduce(x, axis=axis, keepdims=True)
         if mode == "mean" and x.dtype.kind != "f":
             border = np.round(border)
         parts = [_filled(x, axis, low, border), x, _filled(x, axis, high, border)]
@@ -113,7 +114,7 @@ def _pad_axis(x: Any, axis: int, low: int, high: int, mode: str) -> Any:
     return gather_static(x, axis, _positions(mode, np.arange(-low, n + high), n))
 
 
-def _positions(mode: str, at: np.ndarray, n: int) -> np.ndarray:
+def _positions(mode: str, at: np.ndarray, n: int) -> Any:
     """Which element of an axis of n stands at each place, also outside of it."""
     if mode == "edge":
         return np.clip(at, 0, n - 1)

@@ -11,7 +11,7 @@ import numpy as np
 
 from adjit.ir.types import BOOL, I64, U8
 from adjit.trace.functions.arrays import count, reduced_shape, spread, with_kept
-from adjit.trace.functions.calling import cast, combined, make_dtype, reduced_axes, spread_to, truth, value, wrap
+from adjit.trace.functions.calling import cast, combined, make_dtype, reduced_axes, since, spread_to, truth, value, wrap
 from adjit.trace.lower import broadcast_shapes, normalize_axis
 from adjit.trace.refuse import dtype_error, shape_error
 from adjit.trace.table import accumulates, implements, reduces
@@ -91,7 +91,7 @@ def extremum(op: str, x: Any, axis: Any, keepdims: Any, initial: Any = None, whe
     axes = reduced_axes(axis, len(x.shape))
     if axes and count(x.shape, axes) == 0:
         kept = reduced_shape(x.shape, axes, bool(keepdims))
-        if initial is None and math.prod(kept):
+        if initial is None and 0 not in kept:
             raise shape_error(f"{op}: {x.type} has an empty axis, which has no {op}; give `initial`")
         y = b.full(lowest_of(op, x.dtype), x.type.with_shape(kept))
     elif x.dtype == BOOL:
@@ -209,12 +209,12 @@ def _cumulative(op: str, a: Any, axis: Any, dtype: Any, include_initial: Any) ->
     return wrap(y)
 
 
-@implements(np.cumulative_sum)
+@since(implements, "cumulative_sum")
 def _cumulative_sum(x: Any, *, axis: Any = None, dtype: Any = None, include_initial: Any = False) -> Any:
     return _cumulative("cumsum", x, axis, dtype, include_initial)
 
 
-@implements(np.cumulative_prod)
+@since(implements, "cumulative_prod")
 def _cumulative_prod(x: Any, *, axis: Any = None, dtype: Any = None, include_initial: Any = False) -> Any:
     return _cumulative("cumprod", x, axis, dtype, include_initial)
 
@@ -260,10 +260,11 @@ def _register_reduce(ufunc: np.ufunc, op: str) -> None:
         return wrap(extremum(op, x, axis, keepdims, initial, where))
 
 
-for _ufunc, _op in (
+_REDUCED: tuple[tuple[np.ufunc, str], ...] = (
     (np.add, "sum"), (np.multiply, "prod"), (np.maximum, "max"), (np.minimum, "min"),
     (np.logical_or, "any"), (np.logical_and, "all"),
-):  # fmt: skip
+)  # fmt: skip
+for _ufunc, _op in _REDUCED:
     _register_reduce(_ufunc, _op)
 
 
@@ -330,5 +331,8 @@ def _register_scan(ufunc: np.ufunc) -> None:
         return wrap(x)
 
 
-for _ufunc in (np.maximum, np.minimum, np.logical_and, np.logical_or, np.logaddexp, np.logaddexp2):
+_SCANNED: tuple[np.ufunc, ...] = (
+    np.maximum, np.minimum, np.logical_and, np.logical_or, np.logaddexp, np.logaddexp2,
+)  # fmt: skip
+for _ufunc in _SCANNED:
     _register_scan(_ufunc)

@@ -138,6 +138,8 @@ UFUNCS: dict[str, str] = {
 for _key, _reason in FUNCTIONS.items():
     *_path, _name = _key.split(".")
     _module = np.fft if "fft" in _path else np.linalg if "linalg" in _path else np
-    refused(getattr(_module, _name), _reason)
+    if hasattr(_module, _name):
+        refused(getattr(_module, _name), _reason)
 for _key, _reason in UFUNCS.items():
-    refused(getattr(np, _key), _reason)
+    if hasattr(np, _key):
+        refused(getattr(np, _key), _reason)

@@ -50,6 +50,10 @@ def _select(condlist: Any, choicelist: Any, default: Any = 0) -> Any:
     return result
 
 
+_CLIP: np.ufunc = vars(np)["_core"].umath.clip
+"""The ufunc behind np.clip, for its rule of promotion."""
+
+
 @implements(np.clip)
 def _clip(a: Any, a_min: Any = None, a_max: Any = None, min: Any = None, max: Any = None) -> Any:
     low = a_min if min is None else min
@@ -66,7 +70,7 @@ def _clip(a: Any, a_min: Any = None, a_max: Any = None, min: Any = None, max: An
 
 def _clip_operands(a: Any, low: Any, high: Any) -> list[Any]:
     """All three in NumPy's common dtype and shape."""
-    return promoted(np._core.umath.clip, a, low, high)
+    return promoted(_CLIP, a, low, high)
 
 
 def _bounded(ufunc: np.ufunc, a: Any, bound: Any) -> Any:
@@ -80,7 +84,7 @@ def _cut(x: Any, limit: Any, bound: Any, above: bool) -> Any:
     if x.dtype == BOOL:
         return x & limit if above else x | limit
     beyond = x > limit if above else x < limit
-    if x.dtype.kind == "f" and not isinstance(bound, int | float):
+    if x.dtype.kind == "f" and not (isinstance(bound, int | float) and bound == bound):
         beyond = beyond | b.isnan(limit)
     return b.select(beyond, limit, x)
 
@@ -90,13 +94,13 @@ def _positions(function: str, indices: Any, size: int, axis: int, mode: Any) -> 
     index = value(indices)
     b = index.builder
     if index.dtype.kind not in "iu":
-        if math.prod(index.shape):
+        if index.type.size:
             raise dtype_error(f"{function}: indices are integers, not {index.type}")
         index = cast(index, I64)
     if mode == "raise":
         return b.check_index(index, size=size, axis=axis)
     index = cast(index, I64)
-    if size == 0 and math.prod(index.shape):
+    if size == 0 and index.type.size:
         raise shape_error(f"{function}: cannot take from an empty axis")
     if mode == "clip":
         top = b.full(size - 1, index)

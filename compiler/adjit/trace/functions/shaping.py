@@ -86,7 +86,11 @@ def _swapaxes(a: Any, axis1: Any, axis2: Any) -> Any:
 
 @implements(np.moveaxis)
 def _moveaxis(a: Any, source: Any, destination: Any) -> Any:
-    x = as_tracer(a)
+    return move_axes(as_tracer(a), source, destination)
+
+
+def move_axes(x: Any, source: Any, destination: Any) -> Any:
+    """A view with axes in other places."""
     return transpose(x, moved_axes(x.ndim, source, destination))
 
 

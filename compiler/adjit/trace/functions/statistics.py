@@ -28,6 +28,11 @@ def _met(x: Any, where: Any) -> Any:
     return x if where is True else spread_to(x, broadcast_shapes(shape_of(where), x.shape))
 
 
+def _axes(axis: Any, x: Any, where: Any) -> tuple[int, ...]:
+    # NumPy counts elements only where there is no mask, and only there a 0-d array has no axis 0.
+    return normalize_axes(axis, len(x.shape)) if where is True else reduced_axes(axis, len(x.shape))
+
+
 def _counted(x: Any, axes: tuple[int, ...], keepdims: bool, where: Any) -> Any:
     """How many elements each mean takes: a constant, or a count of the mask."""
     b = x.builder
@@ -52,7 +57,7 @@ def mean_of(x: Any, axes: tuple[int, ...], keepdims: bool, where: Any = True) ->
 @implements(np.mean)
 def _mean(a: Any, axis: Any = None, dtype: Any = None, keepdims: Any = False, *, where: Any = True) -> Any:
     x = _met(_inexact("mean", value(a), dtype), where)
-    return wrap(mean_of(x, normalize_axes(axis, len(x.shape)), bool(keepdims), where))
+    return wrap(mean_of(x, _axes(axis, x, where), bool(keepdims), where))
 
 
 def variance(
@@ -65,7 +70,7 @@ def variance(
         ddof = correction
     x = _met(_inexact(function, x, dtype), where)
     b = x.builder
-    axes, kept = normalize_axes(axis, len(x.shape)), bool(keepdims)
+    axes, kept = _axes(axis, x, where), bool(keepdims)
     if mean is None:
         middle = spread(b, mean_of(x, axes, False, where), axes, x.shape) if axes else x
     else:
@@ -163,7 +168,7 @@ def _nanmean(a: Any, axis: Any = None, dtype: Any = None, keepdims: Any = False,
     x, number = _without_nan(a, 0.0)
     mask = _numbers(number, where)
     x = _met(_inexact("nanmean", x, dtype), mask)
-    return wrap(mean_of(x, normalize_axes(axis, len(x.shape)), bool(keepdims), mask))
+    return wrap(mean_of(x, _axes(axis, x, mask), bool(keepdims), mask))
 
 
 def _nanvariance(
@@ -178,7 +183,7 @@ def _nanvariance(
     b = y.builder
     degrees = ddof if correction is None else correction
     met = _met(cast(x, y.dtype), mask)
-    n = _counted(met, normalize_axes(axis, len(met.shape)), bool(keepdims), mask)
+    n = _counted(met, _axes(axis, met, mask), bool(keepdims), mask)
     return b.select(n > degrees, y, math.nan)
 
 

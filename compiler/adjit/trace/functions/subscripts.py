@@ -52,6 +52,8 @@ def parse(spec: str, shapes: Sequence[tuple[int, ...]]) -> tuple[list[str], str]
     unused = [letter for letter in LETTERS if letter not in spec]
     dots = "".join(unused[: max(ranks, default=0)])
     named = [_expand(term, dots, rank) for term, rank in zip(terms, ranks, strict=True)]
+    if arrow and dots and "..." not in result:
+        raise ShapeError(f"einsum: {spec!r} has no '...' in the result for the axes that '...' stands for")
     if arrow:
         return named, _expand(result, dots, len(dots))
     once = sorted(letter for letter in set(left) - set(".,") if left.count(letter) == 1)
@@ -78,6 +80,8 @@ def sizes_of(terms: Sequence[str], shapes: Sequence[tuple[int, ...]]) -> dict[st
     """The size of each letter; a size of 1 stretches, as in NumPy."""
     sizes: dict[str, int] = {}
     for term, shape in zip(terms, shapes, strict=True):
+        if len(set(zip(term, shape, strict=True))) != len(set(term)):
+            raise ShapeError(f"einsum: a letter that is repeated in {term!r} has two sizes in {shape}")
         for letter, n in zip(term, shape, strict=True):
             known = sizes.setdefault(letter, n)
             if known != n and 1 not in (known, n):

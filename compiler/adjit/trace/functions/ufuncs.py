@@ -12,20 +12,18 @@ import numpy as np
 
 from adjit.ir.types import BOOL, F64
 from adjit.trace.functions import elementary
-from adjit.trace.functions.calling import cast, composed, spread_to, truth, value, wrap
+from adjit.trace.functions.calling import cast, composed, loose, spread_to, static_int, truth, value, wrap, wrap_like
 from adjit.trace.lower import as_tracer, store, strong
 from adjit.trace.table import implements, ufunc
 
-for _target, _op in (
+_OPS: tuple[tuple[np.ufunc, str], ...] = (
     (np.exp, "exp"), (np.exp2, "exp2"), (np.expm1, "expm1"), (np.log, "log"), (np.log2, "log2"), (np.log10, "log10"),
     (np.log1p, "log1p"), (np.sqrt, "sqrt"), (np.cbrt, "cbrt"), (np.sin, "sin"), (np.cos, "cos"), (np.tan, "tan"),
     (np.arcsin, "arcsin"), (np.arccos, "arccos"), (np.arctan, "arctan"), (np.arctan2, "arctan2"), (np.sinh, "sinh"),
     (np.cosh, "cosh"), (np.tanh, "tanh"), (np.arcsinh, "arcsinh"), (np.arccosh, "arccosh"), (np.arctanh, "arctanh"),
     (np.rint, "rint"), (np.sign, "sign"), (np.copysign, "copysign"), (np.fmod, "fmod"),
-):  # fmt: skip
-    ufunc(_target, _op)
-
-for _target, _rule in (
+)  # fmt: skip
+_RULES: tuple[tuple[np.ufunc, Callable[..., Any]], ...] = (
     (np.square, lambda b, x: x * x),
     (np.degrees, lambda b, x: x * (180.0 / math.pi)),
     (np.rad2deg, lambda b, x: x * (180.0 / math.pi)),
@@ -41,7 +39,10 @@ for _target, _rule in (
     (np.logical_or, lambda b, x, y: truth(x) | truth(y)),
     (np.logical_xor, lambda b, x, y: truth(x) ^ truth(y)),
     (np.logical_not, lambda b, x: ~truth(x)),
-):
+)
+for _target, _op in _OPS:
+    ufunc(_target, _op)
+for _target, _rule in _RULES:
     composed(_target, _rule)
 
 
@@ -89,20 +90,18 @@ def _ldexp(x: Any, power: Any) -> Any:
 
 @implements(np.round, np.around)
 def _round(a: Any, decimals: Any = 0) -> Any:
-    x = value(a)
+    x = loose(a)
+    return wrap_like(_rounded(x, static_int(decimals, "round", "decimals")), a)
+
+
+def _rounded(x: Any, decimals: int) -> Any:
     b = x.builder
     if x.dtype.kind != "f":
-        if decimals >= 0:
-            return wrap(x)
-        scale = 10.0**-decimals
-        return wrap(cast(b.rint(cast(x, F64) / scale) * scale, x.dtype))
+        return x if decimals >= 0 else cast(_rounded(cast(x, F64), decimals), x.dtype)
     if decimals == 0:
-        return wrap(b.rint(x))
-    if decimals > 0:
-        scale = 10.0**decimals
-        return wrap(b.rint(x * scale) / scale)
-    scale = 10.0**-decimals
-    return wrap(b.rint(x / scale) * scale)
+        return b.rint(x)
+    scale = 10.0 ** abs(decimals)
+    return b.rint(x * scale) / scale if decimals > 0 else b.rint(x / scale) * scale
 
 
 @implements(np.fix)
@@ -112,9 +111,9 @@ def _fix(x: Any) -> Any:
 
 @implements(np.sinc)
 def _sinc(x: Any) -> Any:
-    y = value(x)
+    y = loose(x)
     y = y if y.dtype.kind == "f" else cast(y, F64)
-    return wrap(elementary.sinc(y.builder, y))
+    return wrap_like(elementary.sinc(y.builder, y), x)
 
 
 @implements(np.isposinf)
@@ -161,7 +160,7 @@ def _iscomplexobj(x: Any) -> bool:
 
 @implements(np.nan_to_num)
 def _nan_to_num(x: Any, copy: Any = True, nan: Any = 0.0, posinf: Any = None, neginf: Any = None) -> Any:
-    y = value(x)
+    y = loose(x)
     b = y.builder
     if y.dtype.kind == "f":
         bounds = np.finfo(y.dtype)
@@ -170,7 +169,7 @@ def _nan_to_num(x: Any, copy: Any = True, nan: Any = 0.0, posinf: Any = None, ne
         infinite = b.select(y.eq(math.inf), high, b.select(y.eq(-math.inf), low, y))
         y = b.select(b.isnan(y), _like(y, nan), infinite)
     if copy:
-        return wrap(y)
+        return wrap_like(y, x)
     store(x, wrap(y))
     return x
 

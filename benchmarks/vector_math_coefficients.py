@@ -1,0 +1,145 @@
+"""Computes the polynomials of the vector mathematics and writes compiler/adjit/ops/mathematics/coefficients.py.
+
+    python benchmarks/vector_math_coefficients.py
+
+Each is an interpolation of a *reduced residual* at the Chebyshev nodes of its interval, in 60 digits, then rounded to
+float64: within a factor of about two of the minimax error. The leading terms of a function are pinned by the code that
+uses the residual. The error reached, relative to what the code computes from it, stands behind each polynomial.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import mpmath as mp
+
+mp.mp.dps = 60
+TARGET = Path(__file__).resolve().parent.parent / "compiler/adjit/ops/mathematics/coefficients.py"
+
+
+def fit(g: Callable[[mp.mpf], mp.mpf], low: float, high: float, degree: int) -> list[float]:
+    """Monomial coefficients, lowest first, of the interpolant at the Chebyshev nodes."""
+    a, b = mp.mpf(low), mp.mpf(high)
+    nodes = [(a + b) / 2 + (b - a) / 2 * mp.cos(mp.pi * (2 * i + 1) / (2 * (degree + 1))) for i in range(degree + 1)]
+    matrix = mp.matrix(degree + 1, degree + 1)
+    for i, x in enumerate(nodes):
+        for j in range(degree + 1):
+            matrix[i, j] = x**j
+    solution = mp.lu_solve(matrix, mp.matrix([g(x) for x in nodes]))
+    return [float(c) for c in solution]
+
+
+def error(g: Callable[[mp.mpf], mp.mpf], coefficients: list[float], low: float, high: float, weight: Callable) -> float:
+    """The largest weighted error on a fine grid."""
+    worst = mp.mpf(0)
+    for i in range(401):
+        x = mp.mpf(low) + (mp.mpf(high) - mp.mpf(low)) * i / 400
+        if x == 0:
+            continue
+        approximation = sum(mp.mpf(c) * x**j for j, c in enumerate(coefficients))
+        worst = max(worst, abs((approximation - g(x)) * weight(x)))
+    return float(worst)
+
+
+def log_residual(z: mp.mpf) -> mp.mpf:
+    s = mp.sqrt(z)
+    return ((mp.log1p(s) - mp.log1p(-s)) / s - 2) / z
+
+
+def erfcx(t: mp.mpf) -> mp.mpf:
+    x = 1 / t - 2
+    return mp.erfc(x) * mp.exp(x * x)
+
+
+def at_root(f: Callable[[mp.mpf], mp.mpf], start: int) -> Callable[[mp.mpf], mp.mpf]:
+    """(f(x) / x - 1) / x^2 as a function of z = x^2; start = 0 leaves f(x) / x."""
+
+    def g(z: mp.mpf) -> mp.mpf:
+        x = mp.sqrt(z)
+        return (f(x) / x - 1) / z if start else f(x) / x
+
+    return g
+
+
+LN2_HALF = float(mp.log(2) / 2) * 1.0001
+QUARTER = float((mp.pi / 4) ** 2) * 1.0001
+PLANS: dict[str, tuple[Callable[[mp.mpf], mp.mpf], float, float, int, Callable]] = {
+    "EXP64": (lambda r: (mp.expm1(r) - r) / r**2, -LN2_HALF, LN2_HALF, 11, lambda r: r * r),
+    "EXP32": (lambda r: (mp.expm1(r) - r) / r**2, -LN2_HALF, LN2_HALF, 5, lambda r: r * r),
+    "LOG64": (log_residual, 0.0, 0.02945, 7, lambda z: z),
+    "LOG32": (log_residual, 0.0, 0.02945, 3, lambda z: z),
+    "LOG_TAIL": (lambda z: (log_residual(z) - mp.mpf(2) / 3) / z, 0.0, 0.02945, 6, lambda z: z * z),
+    "SIN64": (at_root(mp.sin, 1), 0.0, QUARTER, 7, lambda z: z),
+    "COS64": (lambda z: (mp.cos(mp.sqrt(z)) - 1 + z / 2) / z**2, 0.0, QUARTER, 7, lambda z: z * z),
+    "TANH64": (at_root(mp.tanh, 1), 0.0, 0.3907, 12, lambda z: z),
+    "TANH32": (at_root(mp.tanh, 1), 0.0, 0.3907, 5, lambda z: z),
+    "ATAN64": (at_root(mp.atan, 1), 0.0, 0.1716, 12, lambda z: z),
+    "ASIN64": (at_root(mp.asin, 1), 0.0, 0.25, 14, lambda z: z),
+    "ERF64": (at_root(mp.erf, 0), 0.0, 1.0, 15, lambda z: 1 / mp.mpf("0.84")),
+    "ERFCX64": (erfcx, 0.124, 0.3334, 18, lambda t: mp.exp(-((1 / t - 2) ** 2))),
+}
+
+
+def parts(value: mp.mpf, count: int, bits: int | None = None) -> list[float]:
+    """A constant as a sum of float64s; the first ones cut to `bits` bits."""
+    result = []
+    for _ in range(count):
+        part = float(value)
+        if bits is not None and len(result) < count - 1:
+            exponent = mp.frexp(value)[1]
+            part = float(mp.floor(value * mp.mpf(2) ** (bits - exponent)) / mp.mpf(2) ** (bits - exponent))
+        result.append(part)
+        value -= mp.mpf(part)
+    return result
+
+
+def chunks() -> list[float]:
+    """2 / pi in pieces of 24 bits, each a float64 at its place."""
+    rest = 2 / mp.pi
+    result = []
+    for k in range(50):
+        piece = mp.floor(rest * mp.mpf(2) ** (24 * (k + 1)))
+        result.append(float(piece / mp.mpf(2) ** (24 * (k + 1))))
+        rest -= piece / mp.mpf(2) ** (24 * (k + 1))
+    return result
+
+
+def main() -> None:
+    lines = [
+        '"""Polynomials and constants of the vector mathematics, lowest power first; the error reached stands behind each.',
+        "",
+        'Written by benchmarks/vector_math_coefficients.py, which says what each approximates."""',
+        "",
+        "# fmt: off",
+    ]
+    for name, (g, low, high, degree, weight) in PLANS.items():
+        safe_low = low if low else 1e-30
+        coefficients = fit(g, safe_low, high, degree)
+        reached = error(g, coefficients, safe_low, high, weight)
+        lines.append(f"{name} = (  # {reached:.1e} on [{low:.6g}, {high:.6g}]")
+        lines += [f"    {c!r}," for c in coefficients]
+        lines.append(")")
+    mp.mp.dps = 400
+    constants = {
+        "LN2": parts(mp.log(2), 2, 32),
+        "LN2_F32": [float(mp.mpf(float(int(float(mp.log(2)) * 2**15)) / 2**15)), 0.0],
+        "LN2_WIDE": parts(mp.log(2), 3),
+        "LOG2E": parts(1 / mp.log(2), 2),
+        "LOG10E": parts(1 / mp.log(10), 2),
+        "LOG10_2": parts(mp.log10(2), 2, 32),
+        "PI_2": parts(mp.pi / 2, 3),
+        "TWO_OVER_PI": chunks(),
+    }
+    lines.append(f"TWO_OVER_PI_ALL = {float(2 / mp.pi)!r}")
+    first = constants["LN2_F32"][0]
+    constants["LN2_F32"][1] = float(mp.log(2) - mp.mpf(first))
+    for name, values in constants.items():
+        lines.append(f"{name} = (")
+        lines += [f"    {v!r}," for v in values]
+        lines.append(")")
+    TARGET.write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,303 @@
+"""Exponentials, logarithms and what is made of them, for float32 and float64, over the basic scalar protocol.
+
+float64 is written out; float32 has forms of its own where speed matters (exp, log, tanh, sigmoid) and goes through
+float64 elsewhere. Errors are in docs/vector-math.md. Methods of Reference: Muller, Elementary Functions, 3rd ed.,
+chapters 5 and 11; the coefficients are our own (benchmarks/vector_math_coefficients.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from adjit.ops.mathematics import coefficients as c
+
+Lane = Any
+F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
+I32, I64 = np.dtype(np.int32), np.dtype(np.int64)
+INF = float("inf")
+
+
+def polynomial(k: Any, x: Lane, coefficients: Sequence[float]) -> Lane:
+    """Horner's rule with fused multiply-adds."""
+    result = k.const(x, coefficients[-1])
+    for coefficient in reversed(coefficients[:-1]):
+        result = k.fma(result, x, k.const(x, coefficient))
+    return result
+
+
+def in_float64(rule: Callable[..., Lane]) -> Callable[..., Lane]:
+    """A function of float32 by way of its float64 form."""
+
+    def widened(k: Any, *xs: Lane) -> Lane:
+        if xs[0].dtype == F64:
+            return rule(k, *xs)
+        return k.cast(rule(k, *(k.cast(x, F64) for x in xs)), F32)
+
+    return widened
+
+
+def power_of_two(k: Any, n: Lane, dtype: np.dtype) -> Lane:
+    """2^n for an integer n (int32 with float32, int64 with float64) within the normal exponents."""
+    bias, shift = (127, 23) if dtype == F32 else (1023, 52)
+    return k.bitcast((n + bias) << k.const(n, shift), dtype)
+
+
+def nearest(k: Any, x: Lane) -> tuple[Lane, Lane]:
+    """x rounded to an integer, as a float and as an integer; |x| is at most 2^21 (float32) or 2^50 (float64)."""
+    magic = 12582912.0 if x.dtype == F32 else 6755399441055744.0
+    integer = I32 if x.dtype == F32 else I64
+    shifted = x + magic
+    bits = k.bitcast(shifted, integer) - k.bitcast(k.const(x, magic), integer)
+    return shifted - magic, bits
+
+
+def reduce_exp(k: Any, x: Lane) -> tuple[Lane, Lane, Lane, Lane]:
+    """x = n ln 2 + r: (n as a float, n as an integer, r, what r lacks)."""
+    high, low = c.LN2_F32 if x.dtype == F32 else c.LN2
+    n, bits = nearest(k, x * c.LOG2E[0])
+    first = k.fma(n, k.const(x, -high), x)
+    r = k.fma(n, k.const(x, -low), first)
+    lacks = k.fma(n, k.const(x, -low), first - r)
+    return n, bits, r, lacks
+
+
+def scaled(k: Any, y: Lane, n: Lane) -> Lane:
+    """y 2^n in two halves, so that subnormal results are rounded once and large n do not overflow early."""
+    half = n >> k.const(n, 1)
+    return y * power_of_two(k, half, y.dtype) * power_of_two(k, n - half, y.dtype)
+
+
+def clamp_exp(k: Any, x: Lane) -> Lane:
+    """x within the range where exp is neither 0 nor inf, and a little more; NaN stays."""
+    low, high = (-104.5, 89.5) if x.dtype == F32 else (-746.0, 711.0)
+    x = k.select(x > high, k.const(x, high), x)
+    return k.select(x < low, k.const(x, low), x)
+
+
+def expm1_reduced(k: Any, r: Lane, lacks: Lane) -> Lane:
+    """e^(r + lacks) - 1 for |r| <= ln 2 / 2."""
+    coefficients = c.EXP32 if r.dtype == F32 else c.EXP64
+    return r + k.fma(r * r, polynomial(k, r, coefficients), lacks)
+
+
+def exp(k: Any, x: Lane, shift: int = 0) -> Lane:
+    """e^x 2^shift."""
+    clamped = clamp_exp(k, x)
+    _, n, r, lacks = reduce_exp(k, clamped)
+    y = 1.0 + expm1_reduced(k, r, lacks)
+    y = scaled(k, y, n + shift if shift else n)
+    return k.select(x != x, x, y)
+
+
+@in_float64
+def exp2(k: Any, x: Lane) -> Lane:
+    """2^x."""
+    clamped = k.select(x > 1025.0, k.const(x, 1025.0), x)
+    clamped = k.select(clamped < -1080.0, k.const(x, -1080.0), clamped)
+    n, bits = nearest(k, clamped)
+    rest = clamped - n
+    high, low, _ = c.LN2_WIDE
+    r = rest * high
+    lacks = k.fma(rest, k.const(x, high), -r) + rest * low
+    return k.select(x != x, x, scaled(k, 1.0 + expm1_reduced(k, r, lacks), bits))
+
+
+@in_float64
+def expm1(k: Any, x: Lane) -> Lane:
+    """e^x - 1, without cancellation near 0."""
+    clamped = clamp_exp(k, x)
+    clamped = k.select(clamped < -60.0, k.const(x, -60.0), clamped)
+    clamped = k.select(clamped > 709.9, k.const(x, 709.9), clamped)
+    _, n, r, lacks = reduce_exp(k, clamped)
+    p = expm1_reduced(k, r, lacks)
+    # Half of it, as 2^1024 is no number; n = 0 gives p itself.
+    half = power_of_two(k, n - 1, x.dtype)
+    y = k.fma(half, p, half - 0.5)
+    y = y + y
+    return k.select((x == 0.0) | (x != x), x, k.select(n == 0, p, y))
+
+
+def split_log(k: Any, x: Lane) -> tuple[Lane, Lane]:
+    """x = 2^e m with m in [sqrt(1/2), sqrt(2)): (e, m); x is positive and finite, or the result is not used."""
+    small, factor, back, shift = (
+        (1.1754943508222875e-38, 2.0**24, 24.0, 23) if x.dtype == F32 else (2.2250738585072014e-308, 2.0**54, 54.0, 52)
+    )
+    integer = I32 if x.dtype == F32 else I64
+    tiny = x < small
+    x = k.select(tiny, x * factor, x)
+    bits = k.bitcast(x, integer)
+    root = k.bitcast(k.const(x, 0.7071067811865476), integer)
+    e = (bits - root) >> k.const(bits, shift)
+    m = k.bitcast(bits - (e << k.const(e, shift)), x.dtype)
+    e = to_float(k, e, x.dtype)
+    return k.select(tiny, e - back, e), m
+
+
+def to_float(k: Any, n: Lane, dtype: np.dtype) -> Lane:
+    """A small integer as a float, by its bits: AVX2 has no conversion from int64."""
+    if dtype == F32:
+        return k.cast(n, dtype)
+    magic = 6755399441055744.0
+    base = k.bitcast(n, F64)
+    like = k.const(base, magic)
+    return k.bitcast(n + k.bitcast(like, I64), F64) - magic
+
+
+def log_edges(k: Any, x: Lane, y: Lane) -> Lane:
+    """What a logarithm is at 0, inf, NaN and below 0."""
+    y = k.select(x == 0.0, k.const(x, -INF), y)
+    y = k.select((x == INF) | (x != x), x, y)
+    return k.select(x < 0.0, k.const(x, float("nan")), y)
+
+
+def log_mantissa(k: Any, m: Lane) -> tuple[Lane, Lane]:
+    """log m = f - small: (f, small) with f = m - 1, for m in [sqrt(1/2), sqrt(2))."""
+    f = m - 1.0
+    s = f / (2.0 + f)
+    z = s * s
+    half = 0.5 * f * f
+    tail = z * polynomial(k, z, c.LOG32 if m.dtype == F32 else c.LOG64)
+    return f, half - s * (half + tail)
+
+
+def log(k: Any, x: Lane) -> Lane:
+    """The natural logarithm."""
+    e, m = split_log(k, x)
+    f, small = log_mantissa(k, m)
+    high, low = c.LN2_F32 if x.dtype == F32 else c.LN2
+    y = k.fma(e, k.const(x, high), f - (small - e * low))
+    return log_edges(k, x, y)
+
+
+@in_float64
+def log2(k: Any, x: Lane) -> Lane:
+    """The logarithm of base 2; exact at powers of two."""
+    e, m = split_log(k, x)
+    f, small = log_mantissa(k, m)
+    log_m = f - small
+    lacks = (f - log_m) - small
+    high, low = c.LOG2E
+    scaled_log = log_m * high
+    rest = k.fma(log_m, k.const(x, high), -scaled_log) + (log_m * low + lacks * high)
+    total = e + scaled_log
+    rest = rest + (scaled_log - (total - e))
+    return log_edges(k, x, total + rest)
+
+
+@in_float64
+def log10(k: Any, x: Lane) -> Lane:
+    """The logarithm of base 10."""
+    e, m = split_log(k, x)
+    f, small = log_mantissa(k, m)
+    log_m = f - small
+    lacks = (f - log_m) - small
+    high, low = c.LOG10E
+    scaled_log = log_m * high
+    rest = k.fma(log_m, k.const(x, high), -scaled_log) + (log_m * low + lacks * high)
+    first = e * c.LOG10_2[0]
+    total = first + scaled_log
+    rest = rest + (scaled_log - (total - first)) + e * c.LOG10_2[1]
+    return log_edges(k, x, total + rest)
+
+
+@in_float64
+def log1p(k: Any, x: Lane) -> Lane:
+    """log(1 + x), without cancellation near 0."""
+    u = 1.0 + x
+    # What 1 + x lost in rounding, whichever of the two is larger.
+    lost = k.select(x > 1.0, 1.0 - (u - x), x - (u - 1.0))
+    e, m = split_log(k, u)
+    f, small = log_mantissa(k, m)
+    high, low = c.LN2
+    y = k.fma(e, k.const(x, high), f - (small - (e * low + lost / u)))
+    y = k.select(k.abs(x) < 1e-16, x, y)
+    y = k.select((x == INF) | (x != x), x, y)
+    y = k.select(x == -1.0, k.const(x, -INF), y)
+    return k.select(x < -1.0, k.const(x, float("nan")), y)
+
+
+def tanh(k: Any, x: Lane) -> Lane:
+    """The hyperbolic tangent."""
+    a = k.abs(x)
+    z = a * a
+    near = k.fma(a * z, polynomial(k, z, c.TANH32 if x.dtype == F32 else c.TANH64), a)
+    far_from = k.const(x, 10.0 if x.dtype == F32 else 22.0)
+    e = exp(k, 2.0 * k.select(a > far_from, far_from, a))
+    return k.copysign(k.select(a < 0.625, near, 1.0 - 2.0 / (e + 1.0)), x)
+
+
+def sigmoid(k: Any, x: Lane) -> Lane:
+    """1 / (1 + e^-x), with full relative precision on both sides."""
+    e = exp(k, -k.abs(x))
+    return k.select(x >= 0.0, k.const(x, 1.0), e) / (1.0 + e)
+
+
+@in_float64
+def sinh(k: Any, x: Lane) -> Lane:
+    """The hyperbolic sine."""
+    a = k.abs(x)
+    t = expm1(k, k.select(a > 25.0, k.const(x, 25.0), a))
+    near = 0.5 * (t + t / (t + 1.0))
+    y = k.copysign(k.select(a > 22.0, exp(k, a, shift=-1), near), x)
+    return k.select(x != x, x, y)
+
+
+@in_float64
+def cosh(k: Any, x: Lane) -> Lane:
+    """The hyperbolic cosine."""
+    a = k.abs(x)
+    half = exp(k, a, shift=-1)
+    return k.select(a > 22.0, half, half + 0.25 / half)
+
+
+@in_float64
+def arcsinh(k: Any, x: Lane) -> Lane:
+    """The inverse hyperbolic sine."""
+    a = k.abs(x)
+    large = a > 268435456.0
+    safe = k.select(large, k.const(x, 1.0), a)
+    square = safe * safe
+    argument = safe + square / (1.0 + k.sqrt(1.0 + square))
+    near = log1p(k, k.select(large, a - 1.0, argument))
+    return k.copysign(k.select(large, near + c.LN2_WIDE[0], near), x)
+
+
+@in_float64
+def arccosh(k: Any, x: Lane) -> Lane:
+    """The inverse hyperbolic cosine."""
+    large = x > 268435456.0
+    t = x - 1.0
+    safe = k.select(large, k.const(x, 1.0), t)
+    y = log1p(k, k.select(large, t, safe + k.sqrt(k.fma(safe, safe, 2.0 * safe))))
+    y = k.select(large, y + c.LN2_WIDE[0], y)
+    return k.select(x < 1.0, k.const(x, float("nan")), y)
+
+
+@in_float64
+def arctanh(k: Any, x: Lane) -> Lane:
+    """The inverse hyperbolic tangent."""
+    a = k.abs(x)
+    y = 0.5 * log1p(k, 2.0 * a / (1.0 - a))
+    y = k.select(a < 1e-9, a, y)
+    return k.copysign(k.select(a > 1.0, k.const(x, float("nan")), y), x)
+
+
+@in_float64
+def cbrt(k: Any, x: Lane) -> Lane:
+    """The cube root: a first value from the exponential, then Newton's step with an exact residual."""
+    a = k.abs(x)
+    tiny = a < 1e-290
+    a = k.select(tiny, a * 2.0**60, a)
+    ordinary = (a > 0.0) & (a < INF)
+    safe = k.select(ordinary, a, k.const(x, 1.0))
+    y = exp(k, log(k, safe) * (1.0 / 3.0))
+    square = y * y
+    lost = k.fma(y, y, -square)
+    cube = square * y
+    residual = (k.fma(square, y, -cube) + lost * y) + (cube - safe)
+    y = y - residual / (3.0 * square)
+    y = k.select(tiny, y * 2.0**-20, y)
+    return k.select(ordinary, k.copysign(y, x), x)

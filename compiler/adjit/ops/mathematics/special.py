@@ -1,0 +1,171 @@
+"""erf, pow, fmod and Threefry over the basic scalar protocol."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from adjit.ops.mathematics import coefficients as c
+from adjit.ops.mathematics.elementary import (
+
+    I64,
+    INF,
+    exp,
+    expm1_reduced,
+    in_float64,
+    nearest,
+    polynomial,
+    power_of_two,
+    scaled,
+    split_log,
+)
+
+Lane = Any
+NAN = float("nan")
+
+
+@in_float64
+def erf(k: Any, x: Lane) -> Lane:
+    """The error function."""
+    a = k.abs(x)
+    near = x * polynomial(k, x * x, c.ERF64)
+    far_from = k.select(a > 6.0, k.const(x, 6.0), k.select(a < 1.0, k.const(x, 1.0), a))
+    t = 1.0 / (far_from + 2.0)
+    far = 1.0 - exp(k, -far_from * far_from) * polynomial(k, t, c.ERFCX64)
+    return k.select(a < 1.0, near, k.select(x != x, x, k.copysign(far, x)))
+
+
+def log_wide(k: Any, x: Lane) -> tuple[Lane, Lane]:
+    """log2 x to about 65 bits, as a sum of two, for positive finite x: what a power needs."""
+    e, m = split_log(k, x)
+    f = m - 1.0
+    d = 2.0 + f
+    d_lost = f - (d - 2.0)
+    s = f / d
+    s_lost = (k.fma(-s, d, f) - s * d_lost) / d
+    z = s * s
+    z_lost = k.fma(s, s, -z) + 2.0 * s * s_lost
+    # log m = 2 s + s z (2/3 + z tail): the first two terms in two parts.
+    third = 0.6666666666666666
+    third_lost = 3.700743415417188e-17
+    u = z * third
+    u_lost = k.fma(z, k.const(x, third), -u) + z_lost * third + z * third_lost
+    tail = z * z * polynomial(k, z, c.LOG_TAIL)
+    v = u + tail
+    v_lost = (tail - (v - u)) + u_lost
+    w = s * v
+    w_lost = k.fma(s, v, -w) + s * v_lost + s_lost * v
+    log_m = 2.0 * s + w
+    lost = (w - (log_m - 2.0 * s)) + (w_lost + 2.0 * s_lost)
+    high, low = c.LOG2E
+    product = log_m * high
+    product_lost = k.fma(log_m, k.const(x, high), -product) + (log_m * low + lost * high)
+    total = e + product
+    return total, (product - (total - e)) + product_lost
+
+
+@in_float64
+def float_pow(k: Any, x: Lane, y: Lane) -> Lane:
+    """x^y with C99's special cases: x^0 and 1^y are 1, also for NaN; a negative x needs a whole y."""
+    a = k.abs(x)
+    ordinary = (a > 0.0) & (a < INF)
+    total, rest = log_wide(k, k.select(ordinary, a, k.const(x, 1.0)))
+    bounded = k.select(k.abs(y) > 1e300, k.copysign(k.const(y, 1e300), y), y)
+    p = bounded * total
+    p_lost = k.fma(bounded, total, -p) + bounded * rest
+    over, under = p > 1100.0, p < -1200.0
+    safe = k.select(over | under | (p != p), k.const(p, 0.0), p)
+    n, bits = nearest(k, safe)
+    fraction = (safe - n) + k.select(over | under | (p != p), k.const(p, 0.0), p_lost)
+    high, low, _ = c.LN2_WIDE
+    r = fraction * high
+    lacks = k.fma(fraction, k.const(p, high), -r) + fraction * low
+    result = scaled(k, 1.0 + expm1_reduced(k, r, lacks), bits)
+    result = k.select(over, k.const(x, INF), k.select(under, k.const(x, 0.0), result))
+    rises = (y > 0.0) == (a > 1.0)
+    # 0 and inf.
+    edge = k.select((a == 0.0) == (y > 0.0), k.const(x, 0.0), k.const(x, INF))
+    result = k.select(ordinary, result, edge)
+    # An infinite exponent.
+    infinite = k.abs(y) == INF
+    limit = k.select(a == 1.0, k.const(x, 1.0), k.select(rises, k.const(x, INF), k.const(x, 0.0)))
+    result = k.select(infinite, limit, result)
+    # The sign: an odd whole exponent keeps that of x; a broken one of a negative number is NaN.
+    whole = k.trunc(y) == y
+    odd = whole & (k.trunc(y * 0.5) != y * 0.5) & (k.abs(y) < 9007199254740992.0)
+    negative = k.copysign(k.const(x, 1.0), x) < 0.0
+    result = k.select(negative & odd, -result, result)
+    broken = negative & ~whole & (a > 0.0) & (a < INF)
+    result = k.select(broken, k.const(x, NAN), result)
+    result = k.select((x != x) | (y != y), x + y, result)
+    return k.select((y == 0.0) | (x == 1.0), k.const(x, 1.0), result)
+
+
+def integer_pow(k: Any, x: Lane, y: Lane) -> Lane:
+    """x^y by squaring, modulo 2^bits, for y >= 0."""
+    one = k.const(x, 1)
+
+    def step(state: list[Lane]) -> list[Lane]:
+        result, base, rest = state
+        odd = (rest & 1) != 0
+        return [k.select(odd, result * base, result), base * base, rest >> one]
+
+    return k.repeat_while([one + x * k.const(x, 0), x, y], lambda state: state[2] > 0, step)[0]
+
+
+@in_float64
+def float_fmod(k: Any, x: Lane, y: Lane) -> Lane:
+    """x - trunc(x / y) y, exactly: long division, up to 2^50 of quotient at a time."""
+    b = k.abs(y)
+    fine = (k.abs(x) < INF) & (b > 0.0) & (y == y)
+    one = k.const(x, 1.0)
+    divisor = k.select(fine & (b < INF), b, one)
+    start = k.select(fine, k.abs(x), k.const(x, 0.0))
+    start = k.select(b == INF, k.const(x, 0.0), start)
+
+    def step(state: list[Lane]) -> list[Lane]:
+        (r,) = state
+        ratio = r / divisor
+        # Where the quotient has more bits than a float64, take the leading ones.
+        bits = k.bitcast(k.select(ratio < INF, ratio, k.const(ratio, 8.98846567431158e307)), I64)
+        exponent = ((bits >> k.const(bits, 52)) & 2047) - 1023 - 50
+        up = k.select(exponent > 0, exponent, k.const(bits, 0))
+        wide = divisor * power_of_two(k, up, r.dtype)
+        q = k.trunc(r / wide)
+        rest = k.fma(-q, wide, r)
+        rest = k.select(rest < 0.0, rest + wide, rest)
+        rest = k.select(rest >= wide, rest - wide, rest)
+        return [k.select(r >= divisor, rest, r)]
+
+    (r,) = k.repeat_while([start], lambda state: state[0] >= divisor, step)
+    r = k.select(b == INF, k.abs(x), r)
+    return k.select(fine, k.copysign(r, x), k.const(x, NAN))
+
+
+def threefry(k: Any, key: Lane, counter: Lane) -> Lane:
+    """Threefry-2x32 with 20 rounds (Salmon et al. 2011): int64 words, the low 32 bits first."""
+    word = np.dtype(np.int32)
+
+    def halves(x: Lane) -> tuple[Lane, Lane]:
+        return k.cast(x, word), k.cast(x >> k.const(x, 32), word)
+
+    def rotate(x: Lane, n: int) -> Lane:
+        unsigned = k.bitcast(x, np.dtype(np.uint32))
+        return (x << k.const(x, n)) | k.bitcast(unsigned >> k.const(unsigned, 32 - n), word)
+
+    k0, k1 = halves(key)
+    x0, x1 = halves(counter)
+    keys = (k0, k1, k0 ^ k1 ^ 0x1BD11BDA)
+    x0, x1 = x0 + keys[0], x1 + keys[1]
+    for turn in range(20):
+        x0 = x0 + x1
+        x1 = rotate(x1, (13, 15, 26, 6, 17, 29, 16, 24)[turn % 8]) ^ x0
+        if turn % 4 == 3:
+            at = turn // 4 + 1
+            x0, x1 = x0 + keys[at % 3], x1 + keys[(at + 1) % 3] + at
+    low = k.cast(k.bitcast(x0, np.dtype(np.uint32)), I64)
+    high = k.cast(x1, I64)
+    return (high << k.const(high, 32)) | low
+
+

@@ -1,0 +1,68 @@
+"""Runs a graph's machine code on arrays, with nothing of the runtime but the program's contract."""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+from collections.abc import Sequence
+
+import llvmlite.binding as llvm
+import numpy as np
+
+from adjit.codegen.program import Lowered, build, library
+from adjit.ir.graph import Graph
+from adjit.schedule.verify import verify_plan
+from adjit_runtime.target import Target, host_target
+
+ENTRY = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
+GUARD = 64
+"""Bytes around every buffer that must come back untouched."""
+_names = itertools.count()
+
+
+def padded(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A copy of `array` with guard bytes on both sides: (all bytes, the copy)."""
+    memory = np.full(array.nbytes + 2 * GUARD, 0xA5, dtype=np.uint8)
+    view = memory[GUARD : GUARD + array.nbytes].view(array.dtype).reshape(array.shape)
+    view[...] = array
+    return memory, view
+
+
+class Ran:
+    """What a call gave: `status`, `report`, `outputs`, `inputs` (state has its new value), and the lowering."""
+
+    def __init__(self, graph: Graph, inputs: Sequence[np.ndarray], target: Target | None = None) -> None:
+        self.lowered: Lowered = build(graph, target or host_target(), graph.name)
+        verify_plan(self.lowered.plan)
+        program = self.lowered.program
+        jit = llvm.create_lljit_compiler()
+        builder = llvm.JITLibraryBuilder().add_object_img(program.code).export_symbol(program.entry)
+        for name in program.libraries:
+            builder = builder.add_object_img(library(name, self.lowered.target))
+        tracker = builder.add_current_process().link(jit, f"test{next(_names)}")
+        entry = ENTRY(tracker[program.entry])
+        memories, views = [], []
+        given = iter(inputs)
+        for number, slot in enumerate(program.slots):
+            if slot.role == "constant":
+                array = program.constants[number]
+            elif slot.role == "output":
+                array = np.zeros(slot.shape, dtype=slot.dtype)
+            else:
+                array = np.asarray(next(given), dtype=slot.dtype)
+            memory, view = padded(array)
+            memories.append(memory)
+            views.append(view)
+        table = (ctypes.c_void_p * len(views))(*(view.ctypes.data for view in views))
+        arena, space = padded(np.zeros(program.arena_bytes + 64, dtype=np.uint8))
+        space[...] = 0xFF  # NaNs, so that reading what was never written shows
+        start = -(-space.ctypes.data // 64) * 64
+        self.report = np.zeros(2, dtype=np.int64)
+        self.status = entry(ctypes.addressof(table), start, self.report.ctypes.data)
+        self.outputs = [views[i].copy() for i in program.outputs]
+        self.inputs = [views[i].copy() for i in program.inputs]
+        for memory in (*memories, arena):
+            assert (memory[:GUARD] == 0xA5).all() and (memory[-GUARD:] == 0xA5).all(), "wrote outside a buffer"
+        for number, slot in enumerate(program.slots):
+            if slot.role == "constant":
+                np.testing.assert_array_equal(views[number], program.constants[number])

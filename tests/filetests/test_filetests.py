@@ -1,0 +1,105 @@
+"""Runs `*.ir`: each case is a graph, the steps that it goes through, and what must come out; `--bless` rewrites that.
+
+; what the case shows, in any number of lines
+; run: simplify eliminate_dead
+graph @f(...) ...
+; expect:
+; graph @f(...) ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import adjit.ops  # noqa: F401  (fills the registry)
+from adjit.ir.equal import equal
+from adjit.ir.graph import Graph
+from adjit.ir.text import parse
+from adjit.ir.verify import verify
+from adjit.passes.pipeline import PIPELINE, optimize, simplify_reals
+
+HERE = Path(__file__).parent
+RUN, EXPECT = "; run:", "; expect:"
+
+
+STEPS: dict[str, Callable[[Graph], Graph]] = {step.__name__: step for step in (*PIPELINE, simplify_reals, optimize)}
+
+
+@dataclass
+class Case:
+    """One case: its place, comment, steps, input text and expected text."""
+
+    path: Path
+    line: int
+    comment: list[str]
+    steps: list[str]
+    text: str
+    expected: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.path.stem}:{self.line}"
+
+    def outcome(self) -> str:
+        graph = parse(self.text)
+        verify(graph)
+        for step in self.steps:
+            graph = STEPS[step](graph)
+            verify(graph)
+        printed = str(graph)
+        again = parse(printed)
+        assert str(again) == printed
+        assert equal(again, graph)
+        return printed
+
+    def blessed(self) -> list[str]:
+        expected = [f"; {line}".rstrip() for line in self.outcome().splitlines()]
+        return [*self.comment, f"{RUN} {' '.join(self.steps)}", *self.text.splitlines(), EXPECT, *expected, ""]
+
+
+def cases(path: Path) -> list[Case]:
+    found: list[Case] = []
+    comment: list[str] = []
+    part = ""
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if line.startswith(RUN):
+            found.append(Case(path, number, comment, line.removeprefix(RUN).split(), "", ""))
+            comment, part = [], "text"
+        elif line.startswith(EXPECT):
+            part = "expected"
+        elif part == "expected" and line.startswith(";"):
+            found[-1].expected += line.removeprefix(";").removeprefix(" ") + "\n"
+        elif not line:
+            part = ""
+        elif part == "text":
+            found[-1].text += line + "\n"
+        else:
+            comment.append(line)
+    return found
+
+
+FILES = sorted(HERE.glob("*.ir"))
+
+
+@pytest.mark.parametrize("case", [case for path in FILES for case in cases(path)], ids=lambda case: case.name)
+def test_a_case_gives_what_it_expects(case: Case, bless: bool) -> None:
+    if bless:
+        pytest.skip("the files are being rewritten")
+    assert case.outcome() == case.expected, f"{case.path}:{case.line}: run `make bless` and read the difference"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_file_is_as_bless_writes_it(path: Path, bless: bool) -> None:
+    text = "\n".join(line for case in cases(path) for line in case.blessed())
+    if bless:
+        path.write_text(text, encoding="utf-8")
+    assert path.read_text(encoding="utf-8") == text
+
+
+def test_every_pass_has_a_file() -> None:
+    names = {step.__name__ for step in PIPELINE}
+    assert names <= {path.stem for path in FILES}
