@@ -9,7 +9,7 @@ import pytest
 
 from adjit.ir.types import F32, F64, I32, Array
 from adjit.trace import table, trace_flat
-from adjit_runtime.errors import TraceError
+from adjit_runtime.errors import TraceError, WideningWarning
 from tests.trace.numpy_calls import from_text, sample, traced
 
 MODULES = (np, np.linalg, np.fft)
@@ -136,3 +136,9 @@ def test_integer_promotion_follows_numpy() -> None:
     assert types("np.sum(x)", I32) == "i64[]"
     assert types("np.mean(x)", np.uint8) == "f64[]"
     assert types("np.floor(x)", np.uint8) == "u8[3]"
+
+
+@pytest.mark.parametrize("text", ["np.interp(x, x, np.ones(3))", "np.dot(x, np.ones(3))", "np.stack([x, np.ones(3)])"])
+def test_widening_warns(text: str) -> None:
+    with pytest.warns(WideningWarning, match="f64"):
+        trace_flat("f", lambda xs: from_text(text, "x")(xs[0]), [Array(F32, (3,))], ["x"])

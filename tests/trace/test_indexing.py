@@ -244,3 +244,71 @@ def test_iteration_and_unpacking() -> None:
         return a, b, rest, [row[0] for row in x], len(x), list(reversed(x))
 
     same(rows, X)
+
+
+def random_key(rng: np.random.Generator, shape: tuple[int, ...]) -> tuple[Any, ...]:
+    """A key of every kind of index, arrays of shapes that broadcast together."""
+    block = tuple(int(n) for n in rng.choice([1, 2, 3], size=rng.integers(0, 3)))
+    key: list[Any] = []
+    axis = 0
+    while axis < len(shape):
+        n = shape[axis]
+        kind = int(rng.integers(8))
+        if kind == 0:
+            key.append(int(rng.integers(-n, n)))
+        elif kind == 1:
+            key.append(slice(None))
+        elif kind == 2:
+            bounds = [None if rng.random() < 0.3 else int(i) for i in rng.integers(-n - 1, n + 2, 2)]
+            key.append(slice(*bounds, int(rng.choice([1, 2, -1, -2]))))
+        elif kind in (3, 4, 5):
+            part = block[int(rng.integers(len(block) + 1)) :]
+            part = tuple(1 if rng.random() < 0.2 else m for m in part)
+            key.append(rng.integers(-n, n, part))
+        elif kind == 6:
+            key.append(None)
+            continue
+        elif axis + 1 < len(shape) and block == ():
+            key.append(rng.random(shape[axis : axis + 2]) < 0.5)
+            axis += 1
+        else:
+            key.append(slice(None))
+        axis += 1
+    if rng.random() < 0.4:
+        at = int(rng.integers(len(key) + 1))
+        key = [*key[:at], Ellipsis, *key[at + int(rng.integers(3)) :]]
+    return tuple(key)
+
+
+@pytest.mark.parametrize("seed", range(400))
+def test_random_keys(seed: int) -> None:
+    """Plain keys, and the same keys with their integers and arrays traced."""
+    rng = np.random.default_rng(seed)
+    x = floats(*(int(n) for n in rng.integers(1, 5, rng.integers(1, 5))), seed=seed)
+    key = random_key(rng, x.shape)
+    try:
+        expected = x[key]
+    except IndexError:
+        with pytest.raises(IndexOutOfRange):
+            run(lambda x: x[key], x)
+        return
+    places = [i for i, k in enumerate(key) if isinstance(k, int | np.ndarray) and np.asarray(k).dtype != bool]
+    v = floats(*expected.shape, seed=seed + 1)
+
+    def plain(x: Any, v: Any) -> Any:
+        y = x + 0
+        y[key] = v
+        y[key] *= 2
+        return x[key], y
+
+    def traced(x: Any, v: Any, *positions: Any) -> Any:
+        whole = list(key)
+        for place, position in zip(places, positions, strict=True):
+            whole[place] = position
+        y = x + 0
+        y[tuple(whole)] = v
+        y[tuple(whole)] *= 2
+        return x[tuple(whole)], y
+
+    same(plain, x, v)
+    same(traced, x, v, *(np.asarray(key[place])[()] for place in places))

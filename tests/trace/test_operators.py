@@ -333,3 +333,24 @@ def test_foreign_operands() -> None:
     with pytest.raises(DTypeError, match="object"):
         run(lambda x: x + np.array([object()]), floats(1))
     same(lambda x: x + np.array([1.0, 2.0], dtype=">f4"), floats(2))
+
+
+def test_integers_to_negative_powers() -> None:
+    with pytest.raises(TraceError, match=r"integers to negative integer powers.*write 1\.0 / x"):
+        run(lambda x: x**-1, integers(3))
+
+
+def test_functions_of_weak_values_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("DEBUG", logger="adjit.trace"):
+        trace_of(lambda t: (np.sqrt(t), np.where(t < 1, t, 2), t * 2), Array(F64, (), True))
+    assert [record.args[1] for record in caplog.records] == ["np.sqrt", "np.where"]
+
+
+def test_operands_that_know_better() -> None:
+    class Scaled:
+        __array_ufunc__ = None
+
+        def __rmul__(self, x: Any) -> Any:
+            return x + x
+
+    same(lambda x: x * Scaled(), floats(3))

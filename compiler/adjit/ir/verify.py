@@ -40,10 +40,15 @@ def verify(graph: Graph) -> None:
 
 
 def _fail(graph: Graph, message: str, node: Node | None = None) -> NoReturn:
-    names = node_names(graph)
-    at = "" if node is None else f"\n    {names.get(node, '%?') if node.op is INPUT else node_text(node, names)}"
-    place = "" if node is None or node.loc is None else f"\n    at {node.loc}"
-    raise InternalError(f"verify @{graph.name}: {message}{at}{place}\n\n{print_graph(graph)}")
+    place = "" if node is None or node.loc is None else f" at {node.loc}"
+    try:
+        names = node_names(graph)
+        at = "" if node is None else f"\n    {names.get(node, '%?') if node.op is INPUT else node_text(node, names)}"
+        text = print_graph(graph)
+    except (AttributeError, LookupError, TypeError, ValueError):
+        # What is wrong may be what the printer needs.
+        at, text = f"\n    {node!r}", "(the graph does not print)"
+    raise InternalError(f"verify @{graph.name}: {message}{place}{at}\n\n{text}")
 
 
 def _verify_one(graph: Graph, nested: list[Graph]) -> None:

@@ -97,7 +97,9 @@ def parse(b: Builder, type: Array, key: Any, lift: Callable[[Any], Node]) -> Par
     if run is not None:
         found = _boxed(run, type, dotted)
         return Parsed(found.steps, found.shape, False, False)
-    return _gathered(b, entries, type, dotted)
+    # An Ellipsis that stands for no axis still parts two arrays.
+    arrays = [i for i, item in enumerate(items) if not (item is None or item is Ellipsis or isinstance(item, slice))]
+    return _gathered(b, entries, type, dotted, first=arrays[-1] - arrays[0] + 1 != len(arrays))
 
 
 def _simplified(item: Any, lift: Callable[[Any], Node]) -> Any:
@@ -280,11 +282,10 @@ def _as_slice(entries: list[_Entry]) -> list[_Entry] | None:
     return [run if entry is arrays[0] else entry for entry in entries]
 
 
-def _gathered(b: Builder, entries: list[_Entry], type: Array, dotted: bool) -> Parsed:
+def _gathered(b: Builder, entries: list[_Entry], type: Array, dotted: bool, first: bool) -> Parsed:
     """A key with arrays: NumPy puts their axes where they stand if they are neighbours, else first."""
     box = _box(entries, type, drop=False)
     places = [i for i, entry in enumerate(entries) if isinstance(entry, _Positions | _Traced | _Position)]
-    first = places[-1] - places[0] + 1 != len(places)
     axes = tuple(sum(entry is not None for entry in entries[:place]) for place in places)
     chosen = [entries[place] for place in places]
     index = _linear(b, chosen, axes, type.shape, box.sliced)

@@ -434,4 +434,4 @@ def _unary(ufunc: np.ufunc, x: Any) -> Any:
 
 
 def _in_place(ufunc: np.ufunc, x: Any, y: Any) -> Any:
-    return ufunc(x, y, out=x)
+    return table.METHODS["in-place operator"](ufunc, x, y)

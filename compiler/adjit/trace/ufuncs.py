@@ -1,8 +1,4 @@
-"""How a call of a ufunc on tracers runs: promotion, broadcasting, `where=`, `dtype=`, `out=`, and the ufunc's methods.
-
-Also Python's operators: between weak values they follow Python (a bool is an integer, a negative power of an integer is
-a float), everywhere else they are the ufuncs.
-"""
+"""How a call of a ufunc on tracers runs: promotion, broadcasting, `where=`, `dtype=`, `out=`, and the ufunc's methods."""
 
 from __future__ import annotations
 
@@ -11,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from adjit.ir.types import BOOL, F64, I64, Array
+from adjit.ir.types import Array
 from adjit.trace import refuse, table
 from adjit.trace.dispatch import call_by_name
 from adjit.trace.handle import c_strides, is_c_ordered
@@ -29,9 +25,9 @@ from adjit.trace.lower import (
     store,
     weak_cast,
 )
-from adjit.trace.promote import resolve, type_of
+from adjit.trace.promote import log_weak, resolve, type_of
 from adjit.trace.table import method, name_of
-from adjit.trace.tracer import ScalarTracer, Tracer, is_tracer, node_of
+from adjit.trace.tracer import Tracer, node_of
 
 _COMPARISONS = (np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal)
 _ALLOWED = frozenset({"out", "where", "dtype", "casting", "order", "subok", "signature", "sig"})
@@ -45,6 +41,7 @@ def array_ufunc(ufunc: np.ufunc, how: str, inputs: tuple[Any, ...], kwargs: Mapp
             # A tracer whose trace has ended is refused before anything else.
             node_of(x)
     if how == "__call__":
+        log_weak(name_of(ufunc), inputs)
         return call(ufunc, inputs, kwargs)
     if how in ("reduce", "accumulate"):
         return _fold(ufunc, how, inputs, kwargs)
@@ -214,71 +211,3 @@ def at(ufunc: np.ufunc, target: Any, key: Any, *operand: Any) -> None:
         raise refuse.function(name, "np.add.at and np.subtract.at are")
     value = operand[0] if ufunc is np.add else np.negative(as_tracer(operand[0]))
     add_at(target, key, value)
-
-
-# Python's operators.
-
-
-def _is_python(x: Any) -> bool:
-    """Whether Python's rules hold: a Python number or a weak tracer."""
-    return type(x) in (bool, int, float) or (isinstance(x, Tracer) and x.type.weak)
-
-
-def _checked(x: Any, other: Any) -> Any:
-    if isinstance(x, list | tuple) and isinstance(other, ScalarTracer) and other.dtype.kind in "iu":
-        raise refuse.list_repeat()
-    return x
-
-
-@method("binary operator")
-def binary(ufunc: np.ufunc, x: Any, y: Any) -> Any:
-    """`x + y` and the like."""
-    if isinstance(x, str | bytes | dict | set) or isinstance(y, str | bytes | dict | set):
-        return NotImplemented
-    if ufunc is np.multiply:
-        x, y = _checked(x, y), _checked(y, x)
-    if _is_python(x) and _is_python(y):
-        return _python(ufunc, x, y)
-    return ufunc(x, y)
-
-
-def _python(ufunc: np.ufunc, x: Any, y: Any) -> Any:
-    """An operator between weak values, by Python's rules."""
-    bits = ufunc in (np.bitwise_and, np.bitwise_or, np.bitwise_xor)
-    kinds = {type_of(x).dtype.kind, type_of(y).dtype.kind}
-    if not (bits and kinds == {"b"}):
-        x, y = _python_number(x), _python_number(y)
-    if ufunc is np.power and type_of(x).dtype.kind == type_of(y).dtype.kind == "i":
-        if is_tracer(y):
-            raise refuse.trace_error(
-                "an integer to the power of a traced integer is an integer or, for a negative one, a float: write "
-                "2.0 ** n for a float, np.power for an integer"
-            )
-        if y < 0:
-            x = weak_cast(x, F64)
-    return ufunc(x, y)
-
-
-def _python_number(x: Any) -> Any:
-    """A bool as the integer that it is in Python's arithmetic."""
-    if isinstance(x, bool):
-        return int(x)
-    return weak_cast(x, I64) if isinstance(x, Tracer) and x.type.dtype == BOOL else x
-
-
-@method("unary operator")
-def unary(ufunc: np.ufunc, x: Tracer) -> Any:
-    """`-x`, `+x`, `abs(x)`, `~x`."""
-    if x.type.weak and x.type.dtype == BOOL:
-        if ufunc is np.invert:
-            raise refuse.trace_error("~ of a Python bool is an integer in Python: write np.logical_not(condition)")
-        x = weak_cast(x, I64)
-    return ufunc(x)
-
-
-@method("comparison operator")
-def compare(ufunc: np.ufunc, x: Any, y: Any) -> Any:
-    """`x < y` and the like."""
-    if y is None or isinstance(y, str | bytes):
-        raise refuse.identity(y)
-    return ufunc(x, y)

@@ -99,8 +99,8 @@ class Tiles:
         return GEMM_BLOCK_BYTES // (self.small_rows * self.dtype.itemsize)
 
     @property
-    def pack_from(self) -> int:
-        """Extent from which an operand is packed although it could be used in place."""
+    def pack_from(self) -> tuple[int, int, int]:
+        """Rows, columns and sums from which operands are packed although they could be used in place."""
         return GEMM_PACK_FROM
 
     @property

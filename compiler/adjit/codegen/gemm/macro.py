@@ -72,8 +72,8 @@ def emit_tiles(module: Module, tiles: Tiles) -> None:
 
     in_scratch = bit(f, flags, SCRATCH)
     accumulate = f.binary("and", flags, literal(I64, ACCUMULATE))
-    large = both(f, *(at_least(f, size, tiles.pack_from) for size in (m, n)), at_least(f, k, tiles.lanes))
-    large = both(f, at_least(f, m, 2000), at_least(f, n, 2000), at_least(f, k, 2000))
+    bounds = zip((m, n, k), tiles.pack_from, strict=True)
+    large = both(f, *(at_least(f, size, bound) for size, bound in bounds))
     pack_a = large
     pack_b = f.binary("or", large, f.compare("ne", b_col, one))
     row_block = _row_block(f, tiles, m)

@@ -115,7 +115,8 @@ def _emit_tile(f: Function, tiles: Tiles, rows: int, vectors: int, last: LaneMas
     c_rows = [f.element(c, ty, f.mul(c_row, r)) for r in numbers]
     if rows > 1:
         for pointer in c_rows:
-            prefetch_for_write(f, pointer)
+            for v in range(vectors):
+                prefetch_for_write(f, f.element(pointer, ty, v * lanes))
 
     def load(pointer: Value, v: int) -> Value:
         place = f.element(pointer, ty, v * lanes)

@@ -10,20 +10,9 @@ import numpy as np
 
 from adjit.ir.types import BOOL, F64
 from adjit.trace.functions.calling import cast as cast_value
-from adjit.trace.functions.calling import static_int, value, wrap_c
+from adjit.trace.functions.calling import dtype_of, shape_of, static_int, value, wrap_c
 from adjit.trace.functions.shaping import along
-from adjit.trace.lower import (
-    as_tracer,
-    broadcast_to,
-    cast,
-    dtype_of,
-    is_tracer,
-    normalize_axes,
-    normalize_axis,
-    pad,
-    reshape,
-    shape_of,
-)
+from adjit.trace.lower import as_tracer, broadcast_to, cast, is_tracer, normalize_axes, normalize_axis, pad, reshape
 from adjit.trace.refuse import shape_error, trace_error
 from adjit.trace.table import implements
 
@@ -227,9 +216,17 @@ def _convolution(function: str, a: Any, v: Any, mode: Any, turned: bool) -> Any:
         # correlate counts the middle of an even window from the other end.
         low = m // 2
     padded = b.pad(x, low=(m - 1,), high=(m - 1,), interior=(0,), value=0)
-    windows = np.arange(count)[:, None] + low + np.arange(m)
-    table = b.take(padded, value(windows), axis=0)
-    return wrap_c(b.contract(table, b.flip(y, axes=(0,)), spec="ij,j->i"))
+    window = b.slice(padded, start=(low,), stop=(low + count + m - 1,), step=(1,))
+    return wrap_c(b.contract(_windows(window, m), b.flip(y, axes=(0,)), spec="ji,j->i"))
+
+
+def _windows(x: Any, m: int) -> Any:
+    """Row j is x from element j on: m copies of x laid end to end, read in rows that are one element longer."""
+    b = x.builder
+    (n,) = x.shape
+    copies = b.reshape(b.broadcast(x, shape=(m, n), axes=(1,)), shape=(m * n,))
+    rows = b.reshape(b.pad(copies, low=(0,), high=(m,), interior=(0,), value=0), shape=(m, n + 1))
+    return b.slice(rows, start=(0, 0), stop=(m, n - m + 1), step=(1, 1))
 
 
 @implements(np.convolve)

@@ -12,15 +12,30 @@ from typing import Any, TypeVar
 import numpy as np
 
 from adjit.ir.builder import Value
-from adjit.ir.types import BOOL
-from adjit.trace import refuse
-from adjit.trace.handle import broadcasted, c_strides
-from adjit.trace.lower import builder, lift, normalize_axes, normalize_axis, promote, type_of
+from adjit.ir.types import BOOL, Array
+from adjit.trace import lower, refuse
+from adjit.trace.handle import broadcasted, c_strides, is_c_ordered
+from adjit.trace.lower import as_tracer, builder, copy, lift, normalize_axes, normalize_axis, promote
 from adjit.trace.promote import check_dtype
 from adjit.trace.table import ufunc
 from adjit.trace.tracer import Tracer, fresh, is_tracer, node_of
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+def type_of(x: Any) -> Array:
+    """The type of an operand, which may be a list."""
+    return lower.type_of(as_tracer(x) if isinstance(x, list | tuple) else x)
+
+
+def shape_of(x: Any) -> tuple[int, ...]:
+    """The shape of an operand, which may be a list."""
+    return type_of(x).shape
+
+
+def dtype_of(x: Any) -> np.dtype:
+    """The dtype of an operand, which may be a list."""
+    return type_of(x).dtype
 
 
 def loose(x: Any) -> Value:
@@ -47,6 +62,18 @@ def wrap(x: Value) -> Tracer:
 def wrap_c(x: Value) -> Tracer:
     """An array of its own that is C-ordered in NumPy, whatever its operands are."""
     return fresh(x.node, c_strides(x.shape))
+
+
+def anew(x: Tracer) -> Tracer:
+    """A copy in the order of its operand, where that is known."""
+    return ordered_as(copy(x), x)
+
+
+def ordered_as(result: Tracer, *operands: Tracer) -> Tracer:
+    """`result` in C order where NumPy takes the order of operands, and all of them are known to be in C order."""
+    if not all(is_c_ordered(x.shape, x._adjit_strides) for x in operands):
+        result._adjit_strides = None
+    return result
 
 
 def wrap_like(x: Value, *operands: Any) -> Tracer:

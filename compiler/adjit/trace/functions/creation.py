@@ -11,7 +11,20 @@ import numpy as np
 
 from adjit.ir.types import F64
 from adjit.trace.functions.arrays import below, diagonal, from_diagonal
-from adjit.trace.functions.calling import make_dtype, spread_to, static_int, static_ints, value, wrap, wrap_c
+from adjit.trace.functions.calling import (
+    anew,
+    dtype_of,
+    make_dtype,
+    ordered_as,
+    shape_of,
+    spread_to,
+    static_int,
+    static_ints,
+    type_of,
+    value,
+    wrap,
+    wrap_c,
+)
 from adjit.trace.functions.shaping import move_axes
 from adjit.trace.lower import (
     as_tracer,
@@ -19,16 +32,13 @@ from adjit.trace.lower import (
     broadcast_to,
     cast,
     copy,
-    dtype_of,
     full,
     is_tracer,
     maybe_view,
     normalize_axis,
     reshape,
-    shape_of,
     store,
     strong,
-    type_of,
 )
 from adjit.trace.refuse import dtype_error, shape_error, trace_error
 from adjit.trace.table import implements
@@ -42,7 +52,8 @@ def _filled(prototype: Any, number: Any, dtype: Any, shape: Any) -> Any:
         return copy(broadcast_to(cast(number, made), size))
     if not is_tracer(number) and np.ndim(number):
         return copy(broadcast_to(cast(as_tracer(number), made), size))
-    return full(number, size, made)
+    result = full(number, size, made)
+    return ordered_as(result, prototype) if is_tracer(prototype) and len(size) == prototype.ndim > 1 else result
 
 
 @implements(np.zeros_like)
@@ -76,7 +87,7 @@ def _array(object: Any, dtype: Any = None, copy: Any = True, ndmin: Any = 0) -> 
     x = strong(x) if dtype is None else cast(x, make_dtype("array", dtype))
     if x.ndim < ndmin:
         x = reshape(x, (1,) * (ndmin - x.ndim) + x.shape)
-    return x.copy() if copy else x
+    return anew(x) if copy else x
 
 
 @implements(np.asarray, np.asanyarray)
@@ -154,8 +165,8 @@ def _triangle(m: Any, k: Any, lower: bool) -> Any:
         x = b.broadcast(x, shape=x.shape * 2, axes=(1,))
     offset = static_int(k, "tril, triu", "k")
     if lower:
-        return wrap_c(b.select(below(b, x.shape, offset), x, 0))
-    return wrap_c(b.select(below(b, x.shape, offset - 1), b.full(0, x), x))
+        return wrap(b.select(below(b, x.shape, offset), x, 0))
+    return wrap(b.select(below(b, x.shape, offset - 1), b.full(0, x), x))
 
 
 @implements(np.tril)

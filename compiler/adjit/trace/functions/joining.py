@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from adjit.trace.functions.calling import make_dtype, since, static_int, static_ints
+from adjit.trace.functions.calling import anew, dtype_of, make_dtype, shape_of, since, static_int, static_ints
 from adjit.trace.functions.shaping import at_least_1d, at_least_2d, at_least_3d, gather_static, move_axes
 from adjit.trace.lower import (
     as_tracer,
@@ -16,13 +16,11 @@ from adjit.trace.lower import (
     cast,
     common,
     concatenate,
-    dtype_of,
     expand_dims,
     getitem,
     is_tracer,
     normalize_axis,
     reshape,
-    shape_of,
     strong,
 )
 from adjit.trace.promote import widened
@@ -51,7 +49,7 @@ def _joined(function: str, parts: Sequence[Any], axis: int, dtype: Any = None, c
         types = [item.type for item in items]
         items = common(*items)
         widened(function, types, items[0].dtype)
-    return concatenate(items, axis)
+    return concatenate(items, axis) if len(items) > 1 else anew(items[0])
 
 
 @implements(np.concatenate)

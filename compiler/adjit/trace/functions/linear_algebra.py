@@ -11,20 +11,23 @@ import numpy as np
 
 from adjit.ir.types import BOOL, F64, I64
 from adjit.trace.functions.arrays import chain_order, contract_all, diagonal, product
-from adjit.trace.functions.calling import cast, make_dtype, since, spread_to, static_int, truth, value, wrap, wrap_c
+from adjit.trace.functions.calling import (
+    cast,
+    dtype_of,
+    make_dtype,
+    shape_of,
+    since,
+    spread_to,
+    static_int,
+    truth,
+    value,
+    wrap,
+    wrap_c,
+)
 from adjit.trace.functions.reductions import extremum, reduced, sum_dtype
 from adjit.trace.functions.shaping import move_axes
 from adjit.trace.functions.subscripts import LETTERS, interleaved, parse, sizes_of
-from adjit.trace.lower import (
-    as_tracer,
-    broadcast_shapes,
-    dtype_of,
-    is_tracer,
-    maybe_view,
-    normalize_axes,
-    normalize_axis,
-    shape_of,
-)
+from adjit.trace.lower import as_tracer, broadcast_shapes, is_tracer, maybe_view, normalize_axes, normalize_axis
 from adjit.trace.promote import widened
 from adjit.trace.refuse import dtype_error, shape_error, trace_error
 from adjit.trace.table import gufunc, implements
@@ -286,7 +289,7 @@ def _kron(a: Any, b: Any) -> Any:
     u = spread_to(build.reshape(x, shape=tuple(m for k in left for m in (k, 1))), shape)
     v = spread_to(build.reshape(y, shape=tuple(m for k in right for m in (1, k))), shape)
     z = u & v if u.dtype == BOOL else u * v
-    return wrap_c(build.reshape(z, shape=tuple(k * m for k, m in zip(left, right, strict=True))))
+    return wrap(build.reshape(z, shape=tuple(k * m for k, m in zip(left, right, strict=True))))
 
 
 @implements(np.trace)
@@ -366,6 +369,8 @@ def _matrix_power(a: Any, n: Any) -> Any:
         raise shape_error(f"matrix_power: {x.type} is not square")
     if power < 0:
         raise trace_error("np.linalg.matrix_power: a negative power needs the inverse, which has no lowering yet")
+    if power == 1:
+        return as_tracer(a)
     if power == 0:
         return as_tracer(np.broadcast_to(np.eye(x.shape[-1], dtype=x.dtype), x.shape))
     if power == 1:

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from adjit.trace.functions.calling import static_int
+from adjit.trace.functions.calling import anew, ordered_as, static_int
 from adjit.trace.functions.shaping import gather_static
-from adjit.trace.lower import as_tracer, broadcast_to, cast, concatenate, copy, is_tracer, pad, strong
+from adjit.trace.lower import as_tracer, broadcast_to, cast, concatenate, is_tracer, pad, strong
 from adjit.trace.refuse import shape_error, trace_error
 from adjit.trace.table import implements
 
@@ -37,7 +37,7 @@ def _pad(array: Any, pad_width: Any, mode: Any = "constant", **kwargs: Any) -> A
     for axis, (low, high) in enumerate(widths):
         if low or high:
             x = _pad_axis(x, axis, low, high, mode)
-    return x if x is not array else copy(x)
+    return anew(x) if x is array else x
 
 
 def _widths(pad_width: Any, ndim: int) -> list[tuple[int, int]]:
@@ -63,7 +63,8 @@ def _pad_constant(x: Any, widths: list[tuple[int, int]], values: Any) -> Any:
         pairs = np.broadcast_to(np.asarray(values), (x.ndim, 2)) if x.ndim else np.zeros((0, 2))
         if np.all(pairs == pairs[:1, :1]) or not pairs.size:
             fill = pairs.flat[0] if pairs.size else 0
-            return pad(x, [low for low, _ in widths], [high for _, high in widths], _converted(fill, x.dtype))
+            grown = pad(x, [low for low, _ in widths], [high for _, high in widths], _converted(fill, x.dtype))
+            return ordered_as(grown, x)
         ends = [(pair[0], pair[1]) for pair in pairs]
     else:
         ends = _pairs(values, x.ndim)

@@ -9,18 +9,21 @@ import numpy as np
 
 from adjit.ir.types import BOOL, F64, I64
 from adjit.trace.functions.arrays import spread
-from adjit.trace.functions.calling import cast, promoted, spread_to, truth, value, wrap
-from adjit.trace.functions.reductions import reduced
-from adjit.trace.lower import (
-    as_tracer,
-    broadcast_shapes,
+from adjit.trace.functions.calling import (
+    anew,
+    cast,
     dtype_of,
-    getitem,
-    is_tracer,
-    normalize_axis,
-    select,
+    promoted,
     shape_of,
+    spread_to,
+    truth,
+    type_of,
+    value,
+    wrap,
 )
+from adjit.trace.functions.reductions import reduced
+from adjit.trace.lower import as_tracer, broadcast_shapes, getitem, is_tracer, normalize_axis, select
+from adjit.trace.promote import widened
 from adjit.trace.refuse import dtype_error, shape_error, trace_error
 from adjit.trace.table import implements
 
@@ -59,7 +62,7 @@ def _clip(a: Any, a_min: Any = None, a_max: Any = None, min: Any = None, max: An
     low = a_min if min is None else min
     high = a_max if max is None else max
     if low is None and high is None:
-        return as_tracer(a) if not is_tracer(a) else a.copy()
+        return as_tracer(a) if not is_tracer(a) else anew(a)
     if low is None:
         return _bounded(np.minimum, a, high)
     if high is None:
@@ -206,6 +209,7 @@ def _isin(element: Any, test_elements: Any, assume_unique: Any = False, invert: 
 def _interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period: Any = None) -> Any:
     if period is not None:
         raise trace_error("np.interp: the argument 'period' is not supported on traced arrays")
+    widened("np.interp", [type_of(v) for v in (x, xp, fp)], F64)
     at, knots, heights = (cast(value(v), F64) for v in (x, xp, fp))
     b = at.builder
     if len(knots.shape) != 1 or knots.shape != heights.shape or knots.shape[0] == 0:

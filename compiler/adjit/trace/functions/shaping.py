@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from adjit.trace.functions.calling import static_int, static_ints
+from adjit.trace.functions.calling import anew, shape_of, static_int, static_ints
 from adjit.trace.lower import (
     as_tracer,
     broadcast_shapes,
@@ -21,8 +21,8 @@ from adjit.trace.lower import (
     is_tracer,
     normalize_axes,
     normalize_axis,
+    ravel,
     reshape,
-    shape_of,
     squeeze,
     transpose,
 )
@@ -56,7 +56,7 @@ def _reshape(a: Any, shape: Any, order: Any = "C", copy: Any = None) -> Any:
 
 @implements(np.ravel)
 def _ravel(a: Any, order: Any = "C") -> Any:
-    return reshape(as_tracer(a), -1, order=order)
+    return ravel(as_tracer(a), order)
 
 
 @implements(np.transpose)
@@ -232,7 +232,7 @@ def _roll(a: Any, shift: Any, axis: Any = None) -> Any:
     pairs = np.broadcast(np.asarray(static_ints(shift, "roll", "shift")), np.asarray(axis))
     if pairs.ndim > 1:
         raise shape_error("roll: shift and axis are numbers or flat sequences")
-    y = copy(x)
+    y = anew(x)
     for count, i in pairs:
         y = _rolled(y, normalize_axis(int(i), x.ndim), int(count))
     return y
@@ -245,7 +245,7 @@ def _total(shift: Any) -> int:
 def _rolled(x: Any, axis: int, shift: int) -> Any:
     n = x.shape[axis]
     cut = -shift % n if n else 0
-    return concatenate([along(x, axis, cut, n), along(x, axis, 0, cut)], axis) if cut else copy(x)
+    return concatenate([along(x, axis, cut, n), along(x, axis, 0, cut)], axis) if cut else anew(x)
 
 
 @implements(np.fft.fftshift)
@@ -278,8 +278,8 @@ def gather_static(x: Any, axis: int, positions: np.ndarray) -> Any:
         else:
             parts.append(along(x, axis, start, start + (count - 1) * step + 1, step or 1))
     if not parts:
-        return copy(along(x, axis, 0, 0))
-    return concatenate(parts, axis) if len(parts) > 1 else copy(parts[0])
+        return anew(along(x, axis, 0, 0))
+    return concatenate(parts, axis) if len(parts) > 1 else anew(parts[0])
 
 
 MOST_RUNS = 32
@@ -336,6 +336,8 @@ def _tile(A: Any, reps: Any) -> Any:
     # Each axis becomes (repeat, size), spread at once.
     split = tuple(m for n in shape for m in (1, n))
     wide = tuple(m for n, k in zip(shape, times, strict=True) for m in (k, n))
+    if all(k == 1 for k in times):
+        return anew(reshape(x, shape))
     spread = broadcast_to(reshape(x, split), wide)
     return copy(reshape(spread, tuple(n * k for n, k in zip(shape, times, strict=True))))
 
@@ -385,5 +387,7 @@ def _astype(x: Any, dtype: Any, copy: Any = True) -> Any:
 
 
 @implements(np.copy)
-def _copy(a: Any) -> Any:
-    return copy(as_tracer(a))
+def _copy(a: Any, order: Any = "K") -> Any:
+    if order not in ("C", "K", "A"):
+        raise trace_error(f"np.copy: order={order!r} is not supported on traced arrays")
+    return copy(as_tracer(a)) if order == "C" else anew(as_tracer(a))

@@ -9,9 +9,20 @@ import numpy as np
 
 from adjit.ir.types import F64, I64
 from adjit.trace.functions.arrays import count, reduced_shape, spread
-from adjit.trace.functions.calling import cast, combined, make_dtype, reduced_axes, spread_to, truth, value, wrap
+from adjit.trace.functions.calling import (
+    cast,
+    combined,
+    make_dtype,
+    reduced_axes,
+    shape_of,
+    spread_to,
+    truth,
+    value,
+    wrap,
+)
 from adjit.trace.functions.reductions import add_up, extremum, masked, reduced, running
-from adjit.trace.lower import broadcast_shapes, normalize_axes, normalize_axis, shape_of
+from adjit.trace.lower import broadcast_shapes, normalize_axes, normalize_axis
+from adjit.trace.promote import widened
 from adjit.trace.refuse import shape_error
 from adjit.trace.table import implements
 
@@ -111,6 +122,7 @@ def _average(a: Any, axis: Any = None, weights: Any = None, returned: Any = Fals
     else:
         w = value(weights)
         dtype = make_dtype("average", np.result_type(x.dtype, w.dtype, *([F64] if x.dtype.kind != "f" else [])))
+        widened("np.average", (x.type, w.type), dtype)
         x, w = cast(x, dtype), cast(w, dtype)
         if w.shape != x.shape:
             given = axes if not isinstance(axis, tuple) else tuple(normalize_axis(i, len(x.shape)) for i in axis)
