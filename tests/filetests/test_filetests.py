@@ -16,9 +16,11 @@ from pathlib import Path
 import pytest
 
 import adjit.ops  # noqa: F401  (fills the registry)
+from adjit.autodiff.reverse import vjp
 from adjit.ir.equal import equal
 from adjit.ir.graph import Graph
 from adjit.ir.text import parse
+from adjit.ir.types import is_float
 from adjit.ir.verify import verify
 from adjit.passes.pipeline import PIPELINE, optimize, simplify_reals
 
@@ -26,7 +28,14 @@ HERE = Path(__file__).parent
 RUN, EXPECT = "; run:", "; expect:"
 
 
-STEPS: dict[str, Callable[[Graph], Graph]] = {step.__name__: step for step in (*PIPELINE, simplify_reals, optimize)}
+def reverse(graph: Graph) -> Graph:
+    """The adjoint with respect to every float input."""
+    return vjp(graph, [i for i, node in enumerate(graph.inputs) if is_float(node.dtype)])
+
+
+STEPS: dict[str, Callable[[Graph], Graph]] = {
+    step.__name__: step for step in (*PIPELINE, simplify_reals, optimize, reverse)
+}
 
 
 @dataclass

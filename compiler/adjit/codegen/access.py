@@ -44,6 +44,7 @@ class Scope:
     addresses: dict[tuple[int, tuple[int, ...]], Value] = field(default_factory=dict)
     wide: dict[int, Lane] = field(default_factory=dict)
     mask: Value | None = None
+    strand: int = 0
 
     def enter(self, dim: int, index: Value, mask: Value | None) -> Scope:
         """The scope inside one more loop."""
@@ -54,6 +55,7 @@ class Scope:
             dict(self.addresses),
             dict(self.wide),
             mask if mask is not None else self.mask,
+            self.strand,
         )
 
 

@@ -146,7 +146,7 @@ class Nest(Accumulators):
         count = 1
         for d in self.reduced:
             count *= self.body.domain[d]
-        lanes = self.lanes if self.vector is not None and self.vector not in self.reduced else 1
+        lanes = self.lanes * self.strands if self.vector is not None and self.vector not in self.reduced else 1
         return (count + 64) * lanes * self.body.code[number].dtype.itemsize
 
     def _place_stash(self, number: int) -> None:
@@ -201,6 +201,7 @@ class Nest(Accumulators):
             for u in range(count + (rest > 0)):
                 mask = self._tail_mask(rest) if u == count else None
                 strands.append(scope.enter(self.vector or 0, f.add(start, u * lanes), mask))
+                strands[-1].strand = u
                 self._prepare(strands[-1], self._early())
             self._row(strands)
 
@@ -511,7 +512,7 @@ class Nest(Accumulators):
         for d in self._inner():
             at = f.add(f.mul(at, self.body.domain[d]), scope.index[d])
         if self.vector is not None and self.vector not in self.reduced:
-            at = f.mul(at, self.lanes)
+            at = f.add(f.mul(at, self.lanes * self.strands), self.lanes * scope.strand)
         return f.element(pointer, memory_type(dtype), at)
 
     def _store_stash(self, number: int, pointer: Value, scope: Scope) -> None:

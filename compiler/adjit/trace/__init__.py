@@ -8,13 +8,14 @@ promote      NumPy's promotion, weak scalars, the warning of widening
 locate       the user's file and line
 refuse       every text with which tracing says no
 table        which implementation stands for which function of NumPy
-dispatch     how a call finds it; ufuncs: how a ufunc runs
+dispatch     how a call of a function finds it
+    ufuncs       how a call of a ufunc runs; operators: Python's
 lower        the vocabulary of implementations
 arithmetic, methods, functions/   the implementations
 function     trace_flat, inline, apply
 """
 
-from adjit.trace import arithmetic, dispatch, functions, methods, ufuncs
+from adjit.trace import arithmetic, dispatch, functions, methods, operators, ufuncs
 from adjit.trace.context import Trace, current_trace
 from adjit.trace.function import Traced, apply, asarray, inline, stop_gradient, trace_flat
 from adjit.trace.table import implements, refused, ufunc
@@ -22,5 +23,6 @@ from adjit.trace.tracer import Tracer, is_tracer
 
 __all__ = [
     "Trace", "Traced", "Tracer", "apply", "arithmetic", "asarray", "current_trace", "dispatch", "functions",
-    "implements", "inline", "is_tracer", "methods", "refused", "stop_gradient", "trace_flat", "ufunc", "ufuncs",
+    "implements", "inline", "is_tracer", "methods", "operators", "refused", "stop_gradient", "trace_flat", "ufunc",
+    "ufuncs",
 ]  # fmt: skip

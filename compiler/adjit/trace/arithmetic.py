@@ -8,6 +8,7 @@ import numpy as np
 
 from adjit.ir.types import BOOL
 from adjit.trace.lower import convert, emit
+from adjit.trace.refuse import trace_error
 from adjit.trace.table import ufunc
 from adjit.trace.tracer import Tracer, fresh, node_of
 
@@ -128,6 +129,8 @@ def _power(x: Tracer, y: Tracer) -> Any:
         return emit("sqrt", x)
     if x.dtype.kind == "f" and exponent == -1:
         return emit("div", _number(1.0, x), x)
+    if x.dtype.kind == "i" and exponent is not None and exponent < 0:
+        raise trace_error("np.power: integers to negative integer powers are not allowed: write 1.0 / x, or x ** -1.0")
     return emit("pow", x, y)
 
 

@@ -7,6 +7,7 @@ NumPy's result and one warning for each line; a dtype that no code exists for is
 from __future__ import annotations
 
 import functools
+import logging
 import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -19,6 +20,8 @@ from adjit.trace.context import current_trace
 from adjit.trace.locate import locate
 from adjit.trace.table import name_of
 from adjit_runtime.errors import WeakOverflowError, WideningWarning
+
+_LOG = logging.getLogger("adjit.trace")
 
 Kind = Any
 """A dtype, or one of the Python types int and float for a weak value."""
@@ -108,6 +111,12 @@ def widened(op: str, operands: Iterable[Any], result: np.dtype) -> None:
         f"use a Python number in place of a NumPy scalar{refuse.show(loc)}"
     )
     warnings.warn_explicit(text, WideningWarning, loc.file, loc.line)
+
+
+def log_weak(op: str, operands: Iterable[Any]) -> None:
+    """Log where an elementwise function of weak values alone stays weak; NumPy would give a strong float64."""
+    if _LOG.isEnabledFor(logging.DEBUG) and all(type_of(x).weak for x in operands):
+        _LOG.debug("%s: %s of Python numbers alone stays weak", locate(), op)
 
 
 def check_fits(value: int, dtype: np.dtype) -> None:

@@ -1,4 +1,4 @@
-"""How a call of a ufunc on tracers runs: promotion, broadcasting, `where=`, `dtype=`, `out=`, and the ufunc's methods."""
+"""How a call of a ufunc on tracers runs: promotion, broadcasting, `where=`, `dtype=`, `out=`, and a ufunc's methods."""
 
 from __future__ import annotations
 
@@ -36,13 +36,10 @@ _ALLOWED = frozenset({"out", "where", "dtype", "casting", "order", "subok", "sig
 @method("__array_ufunc__")
 def array_ufunc(ufunc: np.ufunc, how: str, inputs: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """What `Tracer.__array_ufunc__` does."""
-    for x in inputs:
-        if isinstance(x, Tracer):
-            # A tracer whose trace has ended is refused before anything else.
-            node_of(x)
     if how == "__call__":
         log_weak(name_of(ufunc), inputs)
         return call(ufunc, inputs, kwargs)
+    check_alive(inputs)
     if how in ("reduce", "accumulate"):
         return _fold(ufunc, how, inputs, kwargs)
     if how == "outer":
@@ -52,8 +49,16 @@ def array_ufunc(ufunc: np.ufunc, how: str, inputs: tuple[Any, ...], kwargs: Mapp
     raise refuse.function(f"{name_of(ufunc)}.{how}")
 
 
+def check_alive(inputs: tuple[Any, ...]) -> None:
+    """Refuse tracers whose trace has ended before anything else."""
+    for x in inputs:
+        if isinstance(x, Tracer):
+            node_of(x)
+
+
 def call(ufunc: np.ufunc, inputs: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """`ufunc(*inputs, **kwargs)`."""
+    check_alive(inputs)
     name = name_of(ufunc)
     if ufunc in table.REFUSED:
         raise refuse.function(name, table.REFUSED[ufunc])

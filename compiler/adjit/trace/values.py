@@ -14,7 +14,7 @@ from adjit.trace import refuse
 from adjit.trace.context import Trace, current_trace
 from adjit.trace.handle import Strides, broadcasted, c_strides, is_c_ordered, reshaped
 from adjit.trace.locate import locate
-from adjit.trace.promote import check_dtype, check_fits, resolve, type_of
+from adjit.trace.promote import check_dtype, check_fits, log_weak, resolve, type_of
 from adjit.trace.tracer import Tracer, fresh, node_of
 from adjit_runtime.errors import AdjitError
 
@@ -251,6 +251,7 @@ def select(condition: Any, x: Any, y: Any) -> Tracer:
     condition = as_tracer(condition)
     if condition.type.dtype != BOOL:
         condition = elementwise("ne", condition, 0, ufunc=np.not_equal)
+    log_weak("np.where", (condition, x, y))
     x, y = common(x, y)
     shape = broadcast_shapes(condition.type.shape, x.type.shape, y.type.shape)
     weak = condition.type.weak and x.type.weak

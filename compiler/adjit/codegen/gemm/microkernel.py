@@ -115,8 +115,7 @@ def _emit_tile(f: Function, tiles: Tiles, rows: int, vectors: int, last: LaneMas
     c_rows = [f.element(c, ty, f.mul(c_row, r)) for r in numbers]
     if rows > 1:
         for pointer in c_rows:
-            for v in range(vectors):
-                prefetch_for_write(f, f.element(pointer, ty, v * lanes))
+            prefetch_for_write(f, pointer)
 
     def load(pointer: Value, v: int) -> Value:
         place = f.element(pointer, ty, v * lanes)

@@ -35,8 +35,12 @@ def _where(condition: Any, x: Any = None, y: Any = None) -> Any:
             "np.where with one argument gives as many positions as values are true, and a compiled program has static "
             "shapes; use np.where(condition, x, y)"
         )
-    test = as_tracer(condition)
-    return select(test if test.dtype == BOOL else test != 0, x, y)
+    return select(as_tracer(condition), _operand(x), _operand(y))
+
+
+def _operand(x: Any) -> Any:
+    """A list as an array; numbers are left as they are, because they are weak."""
+    return as_tracer(x) if isinstance(x, list | tuple) else x
 
 
 @implements(np.select)
@@ -49,7 +53,7 @@ def _select(condlist: Any, choicelist: Any, default: Any = 0) -> Any:
     for condition, choice in zip(reversed(list(condlist)), reversed(list(choicelist)), strict=True):
         if dtype_of(condition) != BOOL:
             raise dtype_error(f"select: a condition is {dtype_of(condition)}, not bool")
-        result = select(condition, choice, result)
+        result = select(_operand(condition), _operand(choice), _operand(result))
     return result
 
 
