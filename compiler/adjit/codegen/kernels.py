@@ -21,6 +21,8 @@ from adjit_runtime.target import Target
 
 def emit_kernel(module: Module, name: str, work: Work, target: Target) -> Function:
     """Write the function of one kernel."""
+    if 0 in _extents(work):
+        return _emit_nothing(module, name, work)
     if isinstance(work, Loop):
         return _emit_loop(module, name, work, target)
     if isinstance(work, Product):
@@ -30,6 +32,23 @@ def emit_kernel(module: Module, name: str, work: Work, target: Target) -> Functi
     if isinstance(work, Scatter):
         return _emit_scatter(module, name, work, target)
     return _emit_check(module, name, work)
+
+
+def _extents(work: Work) -> tuple[int, ...]:
+    return (work.m, work.n, *(entry[0] for entry in work.batch)) if isinstance(work, Product) else work.body.domain
+
+
+def _emit_nothing(module: Module, name: str, work: Work) -> Function:
+    """A kernel without elements touches no memory: the loads that stand before its loops would."""
+    if isinstance(work, CheckIndex):
+        function = module.function(name, I64, [(PTR, f"p{i}") for i in range(len(work.body.params) + 1)], internal=True)
+        function.ret(int_literal(0))
+        return function
+    count = len(work.body.params) if not isinstance(work, Product) else 4 + len(work.epilogue.params if work.epilogue else ())
+    count += isinstance(work, Scatter)
+    function = module.function(name, VOID, [(PTR, f"p{i}") for i in range(count)], internal=True)
+    function.ret()
+    return function
 
 
 def _open(module: Module, name: str, body: Body, extra: int = 0) -> tuple[Function, list[Value]]:

@@ -4,7 +4,8 @@
   which differ only by them share one iteration domain.
 - A contraction that is no matrix product (an operand without a free letter, or nothing summed) becomes a product of
   elements and a sum.
-- The result of another is ordered (batch, free of one operand, free of the other); uint8 products go through
+- Arrays without elements disappear: what is made of them alone is a constant, so that no kernel reads one.
+- The result of another contraction is ordered (batch, free of one operand, free of the other); uint8 products go through
   int32, uint64 ones keep their bits.
 """
 
@@ -17,7 +18,8 @@ from adjit.ir.graph import Graph, topological
 from adjit.ir.node import Node
 from adjit.ir.types import I32, I64, U8
 from adjit.ops.contraction import split_spec
-from adjit.ops.declare import Elementwise
+from adjit.ops.declare import Elementwise, Reduction
+from adjit_runtime.errors import InternalError
 
 
 def normalize(graph: Graph) -> Graph:
@@ -27,7 +29,8 @@ def normalize(graph: Graph) -> Graph:
     full: dict[Node, Node] = {node: node for node in graph.inputs}
     for node in graph.nodes:
         squeeze.builder.loc = node.loc
-        result = squeeze.visit(node, [squeeze.squeezed(arg, flat, full) for arg in node.args], full)
+        args = [squeeze.squeezed(arg, flat, full) for arg in node.args]
+        result = squeeze.without_elements(node, args) or squeeze.visit(node, args, full)
         if result.shape == node.shape:
             full[node] = result
         else:
@@ -66,6 +69,34 @@ class _Squeeze:
         if node not in full:
             full[node] = self.reshape(flat[node], node.shape)
         return full[node]
+
+    def without_elements(self, node: Node, args: list[Node]) -> Node | None:
+        """What `node` is where it has no elements, or where operands of it have none."""
+        if node.op.kind == "leaf":
+            return None
+        flat = node.array_type.with_shape(_without_ones(node.shape))
+        if 0 in node.shape:
+            return self.builder.splat(0, flat)
+        empty = [0 in arg.shape for arg in node.args]
+        if not any(empty):
+            return None
+        if isinstance(node.op, Reduction):
+            assert node.op.identity is not None
+            return self.builder.splat(node.op.identity(node.dtype), flat)
+        if node.op.name == "contract":
+            return self.builder.splat(0, flat)
+        if node.op.name == "pad":
+            return self.builder.splat(node.attrs["value"], flat)
+        if node.op.name == "concatenate":
+            parts = [
+                self.reshape(arg, original.shape)
+                for arg, original, gone in zip(args, node.args, empty, strict=True)
+                if not gone
+            ]
+            return self.reshape(self.builder.emit(node.op, *parts, **node.attrs) if len(parts) > 1 else parts[0], flat.shape)
+        if node.op.kind == "scatter":
+            return args[0]
+        raise InternalError(f"{node.op.name} makes {node.type} of nothing")
 
     def visit(self, node: Node, args: list[Node], full: dict[Node, Node]) -> Node:
         name = node.op.name
