@@ -1,1 +1,35 @@
-"""adjit."""
+"""adjit: plain NumPy model functions in, one native training step out."""
+
+from adjit import nn, optim, random
+from adjit.driver import History, State, grad, jit, load, save, value_and_grad
+from adjit.ir.evaluate import evaluate
+from adjit.ir.graph import Graph
+from adjit.ir.text import parse
+from adjit.trace import asarray, stop_gradient
+from adjit.training import TrainingStep, training_step
+from adjit_runtime import log
+from adjit_runtime.errors import (
+    AdjitError,
+    ArgumentError,
+    DTypeError,
+    FormatError,
+    IndexOutOfRange,
+    InternalError,
+    MissingExtraError,
+    ShapeError,
+    StateError,
+    TraceError,
+    WeakOverflowError,
+    WideningWarning,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AdjitError", "ArgumentError", "DTypeError", "FormatError", "Graph", "History", "IndexOutOfRange", "InternalError",
+    "MissingExtraError", "ShapeError", "State", "StateError", "TraceError", "TrainingStep", "WeakOverflowError",
+    "WideningWarning", "asarray", "evaluate", "grad", "jit", "load", "nn", "optim", "parse", "random", "save",
+    "stop_gradient", "training_step", "value_and_grad",
+]  # fmt: skip
+
+log.configure()

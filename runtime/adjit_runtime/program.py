@@ -43,6 +43,27 @@ class Check:
     message: str
 
 
+RUN_HEAD = (
+    "entry", "rest_entry", "table", "rest_table", "arena", "report", "order", "rows", "batch", "rest", "seed", "step",
+    "position", "done", "budget", "arrays", "outputs",
+)  # fmt: skip
+"""The words of the descriptor of the native loop: what `entry` and `table` are for a whole batch, `rest_entry` and
+`rest_table` are for the last one of `rest` rows; `step` points to the state's step count."""
+RUN_ARRAY = ("source", "nbytes", "buffer", "slot", "rest_slot")
+"""A batched array: its rows, bytes of a row, memory for the gathered rows of a batch, its slots."""
+RUN_OUTPUT = ("base", "nbytes", "slot", "rest_slot")
+"""A result that is kept for every step: where the first one goes, its bytes, its slots."""
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """Object code that programs share, and the functions in it that they call."""
+
+    name: str
+    code: bytes
+    symbols: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Program:
     """See the module's contract. `inputs[i]` and `outputs[i]` are slot numbers of the graph's inputs and outputs.

@@ -38,7 +38,7 @@ class Ran:
         jit = llvm.create_lljit_compiler()
         builder = llvm.JITLibraryBuilder().add_object_img(program.code).export_symbol(program.entry)
         for name in program.libraries:
-            builder = builder.add_object_img(library(name, self.lowered.target))
+            builder = builder.add_object_img(library(name, self.lowered.target).code)
         tracker = builder.add_current_process().link(jit, f"test{next(_names)}")
         entry = ENTRY(tracker[program.entry])
         memories, views = [], []

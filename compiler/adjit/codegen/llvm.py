@@ -165,6 +165,11 @@ class Function:
         return "\n".join([head, self._lines[0], *self._allocas, *self._lines[1:], "}"])
 
     @property
+    def is_public(self) -> bool:
+        """Whether other modules can call it."""
+        return not self._linkage
+
+    @property
     def instruction_count(self) -> int:
         """How many instructions have been written, labels not counted."""
         return len(self._allocas) + sum(not line.endswith(":") for line in self._lines)

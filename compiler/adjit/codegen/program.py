@@ -13,13 +13,14 @@ import numpy as np
 
 from adjit.codegen.gemm import emit_gemm_library, gemm_scratch_bytes, gemm_workspace_bytes, scratch_allowed
 from adjit.codegen.kernels import emit_kernel
+from adjit.codegen.run_loop import emit_run_library
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal, memory_type
 from adjit.ir.graph import Graph
 from adjit.schedule.arena import storage
 from adjit.schedule.build import make_plan
 from adjit.schedule.plan import Buffer, CheckIndex, Plan, Product, Work
 from adjit_runtime.errors import InternalError
-from adjit_runtime.program import Program, Slot
+from adjit_runtime.program import Library, Program, Slot
 from adjit_runtime.target import Target, target_machine
 
 ALIGN = 64
@@ -150,10 +151,14 @@ def compile_text(text: str, target: Target) -> bytes:
 
 
 @functools.cache
-def library(name: str, target: Target) -> bytes:
+def library(name: str, target: Target) -> Library:
     """The object code that programs share: made once a process for each target."""
-    if name != "gemm":
+    module = Module(name)
+    if name == "gemm":
+        emit_gemm_library(module, target)
+    elif name == "run":
+        emit_run_library(module)
+    else:
         raise InternalError(f"no library is called {name!r}")
-    module = Module("gemm")
-    emit_gemm_library(module, target)
-    return compile_text(str(module), target)
+    symbols = tuple(function.name for function in module.functions if function.is_public)
+    return Library(name, compile_text(str(module), target), symbols)

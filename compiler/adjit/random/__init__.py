@@ -1,1 +1,143 @@
-"""adjit."""
+"""Random numbers from counters: same key, same numbers, on every machine and for any number of threads.
+
+A key is an int64 scalar. Each function is pure: it takes a key and gives arrays; draw twice with one key and the numbers
+are the same, so `split` or `fold_in` first. Works on traced keys inside a compiled function and on plain ones outside.
+The generator is Threefry-2x32 with 20 rounds (Salmon, Moraes, Dror, Shaw: Parallel random numbers: as easy as 1, 2, 3,
+SC 2011).
+
+    >>> from adjit import random
+    >>> first, second = random.split(random.key(0), 2)
+    >>> random.uniform(first, (2, 3)).shape
+    (2, 3)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from adjit.ir.types import F32, F64, I64
+from adjit.trace import apply, is_tracer, lower
+from adjit_runtime.errors import DTypeError, ShapeError
+
+__all__ = ["bernoulli", "bits", "fold_in", "key", "normal", "permutation", "split", "uniform"]
+
+# Counters of numbers are below 2**61, those of new keys above: a stream never meets the keys made from its own.
+_FOLD = 1 << 61
+_SPLIT = 1 << 62
+_DTYPES = (F32, F64)
+
+
+def key(seed: Any) -> Any:
+    """The key of an integer seed: int64, shape (). Every seed in the range of int64 has its own stream."""
+    if is_tracer(seed):
+        return lower.cast(seed, I64)
+    return np.int64(seed)
+
+
+def fold_in(key: Any, data: Any) -> Any:
+    """A new key from a key and an integer 0 <= data < 2**61, such as a step count. int64, shape ()."""
+    return apply("random_bits", _checked(key), _int(data) | np.int64(_FOLD))
+
+
+def split(key: Any, count: int = 2) -> list[Any]:
+    """`count` new keys, independent of each other and of the numbers that `key` gives."""
+    key = _checked(key)
+    return [apply("random_bits", key, np.int64(_SPLIT | i)) for i in range(count)]
+
+
+def bits(key: Any, shape: Sequence[int] | int = ()) -> Any:
+    """64 random bits for each element: int64 of `shape`."""
+    key, shape = _checked(key), _shape(shape)
+    return apply("random_bits", key, _counters(key, shape))
+
+
+def uniform(key: Any, shape: Sequence[int] | int = (), low: Any = 0.0, high: Any = 1.0, dtype: Any = np.float32) -> Any:
+    """Uniform on [low, high): `dtype` (float32 or float64) of `shape`. 24 or 53 random bits an element."""
+    dtype = _dtype(dtype)
+    unit = _unit(bits(key, shape), dtype)
+    if isinstance(low, float | int) and isinstance(high, float | int) and (low, high) == (0, 1):
+        return unit
+    return unit * (_number(high, dtype) - _number(low, dtype)) + _number(low, dtype)
+
+
+def normal(key: Any, shape: Sequence[int] | int = (), dtype: Any = np.float32) -> Any:
+    """Standard normal: `dtype` (float32 or float64) of `shape`, by the transform of Box and Muller (1958).
+
+    Logarithm and cosine are the compiler's in a compiled function and NumPy's outside: they may differ in the last bit.
+    """
+    dtype, shape = _dtype(dtype), _shape(shape)
+    words = bits(key, (*shape, 2))
+    radius = np.sqrt(-2 * np.log1p(-_unit(words[..., 0], dtype)))
+    return radius * np.cos(_number(2 * math.pi, dtype) * _unit(words[..., 1], dtype))
+
+
+def bernoulli(key: Any, probability: Any = 0.5, shape: Sequence[int] | int = ()) -> Any:
+    """True with the given probability: bool of `shape`. The same mask for float32 and float64 probabilities that agree."""
+    return uniform(key, shape, dtype=F64) < probability
+
+
+def permutation(key: Any, count: int) -> np.ndarray:
+    """The numbers 0 to count - 1 in random order: int64[count], by Fisher and Yates (Durstenfeld 1964).
+
+    Not for traced keys. `step.run` shuffles with `permutation(fold_in(seed, step count), rows)`."""
+    if is_tracer(key):
+        raise DTypeError("adjit.random.permutation takes a key that is known, not a traced one")
+    order = np.arange(count, dtype=np.int64)
+    words = bits(key, count).view(np.uint64)
+    # Position i swaps with floor(word * (i + 1) / 2**64), in exact integers.
+    for i in range(count - 1, 0, -1):
+        j = int(words[i]) * (i + 1) >> 64
+        order[i], order[j] = order[j], order[i]
+    return order
+
+
+def _checked(key: Any) -> Any:
+    if is_tracer(key):
+        if key.dtype != I64 or key.shape != ():
+            raise DTypeError(f"a key is an int64 scalar, not {key.dtype} of shape {key.shape}; adjit.random.key makes one")
+        return key
+    array = np.asarray(key)
+    if array.dtype.kind not in "iu" or array.shape != ():
+        raise DTypeError(f"a key is an int64 scalar, not {array.dtype} of shape {array.shape}; adjit.random.key makes one")
+    return np.int64(array)
+
+
+def _int(data: Any) -> Any:
+    return lower.cast(data, I64) if is_tracer(data) else np.int64(data)
+
+
+def _shape(shape: Sequence[int] | int) -> tuple[int, ...]:
+    shape = (shape,) if isinstance(shape, int | np.integer) else tuple(shape)
+    if any(n < 0 for n in shape):
+        raise ShapeError(f"a shape has no negative numbers: {shape}")
+    return tuple(int(n) for n in shape)
+
+
+def _dtype(dtype: Any) -> np.dtype:
+    dtype = np.dtype(dtype)
+    if dtype not in _DTYPES:
+        raise DTypeError(f"random numbers are float32 or float64, not {dtype}")
+    return dtype
+
+
+def _counters(key: Any, shape: tuple[int, ...]) -> Any:
+    size = math.prod(shape)
+    if is_tracer(key):
+        return np.reshape(lower.iota((size,), 0, I64), shape)
+    return np.arange(size, dtype=np.int64).reshape(shape)
+
+
+def _number(x: Any, dtype: np.dtype) -> Any:
+    return x.astype(dtype) if is_tracer(x) else dtype.type(x)
+
+
+def _unit(words: Any, dtype: np.dtype) -> Any:
+    """The top bits of each word as a float in [0, 1)."""
+    digits = 24 if dtype == F32 else 53
+    # The shift of a signed word drags its sign along; the mask takes it off.
+    top = (words >> np.int64(64 - digits)) & np.int64((1 << digits) - 1)
+    return top.astype(dtype) * dtype.type(2.0**-digits)

@@ -1,0 +1,428 @@
+"""The layers in order: trace, autodiff, passes, schedule, codegen, load. The one module that names them all.
+
+`jit`, `grad` and `value_and_grad` are here; `training` builds the training step on `Function` and `compile_graph`.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import optree
+
+from adjit.autodiff.reverse import gradient
+from adjit.codegen.program import Lowered, build, library
+from adjit.ir.graph import Graph
+from adjit.ir.text import print_graph
+from adjit.ir.types import Array, is_float
+from adjit.ir.verify import verify
+from adjit.passes.pipeline import optimize
+from adjit.schedule.text import print_plan
+from adjit.schedule.verify import verify_plan
+from adjit.trace import Tracer, current_trace, inline, is_tracer, trace_flat
+from adjit.trace.promote import type_of
+from adjit_runtime import log
+from adjit_runtime.call import Compiled, CompiledFunction
+from adjit_runtime.checkpoint import load, save
+from adjit_runtime.errors import AdjitError, ArgumentError, DTypeError, InternalError
+from adjit_runtime.load import Loaded
+from adjit_runtime.program import Library
+from adjit_runtime.state import State, layout_of
+from adjit_runtime.step import History, StepFunction
+from adjit_runtime.target import Target, host_target
+from adjit_runtime.trees import LeafType, Signature, flatten, leaf_names
+
+__all__ = [
+    "Function", "History", "Library", "Record", "Signature", "State", "StepFunction", "Text", "compile_graph", "flatten", "grad", "jit",
+    "layout_of", "leaf_names", "load", "save", "shared_library", "split_aux", "trace_call", "value_and_grad",
+]  # fmt: skip
+
+STAGES = ("trace", "adjoint", "step", "optimized", "plan", "llvm", "asm")
+"""The stages of a dump. A function that is not differentiated has no adjoint, and only a training step has a step."""
+
+
+class Text(str):
+    """Text that shows itself as it is."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+@dataclass(eq=False, slots=True)
+class Record:
+    """One compilation: the graph of each stage, what lowering made of it, and the milliseconds of each part."""
+
+    name: str
+    graphs: dict[str, Graph] = field(default_factory=dict)
+    lowered: Lowered | None = None
+    milliseconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def timed(self, part: str) -> Iterator[None]:
+        """Add the time that the block takes to a part."""
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            spent = (time.perf_counter() - begun) * 1e3
+            self.milliseconds[part] = self.milliseconds.get(part, 0.0) + spent
+
+    def keep(self, stage: str, graph: Graph) -> Graph:
+        """Note a stage's graph; it is verified where ADJIT_VERIFY is 1."""
+        if os.environ.get("ADJIT_VERIFY") == "1":
+            try:
+                verify(graph)
+            except AdjitError as error:
+                raise InternalError(f"{stage} made a graph that does not hold: {error}\n\n{print_graph(graph)}") from error
+        self.graphs[stage] = graph
+        return graph
+
+    def stage(self, stage: str) -> Any:
+        """What a stage made: a Graph, or text."""
+        if stage not in STAGES:
+            raise ArgumentError(f"there is no stage {stage!r}; there are {', '.join(STAGES)}")
+        if stage in self.graphs:
+            return self.graphs[stage]
+        if self.lowered is None or stage not in ("plan", "llvm", "asm"):
+            raise ArgumentError(f"{self.name} has no stage {stage!r}; it has {', '.join([*self.graphs, *STAGES[-3:]])}")
+        if stage == "plan":
+            return Text(print_plan(self.lowered.plan))
+        return Text(self.lowered.llvm if stage == "llvm" else self.lowered.asm)
+
+
+@functools.cache
+def _library(name: str, target: Target) -> Library:
+    return library(name, target)
+
+
+def shared_library(name: str) -> Library:
+    """The object code of a library that programs share, for this machine."""
+    return _library(name, host_target())
+
+
+def compile_graph(graph: Graph, record: Record) -> Loaded:
+    """Passes, plan, machine code and linking of a graph."""
+    target = host_target()
+    with record.timed("passes"):
+        optimized = record.keep("optimized", optimize(graph))
+    with record.timed("code"):
+        record.lowered = build(optimized, target, record.name)
+    if os.environ.get("ADJIT_VERIFY") == "1":
+        verify_plan(record.lowered.plan)
+    if os.environ.get("ADJIT_CPU"):
+        _refuse_foreign(target)
+    with record.timed("libraries"):
+        for name in record.lowered.program.libraries:
+            shared_library(name)
+    with record.timed("link"):
+        return Loaded(record.lowered.program, shared_library)
+
+
+def _refuse_foreign(target: Target) -> None:
+    if target.triple.split("-")[0] not in (os.uname().machine, "x86_64") or os.uname().machine != "x86_64":
+        raise ArgumentError(f"ADJIT_CPU={os.environ['ADJIT_CPU']}: code for {target.triple} does not run here")
+
+
+def trace_call(name: str, call: Callable[[list[Tracer]], Any], types: Sequence[LeafType], names: Sequence[str]) -> Any:
+    """Trace a function of a list of leaves."""
+    return trace_flat(name, call, [Array(type.dtype, type.shape, type.weak) for type in types], names)
+
+
+def log_compilation(record: Record, signature: str, reason: str) -> None:
+    """One line for ADJIT_LOG=compile."""
+    if not log.COMPILE.isEnabledFor(10):
+        return
+    assert record.lowered is not None
+    parts = ", ".join(f"{part} {ms:.1f}" for part, ms in record.milliseconds.items())
+    total = sum(record.milliseconds.values())
+    program = record.lowered.program
+    log.COMPILE.debug(
+        "%s(%s) because: %s; %.1f ms (%s); %d kernels, %d bytes of code, %d bytes of arena",
+        record.name, signature, reason, total, parts, record.lowered.kernels, len(program.code), program.arena_bytes,
+    )  # fmt: skip
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    """A name for the graph of a function."""
+    name = getattr(function, "__name__", type(function).__name__)
+    return name if name.isidentifier() else "function"
+
+
+class Function(CompiledFunction):
+    """A function that is compiled at the first call of each signature.
+
+    `f.ir(stage)` shows what became of it, `f.signatures()` what it was compiled for, `f.__wrapped__` is the plain
+    function."""
+
+    kind = "jit"
+
+    def __init__(self, function: Callable[..., Any], static_argnames: Iterable[str], static_argnums: Iterable[int]) -> None:
+        if not callable(function):
+            raise ArgumentError(f"{self.kind} takes a function, not {function!r}")
+        names = {static_argnames} if isinstance(static_argnames, str) else set(static_argnames)
+        positions = (static_argnums,) if isinstance(static_argnums, int) else tuple(static_argnums)
+        if positions:
+            parameters = list(inspect.signature(function).parameters)
+            for position in positions:
+                if not -len(parameters) <= position < len(parameters):
+                    raise ArgumentError(f"{name_of(function)} has no argument number {position} that could be static")
+                names.add(parameters[position])
+        super().__init__(function, name_of(function), names)
+        self.records: dict[Signature, Record] = {}
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The compiled function; inside another traced function it becomes a part of that one."""
+        if current_trace() is not None:
+            return self.inline(args, kwargs)
+        return super().__call__(*args, **kwargs)
+
+    def inline(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The function inside a trace that is under way."""
+        return self.__wrapped__(*args, **kwargs)
+
+    def ir(self, stage: str, *args: Any, **kwargs: Any) -> Any:
+        """What a stage made of the function: "trace", "adjoint", "optimized" give a Graph, "plan", "llvm", "asm" text.
+
+        Of the last signature, or of the one of the arguments. Both print; a graph's text parses back with
+        `adjit.parse`."""
+        if args or kwargs:
+            signature, _, names = self.call_signature(args, kwargs)
+            self.compiled(signature, names)
+            return self.records[signature].stage(stage)
+        if not self.records:
+            raise ArgumentError(f"{self.__name__} has not been compiled yet: call it, or pass arguments to ir")
+        return next(reversed(self.records.values())).stage(stage)
+
+    def call_signature(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Signature, list[Any], Callable[[], list[str]]]:
+        """The signature of a call, its leaves and their names."""
+        return self.signature_of(args, kwargs)
+
+    def compile(self, signature: Signature, names: Sequence[str], reason: str) -> Compiled:
+        """All stages for one signature."""
+        record = Record(self.__name__)
+        graph, tree = self.build(signature, names, record)
+        loaded = compile_graph(graph, record)
+        log_compilation(record, signature.describe(names), reason)
+        self.records[signature] = record
+        return Compiled(loaded, tree)
+
+    def build(self, signature: Signature, names: Sequence[str], record: Record) -> tuple[Graph, optree.PyTreeSpec]:
+        """The graph to compile, and the tree of its results."""
+        with record.timed("trace"):
+            traced = trace_call(self.__name__, self.on_leaves(signature), signature.types, names)
+        return record.keep("trace", traced.graph), traced.out_tree
+
+    def on_leaves(self, signature: Signature) -> Callable[[list[Any]], Any]:
+        """The plain function as one of a list of leaves."""
+        statics = {static.name: static.value for static in signature.statics}
+
+        def call(leaves: list[Any]) -> Any:
+            args, kwargs = optree.tree_unflatten(signature.tree, leaves)
+            return self.__wrapped__(*args, **kwargs, **statics)
+
+        return call
+
+
+class GradFunction(Function):
+    """value_and_grad of a function: (value, gradients), or ((value, aux), gradients)."""
+
+    kind = "value_and_grad"
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        argnums: int | Sequence[int],
+        has_aux: bool,
+        with_value: bool,
+        static_argnames: Iterable[str],
+        static_argnums: Iterable[int],
+    ) -> None:
+        super().__init__(function, static_argnames, static_argnums)
+        self.argnums = argnums if isinstance(argnums, int) else tuple(argnums)
+        self.has_aux = has_aux
+        self.with_value = with_value
+
+    def inline(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Differentiate inside a trace: the inner graph's gradient is copied into it."""
+        args, kwargs, statics = self._split(args, kwargs)
+        leaves, tree = optree.tree_flatten((args, kwargs))
+        types = tuple(LeafType(t.dtype, t.shape, t.weak) for t in map(type_of, leaves))
+        signature = Signature(tree, types, statics)
+        record = Record(self.__name__)
+        graph, results, captures = self._differentiated(signature, self._names(tree), record)
+        return optree.tree_unflatten(results, inline(graph, [*leaves, *captures]))
+
+    def build(self, signature: Signature, names: Sequence[str], record: Record) -> tuple[Graph, optree.PyTreeSpec]:
+        """The adjoint graph."""
+        graph, tree, _ = self._differentiated(signature, names, record)
+        return graph, tree
+
+    def _differentiated(
+        self, signature: Signature, names: Sequence[str], record: Record
+    ) -> tuple[Graph, optree.PyTreeSpec, list[Tracer]]:
+        wrt, gradient_tree = self._targets(signature, names)
+        call = self.on_leaves(signature)
+        with record.timed("trace"):
+            traced = trace_call(self.__name__, lambda leaves: split_aux(self, call(leaves)), signature.types, names)
+        record.keep("trace", traced.graph)
+        with record.timed("adjoint"):
+            graph = gradient(traced.graph, wrt)
+        count = len(traced.graph.outputs)
+        aux_tree = traced.out_tree.children()[1]
+        value: Any = (0, optree.tree_unflatten(aux_tree, range(count - 1))) if self.has_aux else 0
+        gradients = optree.tree_unflatten(gradient_tree, range(len(wrt)))
+        if not self.with_value:
+            outputs = graph.outputs[1:] if self.has_aux else graph.outputs[count:]
+            order = (*outputs[count - 1 :], *outputs[: count - 1]) if self.has_aux else outputs
+            graph = _with_outputs(graph, order)
+            result: Any = (gradients, value[1]) if self.has_aux else gradients
+        else:
+            result = (value, gradients)
+        record.keep("adjoint", graph)
+        return graph, optree.tree_structure(result), traced.captures
+
+    def _targets(self, signature: Signature, names: Sequence[str]) -> tuple[list[int], optree.PyTreeSpec]:
+        """The leaves to differentiate by, and the tree of their gradients."""
+        positional, _ = signature.tree.children()
+        sizes = [child.num_leaves for child in positional.children()]
+        numbers = (self.argnums,) if isinstance(self.argnums, int) else self.argnums
+        wrt: list[int] = []
+        trees = []
+        for number in numbers:
+            if not -len(sizes) <= number < len(sizes):
+                raise ArgumentError(
+                    f"{self.kind}: argnums={self.argnums}, and {self.__name__} was called with {len(sizes)} positional "
+                    "arguments that are not static"
+                )
+            number %= len(sizes)
+            start = sum(sizes[:number])
+            wrt.extend(range(start, start + sizes[number]))
+            trees.append(positional.children()[number])
+        for leaf in wrt:
+            if not is_float(signature.types[leaf].dtype):
+                raise DTypeError(
+                    f"{self.kind}: {self.__name__} is to be differentiated by {names[leaf]}, which is "
+                    f"{signature.types[leaf]}; only floats have a gradient"
+                )
+        if isinstance(self.argnums, int):
+            return wrt, trees[0]
+        return wrt, optree.tree_structure(tuple(optree.tree_unflatten(tree, range(tree.num_leaves)) for tree in trees))
+
+
+def split_aux(function: Any, result: Any) -> tuple[Any, Any]:
+    """(loss, aux) of what a loss returned; aux is None where there is none. The loss is one value."""
+    name, has_aux = function.__name__, function.has_aux
+    if has_aux:
+        if not (isinstance(result, tuple) and len(result) == 2):
+            raise ArgumentError(f"{name}: with has_aux=True the function returns (loss, aux), not {_shown(result)}")
+        value, aux = result
+    else:
+        value, aux = result, None
+    if not (is_tracer(value) or isinstance(value, float | int) or hasattr(value, "dtype")):
+        hint = "" if has_aux else "; if it returns (loss, aux), pass has_aux=True"
+        raise ArgumentError(f"{name}: the function to differentiate returns one scalar, not {_shown(value)}{hint}")
+    return value, aux
+
+
+def _shown(x: Any) -> str:
+    return f"a {type(x).__name__}" + (f" of {len(x)}" if isinstance(x, tuple | list | dict) else "")
+
+
+def _with_outputs(graph: Graph, outputs: Sequence[Any]) -> Graph:
+    return Graph(graph.name, graph.inputs, graph.nodes, tuple(outputs), graph.updates)
+
+
+def jit(
+    function: Callable[..., Any] | None = None,
+    *,
+    static_argnames: str | Iterable[str] = (),
+    static_argnums: int | Iterable[int] = (),
+) -> Any:
+    """A function of NumPy arrays, compiled to machine code at the first call of each signature.
+
+    Arguments and results are pytrees of arrays and numbers: float32, float64, int32, int64, uint8, bool (uint64 too).
+    Arguments named in `static_argnames`, or numbered in `static_argnums`, are part of the signature and stay plain
+    Python values inside. Results are new arrays, scalars where they have no dimensions. Also a decorator:
+
+        >>> import numpy as np, adjit
+        >>> @adjit.jit
+        ... def norm(x):
+        ...     return np.sqrt(np.sum(x * x))
+        >>> float(norm(np.array([3.0, 4.0])))
+        5.0
+
+    Raises TraceError, with the line, for what cannot be compiled; ShapeError, DTypeError and IndexOutOfRange where
+    NumPy would raise ValueError, TypeError and IndexError; ArgumentError for an argument that is no array."""
+    if function is None:
+        return functools.partial(jit, static_argnames=static_argnames, static_argnums=static_argnums)
+    return Function(function, _listed(static_argnames), _numbers(static_argnums))
+
+
+def value_and_grad(
+    function: Callable[..., Any] | None = None,
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    *,
+    static_argnames: str | Iterable[str] = (),
+    static_argnums: int | Iterable[int] = (),
+) -> Any:
+    """A compiled function that gives the value of `function` and its gradient by the arguments `argnums`.
+
+    `function` returns one float scalar, or (scalar, aux) with `has_aux`. The result is (value, gradient) or ((value,
+    aux), gradient); the gradient has the pytree, shapes and dtypes of the argument, and is a tuple for several argnums.
+    Argnums count positional arguments that are not static.
+
+        >>> import numpy as np, adjit
+        >>> value, slope = adjit.value_and_grad(lambda x: np.sum(x**2))(np.array([1.0, 2.0]))
+        >>> float(value), slope.tolist()
+        (5.0, [2.0, 4.0])
+
+    Inside another traced function it differentiates there, so gradients of gradients work. Raises what `jit` raises,
+    DTypeError for an argument that is no float, ShapeError where the result is no scalar."""
+    if function is None:
+        return functools.partial(
+            value_and_grad, argnums=argnums, has_aux=has_aux, static_argnames=static_argnames, static_argnums=static_argnums
+        )
+    return GradFunction(function, argnums, has_aux, True, _listed(static_argnames), _numbers(static_argnums))
+
+
+def grad(
+    function: Callable[..., Any] | None = None,
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    *,
+    static_argnames: str | Iterable[str] = (),
+    static_argnums: int | Iterable[int] = (),
+) -> Any:
+    """A compiled function that gives the gradient of `function`, as `value_and_grad` without the value.
+
+    With `has_aux` the result is (gradient, aux).
+
+        >>> import numpy as np, adjit
+        >>> cube = lambda x: x**3
+        >>> float(adjit.grad(adjit.grad(cube))(2.0))
+        12.0
+    """
+    if function is None:
+        return functools.partial(
+            grad, argnums=argnums, has_aux=has_aux, static_argnames=static_argnames, static_argnums=static_argnums
+        )
+    return GradFunction(function, argnums, has_aux, False, _listed(static_argnames), _numbers(static_argnums))
+
+
+def _listed(names: str | Iterable[str]) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
+def _numbers(numbers: int | Iterable[int]) -> tuple[int, ...]:
+    return (numbers,) if isinstance(numbers, int) else tuple(numbers)

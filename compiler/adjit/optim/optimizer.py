@@ -1,0 +1,45 @@
+"""Optimizer: what an optimiser is made of, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from adjit.optim.schedule import Schedule
+from adjit_runtime.errors import ArgumentError
+
+Hyper = float | Schedule | None
+Init = Callable[[Any], Any]
+Update = Callable[[Any, Any, Any, Mapping[str, Any], Any], tuple[Any, Any]]
+Mask = Callable[[Any], Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Optimizer:
+    """An optimiser.
+
+    `hyper`   name -> number, `Schedule`, or None for what is switched off: then there is no code for it, and setting it
+              later raises. Numbers live in the state, as float64, and may be changed between steps.
+    `init`    (parameter) -> pytree of arrays that are kept for it, `{}` for none; plain NumPy, called once by step.init
+    `update`  (gradient, kept, parameter, hyper, t) -> (new parameter, new kept); traced. `hyper` maps names to scalars
+              (schedules are evaluated already) or None, `t` is the number of the step, from 1. Results are converted to
+              the dtypes of what they replace.
+    `masks`   name of a hyper-parameter -> function from the parameters to a pytree of bools: where it says False,
+              `update` sees None for that hyper-parameter.
+    """
+
+    name: str
+    hyper: Mapping[str, Hyper]
+    init: Init
+    update: Update
+    masks: Mapping[str, Mask] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, value in self.hyper.items():
+            number = isinstance(value, float | int) and not isinstance(value, bool)
+            if not (value is None or isinstance(value, Schedule) or number):
+                raise ArgumentError(f"{self.name}: {name} is a number, a schedule or None, not {value!r}")
+        for name in self.masks:
+            if name not in self.hyper:
+                raise ArgumentError(f"{self.name}: a mask for {name}, which is no hyper-parameter")

@@ -1,0 +1,132 @@
+"""The optimisers, each with its source. All work on one parameter array at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from adjit.optim.optimizer import Mask, Optimizer
+from adjit.optim.schedule import Schedule
+
+Rate = float | Schedule
+
+
+def _or_none(value: float | None) -> float | None:
+    """0 switches off: no buffer, no code."""
+    return value or None
+
+
+def _zeros(*names: str) -> Callable[[Any], dict[str, Any]]:
+    return lambda p: {name: np.zeros_like(p) for name in names}
+
+
+def sgd(learning_rate: Rate, momentum: float | None = 0.0, nesterov: bool = False) -> Optimizer:
+    """Gradient descent, with momentum as Sutskever et al. (2013): v = momentum v + g, p -= learning_rate v.
+
+    With `nesterov` p -= learning_rate (g + momentum v). Without momentum nothing is kept.
+
+        >>> from adjit.optim import sgd
+        >>> optimizer = sgd(0.1, momentum=0.9)
+    """
+    keeps = bool(momentum)
+
+    def update(g: Any, kept: Any, p: Any, h: Mapping[str, Any], t: Any) -> tuple[Any, Any]:
+        if not keeps:
+            return p - h["learning_rate"] * g, kept
+        v = h["momentum"] * kept["v"] + g
+        direction = g + h["momentum"] * v if nesterov else v
+        return p - h["learning_rate"] * direction, {"v": v}
+
+    hyper = {"learning_rate": learning_rate, "momentum": _or_none(momentum)}
+    return Optimizer("sgd", hyper, _zeros("v") if keeps else _zeros(), update)
+
+
+def _adam(g: Any, kept: Any, h: Mapping[str, Any], t: Any) -> tuple[Any, Any]:
+    """The step and the moments. The corrections of the bias are scalars, computed in float64 and rounded once."""
+    m = h["b1"] * kept["m"] + (1.0 - h["b1"]) * g
+    v = h["b2"] * kept["v"] + (1.0 - h["b2"]) * (g * g)
+    rate = h["learning_rate"] / (1.0 - h["b1"] ** t)
+    spread = 1.0 / np.sqrt(1.0 - h["b2"] ** t)
+    return rate * m / (np.sqrt(v) * spread + h["eps"]), {"m": m, "v": v}
+
+
+def adam(learning_rate: Rate, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Optimizer:
+    """Adam (Kingma and Ba 2015): steps along the mean of gradients over the root of the mean of their squares.
+
+        >>> from adjit.optim import adam
+        >>> optimizer = adam(1e-3)
+    """
+
+    def update(g: Any, kept: Any, p: Any, h: Mapping[str, Any], t: Any) -> tuple[Any, Any]:
+        change, moments = _adam(g, kept, h, t)
+        return p - change, moments
+
+    hyper = {"learning_rate": learning_rate, "b1": b1, "b2": b2, "eps": eps}
+    return Optimizer("adam", hyper, _zeros("m", "v"), update)
+
+
+def adamw(
+    learning_rate: Rate,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float | None = 1e-2,
+    mask: Mask | None = None,
+) -> Optimizer:
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019): p -= learning_rate (step + weight_decay p).
+
+    `mask`: a function from the parameters to a pytree of bools; only leaves where it says True decay.
+
+        >>> from adjit.optim import adamw
+        >>> optimizer = adamw(1e-3, mask=lambda params: {name: name.startswith("w") for name in params})
+    """
+
+    def update(g: Any, kept: Any, p: Any, h: Mapping[str, Any], t: Any) -> tuple[Any, Any]:
+        change, moments = _adam(g, kept, h, t)
+        if h["weight_decay"] is not None:
+            change = change + h["learning_rate"] * h["weight_decay"] * p
+        return p - change, moments
+
+    hyper = {"learning_rate": learning_rate, "b1": b1, "b2": b2, "eps": eps, "weight_decay": _or_none(weight_decay)}
+    return Optimizer("adamw", hyper, _zeros("m", "v"), update, {"weight_decay": mask} if mask is not None else {})
+
+
+def rmsprop(
+    learning_rate: Rate, decay: float = 0.9, eps: float = 1e-8, momentum: float | None = 0.0
+) -> Optimizer:
+    """RMSProp (Tieleman and Hinton 2012): g over the root of a running mean of its square.
+
+    s = decay s + (1 - decay) g^2, p -= learning_rate g / (sqrt(s) + eps); with momentum that step is accumulated as in
+    `sgd`.
+
+        >>> from adjit.optim import rmsprop
+        >>> optimizer = rmsprop(1e-3)
+    """
+    keeps = bool(momentum)
+
+    def update(g: Any, kept: Any, p: Any, h: Mapping[str, Any], t: Any) -> tuple[Any, Any]:
+        s = h["decay"] * kept["s"] + (1.0 - h["decay"]) * (g * g)
+        scaled = g / (np.sqrt(s) + h["eps"])
+        if not keeps:
+            return p - h["learning_rate"] * scaled, {"s": s}
+        v = h["momentum"] * kept["v"] + scaled
+        return p - h["learning_rate"] * v, {"s": s, "v": v}
+
+    hyper = {"learning_rate": learning_rate, "decay": decay, "eps": eps, "momentum": _or_none(momentum)}
+    return Optimizer("rmsprop", hyper, _zeros("s", "v") if keeps else _zeros("s"), update)
+
+
+def adagrad(learning_rate: Rate, eps: float = 1e-10) -> Optimizer:
+    """Adagrad (Duchi, Hazan, Singer 2011): s += g^2, p -= learning_rate g / (sqrt(s) + eps).
+
+        >>> from adjit.optim import adagrad
+        >>> optimizer = adagrad(1e-2)
+    """
+
+    def update(g: Any, kept: Any, p: Any, h: Mapping[str, Any], t: Any) -> tuple[Any, Any]:
+        s = kept["s"] + g * g
+        return p - h["learning_rate"] * g / (np.sqrt(s) + h["eps"]), {"s": s}
+
+    return Optimizer("adagrad", {"learning_rate": learning_rate, "eps": eps}, _zeros("s"), update)

@@ -1,0 +1,87 @@
+"""Schedules: hyper-parameters as functions of the step count, evaluated in float64 inside the compiled step.
+
+The numbers of a schedule live in the state: `state.hyper["learning_rate"]["peak"] = 1e-4` takes effect at the next step.
+
+    >>> from adjit.optim import adam, schedule
+    >>> optimizer = adam(schedule.warm_up(schedule.cosine(1e-3, steps=10_000), steps=500))
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from adjit_runtime.errors import ArgumentError
+
+
+@dataclass(frozen=True, eq=False)
+class Schedule:
+    """`value(numbers, count)` is the value at the step with `count` steps before it; plain NumPy on scalars, traced."""
+
+    name: str
+    numbers: Mapping[str, float]
+    value: Callable[[Mapping[str, Any], Any], Any]
+
+    def __post_init__(self) -> None:
+        for name, number in self.numbers.items():
+            if isinstance(number, bool) or not isinstance(number, float | int):
+                raise ArgumentError(f"{self.name}: {name} is a number, not {number!r}")
+
+    def __call__(self, count: int) -> float:
+        """The value with the numbers as they were given: for a look at the curve."""
+        return float(self.value(self.numbers, count))
+
+
+def _positive(name: str, **numbers: float) -> None:
+    for key, number in numbers.items():
+        if not number > 0:
+            raise ArgumentError(f"{name}: {key} is positive, not {number!r}")
+
+
+def constant(value: float) -> Schedule:
+    """Always `value`. A plain number does the same; this one has a name in `state.hyper`."""
+    return Schedule("constant", {"value": value}, lambda n, count: n["value"])
+
+
+def step(initial: float, factor: float, every: float) -> Schedule:
+    """initial * factor ** floor(count / every)."""
+    _positive("step", every=every)
+    numbers = {"initial": initial, "factor": factor, "every": every}
+    return Schedule("step", numbers, lambda n, count: n["initial"] * n["factor"] ** np.floor(count / n["every"]))
+
+
+def exponential(initial: float, rate: float, every: float = 1) -> Schedule:
+    """initial * rate ** (count / every)."""
+    _positive("exponential", every=every, rate=rate)
+    numbers = {"initial": initial, "rate": rate, "every": every}
+    return Schedule("exponential", numbers, lambda n, count: n["initial"] * n["rate"] ** (count / n["every"]))
+
+
+def cosine(peak: float, steps: float, end: float = 0.0) -> Schedule:
+    """From `peak` to `end` along half a cosine in `steps` steps, then `end` (Loshchilov and Hutter 2017, SGDR)."""
+    _positive("cosine", steps=steps)
+
+    def value(n: Mapping[str, Any], count: Any) -> Any:
+        done = np.minimum(count / n["steps"], 1.0)
+        return n["end"] + (n["peak"] - n["end"]) * 0.5 * (1.0 + np.cos(math.pi * done))
+
+    return Schedule("cosine", {"peak": peak, "steps": steps, "end": end}, value)
+
+
+def warm_up(then: float | Schedule, steps: float) -> Schedule:
+    """Linear from then / steps to `then`, a number (called `peak`) or another schedule, in `steps` steps.
+
+    The other schedule counts from the first step on."""
+    _positive("warm_up", steps=steps)
+    inner = then if isinstance(then, Schedule) else Schedule("constant", {"peak": then}, lambda n, count: n["peak"])
+    if "warm_up_steps" in inner.numbers:
+        raise ArgumentError("warm_up: the schedule warms up already")
+
+    def value(n: Mapping[str, Any], count: Any) -> Any:
+        return inner.value(n, count) * np.minimum((count + 1) / n["warm_up_steps"], 1.0)
+
+    return Schedule(f"warm_up of {inner.name}", {**inner.numbers, "warm_up_steps": steps}, value)

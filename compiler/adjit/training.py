@@ -1,0 +1,345 @@
+"""training_step: a loss function and an optimiser become one native step that updates a state in place."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import optree
+
+from adjit.autodiff.reverse import gradient
+from adjit.driver import Function, Record, State, StepFunction, flatten, layout_of, leaf_names, shared_library, split_aux
+from adjit.driver import Signature as _Signature
+from adjit.driver import trace_call
+from adjit.ir.graph import Graph, topological
+from adjit.ir.types import is_float
+from adjit.optim import Optimizer, Schedule
+from adjit.random import fold_in
+from adjit.trace import inline, lower
+from adjit_runtime.errors import ArgumentError, DTypeError, ShapeError, StateError
+
+Mask = Callable[[Any], Any]
+_EXTRAS = ("clip_norm", "clip_value", "weight_decay", "l1", "l2")
+
+
+class TrainingStep(StepFunction, Function):
+    """A compiled training step; `training_step` makes it. Call it with a state and a batch.
+
+    `init(params)` makes a state, `run` trains over data, `ir(stage)` shows what became of the loss."""
+
+    kind = "training_step"
+    library = staticmethod(shared_library)
+
+    def __init__(
+        self,
+        loss: Callable[..., Any],
+        optimizer: Optimizer,
+        has_aux: bool,
+        extras: Mapping[str, float | None],
+        regularized: Mask | None,
+        static_argnames: Iterable[str],
+    ) -> None:
+        if not isinstance(optimizer, Optimizer):
+            raise ArgumentError(f"training_step takes an optimiser, such as adjit.optim.adam(1e-3), not {optimizer!r}")
+        super().__init__(loss, static_argnames, ())
+        self.optimizer = optimizer
+        self.has_aux = has_aux
+        self.regularized = regularized
+        self.hyper = {**optimizer.hyper, **{name: value for name, value in extras.items() if value is not None}}
+        self.extras = {name for name, value in extras.items() if value is not None}
+        for name in self.extras & set(optimizer.hyper):
+            raise ArgumentError(f"training_step: {optimizer.name} has a {name} of its own; give it there")
+        if "weight_decay" in self.extras and optimizer.hyper.get("learning_rate") is None:
+            raise ArgumentError("training_step: weight_decay needs an optimiser with a learning_rate")
+        self.structural = {
+            name: f"it was switched off when the step was made, so there is no code for it; make a step with {name}"
+            for name in (*optimizer.hyper, *(extra for extra in _EXTRAS if extra not in optimizer.hyper))
+            if self.hyper.get(name) is None
+        }
+        self._fitting: set[Any] = set()
+        self._wants_key = self._read_signature()
+
+    def _read_signature(self) -> bool:
+        """Whether the loss takes a key. The step's own signature has a state in place of the parameters."""
+        parameters = list(self.__signature__.parameters.values())
+        positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        if not parameters or parameters[0].kind not in (*positional, inspect.Parameter.VAR_POSITIONAL):
+            raise ArgumentError(f"{self.__name__}: the loss takes the parameters as its first argument")
+        if parameters[0].name in self.static_argnames:
+            raise ArgumentError(f"{self.__name__}: the parameters cannot be static")
+        wants_key = any(p.name == "key" and p.kind is inspect.Parameter.KEYWORD_ONLY for p in parameters)
+        state = inspect.Parameter("state", inspect.Parameter.POSITIONAL_ONLY)
+        rest = parameters if parameters[0].kind is inspect.Parameter.VAR_POSITIONAL else parameters[1:]
+        kept = [p for p in rest if p.kind is not inspect.Parameter.KEYWORD_ONLY or p.name != "key"]
+        self.__signature__ = inspect.Signature([state, *kept])
+        return wants_key
+
+    # -- states -------------------------------------------------------------------------------------------------------
+
+    def init(self, params: Any, *, key: int = 0) -> State:
+        """A state with copies of the parameters: a pytree of float32 and float64 arrays.
+
+        `key` is the integer that a loss with the argument `key` gets its random numbers from. Raises DTypeError for a
+        parameter of another dtype."""
+        layout, values = self._layout(params)
+        return State(layout, [*values, key, 0], self.__name__)
+
+    def _layout(self, params: Any) -> tuple[Any, list[Any]]:
+        leaves, spec = flatten(params)
+        arrays = []
+        for name, leaf in zip(leaf_names(spec, "params"), leaves, strict=True):
+            if not isinstance(leaf, np.ndarray | np.generic | float):
+                raise ArgumentError(f"{self.__name__}: {name} is a {type(leaf).__name__}, not an array")
+            array = np.asarray(leaf)
+            if array.dtype.newbyteorder("=") not in (np.dtype(np.float32), np.dtype(np.float64)):
+                raise DTypeError(
+                    f"{self.__name__}: {name} is {array.dtype}; parameters are float32 or float64, and what is not trained "
+                    "is an argument of the loss"
+                )
+            arrays.append(array.astype(array.dtype.newbyteorder("="), copy=False))
+        kept = [self.optimizer.init(array) for array in arrays]
+        hyper = {
+            name: dict(value.numbers) if isinstance(value, Schedule) else value
+            for name, value in self.hyper.items()
+            if value is not None
+        }
+        trees = (optree.tree_unflatten(spec, arrays), optree.tree_unflatten(spec, kept))
+        return layout_of(*trees, hyper, self.structural)
+
+    def check_state(self, state: Any) -> None:
+        """Refuse what is no state, or the state of a step with another optimiser or form."""
+        if not isinstance(state, State):
+            raise ArgumentError(
+                f"{self.__name__}: a training step takes a state, which step.init(params) makes, not a {type(state).__name__}"
+            )
+        if state.layout in self._fitting:
+            return
+        if self._layout(state.params)[0] is not state.layout:
+            raise StateError(
+                f"{self.__name__}: {state!r} does not fit this step: the optimiser or its options are others than those it "
+                "was made for"
+            )
+        self._fitting.add(state.layout)
+
+    def call_signature(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """What `ir` needs of a call."""
+        if not args:
+            raise ArgumentError(f"{self.__name__}: ir takes the state first, then the batch")
+        self.check_state(args[0])
+        return self.step_signature(args[0], args[1:], kwargs)
+
+    # -- the graph ----------------------------------------------------------------------------------------------------
+
+    def build(self, signature: _Signature, names: Sequence[str], record: Record) -> tuple[Graph, optree.PyTreeSpec]:
+        """The graph of the whole step: loss, adjoint, clipping and optimiser, with updates of the state."""
+        layout = signature.layout
+        count = layout.params.num_leaves
+        with record.timed("trace"):
+            loss = self._loss(signature, names)
+        record.keep("trace", loss.graph)
+        with record.timed("adjoint"):
+            adjoint = record.keep("adjoint", gradient(loss.graph, range(count)))
+        n_outputs = len(loss.graph.outputs)
+
+        def whole(leaves: list[Any]) -> list[Any]:
+            state, batch = leaves[: len(layout.types)], leaves[len(layout.types) :]
+            key = [fold_in(state[-2], state[-1])] if self._wants_key else []
+            results = inline(adjoint, [*state[:count], *batch, *key])
+            value, penalised = self._penalised(layout, state, results[0], results[n_outputs:])
+            return [value, *results[1:n_outputs], *self._updated(layout, state, penalised)]
+
+        with record.timed("step"):
+            traced = trace_call(self.__name__, whole, (*layout.types, *signature.types), (*layout.names, *names))
+            graph = _with_updates(traced.graph, n_outputs, self._targets(layout))
+        return record.keep("step", graph), loss.out_tree.children()[1]
+
+    def _loss(self, signature: _Signature, names: Sequence[str]) -> Any:
+        layout = signature.layout
+        count = layout.params.num_leaves
+        statics = {static.name: static.value for static in signature.statics}
+
+        def call(leaves: list[Any]) -> Any:
+            params = optree.tree_unflatten(layout.params, leaves[:count])
+            batch = leaves[count : count + len(signature.types)]
+            (_, *args), kwargs = optree.tree_unflatten(signature.tree, batch)
+            if self._wants_key:
+                kwargs = {**kwargs, "key": leaves[-1]}
+            return split_aux(self, self.__wrapped__(params, *args, **kwargs, **statics))
+
+        types = [*layout.types[:count], *signature.types]
+        all_names = [*layout.names[:count], *names]
+        if self._wants_key:
+            types.append(layout.types[-2])
+            all_names.append("key")
+        traced = trace_call(self.__name__, call, types, all_names)
+        if traced.captures:
+            raise ArgumentError(f"{self.__name__}: a training step cannot be called inside a traced function")
+        return traced
+
+    def _targets(self, layout: Any) -> list[int]:
+        """The numbers of the state's leaves that a step replaces: parameters, moments, step count."""
+        arrays = layout.params.num_leaves + layout.moments.num_leaves
+        return [*range(arrays), len(layout.types) - 1]
+
+    def _scalars(self, layout: Any, state: list[Any]) -> dict[str, Any]:
+        """Hyper-parameters of this step by name: numbers of the state, schedules evaluated, None for what is off."""
+        arrays = layout.params.num_leaves + layout.moments.num_leaves
+        tree = optree.tree_unflatten(layout.hyper, state[arrays : arrays + layout.hyper.num_leaves])
+        scalars: dict[str, Any] = dict.fromkeys(self.structural)
+        for name, value in self.hyper.items():
+            if value is not None:
+                scalars[name] = value.value(tree[name], state[-1]) if isinstance(value, Schedule) else tree[name]
+        return scalars
+
+    def _flags(self, layout: Any, state: list[Any], mask: Mask | None, name: str) -> list[bool]:
+        """A flag for each parameter."""
+        count = layout.params.num_leaves
+        if mask is None:
+            return [True] * count
+        shown = optree.tree_unflatten(layout.params, [_Shaped(leaf.shape, leaf.dtype) for leaf in state[:count]])
+        flags, spec = flatten(mask(shown))
+        if spec != layout.params or not all(isinstance(flag, bool | np.bool_) for flag in flags):
+            raise ArgumentError(f"{self.__name__}: the mask of {name} gives a bool for each parameter, in the same pytree")
+        return [bool(flag) for flag in flags]
+
+    def _penalised(
+        self, layout: Any, state: list[Any], value: Any, gradients: list[Any]
+    ) -> tuple[Any, list[Any]]:
+        """Loss and gradients with L1 and L2, the gradients clipped."""
+        h = self._scalars(layout, state)
+        params = state[: layout.params.num_leaves]
+        if self.extras & {"l1", "l2"}:
+            flags = self._flags(layout, state, self.regularized, "regularized")
+            for i, (p, chosen) in enumerate(zip(params, flags, strict=True)):
+                if chosen and h["l1"] is not None:
+                    value = value + (h["l1"] * np.sum(np.abs(p))).astype(value.dtype)
+                    gradients[i] = gradients[i] + h["l1"] * np.sign(p)
+                if chosen and h["l2"] is not None:
+                    value = value + (h["l2"] * np.sum(p * p)).astype(value.dtype)
+                    gradients[i] = gradients[i] + 2.0 * h["l2"] * p
+        if h.get("clip_value") is not None:
+            limit = h["clip_value"]
+            gradients = [np.clip(g, -limit, limit) for g in gradients]
+        if h.get("clip_norm") is not None:
+            gradients = _clipped(gradients, h["clip_norm"])
+        return value, gradients
+
+    def _updated(self, layout: Any, state: list[Any], gradients: list[Any]) -> list[Any]:
+        """New parameters, new moments, new step count."""
+        h = self._scalars(layout, state)
+        count, arrays = layout.params.num_leaves, layout.params.num_leaves + layout.moments.num_leaves
+        params = state[:count]
+        tree = optree.tree_unflatten(layout.moments, state[count:arrays])
+        kept = layout.params.flatten_up_to(tree)
+        masks = {name: self._flags(layout, state, mask, name) for name, mask in self.optimizer.masks.items()}
+        decayed = self._flags(layout, state, self.regularized, "regularized")
+        t = state[-1] + 1
+        new_params, new_kept = [], []
+        for i, (p, g) in enumerate(zip(params, gradients, strict=True)):
+            off = {name for name, flags in masks.items() if not flags[i]}
+            own = {name: None if name in off else h[name] for name in self.optimizer.hyper}
+            name = layout.names[i]
+            new, memory = self._one(name, g, kept[i], p, own, t)
+            if "weight_decay" in self.extras and decayed[i]:
+                new = new - h["learning_rate"] * h["weight_decay"] * p
+            new_params.append(self._fitted(name, new, p))
+            new_kept.extend(memory)
+        return [*new_params, *new_kept, t]
+
+    def _one(self, name: str, g: Any, kept: Any, p: Any, h: Mapping[str, Any], t: Any) -> tuple[Any, list[Any]]:
+        """The optimiser on one parameter: its new value, and the new leaves of what is kept."""
+        result = self.optimizer.update(g, kept, p, h, t)
+        if not (isinstance(result, tuple) and len(result) == 2):
+            raise ArgumentError(f"{self.optimizer.name}: update returns (new parameter, new kept), not {result!r}")
+        new, memory = result
+        before, spec = flatten(kept)
+        after, again = flatten(memory)
+        if spec != again:
+            raise ArgumentError(f"{self.optimizer.name}: update keeps {again} for {name}, init made {spec}")
+        return new, [self._fitted(name, x, old) for x, old in zip(after, before, strict=True)]
+
+    def _fitted(self, name: str, new: Any, old: Any) -> Any:
+        """A new value in the dtype of the one that it replaces; the shape is the same."""
+        if lower.shape_of(new) != old.shape:
+            raise ShapeError(
+                f"{self.optimizer.name}: the new value of {name} has shape {lower.shape_of(new)}, the old one {old.shape}"
+            )
+        return lower.cast(new, old.dtype)
+
+
+class _Shaped:
+    """What a mask sees of a parameter: shape, dtype and ndim, no values."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype) -> None:
+        self.shape, self.dtype, self.ndim = shape, dtype, len(shape)
+
+
+def _clipped(gradients: list[Any], limit: Any) -> list[Any]:
+    """Gradients scaled so that the norm of all together is at most `limit` (Pascanu, Mikolov, Bengio 2013)."""
+    squares = [np.sum(g * g) for g in gradients]
+    total = squares[0]
+    for square in squares[1:]:
+        total = total + square
+    norm = np.sqrt(total)
+    # Not limit / max(norm, limit) alone: 0 / 0 where the limit is 0.
+    scale = np.where(norm > limit, limit / norm, 1.0)
+    return [g * scale.astype(g.dtype) for g in gradients]
+
+
+def _with_updates(graph: Graph, n_outputs: int, targets: Sequence[int]) -> Graph:
+    """The graph whose further outputs replace the inputs numbered `targets`."""
+    outputs, values = graph.outputs[:n_outputs], graph.outputs[n_outputs:]
+    updates = tuple((graph.inputs[number], value) for number, value in zip(targets, values, strict=True))
+    inputs = frozenset(graph.inputs)
+    nodes = tuple(node for node in topological(graph.outputs) if node not in inputs)
+    return replace(graph, nodes=nodes, outputs=outputs, updates=updates)
+
+
+def training_step(
+    loss: Callable[..., Any],
+    optimizer: Optimizer,
+    *,
+    has_aux: bool = False,
+    clip_norm: float | None = None,
+    clip_value: float | None = None,
+    weight_decay: float | None = None,
+    l1: float | None = None,
+    l2: float | None = None,
+    regularized: Mask | None = None,
+    static_argnames: str | Iterable[str] = (),
+) -> TrainingStep:
+    """One native function that makes a training step: loss, gradients, clipping and update of the state in place.
+
+    `loss(params, *batch)` returns a float scalar, or (scalar, aux) with `has_aux`. A keyword-only argument `key` of it
+    gets a key made from the state's key and step count (see `adjit.random`).
+
+    clip_value     each gradient is clipped to [-clip_value, clip_value]
+    clip_norm      then all are scaled so that their common norm is at most clip_norm (Pascanu et al. 2013)
+    weight_decay   decoupled: p -= learning_rate * weight_decay * p (Loshchilov and Hutter 2019)
+    l1, l2         l1 * sum |p| and l2 * sum p^2 are added to the loss
+    regularized    a function from the parameters (shapes and dtypes) to a pytree of bools: the leaves to which
+                   weight_decay, l1 and l2 apply; all of them without it
+
+    These are numbers of `state.hyper` and may be changed between steps; None or 0 switches one off for good.
+
+        >>> import numpy as np, adjit
+        >>> def loss(params, x, y):
+        ...     return np.mean((x @ params["w"] - y) ** 2)
+        >>> step = adjit.training_step(loss, adjit.optim.sgd(0.1))
+        >>> state = step.init({"w": np.zeros(2)})
+        >>> step(state, np.eye(2), np.ones(2))
+        1.0
+        >>> state.params["w"].tolist()
+        [0.1, 0.1]
+
+    Raises what `jit` raises; StateError for a state that is busy, closed or of another step."""
+    extras = {"clip_norm": clip_norm, "clip_value": clip_value, "weight_decay": weight_decay, "l1": l1, "l2": l2}
+    for name, value in extras.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, float | int) or value < 0):
+            raise ArgumentError(f"training_step: {name} is a number >= 0 or None, not {value!r}")
+    names = (static_argnames,) if isinstance(static_argnames, str) else tuple(static_argnames)
+    switched = {name: value or None for name, value in extras.items()}
+    return TrainingStep(loss, optimizer, has_aux, switched, regularized, names)

@@ -1,0 +1,232 @@
+"""Calls of compiled functions: arguments are checked and bound, results are fresh arrays.
+
+`CompiledFunction` keeps a program for each signature. A call that fits none reaches the compiler through `compile`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import inspect
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import optree
+
+from adjit_runtime.errors import ArgumentError
+from adjit_runtime.load import Loaded, address_of
+from adjit_runtime.trees import LeafType, Signature, Static, as_array, flatten, leaf_names, leaf_type
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Compiled:
+    """A loaded program and the tree of its results."""
+
+    loaded: Loaded
+    out_tree: optree.PyTreeSpec
+
+    def __call__(self, leaves: Sequence[Any]) -> Any:
+        """Run on the leaves of the arguments, whose types fit the signature."""
+        return optree.tree_unflatten(self.out_tree, invoke(self.loaded, leaves))
+
+
+def invoke(loaded: Loaded, leaves: Sequence[Any]) -> list[Any]:
+    """One call: a fresh array for each result, NumPy scalars where they have no dimensions. Releases the GIL."""
+    program = loaded.program
+    slots = program.slots
+    arrays: list[np.ndarray | None] = [None] * len(slots)
+    for number, leaf in zip(program.inputs, leaves, strict=True):
+        arrays[number] = as_array(leaf, np.dtype(slots[number].dtype))
+    results = []
+    for number in program.outputs:
+        result = np.empty(slots[number].shape, slots[number].dtype)
+        arrays[number] = result
+        results.append(result)
+    table = (ctypes.c_void_p * len(slots))()
+    for number, array in enumerate(arrays):
+        table[number] = loaded.constant_addresses[number] if array is None else address_of(array)
+    report = (ctypes.c_int64 * 2)()
+    arena = loaded.borrow_arena()
+    try:
+        status = loaded.entry(ctypes.addressof(table), address_of(arena), ctypes.addressof(report))
+    finally:
+        loaded.return_arena(arena)
+    if status:
+        raise loaded.failure(status, report[0])
+    return [result if result.ndim else result[()] for result in results]
+
+
+class CompiledFunction:
+    """A Python function with one compiled program for each signature of its arguments.
+
+    `compile(signature, names, reason)` is the way to the compiler: it gets the signature, a name for each leaf and
+    what is new about it, and returns a `Compiled`.
+    """
+
+    def __init__(self, function: Callable[..., Any], name: str, static_argnames: Iterable[str]) -> None:
+        self.__wrapped__ = function
+        self.__name__ = name
+        self.__qualname__ = getattr(function, "__qualname__", name)
+        self.__doc__ = function.__doc__
+        self.__module__ = function.__module__
+        self.static_argnames = frozenset(static_argnames)
+        try:
+            self.__signature__ = inspect.signature(function)
+        except (TypeError, ValueError):
+            self.__signature__ = inspect.Signature(
+                [inspect.Parameter("args", inspect.Parameter.VAR_POSITIONAL)]
+            )
+        for static in self.static_argnames - set(self.__signature__.parameters):
+            raise ArgumentError(f"{name} has no parameter {static!r} that could be static")
+        self._compiled: dict[Signature, Compiled] = {}
+        self._lock = threading.RLock()
+
+    def compile(self, signature: Signature, names: Sequence[str], reason: str) -> Compiled:
+        """Make the program of a signature."""
+        raise NotImplementedError
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the compiled program of these arguments; compiles it where there is none."""
+        signature, leaves, tree_names = self.signature_of(args, kwargs)
+        return self.compiled(signature, tree_names)(leaves)
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        """Methods: self is the first argument."""
+        return self if instance is None else _Bound(self, instance)
+
+    def __repr__(self) -> str:
+        return f"<compiled {self.__qualname__}>"
+
+    def compiled(self, signature: Signature, names: Callable[[], list[str]]) -> Compiled:
+        """The program of a signature."""
+        found = self._compiled.get(signature)
+        if found is None:
+            with self._lock:
+                found = self._compiled.get(signature)
+                if found is None:
+                    found = self.compile(signature, names(), self._reason(signature, names()))
+                    self._compiled[signature] = found
+        return found
+
+    def signatures(self) -> list[str]:
+        """What it has been compiled for, in order."""
+        return [signature.describe(self._names(signature.tree)) for signature in self._compiled]
+
+    def signature_of(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> tuple[Signature, list[Any], Callable[[], list[str]]]:
+        """The signature of a call, the leaves of its arguments, and a function that names them."""
+        args, kwargs, statics = self._split(args, kwargs)
+        leaves, tree = flatten((args, kwargs))
+        types: list[LeafType] = []
+        for i, leaf in enumerate(leaves):
+            if type(leaf) is np.ndarray and leaf.dtype.isnative and leaf.dtype.num in _KNOWN:
+                types.append(LeafType(_KNOWN[leaf.dtype.num], leaf.shape))
+            else:
+                types.append(leaf_type(leaf, _Name(self, tree, i)))
+        return Signature(tree, tuple(types), statics), leaves, lambda: self._names(tree)
+
+    def _split(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any], tuple[Static, ...]]:
+        """Take the static arguments out; they become keywords."""
+        if not self.static_argnames:
+            return args, dict(kwargs), ()
+        try:
+            bound = self.__signature__.bind(*args, **kwargs)
+        except TypeError as error:
+            raise ArgumentError(f"{self.__name__}: {error}") from None
+        bound.apply_defaults()
+        statics = tuple(Static(name, bound.arguments[name]) for name in sorted(self.static_argnames))
+        for name, value in ((static.name, static.value) for static in statics):
+            try:
+                hash(value)
+            except TypeError:
+                raise ArgumentError(
+                    f"{self.__name__}: the static argument {name} is a {type(value).__name__}, which has no hash; "
+                    "give a tuple, a number or a string"
+                ) from None
+        rest = {name: value for name, value in bound.arguments.items() if name not in self.static_argnames}
+        positional: list[Any] = []
+        named: dict[str, Any] = {}
+        for name, value in rest.items():
+            kind = self.__signature__.parameters[name].kind
+            if kind is inspect.Parameter.VAR_POSITIONAL:
+                raise ArgumentError(f"{self.__name__}: *{name} and static arguments do not go together")
+            if kind is inspect.Parameter.VAR_KEYWORD:
+                named.update(value)
+            elif kind is inspect.Parameter.POSITIONAL_ONLY:
+                positional.append(value)
+            else:
+                named[name] = value
+        return tuple(positional), named, statics
+
+    def _names(self, tree: optree.PyTreeSpec) -> list[str]:
+        """A name for each leaf of (args, kwargs)."""
+        positional, named = tree.children()
+        names: list[str] = []
+        parameters = list(self.__signature__.parameters.values())
+        for i, child in enumerate(positional.children()):
+            if i < len(parameters) and parameters[i].kind is not inspect.Parameter.VAR_POSITIONAL:
+                root = parameters[i].name
+            else:
+                root = f"arg{i}"
+            names.extend(leaf_names(child, root))
+        for key, child in zip(named.entries(), named.children(), strict=True):
+            names.extend(leaf_names(child, key))
+        return names
+
+    def _reason(self, signature: Signature, names: Sequence[str]) -> str:
+        """Why a program is made: what is new against the last one."""
+        if not self._compiled:
+            return "first call"
+        last = next(reversed(self._compiled))
+        if last.layout is not signature.layout:
+            return "the state has another layout"
+        if last.statics != signature.statics:
+            changed = [
+                f"{now.name} is {now.value!r}, was {was.value!r}"
+                for now, was in zip(signature.statics, last.statics, strict=True)
+                if now != was
+            ]
+            return "static argument: " + ", ".join(changed)
+        if last.tree != signature.tree:
+            return f"the arguments have another structure: {signature.tree}"
+        changed = [
+            f"{name} is {now}, was {was}"
+            for name, now, was in zip(names, signature.types, last.types, strict=True)
+            if now != was
+        ]
+        return "; ".join(changed)
+
+
+class _Name:
+    """The name of a leaf, worked out when an error prints it."""
+
+    def __init__(self, function: CompiledFunction, tree: optree.PyTreeSpec, number: int) -> None:
+        self.function = function
+        self.tree = tree
+        self.number = number
+
+    def __str__(self) -> str:
+        return f"{self.function.__name__}: {self.function._names(self.tree)[self.number]}"
+
+
+_KNOWN = {np.dtype(name).num: np.dtype(name) for name in ("bool", "int32", "int64", "uint8", "uint64", "float32", "float64")}
+
+
+class _Bound:
+    """A compiled function that was read from an instance."""
+
+    def __init__(self, function: CompiledFunction, instance: Any) -> None:
+        self.__func__ = function
+        self.__self__ = instance
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call with the instance as the first argument."""
+        return self.__func__(self.__self__, *args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__func__, name)

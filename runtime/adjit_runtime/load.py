@@ -1,0 +1,131 @@
+"""Object code becomes something that can be called: linking, constants, arenas.
+
+One JIT session serves the process. Shared libraries are linked once; a program is unlinked when the last reference to
+its `Loaded` goes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import threading
+from collections import deque
+from collections.abc import Callable
+
+import llvmlite.binding as llvm
+import numpy as np
+
+from adjit_runtime import errors
+from adjit_runtime.errors import AdjitError, InternalError
+from adjit_runtime.program import Library, Program
+from adjit_runtime.target import initialize
+
+ALIGN = 64
+LibrarySource = Callable[[str], Library]
+
+_ENTRY = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
+_RUN = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)
+
+
+def aligned_bytes(nbytes: int) -> np.ndarray:
+    """Zeroed memory that begins on 64 bytes: uint8[nbytes]."""
+    memory = np.zeros(nbytes + ALIGN, dtype=np.uint8)
+    start = -address_of(memory) % ALIGN
+    return memory[start : start + nbytes]
+
+
+def address_of(array: np.ndarray) -> int:
+    """The address of the first element."""
+    address: int = array.__array_interface__["data"][0]
+    return address
+
+
+class Session:
+    """The process's JIT: links programs and libraries. Safe to use from several threads."""
+
+    def __init__(self) -> None:
+        initialize()
+        self._jit = llvm.create_lljit_compiler()
+        self._numbers = itertools.count()
+        self._lock = threading.Lock()
+        self._libraries: dict[str, dict[str, int]] = {}
+        self._kept: list[llvm.ResourceTracker] = []
+
+    def library(self, library: Library) -> dict[str, int]:
+        """The addresses of a library's functions; linked at the first call."""
+        with self._lock:
+            if library.name not in self._libraries:
+                tracker = self._link(library.code, library.symbols, {}, library.name)
+                self._kept.append(tracker)
+                self._libraries[library.name] = {name: tracker[name] for name in library.symbols}
+            return self._libraries[library.name]
+
+    def program(self, program: Program, source: LibrarySource) -> tuple[llvm.ResourceTracker, int]:
+        """Link a program; what keeps its code alive, and the address of its entry."""
+        imports: dict[str, int] = {}
+        for name in program.libraries:
+            imports.update(self.library(source(name)))
+        with self._lock:
+            tracker = self._link(program.code, (program.entry,), imports, program.name)
+            return tracker, tracker[program.entry]
+
+    def _link(
+        self, code: bytes, exports: tuple[str, ...], imports: dict[str, int], name: str
+    ) -> llvm.ResourceTracker:
+        builder = llvm.JITLibraryBuilder().add_object_img(code).add_current_process()
+        for symbol in exports:
+            builder = builder.export_symbol(symbol)
+        for symbol, address in imports.items():
+            builder = builder.import_symbol(symbol, address)
+        try:
+            return builder.link(self._jit, f"{name}.{next(self._numbers)}")
+        except RuntimeError as error:
+            raise InternalError(f"the code of {name} cannot be linked: {error}") from error
+
+
+_SESSIONS: list[Session] = []
+_SESSION_LOCK = threading.Lock()
+
+
+def session() -> Session:
+    """The process's session, made at the first call."""
+    with _SESSION_LOCK:
+        if not _SESSIONS:
+            _SESSIONS.append(Session())
+        return _SESSIONS[0]
+
+
+class Loaded:
+    """A program that can run. `entry(table, arena, report)` is the native function, as `program` describes it."""
+
+    def __init__(self, program: Program, source: LibrarySource) -> None:
+        self.program = program
+        self._tracker, self.address = session().program(program, source)
+        self.entry = _ENTRY(self.address)
+        self.constants = {number: np.ascontiguousarray(array) for number, array in program.constants.items()}
+        self.constant_addresses = {number: address_of(array) for number, array in self.constants.items()}
+        # One arena for each call in flight; what comes back is used again. deque is safe between threads.
+        self._arenas: deque[np.ndarray] = deque()
+
+    def borrow_arena(self) -> np.ndarray:
+        """Scratch memory for one call; give it back with `return_arena`."""
+        try:
+            return self._arenas.pop()
+        except IndexError:
+            return aligned_bytes(self.program.arena_bytes)
+
+    def return_arena(self, arena: np.ndarray) -> None:
+        """Put an arena where the next call finds it."""
+        self._arenas.append(arena)
+
+    def failure(self, status: int, value: int) -> AdjitError:
+        """The error of a check that failed: `status` is the entry's result, `value` what it reported."""
+        check = self.program.checks[status - 1]
+        kind: type[AdjitError] = getattr(errors, check.error)
+        return kind(check.message.format(value=value))
+
+
+def run_function(source: LibrarySource) -> Callable[[int], int]:
+    """The native loop over minibatches, `adjit_run`."""
+    function: Callable[[int], int] = _RUN(session().library(source("run"))["adjit_run"])
+    return function

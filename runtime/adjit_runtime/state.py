@@ -1,0 +1,276 @@
+"""State: one aligned block that holds parameters, what the optimiser keeps, hyper-parameters, key and step count.
+
+`params` are views of the block, which lives as long as its last view. One writer at a time: a call on a busy or closed
+state raises, and so does one on a state that was busy in another thread when the process forked.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from typing import Any
+
+import numpy as np
+import optree
+
+from adjit_runtime.errors import ArgumentError, StateError
+from adjit_runtime.load import ALIGN, address_of, aligned_bytes
+from adjit_runtime.trees import LeafType, flatten, leaf_names, read_only
+
+Value = float | int
+
+_ALIVE: weakref.WeakSet[State] = weakref.WeakSet()
+
+
+_LAYOUTS: dict[tuple[Any, ...], Layout] = {}
+
+
+class Layout:
+    """Where each leaf of a state lies in its block: parameters, moments, hyper-parameters, key, step count.
+
+    `layout_of` gives one object for equal layouts, so they compare by identity."""
+
+    def __init__(
+        self,
+        params: optree.PyTreeSpec,
+        moments: optree.PyTreeSpec,
+        hyper: optree.PyTreeSpec,
+        types: Sequence[LeafType],
+        structural: Mapping[str, str],
+    ) -> None:
+        self.params, self.moments, self.hyper = params, moments, hyper
+        self.types = tuple(types)
+        self.structural = dict(structural)
+        self.names = [
+            *leaf_names(params, "params"), *leaf_names(moments, "optimizer"), *leaf_names(hyper, "hyper"), "key", "step",
+        ]  # fmt: skip
+        self.offsets: list[int] = []
+        at = 0
+        for type in self.types:
+            self.offsets.append(at)
+            nbytes = type.dtype.itemsize * int(np.prod(type.shape, dtype=np.int64))
+            at += -(-max(nbytes, 1) // ALIGN) * ALIGN
+        self.nbytes = at
+
+
+class State:
+    """The state of a training run, made by `step.init` or `adjit.load`.
+
+    `params`        the pytree of parameters, as views that may be written: state.params["w"][...] = array
+    `optimizer`     what the optimiser keeps for each parameter, as views
+    `hyper`         hyper-parameters by name; a new value takes effect at the next step
+    `key`           the key of random numbers; each step folds its count into it
+    `step`          how many steps have been made
+    """
+
+    def __init__(self, layout: Layout, values: Sequence[Any], owner: str) -> None:
+        self._layout = layout
+        self._owner = owner
+        self._block = aligned_bytes(layout.nbytes)
+        self._views: list[np.ndarray] = []
+        for type, offset, value in zip(layout.types, layout.offsets, values, strict=True):
+            count = int(np.prod(type.shape, dtype=np.int64))
+            raw = self._block[offset : offset + count * type.dtype.itemsize]
+            view = raw.view(type.dtype).reshape(type.shape)
+            view[...] = value
+            self._views.append(view)
+        self.addresses = [address_of(view) for view in self._views]
+        n_params, n_moments, n_hyper = (tree.num_leaves for tree in (layout.params, layout.moments, layout.hyper))
+        self._parts = (n_params, n_params + n_moments, n_params + n_moments + n_hyper)
+        self._params = read_only(optree.tree_unflatten(layout.params, self._views[:n_params]))
+        self._lock = threading.Lock()
+        self._closed = False
+        self._torn = False
+        # What steps keep with a state: tables with its addresses, by program.
+        self.bindings: dict[Any, Any] = {}
+        _ALIVE.add(self)
+
+    # -- what users see -----------------------------------------------------------------------------------------------
+
+    @property
+    def params(self) -> Any:
+        """The pytree of parameters, as NumPy views of the state."""
+        self._check_open()
+        return self._params
+
+    @property
+    def optimizer(self) -> Any:
+        """What the optimiser keeps, as NumPy views of the state."""
+        self._check_open()
+        n, m, _ = self._parts
+        return read_only(optree.tree_unflatten(self._layout.moments, self._views[n:m]))
+
+    @property
+    def hyper(self) -> Hyper:
+        """Hyper-parameters: a mapping from names to numbers, or to mappings for schedules."""
+        self._check_open()
+        _, m, h = self._parts
+        tree = optree.tree_unflatten(self._layout.hyper, self._views[m:h])
+        return Hyper(self, tree, self._layout.structural)
+
+    @property
+    def key(self) -> int:
+        """The key of random numbers, an integer."""
+        self._check_open()
+        return int(self._views[-2])
+
+    @key.setter
+    def key(self, value: int) -> None:
+        with self.writing():
+            self._views[-2][...] = value
+
+    @property
+    def step(self) -> int:
+        """How many steps have been made."""
+        self._check_open()
+        return int(self._views[-1])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the block."""
+        return self._layout.nbytes
+
+    def close(self) -> None:
+        """Let go of the memory; views that someone still holds stay valid."""
+        with self.writing():
+            self._closed = True
+            self.bindings.clear()
+            self._views.clear()
+            self._params = None
+            self._block = np.empty(0, np.uint8)
+
+    def copy(self) -> State:
+        """A state of its own with the same values."""
+        with self.writing():
+            return State(self._layout, [view.copy() for view in self._views], self._owner)
+
+    def __copy__(self) -> State:
+        return self.copy()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> State:
+        return self.copy()
+
+    def __reduce__(self) -> Any:
+        raise StateError("a state does not pickle: write it with adjit.save(path, state)")
+
+    def __repr__(self) -> str:
+        if self._closed:
+            return f"<state of {self._owner}, closed>"
+        return f"<state of {self._owner}: {self._parts[0]} parameters, {self.nbytes} bytes, step {int(self._views[-1])}>"
+
+    # -- for steps ----------------------------------------------------------------------------------------------------
+
+    def writing(self) -> _Writing:
+        """The block of code in which this thread is the one writer."""
+        return _Writing(self)
+
+    def overlaps(self, array: np.ndarray) -> bool:
+        """Whether a C-ordered array shares memory with the block."""
+        low, start = address_of(array), self.addresses[0]
+        return low < start + self._layout.nbytes and low + array.nbytes > start
+
+    def values(self) -> list[np.ndarray]:
+        """Every leaf, in the order of the layout."""
+        return self._views
+
+    @property
+    def layout(self) -> Layout:
+        """Where the leaves lie."""
+        return self._layout
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StateError("the state is closed")
+        if self._torn:
+            raise StateError(
+                "the state was being written in another thread when this process was forked, so its values are torn; "
+                "make a new one with step.init or adjit.load"
+            )
+
+
+class _Writing:
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def __enter__(self) -> State:
+        state = self._state
+        state._check_open()
+        if not state._lock.acquire(blocking=False):
+            raise StateError("the state is busy in another thread: one state has one writer at a time")
+        return state
+
+    def __exit__(self, *_: object) -> None:
+        self._state._lock.release()
+
+
+def _after_fork() -> None:
+    for state in _ALIVE:
+        if state._lock.locked():
+            state._torn = True
+            state._lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+class Hyper(MutableMapping[str, Any]):
+    """Hyper-parameters of a state. Setting one takes effect at the next step; nothing is compiled again."""
+
+    def __init__(self, state: State, tree: Mapping[str, Any], structural: Mapping[str, str], prefix: str = "") -> None:
+        self._state = state
+        self._tree = tree
+        self._structural = structural
+        self._prefix = prefix
+
+    def __getitem__(self, name: str) -> Any:
+        value = self._tree[name]
+        if isinstance(value, np.ndarray):
+            return value[()].item()
+        return Hyper(self._state, value, {}, f"{self._prefix}{name}.")
+
+    def __setitem__(self, name: str, value: Value) -> None:
+        if name in self._structural:
+            raise StateError(f"{self._prefix}{name} cannot be set: {self._structural[name]}")
+        if name not in self._tree:
+            raise ArgumentError(f"there is no hyper-parameter {self._prefix}{name}; there are {', '.join(self._tree)}")
+        place = self._tree[name]
+        if not isinstance(place, np.ndarray):
+            raise ArgumentError(
+                f"{self._prefix}{name} is a schedule with the numbers {', '.join(place)}; set one of these"
+            )
+        with self._state.writing():
+            place[...] = float(value)
+
+    def __delitem__(self, name: str) -> None:
+        raise StateError("hyper-parameters cannot be deleted")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tree)
+
+    def __len__(self) -> int:
+        return len(self._tree)
+
+    def __repr__(self) -> str:
+        return repr({name: dict(value) if isinstance(value := self[name], Hyper) else value for name in self})
+
+
+def layout_of(
+    params: Any, moments: Any, hyper: Any, structural: Mapping[str, str]
+) -> tuple[Layout, list[Any]]:
+    """The layout for these values, and the values of all its leaves but key and step count."""
+    parts = [flatten(tree) for tree in (params, moments, hyper)]
+    values = [leaf for leaves, _ in parts for leaf in leaves]
+    n_arrays = len(parts[0][0]) + len(parts[1][0])
+    types = [
+        LeafType(np.dtype(np.asarray(leaf).dtype.newbyteorder("=")), np.shape(leaf)) for leaf in values[:n_arrays]
+    ]
+    types += [LeafType(np.dtype(np.float64), (), True) for _ in values[n_arrays:]]
+    integer = np.dtype(np.int64)
+    types += [LeafType(integer), LeafType(integer, (), True)]
+    trees = tuple(tree for _, tree in parts)
+    key = (trees, tuple(types), tuple(sorted(structural.items())))
+    if key not in _LAYOUTS:
+        _LAYOUTS[key] = Layout(*trees, types, structural)
+    return _LAYOUTS[key], values

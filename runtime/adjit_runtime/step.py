@@ -1,0 +1,322 @@
+"""Steps on a state: one native call each, or a whole run over minibatches in native code.
+
+`StepFunction` binds a state's addresses into the table of a program once; a call fills in the batch alone.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import optree
+
+from adjit_runtime.call import Compiled, CompiledFunction
+from adjit_runtime.errors import AdjitError, ArgumentError, ShapeError
+from adjit_runtime.load import LibrarySource, Loaded, address_of, run_function
+from adjit_runtime.program import RUN_ARRAY, RUN_HEAD, RUN_OUTPUT
+from adjit_runtime.state import State
+from adjit_runtime.trees import Signature, as_array, flatten, leaf_type
+
+AIR = 0.05
+"""Seconds after which a native loop comes back to Python: signals, progress, other threads."""
+
+
+@dataclass(frozen=True)
+class History:
+    """What a run gave: `losses`, one float for each step, and `aux`, each result stacked, or None."""
+
+    losses: np.ndarray
+    aux: Any = None
+
+    def __len__(self) -> int:
+        return len(self.losses)
+
+
+class _Binding:
+    """A program's table with the addresses of one state; `results` are the arrays that its results go to."""
+
+    def __init__(self, compiled: Compiled, state: State) -> None:
+        loaded = compiled.loaded
+        program = loaded.program
+        self.compiled = compiled
+        self.loaded = loaded
+        self.table = (ctypes.c_void_p * len(program.slots))()
+        self.slots = program.inputs[len(state.addresses) :]
+        for number, address in zip(program.inputs, state.addresses, strict=False):
+            self.table[number] = address
+        for number, address in loaded.constant_addresses.items():
+            self.table[number] = address
+        self.dtypes = [np.dtype(program.slots[number].dtype) for number in self.slots]
+        self.report = (ctypes.c_int64 * 2)()
+        self.pointers = (ctypes.addressof(self.table), ctypes.addressof(self.report))
+
+    def fresh_results(self) -> list[np.ndarray]:
+        slots = self.loaded.program.slots
+        results = []
+        for number in self.loaded.program.outputs:
+            result = np.empty(slots[number].shape, slots[number].dtype)
+            self.table[number] = address_of(result)
+            results.append(result)
+        return results
+
+    def arguments(self, state: State, leaves: Sequence[Any]) -> list[np.ndarray]:
+        """Put the batch into the table; what must stay alive while the call runs."""
+        arrays = []
+        for number, leaf, dtype in zip(self.slots, leaves, self.dtypes, strict=True):
+            array = as_array(leaf, dtype)
+            if state.overlaps(array):
+                array = array.copy()
+            self.table[number] = address_of(array)
+            arrays.append(array)
+        return arrays
+
+
+class StepFunction(CompiledFunction):
+    """A compiled training step. Call it with a state and a batch; `run` makes all steps over the data."""
+
+    library: LibrarySource
+
+    def check_state(self, state: Any) -> None:
+        """Refuse what is no state of this step."""
+        raise NotImplementedError
+
+    def __call__(self, state: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """One step: the state is updated in place, and the loss comes back, as a float; with aux, (loss, aux)."""
+        self.check_state(state)
+        signature, leaves, names = self.step_signature(state, args, kwargs)
+        with state.writing():
+            binding = self._binding(state, signature, names)
+            arrays = binding.arguments(state, leaves)
+            results = binding.fresh_results()
+            loaded = binding.loaded
+            arena = loaded.borrow_arena()
+            try:
+                status = loaded.entry(binding.pointers[0], address_of(arena), binding.pointers[1])
+            finally:
+                loaded.return_arena(arena)
+            del arrays
+            if status:
+                raise loaded.failure(status, binding.report[0])
+        loss, *aux = (result if result.ndim else result[()] for result in results)
+        if len(results) == 1 and binding.compiled.out_tree.num_leaves == 0:
+            return float(loss)
+        return float(loss), optree.tree_unflatten(binding.compiled.out_tree, aux)
+
+    def step_signature(
+        self, state: State, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> tuple[Signature, list[Any], Callable[[], list[str]]]:
+        """`signature_of` for the batch; None, which has no leaves, stands where the loss takes the parameters."""
+        signature, leaves, names = self.signature_of((None, *args), kwargs)
+        return replace(signature, layout=state.layout), leaves, names
+
+    def _binding(self, state: State, signature: Signature, names: Callable[[], list[str]]) -> _Binding:
+        found = state.bindings.get(signature)
+        if found is None:
+            found = _Binding(self.compiled(signature, names), state)
+            state.bindings[signature] = found
+        return found  # type: ignore[no-any-return]
+
+    def run(
+        self,
+        state: State,
+        data: Any,
+        *,
+        batch_size: int,
+        epochs: int = 1,
+        shuffle: bool = True,
+        seed: int = 0,
+        drop_last: bool = False,
+        constants: Mapping[str, Any] | None = None,
+        progress: Callable[[int, int, float], None] | None = None,
+    ) -> History:
+        """Train for some epochs over `data`, in native code.
+
+        `data` is a tuple of the loss's batched arguments behind the parameters, each a pytree of arrays with one
+        common number of rows. An epoch takes rows in batches of `batch_size`, in an order that depends on `seed` and
+        on the state's step count at its start (`adjit.random.permutation(fold_in(key(seed), step), rows)`), or as they
+        lie where `shuffle` is false; the rows that are left over make a smaller batch, or none with `drop_last`.
+        `constants` are keyword arguments of the loss that are not batched. `progress(steps done, steps in all, last
+        loss)` is called about every 50 ms.
+
+        Ctrl-C stops between two steps, with the state as after the last one. An error in a step leaves the state as
+        after the step before; it names the step, and has the losses so far as `losses`. Raises ArgumentError for data
+        that do not fit, IndexOutOfRange for an index out of range."""
+        self.check_state(state)
+        job = _Run(self, state, data, batch_size, epochs, shuffle, seed, drop_last, dict(constants or {}))
+        with state.writing():
+            return job.run(progress)
+
+
+class _Run:
+    """One call of `run`: its arguments checked, its tables and the descriptor of the native loop."""
+
+    def __init__(
+        self,
+        function: StepFunction,
+        state: State,
+        data: Any,
+        batch_size: int,
+        epochs: int,
+        shuffle: bool,
+        seed: int,
+        drop_last: bool,
+        constants: dict[str, Any],
+    ) -> None:
+        if isinstance(data, np.ndarray) or not isinstance(data, tuple | list):
+            raise ArgumentError(f"{function.__name__}.run: data is a tuple of arrays, (X, Y), not a {type(data).__name__}")
+        for name, value in (("batch_size", batch_size), ("epochs", epochs)):
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < (name == "batch_size"):
+                raise ArgumentError(f"{function.__name__}.run: {name} is a positive integer, not {value!r}")
+        self.function, self.state, self.constants = function, state, constants
+        leaves, self.tree = flatten(tuple(data))
+        self.arrays = [self._array(leaf, i) for i, leaf in enumerate(leaves)]
+        if not self.arrays:
+            raise ArgumentError(f"{function.__name__}.run: data has no arrays")
+        self.rows = self._rows()
+        self.batch = min(int(batch_size), self.rows) if not drop_last else int(batch_size)
+        self.whole = self.rows // self.batch if self.batch else 0
+        self.rest = 0 if drop_last or not self.batch else self.rows % self.batch
+        self.epochs = int(epochs)
+        self.total = self.epochs * (self.whole + (self.rest > 0))
+        if self.total == 0 and self.epochs:
+            raise ArgumentError(
+                f"{function.__name__}.run: {self.rows} rows make no batch of {batch_size} (drop_last={drop_last})"
+            )
+        self.shuffle = bool(shuffle)
+        self.seed = int(seed)
+
+    def _array(self, leaf: Any, number: int) -> np.ndarray:
+        found = leaf_type(leaf, f"{self.function.__name__}.run: array {number} of the data")
+        if not found.shape:
+            raise ShapeError(f"{self.function.__name__}.run: array {number} of the data has no rows; pass it in constants")
+        array = as_array(leaf, found.dtype)
+        return array.copy() if self.state.overlaps(array) else array
+
+    def _rows(self) -> int:
+        rows = {len(array) for array in self.arrays}
+        if len(rows) > 1:
+            shapes = ", ".join(str(array.shape) for array in self.arrays)
+            raise ShapeError(f"{self.function.__name__}.run: the arrays of the data differ in rows: {shapes}")
+        return rows.pop()
+
+    def _bound(self, rows: int) -> _Binding:
+        """The binding for batches of so many rows, with the constants in its table."""
+        sample = optree.tree_unflatten(self.tree, [array[:rows] for array in self.arrays])
+        signature, leaves, names = self.function.step_signature(self.state, sample, self.constants)
+        known = self.state.bindings.get(signature)
+        # A table of its own: the loop writes into it.
+        compiled = known.compiled if known is not None else self.function.compiled(signature, names)
+        binding = _Binding(compiled, self.state)
+        self.kept.append(binding.arguments(self.state, leaves))
+        return binding
+
+    def run(self, progress: Callable[[int, int, float], None] | None) -> History:
+        """All steps; the state is ours meanwhile."""
+        if not self.total:
+            return History(np.empty(0))
+        self.kept: list[Any] = []
+        whole = self._bound(self.batch) if self.whole else None
+        rest = self._bound(self.rest) if self.rest else None
+        first = whole or rest
+        assert first is not None
+        outputs = self._outputs(first, whole, rest)
+        head, desc = self._descriptor(first, whole, rest, outputs)
+        programs = [binding.loaded for binding in (whole, rest) if binding is not None]
+        lender = max(programs, key=lambda loaded: loaded.program.arena_bytes)
+        arena = lender.borrow_arena()
+        head["arena"] = address_of(arena)
+        desc[: len(RUN_HEAD)] = [head[name] for name in RUN_HEAD]
+        loop = run_function(self.function.library)
+        done_at, budget_at = RUN_HEAD.index("done"), RUN_HEAD.index("budget")
+        pace = 1
+        try:
+            while (done := int(desc[done_at])) < self.total:
+                begun = time.perf_counter()
+                steps = min(pace, self.total - done)
+                desc[budget_at] = steps
+                status = loop(address_of(desc))
+                if status:
+                    raise self._failure(int(desc[done_at]), status, first, whole, rest, desc, outputs)
+                spent = time.perf_counter() - begun
+                pace = max(1, min(int(steps * AIR / max(spent, 1e-9)), 8 * steps))
+                if progress is not None:
+                    progress(done + steps, self.total, float(outputs[0][done + steps - 1]))
+        except KeyboardInterrupt as interrupt:
+            interrupt.losses = outputs[0][: int(desc[done_at])].astype(np.float64)  # type: ignore[attr-defined]
+            raise
+        finally:
+            lender.return_arena(arena)
+        losses = outputs[0].astype(np.float64)
+        tree = first.compiled.out_tree
+        return History(losses, optree.tree_unflatten(tree, outputs[1:]) if tree.num_leaves else None)
+
+    def _outputs(self, first: _Binding, whole: _Binding | None, rest: _Binding | None) -> list[np.ndarray]:
+        """An array for each result of all steps."""
+        slots = first.loaded.program.slots
+        shapes = [(slots[number].shape, slots[number].dtype) for number in first.loaded.program.outputs]
+        if whole is not None and rest is not None:
+            others = rest.loaded.program.slots
+            again = [(others[number].shape, others[number].dtype) for number in rest.loaded.program.outputs]
+            if shapes != again:
+                raise ShapeError(
+                    f"{self.function.__name__}.run: results of the last batch of {self.rest} rows have other shapes than "
+                    "those of a whole one and cannot be stacked; pass drop_last=True, or leave them out of aux"
+                )
+        return [np.empty((self.total, *shape), dtype) for shape, dtype in shapes]
+
+    def _descriptor(
+        self, first: _Binding, whole: _Binding | None, rest: _Binding | None, outputs: list[np.ndarray]
+    ) -> tuple[dict[str, int], np.ndarray]:
+        words: list[int] = []
+        slots = [b.slots if b is not None else first.slots for b in (whole, rest)]
+        for i, array in enumerate(self.arrays):
+            row = array[:1].nbytes
+            buffer = 0
+            if self.shuffle:
+                gathered = np.empty((self.batch, *array.shape[1:]), array.dtype)
+                self.kept.append(gathered)
+                buffer = address_of(gathered)
+            record = {"source": address_of(array), "nbytes": row, "buffer": buffer, "slot": slots[0][i],
+                      "rest_slot": slots[1][i]}  # fmt: skip
+            words += [record[name] for name in RUN_ARRAY]
+        numbers = [(b or first).loaded.program.outputs for b in (whole, rest)]
+        for i, output in enumerate(outputs):
+            record = {"base": address_of(output), "nbytes": output[:1].nbytes, "slot": numbers[0][i],
+                      "rest_slot": numbers[1][i]}  # fmt: skip
+            words += [record[name] for name in RUN_OUTPUT]
+        order = np.empty(self.rows if self.shuffle else 0, np.int64)
+        report = np.zeros(2, np.int64)
+        self.kept += [order, report]
+        self.report = report
+        entries = [(b or first).loaded.address for b in (whole, rest)]
+        tables = [(b or first).pointers[0] for b in (whole, rest)]
+        head = {
+            "entry": entries[0], "rest_entry": entries[1], "table": tables[0], "rest_table": tables[1], "arena": 0,
+            "report": address_of(report), "order": address_of(order) if self.shuffle else 0, "rows": self.rows,
+            "batch": self.batch, "rest": self.rest, "seed": self.seed, "step": self.state.addresses[-1], "position": 0,
+            "done": 0, "budget": 0, "arrays": len(self.arrays), "outputs": len(outputs),
+        }  # fmt: skip
+        return head, np.array([0] * len(RUN_HEAD) + words, dtype=np.int64)
+
+    def _failure(
+        self,
+        done: int,
+        status: int,
+        first: _Binding,
+        whole: _Binding | None,
+        rest: _Binding | None,
+        desc: np.ndarray,
+        outputs: list[np.ndarray],
+    ) -> AdjitError:
+        """The error of a step, with its number and the losses before it."""
+        position = int(desc[RUN_HEAD.index("position")])
+        is_rest = rest is not None and self.rows - position < self.batch
+        failed: Loaded = (rest if is_rest else whole or first).loaded  # type: ignore[union-attr]
+        error = failed.failure(status, int(self.report[0]))
+        found = type(error)(f"step {done} of {self.total}: {error}")
+        found.losses = outputs[0][:done].astype(np.float64)  # type: ignore[attr-defined]
+        return found

@@ -1,0 +1,178 @@
+"""Arguments as leaves: pytrees, the types of leaves, and the signature that a compiled program belongs to.
+
+`ReadOnlyDict` and `ReadOnlyList` are how a state shows its own dicts and lists; as arguments they count as the plain
+ones, so that `predict(params, x)` and `predict(state.params, x)` are one signature.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import numpy as np
+import optree
+
+from adjit_runtime.errors import ArgumentError, DTypeError, StateError
+
+NAMESPACE = "adjit"
+
+DTYPES = frozenset(map(np.dtype, ("bool", "int32", "int64", "uint8", "uint64", "float32", "float64")))
+"""The dtypes that arguments may have."""
+
+_PYTHON = {float: np.dtype(np.float64), int: np.dtype(np.int64), bool: np.dtype(np.bool_)}
+_SHORT = {"float32": "f32", "float64": "f64", "int32": "i32", "int64": "i64", "uint8": "u8", "uint64": "u64"}
+
+
+def _refuse(*_: object, **__: object) -> NoReturn:
+    raise StateError(
+        "the arrays of a state stay where they are: write new values into one, state.params[key][...] = array"
+    )
+
+
+class ReadOnlyDict(dict[Any, Any]):
+    """A dict of a state's arrays: their elements may be written, the dict may not."""
+
+    __setitem__ = __delitem__ = __ior__ = _refuse  # type: ignore[assignment]
+    clear = pop = popitem = setdefault = update = _refuse  # type: ignore[assignment]
+
+
+class ReadOnlyList(list[Any]):
+    """A list of a state's arrays: their elements may be written, the list may not."""
+
+    __setitem__ = __delitem__ = __iadd__ = __imul__ = _refuse  # type: ignore[assignment]
+    append = extend = insert = pop = remove = clear = sort = reverse = _refuse  # type: ignore[assignment]
+
+
+def _sorted_keys(mapping: ReadOnlyDict) -> list[Any]:
+    return list(optree.utils.total_order_sorted(mapping))
+
+
+def _flatten_dict(mapping: ReadOnlyDict) -> tuple[list[Any], tuple[Any, ...], list[Any]]:
+    keys = _sorted_keys(mapping)
+    return [mapping[key] for key in keys], tuple(keys), keys
+
+
+optree.register_pytree_node(
+    ReadOnlyDict,
+    _flatten_dict,  # type: ignore[arg-type]
+    lambda keys, children: dict(zip(keys, children, strict=True)),  # type: ignore[arg-type, return-value]
+    namespace=NAMESPACE,
+)
+optree.register_pytree_node(
+    ReadOnlyList,
+    lambda items: (list(items), None, range(len(items))),  # type: ignore[arg-type, return-value]
+    lambda _, children: list(children),  # type: ignore[return-value]
+    namespace=NAMESPACE,
+)
+
+_PLAIN: dict[optree.PyTreeSpec, optree.PyTreeSpec] = {}
+
+
+def flatten(tree: Any) -> tuple[list[Any], optree.PyTreeSpec]:
+    """The leaves of a pytree and its structure, in which a state's own dicts and lists are plain ones."""
+    leaves, spec = optree.tree_flatten(tree, namespace=NAMESPACE)
+    plain = _PLAIN.get(spec)
+    if plain is None:
+        # Unflattening gives plain dicts and lists, whose leaves have the same order.
+        plain = optree.tree_structure(optree.tree_unflatten(spec, range(spec.num_leaves)), namespace=NAMESPACE)
+        if len(_PLAIN) > 10_000:
+            _PLAIN.clear()
+        _PLAIN[spec] = plain
+    return leaves, plain
+
+
+def read_only(tree: Any) -> Any:
+    """The same tree with dicts and lists that refuse to be changed."""
+    if type(tree) is dict:
+        return ReadOnlyDict({key: read_only(value) for key, value in tree.items()})
+    if type(tree) is list:
+        return ReadOnlyList([read_only(value) for value in tree])
+    if type(tree) is tuple:
+        return tuple(read_only(value) for value in tree)
+    return tree
+
+
+def leaf_names(spec: optree.PyTreeSpec, root: str) -> list[str]:
+    """A name for each leaf: `params.w1`, `layers.0.w`."""
+    return [".".join([root, *map(str, path)]) for path in spec.paths()]
+
+
+@dataclass(frozen=True, slots=True)
+class LeafType:
+    """dtype and shape of a leaf; `weak` marks a Python number."""
+
+    dtype: np.dtype
+    shape: tuple[int, ...] = ()
+    weak: bool = False
+
+    def __str__(self) -> str:
+        name = _SHORT.get(self.dtype.name, self.dtype.name)
+        return f"{name}[{','.join(map(str, self.shape))}]{'~' if self.weak else ''}"
+
+
+def leaf_type(x: Any, name: str) -> LeafType:
+    """The type of an argument's leaf; raises ArgumentError or DTypeError, naming it."""
+    if isinstance(x, np.ndarray | np.generic):
+        dtype = x.dtype.newbyteorder("=")
+        if dtype not in DTYPES:
+            known = "bool, int32, int64, uint8, uint64, float32, float64"
+            raise DTypeError(f"{name}: no code exists for {x.dtype}; convert it with astype to one of {known}")
+        return LeafType(np.dtype(dtype.name), x.shape)
+    if type(x) in _PYTHON:
+        if type(x) is int and not -(2**63) <= x < 2**63:
+            raise ArgumentError(f"{name}: {x} does not fit int64")
+        return LeafType(_PYTHON[type(x)], (), True)
+    if type(x) is str or callable(x):
+        raise ArgumentError(
+            f"{name}: {x!r} is no array; name the argument in static_argnames if the code should depend on it"
+        )
+    raise ArgumentError(f"{name}: {type(x).__module__}.{type(x).__qualname__} is no array, number or pytree of them")
+
+
+def as_array(x: Any, dtype: np.dtype) -> np.ndarray:
+    """A leaf as machine code takes it: C-ordered, aligned, native byte order; copied where it is not."""
+    if type(x) is np.ndarray and x.dtype == dtype and x.flags.c_contiguous and x.flags.aligned:
+        return x
+    array = np.asarray(x, dtype=dtype, order="C")
+    return array if array.flags.aligned else array.copy()
+
+
+class Static:
+    """A static argument. Two are equal where value and type are, at every depth: 1, 1.0 and True are three."""
+
+    __slots__ = ("_key", "name", "value")
+
+    def __init__(self, name: str, value: Any) -> None:
+        self.name = name
+        self.value = value
+        self._key = (name, _typed(value))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Static) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+
+def _typed(value: Any) -> Any:
+    if type(value) in (tuple, frozenset):
+        return type(value), type(value)(_typed(item) for item in value)
+    # The text tells -0.0 from 0.0.
+    return (float, repr(value)) if type(value) is float else (type(value), value)
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What one compiled program is for: structure and leaf types of the arguments, values of the static ones, and for
+    a step the layout of its state, which is one object for all states that are laid out alike."""
+
+    tree: optree.PyTreeSpec
+    types: tuple[LeafType, ...]
+    statics: tuple[Static, ...] = ()
+    layout: Any = None
+
+    def describe(self, names: Sequence[str]) -> str:
+        """`x: f32[4,2], n=3`."""
+        dynamic = [f"{name}: {type}" for name, type in zip(names, self.types, strict=True)]
+        return ", ".join(dynamic + [f"{static.name}={static.value!r}" for static in self.statics])
