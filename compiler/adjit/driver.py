@@ -224,11 +224,10 @@ class Function(CompiledFunction):
 
     def on_leaves(self, signature: Signature) -> Callable[[list[Any]], Any]:
         """The plain function as one of a list of leaves."""
-        statics = {static.name: static.value for static in signature.statics}
 
         def call(leaves: list[Any]) -> Any:
             args, kwargs = optree.tree_unflatten(signature.tree, leaves)
-            return self.__wrapped__(*args, **kwargs, **statics)
+            return self.call_plain(args, kwargs, signature.statics)
 
         return call
 
@@ -302,7 +301,7 @@ class GradFunction(Function):
             if not -len(sizes) <= number < len(sizes):
                 raise ArgumentError(
                     f"{self.kind}: argnums={self.argnums}, and {self.__name__} was called with {len(sizes)} positional "
-                    "arguments that are not static"
+                    "arguments"
                 )
             number %= len(sizes)
             start = sum(sizes[:number])
@@ -380,7 +379,7 @@ def value_and_grad(
 
     `function` returns one float scalar, or (scalar, aux) with `has_aux`. The result is (value, gradient) or ((value,
     aux), gradient); the gradient has the pytree, shapes and dtypes of the argument, and is a tuple for several argnums.
-    Argnums count positional arguments that are not static.
+    Argnums count positional arguments.
 
         >>> import numpy as np, adjit
         >>> value, slope = adjit.value_and_grad(lambda x: np.sum(x**2))(np.array([1.0, 2.0]))

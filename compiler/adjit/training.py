@@ -159,7 +159,6 @@ class TrainingStep(StepFunction, Function):
     def _loss(self, signature: _Signature, names: Sequence[str]) -> Any:
         layout = signature.layout
         count = layout.params.num_leaves
-        statics = {static.name: static.value for static in signature.statics}
 
         def call(leaves: list[Any]) -> Any:
             params = optree.tree_unflatten(layout.params, leaves[:count])
@@ -167,7 +166,7 @@ class TrainingStep(StepFunction, Function):
             (_, *args), kwargs = optree.tree_unflatten(signature.tree, batch)
             if self._wants_key:
                 kwargs = {**kwargs, "key": leaves[-1]}
-            return split_aux(self, self.__wrapped__(params, *args, **kwargs, **statics))
+            return split_aux(self, self.call_plain((params, *args), kwargs, signature.statics))
 
         types = [*layout.types[:count], *signature.types]
         all_names = [*layout.names[:count], *names]

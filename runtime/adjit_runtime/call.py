@@ -131,7 +131,7 @@ class CompiledFunction:
     def _split(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any], tuple[Static, ...]]:
-        """Take the static arguments out; they become keywords."""
+        """Take the static arguments out; None stays in their positions."""
         if not self.static_argnames:
             return args, dict(kwargs), ()
         try:
@@ -148,20 +148,27 @@ class CompiledFunction:
                     f"{self.__name__}: the static argument {name} is a {type(value).__name__}, which has no hash; "
                     "give a tuple, a number or a string"
                 ) from None
-        rest = {name: value for name, value in bound.arguments.items() if name not in self.static_argnames}
-        positional: list[Any] = []
-        named: dict[str, Any] = {}
-        for name, value in rest.items():
-            kind = self.__signature__.parameters[name].kind
-            if kind is inspect.Parameter.VAR_POSITIONAL:
-                raise ArgumentError(f"{self.__name__}: *{name} and static arguments do not go together")
-            if kind is inspect.Parameter.VAR_KEYWORD:
-                named.update(value)
-            elif kind is inspect.Parameter.POSITIONAL_ONLY:
-                positional.append(value)
-            else:
-                named[name] = value
-        return tuple(positional), named, statics
+        named = {name: value for name, value in kwargs.items() if name not in self.static_argnames}
+        parameters = list(self.__signature__.parameters.values())
+        # None, which has no leaves, holds a static argument's place, so that positions stay what they were.
+        places = [
+            None if i < len(parameters) and parameters[i].name in self.static_argnames else value
+            for i, value in enumerate(args)
+        ]
+        return tuple(places), named, statics
+
+    def call_plain(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], statics: tuple[Static, ...]) -> Any:
+        """The Python function on arguments that `_split` took apart."""
+        values = {static.name: static.value for static in statics}
+        parameters = list(self.__signature__.parameters.values())
+        positional = list(args)
+        for i, parameter in enumerate(parameters[: len(args)]):
+            if parameter.name in values:
+                positional[i] = values.pop(parameter.name)
+        for parameter in parameters:
+            if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
+                values.pop(parameter.name, None)
+        return self.__wrapped__(*positional, **kwargs, **values)
 
     def _names(self, tree: optree.PyTreeSpec) -> list[str]:
         """A name for each leaf of (args, kwargs)."""
