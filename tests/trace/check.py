@@ -9,12 +9,12 @@ import numpy as np
 import optree
 
 import adjit.ops  # noqa: F401  # fills the registry of ops
-from adjit.ir.evaluate import evaluate
 from adjit.ir.graph import Graph
 from adjit.ir.types import Array
 from adjit.ir.verify import verify
 from adjit.trace import Traced, trace_flat
 from adjit.trace.promote import type_of
+from tests.both import run_both
 
 
 def trace_of(function: Callable[..., Any], *types: Array) -> Traced:
@@ -33,7 +33,7 @@ def graph_of(function: Callable[..., Any], *args: Any) -> Graph:
 def run(function: Callable[..., Any], *args: Any) -> Any:
     """`function` by way of its graph; a pytree of arrays."""
     traced = trace_of(function, *map(type_of, args))
-    outputs = evaluate(traced.graph, *args)
+    outputs = run_both(traced.graph, *args)
     return optree.tree_unflatten(traced.out_tree, outputs)
 
 

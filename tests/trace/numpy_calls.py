@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import optree
 
-from adjit.ir.evaluate import evaluate
 from adjit.ir.types import Array
 from adjit.ir.verify import verify
 from adjit.trace import trace_flat
 from adjit_runtime.errors import WideningWarning
+from tests.both import run_both
 
 
 def traced(call: Callable[..., Any], *arrays: Any) -> Any:
@@ -24,7 +24,7 @@ def traced(call: Callable[..., Any], *arrays: Any) -> Any:
         warnings.simplefilter("ignore", WideningWarning)
         result = trace_flat("f", lambda xs: call(*xs), types, [f"x{i}" for i in range(len(types))])
     verify(result.graph)
-    return optree.tree_unflatten(result.out_tree, evaluate(result.graph, *operands))
+    return optree.tree_unflatten(result.out_tree, run_both(result.graph, *operands))
 
 
 def quietly(call: Callable[..., Any], *arrays: Any) -> Any:

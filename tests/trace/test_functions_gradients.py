@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from adjit.autodiff.reverse import gradient
-from adjit.ir.evaluate import evaluate
 from adjit.ir.types import F64, Array
 from adjit.trace import trace_flat
+from tests.both import run_both
 from tests.trace.numpy_calls import from_text, sample
 
 GRADIENTS: list[tuple[str, list[float], list[float]]] = [
@@ -41,7 +41,7 @@ GRADIENTS: list[tuple[str, list[float], list[float]]] = [
 def test_gradients_at_edges(text: str, x: list[float], expected: list[float]) -> None:
     call = from_text(text, "x")
     graph = trace_flat("f", lambda xs: call(xs[0]), [Array(F64, (2,))], ["x"]).graph
-    *_, found = evaluate(gradient(graph, [0]), np.array(x))
+    *_, found = run_both(gradient(graph, [0]), np.array(x))
     np.testing.assert_allclose(found, expected, rtol=1e-14, atol=1e-300)
 
 
@@ -76,7 +76,7 @@ def test_against_differences(text: str) -> None:
     x = sample((3, 4), seed=3)
     weights = sample(np.shape(call(x)), seed=4)
     graph = trace_flat("f", lambda xs: np.sum(call(xs[0]) * weights), [Array(F64, x.shape)], ["x"]).graph
-    *_, found = evaluate(gradient(graph, [0]), x)
+    *_, found = run_both(gradient(graph, [0]), x)
     step = 1e-6
     expected = np.zeros_like(x)
     for position in np.ndindex(*x.shape):

@@ -1,1 +1,26 @@
-"""adjit."""
+"""Activations, losses, dropout and initial values, in the same plain NumPy that users write.
+
+All work on plain arrays and inside traced functions, keep float32 float32, and are stable at large logits in value and
+gradient."""
+
+from adjit.nn import init
+from adjit.nn.activations import (
+    elu,
+    gelu,
+    leaky_relu,
+    log_softmax,
+    logsumexp,
+    relu,
+    sigmoid,
+    silu,
+    softmax,
+    softplus,
+    tanh,
+)
+from adjit.nn.dropout import dropout
+from adjit.nn.losses import binary_cross_entropy, cross_entropy, hinge, huber, mae, mse
+
+__all__ = [
+    "binary_cross_entropy", "cross_entropy", "dropout", "elu", "gelu", "hinge", "huber", "init", "leaky_relu",
+    "log_softmax", "logsumexp", "mae", "mse", "relu", "sigmoid", "silu", "softmax", "softplus", "tanh",
+]  # fmt: skip

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from adjit.ir.node import Node
+from adjit.ir.types import BOOL
 from adjit.ir.types import Array
 from adjit.passes.rewrite import Rewriter
 
@@ -193,7 +194,9 @@ def _match(pattern: Pattern, node: Node, binding: Binding) -> bool:
     if pattern.letter:
         return _match_letter(pattern.letter, node, binding)
     if pattern.number is not None:
-        return node.is_splat and _same(node.attrs["value"], pattern.number)
+        # True is no pattern for 1.0: a select between 1.0 and 0.0 is no bool.
+        fits = node.dtype == BOOL or not isinstance(pattern.number, bool)
+        return node.is_splat and fits and _same(node.attrs["value"], pattern.number)
     if node.op.name != pattern.op or len(node.args) != len(pattern.args):
         return False
     kept = dict(binding)

@@ -28,6 +28,7 @@ __all__ = ["bernoulli", "bits", "fold_in", "key", "normal", "permutation", "spli
 # Counters of numbers are below 2**61, those of new keys above: a stream never meets the keys made from its own.
 _FOLD = 1 << 61
 _SPLIT = 1 << 62
+_LOWEST = -(1 << 63)
 _DTYPES = (F32, F64)
 
 
@@ -76,8 +77,15 @@ def normal(key: Any, shape: Sequence[int] | int = (), dtype: Any = np.float32) -
 
 
 def bernoulli(key: Any, probability: Any = 0.5, shape: Sequence[int] | int = ()) -> Any:
-    """True with the given probability: bool of `shape`. The same mask for float32 and float64 probabilities that agree."""
-    return uniform(key, shape, dtype=F64) < probability
+    """True with the given probability: bool of `shape`; as `uniform(key, shape, dtype=np.float64) < probability`."""
+    if not isinstance(probability, float | int):
+        return uniform(key, shape, dtype=F64) < probability
+    # The same comparison in integers: the top 53 bits of the word, read as unsigned, are below probability * 2**53.
+    bound = math.ceil(min(max(probability, 0.0), 1.0) * 2.0**53) << 11
+    words = bits(key, shape)
+    if bound == 1 << 64:
+        return words == words
+    return (words ^ np.int64(_LOWEST)) < np.int64(bound + _LOWEST)
 
 
 def permutation(key: Any, count: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 - Axes of size 1 disappear from elementwise ops, reductions, broadcasts, transposes and contractions, so that values
   which differ only by them share one iteration domain.
+- A contraction with a constant that is the same everywhere becomes a sum.
 - A contraction that is no matrix product (an operand without a free letter, or nothing summed) becomes a product of
   elements and a sum.
 - Arrays without elements disappear: what is made of them alone is a constant, so that no kernel reads one.
@@ -124,6 +125,8 @@ class _Squeeze:
             return args[0] if args[0].shape == wide else emit("broadcast", args[0], shape=wide, axes=axes)
         if name == "contract":
             return self._contract(node, args)
+        if name == "take" and args[0].is_splat:
+            return self.builder.splat(args[0].attrs["value"], node.array_type.with_shape(_without_ones(shape)))
         whole = [self.reshape(arg, original.shape) for arg, original in zip(args, node.args, strict=True)]
         result = emit(node.op, *whole, **node.attrs)
         return self.reshape(result, _without_ones(shape))
@@ -145,6 +148,19 @@ class _Squeeze:
         axes = tuple(range(kept, len(letters)))
         return self.builder.emit("sum", product, axes=axes) if axes else product
 
+    def _sums(self, x: Node, left: str, splat: Node, result: str, shape: tuple[int, ...]) -> Node:
+        """A contraction with a constant that is the same everywhere: sums of the other operand, spread out."""
+        summed = tuple(i for i, c in enumerate(left) if c not in result)
+        if summed:
+            x = self.builder.emit("sum", x, axes=summed)
+        kept = [c for c in left if c in result]
+        order = sorted(kept, key=result.index)
+        if order != kept:
+            x = self.builder.emit("transpose", x, axes=tuple(kept.index(c) for c in order))
+        if x.shape != shape:
+            x = self.builder.emit("broadcast", x, shape=shape, axes=tuple(result.index(c) for c in order))
+        return self.builder.emit("mul", x, self.builder.splat(splat.attrs["value"], x.array_type))
+
     def _adjacent(self, node: Node, letters: str, batch: list[str], runs: tuple[str, str]) -> tuple[Node, str]:
         """The operand with the letters of each run side by side and in order, so that each run has one stride."""
         if all(run in letters for run in runs):
@@ -158,6 +174,9 @@ class _Squeeze:
         left, right, result = ("".join(c for c in part if sizes[c] != 1) for part in (left, right, result))
         x, y = args
         dtype = node.dtype
+        if x.is_splat or y.is_splat:
+            other, letters, splat = (x, left, y) if y.is_splat else (y, right, x)
+            return self._sums(other, letters, splat, result, tuple(sizes[c] for c in result))
         if dtype == U8:
             x, y = (self.builder.emit("cast", arg, dtype=I32) for arg in (x, y))
         elif dtype.name == "uint64":

@@ -127,11 +127,16 @@ def float_fmod(k: Any, x: Lane, y: Lane) -> Lane:
     def step(state: list[Lane]) -> list[Lane]:
         (r,) = state
         ratio = r / divisor
-        # Where the quotient has more bits than a float64, take the leading ones.
-        bits = k.bitcast(k.select(ratio < INF, ratio, k.const(ratio, 8.98846567431158e307)), I64)
+        # Where even the quotient overflows, one by 2^1100 times the divisor does not.
+        huge = ratio == INF
+        ratio = k.select(huge, r / k.select(huge, divisor * 2.0**600 * 2.0**500, one), ratio)
+        bits = k.bitcast(ratio, I64)
         exponent = ((bits >> k.const(bits, 52)) & 2047) - 1023 - 50
+        exponent = exponent + k.select(huge, k.const(bits, 1100), k.const(bits, 0))
+        # Where the quotient has more bits than a float64, take the leading ones; 2^up in two halves, as up may be 2000.
         up = k.select(exponent > 0, exponent, k.const(bits, 0))
-        wide = divisor * power_of_two(k, up, r.dtype)
+        half = up >> k.const(up, 1)
+        wide = divisor * power_of_two(k, half, r.dtype) * power_of_two(k, up - half, r.dtype)
         q = k.trunc(r / wide)
         rest = k.fma(-q, wide, r)
         rest = k.select(rest < 0.0, rest + wide, rest)
