@@ -1,10 +1,10 @@
 """GFLOP/s of adjit's matrix products against NumPy's, one thread, call by call in turn.
 
-    PYTHONPATH=compiler:runtime python -m benchmarks.gemm [--dtype f32] [--seconds 0.3] [--shapes 512x512x512,32x128x512NT]
+    PYTHONPATH=compiler:runtime python -m benchmarks.gemm [--dtype f32] [--seconds 0.3] [--shapes 512x512x512,9x8x5NT]
 
 `ADJIT_CPU=haswell` measures the code for AVX2; OpenBLAS follows with `OPENBLAS_CORETYPE=Haswell`. Both sides are called
-through ctypes or NumPy's matmul with `out=`, on the same arrays, which start on 64 bytes as a program's buffers do (what is
-not packed runs up to 15% slower on arrays that do not). Medians, and the median of the ratios.
+through ctypes or NumPy's matmul with `out=`, on the same arrays, which start on 64 bytes as a program's buffers do
+(what is not packed runs up to 15% slower on arrays that do not). Medians, and the median of the ratios.
 """
 
 from __future__ import annotations

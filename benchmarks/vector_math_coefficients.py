@@ -107,7 +107,7 @@ def chunks() -> list[float]:
 
 def main() -> None:
     lines = [
-        '"""Polynomials and constants of the vector mathematics, lowest power first; the error reached stands behind each.',
+        '"""Polynomials and constants of the vector mathematics, lowest power first; behind each the error reached.',
         "",
         'Written by benchmarks/vector_math_coefficients.py, which says what each approximates."""',
         "",

@@ -50,7 +50,7 @@ def main():
     print("--- the trace, parsed back and run by NumPy, node by node\n")
 
     def note(node, result):
-        print(f"{str(node.loc):16} {node.op.name:10} {str(node.type):10} mean {np.mean(result):+.4f}")
+        print(f"{node.loc!s:16} {node.op.name:10} {node.type!s:10} mean {np.mean(result):+.4f}")
 
     # Inputs in the order of the header: leaves of dicts by their sorted keys.
     (again,) = adjit.evaluate(graph, params["b"], params["w"], x, y, callback=note)

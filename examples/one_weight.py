@@ -26,7 +26,9 @@ def main():
         before = float(state.params)
         _, gradient = value_and_gradient(state.params, x, target)
         value = step(state, x, target)
-        print(f"step {count:2d}  w {before:.8f} -> {float(state.params):.8f}  loss {value:.3e}  gradient {gradient:+.3e}")
+        print(
+            f"step {count:2d}  w {before:.8f} -> {float(state.params):.8f}  loss {value:.3e}  gradient {gradient:+.3e}"
+        )
     print(f"final w {float(state.params):.6f}")
 
 

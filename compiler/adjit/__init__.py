@@ -7,7 +7,6 @@ from adjit.ir.graph import Graph
 from adjit.ir.text import parse
 from adjit.trace import asarray, stop_gradient
 from adjit.training import TrainingStep, training_step
-from adjit_runtime import log
 from adjit_runtime.errors import (
     AdjitError,
     ArgumentError,
@@ -31,5 +30,3 @@ __all__ = [
     "WideningWarning", "asarray", "evaluate", "grad", "jit", "load", "nn", "optim", "parse", "random", "save",
     "stop_gradient", "training_step", "value_and_grad",
 ]  # fmt: skip
-
-log.configure()

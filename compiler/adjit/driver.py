@@ -39,7 +39,8 @@ from adjit_runtime.target import Target, host_target
 from adjit_runtime.trees import LeafType, Signature, flatten, leaf_names
 
 __all__ = [
-    "Function", "History", "Library", "Record", "Signature", "State", "StepFunction", "Text", "compile_graph", "flatten", "grad", "jit",
+    "Function", "History", "Library", "Record", "Signature", "State", "StepFunction", "Text", "compile_graph",
+    "flatten", "grad", "jit",
     "layout_of", "leaf_names", "load", "save", "shared_library", "split_aux", "trace_call", "value_and_grad",
 ]  # fmt: skip
 
@@ -81,7 +82,9 @@ class Record:
             try:
                 verify(graph)
             except AdjitError as error:
-                raise InternalError(f"{stage} made a graph that does not hold: {error}\n\n{print_graph(graph)}") from error
+                raise InternalError(
+                    f"{stage} made a graph that does not hold: {error}\n\n{print_graph(graph)}"
+                ) from error
         self.graphs[stage] = graph
         return graph
 
@@ -164,7 +167,9 @@ class Function(CompiledFunction):
 
     kind = "jit"
 
-    def __init__(self, function: Callable[..., Any], static_argnames: Iterable[str], static_argnums: Iterable[int]) -> None:
+    def __init__(
+        self, function: Callable[..., Any], static_argnames: Iterable[str], static_argnums: Iterable[int]
+    ) -> None:
         if not callable(function):
             raise ArgumentError(f"{self.kind} takes a function, not {function!r}")
         names = {static_argnames} if isinstance(static_argnames, str) else set(static_argnames)
@@ -226,7 +231,8 @@ class Function(CompiledFunction):
         """The plain function as one of a list of leaves."""
 
         def call(leaves: list[Any]) -> Any:
-            args, kwargs = optree.tree_unflatten(signature.tree, leaves)
+            given: Any = optree.tree_unflatten(signature.tree, leaves)
+            args, kwargs = given
             return self.call_plain(args, kwargs, signature.statics)
 
         return call
@@ -254,7 +260,8 @@ class GradFunction(Function):
     def inline(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Differentiate inside a trace: the inner graph's gradient is copied into it."""
         args, kwargs, statics = self._split(args, kwargs)
-        leaves, tree = optree.tree_flatten((args, kwargs))
+        call: Any = (args, kwargs)
+        leaves, tree = optree.tree_flatten(call)
         types = tuple(LeafType(t.dtype, t.shape, t.weak) for t in map(type_of, leaves))
         signature = Signature(tree, types, statics)
         record = Record(self.__name__)
@@ -315,7 +322,8 @@ class GradFunction(Function):
                 )
         if isinstance(self.argnums, int):
             return wrt, trees[0]
-        return wrt, optree.tree_structure(tuple(optree.tree_unflatten(tree, range(tree.num_leaves)) for tree in trees))
+        parts: Any = tuple(optree.tree_unflatten(tree, range(tree.num_leaves)) for tree in trees)
+        return wrt, optree.tree_structure(parts)
 
 
 def split_aux(function: Any, result: Any) -> tuple[Any, Any]:
@@ -390,7 +398,11 @@ def value_and_grad(
     DTypeError for an argument that is no float, ShapeError where the result is no scalar."""
     if function is None:
         return functools.partial(
-            value_and_grad, argnums=argnums, has_aux=has_aux, static_argnames=static_argnames, static_argnums=static_argnums
+            value_and_grad,
+            argnums=argnums,
+            has_aux=has_aux,
+            static_argnames=static_argnames,
+            static_argnums=static_argnums,
         )
     return GradFunction(function, argnums, has_aux, True, _listed(static_argnames), _numbers(static_argnums))
 
@@ -425,3 +437,6 @@ def _listed(names: str | Iterable[str]) -> tuple[str, ...]:
 
 def _numbers(numbers: int | Iterable[int]) -> tuple[int, ...]:
     return (numbers,) if isinstance(numbers, int) else tuple(numbers)
+
+
+log.configure()

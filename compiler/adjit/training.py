@@ -11,11 +11,20 @@ import numpy as np
 import optree
 
 from adjit.autodiff.reverse import gradient
-from adjit.driver import Function, Record, State, StepFunction, flatten, layout_of, leaf_names, shared_library, split_aux
+from adjit.driver import (
+    Function,
+    Record,
+    State,
+    StepFunction,
+    flatten,
+    layout_of,
+    leaf_names,
+    shared_library,
+    split_aux,
+    trace_call,
+)
 from adjit.driver import Signature as _Signature
-from adjit.driver import trace_call
 from adjit.ir.graph import Graph, topological
-from adjit.ir.types import is_float
 from adjit.optim import Optimizer, Schedule
 from adjit.random import fold_in
 from adjit.trace import inline, lower
@@ -96,8 +105,8 @@ class TrainingStep(StepFunction, Function):
             array = np.asarray(leaf)
             if array.dtype.newbyteorder("=") not in (np.dtype(np.float32), np.dtype(np.float64)):
                 raise DTypeError(
-                    f"{self.__name__}: {name} is {array.dtype}; parameters are float32 or float64, and what is not trained "
-                    "is an argument of the loss"
+                    f"{self.__name__}: {name} is {array.dtype}; parameters are float32 or float64, and what is not "
+                    "trained is an argument of the loss"
                 )
             arrays.append(array.astype(array.dtype.newbyteorder("="), copy=False))
         kept = [self.optimizer.init(array) for array in arrays]
@@ -113,14 +122,15 @@ class TrainingStep(StepFunction, Function):
         """Refuse what is no state, or the state of a step with another optimiser or form."""
         if not isinstance(state, State):
             raise ArgumentError(
-                f"{self.__name__}: a training step takes a state, which step.init(params) makes, not a {type(state).__name__}"
+                f"{self.__name__}: a training step takes a state, which step.init(params) makes, not a "
+                f"{type(state).__name__}"
             )
         if state.layout in self._fitting:
             return
         if self._layout(state.params)[0] is not state.layout:
             raise StateError(
-                f"{self.__name__}: {state!r} does not fit this step: the optimiser or its options are others than those it "
-                "was made for"
+                f"{self.__name__}: {state!r} does not fit this step: the optimiser or its options are others than "
+                "those it was made for"
             )
         self._fitting.add(state.layout)
 
@@ -163,7 +173,8 @@ class TrainingStep(StepFunction, Function):
         def call(leaves: list[Any]) -> Any:
             params = optree.tree_unflatten(layout.params, leaves[:count])
             batch = leaves[count : count + len(signature.types)]
-            (_, *args), kwargs = optree.tree_unflatten(signature.tree, batch)
+            given: Any = optree.tree_unflatten(signature.tree, batch)
+            (_, *args), kwargs = given
             if self._wants_key:
                 kwargs = {**kwargs, "key": leaves[-1]}
             return split_aux(self, self.call_plain((params, *args), kwargs, signature.statics))
@@ -186,7 +197,7 @@ class TrainingStep(StepFunction, Function):
     def _scalars(self, layout: Any, state: list[Any]) -> dict[str, Any]:
         """Hyper-parameters of this step by name: numbers of the state, schedules evaluated, None for what is off."""
         arrays = layout.params.num_leaves + layout.moments.num_leaves
-        tree = optree.tree_unflatten(layout.hyper, state[arrays : arrays + layout.hyper.num_leaves])
+        tree: Any = optree.tree_unflatten(layout.hyper, state[arrays : arrays + layout.hyper.num_leaves])
         scalars: dict[str, Any] = dict.fromkeys(self.structural)
         for name, value in self.hyper.items():
             if value is not None:
@@ -201,12 +212,12 @@ class TrainingStep(StepFunction, Function):
         shown = optree.tree_unflatten(layout.params, [_Shaped(leaf.shape, leaf.dtype) for leaf in state[:count]])
         flags, spec = flatten(mask(shown))
         if spec != layout.params or not all(isinstance(flag, bool | np.bool_) for flag in flags):
-            raise ArgumentError(f"{self.__name__}: the mask of {name} gives a bool for each parameter, in the same pytree")
+            raise ArgumentError(
+                f"{self.__name__}: the mask of {name} gives a bool for each parameter, in the same pytree"
+            )
         return [bool(flag) for flag in flags]
 
-    def _penalised(
-        self, layout: Any, state: list[Any], value: Any, gradients: list[Any]
-    ) -> tuple[Any, list[Any]]:
+    def _penalised(self, layout: Any, state: list[Any], value: Any, gradients: list[Any]) -> tuple[Any, list[Any]]:
         """Loss and gradients with L1 and L2, the gradients clipped."""
         h = self._scalars(layout, state)
         params = state[: layout.params.num_leaves]
@@ -264,7 +275,8 @@ class TrainingStep(StepFunction, Function):
         """A new value in the dtype of the one that it replaces; the shape is the same."""
         if lower.shape_of(new) != old.shape:
             raise ShapeError(
-                f"{self.optimizer.name}: the new value of {name} has shape {lower.shape_of(new)}, the old one {old.shape}"
+                f"{self.optimizer.name}: the new value of {name} has shape {lower.shape_of(new)}, the old one "
+                f"{old.shape}"
             )
         return lower.cast(new, old.dtype)
 

@@ -75,9 +75,7 @@ class CompiledFunction:
         try:
             self.__signature__ = inspect.signature(function)
         except (TypeError, ValueError):
-            self.__signature__ = inspect.Signature(
-                [inspect.Parameter("args", inspect.Parameter.VAR_POSITIONAL)]
-            )
+            self.__signature__ = inspect.Signature([inspect.Parameter("args", inspect.Parameter.VAR_POSITIONAL)])
         for static in self.static_argnames - set(self.__signature__.parameters):
             raise ArgumentError(f"{name} has no parameter {static!r} that could be static")
         self._compiled: dict[Signature, Compiled] = {}
@@ -221,7 +219,9 @@ class _Name:
         return f"{self.function.__name__}: {self.function._names(self.tree)[self.number]}"
 
 
-_KNOWN = {np.dtype(name).num: np.dtype(name) for name in ("bool", "int32", "int64", "uint8", "uint64", "float32", "float64")}
+_KNOWN = {
+    np.dtype(name).num: np.dtype(name) for name in ("bool", "int32", "int64", "uint8", "uint64", "float32", "float64")
+}
 
 
 class _Bound:

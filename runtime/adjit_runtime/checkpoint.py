@@ -71,7 +71,9 @@ def load(path: str | os.PathLike[str], like: State | None = None) -> State:
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         metadata = header["__metadata__"]
         if metadata["adjit"] != VERSION:
-            raise FormatError(f"{path}: a checkpoint of version {metadata['adjit']}; this is adjit for version {VERSION}")
+            raise FormatError(
+                f"{path}: a checkpoint of version {metadata['adjit']}; this is adjit for version {VERSION}"
+            )
         structure = json.loads(metadata["structure"])
     except FormatError:
         raise
@@ -107,7 +109,7 @@ def _names(layout: Layout) -> list[str]:
 
 def _layout(path: Any, structure: dict[str, Any], tensors: dict[str, np.ndarray]) -> Layout:
     try:
-        trees = [_decode(structure[part]) for part in ("params", "optimizer", "hyper")]
+        params, moments, hyper = (_decode(structure[part]) for part in ("params", "optimizer", "hyper"))
         structural = {str(name): str(reason) for name, reason in structure["structural"].items()}
     except _ForeignNode as foreign:
         raise ArgumentError(
@@ -116,14 +118,15 @@ def _layout(path: Any, structure: dict[str, Any], tensors: dict[str, np.ndarray]
     except (KeyError, TypeError, ValueError) as error:
         raise FormatError(f"{path}: the structure of the checkpoint is damaged: {error}") from error
     # Names follow from the trees alone, and the leaves from the names.
-    empty, _ = layout_of(*trees, structural)
+    empty, _ = layout_of(params, moments, hyper, structural)
     values = [tensors.get(name, 0.0) for name in _names(empty)]
     sizes = [empty.params.num_leaves, empty.moments.num_leaves, empty.hyper.num_leaves]
-    parts, at = [], 0
+    parts: list[Any] = []
+    at = 0
     for spec, size in zip((empty.params, empty.moments, empty.hyper), sizes, strict=True):
         parts.append(optree.tree_unflatten(spec, values[at : at + size]))
         at += size
-    return layout_of(*parts, structural)[0]
+    return layout_of(parts[0], parts[1], parts[2], structural)[0]
 
 
 class _ForeignNode(Exception):

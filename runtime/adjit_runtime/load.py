@@ -69,9 +69,7 @@ class Session:
             tracker = self._link(program.code, (program.entry,), imports, program.name)
             return tracker, tracker[program.entry]
 
-    def _link(
-        self, code: bytes, exports: tuple[str, ...], imports: dict[str, int], name: str
-    ) -> llvm.ResourceTracker:
+    def _link(self, code: bytes, exports: tuple[str, ...], imports: dict[str, int], name: str) -> llvm.ResourceTracker:
         builder = llvm.JITLibraryBuilder().add_object_img(code).add_current_process()
         for symbol in exports:
             builder = builder.export_symbol(symbol)

@@ -44,7 +44,8 @@ class Layout:
         self.types = tuple(types)
         self.structural = dict(structural)
         self.names = [
-            *leaf_names(params, "params"), *leaf_names(moments, "optimizer"), *leaf_names(hyper, "hyper"), "key", "step",
+            *leaf_names(params, "params"), *leaf_names(moments, "optimizer"), *leaf_names(hyper, "hyper"),
+            "key", "step",
         ]  # fmt: skip
         self.offsets: list[int] = []
         at = 0
@@ -107,7 +108,7 @@ class State:
         """Hyper-parameters: a mapping from names to numbers, or to mappings for schedules."""
         self._check_open()
         _, m, h = self._parts
-        tree = optree.tree_unflatten(self._layout.hyper, self._views[m:h])
+        tree: Any = optree.tree_unflatten(self._layout.hyper, self._views[m:h])
         return Hyper(self, tree, self._layout.structural)
 
     @property
@@ -158,7 +159,9 @@ class State:
     def __repr__(self) -> str:
         if self._closed:
             return f"<state of {self._owner}, closed>"
-        return f"<state of {self._owner}: {self._parts[0]} parameters, {self.nbytes} bytes, step {int(self._views[-1])}>"
+        return (
+            f"<state of {self._owner}: {self._parts[0]} parameters, {self.nbytes} bytes, step {int(self._views[-1])}>"
+        )
 
     # -- for steps ----------------------------------------------------------------------------------------------------
 
@@ -256,20 +259,16 @@ class Hyper(MutableMapping[str, Any]):
         return repr({name: dict(value) if isinstance(value := self[name], Hyper) else value for name in self})
 
 
-def layout_of(
-    params: Any, moments: Any, hyper: Any, structural: Mapping[str, str]
-) -> tuple[Layout, list[Any]]:
+def layout_of(params: Any, moments: Any, hyper: Any, structural: Mapping[str, str]) -> tuple[Layout, list[Any]]:
     """The layout for these values, and the values of all its leaves but key and step count."""
     parts = [flatten(tree) for tree in (params, moments, hyper)]
     values = [leaf for leaves, _ in parts for leaf in leaves]
     n_arrays = len(parts[0][0]) + len(parts[1][0])
-    types = [
-        LeafType(np.dtype(np.asarray(leaf).dtype.newbyteorder("=")), np.shape(leaf)) for leaf in values[:n_arrays]
-    ]
+    types = [LeafType(np.dtype(np.asarray(leaf).dtype.newbyteorder("=")), np.shape(leaf)) for leaf in values[:n_arrays]]
     types += [LeafType(np.dtype(np.float64), (), True) for _ in values[n_arrays:]]
     integer = np.dtype(np.int64)
     types += [LeafType(integer), LeafType(integer, (), True)]
-    trees = tuple(tree for _, tree in parts)
+    trees = (parts[0][1], parts[1][1], parts[2][1])
     key = (trees, tuple(types), tuple(sorted(structural.items())))
     if key not in _LAYOUTS:
         _LAYOUTS[key] = Layout(*trees, types, structural)

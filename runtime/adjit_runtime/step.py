@@ -118,7 +118,7 @@ class StepFunction(CompiledFunction):
         if found is None:
             found = _Binding(self.compiled(signature, names), state)
             state.bindings[signature] = found
-        return found  # type: ignore[no-any-return]
+        return found
 
     def run(
         self,
@@ -167,7 +167,9 @@ class _Run:
         constants: dict[str, Any],
     ) -> None:
         if isinstance(data, np.ndarray) or not isinstance(data, tuple | list):
-            raise ArgumentError(f"{function.__name__}.run: data is a tuple of arrays, (X, Y), not a {type(data).__name__}")
+            raise ArgumentError(
+                f"{function.__name__}.run: data is a tuple of arrays, (X, Y), not a {type(data).__name__}"
+            )
         for name, value in (("batch_size", batch_size), ("epochs", epochs)):
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < (name == "batch_size"):
                 raise ArgumentError(f"{function.__name__}.run: {name} is a positive integer, not {value!r}")
@@ -192,7 +194,9 @@ class _Run:
     def _array(self, leaf: Any, number: int) -> np.ndarray:
         found = leaf_type(leaf, f"{self.function.__name__}.run: array {number} of the data")
         if not found.shape:
-            raise ShapeError(f"{self.function.__name__}.run: array {number} of the data has no rows; pass it in constants")
+            raise ShapeError(
+                f"{self.function.__name__}.run: array {number} of the data has no rows; pass it in constants"
+            )
         array = as_array(leaf, found.dtype)
         return array.copy() if self.state.overlaps(array) else array
 
@@ -205,7 +209,7 @@ class _Run:
 
     def _bound(self, rows: int) -> _Binding:
         """The binding for batches of so many rows, with the constants in its table."""
-        sample = optree.tree_unflatten(self.tree, [array[:rows] for array in self.arrays])
+        sample: Any = optree.tree_unflatten(self.tree, [array[:rows] for array in self.arrays])
         signature, leaves, names = self.function.step_signature(self.state, sample, self.constants)
         known = self.state.bindings.get(signature)
         # A table of its own: the loop writes into it.
@@ -263,8 +267,8 @@ class _Run:
             again = [(others[number].shape, others[number].dtype) for number in rest.loaded.program.outputs]
             if shapes != again:
                 raise ShapeError(
-                    f"{self.function.__name__}.run: results of the last batch of {self.rest} rows have other shapes than "
-                    "those of a whole one and cannot be stacked; pass drop_last=True, or leave them out of aux"
+                    f"{self.function.__name__}.run: results of the last batch of {self.rest} rows have other shapes "
+                    "than those of a whole one and cannot be stacked; pass drop_last=True, or leave them out of aux"
                 )
         return [np.empty((self.total, *shape), dtype) for shape, dtype in shapes]
 

@@ -6,7 +6,7 @@ ones, so that `predict(params, x)` and `predict(state.params, x)` are one signat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -33,36 +33,40 @@ def _refuse(*_: object, **__: object) -> NoReturn:
 class ReadOnlyDict(dict[Any, Any]):
     """A dict of a state's arrays: their elements may be written, the dict may not."""
 
-    __setitem__ = __delitem__ = __ior__ = _refuse  # type: ignore[assignment]
-    clear = pop = popitem = setdefault = update = _refuse  # type: ignore[assignment]
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    clear = pop = popitem = setdefault = update = _refuse
 
 
 class ReadOnlyList(list[Any]):
     """A list of a state's arrays: their elements may be written, the list may not."""
 
-    __setitem__ = __delitem__ = __iadd__ = __imul__ = _refuse  # type: ignore[assignment]
-    append = extend = insert = pop = remove = clear = sort = reverse = _refuse  # type: ignore[assignment]
+    __setitem__ = __delitem__ = __iadd__ = __imul__ = _refuse
+    append = extend = insert = pop = remove = clear = sort = reverse = _refuse
 
 
 def _sorted_keys(mapping: ReadOnlyDict) -> list[Any]:
     return list(optree.utils.total_order_sorted(mapping))
 
 
-def _flatten_dict(mapping: ReadOnlyDict) -> tuple[list[Any], tuple[Any, ...], list[Any]]:
+def _flatten_dict(mapping: Any) -> tuple[list[Any], tuple[Any, ...], list[Any]]:
     keys = _sorted_keys(mapping)
     return [mapping[key] for key in keys], tuple(keys), keys
 
 
+def _rebuild_dict(keys: Any, children: Iterable[Any]) -> Any:
+    return dict(zip(keys, children, strict=True))
+
+
 optree.register_pytree_node(
     ReadOnlyDict,
-    _flatten_dict,  # type: ignore[arg-type]
-    lambda keys, children: dict(zip(keys, children, strict=True)),  # type: ignore[arg-type, return-value]
+    _flatten_dict,
+    _rebuild_dict,
     namespace=NAMESPACE,
 )
 optree.register_pytree_node(
     ReadOnlyList,
-    lambda items: (list(items), None, range(len(items))),  # type: ignore[arg-type, return-value]
-    lambda _, children: list(children),  # type: ignore[return-value]
+    lambda items: (list(items), None, range(len(items))),
+    lambda _, children: list(children),
     namespace=NAMESPACE,
 )
 
@@ -111,7 +115,7 @@ class LeafType:
         return f"{name}[{','.join(map(str, self.shape))}]{'~' if self.weak else ''}"
 
 
-def leaf_type(x: Any, name: str) -> LeafType:
+def leaf_type(x: Any, name: object) -> LeafType:
     """The type of an argument's leaf; raises ArgumentError or DTypeError, naming it."""
     if isinstance(x, np.ndarray | np.generic):
         dtype = x.dtype.newbyteorder("=")

@@ -107,7 +107,9 @@ def test_stop_gradient_and_unused() -> None:
 def test_refusals() -> None:
     with pytest.raises(adjit.DTypeError, match=r"differentiated by x, which is i64\[2\]; only floats"):
         adjit.grad(lambda x: np.sum(x * 1.0))(np.array([1, 2]))
-    with pytest.raises(adjit.ShapeError, match=r"test_grad\.py:\d+: grad: the function's result is f64\[2\], not a scalar"):
+    with pytest.raises(
+        adjit.ShapeError, match=r"test_grad\.py:\d+: grad: the function's result is f64\[2\], not a scalar"
+    ):
         adjit.grad(lambda x: x * 2)(np.ones(2))
     with pytest.raises(adjit.DTypeError, match="only floats have a gradient"):
         adjit.grad(lambda x: np.argmax(x))(np.ones(2))

@@ -184,7 +184,7 @@ def test_methods() -> None:
             self.scale = 3.0
 
         @adjit.jit
-        def double(x: Any) -> Any:  # noqa: N805
+        def double(x: Any) -> Any:
             return x
 
     assert adjit.jit(Model)  # a class is callable, too
@@ -261,9 +261,8 @@ def test_one_function_from_many_threads() -> None:
     failures: list[str] = []
 
     def work(i: int) -> None:
-        for _ in range(20):
-            if not np.allclose(compiled(arrays[i]), expected[i], rtol=1e-12):
-                failures.append(str(i))
+        results = [compiled(arrays[i]) for _ in range(20)]
+        failures.extend(str(i) for found in results if not np.allclose(found, expected[i], rtol=1e-12))
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(len(arrays))]
     for thread in threads:

@@ -74,7 +74,11 @@ def test_every_dtype_of_data_and_layout() -> None:
 
     rng = np.random.default_rng(0)
     x = rng.normal(size=(2, 11, 3))[:, ::-1].transpose(1, 0, 2)
-    tree = {"label": rng.integers(0, 4, 11), "flag": rng.random(11) < 0.5, "byte": rng.integers(0, 9, (11, 3)).astype(np.uint8)}
+    tree = {
+        "label": rng.integers(0, 4, 11),
+        "flag": rng.random(11) < 0.5,
+        "byte": rng.integers(0, 9, (11, 3)).astype(np.uint8),
+    }
     step = adjit.training_step(several, optim.sgd(0.1))
     one, other = step.init(np.ones(4)), step.init(np.ones(4))
     found = step.run(one, (x, tree), batch_size=4, seed=2, constants={"scale": 3.0}).losses

@@ -182,9 +182,10 @@ def test_penalties_on_chosen_leaves() -> None:
     value, w, b = run(weight_decay=0.5)
     assert (value, b) == (0.0, [3.0])
     np.testing.assert_allclose(w, [[1.9, -0.95]], rtol=1e-15)
+    bad = adjit.training_step(flat, optim.sgd(0.1), regularized=lambda p: True, l1=0.1)
+    state = bad.init(params)
     with pytest.raises(adjit.ArgumentError, match="the mask of regularized gives a bool for each parameter"):
-        bad = adjit.training_step(flat, optim.sgd(0.1), regularized=lambda p: True, l1=0.1)
-        bad(bad.init(params))
+        bad(state)
 
 
 def test_adamw_decays_where_its_mask_says() -> None:
@@ -226,7 +227,11 @@ def test_bad_optimizers() -> None:
     for update, error, text in [
         (lambda g, k, p, h, t: p, adjit.ArgumentError, r"update returns \(new parameter, new kept\)"),
         (lambda g, k, p, h, t: (p, {}), adjit.ArgumentError, "init made"),
-        (lambda g, k, p, h, t: (np.sum(p), k), adjit.ShapeError, r"the new value of params.b1 has shape \(\), the old one"),
+        (
+            lambda g, k, p, h, t: (np.sum(p), k),
+            adjit.ShapeError,
+            r"the new value of params.b1 has shape \(\), the old one",
+        ),
     ]:
         step, state = make(made(update))
         with pytest.raises(error, match=text):
@@ -250,7 +255,7 @@ def test_parameters_that_cannot_be_trained() -> None:
 
 
 def test_the_dicts_of_a_state_are_read_only() -> None:
-    step, state = make()
+    _, state = make()
     for change in (
         lambda p: p.__setitem__("w1", np.zeros(3)),
         lambda p: p.pop("w1"),
@@ -289,7 +294,13 @@ def test_views_live_on_after_close() -> None:
     gc.collect()
     np.testing.assert_array_equal(view, kept)
     view[...] = 1.0
-    for use in (lambda: state.params, lambda: state.hyper, lambda: state.step, lambda: step(state, *data()), state.close):
+    for use in (
+        lambda: state.params,
+        lambda: state.hyper,
+        lambda: state.step,
+        lambda: step(state, *data()),
+        state.close,
+    ):
         with pytest.raises(adjit.StateError, match="the state is closed"):
             use()
     assert "closed" in repr(state)
@@ -344,7 +355,7 @@ def test_a_second_writer_is_refused() -> None:
 
 
 def test_a_state_that_was_busy_at_a_fork_is_torn_in_the_child() -> None:
-    step, state = make()
+    _, state = make()
     _, idle = make()
     reading, writing = os.pipe()
     with state.writing():
@@ -387,7 +398,9 @@ def test_an_index_error_comes_before_any_write() -> None:
 
 def test_steps_cannot_be_traced_and_losses_are_scalars() -> None:
     step = adjit.training_step(lambda p, x: p * x, optim.sgd(0.1))
-    with pytest.raises(adjit.ShapeError, match=r"test_step\.py:\d+: grad: the function's result is f64\[3\], not a scalar"):
+    with pytest.raises(
+        adjit.ShapeError, match=r"test_step\.py:\d+: grad: the function's result is f64\[3\], not a scalar"
+    ):
         step(step.init(np.ones(3)), 1.0)
     with pytest.raises(adjit.ArgumentError, match="takes the parameters as its first argument"):
         adjit.training_step(lambda *, p: p, optim.sgd(0.1))

@@ -237,7 +237,17 @@ def test_reads_nothing_outside(library: Library, dtype: np.dtype, layout: str) -
 @pytest.mark.parametrize("scratch", [False, True])
 @pytest.mark.parametrize(
     ("m", "n", "k"),
-    [(1, 1, 1), (4, 8, 2), (7, 10, 100), (200, 300, 40), (300, 10, 30), (1, 500, 20), (500, 1, 20), (3, 5, 0), (400, 90, 7)],
+    [
+        (1, 1, 1),
+        (4, 8, 2),
+        (7, 10, 100),
+        (200, 300, 40),
+        (300, 10, 30),
+        (1, 500, 20),
+        (500, 1, 20),
+        (3, 5, 0),
+        (400, 90, 7),
+    ],
 )
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_epilogue_blocks_partition(

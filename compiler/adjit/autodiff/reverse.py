@@ -116,7 +116,7 @@ def _backward(b: Builder, graph: Graph, seeds: Sequence[tuple[Node, Value]], wrt
 
 
 class _Reach:
-    """Which nodes a derivative with respect to the targets flows through, and below which of them it may be singular."""
+    """Which nodes a derivative by the targets flows through, and below which of them it may be singular."""
 
     def __init__(self, graph: Graph, targets: Sequence[Node]) -> None:
         self.active: set[Node] = set(targets)
@@ -205,9 +205,7 @@ def _contributions(b: Builder, node: Node, ct: Cotangent, reach: _Reach) -> list
     g = _alive(b, ct) if mixes else ct.value
     values = rule(b, g, b.value(node), *args, **node.attrs)
     guards = _guards(b, node, args, ct.guard, reach)
-    return [
-        None if value is None else Cotangent(value, guard) for value, guard in zip(values, guards, strict=True)
-    ]
+    return [None if value is None else Cotangent(value, guard) for value, guard in zip(values, guards, strict=True)]
 
 
 def _through_select(b: Builder, args: list[Value], ct: Cotangent, reach: _Reach) -> list[Cotangent | None]:
@@ -294,7 +292,7 @@ def _zeroing_mask(b: Builder, operand: Value) -> Value | None:
 
 
 def _spread_any(b: Builder, guard: Value, letters: str, wanted: str, shape: tuple[int, ...]) -> Value:
-    """`guard` with axes `letters` as a guard with axes `wanted`: any over those that go, spread over those that come."""
+    """`guard` with axes `letters` as one with axes `wanted`: any over those that go, spread over those that come."""
     gone = tuple(i for i, c in enumerate(letters) if c not in wanted)
     value = b.any(guard, axes=gone) if gone else guard
     left = [c for c in letters if c in wanted]
@@ -303,4 +301,5 @@ def _spread_any(b: Builder, guard: Value, letters: str, wanted: str, shape: tupl
         value = b.transpose(value, axes=tuple(left.index(c) for c in order))
     if len(order) == len(wanted):
         return value
-    return b.broadcast(value, shape=shape, axes=tuple(wanted.index(c) for c in order))
+    spread: Value = b.broadcast(value, shape=shape, axes=tuple(wanted.index(c) for c in order))
+    return spread

@@ -44,7 +44,11 @@ def _emit_nothing(module: Module, name: str, work: Work) -> Function:
         function = module.function(name, I64, [(PTR, f"p{i}") for i in range(len(work.body.params) + 1)], internal=True)
         function.ret(int_literal(0))
         return function
-    count = len(work.body.params) if not isinstance(work, Product) else 4 + len(work.epilogue.params if work.epilogue else ())
+    count = (
+        len(work.body.params)
+        if not isinstance(work, Product)
+        else 4 + len(work.epilogue.params if work.epilogue else ())
+    )
     count += isinstance(work, Scatter)
     function = module.function(name, VOID, [(PTR, f"p{i}") for i in range(count)], internal=True)
     function.ret()
@@ -151,9 +155,7 @@ def _emit_product(module: Module, name: str, work: Product, target: Target) -> F
         for i, pointer in enumerate(others):
             function.store(pointer, function.element(context, PTR, i + 1))
     memory = memory_type(work.dtype)
-    flags = gemm_flags(
-        work.dtype, work.m, work.n, work.k, work.a_strides, work.b_strides, target, scratch=work.scratch
-    )
+    flags = gemm_flags(work.dtype, work.m, work.n, work.k, work.a_strides, work.b_strides, target, scratch=work.scratch)
 
     def multiply(indices: list[Value]) -> None:
         f = function
@@ -190,7 +192,12 @@ def _nested(function: Function, extents: list[int], body: Callable[[list[Value]]
         if depth == len(extents):
             body(indices)
         else:
-            function.loop(0, extents[depth], 1, [], lambda i, _: (level(depth + 1, [*indices, i]), [])[1])
+
+            def inside(i: Value, _: list[Value]) -> list[Value]:
+                level(depth + 1, [*indices, i])
+                return []
+
+            function.loop(0, extents[depth], 1, [], inside)
 
     level(0, [])
 

@@ -259,7 +259,8 @@ class Lanes(Mathematics):
 
     def fmod(self, x: Lane, y: Lane) -> Lane:
         if x.dtype.kind == "f":
-            return self._float_fmod(x, y)
+            exact: Lane = self._float_fmod(x, y)
+            return exact
         _, rest = self._divide(x, y)
         return self.select(y == 0, self.const(x, 0), rest)
 
@@ -277,7 +278,7 @@ class Lanes(Mathematics):
         beyond = self.select(x < 0, self.const(x, -1), zero) if x.dtype.kind == "i" else zero
         return self.select(wide, beyond, moved)
 
-    # -- control, for the rare paths of mathematics ---------------------------------------------------------------------
+    # -- control, for the rare paths of mathematics --------------------------------------------------------------------
 
     def any(self, condition: Lane) -> Value:
         """Whether a bool is true in any lane."""
@@ -332,5 +333,3 @@ class Lanes(Mathematics):
             result = rule(kit, *(kit.wrap(p, x.dtype) for p, x in zip(inner.params, xs, strict=True)))
             inner.ret(result.value)
         return self.wrap(f.call(symbol, ty, [x.value for x in xs]), xs[0].dtype)
-
-

@@ -182,14 +182,15 @@ class Nest(Accumulators):
             self._row([scope])
             return
 
-        def inside(inner: Scope) -> None:
+        def inside(inner: Scope, _: list[Value]) -> list[Value]:
             self._prepare(inner, self._early())
             self._outer(dims[1:], inner)
+            return []
 
         if dims[0] == self.vector and self.strands > 1:
             self._columns(scope)
         else:
-            self._loop(dims[0], scope, [], lambda inner, _: (inside(inner), [])[1])
+            self._loop(dims[0], scope, [], inside)
 
     def _columns(self, scope: Scope) -> None:
         """The vector dimension several vectors at a time, so that each pass reads whole pieces of a row."""
@@ -205,12 +206,16 @@ class Nest(Accumulators):
                 self._prepare(strands[-1], self._early())
             self._row(strands)
 
+        def all_strands(start: Value, _: list[Value]) -> list[Value]:
+            together(start, self.strands, 0)
+            return []
+
         block = self.strands * lanes
         whole = n // block * block
         if whole == block:
             together(int_literal(0), self.strands, 0)
         elif whole:
-            f.loop(0, whole, block, [], lambda i, _: (together(i, self.strands, 0), [])[1])
+            f.loop(0, whole, block, [], all_strands)
         if whole < n:
             together(int_literal(whole), (n - whole) // lanes, (n - whole) % lanes)
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from adjit.codegen.gemm import emit_gemm_library, gemm_scratch_bytes, gemm_workspace_bytes, scratch_allowed
 from adjit.codegen.kernels import emit_kernel
-from adjit.codegen.run_loop import emit_run_library
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal, memory_type
+from adjit.codegen.run_loop import emit_run_library
 from adjit.ir.graph import Graph
 from adjit.schedule.arena import storage
 from adjit.schedule.build import make_plan

@@ -32,7 +32,9 @@ def emit_run_library(module: Module) -> None:
 
 
 def _emit_shuffle(module: Module) -> None:
-    f = module.function("adjit_shuffle", VOID, [(PTR, "order"), (I64, "count"), (I64, "seed"), (I64, "step")], internal=True)
+    f = module.function(
+        "adjit_shuffle", VOID, [(PTR, "order"), (I64, "count"), (I64, "seed"), (I64, "step")], internal=True
+    )
     order, count, seed, step = f.params
     kit = Lanes(f, 0)
     int64 = np.dtype(np.int64)
@@ -62,7 +64,10 @@ def _emit_shuffle(module: Module) -> None:
 def _emit_gather(module: Module) -> None:
     """Rows of one array: 4 and 8 bytes (a label, a number) by a load and a store, others by memcpy."""
     f = module.function(
-        "adjit_rows", VOID, [(PTR, "to"), (PTR, "source"), (I64, "nbytes"), (PTR, "order"), (I64, "count")], internal=True
+        "adjit_rows",
+        VOID,
+        [(PTR, "to"), (PTR, "source"), (I64, "nbytes"), (PTR, "order"), (I64, "count")],
+        internal=True,
     )
     to, source, nbytes, order, count = f.params
 

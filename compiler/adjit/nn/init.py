@@ -26,7 +26,9 @@ Rule = Callable[[int, int], float]
 
 def _fans(shape: Sequence[int]) -> tuple[int, int]:
     if len(shape) < 2:
-        raise ShapeError(f"initial values of weights have a shape (..., inputs, outputs), not {tuple(shape)}; biases are zeros")
+        raise ShapeError(
+            f"initial values of weights have a shape (..., inputs, outputs), not {tuple(shape)}; biases are zeros"
+        )
     area = math.prod(shape[:-2])
     return area * shape[-2], area * shape[-1]
 

@@ -1,13 +1,13 @@
 """What each op is: one declaration per op, a file per family. Importing the package fills the registry.
 
-    declare       the kinds and what each declares
-    arithmetic    + - * /, comparison, logic, select, cast, random bits
-    functions     exp, log, sin, pow, floor ...
-    reduction     sum, max, argmax, cumsum ...
-    contraction   contract
-    movement      reshape, transpose, broadcast, slice, pad, concatenate, flip, iota
-    indexing      check_index, take, scatter_add, scatter
-    scalar        the protocol that elementwise lowerings are written in
+declare       the kinds and what each declares
+arithmetic    + - * /, comparison, logic, select, cast, random bits
+functions     exp, log, sin, pow, floor ...
+reduction     sum, max, argmax, cumsum ...
+contraction   contract
+movement      reshape, transpose, broadcast, slice, pad, concatenate, flip, iota
+indexing      check_index, take, scatter_add, scatter
+scalar        the protocol that elementwise lowerings are written in
 """
 
 from adjit.ops import arithmetic, contraction, functions, indexing, movement, reduction

@@ -65,7 +65,7 @@ def _evaluate_scatter_add(x: Any, index: Any, update: Any, *, axis: int) -> np.n
 def _evaluate_scatter(x: Any, index: Any, update: Any, *, axis: int) -> np.ndarray:
     result = np.array(x)
     # One after another, so that the last of several updates of one element stands, as in machine code.
-    lead = (slice(None),) * axis
+    lead: tuple[Any, ...] = (slice(None),) * axis
     for position in np.ndindex(*np.shape(index)):
         result[(*lead, int(index[position]))] = update[(*lead, *position)]
     return result

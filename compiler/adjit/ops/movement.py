@@ -69,9 +69,7 @@ def _concatenate_type(types: tuple[Array, ...], attrs: Attrs) -> Array:
             m != n for i, (m, n) in enumerate(zip(other.shape, first.shape, strict=True)) if i != axis
         ):
             raise ShapeError(f"concatenate: {first} and {other} differ outside axis {axis}")
-    return first.with_shape(
-        (*first.shape[:axis], sum(t.shape[axis] for t in types), *first.shape[axis + 1 :])
-    )
+    return first.with_shape((*first.shape[:axis], sum(t.shape[axis] for t in types), *first.shape[axis + 1 :]))
 
 
 def _flip_type(types: tuple[Array, ...], attrs: Attrs) -> Array:
@@ -137,7 +135,7 @@ def _concatenate_vjp(b: Any, g: Any, y: Any, *xs: Any, axis: int) -> tuple[Any, 
     return tuple(parts)
 
 
-def _evaluate_iota(*, shape: tuple[int, ...], axis: int, dtype: np.dtype) -> np.ndarray:
+def _evaluate_iota(*, shape: tuple[int, ...], axis: int, dtype: np.dtype) -> Any:
     return _evaluate_broadcast(np.arange(shape[axis], dtype=dtype), shape=shape, axes=(axis,))
 
 

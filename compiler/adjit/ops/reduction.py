@@ -186,4 +186,3 @@ cumprod = register(
         identity=lambda dtype: 1, combine=lambda k, x, y: x * y, vjp=_cumprod_vjp,
     )
 )  # fmt: skip
-

@@ -1,7 +1,7 @@
 """Optimisers and schedules: plain NumPy on one parameter array at a time, traced into the training step.
 
-An `Optimizer` is data: hyper-parameters, `init`, which makes what is kept for a parameter, and `update`, which gives the
-new parameter. Your own takes ten lines:
+An `Optimizer` is data: hyper-parameters, `init`, which makes what is kept for a parameter, and `update`, which gives
+the new parameter. Your own takes ten lines:
 
     >>> import numpy as np
     >>> from adjit.optim import Optimizer

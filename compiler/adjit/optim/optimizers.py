@@ -55,8 +55,8 @@ def _adam(g: Any, kept: Any, h: Mapping[str, Any], t: Any) -> tuple[Any, Any]:
 def adam(learning_rate: Rate, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Optimizer:
     """Adam (Kingma and Ba 2015): steps along the mean of gradients over the root of the mean of their squares.
 
-        >>> from adjit.optim import adam
-        >>> optimizer = adam(1e-3)
+    >>> from adjit.optim import adam
+    >>> optimizer = adam(1e-3)
     """
 
     def update(g: Any, kept: Any, p: Any, h: Mapping[str, Any], t: Any) -> tuple[Any, Any]:
@@ -93,9 +93,7 @@ def adamw(
     return Optimizer("adamw", hyper, _zeros("m", "v"), update, {"weight_decay": mask} if mask is not None else {})
 
 
-def rmsprop(
-    learning_rate: Rate, decay: float = 0.9, eps: float = 1e-8, momentum: float | None = 0.0
-) -> Optimizer:
+def rmsprop(learning_rate: Rate, decay: float = 0.9, eps: float = 1e-8, momentum: float | None = 0.0) -> Optimizer:
     """RMSProp (Tieleman and Hinton 2012): g over the root of a running mean of its square.
 
     s = decay s + (1 - decay) g^2, p -= learning_rate g / (sqrt(s) + eps); with momentum that step is accumulated as in
@@ -121,8 +119,8 @@ def rmsprop(
 def adagrad(learning_rate: Rate, eps: float = 1e-10) -> Optimizer:
     """Adagrad (Duchi, Hazan, Singer 2011): s += g^2, p -= learning_rate g / (sqrt(s) + eps).
 
-        >>> from adjit.optim import adagrad
-        >>> optimizer = adagrad(1e-2)
+    >>> from adjit.optim import adagrad
+    >>> optimizer = adagrad(1e-2)
     """
 
     def update(g: Any, kept: Any, p: Any, h: Mapping[str, Any], t: Any) -> tuple[Any, Any]:

@@ -1,6 +1,7 @@
 """Schedules: hyper-parameters as functions of the step count, evaluated in float64 inside the compiled step.
 
-The numbers of a schedule live in the state: `state.hyper["learning_rate"]["peak"] = 1e-4` takes effect at the next step.
+The numbers of a schedule live in the state: `state.hyper["learning_rate"]["peak"] = 1e-4` takes effect at the next
+step.
 
     >>> from adjit.optim import adam, schedule
     >>> optimizer = adam(schedule.warm_up(schedule.cosine(1e-3, steps=10_000), steps=500))

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from adjit.ir.node import Node
-from adjit.ir.types import BOOL
-from adjit.ir.types import Array
+from adjit.ir.types import BOOL, Array
 from adjit.passes.rewrite import Rewriter
 
 COMMUTATIVE = frozenset({"add", "mul", "and", "or", "xor", "eq", "ne"})

@@ -1,7 +1,8 @@
 """Random numbers from counters: same key, same numbers, on every machine and for any number of threads.
 
-A key is an int64 scalar. Each function is pure: it takes a key and gives arrays; draw twice with one key and the numbers
-are the same, so `split` or `fold_in` first. Works on traced keys inside a compiled function and on plain ones outside.
+A key is an int64 scalar. Each function is pure: it takes a key and gives arrays; draw twice with one key and the
+numbers are the same, so `split` or `fold_in` first. Works on traced keys inside a compiled function and on plain ones
+outside.
 The generator is Threefry-2x32 with 20 rounds (Salmon, Moraes, Dror, Shaw: Parallel random numbers: as easy as 1, 2, 3,
 SC 2011).
 
@@ -106,11 +107,15 @@ def permutation(key: Any, count: int) -> np.ndarray:
 def _checked(key: Any) -> Any:
     if is_tracer(key):
         if key.dtype != I64 or key.shape != ():
-            raise DTypeError(f"a key is an int64 scalar, not {key.dtype} of shape {key.shape}; adjit.random.key makes one")
+            raise DTypeError(
+                f"a key is an int64 scalar, not {key.dtype} of shape {key.shape}; adjit.random.key makes one"
+            )
         return key
     array = np.asarray(key)
     if array.dtype.kind not in "iu" or array.shape != ():
-        raise DTypeError(f"a key is an int64 scalar, not {array.dtype} of shape {array.shape}; adjit.random.key makes one")
+        raise DTypeError(
+            f"a key is an int64 scalar, not {array.dtype} of shape {array.shape}; adjit.random.key makes one"
+        )
     return np.int64(array)
 
 
@@ -126,10 +131,10 @@ def _shape(shape: Sequence[int] | int) -> tuple[int, ...]:
 
 
 def _dtype(dtype: Any) -> np.dtype:
-    dtype = np.dtype(dtype)
-    if dtype not in _DTYPES:
-        raise DTypeError(f"random numbers are float32 or float64, not {dtype}")
-    return dtype
+    wanted: np.dtype = np.dtype(dtype)
+    if wanted not in _DTYPES:
+        raise DTypeError(f"random numbers are float32 or float64, not {wanted}")
+    return wanted
 
 
 def _counters(key: Any, shape: tuple[int, ...]) -> Any:

@@ -64,7 +64,7 @@ class Notes:
 
 
 ScratchRule = Callable[[np.dtype, int], int]
-"""(dtype, k) -> bytes of memory in which a product that only its epilogue reads is made block by block; 0: it cannot."""
+"""(dtype, k) -> bytes of memory in which a product that only its epilogue reads is made by blocks; 0: it cannot."""
 
 
 def make_plan(graph: Graph, target: Target, slots: tuple[Slot, ...], scratch: ScratchRule = lambda dtype, k: 0) -> Plan:

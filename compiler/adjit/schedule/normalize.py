@@ -6,8 +6,8 @@
 - A contraction that is no matrix product (an operand without a free letter, or nothing summed) becomes a product of
   elements and a sum.
 - Arrays without elements disappear: what is made of them alone is a constant, so that no kernel reads one.
-- The result of another contraction is ordered (batch, free of one operand, free of the other); uint8 products go through
-  int32, uint64 ones keep their bits.
+- The result of another contraction is ordered (batch, free of one operand, free of the other); uint8 products go
+  through int32, uint64 ones keep their bits.
 """
 
 from __future__ import annotations
@@ -94,7 +94,9 @@ class _Squeeze:
                 for arg, original, gone in zip(args, node.args, empty, strict=True)
                 if not gone
             ]
-            return self.reshape(self.builder.emit(node.op, *parts, **node.attrs) if len(parts) > 1 else parts[0], flat.shape)
+            return self.reshape(
+                self.builder.emit(node.op, *parts, **node.attrs) if len(parts) > 1 else parts[0], flat.shape
+            )
         if node.op.kind == "scatter":
             return args[0]
         raise InternalError(f"{node.op.name} makes {node.type} of nothing")

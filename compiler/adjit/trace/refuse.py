@@ -140,7 +140,7 @@ def truth(node: Node) -> TraceError:
     """`if tracer:`, `and`, `not`, `max`, `in`."""
     return trace_error(
         f"the truth of a traced {node.type} is asked for (if, while, and, or, not, in, max, sorted){_origin(node)}; "
-        "its value is not known while the function is traced: write np.where(condition, a, b) or adjit.cond, "
+        "its value is not known while the function is traced: write np.where(condition, a, b), "
         "np.logical_and / np.logical_or / np.logical_not, np.maximum"
     )
 

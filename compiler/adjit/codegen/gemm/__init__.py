@@ -19,6 +19,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from adjit.codegen.gemm.dispatch import emit_gemm, gemm_name
+from adjit.codegen.gemm.dots import emit_dot, emit_dots
 from adjit.codegen.gemm.forms import (
     ACCUMULATE,
     SCRATCH,
@@ -29,8 +31,6 @@ from adjit.codegen.gemm.forms import (
     scratch_allowed,
     tiles_for,
 )
-from adjit.codegen.gemm.dispatch import emit_gemm, gemm_name
-from adjit.codegen.gemm.dots import emit_dot, emit_dots
 from adjit.codegen.gemm.integers import emit_integer, integer_name
 from adjit.codegen.gemm.macro import PRODUCT, TAIL, emit_tiles
 from adjit.codegen.gemm.microkernel import emit_panel, emit_row, emit_stream
@@ -58,9 +58,9 @@ def emit_gemm_library(module: Module, target: Target) -> None:
         for emit in (emit_tiles, emit_row_product, emit_swapped, emit_dots_product, emit_gemm):
             emit(module, tiles)
         _emit_entries(module, dtype, gemm_name(tiles))
-    for dtype in (np.dtype(np.int32), np.dtype(np.int64)):
-        emit_integer(module, dtype, target)
-        _emit_entries(module, dtype, integer_name(dtype))
+    for integer in (np.dtype(np.int32), np.dtype(np.int64)):
+        emit_integer(module, integer, target)
+        _emit_entries(module, integer, integer_name(integer))
 
 
 def _emit_helpers(module: Module, tiles: Tiles) -> None:
@@ -89,7 +89,8 @@ def _emit_entries(module: Module, dtype: np.dtype, inner: str) -> None:
 
     def one(index: Value, _: list[Value]) -> list[Value]:
         moved = {
-            f"%{name}": f.element(named[f"%{name}"], ty, f.mul(index, named[f"%{name}_batch"])) for name in ("a", "b", "c")
+            f"%{name}": f.element(named[f"%{name}"], ty, f.mul(index, named[f"%{name}_batch"]))
+            for name in ("a", "b", "c")
         }
         arguments = [moved.get(f"%{name}", named[f"%{name}"]) for _, name in (*PRODUCT, *TAIL)]
         f.call(inner, VOID, (index, *arguments))

@@ -2,7 +2,7 @@
 
     void gemm(batch, m, n, k, a, a_row, a_col, b, b_row, b_col, c, c_row, workspace, flags, epilogue, context)
 
-`choose` is `forms.choose_form` on run-time values; both follow the same lines in the same order, and a test compares them.
+`choose` is `forms.choose_form` on run-time values; both follow the same lines in the same order; a test compares them.
 """
 
 from __future__ import annotations
@@ -58,7 +58,10 @@ def emit_gemm(module: Module, tiles: Tiles) -> None:
         unit_c = f.binary("or", f.compare("eq", c_row, one), bit(f, flags, SCRATCH))
         row = f.binary("or", both(f, single_row, unit_b), both(f, single_column, unit_a, unit_c))
         swap = both(
-            f, unit_a, f.compare("sle", n, int_literal(min(tiles.thin, tiles.columns - 1))), at_least(f, m, tiles.columns)
+            f,
+            unit_a,
+            f.compare("sle", n, int_literal(min(tiles.thin, tiles.columns - 1))),
+            at_least(f, m, tiles.columns),
         )
         # In place, one block of k and of C: nothing but panels.
         small = both(
@@ -114,7 +117,9 @@ def _choose(
 
     def side(x: Value, w: Value, w_other: Value, thin: Value, rows: Value) -> Value:
         plain = both(f, unit(w), at_most(thin, tiles.thin))
-        packed = both(f, unit(w_other), at_most(thin, THIN_OTHER), at_least(f, rows, THIN_OTHER), at_most(k, THIN_PACKED))
+        packed = both(
+            f, unit(w_other), at_most(thin, THIN_OTHER), at_least(f, rows, THIN_OTHER), at_most(k, THIN_PACKED)
+        )
         return both(f, unit(x), f.binary("or", plain, packed))
 
     deep = at_least(f, k, THIN_K)

@@ -31,7 +31,7 @@ def dot_name(tiles: Tiles) -> str:
 
 
 def fold(f: Function, sums: Sequence[Value]) -> list[Value]:
-    """The sum of each vector's lanes, as scalars: halves are added until one lane is left, several vectors at a time."""
+    """The sum of each vector's lanes, as scalars: halves are added until one is left, several vectors at a time."""
     vectors, width = list(sums), sums[0].ty.lanes
     while width > 1:
         half = width // 2

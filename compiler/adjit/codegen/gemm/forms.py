@@ -174,7 +174,10 @@ def gemm_scratch_bytes(dtype: np.dtype, target: Target) -> int:
     """Bytes that `c` points to under flag SCRATCH: the largest block."""
     tiles = tiles_for(dtype, target)
     blocks = [rows * columns for rows, columns in tiles.block_columns]
-    return max(*blocks, tiles.thin * tiles.dot_rows, 16 * tiles.dot_rows, tiles.thin * SWAP_ROWS, STREAM_COLUMNS) * dtype.itemsize
+    return (
+        max(*blocks, tiles.thin * tiles.dot_rows, 16 * tiles.dot_rows, tiles.thin * SWAP_ROWS, STREAM_COLUMNS)
+        * dtype.itemsize
+    )
 
 
 def gemm_flags(
@@ -194,9 +197,7 @@ def gemm_flags(
     return flags | choose_form(tiles_for(dtype, target), m, n, k, a_strides, b_strides) if dtype.kind == "f" else flags
 
 
-def choose_form(
-    tiles: Tiles, m: int, n: int, k: int, a_strides: tuple[int, int], b_strides: tuple[int, int]
-) -> int:
+def choose_form(tiles: Tiles, m: int, n: int, k: int, a_strides: tuple[int, int], b_strides: tuple[int, int]) -> int:
     """The form that is fastest for a problem: dots where one side is thin and the other contiguous in k."""
     (a_row, a_col), (b_row, b_col) = a_strides, b_strides
     a_row, b_col = (1 if m == 1 else a_row), (1 if n == 1 else b_col)

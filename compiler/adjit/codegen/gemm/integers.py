@@ -28,7 +28,7 @@ def emit_integer(module: Module, dtype: np.dtype, target: Target) -> None:
     """Write the product for one integer type."""
     params: tuple[tuple[Ty, str], ...] = ((I64, "batch"), *PRODUCT, *TAIL)
     f = module.function(integer_name(dtype), VOID, params, internal=True)
-    batch, m, n, _, a, a_row, _, _, _, b_col, c, c_row, _, flags, epilogue, context = f.params
+    batch, m, n, _, a, a_row, _, _, _, b_col, c, c_row, _, _, epilogue, context = f.params
     ty = register_type(dtype)
     lanes = target.vector_bytes // dtype.itemsize
     unit = f.compare("eq", b_col, literal(I64, 1))
@@ -70,9 +70,7 @@ def _tile(
 
     def step(_: Value, carried: list[Value]) -> list[Value]:
         at, b_at, *sums = carried
-        row = (
-            f.masked_load(b_at, vector, mask) if lane_offsets is None else f.gather(b_at, vector, lane_offsets, mask)
-        )
+        row = f.masked_load(b_at, vector, mask) if lane_offsets is None else f.gather(b_at, vector, lane_offsets, mask)
         for r, a_row in enumerate(a_rows):
             scalar = f.splat(f.load(f.element(a_row, ty, at), ty), lanes)
             sums[r] = f.binary("add", sums[r], f.binary("mul", scalar, row))

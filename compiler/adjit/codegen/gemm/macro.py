@@ -96,9 +96,7 @@ def emit_tiles(module: Module, tiles: Tiles) -> None:
                 f.call(pack_name(tiles), VOID, (width, depth, b_block, b_col, b_row, workspace, int_literal(columns)))
                 return [workspace, int_literal(columns), f.mul(depth, columns)]
 
-            b_panels, b_stride, b_step = f.branch(
-                pack_b, packed_b, lambda: [b_block, b_row, int_literal(columns)]
-            )
+            b_panels, b_stride, b_step = f.branch(pack_b, packed_b, lambda: [b_block, b_row, int_literal(columns)])
 
             def row_loop(i: Value, _: list[Value]) -> list[Value]:
                 height = f.minimum(f.sub(m, i), row_block)

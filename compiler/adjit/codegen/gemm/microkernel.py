@@ -4,11 +4,13 @@
 
 Element A[i, p] of a tile lies at a[i * a_row + p * a_k], the next tile of `rows` rows starts `a_step` further on;
 row p of B at b[p * b_row], `width` columns, unit stride. So packed and plain operands take the same code. The
-accumulators are phi nodes of the k loop and start at zero; `add` != 0 adds the old C at the end, else C is only written.
+accumulators are phi nodes of the k loop and start at zero; `add` != 0 adds the old C at the end, else C is written.
 The last vector of each row is masked by `width`: nothing outside of the operands is read or written.
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 from adjit.codegen.gemm.forms import Tiles
 from adjit.codegen.llvm import I32, I64, PTR, VOID, Function, Module, Value, int_literal, literal
@@ -92,7 +94,7 @@ def emit_panel(module: Module, tiles: Tiles, vectors: int, *, masked: bool) -> N
             _emit_tile(f, tiles, 4, vectors, last, a, c)
             return [f.element(a, tiles.ty, f.mul(a_row, 4)), f.element(c, tiles.ty, f.mul(c_row, 4))]
 
-        a, c = f.branch(f.compare("ne", four, literal(I64, 0)), middle, lambda before=(a, c): list(before))
+        a, c = f.branch(f.compare("ne", four, literal(I64, 0)), middle, partial(list, [a, c]))
         rest = f.sub(rest, four)
 
     def pair(i: Value, _: list[Value]) -> list[Value]:
@@ -106,7 +108,16 @@ def emit_panel(module: Module, tiles: Tiles, vectors: int, *, masked: bool) -> N
     f.ret()
 
 
-def _emit_tile(f: Function, tiles: Tiles, rows: int, vectors: int, last: LaneMask | None, a: Value, c: Value, second: Value | None = None) -> None:
+def _emit_tile(
+    f: Function,
+    tiles: Tiles,
+    rows: int,
+    vectors: int,
+    last: LaneMask | None,
+    a: Value,
+    c: Value,
+    second: Value | None = None,
+) -> None:
     """One register tile over all of k, from `a` and the panel to `c`; `second` is 0 to compute one row twice."""
     _, k, _, a_row, a_k, _, b, b_row, _, c_row, add, _ = f.params
     lanes, ty, vector = tiles.lanes, tiles.ty, tiles.vector
@@ -206,9 +217,7 @@ def emit_stream(module: Module, tiles: Tiles) -> None:
     """Write `stream(k, a, a_k, b, b_row, sums, width)`: adds to `sums`, which stay in L1, a few rows of B at a time.
 
     The same chains as `row`, but long rows are read from end to end; `sums` hold whole vectors."""
-    parameters = (
-        *((I64, "k"), (PTR, "a"), (I64, "a_k"), (PTR, "b"), (I64, "b_row"), (PTR, "sums"), (I64, "width")),
-    )
+    parameters = (*((I64, "k"), (PTR, "a"), (I64, "a_k"), (PTR, "b"), (I64, "b_row"), (PTR, "sums"), (I64, "width")),)
     f = module.function(stream_name(tiles), VOID, parameters, internal=True)
     k, a, a_k, b, b_row, sums, width = f.params
     lanes, ty, vector = tiles.lanes, tiles.ty, tiles.vector

@@ -3,7 +3,7 @@
     void pack(n, k, source, s_n, s_k, target, width)
 
 Panel j holds source elements (w, p), w = j*width .. j*width + width - 1, as target[(j*k + p) * width + w - j*width].
-Elements beyond n repeat the last one or are zero: they are multiplied, never stored, and never an invented NaN. Unit s_n
+Elements beyond n repeat the last one or are zero: they are multiplied, never stored, never an invented NaN. Unit s_n
 copies vectors, unit s_k transposes blocks in registers, any other pair goes element by element. Up to one block
 is written beyond the end of the last panel; nothing outside of the source is read.
 """
@@ -50,7 +50,7 @@ def emit_pack(module: Module, tiles: Tiles) -> None:
 
 
 def _descending(f: Function, size: int, body: Callable[[Value], None]) -> None:
-    """Groups of `size` in a panel, the last one first: what a group writes beyond the panel's width is written again."""
+    """Groups of `size` in a panel, the last one first: what one writes beyond the panel's width is written again."""
     width = f.params[6]
     groups = f.binary("udiv", f.add(width, size - 1), int_literal(size))
 

@@ -40,7 +40,7 @@ def _k_blocks(f: Function, tiles: Tiles, k: Value) -> Value:
 def emit_row_product(module: Module, tiles: Tiles) -> None:
     """Write the product for m = 1 (b_col = 1) or n = 1 (a_row = 1 and c_row = 1)."""
     f = module.function(row_product_name(tiles), VOID, PARAMETERS, internal=True)
-    batch, m, n, k, a, a_row, a_col, b, b_row, _, c, _, workspace, flags, epilogue, context = f.params
+    batch, m, n, k, a, _, a_col, b, b_row, _, c, _, workspace, flags, epilogue, context = f.params
     ty, lanes, vector, one = tiles.ty, tiles.lanes, tiles.vector, literal(I64, 1)
     is_row = f.compare("eq", m, one)
     length = f.select(is_row, n, m)
@@ -75,9 +75,7 @@ def emit_row_product(module: Module, tiles: Tiles) -> None:
                     return []
 
                 def narrow() -> list[Value]:
-                    call_panel(
-                        f, tiles, (one, depth, x_at, one, x_k, one, y_at, y_row, to, one, add, rest)
-                    )
+                    call_panel(f, tiles, (one, depth, x_at, one, x_k, one, y_at, y_row, to, one, add, rest))
                     return []
 
                 f.branch(at_least(f, rest, 2 * tiles.lanes + 1), wide, narrow)
@@ -89,12 +87,14 @@ def emit_row_product(module: Module, tiles: Tiles) -> None:
         def stream() -> list[Value]:
             y_block = f.element(y, ty, start)
 
+            def clear(j: Value, _: list[Value]) -> list[Value]:
+                f.store(literal(vector, 0), f.element(workspace, ty, j))
+                return []
+
             def k_block(step: Value, _: list[Value]) -> list[Value]:
                 p = f.mul(step, tiles.kc)
                 depth = f.minimum(f.sub(k, p), int_literal(tiles.kc))
-                f.loop(
-                    0, width, lanes, [], lambda j, _: (f.store(literal(vector, 0), f.element(workspace, ty, j)), [])[1]
-                )
+                f.loop(0, width, lanes, [], clear)
                 x_at, y_at = f.element(x, ty, f.mul(p, x_k)), f.element(y_block, ty, f.mul(p, y_row))
                 f.call(stream_name(tiles), VOID, (depth, x_at, x_k, y_at, y_row, workspace, width))
                 fresh = both(f, f.compare("eq", step, literal(I64, 0)), f.compare("eq", accumulate, literal(I64, 0)))
@@ -237,9 +237,7 @@ def emit_dots_product(module: Module, tiles: Tiles) -> None:
         f.call(pack_name(tiles), VOID, (k, columns, w, w_k, w_column, workspace, int_literal(lanes)))
         return [workspace, int_literal(lanes), f.mul(columns, lanes)]
 
-    w, w_column, w_step = f.branch(
-        f.compare("ne", w_k, one), packed, lambda: [w, w_column, int_literal(lanes)]
-    )
+    w, w_column, w_step = f.branch(f.compare("ne", w_k, one), packed, lambda: [w, w_column, int_literal(lanes)])
 
     def block(i: Value, _: list[Value]) -> list[Value]:
         height = f.minimum(f.sub(rows, i), row_block)

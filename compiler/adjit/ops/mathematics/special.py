@@ -8,7 +8,6 @@ import numpy as np
 
 from adjit.ops.mathematics import coefficients as c
 from adjit.ops.mathematics.elementary import (
-
     I64,
     INF,
     exp,
@@ -172,5 +171,3 @@ def threefry(k: Any, key: Lane, counter: Lane) -> Lane:
     low = k.cast(k.bitcast(x0, np.dtype(np.uint32)), I64)
     high = k.cast(x1, I64)
     return (high << k.const(high, 32)) | low
-
-

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-
-
 from adjit.ops.mathematics import coefficients as c
 from adjit.ops.mathematics.elementary import F64, I64, INF, in_float64, nearest, polynomial
 
@@ -201,5 +199,3 @@ def arccos(k: Any, x: Lane) -> Lane:
     double = 2.0 * (base + rest)
     high = k.select(x < 0.0, (2.0 * c.PI_2[1] - double) + 2.0 * c.PI_2[0], double)
     return k.select(upper, high, (c.PI_2[1] - base) + c.PI_2[0])
-
-

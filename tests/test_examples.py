@@ -1,0 +1,139 @@
+"""Each example runs and ends as its text says; every stage of its IR prints and parses back; the README's code runs."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import adjit
+from adjit.driver import Record
+from adjit.ir.equal import equal
+from adjit.ir.graph import Graph
+
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLES = ROOT / "examples"
+
+
+def run(name: str) -> list[str]:
+    """The lines that an example prints, in a process of its own as a user would start it."""
+    paths = os.pathsep.join([str(ROOT / "compiler"), str(ROOT / "runtime")])
+    environment = {**os.environ, "PYTHONPATH": paths, "PYTHONWARNINGS": "error"}
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / name)], capture_output=True, text=True, env=environment, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_every_example_is_tested() -> None:
+    assert {path.name for path in EXAMPLES.glob("*.py")} == {"xor.py", "one_weight.py", "digits.py", "debug_ir.py"}
+
+
+def test_xor() -> None:
+    last = run("xor.py")[-1]
+    found = re.fullmatch(r"final loss (\d\.\de[+-]\d+)", last)
+    assert found, last
+    assert float(found[1]) < 0.01
+
+
+def test_one_weight() -> None:
+    lines = run("one_weight.py")
+    steps = [line for line in lines if line.startswith("step")]
+    numbers = [[float(x) for x in re.findall(r"[+-]?\d+\.\d+(?:e[+-]\d+)?", line)] for line in steps]
+    w = 1.0
+    for before, after, loss, gradient in numbers:
+        # Printed with 8 and 4 digits.
+        np.testing.assert_allclose(before, w, atol=1e-8)
+        np.testing.assert_allclose(loss, (2 * w - 4) ** 2, rtol=1e-3)
+        np.testing.assert_allclose(gradient, 2 * (2 * w - 4) * 2, rtol=1e-3)
+        w -= 0.1 * 2 * (2 * w - 4) * 2
+        np.testing.assert_allclose(after, w, atol=1e-8)
+    assert [numbers[0][0], numbers[0][1], numbers[1][1]] == [1.0, 1.8, 1.96]
+    assert any(line.startswith("graph @loss_grad(") for line in lines)
+    assert lines[-1] == "final w 2.000000"
+
+
+def test_digits() -> None:
+    lines = run("digits.py")
+    assert sum(line.startswith("epoch") for line in lines) == 40
+    found = re.fullmatch(r"test accuracy (\d+\.\d\d)%", lines[-1])
+    assert found, lines[-1]
+    assert float(found[1]) >= 97
+    assert lines[-2].startswith("learning curve: ")
+    assert Path(lines[-2].removeprefix("learning curve: ")).is_file()
+
+
+def test_debug_ir() -> None:
+    text = "\n".join(run("debug_ir.py"))
+    for stage in ("trace", "adjoint", "step", "optimized", "plan", "llvm", "asm"):
+        assert f"--- {stage}: " in text
+    interpreted, compiled = (re.search(rf"{name} +([\d.]+)", text) for name in ("interpreted", "compiled"))
+    assert interpreted
+    assert compiled
+    # Another order of sums, another tanh.
+    np.testing.assert_allclose(float(interpreted[1]), float(compiled[1]), rtol=1e-12)
+
+
+def test_examples_run_without_extras() -> None:
+    lines = run_blocked("digits.py")
+    assert any("rich is not installed" in line for line in lines)
+    assert any("matplotlib is not installed" in line for line in lines)
+    assert lines[-1].startswith("test accuracy")
+
+
+BLOCKED = """
+import runpy, sys
+for name in ("rich", "matplotlib", "safetensors", "scipy"):
+    sys.modules[name] = None
+runpy.run_path(sys.argv[1], run_name="__main__")
+"""
+
+
+def run_blocked(name: str) -> list[str]:
+    """An example where the optional packages cannot be imported."""
+    paths = os.pathsep.join([str(ROOT / "compiler"), str(ROOT / "runtime")])
+    done = subprocess.run(
+        [sys.executable, "-c", BLOCKED, str(EXAMPLES / name)],
+        capture_output=True, text=True, env={**os.environ, "PYTHONPATH": paths}, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("name", ["xor.py", "one_weight.py", "digits.py", "debug_ir.py"])
+def test_every_stage_of_every_example_parses_back(name: str, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    """All graphs that an example's functions go through, caught as they are made."""
+    graphs: list[tuple[str, Graph]] = []
+    keep = Record.keep
+
+    def note(self: Record, stage: str, graph: Graph) -> Graph:
+        graphs.append((stage, graph))
+        return keep(self, stage, graph)
+
+    monkeypatch.setattr(Record, "keep", note)
+    source = (EXAMPLES / name).read_text().replace("EPOCHS = 40", "EPOCHS = 1").replace("draw(Path", "print(Path")
+    names = {"__name__": "__main__", "__file__": str(EXAMPLES / name)}
+    exec(compile(source, str(EXAMPLES / name), "exec"), names)
+    capsys.readouterr()
+    assert {"trace", "optimized"} <= {stage for stage, _ in graphs}
+    for stage, graph in graphs:
+        text = str(graph)
+        again = adjit.parse(text)
+        assert equal(again, graph), stage
+        assert str(again) == text, stage
+
+
+def test_the_example_of_the_readme_runs(capsys: Any) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(compile(code, "README.md", "exec"), names)
+    printed = capsys.readouterr().out
+    assert "plan @loss" in printed
+    assert names["history"].losses[-1] < 0.01
