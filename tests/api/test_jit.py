@@ -279,3 +279,17 @@ def test_errors_of_the_function_itself_pass_through() -> None:
 
     with pytest.raises(KeyError, match="mine"):
         adjit.jit(broken)(1.0)
+
+
+@pytest.mark.parametrize(("dtype", "fits", "bad"), [("uint8", 255, 256), ("uint8", 0, -1), ("int32", -(2**31), 2**31)])
+def test_a_python_integer_that_does_not_fit_is_refused_at_run_time(dtype: str, fits: int, bad: int) -> None:
+    add = adjit.jit(lambda x, n: x * 0 + n)
+    assert add(np.ones(2, dtype), fits).tolist() == [fits, fits]
+    text = rf"test_jit\.py:\d+: Python integer {bad} out of bounds for {dtype}"
+    with pytest.raises(OverflowError, match=text):
+        add(np.ones(2, dtype), bad)
+    assert len(add.signatures()) == 1
+    # A negative one in a uint64: NumPy's largest is no int64.
+    assert adjit.jit(lambda x, n: x + n)(np.ones(1, np.uint64), 2**62).dtype == np.uint64
+    with pytest.raises(OverflowError):
+        adjit.jit(lambda x, n: x + n)(np.ones(1, np.uint64), -1)

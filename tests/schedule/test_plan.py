@@ -118,7 +118,7 @@ def test_checks_come_before_the_first_write_of_state() -> None:
     loss = b.sum(rows, axes=(0, 1))
     plan = plan_of(b.graph("step", [loss.node], [(w.node, (w * 0.5).node)]))
     state = {buffer for buffer in plan.buffers if buffer.slot is not None and plan.slots[buffer.slot].role == "state"}
-    check = next(i for i, kernel in enumerate(plan.kernels) if type(kernel.work).__name__ == "CheckIndex")
+    check = next(i for i, kernel in enumerate(plan.kernels) if type(kernel.work).__name__ == "CheckRange")
     write = next(i for i, kernel in enumerate(plan.kernels) if written(kernel) & state)
     assert check < write
 

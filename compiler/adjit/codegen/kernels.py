@@ -15,7 +15,7 @@ from adjit.codegen.lanes import Lanes
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal, literal, memory_type
 from adjit.codegen.nest import Nest
 from adjit.ir.types import dtype_name
-from adjit.schedule.plan import Body, CheckIndex, Loop, Product, Running, Scatter, Work
+from adjit.schedule.plan import Body, CheckRange, Loop, Product, Running, Scatter, Work
 from adjit_runtime.target import Target
 
 
@@ -40,7 +40,7 @@ def _extents(work: Work) -> tuple[int, ...]:
 
 def _emit_nothing(module: Module, name: str, work: Work) -> Function:
     """A kernel without elements touches no memory: the loads that stand before its loops would."""
-    if isinstance(work, CheckIndex):
+    if isinstance(work, CheckRange):
         function = module.function(name, I64, [(PTR, f"p{i}") for i in range(len(work.body.params) + 1)], internal=True)
         function.ret(int_literal(0))
         return function
@@ -119,7 +119,7 @@ def _emit_scatter(module: Module, name: str, work: Scatter, target: Target) -> F
     return function
 
 
-def _emit_check(module: Module, name: str, work: CheckIndex) -> Function:
+def _emit_check(module: Module, name: str, work: CheckRange) -> Function:
     body = work.body
     names = [(PTR, f"p{i}") for i in range(len(body.params))] + [(PTR, "report")]
     function = module.function(name, I64, names, internal=True)
@@ -131,10 +131,10 @@ def _emit_check(module: Module, name: str, work: CheckIndex) -> Function:
         at = lane.value
         wide = at if at.ty == I64 else f.convert("zext" if lane.dtype.kind == "u" else "sext", at, I64)
         if lane.dtype.kind == "u":
-            bad = f.compare("uge", wide, int_literal(work.size))
+            bad = f.compare("uge", wide, int_literal(work.high))
         else:
-            low = f.compare("slt", wide, int_literal(-work.size))
-            bad = f.binary("or", low, f.compare("sge", wide, int_literal(work.size)))
+            low = f.compare("slt", wide, int_literal(work.low))
+            bad = f.binary("or", low, f.compare("sge", wide, int_literal(work.high)))
         f.return_if(bad, int_literal(work.number + 1), lambda: f.store(wide, report))
 
     Nest(function, body, dict(enumerate(params)), 0, None, sink=sink).run()

@@ -18,7 +18,7 @@ from adjit.codegen.run_loop import emit_run_library
 from adjit.ir.graph import Graph
 from adjit.schedule.arena import storage
 from adjit.schedule.build import make_plan
-from adjit.schedule.plan import Buffer, CheckIndex, Plan, Product, Work
+from adjit.schedule.plan import Buffer, CheckRange, Plan, Product, Work
 from adjit_runtime.errors import InternalError
 from adjit_runtime.program import Library, Program, Slot
 from adjit_runtime.target import Target, target_machine
@@ -124,7 +124,7 @@ def _emit_entry(entry: Function, plan: Plan, functions: dict[Work, Function], wo
         arguments = [address(buffer, offset) for buffer, offset in kernel.params]
         if isinstance(kernel.work, Product):
             arguments.append(entry.offset(arena, workspace_at))
-        if isinstance(kernel.work, CheckIndex):
+        if isinstance(kernel.work, CheckRange):
             status = entry.call(function.name, I64, [*arguments, report])
             entry.return_if(entry.compare("ne", status, int_literal(0)), status)
         else:

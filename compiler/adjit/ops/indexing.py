@@ -1,4 +1,4 @@
-"""Indexing by values: check_index, take, scatter_add, scatter.
+"""Indexing by values: check_index, take, scatter_add, scatter; and check_fits, for integers that come from Python.
 
 Indices are checked once, by `check_index`, which also counts negative ones from the end; `take` and the scatters
 then assume 0 <= index < size. The tracer lowers NumPy's indexing by several arrays to one linear index.
@@ -13,7 +13,7 @@ import numpy as np
 from adjit.ir.op import Attrs, register
 from adjit.ir.types import I64, Array
 from adjit.ops.declare import Indexing, check_axes
-from adjit_runtime.errors import DTypeError, IndexOutOfRange, ShapeError
+from adjit_runtime.errors import DTypeError, IndexOutOfRange, ShapeError, WeakOverflowError
 
 
 def _check_type(types: tuple[Array, ...], attrs: Attrs) -> Array:
@@ -30,6 +30,24 @@ def _evaluate_check(index: Any, *, size: int, axis: int) -> np.ndarray:
         raise IndexOutOfRange(f"index {int(first)} is out of bounds for axis {axis} with size {size}")
     signed = np.asarray(index).astype(np.int64)
     return np.where(signed < 0, signed + size, signed)
+
+
+def _fits_type(types: tuple[Array, ...], attrs: Attrs) -> Array:
+    (x,) = types
+    dtype = attrs["dtype"]
+    if x.dtype != I64 or dtype.kind not in "iu":
+        raise DTypeError(f"check_fits: from i64 to another integer, not {x} to {dtype}")
+    return Array(dtype, x.shape)
+
+
+def _evaluate_fits(x: Any, *, dtype: np.dtype) -> np.ndarray:
+    limits = np.iinfo(dtype)
+    values = np.asarray(x)
+    bad = (values < limits.min) | (values > limits.max)
+    if np.any(bad):
+        found = int(values[bad].ravel()[0])
+        raise WeakOverflowError(f"Python integer {found} out of bounds for {dtype.name}: cast the array with .astype")
+    return values.astype(dtype)
 
 
 def _take_type(types: tuple[Array, ...], attrs: Attrs) -> Array:
@@ -93,6 +111,12 @@ check_index = register(
     Indexing(
         name="check_index", kind="check", arity=1, infer=_check_type, attr_kinds={"size": "int", "axis": "int"},
         evaluate=_evaluate_check, exempt="an index",
+    )
+)  # fmt: skip
+check_fits = register(
+    Indexing(
+        name="check_fits", kind="check", arity=1, infer=_fits_type, attr_kinds={"dtype": "dtype"},
+        evaluate=_evaluate_fits, exempt="an integer",
     )
 )  # fmt: skip
 take = register(

@@ -33,7 +33,7 @@ from adjit.schedule.plan import (
     Apply,
     Body,
     Buffer,
-    CheckIndex,
+    CheckRange,
     Gather,
     Kernel,
     Load,
@@ -324,25 +324,27 @@ class _Planner:
         return [Kernel(copy.work, copy.params, (node,)), Kernel(work, params, (node,))]
 
     def _check(self, node: Node) -> list[Kernel]:
-        size = node.attrs["size"]
         (index,) = node.args
         builder = BodyBuilder(None, index.shape, self._reader(None))
         at = builder.value(index, builder.full)
         where = f"{node.loc}: " if node.loc is not None else ""
-        axis = node.attrs["axis"]
-        message = f"{where}index {{value}} is out of bounds for axis {axis} with size {size}"
-        self.checks.append(Check("IndexOutOfRange", message))
-        work = CheckIndex(collapse_greedily(builder.body()), at, size, len(self.checks) - 1)
+        error, message, low, high = _condition(node)
+        self.checks.append(Check(error, where + message))
+        work = CheckRange(collapse_greedily(builder.body()), at, low, high, len(self.checks) - 1)
         kernels = [Kernel(work, tuple(builder.params), (node,))]
         if node in self.wanted:
             place = self.placements[node]
-            kernels.append(self._normalized_index(node, index, place))
+            kernels.append(self._checked_value(node, index, place))
         return kernels
 
-    def _normalized_index(self, node: Node, index: Node, place: Placement) -> Kernel:
+    def _checked_value(self, node: Node, index: Node, place: Placement) -> Kernel:
+        """The operand in the dtype of the result; an index counts from the front."""
         builder = BodyBuilder(None, index.shape, self._reader(None))
         raw = builder.value(index, builder.full)
         wide = builder.emit(Apply("cast", (raw,), (("dtype", node.dtype),), node.dtype))
+        if node.op.name != "check_index":
+            builder.store(wide, place, builder.full, node.dtype)
+            return Kernel(Loop(collapse_greedily(builder.body())), tuple(builder.params), (node,))
         zero = builder.constant(0, node.dtype)
         negative = builder.emit(Apply("lt", (wide, zero), (), np.dtype(np.bool_)))
         size = builder.constant(node.attrs["size"], node.dtype)
@@ -462,6 +464,18 @@ class _Planner:
             self.notes.unfused.add(node)
             raise _Again
         return body, tuple(builder.params)
+
+
+def _condition(node: Node) -> tuple[str, str, int, int]:
+    """What a check asks: the error, its text, and the range [low, high) that the operand lies in."""
+    if node.op.name == "check_index":
+        size, axis = node.attrs["size"], node.attrs["axis"]
+        message = f"index {{value}} is out of bounds for axis {axis} with size {size}"
+        return "IndexOutOfRange", message, -size, size
+    limits = np.iinfo(node.dtype)
+    message = f"Python integer {{value}} out of bounds for {node.dtype.name}: cast the array with .astype"
+    # The operand is int64: one above its largest would wrap.
+    return "WeakOverflowError", message, int(limits.min), min(int(limits.max) + 1, 2**63 - 1)
 
 
 def _reduce(node: Node, arg: int) -> Any:

@@ -170,16 +170,17 @@ class Scatter:
 
 
 @dataclass(frozen=True, slots=True)
-class CheckIndex:
-    """Leaves the program with `number` + 1 where the value of `at` is outside [-size, size) anywhere in the domain."""
+class CheckRange:
+    """Leaves the program with `number` + 1 where the value of `at` is outside [low, high) anywhere in the domain."""
 
     body: Body
     at: int
-    size: int
+    low: int
+    high: int
     number: int
 
 
-Work = Loop | Product | Running | Scatter | CheckIndex
+Work = Loop | Product | Running | Scatter | CheckRange
 
 
 @dataclass(eq=False, slots=True)

@@ -19,7 +19,7 @@ from adjit.schedule.plan import (
     Apply,
     Bounds,
     Buffer,
-    CheckIndex,
+    CheckRange,
     Const,
     Gather,
     Index,
@@ -84,8 +84,8 @@ def _kernel(number: int, kernel: Kernel, same: int) -> Iterator[str]:
             head += f" reduced {_tuple(work.body.reduced)}"
         if isinstance(work, Running) and work.reverse:
             head += " reverse"
-        if isinstance(work, CheckIndex):
-            head += f" size={work.size} check {work.number}"
+        if isinstance(work, CheckRange):
+            head += f" in [{work.low}, {work.high}) check {work.number}"
         if isinstance(work, Scatter):
             action = "add" if work.add else "set"
             head += f" {action} {names[0]}[{_affine(0, work.coefficients)} + v{work.at}*{work.stride}] v{work.value}"

@@ -17,7 +17,7 @@ from __future__ import annotations
 import itertools
 
 from adjit.schedule.arena import ALIGN, body_of, overwrites_safely, read, storage, written
-from adjit.schedule.plan import Body, Buffer, CheckIndex, Gather, Kernel, Load, Plan, Product, Store
+from adjit.schedule.plan import Body, Buffer, CheckRange, Gather, Kernel, Load, Plan, Product, Store
 from adjit_runtime.errors import InternalError
 
 
@@ -61,7 +61,7 @@ def _order(plan: Plan) -> None:
         missing = old - new - known
         if missing:
             raise _fail(plan.name, f"kernel {number} reads %{next(iter(missing)).name} before it is written")
-        if isinstance(kernel.work, CheckIndex) and renewed:
+        if isinstance(kernel.work, CheckRange) and renewed:
             raise _fail(plan.name, f"check {number} comes after a write to state")
         for buffer in new:
             if role(buffer) in ("input", "constant"):

@@ -206,8 +206,10 @@ def convert(x: Any, dtype: np.dtype, shape: tuple[int, ...], weak: bool = False)
         if isinstance(x, int) and not isinstance(x, bool):
             check_fits(x, dtype)
         return fresh(b.splat(x, Array(dtype, shape, weak)))
-    node = _cast_node(b, lift(x), dtype, weak)
-    return fresh(broadcasted(b, node, shape))
+    node = lift(x)
+    if node.array_type.weak and node.dtype.kind == "i" and dtype.kind in "iu" and node.dtype != dtype:
+        node = b.emit("check_fits", node, dtype=dtype)
+    return fresh(broadcasted(b, _cast_node(b, node, dtype, weak), shape))
 
 
 def promote(ufunc: np.ufunc, *operands: Any) -> list[Tracer]:
