@@ -95,12 +95,12 @@ def parts(value: mp.mpf, count: int, bits: int | None = None) -> list[float]:
 
 
 def chunks() -> list[float]:
-    """2 / pi in pieces of 24 bits, each a float64 at its place."""
+    """2 / pi in pieces of 24 bits, each a float64 at its place, times 2^256: the last ones would underflow."""
     rest = 2 / mp.pi
     result = []
     for k in range(50):
         piece = mp.floor(rest * mp.mpf(2) ** (24 * (k + 1)))
-        result.append(float(piece / mp.mpf(2) ** (24 * (k + 1))))
+        result.append(float(piece / mp.mpf(2) ** (24 * (k + 1) - 256)))
         rest -= piece / mp.mpf(2) ** (24 * (k + 1))
     return result
 

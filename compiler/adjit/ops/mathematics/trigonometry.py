@@ -13,6 +13,7 @@ from adjit.ops.mathematics.elementary import F64, I64, INF, in_float64, nearest,
 
 Lane = Any
 LARGE = 1048576.0
+PIECES = 9
 
 
 def two_sum(a: Lane, b: Lane) -> tuple[Lane, Lane]:
@@ -36,25 +37,29 @@ def large_quadrant(k: Any, x: Lane) -> tuple[Lane, Lane, Lane]:
     """The same for any finite x: only the pieces of 2 / pi whose product with x is not a multiple of 4 count."""
     bits = k.bitcast(x, I64)
     exponent = ((bits >> k.const(bits, 52)) & 2047) - 1023
-    # A piece's lowest bit is 2^(-24 (i + 1)), that of x is 2^(exponent - 52): below 2^2 their product counts.
-    skipped = exponent - 52 - 2 - 24
+    # A piece's lowest bit is 2^(-24 (i + 1)), that of x is 2^(exponent - 52): below 2^2 their product counts. Nine pieces
+    # reach 2^-139; no float64 comes closer to a multiple of pi / 2 than 2^-61, so 78 bits of the fraction are right.
+    skipped = exponent - 52 - 2
     piece = k.select(skipped > 0, skipped, k.const(bits, 0)) * 2731 >> k.const(bits, 16)
-    # Split x in two halves whose products with a piece of 24 bits are exact.
+    # Split x in two halves whose products with a piece of 24 bits are exact. The pieces stand times 2^256.
     high = k.bitcast(bits & -134217728, F64)
-    low = x - high
+    low = (x - high) * 2.0**-256
+    high = high * 2.0**-256
     zero = k.const(x, 0.0)
-    total, lost = zero, zero
-    for i in range(7):
+    total, lost, lost_again = zero, zero, zero
+    for i in range(PIECES):
         part = k.table("adjit_two_over_pi", c.TWO_OVER_PI, piece + i)
         for half in (high, low):
             product = half * part
             product = product - 4.0 * k.floor(product * 0.25)
             total, rest = two_sum(total, product)
-            lost = lost + rest
+            lost, rest = two_sum(lost, rest)
+            lost_again = lost_again + rest
     total = total - 4.0 * k.floor(total * 0.25)
     n = k.rint(total)
     fraction = total - n
     f, f_lost = two_sum(fraction, lost)
+    f, f_lost = two_sum(f, f_lost + lost_again)
     r = f * c.PI_2[0]
     lacks = k.fma(f, k.const(x, c.PI_2[0]), -r) + (f * c.PI_2[1] + f_lost * c.PI_2[0])
     n = k.select(n == 4.0, zero, n)
