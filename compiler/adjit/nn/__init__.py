@@ -18,9 +18,19 @@ from adjit.nn.activations import (
     tanh,
 )
 from adjit.nn.dropout import dropout
-from adjit.nn.losses import binary_cross_entropy, cross_entropy, hinge, huber, mae, mse
+from adjit.nn.losses import (
+    binary_cross_entropy_with_logits,
+    cross_entropy,
+    cross_entropy_with_labels,
+    cross_entropy_with_probabilities,
+    hinge,
+    huber,
+    mae,
+    mse,
+)
 
 __all__ = [
-    "binary_cross_entropy", "cross_entropy", "dropout", "elu", "gelu", "hinge", "huber", "init", "leaky_relu",
+    "binary_cross_entropy_with_logits", "cross_entropy", "cross_entropy_with_labels",
+    "cross_entropy_with_probabilities", "dropout", "elu", "gelu", "hinge", "huber", "init", "leaky_relu",
     "log_softmax", "logsumexp", "mae", "mse", "relu", "sigmoid", "silu", "softmax", "softplus", "tanh",
 ]  # fmt: skip

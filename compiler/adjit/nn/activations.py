@@ -1,6 +1,8 @@
 """Activations: functions of each element, and softmax and its kin along an axis.
 
-`x` is an array or number; the result has its shape, and its dtype where that is float (float64 for integers).
+`x` is an array, a number or a traced value. The result has its shape (but for `logsumexp`) and its dtype where that is
+float; integers become float64, as in NumPy. Formulas are chosen so that value and derivative are finite at logits of
+any size, and so that derivatives of every order are those of the function at 0, where it has them.
 """
 
 from __future__ import annotations
@@ -18,77 +20,165 @@ Axis = int | tuple[int, ...] | None
 def relu(x: Any) -> Any:
     """max(x, 0), with derivative 0 at 0 (`np.maximum(x, 0)` has one half there). NaN stays NaN.
 
+    Shape and float dtype of `x`. Source: Nair, Hinton 2010.
+
     >>> from adjit import nn
-    >>> nn.relu(-2.0) + nn.relu(3.0)
-    np.float64(3.0)
+    >>> float(nn.relu(-2.0) + nn.relu(3.0))
+    3.0
     """
     return np.where(x <= 0, 0.0, x)[()]
 
 
 def leaky_relu(x: Any, slope: float = 0.01) -> Any:
-    """x where x > 0, else slope x (Maas, Hannun, Ng 2013); derivative `slope` at 0."""
+    """x where x > 0, else slope x, with derivative `slope` at 0. NaN stays NaN.
+
+    Shape and float dtype of `x`. Source: Maas, Hannun, Ng 2013.
+
+    >>> from adjit import nn
+    >>> float(nn.leaky_relu(-2.0, slope=0.5))
+    -1.0
+    """
     return np.where(x <= 0, slope * x, x)[()]
 
 
 def elu(x: Any, alpha: float = 1.0) -> Any:
-    """x where x > 0, else alpha (e^x - 1) (Clevert, Unterthiner, Hochreiter 2016)."""
-    # The exponential sees no positive number, so that it never overflows.
-    return np.where(x <= 0, alpha * np.expm1(np.minimum(x, 0.0)), x)[()]
+    """x where x > 0, else alpha (e^x - 1), with derivative `alpha` at 0. NaN stays NaN.
+
+    Shape and float dtype of `x`. Source: Clevert, Unterthiner, Hochreiter 2016.
+
+    >>> from adjit import nn
+    >>> float(nn.elu(-1e4)), float(nn.elu(2.0))
+    (-1.0, 2.0)
+    """
+    # The exponential sees no positive number, so it never overflows; np.minimum would halve the derivative at 0.
+    return np.where(x > 0, x, alpha * np.expm1(np.where(x > 0, 0.0, x)))[()]
 
 
 def sigmoid(x: Any) -> Any:
-    """1 / (1 + e^-x), without overflow."""
+    """1 / (1 + e^-x), the logistic function, without overflow.
+
+    Shape of `x`, float32 or float64; raises DTypeError for other floats.
+
+    >>> from adjit import nn
+    >>> float(nn.sigmoid(0.0)), float(nn.sigmoid(-1e4))
+    (0.5, 0.0)
+    """
     return apply("sigmoid", x)
 
 
 def tanh(x: Any) -> Any:
-    """The hyperbolic tangent."""
+    """The hyperbolic tangent, which is `np.tanh`. Shape and float dtype of `x`.
+
+    >>> from adjit import nn
+    >>> float(nn.tanh(1e4))
+    1.0
+    """
     return np.tanh(x)
 
 
 def silu(x: Any) -> Any:
-    """x sigmoid(x), also called swish (Elfwing, Uchibe, Doya 2018)."""
+    """x sigmoid(x), also called swish. NaN at -inf.
+
+    Shape of `x`, float32 or float64; raises DTypeError for other floats. Source: Elfwing, Uchibe, Doya 2018.
+
+    >>> from adjit import nn
+    >>> float(nn.silu(0.0)), float(nn.silu(1e4))
+    (0.0, 10000.0)
+    """
     return x * sigmoid(x)
 
 
 def softplus(x: Any) -> Any:
-    """log(1 + e^x), without overflow."""
-    return np.maximum(x, 0.0) + np.log1p(np.exp(-np.abs(x)))
+    """log(1 + e^x), without overflow; its derivative is the sigmoid.
+
+    Shape and float dtype of `x`. Source: Dugas et al. 2001.
+
+    >>> from adjit import nn
+    >>> float(nn.softplus(1e4)), float(nn.softplus(-1e4))
+    (10000.0, 0.0)
+    """
+    return np.where(x > 0, x, 0.0) + log1p_exp_minus_abs(x)
+
+
+def log1p_exp_minus_abs(x: Any) -> Any:
+    """log(1 + e^-|x|): what softplus has above max(x, 0).
+
+    Both this and max(x, 0) take the side x <= 0 at 0, so that their sum has the derivatives of softplus there;
+    `np.abs` would give 0 for the second one.
+    """
+    return np.log1p(np.exp(np.where(x > 0, -x, x)))
 
 
 def gelu(x: Any, approximate: bool = False) -> Any:
-    """x Phi(x), with the normal distribution function (Hendrycks, Gimpel 2016); `approximate` uses their tanh form."""
+    """x Phi(x), with the normal distribution function; `approximate` takes the tanh form of the paper. NaN at -inf.
+
+    Shape of `x`, float32 or float64; raises DTypeError for other floats. Source: Hendrycks, Gimpel 2016.
+
+    >>> from adjit import nn
+    >>> round(float(nn.gelu(1.0)), 4), round(float(nn.gelu(1.0, approximate=True)), 4)
+    (0.8413, 0.8412)
+    """
     if approximate:
         return 0.5 * x * (1.0 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
     return x * (0.5 + 0.5 * apply("erf", x * math.sqrt(0.5)))
 
 
-def _shift(x: Any, axis: Axis) -> Any:
-    """The largest element along `axis`, which no derivative flows through; 0 where it is infinite."""
-    top = stop_gradient(np.max(x, axis=axis, keepdims=True))
-    return np.where(np.isfinite(top), top, 0.0)
-
-
 def softmax(x: Any, axis: Axis = -1) -> Any:
-    """e^x over its sum along `axis`.
+    """e^x over its sum along `axis`: an int, several, or None for all axes.
+
+    Shape and float dtype of `x`. An element -inf gets 0, with derivative 0; a row of -inf alone, or with inf, has no
+    softmax and is NaN. Raises ValueError for an empty axis or one that is not there. Source: Bridle 1990.
 
     >>> import numpy as np
     >>> from adjit import nn
-    >>> nn.softmax(np.array([1e4, 1e4])).tolist()
-    [0.5, 0.5]
+    >>> nn.softmax(np.array([1e4, 1e4, -np.inf])).tolist()
+    [0.5, 0.5, 0.0]
     """
-    e = np.exp(x - _shift(x, axis))
+    e = np.exp(shifted(x, axis))
     return e / np.sum(e, axis=axis, keepdims=True)
 
 
 def log_softmax(x: Any, axis: Axis = -1) -> Any:
-    """The logarithm of `softmax`, which does not underflow."""
-    shifted = x - _shift(x, axis)
-    return shifted - np.log(np.sum(np.exp(shifted), axis=axis, keepdims=True))
+    """The logarithm of `softmax`, which does not underflow; -inf stays -inf.
+
+    Shape and float dtype of `x`; `axis` and errors as for `softmax`.
+
+    >>> import numpy as np
+    >>> from adjit import nn
+    >>> nn.log_softmax(np.array([0.0, 1e4])).tolist()
+    [-10000.0, 0.0]
+    """
+    logits = shifted(x, axis)
+    return logits - np.log(np.sum(np.exp(logits), axis=axis, keepdims=True))
 
 
 def logsumexp(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
-    """log(sum(e^x)) along `axis` (all of them for None), without overflow."""
-    top = _shift(x, axis)
-    total = np.log(np.sum(np.exp(x - top), axis=axis, keepdims=True)) + top
-    return total if keepdims else np.squeeze(total, axis=axis)[()]
+    """log(sum(e^x)) along `axis` (an int, several, or None for all axes), without overflow.
+
+    The shape of `x` without `axis`, or with 1 there for `keepdims`; float dtype of `x`. -inf where all are -inf and inf
+    where one is inf, with derivative 0 there. Raises ValueError for an empty axis or one that is not there.
+
+    >>> import numpy as np
+    >>> from adjit import nn
+    >>> float(nn.logsumexp(np.array([1e4, -np.inf])))
+    10000.0
+    """
+    top = _top(x, axis)
+    infinite = np.isinf(top)
+    total = np.sum(np.exp(x - np.where(infinite, 0.0, top)), axis=axis, keepdims=True)
+    # The logarithm does not see the 0 that a sum over nothing but -inf is.
+    result = np.where(infinite, top, np.log(np.where(infinite, 1.0, total)) + top)
+    return result if keepdims else np.squeeze(result, axis=axis)[()]
+
+
+def shifted(x: Any, axis: Axis) -> Any:
+    """`x` minus its largest element along `axis`: the same softmax, whose exponentials are at most 1.
+
+    No derivative flows through the largest element: it cancels. A largest element that is infinite is not subtracted.
+    """
+    top = _top(x, axis)
+    return x - np.where(np.isinf(top), 0.0, top)
+
+
+def _top(x: Any, axis: Axis) -> Any:
+    return stop_gradient(np.max(x, axis=axis, keepdims=True))

@@ -1,11 +1,10 @@
 """Initial values of weights, from a key: NumPy arrays, the same on every machine but for the last bit of normal ones.
 
-`shape` is (inputs, outputs), or (height, width, ..., inputs, outputs) for a convolution, whose fan-in is inputs times
-the area. `dtype` is float32 or float64.
-
-    >>> from adjit import nn, random
-    >>> nn.init.he_normal((64, 32), key=random.key(0)).shape
-    (64, 32)
+`shape` is (inputs, outputs) for a dense layer, and (height, width, inputs, outputs), with any number of spatial axes in
+front, for a kernel of a convolution. Fan-in is inputs, fan-out outputs, each times the product of the spatial axes.
+Normal values are not truncated. All raise ShapeError for fewer than two axes and DTypeError for a `dtype` other than
+float32 and float64, or for what is no key (`adjit.random.key` makes one). Weights of different layers want different
+keys (`random.split`).
 """
 
 from __future__ import annotations
@@ -56,30 +55,72 @@ def _lecun(fan_in: int, fan_out: int) -> float:
 
 
 def glorot_uniform(shape: Sequence[int], *, key: Any, dtype: Any = np.float32) -> Any:
-    """Uniform with variance 2 / (fan-in + fan-out): for tanh and linear layers (Glorot, Bengio 2010)."""
+    """Uniform on [-a, a) with a = sqrt(6 / (fan-in + fan-out)): for tanh and linear layers.
+
+    Array of `dtype` and `shape`. Source: Glorot, Bengio 2010.
+
+    >>> from adjit import nn, random
+    >>> nn.init.glorot_uniform((64, 32), key=random.key(0)).shape
+    (64, 32)
+    """
     return _uniform(shape, key, dtype, _glorot)
 
 
 def glorot_normal(shape: Sequence[int], *, key: Any, dtype: Any = np.float32) -> Any:
-    """Normal with variance 2 / (fan-in + fan-out): for tanh and linear layers (Glorot, Bengio 2010)."""
+    """Normal with mean 0 and variance 2 / (fan-in + fan-out): for tanh and linear layers.
+
+    Array of `dtype` and `shape`. Source: Glorot, Bengio 2010.
+
+    >>> from adjit import nn, random
+    >>> nn.init.glorot_normal((64, 32), key=random.key(0)).shape
+    (64, 32)
+    """
     return _normal(shape, key, dtype, _glorot)
 
 
 def he_uniform(shape: Sequence[int], *, key: Any, dtype: Any = np.float32) -> Any:
-    """Uniform with variance 2 / fan-in: for layers before a relu (He et al. 2015)."""
+    """Uniform on [-a, a) with a = sqrt(6 / fan-in): for layers before a relu.
+
+    Array of `dtype` and `shape`. Source: He, Zhang, Ren, Sun 2015.
+
+    >>> from adjit import nn, random
+    >>> nn.init.he_uniform((3, 3, 8, 16), key=random.key(0)).shape
+    (3, 3, 8, 16)
+    """
     return _uniform(shape, key, dtype, _he)
 
 
 def he_normal(shape: Sequence[int], *, key: Any, dtype: Any = np.float32) -> Any:
-    """Normal with variance 2 / fan-in: for layers before a relu (He et al. 2015)."""
+    """Normal with mean 0 and variance 2 / fan-in: for layers before a relu.
+
+    Array of `dtype` and `shape`. Source: He, Zhang, Ren, Sun 2015.
+
+    >>> from adjit import nn, random
+    >>> nn.init.he_normal((3, 3, 8, 16), key=random.key(0)).shape
+    (3, 3, 8, 16)
+    """
     return _normal(shape, key, dtype, _he)
 
 
 def lecun_uniform(shape: Sequence[int], *, key: Any, dtype: Any = np.float32) -> Any:
-    """Uniform with variance 1 / fan-in: keeps the variance of a linear layer (LeCun et al. 1998)."""
+    """Uniform on [-a, a) with a = sqrt(3 / fan-in): keeps the variance of a linear layer.
+
+    Array of `dtype` and `shape`. Source: LeCun, Bottou, Orr, Müller 1998.
+
+    >>> from adjit import nn, random
+    >>> nn.init.lecun_uniform((64, 32), key=random.key(0)).shape
+    (64, 32)
+    """
     return _uniform(shape, key, dtype, _lecun)
 
 
 def lecun_normal(shape: Sequence[int], *, key: Any, dtype: Any = np.float32) -> Any:
-    """Normal with variance 1 / fan-in: keeps the variance of a linear layer (LeCun et al. 1998)."""
+    """Normal with mean 0 and variance 1 / fan-in: keeps the variance of a linear layer.
+
+    Array of `dtype` and `shape`. Source: LeCun, Bottou, Orr, Müller 1998.
+
+    >>> from adjit import nn, random
+    >>> nn.init.lecun_normal((64, 32), key=random.key(0)).shape
+    (64, 32)
+    """
     return _normal(shape, key, dtype, _lecun)
