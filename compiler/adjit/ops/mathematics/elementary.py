@@ -231,8 +231,19 @@ def tanh(k: Any, x: Lane) -> Lane:
 
 def sigmoid(k: Any, x: Lane) -> Lane:
     """1 / (1 + e^-x), with full relative precision on both sides."""
-    e = exp(k, -k.abs(x))
-    return k.select(x >= 0.0, k.const(x, 1.0), e) / (1.0 + e)
+    clamped = clamp_exp(k, -k.abs(x))
+    _, n, r, lacks = reduce_exp(k, clamped)
+    t = expm1_reduced(k, r, lacks)
+    mantissa = 1.0 + t
+    # Relative to e within a half: the mantissa lies between 0.7 and 1.5.
+    lost = t - (mantissa - 1.0)
+    e = k.select(x != x, x, scaled(k, mantissa, n))
+    s = 1.0 + e
+    right = x >= 0.0
+    y = k.select(right, k.const(x, 1.0), e) / s
+    # What rounding lost of e and s comes back but for a third of it: 1 / s is 0.75 within a third.
+    loss = k.select(right, -e * lost, lost) - (e - (s - 1.0))
+    return k.fma(y * loss, k.const(x, 0.75), y)
 
 
 @in_float64

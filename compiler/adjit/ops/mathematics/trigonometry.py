@@ -27,8 +27,10 @@ def quadrant(k: Any, x: Lane) -> tuple[Lane, Lane, Lane]:
     """x = n pi / 2 + r: (n modulo 4 as a float, r, what r lacks) for |x| <= 2^20."""
     n, _ = nearest(k, x * c.TWO_OVER_PI_ALL)
     first = k.fma(n, k.const(x, -c.PI_2[0]), x)
-    r = k.fma(n, k.const(x, -c.PI_2[1]), first)
-    lacks = k.fma(n, k.const(x, -c.PI_2[1]), first - r)
+    # Both may cancel almost wholly, so what rounding loses counts.
+    second = n * -c.PI_2[1]
+    r, lacks = two_sum(first, second)
+    lacks = lacks + k.fma(n, k.const(x, -c.PI_2[1]), -second)
     lacks = k.fma(n, k.const(x, -c.PI_2[2]), lacks)
     return n - 4.0 * k.floor(n * 0.25), r, lacks
 
