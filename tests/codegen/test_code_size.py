@@ -21,7 +21,8 @@ def lowered(layers: int) -> Any:
     rng = np.random.default_rng(0)
     params = {
         "layers": [
-            {"w": rng.normal(size=(64, 64)).astype(np.float32) / 16, "b": np.zeros(64, np.float32)} for _ in range(layers)
+            {"w": rng.normal(size=(64, 64)).astype(np.float32) / 16, "b": np.zeros(64, np.float32)}
+            for _ in range(layers)
         ],
         "out": rng.normal(size=(64, 1)).astype(np.float32),
     }
