@@ -6,8 +6,6 @@ import functools
 
 import numpy as np
 import pytest
-
-from adjit_runtime.target import Target, _target, host_target
 from benchmarks.vector_math import (
     F32,
     F64,
@@ -19,6 +17,8 @@ from benchmarks.vector_math import (
     points,
     special_points,
 )
+
+from adjit_runtime.target import Target, _target, host_target
 
 ONE = [name for name in REFERENCE if name not in TWO_ARGUMENTS]
 

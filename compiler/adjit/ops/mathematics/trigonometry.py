@@ -39,8 +39,8 @@ def large_quadrant(k: Any, x: Lane) -> tuple[Lane, Lane, Lane]:
     """The same for any finite x: only the pieces of 2 / pi whose product with x is not a multiple of 4 count."""
     bits = k.bitcast(x, I64)
     exponent = ((bits >> k.const(bits, 52)) & 2047) - 1023
-    # A piece's lowest bit is 2^(-24 (i + 1)), that of x is 2^(exponent - 52): below 2^2 their product counts. Nine pieces
-    # reach 2^-139; no float64 comes closer to a multiple of pi / 2 than 2^-61, so 78 bits of the fraction are right.
+    # A piece's lowest bit is 2^(-24 (i + 1)), that of x is 2^(exponent - 52): below 2^2 their product counts. Nine
+    # pieces reach 2^-139; no float64 comes closer to a multiple of pi / 2 than 2^-61, so 78 bits of the rest are right.
     skipped = exponent - 52 - 2
     piece = k.select(skipped > 0, skipped, k.const(bits, 0)) * 2731 >> k.const(bits, 16)
     # Split x in two halves whose products with a piece of 24 bits are exact. The pieces stand times 2^256.
