@@ -5,6 +5,7 @@ one step: what the mathematics needs, whoever computes it."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,7 +32,7 @@ class Problem:
 
 def _layers(sizes: list[int], rng: np.random.Generator, dtype: Any = np.float32) -> Arrays:
     params: Arrays = {}
-    for i, (n, m) in enumerate(zip(sizes[:-1], sizes[1:], strict=True), 1):
+    for i, (n, m) in enumerate(itertools.pairwise(sizes), 1):
         params[f"w{i}"] = (rng.normal(size=(n, m)) * np.sqrt(2 / n)).astype(dtype)
         params[f"b{i}"] = np.zeros(m, dtype)
     return params
@@ -39,7 +40,7 @@ def _layers(sizes: list[int], rng: np.random.Generator, dtype: Any = np.float32)
 
 def _dense_flops(batch: int, sizes: list[int]) -> float:
     """Forward, gradient of the weights, gradient of the input of all layers but the first."""
-    products = [2.0 * batch * n * m for n, m in zip(sizes[:-1], sizes[1:], strict=True)]
+    products = [2.0 * batch * n * m for n, m in itertools.pairwise(sizes)]
     return 3 * sum(products) - products[0]
 
 
