@@ -28,6 +28,21 @@ def polynomial(k: Any, x: Lane, coefficients: Sequence[float]) -> Lane:
     return result
 
 
+def two_sum(a: Lane, b: Lane) -> tuple[Lane, Lane]:
+    """a + b and what rounding lost (Knuth)."""
+    s = a + b
+    bb = s - a
+    return s, (a - (s - bb)) + (b - bb)
+
+
+def quotient(k: Any, above: tuple[Lane, Lane], below: tuple[Lane, Lane]) -> tuple[Lane, Lane]:
+    """The quotient of two numbers that are each a sum of two, and what rounding lost."""
+    inverse = 1.0 / below[0]
+    q = above[0] * inverse
+    rest = k.fma(-q, below[0], above[0]) + k.fma(-q, below[1], above[1])
+    return q, rest * inverse
+
+
 def in_float64(rule: Callable[..., Lane]) -> Callable[..., Lane]:
     """A function of float32 by way of its float64 form."""
 
@@ -105,19 +120,29 @@ def exp2(k: Any, x: Lane) -> Lane:
     return k.select(x != x, x, scaled(k, 1.0 + expm1_reduced(k, r, lacks), bits))
 
 
-@in_float64
-def expm1(k: Any, x: Lane) -> Lane:
-    """e^x - 1, without cancellation near 0."""
+def expm1_parts(k: Any, x: Lane) -> tuple[Lane, Lane]:
+    """Half of e^x - 1, and half of what rounding lost: e^x may be 2^1024, which is no number. NaN is not kept."""
     clamped = clamp_exp(k, x)
     clamped = k.select(clamped < -60.0, k.const(x, -60.0), clamped)
     clamped = k.select(clamped > 709.9, k.const(x, 709.9), clamped)
     _, n, r, lacks = reduce_exp(k, clamped)
-    p = expm1_reduced(k, r, lacks)
-    # Half of it, as 2^1024 is no number; n = 0 gives p itself.
+    rest = k.fma(r * r, polynomial(k, r, c.EXP64), lacks)
+    p = r + rest
     half = power_of_two(k, n - 1, x.dtype)
-    y = k.fma(half, p, half - 0.5)
-    y = y + y
-    return k.select((x == 0.0) | (x != x), x, k.select(n == 0, p, y))
+    whole, part = half - 0.5, half * p
+    y = whole + part
+    # Where whole is not 0 it is the larger of the two; from 2^53 on it lost the 1 / 2 itself.
+    lost = k.select(n == 0, k.const(x, 0.0), part - (y - whole)) + ((half - whole) - 0.5)
+    return y, k.fma(half, (r - p) + rest, lost)
+
+
+@in_float64
+def expm1(k: Any, x: Lane) -> Lane:
+    """e^x - 1, without cancellation near 0."""
+    y, lost = expm1_parts(k, x)
+    y = y + lost
+    # A small one keeps what the half of a subnormal number would lose.
+    return k.select((k.abs(x) < 1e-16) | (x != x), x, y + y)
 
 
 def split_log(k: Any, x: Lane) -> tuple[Lane, Lane]:
@@ -203,12 +228,12 @@ def log10(k: Any, x: Lane) -> Lane:
     return log_edges(k, x, total + rest)
 
 
-@in_float64
-def log1p(k: Any, x: Lane) -> Lane:
-    """log(1 + x), without cancellation near 0."""
+def log1p_sum(k: Any, x: Lane, x_lost: Lane | None = None) -> Lane:
+    """log(1 + x + x_lost), without cancellation near 0, where |x_lost| is at most a few ULP of x."""
     u = 1.0 + x
     # What 1 + x lost in rounding, whichever of the two is larger.
     lost = k.select(x > 1.0, 1.0 - (u - x), x - (u - 1.0))
+    lost = lost if x_lost is None else lost + x_lost
     e, m = split_log(k, u)
     f, small = log_mantissa(k, m)
     high, low = c.LN2
@@ -217,6 +242,12 @@ def log1p(k: Any, x: Lane) -> Lane:
     y = k.select((x == INF) | (x != x), x, y)
     y = k.select(x == -1.0, k.const(x, -INF), y)
     return k.select(x < -1.0, k.const(x, float("nan")), y)
+
+
+@in_float64
+def log1p(k: Any, x: Lane) -> Lane:
+    """log(1 + x), without cancellation near 0."""
+    return log1p_sum(k, x)
 
 
 def tanh(k: Any, x: Lane) -> Lane:
@@ -250,10 +281,14 @@ def sigmoid(k: Any, x: Lane) -> Lane:
 def sinh(k: Any, x: Lane) -> Lane:
     """The hyperbolic sine."""
     a = k.abs(x)
-    t = expm1(k, k.select(a > 25.0, k.const(x, 25.0), a))
-    near = 0.5 * (t + t / (t + 1.0))
-    y = k.copysign(k.select(a > 22.0, exp(k, a, shift=-1), near), x)
-    return k.select(x != x, x, y)
+    # With t = (e^a - 1) / 2 it is t + t / (1 + 2 t).
+    t, t_lost = expm1_parts(k, k.select(a > 25.0, k.const(x, 25.0), a))
+    below, rest = two_sum(k.const(x, 1.0), t + t)
+    q, q_lost = quotient(k, (t, t_lost), (below, rest + (t_lost + t_lost)))
+    near = t + q
+    near = near + (((t - near) + q) + (t_lost + q_lost))
+    y = k.select(a > 22.0, exp(k, a, shift=-1), k.select(a < 1e-9, a, near))
+    return k.select(x != x, x, k.copysign(y, x))
 
 
 @in_float64
@@ -271,8 +306,10 @@ def arcsinh(k: Any, x: Lane) -> Lane:
     large = a > 268435456.0
     safe = k.select(large, k.const(x, 1.0), a)
     square = safe * safe
-    argument = safe + square / (1.0 + k.sqrt(1.0 + square))
-    near = log1p(k, k.select(large, a - 1.0, argument))
+    rest = square / (1.0 + k.sqrt(1.0 + square))
+    argument = safe + rest
+    lost = (safe - argument) + rest
+    near = log1p_sum(k, k.select(large, a - 1.0, argument), k.select(large, k.const(x, 0.0), lost))
     return k.copysign(k.select(large, near + c.LN2_WIDE[0], near), x)
 
 
@@ -282,7 +319,13 @@ def arccosh(k: Any, x: Lane) -> Lane:
     large = x > 268435456.0
     t = x - 1.0
     safe = k.select(large, k.const(x, 1.0), t)
-    y = log1p(k, k.select(large, t, safe + k.sqrt(k.fma(safe, safe, 2.0 * safe))))
+    square = k.fma(safe, safe, 2.0 * safe)
+    root = k.sqrt(square)
+    # What the square and its root lost; at 1 there is nothing.
+    lost = k.fma(safe, safe, 2.0 * safe - square) + k.fma(-root, root, square)
+    lost = k.select(root > 0.0, lost / (root + root), k.const(x, 0.0))
+    argument, rest = two_sum(root, safe)
+    y = log1p_sum(k, k.select(large, t, argument), k.select(large, k.const(x, 0.0), rest + lost))
     y = k.select(large, y + c.LN2_WIDE[0], y)
     return k.select(x < 1.0, k.const(x, float("nan")), y)
 
@@ -291,9 +334,15 @@ def arccosh(k: Any, x: Lane) -> Lane:
 def arctanh(k: Any, x: Lane) -> Lane:
     """The inverse hyperbolic tangent."""
     a = k.abs(x)
-    y = 0.5 * log1p(k, 2.0 * a / (1.0 - a))
+    # Half the logarithm of 1 + 2 a / (1 - a).
+    inside = a < 1.0
+    safe = k.select(inside, a, k.const(x, 0.0))
+    below = 1.0 - safe
+    q, q_lost = quotient(k, (safe + safe, k.const(x, 0.0)), (below, (1.0 - below) - safe))
+    y = 0.5 * log1p_sum(k, q, q_lost)
     y = k.select(a < 1e-9, a, y)
-    return k.copysign(k.select(a > 1.0, k.const(x, float("nan")), y), x)
+    edge = k.select(a == 1.0, k.const(x, INF), k.const(x, float("nan")))
+    return k.copysign(k.select(inside, y, edge), x)
 
 
 @in_float64

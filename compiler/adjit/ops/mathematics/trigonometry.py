@@ -9,18 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 from adjit.ops.mathematics import coefficients as c
-from adjit.ops.mathematics.elementary import F64, I64, INF, in_float64, nearest, polynomial
+from adjit.ops.mathematics.elementary import F64, I64, INF, in_float64, nearest, polynomial, quotient, two_sum
 
 Lane = Any
 LARGE = 1048576.0
 PIECES = 9
-
-
-def two_sum(a: Lane, b: Lane) -> tuple[Lane, Lane]:
-    """a + b and what rounding lost (Knuth)."""
-    s = a + b
-    bb = s - a
-    return s, (a - (s - bb)) + (b - bb)
 
 
 def quadrant(k: Any, x: Lane) -> tuple[Lane, Lane, Lane]:
@@ -68,19 +61,25 @@ def large_quadrant(k: Any, x: Lane) -> tuple[Lane, Lane, Lane]:
     return n, r, lacks
 
 
-def sin_reduced(k: Any, r: Lane, lacks: Lane) -> Lane:
-    """sin(r + lacks) for |r| <= pi / 4."""
+def sin_parts(k: Any, r: Lane, lacks: Lane) -> tuple[Lane, Lane]:
+    """sin(r + lacks) for |r| <= pi / 4, and what rounding lost."""
     z = r * r
-    return r + k.fma(r * z, polynomial(k, z, c.SIN64), lacks)
+    # Times the slope, 1 - z / 2 within 2%.
+    lacks = k.fma(-0.5 * z, lacks, lacks)
+    rest = k.fma(r * z, polynomial(k, z, c.SIN64), lacks)
+    y = r + rest
+    return y, (r - y) + rest
 
 
-def cos_reduced(k: Any, r: Lane, lacks: Lane) -> Lane:
-    """cos(r + lacks) for |r| <= pi / 4."""
+def cos_parts(k: Any, r: Lane, lacks: Lane) -> tuple[Lane, Lane]:
+    """cos(r + lacks) for |r| <= pi / 4, and what rounding lost."""
     z = r * r
     half = 0.5 * z
     top = 1.0 - half
     lost = (1.0 - top) - half
-    return top + (lost + k.fma(z * z, polynomial(k, z, c.COS64), -r * lacks))
+    rest = lost + k.fma(z * z, polynomial(k, z, c.COS64), -r * lacks)
+    y = top + rest
+    return y, (top - y) + rest
 
 
 def turned(k: Any, n: Lane, r: Lane, lacks: Lane, quarter: int) -> Lane:
@@ -88,7 +87,7 @@ def turned(k: Any, n: Lane, r: Lane, lacks: Lane, quarter: int) -> Lane:
     n = n + float(quarter)
     n = n - 4.0 * k.floor(n * 0.25)
     odd = (n == 1.0) | (n == 3.0)
-    y = k.select(odd, cos_reduced(k, r, lacks), sin_reduced(k, r, lacks))
+    y = k.select(odd, cos_parts(k, r, lacks)[0], sin_parts(k, r, lacks)[0])
     return k.select(n >= 2.0, -y, y)
 
 
@@ -129,33 +128,54 @@ def tan(k: Any, x: Lane) -> Lane:
     """The tangent."""
 
     def finish(n: Lane, r: Lane, lacks: Lane, signed: Lane | None = None) -> Lane:
-        s, t = sin_reduced(k, r, lacks), cos_reduced(k, r, lacks)
+        (s, s_lost), (t, t_lost) = sin_parts(k, r, lacks), cos_parts(k, r, lacks)
         odd = (n == 1.0) | (n == 3.0)
-        y = k.select(odd, -t, s) / k.select(odd, s, t)
+        above = k.select(odd, -t, s), k.select(odd, -t_lost, s_lost)
+        y, lost = quotient(k, above, (k.select(odd, s, t), k.select(odd, s_lost, t_lost)))
+        y = y + lost
         return y if signed is None else k.select(signed < 0.0, -y, y)
 
     return k.select(x == 0.0, x, by_quadrant(k, x, finish))
 
 
-def arctan_positive(k: Any, a: Lane) -> Lane:
-    """arctan a for a >= 0, NaN included."""
-    far = a > 1.0
-    inverse = 1.0 / k.select(far, a, k.const(a, 1.0))
-    t = k.select(far, inverse, a)
-    upper = t > 0.4142135623730951
-    u = k.select(upper, (t - 1.0) / (t + 1.0), t)
+def arctan_ratio(k: Any, small: Lane, large: Lane) -> tuple[Lane, Lane]:
+    """arctan(small / large) for 0 <= small <= large, NaN included, and what rounding lost.
+
+    Beyond tan(pi / 8) it is pi / 4 + arctan((small - large) / (small + large)). `large` stays clear of overflow and of
+    the subnormal numbers."""
+    upper = small > 0.4142135623730951 * large
+    zero = k.const(small, 0.0)
+    minus, plus = small - large, small + large
+    above = k.select(upper, minus, small), k.select(upper, small - (minus + large), zero)
+    below = k.select(upper, plus, large), k.select(upper, small - (plus - large), zero)
+    u, u_lost = quotient(k, above, below)
     z = u * u
-    base = k.fma(u * z, polynomial(k, z, c.ATAN64), u)
-    quarter, rest = c.PI_2[0] / 2, c.PI_2[1] / 2
-    near = k.select(upper, (base + rest) + quarter, base)
-    beyond = k.select(upper, (rest - base) + quarter, (c.PI_2[1] - base) + c.PI_2[0])
-    return k.select(far, beyond, near)
+    # The slope of arctan is 1 - z within 3%.
+    rest = k.fma(u * z, polynomial(k, z, c.ATAN64), k.fma(-z, u_lost, u_lost))
+    base = k.select(upper, k.const(small, c.PI_2[0] / 2), zero)
+    y = base + u
+    return y, (u - (y - base)) + (rest + k.select(upper, k.const(small, c.PI_2[1] / 2), zero))
+
+
+def reflected(k: Any, where: Lane, turn: float, y: Lane, lost: Lane) -> tuple[Lane, Lane]:
+    """turn pi / 2 - (y + lost) where `where` holds, for a turn of 1 or 2 and 0 <= y <= turn pi / 2; else y and lost."""
+    whole, rest = turn * c.PI_2[0], turn * c.PI_2[1]
+    other = whole - y
+    other_lost = ((whole - other) - y) + (rest - lost)
+    return k.select(where, other, y), k.select(where, other_lost, lost)
 
 
 @in_float64
 def arctan(k: Any, x: Lane) -> Lane:
     """The inverse tangent."""
-    return k.copysign(arctan_positive(k, k.abs(x)), x)
+    a = k.abs(x)
+    # Beyond 2^100 it is pi / 2 to the last bit.
+    a = k.select(a > 2.0**100, k.const(x, 2.0**100), a)
+    far = a > 1.0
+    one = k.const(x, 1.0)
+    y, lost = arctan_ratio(k, k.select(far, one, a), k.select(far, a, one))
+    y, lost = reflected(k, far, 1.0, y, lost)
+    return k.copysign(y + lost, x)
 
 
 @in_float64
@@ -164,22 +184,29 @@ def arctan2(k: Any, y: Lane, x: Lane) -> Lane:
     a, b = k.abs(y), k.abs(x)
     swap = a > b
     small, large = k.select(swap, b, a), k.select(swap, a, b)
-    # Scaled so that the quotient of two subnormals or two giants is right.
-    both_zero = large == 0.0
-    both_inf = small == INF
-    ratio = k.select(both_zero, k.const(x, 0.0), k.select(both_inf, k.const(x, 1.0), small / large))
-    angle = arctan_positive(k, ratio)
-    angle = k.select(swap, (c.PI_2[1] - angle) + c.PI_2[0], angle)
-    negative = k.copysign(k.const(x, 1.0), x) < 0.0
-    angle = k.select(negative, (2.0 * c.PI_2[1] - angle) + 2.0 * c.PI_2[0], angle)
-    angle = k.copysign(angle, y)
+    # What a scale of 2^-60 takes from the smaller number is below the last bit of the angle.
+    scale = k.select(large > 2.0**900, k.const(x, 2.0**-60), k.const(x, 1.0))
+    scale = k.select(large < 2.0**-900, k.const(x, 2.0**60), scale)
+    zero, one = k.const(x, 0.0), k.const(x, 1.0)
+    fine = (large > 0.0) & (large < INF)
+    reduced = k.select(fine, small * scale, k.select(small == INF, one, zero))
+    angle, lost = arctan_ratio(k, reduced, k.select(fine, large * scale, one))
+    angle, lost = reflected(k, swap, 1.0, angle, lost)
+    negative = k.copysign(one, x) < 0.0
+    angle, lost = reflected(k, negative, 2.0, angle, lost)
+    angle = k.copysign(angle + lost, y)
     return k.select((x != x) | (y != y), x + y, angle)
 
 
-def arcsin_small(k: Any, x: Lane) -> Lane:
-    """arcsin x for |x| <= 1/2."""
-    z = x * x
-    return k.fma(x * z, polynomial(k, z, c.ASIN64), x)
+def arcsin_halves(k: Any, x: Lane, upper: Lane) -> tuple[Lane, Lane]:
+    """arcsin x where |x| <= 1/2, and where `upper` holds arcsin sqrt((1 - |x|) / 2); and what rounding lost."""
+    half = 0.5 * (1.0 - k.abs(x))
+    root = k.sqrt(half)
+    # What the root lost: (half - root^2) / (2 root). The slope of arcsin is 1 + z / 2 within 5%.
+    rest = k.select(upper & (half > 0.0), k.fma(-root, root, half) / (root + root), k.const(x, 0.0))
+    y = k.select(upper, root, x)
+    z = y * y
+    return y, k.fma(y * z, polynomial(k, z, c.ASIN64), k.fma(0.5 * z, rest, rest))
 
 
 @in_float64
@@ -187,22 +214,17 @@ def arcsin(k: Any, x: Lane) -> Lane:
     """The inverse sine."""
     a = k.abs(x)
     upper = a > 0.5
-    root = k.sqrt(0.5 * (1.0 - a))
-    base = arcsin_small(k, k.select(upper, root, a))
-    y = k.select(upper, (c.PI_2[1] - 2.0 * base) + c.PI_2[0], base)
-    return k.copysign(y, x)
+    y, lost = arcsin_halves(k, a, upper)
+    y, lost = k.select(upper, y + y, y), k.select(upper, lost + lost, lost)
+    y, lost = reflected(k, upper, 1.0, y, lost)
+    return k.copysign(y + lost, x)
 
 
 @in_float64
 def arccos(k: Any, x: Lane) -> Lane:
     """The inverse cosine."""
-    a = k.abs(x)
-    upper = a > 0.5
-    half = 0.5 * (1.0 - a)
-    root = k.sqrt(half)
-    # What the root lost: (half - root^2) / (2 root).
-    rest = k.select(half > 0.0, k.fma(-root, root, half) / (root + root), k.const(x, 0.0))
-    base = arcsin_small(k, k.select(upper, root, x))
-    double = 2.0 * (base + rest)
-    high = k.select(x < 0.0, (2.0 * c.PI_2[1] - double) + 2.0 * c.PI_2[0], double)
-    return k.select(upper, high, (c.PI_2[1] - base) + c.PI_2[0])
+    upper = k.abs(x) > 0.5
+    y, lost = arcsin_halves(k, x, upper)
+    doubled, doubled_lost = reflected(k, x < 0.0, 2.0, y + y, lost + lost)
+    near, near_lost = reflected(k, ~upper, 1.0, y, lost)
+    return k.select(upper, doubled + doubled_lost, near + near_lost)
