@@ -1,11 +1,12 @@
-"""Errors of the vector mathematics in units in the last place (ULP), as a table.
+"""Errors of the vector mathematics in units in the last place (ULP), as a table in Markdown.
 
-    PYTHONPATH=compiler:runtime python -m benchmarks.vector_math [--stride 1] [--points 2000] [names ...]
+    PYTHONPATH=compiler:runtime python -m benchmarks.vector_math [--quick] [--stride 1] [--points 1000000] [names ...]
 
-float32: every `stride`-th of all 2^32 bit patterns, against NumPy (SciPy for erf) in float64. float64: random points
-over the whole domain and near the hard places, against mpmath with 50 digits and more. An error is measured in the
-spacing of the result's dtype at the exact result, which below the smallest normal number is the subnormal spacing.
-`ADJIT_CPU=haswell` measures the code for AVX2.
+float32: every `stride`-th of all 2^32 bit patterns, against NumPy (SciPy for erf) in float64; of two arguments, random
+points. float64: random points over the whole domain and near the hard places, the arguments next to multiples of pi / 2
+among them, against the C library's long double; the worst of them again against mpmath, whose figure is the one given.
+An error is measured in the spacing of the result's dtype at the exact result, which below the smallest normal number is
+the subnormal spacing. `ADJIT_CPU=haswell` measures the code for AVX2; `--quick` takes half a minute.
 """
 
 from __future__ import annotations
@@ -126,33 +127,82 @@ def special_points(dtype: np.dtype) -> np.ndarray:
     return np.array([*values, *(-v for v in values), np.nan], dtype)
 
 
+def nearest_angles(exponents: Sequence[int]) -> np.ndarray:
+    """For each exponent e, the m 2^e (2^52 <= m < 2^53) that is closest to a multiple of pi / 2, or nearly so.
+
+    They are denominators of the continued fraction of 2^e 2 / pi (Muller, Elementary Functions, section 11.2)."""
+    result = []
+    with mp.workprec(2400):
+        turn = 2 / mp.pi
+        for exponent in exponents:
+            alpha = mp.ldexp(turn, exponent)
+            rest, before, denominator, best = alpha - mp.floor(alpha), 0, 1, 1
+            while denominator < 2**53:
+                best = denominator
+                rest = 1 / rest
+                whole = int(mp.floor(rest))
+                rest -= whole
+                before, denominator = denominator, whole * denominator + before
+            result.append(float(mp.ldexp(best * -(-(2**52) // best), exponent)))
+    return np.array(result)
+
+
+def by_magnitude(rng: np.random.Generator, count: int, low: float, high: float, signed: bool) -> np.ndarray:
+    """Random numbers between 2^low and 2^high, evenly over the exponents."""
+    x = np.exp2(rng.uniform(low, high, count))
+    return x * rng.choice([-1.0, 1.0], count) if signed else x
+
+
+def pairs(name: str, dtype: np.dtype, count: int, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+    """Random arguments of pow and arctan2, over all magnitudes."""
+    info = np.finfo(dtype)
+    low, high = np.log2(float(info.smallest_subnormal)), np.log2(float(info.max))
+    if name == "pow":
+        near = by_magnitude(rng, count, -24, 0, True)
+        x = np.concatenate([by_magnitude(rng, count, low, high, False), 1 + near / 2, rng.uniform(0.5, 2, count)])
+        # The exponent follows from the result, so that few overflow.
+        result = rng.uniform(low, high, len(x))
+        y = result / np.log2(np.where(x == 1, 2.0, x))
+    else:
+        x = by_magnitude(rng, 3 * count, low, high, True)
+        y = by_magnitude(rng, 3 * count, low, high, True)
+        y[: 2 * count] = x[: 2 * count] * by_magnitude(rng, 2 * count, -4, 4, True)
+    with np.errstate(all="ignore"):
+        x, y = x.astype(dtype), y.astype(dtype)
+    finite = np.isfinite(x) & np.isfinite(y)
+    return x[finite], y[finite]
+
+
 def points(name: str, dtype: np.dtype, count: int, seed: int = 0) -> tuple[np.ndarray, ...]:
     """Random arguments over the domain of a function, evenly and by magnitude, and near the hard places."""
     rng = np.random.default_rng(seed)
     if name in TWO_ARGUMENTS:
-        x = np.exp2(rng.uniform(-30, 30, count)) * (rng.choice([-1, 1], count) if name == "arctan2" else 1)
-        y = np.exp2(rng.uniform(-4, 4, count)) * rng.choice([-1, 1], count)
-        near = 1 + rng.normal(size=count) * 1e-4
-        far = rng.uniform(-3e5, 3e5, count)
-        return (
-            np.concatenate([x, near]).astype(dtype),
-            np.concatenate([y, far if dtype == F64 else far / 100]).astype(dtype),
-        )
+        with np.errstate(all="ignore"):
+            return pairs(name, dtype, count, rng)
     info = np.finfo(dtype)
     low, high = DOMAIN.get(name, (-float(info.max), float(info.max)))
-    exponents = rng.uniform(np.log2(float(info.smallest_subnormal)), np.log2(float(info.max)), count)
-    magnitudes = np.exp2(exponents)
-    signs = np.ones(count) if name in POSITIVE else rng.choice([-1.0, 1.0], count)
-    parts = [magnitudes * signs, 1 + rng.uniform(-0.5, 1, count), np.exp2(rng.uniform(-12, 12, count)) * signs]
+    signed = name not in POSITIVE
+    parts = [
+        by_magnitude(rng, count, np.log2(float(info.smallest_subnormal)), np.log2(float(info.max)), signed),
+        by_magnitude(rng, count, -12, 12, signed),
+        by_magnitude(rng, count, -4, 1, signed),
+        1 + rng.uniform(-0.5, 1, count),
+        1 + by_magnitude(rng, count, -info.nmant, 0, True),
+    ]
     if name in DOMAIN:
         parts.append(rng.uniform(low, high, count))
     if name in ("sin", "cos", "tan"):
         # Where the result is small: the nearest numbers to multiples of pi / 2, near and far.
         multiples = np.floor(np.exp2(rng.uniform(0, 60, count)))
-        parts.append(np.array([float(mp.mpf(int(n)) * mp.pi / 2) for n in multiples]))
+        parts.append(np.round(multiples) * (np.pi / 2))
         if dtype == F64:
-            parts.append(np.array([6381956970095103.0 * 2.0**797, 6381956970095103.0 * 2.0**-4]))
+            exponents = rng.choice(np.arange(-50, 971), min(count, 1000), replace=False)
+            parts.append(nearest_angles([int(e) for e in exponents]))
+            # The closest of all.
+            parts.append(np.array([6381956970095103.0 * 2.0**797]))
     x = np.concatenate(parts)
+    if name in POSITIVE:
+        x = np.abs(x)
     return (x[(x >= low) & (x <= high)].astype(dtype),)
 
 
@@ -163,18 +213,25 @@ def spacing(exact: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return np.ldexp(1.0, np.maximum(exponent, info.minexp) - info.nmant)
 
 
-def errors32(function: Compiled, name: str, x: np.ndarray) -> np.ndarray:
-    """Errors in ULP of a float32 function; 0 where both are infinite or NaN, inf where it is wrong."""
+def errors_against(
+    function: Compiled, reference: Callable[..., Any], wide: np.dtype, arrays: Sequence[np.ndarray]
+) -> np.ndarray:
+    """Errors in ULP of a function against one of a wider dtype; inf where a result is wrong or no finite number."""
     with np.errstate(all="ignore"):
-        exact = REFERENCE[name][0](x.astype(np.float64))
-        found = function(x)
-        rounded = exact.astype(np.float32)
-        error = np.abs(found.astype(np.float64) - exact) / spacing(exact, F32)
+        exact = reference(*(x.astype(wide) for x in arrays))
+        found = function(*arrays)
+        rounded = exact.astype(function.dtype)
+        error = (np.abs(found.astype(wide) - exact) / spacing(exact, function.dtype)).astype(F64)
     finite = np.isfinite(rounded)
     same = (np.isnan(rounded) & np.isnan(found)) | (rounded == found)
     # A result that rounds to infinity may be the largest number.
-    edge = np.isinf(rounded) & (np.abs(found) == np.finfo(np.float32).max)
+    edge = np.isinf(rounded) & (np.abs(found) == np.finfo(function.dtype).max)
     return np.where(finite, np.where(np.isfinite(found), error, np.inf), np.where(same | edge, 0.0, np.inf))
+
+
+def errors32(function: Compiled, name: str, *arrays: np.ndarray) -> np.ndarray:
+    """Errors in ULP of a float32 function against NumPy in float64."""
+    return errors_against(function, REFERENCE[name][0], F64, arrays)
 
 
 def errors64(function: Compiled, name: str, arrays: Sequence[np.ndarray]) -> np.ndarray:
@@ -198,43 +255,73 @@ def errors64(function: Compiled, name: str, arrays: Sequence[np.ndarray]) -> np.
     return result
 
 
-def worst32(name: str, stride: int) -> tuple[float, float]:
-    """The largest error over every `stride`-th bit pattern, and where."""
+Worst = tuple[float, str, int]
+"""The largest error, where it was found, and among how many points."""
+
+
+def place(arrays: Sequence[np.ndarray], i: int) -> str:
+    """The arguments of point i, with enough digits to find them again."""
+    return ", ".join(str(x[i]) for x in arrays)
+
+
+def worst32(name: str, stride: int, count: int) -> Worst:
+    """Over every `stride`-th bit pattern, or `count` random points a part where there are two arguments."""
     function = Compiled(name, F32)
-    worst, at = 0.0, 0.0
-    chunk = 1 << 22
+    if name in TWO_ARGUMENTS:
+        arrays = points(name, F32, count)
+        error = errors32(function, name, *arrays)
+        i = int(np.argmax(error))
+        return float(error[i]), place(arrays, i), len(error)
+    worst, at, seen = 0.0, "", 0
+    # Small enough for everything to stay in the cache.
+    chunk = 1 << 16
     for start in range(0, 1 << 32, chunk * stride):
         patterns = np.arange(start, min(start + chunk * stride, 1 << 32), stride, dtype=np.uint64).astype(np.uint32)
         x = patterns.view(np.float32)
         error = errors32(function, name, x)
         i = int(np.argmax(error))
+        seen += len(x)
         if error[i] > worst:
-            worst, at = float(error[i]), float(x[i])
-    return worst, at
+            worst, at = float(error[i]), place([x], i)
+    return worst, at, seen
+
+
+def worst64(name: str, count: int) -> Worst:
+    """Over `count` random points a part; erf, which NumPy lacks in long double, over fewer with mpmath alone."""
+    function = Compiled(name, F64)
+    if name == "erf":
+        arrays = points(name, F64, max(count // 50, 50))
+        error = errors64(function, name, arrays)
+        i = int(np.argmax(error))
+        return float(error[i]), place(arrays, i), len(error)
+    arrays = points(name, F64, count)
+    error = errors_against(function, REFERENCE[name][0], np.dtype(np.longdouble), arrays)
+    candidates = [x[np.argsort(error)[-5:]] for x in arrays]
+    confirmed = errors64(function, name, candidates)
+    i = int(np.argmax(confirmed))
+    return float(confirmed[i]), place(candidates, i), len(error)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="every 4,099th bit pattern and 20,000 points a part")
     parser.add_argument("--stride", type=int, default=1)
-    parser.add_argument("--points", type=int, default=2000)
-    parser.add_argument("names", nargs="*")
+    parser.add_argument("--points", type=int, default=1000000)
+    parser.add_argument("names", nargs="*", metavar="names")
     options = parser.parse_args()
-    print("| function | float32: worst ULP | at | float64: worst ULP | at | points |")
-    print("| --- | --- | --- | --- | --- | --- |")
+    unknown = set(options.names) - set(REFERENCE)
+    if unknown:
+        parser.error(f"no such function: {', '.join(sorted(unknown))}; there are {', '.join(REFERENCE)}")
+    if np.finfo(np.longdouble).nmant < 63:
+        raise SystemExit("float64 is measured against long double, which is no wider than float64 here")
+    stride, count = (4099, 20000) if options.quick else (options.stride, options.points)
+    print("| function | float32: worst ULP | at | of points | float64: worst ULP | at | of points |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
     for name in options.names or REFERENCE:
-        arrays = points(name, F64, options.points)
-        error = errors64(Compiled(name, F64), name, arrays)
-        i = int(np.argmax(error))
-        place = ", ".join(f"{float(x[i]):.6g}" for x in arrays)
-        if name in TWO_ARGUMENTS:
-            narrow = points(name, F32, options.points)
-            single = errors64(Compiled(name, F32), name, narrow)
-            j = int(np.argmax(single))
-            first, at = float(single[j]), ", ".join(f"{float(x[j]):.6g}" for x in narrow)
-        else:
-            first, where = worst32(name, options.stride)
-            at = f"{where:.6g}"
-        print(f"| {name} | {first:.3f} | {at} | {float(error[i]):.3f} | {place} | {len(error)} |", flush=True)
+        cells = [
+            f"{ulp:.3f} | {at} | {seen:,}" for ulp, at, seen in (worst32(name, stride, count), worst64(name, count))
+        ]
+        print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":

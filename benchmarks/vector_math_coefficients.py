@@ -69,7 +69,7 @@ PLANS: dict[str, tuple[Callable[[mp.mpf], mp.mpf], float, float, int, Callable]]
     "EXP32": (lambda r: (mp.expm1(r) - r) / r**2, -LN2_HALF, LN2_HALF, 5, lambda r: r * r),
     "LOG64": (log_residual, 0.0, 0.02945, 7, lambda z: z),
     "LOG32": (log_residual, 0.0, 0.02945, 3, lambda z: z),
-    "LOG_TAIL": (lambda z: (log_residual(z) - mp.mpf(2) / 3) / z, 0.0, 0.02945, 6, lambda z: z * z),
+    "LOG_TAIL": (lambda z: (log_residual(z) - mp.mpf(2) / 3) / z, 0.0, 0.02945, 7, lambda z: z * z),
     "SIN64": (at_root(mp.sin, 1), 0.0, QUARTER, 7, lambda z: z),
     "COS64": (lambda z: (mp.cos(mp.sqrt(z)) - 1 + z / 2) / z**2, 0.0, QUARTER, 7, lambda z: z * z),
     "TANH64": (at_root(mp.tanh, 1), 0.0, 0.3907, 12, lambda z: z),
