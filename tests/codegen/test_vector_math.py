@@ -14,6 +14,7 @@ from benchmarks.vector_math import (
     Compiled,
     errors32,
     errors64,
+    nearest_angles,
     points,
     special_points,
 )
@@ -44,7 +45,7 @@ def check(name: str, dtype: np.dtype, arrays: tuple[np.ndarray, ...], found: np.
         normal &= np.abs(x) >= tiny
     worst = int(np.argmax(np.where(normal, error, 0.0)))
     assert not np.any(error[normal] > 2.0), (name, [x[worst] for x in arrays], error[worst])
-    # The issue's bound for subnormal arguments or results; the spacing is the subnormal one there.
+    # Errors of subnormal results are in the subnormal spacing.
     small = ~normal & np.isfinite(error)
     bound = np.where(np.abs(found) < tiny, 1.0, 2.0)
     worst = int(np.argmax(np.where(small, error - bound, -np.inf)))
@@ -70,6 +71,27 @@ def test_float64_points(name: str, cpu: str) -> None:
     check(name, F64, arrays, function(*arrays), errors64(function, name, arrays))
 
 
+@functools.cache
+def angles() -> np.ndarray:
+    """Where sin, cos and tan cancel most: next to multiples of pi / 2, of every size; and large round numbers."""
+    multiples = np.arange(1, 101) * (np.pi / 2)
+    beside = [np.nextafter(multiples, 0.0), multiples, np.nextafter(multiples, np.inf)]
+    # Both sides of the change from one reduction to the other.
+    change = 1048576.0 + np.arange(-4, 5) * 2.0**-31
+    return np.concatenate([*beside, nearest_angles(range(-52, 971, 11)), change, 10.0 ** np.arange(0, 301, 10)])
+
+
+@pytest.mark.parametrize("cpu", CPUS)
+@pytest.mark.parametrize("name", ["sin", "cos", "tan"])
+def test_angles_near_multiples_of_a_quarter_turn(name: str, cpu: str) -> None:
+    x = angles()
+    function = compiled(name, F64, cpu)
+    found = function(x)
+    assert np.abs(found).min() < 1e-17
+    check(name, F64, (x,), found, errors64(function, name, (x,)))
+    np.testing.assert_array_equal(function(-x), found if name == "cos" else -found)
+
+
 @pytest.mark.parametrize("cpu", CPUS)
 @pytest.mark.parametrize("dtype", [F32, F64], ids=str)
 @pytest.mark.parametrize("name", sorted(TWO_ARGUMENTS))
@@ -79,9 +101,22 @@ def test_two_arguments(name: str, dtype: np.dtype, cpu: str) -> None:
     check(name, dtype, arrays, function(*arrays), errors64(function, name, arrays))
 
 
+@pytest.mark.parametrize("cpu", CPUS)
+@pytest.mark.parametrize("dtype", [F32, F64], ids=str)
+def test_powers_of_negative_numbers(dtype: np.dtype, cpu: str) -> None:
+    """Whole exponents, odd and even and too large to be odd, keep or lose the sign; broken ones give NaN."""
+    most = 2.0 ** (np.finfo(dtype).nmant + 1)
+    exponents = np.array([*range(-9, 10), 0.5, -1.5, 2.25, 101.0, most - 1, most, -most - 2], dtype)
+    bases = -np.array([1, 1 + np.finfo(dtype).eps, 2, 0.75, 3.3], dtype)
+    x, y = (part.ravel() for part in np.meshgrid(bases, exponents))
+    function = compiled("pow", dtype, cpu)
+    check("pow", dtype, (x, y), function(x, y), errors64(function, "pow", (x, y)))
+
+
+@pytest.mark.parametrize("cpu", CPUS)
 @pytest.mark.parametrize("dtype", [F32, F64], ids=str)
 @pytest.mark.parametrize("name", REFERENCE)
-def test_special_values(name: str, dtype: np.dtype) -> None:
+def test_special_values(name: str, dtype: np.dtype, cpu: str) -> None:
     """Zeros with their signs, infinities and NaN are NumPy's, to the bit."""
     special = special_points(dtype)
     exact = special[~np.isfinite(special) | (special == 0) | (np.abs(special) == 1)]
@@ -90,7 +125,7 @@ def test_special_values(name: str, dtype: np.dtype) -> None:
         first, second = np.meshgrid(special, special)
         keep = ~np.isfinite(first) | ~np.isfinite(second) | (first == 0) | (second == 0)
         arrays = (first[keep], second[keep])
-    found = compiled(name, dtype, CPUS[0])(*arrays)
+    found = compiled(name, dtype, cpu)(*arrays)
     with np.errstate(all="ignore"):
         wanted = REFERENCE[name][0](*arrays)
     nothing = np.isnan(wanted)
