@@ -31,7 +31,7 @@ from adjit_runtime import log
 from adjit_runtime.call import Compiled, CompiledFunction
 from adjit_runtime.checkpoint import load, save
 from adjit_runtime.errors import AdjitError, ArgumentError, DTypeError, InternalError
-from adjit_runtime.load import Loaded
+from adjit_runtime.load import Loaded, provide_libraries
 from adjit_runtime.program import Library
 from adjit_runtime.state import State, layout_of
 from adjit_runtime.step import History, StepFunction
@@ -126,7 +126,7 @@ def compile_graph(graph: Graph, record: Record) -> Loaded:
         for name in record.lowered.program.libraries:
             shared_library(name)
     with record.timed("link"):
-        return Loaded(record.lowered.program, shared_library)
+        return Loaded(record.lowered.program)
 
 
 def _refuse_foreign(target: Target) -> None:
@@ -440,3 +440,4 @@ def _numbers(numbers: int | Iterable[int]) -> tuple[int, ...]:
 
 
 log.configure()
+provide_libraries(shared_library)

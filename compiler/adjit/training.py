@@ -19,7 +19,6 @@ from adjit.driver import (
     flatten,
     layout_of,
     leaf_names,
-    shared_library,
     split_aux,
     trace_call,
 )
@@ -40,7 +39,6 @@ class TrainingStep(StepFunction, Function):
     `init(params)` makes a state, `run` trains over data, `ir(stage)` shows what became of the loss."""
 
     kind = "training_step"
-    library = staticmethod(shared_library)
 
     def __init__(
         self,

@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import inspect
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +19,15 @@ import optree
 
 from adjit_runtime.errors import ArgumentError
 from adjit_runtime.load import Loaded, address_of
+from adjit_runtime.native import CHAIN, Entry, fits
 from adjit_runtime.trees import LeafType, Signature, Static, as_array, flatten, leaf_names, leaf_type
+
+RELEASE_SECONDS = 20e-6
+"""A call that takes longer gives the GIL back meanwhile; to give and take it costs 25 ns, and a wait for it more."""
+
+
+COMES_BACK = 32
+"""Calls by way of Python after which a signature gets its native entry again."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -80,15 +90,61 @@ class CompiledFunction:
             raise ArgumentError(f"{name} has no parameter {static!r} that could be static")
         self._compiled: dict[Signature, Compiled] = {}
         self._lock = threading.RLock()
+        self._entries: list[Entry] = []
+        self._calls: dict[Compiled, int] = {}
 
     def compile(self, signature: Signature, names: Sequence[str], reason: str) -> Compiled:
         """Make the program of a signature."""
         raise NotImplementedError
 
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """An instance of a class of its own, so that its `__call__` can be a native entry."""
+        return super().__new__(type(cls.__name__, (cls,), {"__module__": cls.__module__, "__doc__": cls.__doc__}))
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the compiled program of these arguments; compiles it where there is none."""
         signature, leaves, tree_names = self.signature_of(args, kwargs)
-        return self.compiled(signature, tree_names)(leaves)
+        compiled = self.compiled(signature, tree_names)
+        begun = time.perf_counter()
+        result = compiled(leaves)
+        self._offer_entry(compiled, signature, args, kwargs, time.perf_counter() - begun)
+        return result
+
+    def _offer_entry(
+        self, compiled: Compiled, signature: Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any], seconds: float
+    ) -> None:
+        """Make a native entry for calls like this one, if it can take them."""
+        # An entry that left the chain comes back when its signature keeps coming.
+        self._calls[compiled] = calls = self._calls.get(compiled, 0) + 1
+        if calls % COMES_BACK != 1 or kwargs or signature.statics or len(args) != len(signature.types):
+            return
+        single = compiled.out_tree.is_leaf(strict=True)
+        flat = compiled.out_tree.type is tuple and all(tree.is_leaf() for tree in compiled.out_tree.children())
+        if signature.tree == flatten((args, {}))[1] and (single or flat) and fits(signature.types, compiled.loaded):
+            self.install(Entry(compiled.loaded, signature.types, single=single, release=seconds > RELEASE_SECONDS))
+
+    def install(self, entry: Entry) -> None:
+        """Put a native entry before the others; the oldest one goes where there are too many."""
+        with self._lock:
+            kind = type(self)
+            self._entries.insert(0, entry)
+            # The Python path stands on the class below the function's own.
+            path: Callable[..., Any] = functools.partial(kind.__mro__[1].__call__, self)
+            for known in reversed(self._entries[:CHAIN]):
+                known.fall_through_to(path)
+                path = known.function
+            # An entry that goes may be running in another thread: it keeps its next path, and itself, alive.
+            del self._entries[CHAIN:]
+            kind.__call__ = path  # type: ignore[method-assign]
+
+    def __reduce__(self) -> str:
+        return self.__qualname__
+
+    def __copy__(self) -> CompiledFunction:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> CompiledFunction:
+        return self
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         """Methods: self is the first argument."""

@@ -7,6 +7,7 @@ its `Loaded` goes.
 from __future__ import annotations
 
 import ctypes
+import functools
 import itertools
 import threading
 from collections import deque
@@ -24,6 +25,8 @@ ALIGN = 64
 LibrarySource = Callable[[str], Library]
 
 _ENTRY = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
+# PYFUNCTYPE keeps the GIL, which costs less than to give it back.
+_ACQUIRE = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)
 _RUN = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)
 
 
@@ -40,6 +43,14 @@ def address_of(array: np.ndarray) -> int:
     return address
 
 
+_SOURCES: list[LibrarySource] = []
+
+
+def provide_libraries(source: LibrarySource) -> None:
+    """Say where the object code of shared libraries comes from; the compiler's driver does."""
+    _SOURCES.append(source)
+
+
 class Session:
     """The process's JIT: links programs and libraries. Safe to use from several threads."""
 
@@ -51,8 +62,12 @@ class Session:
         self._libraries: dict[str, dict[str, int]] = {}
         self._kept: list[llvm.ResourceTracker] = []
 
-    def library(self, library: Library) -> dict[str, int]:
-        """The addresses of a library's functions; linked at the first call."""
+    def library(self, name: str) -> dict[str, int]:
+        """The addresses of a library's functions; made and linked at the first call."""
+        known = self._libraries.get(name)
+        if known is not None:
+            return known
+        library = _SOURCES[-1](name)
         with self._lock:
             if library.name not in self._libraries:
                 tracker = self._link(library.code, library.symbols, {}, library.name)
@@ -60,11 +75,11 @@ class Session:
                 self._libraries[library.name] = {name: tracker[name] for name in library.symbols}
             return self._libraries[library.name]
 
-    def program(self, program: Program, source: LibrarySource) -> tuple[llvm.ResourceTracker, int]:
+    def program(self, program: Program) -> tuple[llvm.ResourceTracker, int]:
         """Link a program; what keeps its code alive, and the address of its entry."""
         imports: dict[str, int] = {}
         for name in program.libraries:
-            imports.update(self.library(source(name)))
+            imports.update(self.library(name))
         with self._lock:
             tracker = self._link(program.code, (program.entry,), imports, program.name)
             return tracker, tracker[program.entry]
@@ -96,9 +111,9 @@ def session() -> Session:
 class Loaded:
     """A program that can run. `entry(table, arena, report)` is the native function, as `program` describes it."""
 
-    def __init__(self, program: Program, source: LibrarySource) -> None:
+    def __init__(self, program: Program) -> None:
         self.program = program
-        self._tracker, self.address = session().program(program, source)
+        self._tracker, self.address = session().program(program)
         self.entry = _ENTRY(self.address)
         self.constants = {number: np.ascontiguousarray(array) for number, array in program.constants.items()}
         self.constant_addresses = {number: address_of(array) for number, array in self.constants.items()}
@@ -123,7 +138,19 @@ class Loaded:
         return kind(check.message.format(value=value))
 
 
-def run_function(source: LibrarySource) -> Callable[[int], int]:
+@functools.cache
+def run_function() -> Callable[[int], int]:
     """The native loop over minibatches, `adjit_run`."""
-    function: Callable[[int], int] = _RUN(session().library(source("run"))["adjit_run"])
+    function: Callable[[int], int] = _RUN(session().library("run")["adjit_run"])
     return function
+
+
+@functools.cache
+def _acquire_function() -> Callable[[int], int]:
+    function: Callable[[int], int] = _ACQUIRE(session().library("call")["adjit_acquire"])
+    return function
+
+
+def acquire(word: np.ndarray) -> bool:
+    """Set a word to 1 in one atomic step; True where it was 1 already."""
+    return bool(_acquire_function()(address_of(word)))

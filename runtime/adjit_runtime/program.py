@@ -55,6 +55,22 @@ RUN_OUTPUT = ("base", "nbytes", "slot", "rest_slot")
 """A result that is kept for every step: where the first one goes, its bytes, its slots."""
 
 
+MOST_DIMENSIONS = 8
+"""Arrays of more dimensions take the path through Python."""
+CALL_ARRAY, CALL_STATE, CALL_FLOAT, CALL_INT, CALL_LOSS32, CALL_LOSS64 = range(6)
+"""Kinds of arguments and results: an array, the state, a Python float or int; a float32 or float64 given as a float."""
+CALL_HEAD = (
+    "arguments", "results", "single", "entry", "table", "arena", "report", "release", "busy", "block", "block_end",
+    "slow", "state", "array_type", "float_type", "int_type", "new_array", "as_scalar",
+)  # fmt: skip
+"""The words of a native entry: counts, the program and what it is called with, whether to release the GIL, the word
+that marks it busy, the bytes of the state, and addresses of objects and functions of Python and NumPy; `slow` is
+called with what does not fit."""
+CALL_ARGUMENT = ("kind", "slot", "descr", "ndim", "nbytes", "value")
+CALL_RESULT = ("kind", "slot", "descr", "ndim", "value")
+"""Fields of a record; `MOST_DIMENSIONS` words with the shape follow."""
+
+
 @dataclass(frozen=True, slots=True)
 class Library:
     """Object code that programs share, and the functions in it that they call."""

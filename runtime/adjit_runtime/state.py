@@ -7,7 +7,6 @@ state raises, and so does one on a state that was busy in another thread when th
 from __future__ import annotations
 
 import os
-import threading
 import weakref
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from typing import Any
@@ -16,7 +15,7 @@ import numpy as np
 import optree
 
 from adjit_runtime.errors import ArgumentError, StateError
-from adjit_runtime.load import ALIGN, address_of, aligned_bytes
+from adjit_runtime.load import ALIGN, acquire, address_of, aligned_bytes
 from adjit_runtime.trees import LeafType, flatten, leaf_names, read_only
 
 Value = float | int
@@ -81,11 +80,13 @@ class State:
         n_params, n_moments, n_hyper = (tree.num_leaves for tree in (layout.params, layout.moments, layout.hyper))
         self._parts = (n_params, n_params + n_moments, n_params + n_moments + n_hyper)
         self._params = read_only(optree.tree_unflatten(layout.params, self._views[:n_params]))
-        self._lock = threading.Lock()
+        # 1 while a call writes. Native entries and Python set it by one atomic instruction.
+        self.busy = np.zeros(1, dtype=np.int64)
         self._closed = False
         self._torn = False
-        # What steps keep with a state: tables with its addresses, by program.
+        # What steps keep with a state: tables with its addresses, by program; native entries.
         self.bindings: dict[Any, Any] = {}
+        self.entries: list[Any] = []
         _ALIVE.add(self)
 
     # -- what users see -----------------------------------------------------------------------------------------------
@@ -138,6 +139,9 @@ class State:
         with self.writing():
             self._closed = True
             self.bindings.clear()
+            for entry in self.entries:
+                entry.unbind()
+            self.entries.clear()
             self._views.clear()
             self._params = None
             self._block = np.empty(0, np.uint8)
@@ -168,6 +172,10 @@ class State:
     def writing(self) -> _Writing:
         """The block of code in which this thread is the one writer."""
         return _Writing(self)
+
+    def acquire(self) -> bool:
+        """Mark the state busy; True where it was already."""
+        return acquire(self.busy)
 
     def overlaps(self, array: np.ndarray) -> bool:
         """Whether a C-ordered array shares memory with the block."""
@@ -200,19 +208,19 @@ class _Writing:
     def __enter__(self) -> State:
         state = self._state
         state._check_open()
-        if not state._lock.acquire(blocking=False):
+        if state.acquire():
             raise StateError("the state is busy in another thread: one state has one writer at a time")
         return state
 
     def __exit__(self, *_: object) -> None:
-        self._state._lock.release()
+        self._state.busy[0] = 0
 
 
 def _after_fork() -> None:
     for state in _ALIVE:
-        if state._lock.locked():
+        if state.busy[0]:
             state._torn = True
-            state._lock = threading.Lock()
+            state.busy[0] = 0
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import optree
 
-from adjit_runtime.call import Compiled, CompiledFunction
+from adjit_runtime.call import RELEASE_SECONDS, Compiled, CompiledFunction
 from adjit_runtime.errors import AdjitError, ArgumentError, ShapeError
-from adjit_runtime.load import LibrarySource, Loaded, address_of, run_function
+from adjit_runtime.load import Loaded, address_of, run_function
+from adjit_runtime.native import Entry, fits
 from adjit_runtime.program import RUN_ARRAY, RUN_HEAD, RUN_OUTPUT
 from adjit_runtime.state import State
 from adjit_runtime.trees import Signature, as_array, flatten, leaf_type
@@ -52,6 +53,7 @@ class _Binding:
             self.table[number] = address
         self.dtypes = [np.dtype(program.slots[number].dtype) for number in self.slots]
         self.report = (ctypes.c_int64 * 2)()
+        self.offered = False
         self.pointers = (ctypes.addressof(self.table), ctypes.addressof(self.report))
 
     def fresh_results(self) -> list[np.ndarray]:
@@ -78,8 +80,6 @@ class _Binding:
 class StepFunction(CompiledFunction):
     """A compiled training step. Call it with a state and a batch; `run` makes all steps over the data."""
 
-    library: LibrarySource
-
     def check_state(self, state: Any) -> None:
         """Refuse what is no state of this step."""
         raise NotImplementedError
@@ -94,17 +94,40 @@ class StepFunction(CompiledFunction):
             results = binding.fresh_results()
             loaded = binding.loaded
             arena = loaded.borrow_arena()
+            begun = time.perf_counter()
             try:
                 status = loaded.entry(binding.pointers[0], address_of(arena), binding.pointers[1])
             finally:
                 loaded.return_arena(arena)
+            seconds = time.perf_counter() - begun
             del arrays
             if status:
                 raise loaded.failure(status, binding.report[0])
+        if not binding.offered:
+            binding.offered = True
+            self._offer_step(binding, state, signature, args, kwargs, seconds)
         loss, *aux = (result if result.ndim else result[()] for result in results)
         if len(results) == 1 and binding.compiled.out_tree.num_leaves == 0:
             return float(loss)
         return float(loss), optree.tree_unflatten(binding.compiled.out_tree, aux)
+
+    def _offer_step(
+        self,
+        binding: _Binding,
+        state: State,
+        signature: Signature,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        seconds: float,
+    ) -> None:
+        """Make a native entry for steps of this state with a batch like this one, if it can take them."""
+        if kwargs or signature.statics or len(args) != len(signature.types) or binding.compiled.out_tree.num_leaves:
+            return
+        if signature.tree == flatten(((None, *args), {}))[1] and fits(signature.types, binding.loaded):
+            release = seconds > RELEASE_SECONDS
+            entry = Entry(binding.loaded, signature.types, single=True, losses=1, state=state, release=release)
+            state.entries.append(entry)
+            self.install(entry)
 
     def step_signature(
         self, state: State, args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -234,7 +257,7 @@ class _Run:
         arena = lender.borrow_arena()
         head["arena"] = address_of(arena)
         desc[: len(RUN_HEAD)] = [head[name] for name in RUN_HEAD]
-        loop = run_function(self.function.library)
+        loop = run_function()
         done_at, budget_at = RUN_HEAD.index("done"), RUN_HEAD.index("budget")
         pace = 1
         try:
