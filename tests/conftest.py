@@ -6,6 +6,8 @@ import os
 
 # Before adjit is imported anywhere: every graph is verified after tracing, autodiff and each pass.
 os.environ.setdefault("ADJIT_VERIFY", "1")
+# Nothing is read from or written to the user's cache; the tests of the cache turn it on in a folder of their own.
+os.environ["ADJIT_CACHE"] = "0"
 # Pictures are drawn without a display.
 os.environ.setdefault("MPLBACKEND", "Agg")
 

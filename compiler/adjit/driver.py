@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import pickle
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ import optree
 from adjit.autodiff.reverse import gradient
 from adjit.codegen.program import Lowered, build, library
 from adjit.ir.graph import Graph
+from adjit.ir.node import Data
 from adjit.ir.text import print_graph
 from adjit.ir.types import Array, is_float
 from adjit.ir.verify import verify
@@ -27,12 +29,12 @@ from adjit.schedule.text import print_plan
 from adjit.schedule.verify import verify_plan
 from adjit.trace import Tracer, current_trace, inline, is_tracer, trace_flat
 from adjit.trace.promote import type_of
-from adjit_runtime import log
+from adjit_runtime import cache, log
 from adjit_runtime.call import Compiled, CompiledFunction
 from adjit_runtime.checkpoint import load, save
 from adjit_runtime.errors import AdjitError, ArgumentError, DTypeError, InternalError
 from adjit_runtime.load import Loaded, provide_libraries
-from adjit_runtime.program import Library
+from adjit_runtime.program import Library, Program, dump_program, load_program
 from adjit_runtime.state import State, layout_of
 from adjit_runtime.step import History, StepFunction
 from adjit_runtime.target import Target, host_target
@@ -59,12 +61,23 @@ class Text(str):
 
 @dataclass(eq=False, slots=True)
 class Record:
-    """One compilation: the graph of each stage, what lowering made of it, and the milliseconds of each part."""
+    """One compilation: the graph of each stage, the program, and the milliseconds of each part.
+
+    A program that comes from the cache has no plan and no text yet; `lowered` makes them when someone looks."""
 
     name: str
     graphs: dict[str, Graph] = field(default_factory=dict)
-    lowered: Lowered | None = None
+    program: Program | None = None
     milliseconds: dict[str, float] = field(default_factory=dict)
+    cached: bool = False
+    _lowered: Lowered | None = None
+
+    @property
+    def lowered(self) -> Lowered:
+        """Plan and LLVM text."""
+        if self._lowered is None:
+            self._lowered = build(self.graphs["optimized"], host_target(), self.name)
+        return self._lowered
 
     @contextmanager
     def timed(self, part: str) -> Iterator[None]:
@@ -94,7 +107,7 @@ class Record:
             raise ArgumentError(f"there is no stage {stage!r}; there are {', '.join(STAGES)}")
         if stage in self.graphs:
             return self.graphs[stage]
-        if self.lowered is None or stage not in ("plan", "llvm", "asm"):
+        if "optimized" not in self.graphs or stage not in ("plan", "llvm", "asm"):
             raise ArgumentError(f"{self.name} has no stage {stage!r}; it has {', '.join([*self.graphs, *STAGES[-3:]])}")
         if stage == "plan":
             return Text(print_plan(self.lowered.plan))
@@ -103,11 +116,18 @@ class Record:
 
 @functools.cache
 def _library(name: str, target: Target) -> Library:
-    return library(name, target)
+    key = cache.key_of(("library", name, target.key))
+    found = cache.load(key)
+    if found is not None:
+        code, symbols = pickle.loads(found)
+        return Library(name, code, symbols)
+    made = library(name, target)
+    cache.store(key, pickle.dumps((made.code, made.symbols)))
+    return made
 
 
 def shared_library(name: str) -> Library:
-    """The object code of a library that programs share, for this machine."""
+    """The object code of a library that programs share, for this machine; from the cache if it is there."""
     return _library(name, host_target())
 
 
@@ -116,17 +136,43 @@ def compile_graph(graph: Graph, record: Record) -> Loaded:
     target = host_target()
     with record.timed("passes"):
         optimized = record.keep("optimized", optimize(graph))
-    with record.timed("code"):
-        record.lowered = build(optimized, target, record.name)
+    with record.timed("cache"):
+        key = _program_key(optimized, record.name, target)
+        found = cache.load(key)
+        if found is not None:
+            arrays = {data.digest: data.array for data in _constants(optimized) if data.array is not None}
+            record.program = load_program(found, arrays.__getitem__)
+            record.cached = True
+    if record.program is None:
+        with record.timed("code"):
+            record.program = record.lowered.program
+        with record.timed("cache"):
+            cache.store(key, dump_program(record.program, _digests(record.program, optimized)))
     if os.environ.get("ADJIT_VERIFY") == "1":
         verify_plan(record.lowered.plan)
     if os.environ.get("ADJIT_CPU"):
         _refuse_foreign(target)
     with record.timed("libraries"):
-        for name in record.lowered.program.libraries:
+        for name in record.program.libraries:
             shared_library(name)
     with record.timed("link"):
-        return Loaded(record.lowered.program)
+        return Loaded(record.program)
+
+
+def _constants(graph: Graph) -> list[Data]:
+    return [node.attrs["data"] for node in graph.nodes if "data" in node.attrs]
+
+
+def _digests(program: Program, graph: Graph) -> dict[int, str]:
+    """The digest of each constant of a program."""
+    by_array = {id(data.array): data.digest for data in _constants(graph)}
+    return {number: by_array[id(array)] for number, array in program.constants.items()}
+
+
+def _program_key(graph: Graph, name: str, target: Target) -> str:
+    """What decides the code of a graph. Lines of source are no part of it but where a check names one in its error."""
+    checks = [str(node.loc) for node in graph.nodes if node.op.kind == "check"]
+    return cache.key_of(("program", name, target.key, print_graph(graph, locs=False), *checks))
 
 
 def _refuse_foreign(target: Target) -> None:
@@ -143,13 +189,14 @@ def log_compilation(record: Record, signature: str, reason: str) -> None:
     """One line for ADJIT_LOG=compile."""
     if not log.COMPILE.isEnabledFor(10):
         return
-    assert record.lowered is not None
+    assert record.program is not None
     parts = ", ".join(f"{part} {ms:.1f}" for part, ms in record.milliseconds.items())
     total = sum(record.milliseconds.values())
-    program = record.lowered.program
+    program = record.program
     log.COMPILE.debug(
-        "%s(%s) because: %s; %.1f ms (%s); %d kernels, %d bytes of code, %d bytes of arena",
-        record.name, signature, reason, total, parts, record.lowered.kernels, len(program.code), program.arena_bytes,
+        "%s(%s) because: %s; %.1f ms (%s)%s; %d bytes of code, %d bytes of arena",
+        record.name, signature, reason, total, parts, ", from the cache" if record.cached else "", len(program.code),
+        program.arena_bytes,
     )  # fmt: skip
 
 

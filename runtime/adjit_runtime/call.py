@@ -114,9 +114,9 @@ class CompiledFunction:
         self, compiled: Compiled, signature: Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any], seconds: float
     ) -> None:
         """Make a native entry for calls like this one, if it can take them."""
-        # An entry that left the chain comes back when its signature keeps coming.
+        # At the second call, as many functions are called once; later an entry that left the chain comes back.
         self._calls[compiled] = calls = self._calls.get(compiled, 0) + 1
-        if calls % COMES_BACK != 1 or kwargs or signature.statics or len(args) != len(signature.types):
+        if calls % COMES_BACK != 2 or kwargs or signature.statics or len(args) != len(signature.types):
             return
         single = compiled.out_tree.is_leaf(strict=True)
         flat = compiled.out_tree.type is tuple and all(tree.is_leaf() for tree in compiled.out_tree.children())

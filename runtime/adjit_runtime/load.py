@@ -147,7 +147,7 @@ def run_function() -> Callable[[int], int]:
 
 @functools.cache
 def _acquire_function() -> Callable[[int], int]:
-    function: Callable[[int], int] = _ACQUIRE(session().library("call")["adjit_acquire"])
+    function: Callable[[int], int] = _ACQUIRE(session().library("acquire")["adjit_acquire"])
     return function
 
 

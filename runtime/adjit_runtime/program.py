@@ -14,7 +14,9 @@ bytes 0 or 1.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import pickle
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -99,3 +101,16 @@ class Program:
     libraries: tuple[str, ...] = ()
     checks: tuple[Check, ...] = ()
     constants: dict[int, np.ndarray] = field(default_factory=dict)
+
+
+def dump_program(program: Program, digests: dict[int, str]) -> bytes:
+    """A program as bytes, with digests in place of its constants, which `load_program` is given again."""
+    return pickle.dumps((replace(program, constants={}), digests), protocol=5)
+
+
+def load_program(data: bytes, constants: Callable[[str], np.ndarray]) -> Program:
+    """The program that `dump_program` wrote; `constants(digest)` gives the arrays."""
+    program, digests = pickle.loads(data)
+    bound = {number: constants(digest) for number, digest in digests.items()}
+    loaded: Program = replace(program, constants=bound)
+    return loaded

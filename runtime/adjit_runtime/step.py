@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import optree
 
-from adjit_runtime.call import RELEASE_SECONDS, Compiled, CompiledFunction
+from adjit_runtime.call import COMES_BACK, RELEASE_SECONDS, Compiled, CompiledFunction
 from adjit_runtime.errors import AdjitError, ArgumentError, ShapeError
 from adjit_runtime.load import Loaded, address_of, run_function
 from adjit_runtime.native import Entry, fits
@@ -53,7 +53,7 @@ class _Binding:
             self.table[number] = address
         self.dtypes = [np.dtype(program.slots[number].dtype) for number in self.slots]
         self.report = (ctypes.c_int64 * 2)()
-        self.offered = False
+        self.calls = 0
         self.pointers = (ctypes.addressof(self.table), ctypes.addressof(self.report))
 
     def fresh_results(self) -> list[np.ndarray]:
@@ -103,8 +103,8 @@ class StepFunction(CompiledFunction):
             del arrays
             if status:
                 raise loaded.failure(status, binding.report[0])
-        if not binding.offered:
-            binding.offered = True
+        binding.calls += 1
+        if binding.calls % COMES_BACK == 2:
             self._offer_step(binding, state, signature, args, kwargs, seconds)
         loss, *aux = (result if result.ndim else result[()] for result in results)
         if len(results) == 1 and binding.compiled.out_tree.num_leaves == 0:

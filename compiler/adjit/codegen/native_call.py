@@ -38,12 +38,12 @@ NULL = literal(PTR, 0)
 
 
 def emit_call_library(module: Module) -> None:
-    """Write `adjit_call` and `adjit_acquire`."""
-    _emit_acquire(module)
+    """Write `adjit_call`."""
     _Call(module).emit()
 
 
-def _emit_acquire(module: Module) -> None:
+def emit_acquire_library(module: Module) -> None:
+    """Write `adjit_acquire`: apart, because every state needs it and a native entry only what is called twice."""
     f = module.function("adjit_acquire", I64, [(PTR, "word")])
     (word,) = f.params
     pair = f.define(I64, f"extractvalue {{ i64, i1 }} {_exchange(f, word)}, 0")

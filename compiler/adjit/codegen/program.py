@@ -14,7 +14,7 @@ import numpy as np
 from adjit.codegen.gemm import emit_gemm_library, gemm_scratch_bytes, gemm_workspace_bytes, scratch_allowed
 from adjit.codegen.kernels import emit_kernel
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal, memory_type
-from adjit.codegen.native_call import emit_call_library
+from adjit.codegen.native_call import emit_acquire_library, emit_call_library
 from adjit.codegen.run_loop import emit_run_library
 from adjit.ir.graph import Graph
 from adjit.schedule.arena import storage
@@ -161,6 +161,8 @@ def library(name: str, target: Target) -> Library:
         emit_run_library(module)
     elif name == "call":
         emit_call_library(module)
+    elif name == "acquire":
+        emit_acquire_library(module)
     else:
         raise InternalError(f"no library is called {name!r}")
     symbols = tuple(function.name for function in module.functions if function.is_public)

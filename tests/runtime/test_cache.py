@@ -1,0 +1,187 @@
+"""The cache of object code: hits generate no code, damaged and foreign files are never run, many processes agree."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import adjit
+from adjit import driver, optim
+from adjit_runtime import cache
+from tests.api.models import data, loss, make_params
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    place = tmp_path / "cache"
+    monkeypatch.setenv("ADJIT_CACHE", "1")
+    monkeypatch.setenv("ADJIT_CACHE_DIR", str(place))
+    # The verifier would make the plan of a program that comes from the cache.
+    monkeypatch.delenv("ADJIT_VERIFY", raising=False)
+    return place
+
+
+def entries(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.adjit"))
+
+
+def train() -> tuple[list[float], Any]:
+    step = adjit.training_step(loss, optim.adam(1e-2))
+    state = step.init(make_params())
+    x, y = data()
+    losses = [step(state, x, y) for _ in range(5)]
+    (record,) = step.records.values()
+    return losses, record
+
+
+def test_a_hit_runs_no_code_generation(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, record = train()
+    assert not record.cached
+    assert entries(folder)
+    monkeypatch.setattr(driver, "build", lambda *_: pytest.fail("code was generated"))
+    again, record = train()
+    assert record.cached
+    assert again == first
+
+
+def test_plan_and_text_of_a_cached_program_are_made_when_asked_for() -> None:
+    train()
+    _, record = train()
+    assert record.cached
+    assert "arena" in str(record.stage("plan"))
+    assert record.lowered.program.code == record.program.code
+
+
+def test_constants_are_bound_again() -> None:
+    table = np.arange(100.0)
+
+    def make() -> Any:
+        return adjit.jit(lambda x: np.sum(table * x))
+
+    first, second = make(), make()
+    assert first(2.0) == second(2.0) == table.sum() * 2
+    assert next(iter(second.records.values())).cached
+    table[0] = 1000.0
+    third = make()
+    assert third(2.0) == table.sum() * 2
+    assert not next(iter(third.records.values())).cached
+
+
+def test_lines_of_source_are_no_part_of_the_key_but_of_checks(folder: Path) -> None:
+    def compiled(text: str, *args: Any) -> Any:
+        names: dict[str, Any] = {"np": np, "adjit": adjit}
+        exec(compile(text, "model.py", "exec"), names)
+        function = adjit.jit(names["f"])
+        function(*args)
+        return next(iter(function.records.values())).cached
+
+    assert not compiled("def f(x): return np.sin(x)", 1.0)
+    assert compiled("\n\ndef f(x): return np.sin(x)", 1.0)
+    x, i = np.ones(3), np.array([0])
+    assert not compiled("def f(x, i): return x[i]", x, i)
+    # The error of an index names the line.
+    assert not compiled("\ndef f(x, i): return x[i]", x, i)
+
+
+@pytest.mark.parametrize("damage", ["empty", "short", "flipped", "text", "of another key"])
+def test_a_damaged_entry_is_written_again_and_never_run(folder: Path, damage: str) -> None:
+    first, _ = train()
+    whole = {path: path.read_bytes() for path in entries(folder)}
+    for path, content in whole.items():
+        if damage == "empty":
+            path.write_bytes(b"")
+        elif damage == "short":
+            path.write_bytes(content[:-7])
+        elif damage == "flipped":
+            path.write_bytes(content[:-100] + bytes([content[-100] ^ 1]) + content[-99:])
+        elif damage == "text":
+            path.write_bytes(b"not an object" * 100)
+        else:
+            cache.store("another", b"valid, but not what this key stands for")
+            path.write_bytes((folder / "another.adjit").read_bytes())
+    again, record = train()
+    assert not record.cached
+    assert again == first
+    _, record = train()
+    assert record.cached
+
+
+def test_files_that_others_may_write_are_not_used(folder: Path) -> None:
+    train()
+    for path in entries(folder):
+        path.chmod(0o666)
+    _, record = train()
+    assert not record.cached
+    folder.chmod(0o777)
+    _, record = train()
+    assert not record.cached
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="only root can give files away")
+def test_entries_of_another_owner_are_not_used(folder: Path) -> None:
+    train()
+    for path in entries(folder):
+        os.chown(path, 12345, 12345)
+    _, record = train()
+    assert not record.cached
+    os.chown(folder, 12345, 12345)
+    _, record = train()
+    assert not record.cached
+
+
+def test_off_and_unusable_folders(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ADJIT_CACHE", "0")
+    train()
+    assert not folder.exists()
+    monkeypatch.setenv("ADJIT_CACHE", "1")
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("ADJIT_CACHE_DIR", str(tmp_path / "file" / "inside"))
+    losses, record = train()
+    assert not record.cached
+    assert losses == train()[0]
+
+
+def test_the_least_recently_used_entries_go(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADJIT_CACHE_MB", str(35 / 1024))
+    keys = [cache.key_of((str(i),)) for i in range(5)]
+    for i, key in enumerate(keys[:3]):
+        cache.store(key, bytes(10_000))
+        os.utime(folder / f"{key}.adjit", ns=(i, i))
+    assert cache.load(keys[0]) is not None
+    cache.store(keys[3], bytes(10_000))
+    assert [cache.load(key) is not None for key in keys] == [True, False, True, True, False]
+    cache.clear()
+    assert not entries(folder)
+
+
+def test_keys_depend_on_every_part() -> None:
+    assert len({cache.key_of(parts) for parts in [("a", "b"), ("ab",), ("a", "b", ""), ("b", "a")]}) == 4
+
+
+WORKER = """
+import sys
+from tests.runtime.test_cache import train
+print(train()[0])
+"""
+
+
+def test_many_processes_at_once(folder: Path) -> None:
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "compiler"), str(ROOT / "runtime")])
+    environment = {**os.environ, "PYTHONPATH": paths}
+    processes = [
+        subprocess.Popen([sys.executable, "-c", WORKER], env=environment, stdout=subprocess.PIPE, text=True)
+        for _ in range(6)
+    ]
+    found = {process.communicate(timeout=120)[0] for process in processes}
+    assert len(found) == 1
+    assert "[" in found.pop()
+    assert not list(folder.glob(".*.tmp"))
+    assert train()[1].cached
