@@ -28,7 +28,9 @@ NAN = float("nan")
 def erf(k: Any, x: Lane) -> Lane:
     """The error function."""
     a = k.abs(x)
-    near = x * polynomial(k, x * x, c.ERF64)
+    z = x * x
+    high, low = c.TWO_OVER_ROOT_PI
+    near = k.fma(x, k.const(x, high), x * k.fma(z, polynomial(k, z, c.ERF64), k.const(x, low)))
     far_from = k.select(a > 6.0, k.const(x, 6.0), k.select(a < 1.0, k.const(x, 1.0), a))
     t = 1.0 / (far_from + 2.0)
     far = 1.0 - exp(k, -far_from * far_from) * polynomial(k, t, c.ERFCX64)
