@@ -6,7 +6,7 @@ float32: every `stride`-th of all 2^32 bit patterns, against NumPy (SciPy for er
 points. float64: random points over the whole domain and near the hard places, the arguments next to multiples of pi / 2
 among them, against the C library's long double; the worst of them again against mpmath, whose figure is the one given.
 An error is measured in the spacing of the result's dtype at the exact result, which below the smallest normal number is
-the subnormal spacing. `ADJIT_CPU=haswell` measures the code for AVX2; `--quick` takes half a minute.
+the subnormal spacing. `ADJIT_CPU=haswell` measures the code for AVX2; `--quick` takes seconds.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def special_points(dtype: np.dtype) -> np.ndarray:
 def nearest_angles(exponents: Sequence[int]) -> np.ndarray:
     """For each exponent e, the m 2^e (2^52 <= m < 2^53) that is closest to a multiple of pi / 2, or nearly so.
 
-    They are denominators of the continued fraction of 2^e 2 / pi (Muller, Elementary Functions, section 11.2)."""
+    They are denominators of the continued fraction of 2^e 2 / pi (Muller, Elementary Functions, chapter 11)."""
     result = []
     with mp.workprec(2400):
         turn = 2 / mp.pi
