@@ -116,12 +116,18 @@ class CompiledFunction:
         """Make a native entry for calls like this one, if it can take them."""
         # At the second call, as many functions are called once; later an entry that left the chain comes back.
         self._calls[compiled] = calls = self._calls.get(compiled, 0) + 1
-        if calls % COMES_BACK != 2 or kwargs or signature.statics or len(args) != len(signature.types):
+        if calls % COMES_BACK != 2 or any(entry.loaded is compiled.loaded for entry in self._entries):
+            return
+        if kwargs or signature.statics or len(args) != len(signature.types):
             return
         single = compiled.out_tree.is_leaf(strict=True)
         flat = compiled.out_tree.type is tuple and all(tree.is_leaf() for tree in compiled.out_tree.children())
         if signature.tree == flatten((args, {}))[1] and (single or flat) and fits(signature.types, compiled.loaded):
             self.install(Entry(compiled.loaded, signature.types, single=single, release=seconds > RELEASE_SECONDS))
+
+    def has_entry(self, entry: Entry) -> bool:
+        """Whether an entry is in the chain."""
+        return any(known is entry for known in self._entries)
 
     def install(self, entry: Entry) -> None:
         """Put a native entry before the others; the oldest one goes where there are too many."""

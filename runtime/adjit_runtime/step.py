@@ -123,10 +123,14 @@ class StepFunction(CompiledFunction):
         """Make a native entry for steps of this state with a batch like this one, if it can take them."""
         if kwargs or signature.statics or len(args) != len(signature.types) or binding.compiled.out_tree.num_leaves:
             return
-        if signature.tree == flatten(((None, *args), {}))[1] and fits(signature.types, binding.loaded):
+        if signature.tree != flatten(((None, *args), {}))[1] or not fits(signature.types, binding.loaded):
+            return
+        entry = next((known for known in state.entries if known.loaded is binding.loaded), None)
+        if entry is None:
             release = seconds > RELEASE_SECONDS
             entry = Entry(binding.loaded, signature.types, single=True, losses=1, state=state, release=release)
             state.entries.append(entry)
+        if not self.has_entry(entry):
             self.install(entry)
 
     def step_signature(

@@ -272,3 +272,39 @@ def test_pickling_is_by_name_and_copies_are_the_function() -> None:
     assert copy.copy(exported) is exported
     assert copy.deepcopy([exported])[0] is exported
     assert pickle.loads(pickle.dumps(exported)) is exported
+
+
+def test_many_threads_with_entries_that_come_and_go() -> None:
+    """More signatures than entries, calls long enough to give the GIL back, and threads that change at any moment."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        compiled = adjit.jit(lambda x, y: (np.cumsum(np.sin(x @ x.T), axis=1), np.sum(y) + x[0, 0]))
+        step = adjit.training_step(lambda w, x: np.mean(np.tanh(x @ w) ** 2), adjit.optim.adam(1e-2))
+        rng = np.random.default_rng(7)
+        arrays = [(rng.normal(size=(20 + i % 12, 30 + i % 3)), np.ones(i % 5 + 1)) for i in range(12)]
+        wanted = [compiled.__wrapped__(*pair) for pair in arrays]
+        start = [np.full((30 + i % 3, 20), 0.01) for i in range(len(arrays))]
+        states = [step.init(w) for w in start]
+        wrong: list[int] = []
+
+        def work(i: int) -> None:
+            for _ in range(80):
+                running, total = compiled(*arrays[i])
+                if not (np.allclose(running, wanted[i][0]) and np.allclose(total, wanted[i][1])):
+                    wrong.append(i)
+                step(states[i], arrays[i][0])
+
+        threads = [threading.Thread(target=work, args=(i,)) for i in range(len(arrays))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert not wrong
+    for i, (w, state) in enumerate(zip(start, states, strict=True)):
+        alone = step.init(w)
+        for _ in range(80):
+            step(alone, arrays[i][0])
+        np.testing.assert_array_equal(alone.params, state.params)

@@ -15,7 +15,7 @@ sets a word that is 0 to 1 and returns what it was; for the Python side of a sta
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from adjit.codegen.llvm import F32, F64, I32, I64, PTR, VOID, Function, Module, Ty, Value, int_literal, literal
 from adjit_runtime.program import (
@@ -63,6 +63,7 @@ class _Call:
         f = self.f
         words = f.load(f.offset(self.self, TUPLE_ITEMS + 8), PTR)
         self.words = f.load(f.offset(words, ARRAY_DATA), PTR)
+        self.busy = self.head("busy", PTR)
 
     def head(self, name: str, ty: Ty = I64) -> Value:
         return self.f.load(self.f.element(self.words, I64, CALL_HEAD.index(name)), ty)
@@ -74,17 +75,31 @@ class _Call:
         return self.f.load(self.f.element(record, I64, fields.index(name)), ty)
 
     def slow(self) -> Value:
+        """The next path's result. A reference of our own: another thread may set another path meanwhile."""
         f = self.f
-        return f.call("PyObject_Vectorcall", PTR, [self.head("slow", PTR), self.args, self.count, self.names])
+        path = self.head("slow", PTR)
+        f.call("Py_IncRef", VOID, [path])
+        result = f.call("PyObject_Vectorcall", PTR, [path, self.args, self.count, self.names])
+        f.call("Py_DecRef", VOID, [path])
+        return result
 
-    def give_up(self, condition: Value) -> None:
-        """Go to the slow path where `condition` holds."""
+    def leave(self, condition: Value, before: Callable[[], None] = lambda: None) -> None:
+        """Do `before` and go to the slow path where `condition` holds."""
         f = self.f
         leave, stay = f._new_labels("leave", "stay")
         f.line(f"br {condition}, label %{leave}, label %{stay}")
         f._label(leave)
+        before()
         f.ret(self.slow())
         f._label(stay)
+
+    def give_up(self, condition: Value) -> None:
+        """Where `condition` holds, let others in and go to the slow path: an argument does not fit."""
+        self.leave(condition, self.let_in)
+
+    def let_in(self) -> None:
+        """The words and the table may be written by another call."""
+        self.f.store(int_literal(0), self.busy)
 
     def differs(self, a: Value, b: Value) -> Value:
         return self.f.compare("ne", a, b)
@@ -92,20 +107,25 @@ class _Call:
     def emit(self) -> None:
         f = self.f
         f.module.declare("PyObject_Vectorcall", PTR, [PTR, PTR, I64, PTR])
-        self.give_up(self.differs(self.names, NULL))
-        self.give_up(self.differs(self.count, self.head("arguments")))
+        f.module.declare("Py_IncRef", VOID, [PTR])
+        f.module.declare("Py_DecRef", VOID, [PTR])
+        self.leave(self.differs(self.names, NULL))
+        self.leave(self.differs(self.count, self.head("arguments")))
+        # Before anything is written: another thread may be running with this table.
+        was = f.define(I64, f"extractvalue {{ i64, i1 }} {_exchange(f, self.busy)}, 0")
+        self.leave(self.differs(was, int_literal(0)))
         table = self.head("table", PTR)
         first = int_literal(len(CALL_HEAD))
         f.loop(0, self.count, 1, [], lambda i, _: self._argument(table, self.record(CALL_ARGUMENT, first, i), i))
         after = f.add(first, f.mul(self.count, len(CALL_ARGUMENT) + MOST_DIMENSIONS))
         results = self.head("results")
         made = f.alloca(PTR, MOST_RESULTS)
-        f.loop(0, results, 1, [], lambda i, _: self._result(table, self.record(CALL_RESULT, after, i), i, made))
-        busy = self.head("busy", PTR)
-        self._unless_busy(busy, results, made)
+        f.loop(0, results, 1, [], lambda i, _: f.store(NULL, f.element(made, PTR, i)) or [])
+        f.loop(0, results, 1, [], lambda i, _: self._result(table, self.record(CALL_RESULT, after, i), i, results, made))
         status = self._run(table)
-        f.store(int_literal(0), busy)
-        self._unless(f.compare("ne", status, int_literal(0)), results, made)
+        self.let_in()
+        # The slow path finds out what was wrong.
+        self.leave(f.compare("ne", status, int_literal(0)), lambda: self._drop(results, made))
         self._give(results, made)
 
     # -- arguments ----------------------------------------------------------------------------------------------------
@@ -186,15 +206,17 @@ class _Call:
 
     # -- results ------------------------------------------------------------------------------------------------------
 
-    def _result(self, table: Value, record: Value, i: Value, made: Value) -> list[Value]:
+    def _result(self, table: Value, record: Value, i: Value, results: Value, made: Value) -> list[Value]:
         f = self.f
-        f.module.declare("Py_IncRef", VOID, [PTR])
         place = f.element(table, PTR, self.field(CALL_RESULT, record, "slot"))
         kind = self.field(CALL_RESULT, record, "kind")
 
+        def out_of_memory() -> None:
+            self._drop(results, made)
+            self.let_in()
+
         def loss() -> list[Value]:
             f.store(f.element(record, I64, CALL_RESULT.index("value")), place)
-            f.store(NULL, f.element(made, PTR, i))
             return []
 
         def array() -> list[Value]:
@@ -204,7 +226,7 @@ class _Call:
             dims = f.element(record, I64, len(CALL_RESULT))
             arguments = [self.head("array_type", PTR), descr, ndim, dims, NULL, NULL, literal(I32, 0), NULL]
             x = f.call_pointer(self.head("new_array", PTR), PTR, arguments)
-            f.return_if(f.compare("eq", x, NULL), NULL)
+            f.return_if(f.compare("eq", x, NULL), NULL, out_of_memory)
             f.store(x, f.element(made, PTR, i))
             f.store(f.load(f.offset(x, ARRAY_DATA), I64), place)
             return []
@@ -214,7 +236,6 @@ class _Call:
 
     def _drop(self, results: Value, made: Value) -> None:
         f = self.f
-        f.module.declare("Py_DecRef", VOID, [PTR])
 
         def one(i: Value, _: list[Value]) -> list[Value]:
             # Py_DecRef takes NULL.
@@ -222,21 +243,6 @@ class _Call:
             return []
 
         f.loop(0, results, 1, [], one)
-
-    def _unless(self, condition: Value, results: Value, made: Value) -> None:
-        """Where `condition` holds, drop the results and take the slow path, which finds the error or waits its turn."""
-        f = self.f
-        leave, stay = f._new_labels("drop", "stay")
-        f.line(f"br {condition}, label %{leave}, label %{stay}")
-        f._label(leave)
-        self._drop(results, made)
-        f.ret(self.slow())
-        f._label(stay)
-
-    def _unless_busy(self, busy: Value, results: Value, made: Value) -> None:
-        f = self.f
-        was = f.define(I64, f"extractvalue {{ i64, i1 }} {_exchange(f, busy)}, 0")
-        self._unless(self.differs(was, int_literal(0)), results, made)
 
     def _run(self, table: Value) -> Value:
         f = self.f
