@@ -326,7 +326,8 @@ class Lanes(Mathematics):
         """`rule(kit, *xs)` as a function of the module, written once for each dtype and number of lanes."""
         f = self.function
         ty = xs[0].value.ty
-        symbol = f"adjit_{name}_{ty.suffix}"
+        # Signed and unsigned integers are one type of LLVM's, but not one function.
+        symbol = f"adjit_{name}_{'u' if xs[0].dtype.kind == 'u' else ''}{ty.suffix}"
         if all(function.name != symbol for function in f.module.functions):
             inner = f.module.function(symbol, ty, [(ty, f"x{i}") for i in range(len(xs))], internal=True)
             kit = Lanes(inner, self.lanes)

@@ -354,6 +354,10 @@ class Function:
 
     def masked_store(self, value: Value, pointer: Value, mask: Value) -> None:
         """Store the lanes where `mask` is true."""
+        if (lane := _only_lane(mask)) is not None:
+            # LLVM 22 writes such a store of truncated integers in the width before (llvm-project issue 179489).
+            self.store(self.extract(value, lane), self.element(pointer, value.ty.scalar, lane))
+            return
         name = f"llvm.masked.store.{value.ty.suffix}.p0"
         self.module.declare(name, VOID, (value.ty, PTR, mask.ty))
         self.line(f"call void @{name}({value}, ptr align {_element_bytes(value.ty)} {pointer.ref}, {mask})")
@@ -482,3 +486,11 @@ class Function:
 
 def _element_bytes(ty: Ty) -> int:
     return 8 if ty.kind == "ptr" else max(1, ty.bits // 8)
+
+
+def _only_lane(mask: Value) -> int | None:
+    """The lane of a constant mask in which alone it is true."""
+    if not mask.ref.startswith("<"):
+        return None
+    lanes = [i for i, text in enumerate(mask.ref[1:-1].split(", ")) if text in ("i1 1", "i1 true")]
+    return lanes[0] if len(lanes) == 1 else None

@@ -121,7 +121,9 @@ class _Call:
         results = self.head("results")
         made = f.alloca(PTR, MOST_RESULTS)
         f.loop(0, results, 1, [], lambda i, _: f.store(NULL, f.element(made, PTR, i)) or [])
-        f.loop(0, results, 1, [], lambda i, _: self._result(table, self.record(CALL_RESULT, after, i), i, results, made))
+        f.loop(
+            0, results, 1, [], lambda i, _: self._result(table, self.record(CALL_RESULT, after, i), i, results, made)
+        )
         status = self._run(table)
         self.let_in()
         # The slow path finds out what was wrong.

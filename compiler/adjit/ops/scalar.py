@@ -1,8 +1,7 @@
 """The scalar protocol: what an elementwise op may use to say how it is computed.
 
 An op's `scalar=` rule is called with `k`, one of the implementations of `Scalars`, and with its operands as
-handles of that implementation. The same rule runs over LLVM vectors (codegen/lanes.py) and over NumPy arrays
-(ops/numpy_scalars.py), so that a lowering can be checked without a compiler.
+handles of that implementation: LLVM vectors of any width (codegen/lanes.py).
 
 Handles support Python's operators: `+ - *` on all numbers, `/` on floats (IEEE: x / 0 is inf), unary `-`,
 comparisons `< <= > >= ==` and `!=` (false on NaN, `!=` true), `& | ^ ~` on integers and bools, `<< >>` on

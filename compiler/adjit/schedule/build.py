@@ -332,7 +332,7 @@ class _Planner:
         self.checks.append(Check(error, where + message))
         work = CheckRange(collapse_greedily(builder.body()), at, low, high, len(self.checks) - 1)
         kernels = [Kernel(work, tuple(builder.params), (node,))]
-        if node in self.wanted:
+        if node in self.wanted or (node in self.placements and self._is_fixed(node)):
             place = self.placements[node]
             kernels.append(self._checked_value(node, index, place))
         return kernels

@@ -134,8 +134,10 @@ def float_fmod(k: Any, x: Lane, y: Lane) -> Lane:
         bits = k.bitcast(ratio, I64)
         exponent = ((bits >> k.const(bits, 52)) & 2047) - 1023 - 50
         exponent = exponent + k.select(huge, k.const(bits, 1100), k.const(bits, 0))
-        # Where the quotient has more bits than a float64, take the leading ones; 2^up in two halves, as up may be 2000.
+        # Where the quotient has more bits than a float64, take the leading ones.
+        # 2^up in two halves, each a number: the largest float over the smallest would ask for 2^2047.
         up = k.select(exponent > 0, exponent, k.const(bits, 0))
+        up = k.select(up > 2046, k.const(bits, 2046), up)
         half = up >> k.const(up, 1)
         wide = divisor * power_of_two(k, half, r.dtype) * power_of_two(k, up - half, r.dtype)
         q = k.trunc(r / wide)
