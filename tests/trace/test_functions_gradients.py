@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 
+import adjit
 from adjit.autodiff.reverse import gradient
 from adjit.ir.types import F64, Array
 from adjit.trace import trace_flat
@@ -72,17 +76,56 @@ SMOOTH = [
 
 @pytest.mark.parametrize("text", SMOOTH)
 def test_against_differences(text: str) -> None:
+    """The gradient of a weighted sum; then that of a weighted sum of its gradient."""
     call = from_text(text, "x")
     x = sample((3, 4), seed=3)
-    weights = sample(np.shape(call(x)), seed=4)
-    graph = trace_flat("f", lambda xs: np.sum(call(xs[0]) * weights), [Array(F64, x.shape)], ["x"]).graph
-    *_, found = run_both(gradient(graph, [0]), x)
-    step = 1e-6
-    expected = np.zeros_like(x)
+    weights = [sample(np.shape(call(x)), seed=4), sample(x.shape, seed=5)]
+    first: Any = adjit.grad(lambda v: np.sum(call(v) * weights[0]))
+    second: Any = adjit.grad(lambda v: np.sum(first(v) * weights[1]))
+    slopes = differences(lambda v: np.sum(call(v) * weights[0]), x)
+    curves = differences(lambda v: np.sum(first(v) * weights[1]), x)
+    for function, expected in ((first, slopes), (second, curves)):
+        (found,) = run_both(function.ir("adjoint", x), x)
+        # Central differences with this step are right to about 1e-9 of the largest value.
+        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-7 * np.max(np.abs(expected)) + 1e-8)
+
+
+def differences(f: Callable[[np.ndarray], Any], x: np.ndarray, step: float = 1e-6) -> np.ndarray:
+    """Central differences of a scalar function by each element."""
+    result = np.zeros_like(x)
     for position in np.ndindex(*x.shape):
         up, down = x.copy(), x.copy()
         up[position] += step
         down[position] -= step
-        expected[position] = np.sum((call(up) - call(down)) * weights) / (2 * step)
-    # Central differences with this step are right to about 1e-9 of the largest value.
-    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-7 * np.max(np.abs(expected)) + 1e-8)
+        result[position] = (f(up) - f(down)) / (2 * step)
+    return result
+
+
+SECOND: list[tuple[str, float, float]] = [
+    ("np.logaddexp(x, 0.0)", 0.0, 0.25),
+    ("np.logaddexp(0.0, x)", 0.0, 0.25),
+    ("np.logaddexp(x, 0.0)", 800.0, 0.0),
+    ("np.logaddexp2(x, 0.0)", 0.0, 0.25 * np.log(2.0)),
+    ("np.logaddexp2(0.0, x)", 0.0, 0.25 * np.log(2.0)),
+    ("np.logaddexp(x, -np.inf)", 3.0, 0.0),
+    ("np.logaddexp.reduce(np.stack([x, 0.0]))", 0.0, 0.25),
+    ("np.sinc(x)", 0.0, -(np.pi**2) / 3),
+    ("np.hypot(x, 3.0)", 0.0, 1 / 3),
+    ("np.linalg.norm(np.stack([x, 3.0]))", 0.0, 1 / 3),
+    ("x * np.abs(x)", 0.0, 0.0),
+    ("np.arctan2(x, 1.0)", 0.0, 0.0),
+    ("x**2", 0.0, 2.0),
+    ("x**3", 0.0, 0.0),
+    ("np.prod(np.stack([x, x, x]))", 0.0, 0.0),
+    ("np.prod(np.stack([x, x]))", 0.0, 2.0),
+    ("np.expm1(x)", 0.0, 1.0),
+    ("np.tanh(x)", 0.0, 0.0),
+]
+
+
+@pytest.mark.parametrize(("text", "x", "expected"), SECOND)
+def test_second_derivatives_at_edges(text: str, x: float, expected: float) -> None:
+    call = from_text(text, "x")
+    second: Any = adjit.grad(adjit.grad(call))
+    (found,) = run_both(second.ir("adjoint", x), np.array(x))
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-14)

@@ -120,7 +120,8 @@ class _Call:
         after = f.add(first, f.mul(self.count, len(CALL_ARGUMENT) + MOST_DIMENSIONS))
         results = self.head("results")
         made = f.alloca(PTR, MOST_RESULTS)
-        f.loop(0, results, 1, [], lambda i, _: f.store(NULL, f.element(made, PTR, i)) or [])
+        for i in range(MOST_RESULTS):
+            f.store(NULL, f.element(made, PTR, i))
         f.loop(
             0, results, 1, [], lambda i, _: self._result(table, self.record(CALL_RESULT, after, i), i, results, made)
         )

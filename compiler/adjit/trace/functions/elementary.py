@@ -41,15 +41,26 @@ def hypot(b: Any, x: Any, y: Any) -> Any:
 
 
 def logaddexp(b: Any, x: Any, y: Any) -> Any:
-    """log(e^x + e^y); equal infinities have no difference."""
-    gap = b.select(x.eq(y), 0.0, x - y)
-    return b.maximum(x, y) + b.log1p(b.exp(-b.abs(gap)))
+    """log(e^x + e^y). At a tie both terms take the same side, which gives the first and second derivative there."""
+    larger, gap = _ordered(b, x, y)
+    return b.select(_both_infinite(b, x, y), b.maximum(x, y), larger + b.log1p(b.exp(gap)))
 
 
 def logaddexp2(b: Any, x: Any, y: Any) -> Any:
     """log2(2^x + 2^y)."""
-    gap = b.select(x.eq(y), 0.0, x - y)
-    return b.maximum(x, y) + b.log1p(b.exp2(-b.abs(gap))) * (1 / math.log(2.0))
+    larger, gap = _ordered(b, x, y)
+    return b.select(_both_infinite(b, x, y), b.maximum(x, y), larger + b.log1p(b.exp2(gap)) * (1 / math.log(2.0)))
+
+
+def _ordered(b: Any, x: Any, y: Any) -> tuple[Any, Any]:
+    """The larger one, and -|x - y|."""
+    first = x > y
+    return b.select(first, x, y), b.select(first, y - x, x - y)
+
+
+def _both_infinite(b: Any, x: Any, y: Any) -> Any:
+    """Equal infinities, which have no difference."""
+    return x.eq(y) & ~b.isfinite(x)
 
 
 def fmax(b: Any, x: Any, y: Any) -> Any:
@@ -117,7 +128,8 @@ def logit(b: Any, x: Any) -> Any:
 
 def log_expit(b: Any, x: Any) -> Any:
     """log of the logistic function, without overflow."""
-    return b.minimum(x, b.full(0.0, x)) - b.log1p(b.exp(-b.abs(x)))
+    above = x > 0.0
+    return b.select(above, 0.0, x) - b.log1p(b.exp(b.select(above, -x, x)))
 
 
 def huber(b: Any, delta: Any, r: Any) -> Any:
