@@ -38,9 +38,9 @@ class Case:
         branches = []
         for text in (self.taken, self.other):
             expression = sympy.sympify(text, locals={"x": symbol})
-            branches.append(sympy.lambdify(symbol, sympy.diff(expression, symbol, order)))
+            branches.append(sympy.diff(expression, symbol, order))
         alive = self.mask(np.array(self.x))
-        return np.array([float(branches[not on](v)) for v, on in zip(self.x, alive, strict=True)])
+        return np.array([float(branches[not on].subs(symbol, v)) for v, on in zip(self.x, alive, strict=True)])
 
 
 def positive(x: Any) -> Any:

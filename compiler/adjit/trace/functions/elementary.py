@@ -40,6 +40,11 @@ def hypot(b: Any, x: Any, y: Any) -> Any:
     return b.select(infinite, math.inf, root)
 
 
+def root_of_squares(x: Any) -> Any:
+    """sqrt of a sum of squares (a norm, a standard deviation), whose derivative is 0 where all of them are 0."""
+    return x.builder.select(x.eq(0.0), 0.0, x.builder.sqrt(x))
+
+
 def logaddexp(b: Any, x: Any, y: Any) -> Any:
     """log(e^x + e^y). At a tie both terms take the same side, which gives the first and second derivative there."""
     larger, gap = _ordered(b, x, y)

@@ -24,6 +24,7 @@ from adjit.trace.functions.calling import (
     wrap,
     wrap_c,
 )
+from adjit.trace.functions.elementary import root_of_squares
 from adjit.trace.functions.reductions import extremum, reduced, sum_dtype
 from adjit.trace.functions.shaping import move_axes
 from adjit.trace.functions.subscripts import LETTERS, interleaved, parse, sizes_of
@@ -385,11 +386,6 @@ def _matrix_power(a: Any, n: Any) -> Any:
     return wrap_c(result)
 
 
-def _safe_sqrt(x: Any) -> Any:
-    """sqrt of a sum of squares, whose derivative is 0 where all of them are 0."""
-    return x.builder.select(x.eq(0.0), 0.0, x.builder.sqrt(x))
-
-
 def _float(x: Any) -> Any:
     return x if x.dtype.kind == "f" else cast(x, F64)
 
@@ -397,7 +393,7 @@ def _float(x: Any) -> Any:
 def _vector_norm(x: Any, axes: tuple[int, ...], keepdims: bool, order: Any) -> Any:
     b = x.builder
     if order in (None, 2):
-        return _safe_sqrt(reduced("sum", x * x, axes, keepdims)) if axes else b.abs(x)
+        return root_of_squares(reduced("sum", x * x, axes, keepdims)) if axes else b.abs(x)
     if order == math.inf:
         return extremum("max", b.abs(x), axes, keepdims)
     if order == -math.inf:
@@ -416,7 +412,7 @@ def _matrix_norm(x: Any, axes: tuple[int, int], keepdims: bool, order: Any) -> A
     b = x.builder
     both = tuple(sorted(axes))
     if order in (None, "fro", "f"):
-        return _safe_sqrt(reduced("sum", x * x, both, keepdims))
+        return root_of_squares(reduced("sum", x * x, both, keepdims))
     if order in (1, -1, math.inf, -math.inf):
         summed, other = (axes[0], axes[1]) if abs(order) == 1 else (axes[1], axes[0])
         sums = reduced("sum", b.abs(x), (summed,), True)

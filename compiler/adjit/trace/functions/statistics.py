@@ -20,6 +20,7 @@ from adjit.trace.functions.calling import (
     value,
     wrap,
 )
+from adjit.trace.functions.elementary import root_of_squares
 from adjit.trace.functions.reductions import add_up, extremum, masked, reduced, running
 from adjit.trace.lower import broadcast_shapes, normalize_axes, normalize_axis
 from adjit.trace.promote import widened
@@ -108,7 +109,7 @@ def _std(
     mean: Any = None, correction: Any = None,
 ) -> Any:  # fmt: skip
     y = variance("std", value(a), axis, dtype, ddof, keepdims, where, mean, correction)
-    return wrap(y.builder.sqrt(y))
+    return wrap(root_of_squares(y))
 
 
 @implements(np.average)
@@ -213,7 +214,7 @@ def _nanstd(
     mean: Any = None, correction: Any = None,
 ) -> Any:  # fmt: skip
     y = _nanvariance("nanstd", a, axis, dtype, ddof, keepdims, where, mean, correction)
-    return wrap(y.builder.sqrt(y))
+    return wrap(root_of_squares(y))
 
 
 def _nanextremum(op: str, a: Any, axis: Any, keepdims: Any, initial: Any, where: Any) -> Any:
