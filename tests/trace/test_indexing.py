@@ -202,6 +202,14 @@ def test_traced_index_out_of_range_raises_when_run() -> None:
         run(lambda x, i: x[i], X, np.int64(4))
 
 
+@pytest.mark.parametrize("text", ["x[i]", "np.take(x, i, axis=0)"])
+def test_an_axis_without_elements_has_no_index(text: str) -> None:
+    call = eval(f"lambda x, i: {text}", {"np": np})
+    with pytest.raises(IndexOutOfRange, match="every index is out of bounds for axis 0 with size 0"):
+        run(call, np.zeros((0, 3)), np.array([0]))
+    assert run(call, np.zeros((0, 3)), np.array([], np.int64)).shape == (0, 3)
+
+
 def test_refused_keys() -> None:
     with pytest.raises(TraceError, match=r"np\.where"):
         run(lambda x: x[x > 0], X)

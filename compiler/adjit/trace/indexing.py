@@ -321,6 +321,13 @@ def _result_shape(entries: list[_Entry], places: list[int], first: bool, block: 
     return tuple(n for _, n in _dims(entries, places, first, block, sliced))
 
 
+def checked_index(b: Builder, index: Node, size: int, axis: int) -> Node:
+    """Positions along an axis, in [0, size) once the check has passed."""
+    if size == 0 and index.type.size:
+        raise refuse.index_error(f"every index is out of bounds for axis {axis} with size 0")
+    return b.emit("check_index", index, size=size, axis=axis)
+
+
 def _linear(b: Builder, chosen: list[_Entry], axes: Ints, shape: Ints, sliced: Ints) -> Node:
     """One index into the axes joined: the sum of each position times the sizes behind it."""
     weights = [math.prod(sliced[axis] for axis in axes[i + 1 :]) for i in range(len(axes))]
@@ -329,7 +336,7 @@ def _linear(b: Builder, chosen: list[_Entry], axes: Ints, shape: Ints, sliced: I
     shapes: list[Ints] = []
     for entry, axis, weight in zip(chosen, axes, weights, strict=True):
         if isinstance(entry, _Traced):
-            term = b.emit("check_index", entry.node, size=shape[axis], axis=axis)
+            term = checked_index(b, entry.node, shape[axis], axis)
             if weight != 1:
                 term = b.emit("mul", term, b.splat(weight, term.array_type))
             terms.append(term)

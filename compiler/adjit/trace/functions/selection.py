@@ -22,6 +22,7 @@ from adjit.trace.functions.calling import (
     wrap,
 )
 from adjit.trace.functions.reductions import reduced
+from adjit.trace.indexing import checked_index
 from adjit.trace.lower import as_tracer, broadcast_shapes, getitem, is_tracer, normalize_axis, select
 from adjit.trace.promote import widened
 from adjit.trace.refuse import dtype_error, shape_error, trace_error
@@ -105,7 +106,7 @@ def _positions(function: str, indices: Any, size: int, axis: int, mode: Any) -> 
             raise dtype_error(f"{function}: indices are integers, not {index.type}")
         index = cast(index, I64)
     if mode == "raise":
-        return b.check_index(index, size=size, axis=axis)
+        return b.value(checked_index(b, index.node, size, axis))
     index = cast(index, I64)
     if size == 0 and index.type.size:
         raise shape_error(f"{function}: cannot take from an empty axis")
