@@ -323,7 +323,7 @@ def _result_shape(entries: list[_Entry], places: list[int], first: bool, block: 
 
 def checked_index(b: Builder, index: Node, size: int, axis: int) -> Node:
     """Positions along an axis, in [0, size) once the check has passed."""
-    if size == 0 and index.type.size:
+    if size == 0 and index.array_type.size:
         raise refuse.index_error(f"every index is out of bounds for axis {axis} with size 0")
     return b.emit("check_index", index, size=size, axis=axis)
 
