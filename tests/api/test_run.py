@@ -163,10 +163,15 @@ def test_ctrl_c_stops_between_steps_with_the_state_intact() -> None:
     state, other = fresh(step), fresh(step)
     step.run(state, (x, y), batch_size=8)
     timer = threading.Timer(0.3, lambda: signal.raise_signal(signal.SIGINT))
-    timer.start()
-    with pytest.raises(KeyboardInterrupt) as caught:
-        step.run(state, (x, y), batch_size=8, epochs=10_000_000)
-    timer.join()
+    # A process that a shell started in the background ignores SIGINT.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        timer.start()
+        with pytest.raises(KeyboardInterrupt) as caught:
+            step.run(state, (x, y), batch_size=8, epochs=1_000_000)
+        timer.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert state.step == 64 + len(caught.value.losses)  # type: ignore[attr-defined]
     step(state, x[:8], y[:8])
     # The same number of steps gives the same bits.
