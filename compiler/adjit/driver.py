@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import optree
 
@@ -131,11 +131,11 @@ def shared_library(name: str) -> Library:
     return _library(name, host_target())
 
 
-def compile_graph(graph: Graph, record: Record) -> Loaded:
+def compile_graph(graph: Graph, record: Record, tiles: bool = True) -> Loaded:
     """Passes, plan, machine code and linking of a graph."""
     target = host_target()
     with record.timed("passes"):
-        optimized = record.keep("optimized", optimize(graph))
+        optimized = record.keep("optimized", optimize(graph, tiles=tiles))
     with record.timed("cache"):
         key = _program_key(optimized, record.name, target)
         found = cache.load(key)
@@ -229,6 +229,7 @@ class Function(CompiledFunction):
                 names.add(parameters[position])
         super().__init__(function, name_of(function), names)
         self.records: dict[Signature, Record] = {}
+        self.tiles = True
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The compiled function; inside another traced function it becomes a part of that one."""
@@ -263,7 +264,7 @@ class Function(CompiledFunction):
         """All stages for one signature."""
         record = Record(self.__name__)
         graph, tree = self.build(signature, names, record)
-        loaded = compile_graph(graph, record)
+        loaded = compile_graph(graph, record, self.tiles)
         log_compilation(record, signature.describe(names), reason)
         self.records[signature] = record
         return Compiled(loaded, tree)
@@ -401,12 +402,14 @@ def jit(
     *,
     static_argnames: str | Iterable[str] = (),
     static_argnums: int | Iterable[int] = (),
+    tile: str = "auto",
 ) -> Any:
     """A function of NumPy arrays, compiled to machine code at the first call of each signature.
 
     Arguments and results are pytrees of arrays and numbers: float32, float64, int32, int64, uint8, bool (uint64 too).
     Arguments named in `static_argnames`, or numbered in `static_argnums`, are part of the signature and stay plain
-    Python values inside. Results are new arrays, scalars where they have no dimensions. Also a decorator:
+    Python values inside. Results are new arrays, scalars where they have no dimensions. With `tile="off"` nothing runs
+    tile by tile over rows, as it otherwise does where the plan finds that it pays. Also a decorator:
 
         >>> import numpy as np, adjit
         >>> @adjit.jit
@@ -418,8 +421,8 @@ def jit(
     Raises TraceError, with the line, for what cannot be compiled; ShapeError, DTypeError and IndexOutOfRange where
     NumPy would raise ValueError, TypeError and IndexError; ArgumentError for an argument that is no array."""
     if function is None:
-        return functools.partial(jit, static_argnames=static_argnames, static_argnums=static_argnums)
-    return Function(function, _listed(static_argnames), _numbers(static_argnums))
+        return functools.partial(jit, static_argnames=static_argnames, static_argnums=static_argnums, tile=tile)
+    return tiling(Function(function, _listed(static_argnames), _numbers(static_argnums)), tile)
 
 
 def value_and_grad(
@@ -429,6 +432,7 @@ def value_and_grad(
     *,
     static_argnames: str | Iterable[str] = (),
     static_argnums: int | Iterable[int] = (),
+    tile: str = "auto",
 ) -> Any:
     """A compiled function that gives the value of `function` and its gradient by the arguments `argnums`.
 
@@ -450,8 +454,10 @@ def value_and_grad(
             has_aux=has_aux,
             static_argnames=static_argnames,
             static_argnums=static_argnums,
+            tile=tile,
         )
-    return GradFunction(function, argnums, has_aux, True, _listed(static_argnames), _numbers(static_argnums))
+    made = GradFunction(function, argnums, has_aux, True, _listed(static_argnames), _numbers(static_argnums))
+    return tiling(made, tile)
 
 
 def grad(
@@ -461,6 +467,7 @@ def grad(
     *,
     static_argnames: str | Iterable[str] = (),
     static_argnums: int | Iterable[int] = (),
+    tile: str = "auto",
 ) -> Any:
     """A compiled function that gives the gradient of `function`, as `value_and_grad` without the value.
 
@@ -473,9 +480,26 @@ def grad(
     """
     if function is None:
         return functools.partial(
-            grad, argnums=argnums, has_aux=has_aux, static_argnames=static_argnames, static_argnums=static_argnums
+            grad,
+            argnums=argnums,
+            has_aux=has_aux,
+            static_argnames=static_argnames,
+            static_argnums=static_argnums,
+            tile=tile,
         )
-    return GradFunction(function, argnums, has_aux, False, _listed(static_argnames), _numbers(static_argnums))
+    made = GradFunction(function, argnums, has_aux, False, _listed(static_argnames), _numbers(static_argnums))
+    return tiling(made, tile)
+
+
+FunctionT = TypeVar("FunctionT", bound=Function)
+
+
+def tiling(function: FunctionT, tile: str) -> FunctionT:
+    """The function with `tile` noted."""
+    if tile not in ("auto", "off"):
+        raise ArgumentError(f'{function.kind}: tile is "auto" or "off", not {tile!r}')
+    function.tiles = tile == "auto"
+    return function
 
 
 def _listed(names: str | Iterable[str]) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from adjit.driver import (
     layout_of,
     leaf_names,
     split_aux,
+    tiling,
     trace_call,
 )
 from adjit.driver import Signature as _Signature
@@ -319,6 +320,7 @@ def training_step(
     l2: float | None = None,
     regularized: Mask | None = None,
     static_argnames: str | Iterable[str] = (),
+    tile: str = "auto",
 ) -> TrainingStep:
     """One native function that makes a training step: loss, gradients, clipping and update of the state in place.
 
@@ -331,6 +333,7 @@ def training_step(
     l1, l2         l1 * sum |p| and l2 * sum p^2 are added to the loss
     regularized    a function from the parameters (shapes and dtypes) to a pytree of bools: the leaves to which
                    weight_decay, l1 and l2 apply; all of them without it
+    tile           "off": never tile by tile over the rows of the batch; "auto": where the plan finds that it pays
 
     These are numbers of `state.hyper` and may be changed between steps; None or 0 switches one off for good.
 
@@ -351,4 +354,4 @@ def training_step(
             raise ArgumentError(f"training_step: {name} is a number >= 0 or None, not {value!r}")
     names = (static_argnames,) if isinstance(static_argnames, str) else tuple(static_argnames)
     switched = {name: value or None for name, value in extras.items()}
-    return TrainingStep(loss, optimizer, has_aux, switched, regularized, names)
+    return tiling(TrainingStep(loss, optimizer, has_aux, switched, regularized, names), tile)

@@ -22,8 +22,8 @@ FLOATS, INTEGERS = DTYPES[:2], DTYPES[2:6]
 SHAPES = [(), (0,), (1,), (17,), (3, 37), (2, 1, 5)]
 F64, I64 = np.dtype(np.float64), np.dtype(np.int64)
 
-STRUCTURAL = frozenset({"input", "constant", "item"})
-"""Not computed: they stand for a graph's own structure."""
+STRUCTURAL = frozenset({"input", "constant", "item", "tiled"})
+"""They stand for a graph's own structure; `tiled` is tested with the pass that makes it."""
 
 
 @dataclass(frozen=True)

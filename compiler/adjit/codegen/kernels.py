@@ -6,7 +6,7 @@ report and returns 0, or its number + 1.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from adjit.codegen.access import Scope, TileAccess
 from adjit.codegen.analysis import analyse, lanes_of, vector_dimension
@@ -15,11 +15,11 @@ from adjit.codegen.lanes import Lanes
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal, literal, memory_type
 from adjit.codegen.nest import Nest
 from adjit.ir.types import dtype_name
-from adjit.schedule.plan import Body, CheckRange, Loop, Product, Running, Scatter, Work
+from adjit.schedule.plan import Body, CheckRange, Loop, Product, Running, Scatter, Single, Tiles, Work
 from adjit_runtime.target import Target
 
 
-def emit_kernel(module: Module, name: str, work: Work, target: Target) -> Function:
+def emit_kernel(module: Module, name: str, work: Single, target: Target) -> Function:
     """Write the function of one kernel."""
     if 0 in _extents(work):
         return _emit_nothing(module, name, work)
@@ -34,11 +34,36 @@ def emit_kernel(module: Module, name: str, work: Work, target: Target) -> Functi
     return _emit_check(module, name, work)
 
 
-def _extents(work: Work) -> tuple[int, ...]:
-    return (work.m, work.n, *(entry[0] for entry in work.batch)) if isinstance(work, Product) else work.body.domain
+def emit_tiles(module: Module, name: str, work: Tiles, functions: Mapping[Work, Function]) -> Function:
+    """Write a loop over tiles, which calls the functions of its steps; the last parameter is memory for packing."""
+    names = [(PTR, f"p{i}") for i in range(len(work.extents))] + [(PTR, "workspace")]
+    function = module.function(name, VOID, names, internal=True)
+    *params, workspace = function.params
+
+    def tile(i: Value, _: list[Value]) -> list[Value]:
+        f = function
+        for step in work.steps:
+            arguments = []
+            for number, start, stride in step.params:
+                at = f.offset(params[number], start)
+                arguments.append(f.offset(at, f.mul(i, stride)) if stride else at)
+            if isinstance(step.work, Product):
+                arguments.append(workspace)
+            f.call(functions[step.work].name, VOID, arguments)
+        return []
+
+    function.loop(0, work.count, 1, [], tile)
+    function.ret()
+    return function
 
 
-def _emit_nothing(module: Module, name: str, work: Work) -> Function:
+def _extents(work: Single) -> tuple[int, ...]:
+    if isinstance(work, Product):
+        return (work.m, work.n, *(entry[0] for entry in work.batch))
+    return work.body.domain
+
+
+def _emit_nothing(module: Module, name: str, work: Single) -> Function:
     """A kernel without elements touches no memory: the loads that stand before its loops would."""
     if isinstance(work, CheckRange):
         function = module.function(name, I64, [(PTR, f"p{i}") for i in range(len(work.body.params) + 1)], internal=True)

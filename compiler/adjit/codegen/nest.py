@@ -89,8 +89,9 @@ class Nest(Accumulators):
         if self.vector is None or not self.reduced or self.running:
             return 1
         n = self.body.domain[self.vector]
-        cost = sum(cost_of(instruction) for instruction in self.body.code)
-        return max(1, min(STRANDS, STRAND_COST // max(cost, 1), n // self.lanes))
+        inner = (c for c, dims in zip(self.body.code, self.analysis.varies, strict=True) if dims & self.reduced)
+        cost = sum(cost_of(instruction) for instruction in inner)
+        return max(1, min(STRANDS, STRAND_COST // max(cost, 1), -(-n // self.lanes)))
 
     # -- what each pass computes --------------------------------------------------------------------------------------
 
@@ -211,6 +212,9 @@ class Nest(Accumulators):
             return []
 
         block = self.strands * lanes
+        if n <= block:
+            together(int_literal(0), n // lanes, n % lanes)
+            return
         whole = n // block * block
         if whole == block:
             together(int_literal(0), self.strands, 0)

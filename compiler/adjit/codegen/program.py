@@ -12,16 +12,16 @@ import llvmlite.binding as llvm
 import numpy as np
 
 from adjit.codegen.gemm import emit_gemm_library, gemm_scratch_bytes, gemm_workspace_bytes, scratch_allowed
-from adjit.codegen.kernels import emit_kernel
+from adjit.codegen.kernels import emit_kernel, emit_tiles
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal, memory_type
 from adjit.codegen.native_call import emit_acquire_library, emit_call_library
 from adjit.codegen.run_loop import emit_run_library
 from adjit.ir.graph import Graph
 from adjit.schedule.arena import storage
-from adjit.schedule.build import make_plan
-from adjit.schedule.plan import Buffer, CheckRange, Plan, Product, Work
+from adjit.schedule.build import make_plan, slots_of
+from adjit.schedule.plan import Buffer, CheckRange, Plan, Product, Tiles, Work, works_of
 from adjit_runtime.errors import InternalError
-from adjit_runtime.program import Library, Program, Slot
+from adjit_runtime.program import Library, Program
 from adjit_runtime.target import Target, target_machine
 
 ALIGN = 64
@@ -47,27 +47,16 @@ class Lowered:
         return self._asm[0]
 
 
-def slots_of(graph: Graph) -> tuple[Slot, ...]:
-    """One slot for each input, then for each output; an input with an update is state."""
-    state = {target for target, _ in graph.updates}
-    inputs = [
-        Slot(
-            node.attrs["name"], "state" if node in state else "input", node.dtype.str, node.shape, node.array_type.weak
-        )
-        for node in graph.inputs
-    ]
-    outputs = [Slot(f"result{i}", "output", node.dtype.str, node.shape) for i, node in enumerate(graph.outputs)]
-    return tuple(inputs + outputs)
+def build(graph: Graph, target: Target, name: str, timed: bool = False) -> Lowered:
+    """Plan, text and program of an optimised graph.
 
-
-def build(graph: Graph, target: Target, name: str) -> Lowered:
-    """Plan, text and program of an optimised graph."""
+    A timed program takes a report of 2 + len(plan.kernels) words, and adds to each the ticks of one kernel."""
 
     def scratch(dtype: np.dtype, k: int) -> int:
         return gemm_scratch_bytes(dtype, target) if scratch_allowed(dtype, k, target) else 0
 
     plan = make_plan(graph, target, slots_of(graph), scratch)
-    text, instructions, kernels, arena_bytes = emit_plan(plan, target, name)
+    text, instructions, kernels, arena_bytes = emit_plan(plan, target, name, timed)
     program = Program(
         name=name,
         entry=_symbol(name),
@@ -77,7 +66,9 @@ def build(graph: Graph, target: Target, name: str) -> Lowered:
         outputs=plan.outputs,
         arena_bytes=arena_bytes,
         target=target.key,
-        libraries=("gemm",) if any(isinstance(kernel.work, Product) for kernel in plan.kernels) else (),
+        libraries=("gemm",)
+        if any(isinstance(work, Product) for kernel in plan.kernels for work in works_of(kernel.work))
+        else (),
         checks=plan.checks,
         constants=plan.constants,
     )
@@ -88,7 +79,7 @@ def _symbol(name: str) -> str:
     return "adjit_main_" + "".join(c if c.isalnum() and c.isascii() else "_" for c in name)
 
 
-def emit_plan(plan: Plan, target: Target, name: str) -> tuple[str, int, int, int]:
+def emit_plan(plan: Plan, target: Target, name: str, timed: bool = False) -> tuple[str, int, int, int]:
     """LLVM text, instructions written, distinct kernels, and bytes of arena with packing memory."""
     module = Module(name)
     functions: dict[Work, Function] = {}
@@ -96,17 +87,21 @@ def emit_plan(plan: Plan, target: Target, name: str) -> tuple[str, int, int, int
     workspace_bytes = 0
     for kernel in plan.kernels:
         work = kernel.work
-        if work not in functions:
-            functions[work] = emit_kernel(module, f"kernel{len(functions)}", work, target)
-        if isinstance(work, Product):
-            workspace_bytes = max(workspace_bytes, gemm_workspace_bytes(work.dtype, work.m, work.n, work.k, target))
+        for part in works_of(work):
+            if part not in functions:
+                functions[part] = emit_kernel(module, f"kernel{len(functions)}", part, target)
+            if isinstance(part, Product):
+                nbytes = gemm_workspace_bytes(part.dtype, part.m, part.n, part.k, target)
+                workspace_bytes = max(workspace_bytes, nbytes)
+        if isinstance(work, Tiles) and work not in functions:
+            functions[work] = emit_tiles(module, f"kernel{len(functions)}", work, functions)
     entry = module.function(_symbol(name), I64, [(PTR, "table"), (PTR, "arena"), (PTR, "report")])
-    _emit_entry(entry, plan, functions, workspace_at)
+    _emit_entry(entry, plan, functions, workspace_at, timed)
     instructions = sum(function.instruction_count for function in module.functions)
     return str(module), instructions, len(functions), max(ALIGN, workspace_at + workspace_bytes)
 
 
-def _emit_entry(entry: Function, plan: Plan, functions: dict[Work, Function], workspace_at: int) -> None:
+def _emit_entry(entry: Function, plan: Plan, functions: dict[Work, Function], workspace_at: int, timed: bool) -> None:
     table, arena, report = entry.params
     slots = {
         number: entry.load(entry.element(table, PTR, number), PTR)
@@ -120,16 +115,25 @@ def _emit_entry(entry: Function, plan: Plan, functions: dict[Work, Function], wo
             return entry.offset(slots[home.slot], nbytes)
         return entry.offset(arena, home.offset + nbytes)
 
-    for kernel in plan.kernels:
+    def ticks() -> Value:
+        return entry.call("llvm.readcyclecounter", I64, [])
+
+    before = ticks() if timed else None
+    for number, kernel in enumerate(plan.kernels):
         function = functions[kernel.work]
         arguments = [address(buffer, offset) for buffer, offset in kernel.params]
-        if isinstance(kernel.work, Product):
+        if isinstance(kernel.work, Product | Tiles):
             arguments.append(entry.offset(arena, workspace_at))
         if isinstance(kernel.work, CheckRange):
             status = entry.call(function.name, I64, [*arguments, report])
             entry.return_if(entry.compare("ne", status, int_literal(0)), status)
         else:
             entry.call(function.name, VOID, arguments)
+        if before is not None:
+            after = ticks()
+            place = entry.element(report, I64, 2 + number)
+            entry.store(entry.add(entry.load(place, I64), entry.sub(after, before)), place)
+            before = after
     entry.ret(int_literal(0))
 
 

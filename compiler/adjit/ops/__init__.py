@@ -7,9 +7,10 @@ reduction     sum, max, argmax, cumsum ...
 contraction   contract
 movement      reshape, transpose, broadcast, slice, pad, concatenate, flip, iota
 indexing      check_index, check_fits, take, scatter_add, scatter
+tiles         tiled
 scalar        the protocol that elementwise lowerings are written in
 """
 
-from adjit.ops import arithmetic, contraction, functions, indexing, movement, reduction
+from adjit.ops import arithmetic, contraction, functions, indexing, movement, reduction, tiles
 
-__all__ = ["arithmetic", "contraction", "functions", "indexing", "movement", "reduction"]
+__all__ = ["arithmetic", "contraction", "functions", "indexing", "movement", "reduction", "tiles"]

@@ -26,7 +26,7 @@ mul = elementwise(
 div = elementwise(
     "div", numpy=np.true_divide, arity=2, symbolic=lambda x, y: x / y, singular=True, cost=4,
     domain=((-3.0, 3.0), (0.3, 3.0)),
-    vjp=lambda b, g, z, x, y: (g / y, -g * z / y), scalar=lambda k, x, y: x / y,
+    vjp=lambda b, g, z, x, y: _quotient_rule(g / y, z), scalar=lambda k, x, y: x / y,
 )  # fmt: skip
 neg = elementwise(
     "neg", numpy=np.negative, accepts="if", symbolic=lambda x: -x,
@@ -55,6 +55,11 @@ minimum = elementwise(
     vjp=lambda b, g, z, x, y: _extremum(b, g, x < y, x > y), scalar=lambda k, x, y: k.minimum(x, y),
     symbolic=lambda x, y: sympy_name("Min")(x, y),
 )  # fmt: skip
+
+
+def _quotient_rule(by_x: Any, z: Any) -> tuple[Any, Any]:
+    """One division for both: d/dy is -z times d/dx."""
+    return by_x, -by_x * z
 
 
 def _extremum(b: Any, g: Any, first: Any, second: Any) -> tuple[Any, Any]:

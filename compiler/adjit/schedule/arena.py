@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from adjit.ir.graph import Graph
-from adjit.schedule.plan import Body, Buffer, Gather, Kernel, Load, Loop, Plan, Product, Reduce, Scatter, Store
+from adjit.schedule.plan import Body, Buffer, Gather, Kernel, Load, Loop, Plan, Product, Reduce, Scatter, Store, Tiles
 
 ALIGN = 64
 
@@ -75,6 +75,8 @@ def storage(buffer: Buffer) -> Buffer:
 def body_of(kernel: Kernel) -> tuple[Body | None, int]:
     """A kernel's body, and the kernel parameter that is the body's first."""
     work = kernel.work
+    if isinstance(work, Tiles):
+        return None, 0
     if isinstance(work, Product):
         return work.epilogue, 3
     return work.body, 1 if isinstance(work, Scatter) else 0
@@ -82,6 +84,8 @@ def body_of(kernel: Kernel) -> tuple[Body | None, int]:
 
 def written(kernel: Kernel) -> set[Buffer]:
     """The buffers that a kernel writes."""
+    if isinstance(kernel.work, Tiles):
+        return {kernel.params[number][0] for number in kernel.work.writes}
     body, _ = body_of(kernel)
     found = {kernel.params[i.param][0] for i in (body.code if body else ()) if isinstance(i, Store)}
     if isinstance(kernel.work, Product):
@@ -93,6 +97,8 @@ def written(kernel: Kernel) -> set[Buffer]:
 
 def read(kernel: Kernel) -> set[Buffer]:
     """The buffers that a kernel reads (a scatter's target is not counted: it is read where it is written)."""
+    if isinstance(kernel.work, Tiles):
+        return {kernel.params[number][0] for number in kernel.work.reads}
     body, _ = body_of(kernel)
     found = {kernel.params[i.param][0] for i in (body.code if body else ()) if isinstance(i, (Load, Gather))}
     if isinstance(kernel.work, Product):

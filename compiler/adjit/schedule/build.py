@@ -13,9 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from adjit.ir.builder import Builder
 from adjit.ir.graph import Graph
 from adjit.ir.node import Node
+from adjit.ir.op import OPS
+from adjit.ir.types import Array
 from adjit.ops.contraction import split_spec
+from adjit.ops.declare import Reduction
+from adjit.ops.tiles import combiners
 from adjit.schedule.arena import finish
 from adjit.schedule.body import (
     BodyBuilder,
@@ -45,6 +50,7 @@ from adjit.schedule.plan import (
     Scatter,
     Store,
 )
+from adjit.schedule.tiles import inner_nodes, tiles_of
 from adjit_runtime.program import Check, Slot
 from adjit_runtime.target import Target
 
@@ -60,7 +66,21 @@ class Notes:
     stored: set[Node] = field(default_factory=set)
     dense: set[Node] = field(default_factory=set)
     unfused: set[Node] = field(default_factory=set)
+    tiles: dict[Node, Plan] = field(default_factory=dict)
     shadowed: set[Node] = field(default_factory=set)
+
+
+def slots_of(graph: Graph) -> tuple[Slot, ...]:
+    """One slot for each input, then for each output; an input with an update is state."""
+    state = {target for target, _ in graph.updates}
+    inputs = [
+        Slot(
+            node.attrs["name"], "state" if node in state else "input", node.dtype.str, node.shape, node.array_type.weak
+        )
+        for node in graph.inputs
+    ]
+    outputs = [Slot(f"result{i}", "output", node.dtype.str, node.shape) for i, node in enumerate(graph.outputs)]
+    return tuple(inputs + outputs)
 
 
 ScratchRule = Callable[[np.dtype, int], int]
@@ -113,6 +133,8 @@ class _Planner:
                 stored.add(_base(node.args[0]))
             elif node.op.name == "concatenate":
                 stored.update(arg for arg in node.args if arg.op.kind != "leaf")
+            elif node.op.kind == "tiled":
+                stored.update(_base(arg) for arg in node.args)
         return {node for node in stored if node.op.kind != "leaf"}
 
     def _buffer(self, node: Node, name: str) -> Buffer:
@@ -241,6 +263,8 @@ class _Planner:
             return self._loop(group)
         if group.kind == "product":
             return self._product(group)
+        if group.kind == "tiled":
+            return self._tiles(group)
         (node,) = group.members
         if group.kind == "running":
             kernels = self._running(group, node)
@@ -375,6 +399,76 @@ class _Planner:
         fill.store(fill.constant(node.attrs["value"], node.dtype), whole, fill.full, node.dtype)
         filled = Kernel(Loop(collapse_greedily(fill.body())), tuple(fill.params), (node,))
         return [filled, self._copy(arg, inner, commits=False)]
+
+    # -- tiles --------------------------------------------------------------------------------------------------------
+
+    def _tiles(self, group: Group) -> list[Kernel]:
+        """Sums start at zero; then the plan of one tile runs on each, and adds to them."""
+        node, *items = group.members
+        count, sliced = node.attrs["count"], node.attrs["sliced"]
+        combine = node.attrs["combine"].split(",")
+        sums = len(combine)
+        inner = self._tile_plan(node)
+        where = [self._operand(arg) for arg in node.args]
+        zeros: list[Kernel] = []
+        results: dict[int, tuple[Buffer, int]] = {}
+        for item in items:
+            place = self._place(item)
+            assert place is not None
+            if not place.is_dense(item.shape):
+                raise NeedsStorage(item, dense=True)
+            results[item.attrs["index"]] = (place.buffer, place.offset)
+        for i, type in enumerate(node.type.items):  # type: ignore[union-attr]
+            if i not in results:
+                # Nothing reads it, but the tile writes it.
+                buffer = Buffer(f"t{len(self.buffers)}", type.dtype, type.size, loc=node.loc)
+                self.buffers.append(buffer)
+                results[i] = (buffer, 0)
+            if i < sums:
+                zeros.append(self._start_value(node, results[i], type, combine[i]))
+        scratch = Buffer("tile", np.dtype(np.uint8), inner.arena_bytes, loc=node.loc)
+        self.buffers.append(scratch)
+        # The slots of the tile's plan: operands, then sums (its state), then stacked results.
+        params = [*where, *(results[i] for i in range(len(results))), (scratch, 0)]
+        cut = {*range(sliced), *range(len(where) + sums, len(where) + len(results))}
+        work = tiles_of(inner, count, cut, len(where))
+        for extent, (buffer, offset) in zip(work.extents, params, strict=True):
+            assert offset * buffer.dtype.itemsize + extent <= buffer.nbytes
+        return [*zeros, Kernel(work, tuple(params), (node, *inner_nodes(inner)), inner=inner)]
+
+    def _tile_plan(self, node: Node) -> Plan:
+        """The plan of one tile, in which the sums are state that each tile adds to."""
+        known = self.notes.tiles.get(node)
+        if known is None:
+            body, rules = node.attrs["body"], combiners(node.attrs["combine"])
+            sums = len(rules)
+            b = Builder()
+            totals = [b.input(f"sum{i}", result.array_type.strong) for i, result in enumerate(body.outputs[:sums])]
+            b.nodes.extend(body.nodes)
+            added = []
+            for rule, total, result in zip(rules, totals, body.outputs[:sums], strict=True):
+                b.loc = result.loc
+                added.append((total, b.emit(rule, total, result)))
+            graph = Graph(body.name, (*body.inputs, *totals), tuple(b.nodes), body.outputs[sums:], tuple(added))
+            known = self.notes.tiles[node] = make_plan(graph, self.target, slots_of(graph), self.scratch)
+        return known
+
+    def _operand(self, node: Node) -> tuple[Buffer, int]:
+        """Where an operand lies, C-ordered without gaps."""
+        found = operand_strides(node, self._place)
+        if found is None or found[2] != contiguous_strides(node.shape):
+            raise NeedsStorage(node)
+        return found[0], found[1]
+
+    def _start_value(self, node: Node, place: tuple[Buffer, int], type: Array, name: str) -> Kernel:
+        """What a reduction is before the first tile."""
+        op = OPS[name]
+        assert isinstance(op, Reduction)
+        assert op.identity is not None
+        builder = BodyBuilder(None, (type.size,), self._reader(None))
+        value = builder.constant(op.identity(type.dtype), type.dtype)
+        builder.store(value, Placement(*place, (1,)), builder.full, type.dtype)
+        return Kernel(Loop(collapse_greedily(builder.body())), tuple(builder.params), (node,))
 
     # -- contractions -------------------------------------------------------------------------------------------------
 

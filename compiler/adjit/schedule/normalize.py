@@ -35,6 +35,10 @@ def normalize(graph: Graph) -> Graph:
     full: dict[Node, Node] = {node: node for node in graph.inputs}
     for node in graph.nodes:
         squeeze.builder.loc = node.loc
+        if node.op.kind in ("tiled", "tuple"):
+            whole = [squeeze.whole(arg, flat, full) if arg not in full else full[arg] for arg in node.args]
+            full[node] = squeeze.builder.emit(node.op, *whole, **node.attrs)
+            continue
         args = [squeeze.squeezed(arg, flat, full) for arg in node.args]
         result = squeeze.without_elements(node, args) or squeeze.visit(node, args, full)
         if result.shape == node.shape:

@@ -11,6 +11,7 @@ computed once for each point of the others ("row"); a `Reduce` turns a value tha
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -180,7 +181,30 @@ class CheckRange:
     number: int
 
 
-Work = Loop | Product | Running | Scatter | CheckRange
+Single = Loop | Product | Running | Scatter | CheckRange
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A kernel of a tile. `params[i]` = (parameter of the whole, bytes from there, bytes more for each tile)."""
+
+    work: Single
+    params: tuple[tuple[int, int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tiles:
+    """The steps for each of `count` tiles, one tile after the other. `reads` and `writes` are numbers of parameters;
+    `extents` the bytes that are reached from each."""
+
+    count: int
+    steps: tuple[Step, ...]
+    reads: tuple[int, ...]
+    writes: tuple[int, ...]
+    extents: tuple[int, ...]
+
+
+Work = Single | Tiles
 
 
 @dataclass(eq=False, slots=True)
@@ -214,6 +238,7 @@ class Kernel:
     params: tuple[tuple[Buffer, int], ...]
     nodes: tuple[Node, ...] = ()
     commits: bool = False
+    inner: Plan | None = None
 
     @property
     def locs(self) -> list[Loc]:
@@ -223,6 +248,15 @@ class Kernel:
             if node.loc is not None:
                 seen.setdefault(str(node.loc), node.loc)
         return list(seen.values())
+
+
+def works_of(work: Work) -> Iterator[Single]:
+    """A kernel's work, or those of its tiles."""
+    if isinstance(work, Tiles):
+        for step in work.steps:
+            yield step.work
+    else:
+        yield work
 
 
 @dataclass(eq=False, slots=True)

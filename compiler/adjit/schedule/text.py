@@ -34,6 +34,7 @@ from adjit.schedule.plan import (
     Scatter,
     Store,
     Tile,
+    Tiles,
 )
 
 
@@ -71,6 +72,11 @@ def _kernel(number: int, kernel: Kernel, same: int) -> Iterator[str]:
     comment = f"  # {lines}" if lines else ""
     commit = " commit" if kernel.commits else ""
     names = [f"%{buffer.name}" + (f"+{offset}" if offset else "") for buffer, offset in kernel.params]
+    if isinstance(work, Tiles):
+        assert kernel.inner is not None
+        yield f"kernel {number} {work.count} tiles on {' '.join(names)}{comment}"
+        yield from (f"    {line}" for line in _lines(kernel.inner))
+        return
     if isinstance(work, Product):
         batch = "".join(f" batch={entry[0]}" for entry in work.batch)
         head = (

@@ -1,0 +1,401 @@
+"""tile: a step whose results are sums over many rows runs tile by tile, so that what it reads is read once.
+
+    %1 = contract %x, %w [ik,k->i] : f32[100000]         %1 = tiled %x, %y, %w count=2000 sliced=2 sums=1 body=graph ...
+    %2 = ... %1, %y ...                              =>  %2 = item %1 index=0 : f32[100]
+    %3 = contract %x, %2 [ik,i->k] : f32[100]
+
+A **region** is the nodes that work row by row (each has an axis along which it is independent of the other rows), and
+the sums over rows that they feed. It runs tile by tile where rows are many, what it keeps outgrows the cache, and its
+matrices are small: a large one would be added up, or read, once more for each tile. Sums are taken in the order of the
+tiles, whose size depends on shapes alone."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from adjit.ir.builder import Builder
+from adjit.ir.graph import Graph, copy_node, topological
+from adjit.ir.node import Node
+from adjit.ir.types import Array
+from adjit.ops.contraction import split_spec
+from adjit.ops.declare import Elementwise
+from adjit.ops.tiles import COMBINED
+
+WORKING_SET = 1 << 20
+"""Bytes of rows from which tiles pay: what an L2 cache holds."""
+TILE_BYTES = 256 << 10
+"""Bytes of one tile's rows."""
+TILE_ROWS = (32, 64)
+"""Fewest and most rows of a tile: fewer leave a matrix product without rows, more leave L1."""
+MATRIX_BYTES = 128 << 10
+"""Bytes of all matrices that each tile reads or adds to: half of what an L2 cache has for them."""
+TILES = 4
+"""Fewest tiles."""
+
+
+def tile(graph: Graph) -> Graph:
+    """The graph with its largest region in tiles, or `graph` where none pays."""
+    extents: dict[int, int] = {}
+    for node in graph.inputs:
+        if node.shape and node.shape[0] >= TILES * TILE_ROWS[0]:
+            extents[node.shape[0]] = extents.get(node.shape[0], 0) + node.array_type.nbytes
+    for rows in sorted(extents, key=lambda n: -extents[n]):
+        region = _Region(graph, rows)
+        if region.pays():
+            return region.tiled()
+    return graph
+
+
+@dataclass(eq=False, slots=True)
+class _Found:
+    """What a region is made of."""
+
+    axis: dict[Node, int] = field(default_factory=dict)
+    sums: list[Node] = field(default_factory=list)
+    late: set[Node] = field(default_factory=set)
+
+
+class _Region:
+    def __init__(self, graph: Graph, rows: int) -> None:
+        self.graph = graph
+        self.rows = rows
+        self.found = _Found()
+        targets = {target for target, _ in graph.updates}
+        self.sources = {node for node in graph.inputs if node not in targets and node.shape and node.shape[0] == rows}
+        for node in graph.nodes:
+            self._place(node)
+        self._drop_useless()
+
+    # -- which nodes --------------------------------------------------------------------------------------------------
+
+    def _place(self, node: Node) -> None:
+        f = self.found
+        if any(arg in f.late or arg in f.sums for arg in node.args):
+            f.late.add(node)
+            return
+        if not any(arg in f.axis or arg in self.sources for arg in node.args):
+            return
+        axis = self._axis(node)
+        if node.op.kind == "check":
+            self._stays_outside(node)
+        elif axis is not None:
+            f.axis[node] = axis
+        elif self._is_sum(node):
+            f.sums.append(node)
+        elif any(arg in f.axis for arg in node.args):
+            f.late.add(node)
+
+    def _stays_outside(self, check: Node) -> None:
+        """Checks come before any write of state, so before the tiles; what they give is cut like an input."""
+        f = self.found
+        before = [node for node in topological([check]) if node in f.axis]
+        if all(f.axis[node] == 0 for node in before) and check.shape[:1] == (self.rows,):
+            for node in before:
+                del f.axis[node]
+            self.sources.update((*before, check))
+        elif before:
+            f.late.add(check)
+
+    def _axis_of(self, node: Node) -> int | None:
+        """The axis of the rows in a member or a source."""
+        return 0 if node in self.sources else self.found.axis.get(node)
+
+    def _follows(self, node: Node, axis: int) -> bool:
+        """Whether a tile of `node` along `axis` can be had."""
+        own = self._axis_of(node)
+        if own is not None:
+            return own == axis
+        if _is_uniform(node, axis):
+            return True
+        return axis == 0 and node.shape[:1] == (self.rows,) and node not in self.found.late
+
+    def _is_whole(self, node: Node) -> bool:
+        return self._axis_of(node) is None
+
+    def _axis(self, node: Node) -> int | None:
+        """The axis of the rows in the result of `node`, or None where it does not work row by row."""
+        name, kind = node.op.name, node.op.kind
+        axes = [axis for arg in node.args if (axis := self._axis_of(arg)) is not None]
+        first = axes[0]
+        if isinstance(node.op, Elementwise) or name == "concatenate":
+            same = all(self._follows(arg, first) for arg in node.args)
+            return first if same and node.attrs.get("axis") != first else None
+        if name == "broadcast":
+            return int(node.attrs["axes"][first])
+        if name == "transpose":
+            return int(node.attrs["axes"].index(first))
+        if name == "reshape":
+            return _reshaped_axis(node.args[0].shape, node.shape, first)
+        if name == "slice":
+            whole = (node.attrs["start"][first], node.attrs["stop"][first], node.attrs["step"][first])
+            return first if whole == (0, self.rows, 1) else None
+        if name == "pad":
+            return first if not any(node.attrs[part][first] for part in ("low", "high", "interior")) else None
+        if name == "flip":
+            return first if first not in node.attrs["axes"] else None
+        if kind == "reduction":
+            gone = node.attrs["axes"]
+            return None if first in gone else first - sum(axis < first for axis in gone)
+        if kind == "argreduction":
+            return None if node.attrs["axis"] == first else first - (node.attrs["axis"] < first)
+        if kind == "running":
+            return None if node.attrs["axis"] == first else first
+        if name == "take":
+            return self._taken_axis(node)
+        if name == "contract":
+            letter = self._row_letter(node)
+            result = split_spec(node.attrs["spec"])[2]
+            return result.index(letter) if letter and letter in result else None
+        return None
+
+    def _taken_axis(self, node: Node) -> int | None:
+        x, index = node.args
+        axis = node.attrs["axis"]
+        rows, at = self._axis_of(x), self._axis_of(index)
+        if rows is None and at is not None:
+            return int(axis + at)
+        if rows is None or at is not None or rows == axis:
+            return None
+        return rows if rows < axis else rows - 1 + len(index.shape)
+
+    def _row_letter(self, node: Node) -> str | None:
+        """The letter of the rows in a contraction, where each operand that has it follows the rows."""
+        letters = split_spec(node.attrs["spec"])[:2]
+        for own, arg in zip(letters, node.args, strict=True):
+            axis = self._axis_of(arg)
+            if axis is None:
+                continue
+            letter = own[axis]
+            for other, operand in zip(letters, node.args, strict=True):
+                fits = self._follows(operand, other.index(letter)) if letter in other else self._is_whole(operand)
+                if not fits:
+                    return None
+            return letter
+        return None
+
+    def _is_sum(self, node: Node) -> bool:
+        """Whether the result is a sum over the rows, or another reduction that can be taken part by part."""
+        if node.op.name in COMBINED:
+            return self._axis_of(node.args[0]) in node.attrs["axes"]
+        return node.op.name == "contract" and self._row_letter(node) is not None
+
+    def _drop_useless(self) -> None:
+        """Keep the members that a sum needs; others run as they did."""
+        needed: set[Node] = set()
+        waiting = list(self.found.sums)
+        while waiting:
+            for arg in waiting.pop().args:
+                if arg in self.found.axis and arg not in needed:
+                    needed.add(arg)
+                    waiting.append(arg)
+        self.found.axis = {node: axis for node, axis in self.found.axis.items() if node in needed}
+
+    # -- whether ------------------------------------------------------------------------------------------------------
+
+    def pays(self) -> bool:
+        """Whether tiles are worth it: see above."""
+        if not any(node.op.name == "contract" for node in self.found.sums) or not self.found.axis:
+            return False
+        return self._kept_bytes() >= WORKING_SET and self._matrix_bytes() <= MATRIX_BYTES
+
+    def _kept_bytes(self) -> int:
+        """Bytes of the rows that are read, and of those that a step without tiles would write."""
+        read = {arg for node in [*self.found.axis, *self.found.sums] for arg in node.args if arg in self.sources}
+        kept = [node for node in self.found.axis if _is_kept(node)]
+        return sum(node.array_type.nbytes for node in [*read, *kept])
+
+    def _matrix_bytes(self) -> int:
+        matrices: set[Node] = {node for node in self.found.sums if node.op.name == "contract"}
+        for node in self.found.axis:
+            if node.op.name == "contract":
+                matrices.update(arg for arg in node.args if self._is_whole(arg))
+        return sum(node.array_type.nbytes for node in matrices)
+
+    def _tile_rows(self) -> int:
+        """Rows of a tile: what fits, and divides the number of rows if anything near does."""
+        low, high = TILE_ROWS
+        most = max(low, min(high, TILE_BYTES * self.rows // max(1, self._kept_bytes())))
+        return next((n for n in range(most, max(low, most // 2) - 1, -1) if self.rows % n == 0), most)
+
+    # -- the new graph ------------------------------------------------------------------------------------------------
+
+    def tiled(self) -> Graph:
+        """The graph with the region as one `tiled` node, and the rows that are left over by themselves."""
+        rows = self._tile_rows()
+        count = self.rows // rows
+        rest = self.rows - count * rows
+        stacked = self._stacked()
+        b = Builder()
+        body = _Body(self, rows, stacked)
+        outer: list[Node] = list(body.sliced)
+        done = count * rows
+        if rest:
+            outer = [_rows(b, node, 0, done) for node in outer]
+        b.loc = self.found.sums[0].loc
+        combine = [node.op.name if node.op.name in COMBINED else "sum" for node in self.found.sums]
+        whole = b.emit(
+            "tiled", *outer, *body.whole, count=count, sliced=len(outer), combine=",".join(combine), body=body.graph
+        )
+        results = [b.emit("item", whole, index=i) for i in range(len(self.found.sums) + len(stacked))]
+        if rest:
+            results = self._with_rest(b, rest, stacked, results)
+        new = dict(zip(self.found.sums, results, strict=False))
+        for node, result in zip(stacked, results[len(self.found.sums) :], strict=True):
+            new[node] = _with_rows_at(b, result, self.found.axis[node])
+        return _substituted(self.graph, new)
+
+    def _with_rest(self, b: Builder, rest: int, stacked: list[Node], results: list[Node]) -> list[Node]:
+        body = _Body(self, rest, stacked)
+        sliced = [_rows(b, node, self.rows - rest, self.rows) for node in body.sliced]
+        last = b.inline(body.graph, [*sliced, *body.whole])
+        rules = [COMBINED.get(node.op.name, "add") for node in self.found.sums]
+        return [
+            b.emit(rules[i], x, y) if i < len(rules) else b.emit("concatenate", x, y, axis=0)
+            for i, (x, y) in enumerate(zip(results, last, strict=True))
+        ]
+
+    def _stacked(self) -> list[Node]:
+        """The members that something outside of the region reads."""
+        inside = {*self.found.axis, *self.found.sums}
+        read = {arg for node in self.graph.nodes if node not in inside for arg in node.args}
+        read.update(self.graph.roots)
+        return [node for node in self.found.axis if node in read]
+
+
+class _Body:
+    """The region over so many rows: `graph`, and the nodes outside that its inputs stand for."""
+
+    def __init__(self, region: _Region, rows: int, stacked: list[Node]) -> None:
+        self.region = region
+        self.rows = rows
+        self.builder = Builder()
+        self._inputs: dict[Node, Node] = {}
+        self._sliced: dict[Node, Node] = {}
+        self._new: dict[Node, Node] = {}
+        axis = region.found.axis
+        for node in region.graph.nodes:
+            if node in axis or node in region.found.sums:
+                self.builder.loc = node.loc
+                self._new[node] = self._visit(node)
+        outputs = [self._new[node] for node in region.found.sums]
+        for node in stacked:
+            self.builder.loc = node.loc
+            outputs.append(_with_rows_first(self.builder, self._new[node], axis[node]))
+        self.sliced, self.whole = list(self._sliced), list(self._inputs)
+        inputs = (*self._sliced.values(), *self._inputs.values())
+        nodes = tuple(node for node in topological(outputs) if node not in frozenset(inputs))
+        self.graph = Graph("tile", inputs, nodes, tuple(outputs))
+
+    def _visit(self, node: Node) -> Node:
+        region = self.region
+        name = node.op.name
+        if name == "contract":
+            letter = region._row_letter(node)
+            own = split_spec(node.attrs["spec"])
+            axes = [part.index(letter) if letter and letter in part else None for part in own[:2]]
+        elif name == "take":
+            axes = [region._axis_of(arg) for arg in node.args]
+        else:
+            known = [axis for arg in node.args if (axis := region._axis_of(arg)) is not None]
+            axes = [known[0]] * len(node.args)
+        args = [
+            self._whole(arg) if axis is None else self._tile(arg, axis)
+            for arg, axis in zip(node.args, axes, strict=True)
+        ]
+        attrs = dict(node.attrs)
+        rows = region.found.axis.get(node)
+        if name in ("broadcast", "reshape") and rows is not None:
+            attrs["shape"] = _with(node.shape, rows, self.rows)
+        elif name == "slice" and rows is not None:
+            attrs["stop"] = _with(node.attrs["stop"], rows, self.rows)
+        return self.builder.emit(node.op, *args, **attrs)
+
+    def _tile(self, node: Node, axis: int) -> Node:
+        """A tile of `node` along `axis`."""
+        if node in self._new:
+            return self._new[node]
+        if node.is_splat:
+            return self.builder.splat(
+                node.attrs["value"], node.array_type.with_shape(_with(node.shape, axis, self.rows))
+            )
+        if self.region._axis_of(node) is None and _is_uniform(node, axis):
+            attrs = {**node.attrs, "shape": _with(node.shape, axis, self.rows)}
+            return self.builder.emit(node.op, *map(self._whole, node.args), **attrs)
+        if node not in self._sliced:
+            type = Array(node.dtype, _with(node.shape, 0, self.rows))
+            self._sliced[node] = Builder(node.loc).input(f"x{len(self._sliced)}", type)
+        return self._sliced[node]
+
+    def _whole(self, node: Node) -> Node:
+        """A value that all tiles read."""
+        if node.is_splat:
+            return self.builder.splat(node.attrs["value"], node.array_type)
+        if node not in self._inputs:
+            self._inputs[node] = Builder(node.loc).input(f"w{len(self._inputs)}", node.array_type.strong)
+        return self._inputs[node]
+
+
+def _is_uniform(node: Node, axis: int) -> bool:
+    """Whether a value is the same all along an axis, by what it is made of."""
+    if node.op.name == "iota":
+        return bool(node.attrs["axis"] != axis)
+    return node.is_splat or (node.op.name == "broadcast" and axis not in node.attrs["axes"])
+
+
+def _is_kept(node: Node) -> bool:
+    """Whether a step without tiles would write the value to memory, roughly."""
+    return node.op.kind in ("contraction", "running") or (isinstance(node.op, Elementwise) and node.op.cost > 6)
+
+
+def _reshaped_axis(before: tuple[int, ...], after: tuple[int, ...], axis: int) -> int | None:
+    """The axis of `after` that is `axis` of `before`, with as many elements ahead of it."""
+    ahead = math.prod(before[:axis])
+    for i, n in enumerate(after):
+        if n == before[axis] and math.prod(after[:i]) == ahead:
+            return i
+    return None
+
+
+def _with(shape: tuple[int, ...], axis: int, n: int) -> tuple[int, ...]:
+    return (*shape[:axis], n, *shape[axis + 1 :])
+
+
+def _rows(b: Builder, node: Node, start: int, stop: int) -> Node:
+    rank = len(node.shape)
+    return b.emit("slice", node, start=(start, *(0,) * (rank - 1)), stop=(stop, *node.shape[1:]), step=(1,) * rank)
+
+
+def _with_rows_first(b: Builder, node: Node, axis: int) -> Node:
+    if axis == 0:
+        return node
+    return b.emit("transpose", node, axes=(axis, *(i for i in range(len(node.shape)) if i != axis)))
+
+
+def _with_rows_at(b: Builder, node: Node, axis: int) -> Node:
+    if axis == 0:
+        return node
+    rest = list(range(1, len(node.shape)))
+    return b.emit("transpose", node, axes=(*rest[:axis], 0, *rest[axis:]))
+
+
+def _substituted(graph: Graph, new: dict[Node, Node]) -> Graph:
+    """The graph in which the nodes of `new` are replaced, wherever they are read."""
+    images: dict[Node, Node] = {node: node for node in graph.inputs}
+    images.update(new)
+
+    def image(node: Node) -> Node:
+        return images[node]
+
+    made = topological(new.values())
+    # What the replacements read comes first, with nothing of it replaced.
+    for node in made:
+        images.setdefault(node, node)
+    for node in graph.nodes:
+        if node not in images:
+            images[node] = copy_node(node, [image(arg) for arg in node.args])
+    outputs = tuple(image(node) for node in graph.outputs)
+    updates = tuple((target, image(value)) for target, value in graph.updates)
+    inputs = frozenset(graph.inputs)
+    nodes = tuple(node for node in topological((*outputs, *(value for _, value in updates))) if node not in inputs)
+    return Graph(graph.name, graph.inputs, nodes, outputs, updates)

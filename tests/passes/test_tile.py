@@ -1,0 +1,170 @@
+"""Loops over tiles of rows: the same function, compiled and evaluated, whatever the rows are left over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.both import run_both
+
+import adjit
+from adjit import nn, optim
+from adjit.ir.equal import equal
+from adjit.ir.graph import Graph
+from adjit.passes import tile as module
+from adjit.passes.pipeline import optimize
+from adjit.passes.tile import tile
+
+
+@pytest.fixture(autouse=True)
+def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiles of a few rows, wherever there can be any."""
+    monkeypatch.setattr(module, "WORKING_SET", 1)
+    monkeypatch.setattr(module, "TILE_ROWS", (4, 8))
+    monkeypatch.setattr(module, "TILES", 2)
+
+
+RNG = np.random.default_rng(0)
+
+
+def array(*shape: int) -> np.ndarray:
+    return RNG.normal(size=shape)
+
+
+def logistic(p: Any, x: Any, y: Any) -> Any:
+    return nn.binary_cross_entropy_with_logits(x @ p["w"] + p["b"], y)
+
+
+def softmax(p: Any, x: Any, labels: Any) -> Any:
+    return nn.cross_entropy(np.tanh(x @ p["w"]) @ p["v"] + p["b"], labels)
+
+
+def embedded(p: Any, labels: Any, y: Any) -> Any:
+    return np.mean((p["table"][labels] @ p["w"] - y) ** 2)
+
+
+def moved(p: Any, x: Any, y: Any) -> Any:
+    """Reshapes, transposes, joins, rows at another axis than the first."""
+    h = (x.reshape(x.shape[0], 2, 3).transpose(1, 0, 2) @ p["w"]).transpose(1, 2, 0).reshape(x.shape[0], -1)
+    h = np.concatenate([h, np.flip(h, axis=1), x[:, :2]], axis=1)
+    return np.sum(np.pad(h, ((0, 0), (1, 0))) @ p["v"] * y[:, None])
+
+
+def guarded(p: Any, x: Any, y: Any) -> Any:
+    """`any` and `max` over rows in the adjoint, too."""
+    z = x @ p["w"]
+    return np.sum(np.where(z > 0, np.sqrt(z), 0.0)) + np.max(np.cumsum(x, axis=1) @ p["w"]) + np.mean(y)
+
+
+def mixed(p: Any, x: Any, y: Any) -> Any:
+    """Means over rows come in between: what needs them cannot be in the same tile."""
+    centred = x - np.mean(x, axis=0)
+    return np.mean((centred @ p["w"] - y) ** 2)
+
+
+def labels(n: int) -> np.ndarray:
+    return RNG.integers(0, 3, n)
+
+
+CASES: dict[str, tuple[Callable[..., Any], Any, Callable[[int], tuple[Any, ...]]]] = {
+    "logistic": (logistic, {"w": array(6), "b": array()}, lambda n: (array(n, 6), array(n) > 0)),
+    "softmax": (softmax, {"w": array(6, 5), "v": array(5, 3), "b": array(3)}, lambda n: (array(n, 6), labels(n))),
+    "embedded": (embedded, {"table": array(3, 5), "w": array(5)}, lambda n: (labels(n), array(n))),
+    "moved": (moved, {"w": array(3, 2), "v": array(11, 2)}, lambda n: (array(n, 6), array(n))),
+    "guarded": (guarded, {"w": array(6)}, lambda n: (array(n, 6), array(n))),
+    "mixed": (mixed, {"w": array(6)}, lambda n: (array(n, 6), array(n))),
+}
+
+
+def adjoint(name: str, rows: int) -> tuple[Graph, list[np.ndarray]]:
+    function, params, data = CASES[name]
+    args = data(rows)
+    graph = adjit.value_and_grad(function).ir("adjoint", params, *args)
+    return graph, [*(params[key] for key in sorted(params)), *args]
+
+
+def tiles_in(graph: Graph) -> list[Any]:
+    return [node for node in graph.nodes if node.op.name == "tiled"]
+
+
+@pytest.mark.parametrize("rows", [16, 8, 24, 19, 33, 1000])
+@pytest.mark.parametrize("name", CASES)
+def test_the_same_function_in_tiles(name: str, rows: int) -> None:
+    graph, inputs = adjoint(name, rows)
+    plain = optimize(graph, tiles=False)
+    tiled = tile(plain)
+    with np.errstate(all="ignore"):
+        for found, wanted in zip(run_both(tiled, *inputs), run_both(plain, *inputs), strict=True):
+            np.testing.assert_allclose(found, wanted, rtol=1e-11, atol=1e-12)
+    assert equal(adjit.parse(str(tiled)), tiled)
+
+
+@pytest.mark.parametrize(("rows", "count", "each"), [(16, 2, 8), (24, 3, 8), (21, 3, 7), (19, 2, 8), (1000, 125, 8)])
+def test_tiles_divide_the_rows_where_they_can(rows: int, count: int, each: int) -> None:
+    graph, _ = adjoint("logistic", rows)
+    (node,) = tiles_in(optimize(graph))
+    assert (node.attrs["count"], node.attrs["body"].inputs[0].shape[0]) == (count, each)
+    assert node.loc is not None
+
+
+def test_all_of_a_step_by_rows_is_in_the_tile() -> None:
+    graph, _ = adjoint("softmax", 64)
+    tiled = optimize(graph)
+    (node,) = tiles_in(tiled)
+    # Nothing with rows is left outside but the check of the labels.
+    outside = [n for n in tiled.nodes if n is not node and n.shape[:1] == (64,)]
+    assert {n.op.name for n in outside} == {"cast", "check_index"}
+    assert node.attrs["combine"].split(",").count("sum") == 4
+
+
+def test_off_means_off() -> None:
+    function, params, data = CASES["logistic"]
+    args = data(64)
+    on, off = adjit.value_and_grad(function), adjit.value_and_grad(function, tile="off")
+    a, b = on(params, *args), off(params, *args)
+    assert tiles_in(on.ir("optimized"))
+    assert not tiles_in(off.ir("optimized"))
+    assert "tiles on" in str(on.ir("plan"))
+    np.testing.assert_allclose(a[1]["w"], b[1]["w"], rtol=1e-12)
+    with pytest.raises(adjit.ArgumentError, match='tile is "auto" or "off"'):
+        adjit.jit(function, tile="on")
+
+
+def test_a_training_step_in_tiles() -> None:
+    function, params, data = CASES["softmax"]
+    x, y = data(200)
+    losses = []
+    for how in ("auto", "off"):
+        step = adjit.training_step(function, optim.adam(1e-2), clip_norm=1.0, tile=how)
+        state = step.init(params)
+        losses.append([step(state, x, y) for _ in range(20)])
+        losses.append(list(step.run(state, (x, y), batch_size=40, epochs=3).losses))
+    np.testing.assert_allclose(losses[0], losses[2], rtol=1e-9)
+    np.testing.assert_allclose(losses[1], losses[3], rtol=1e-9)
+
+
+def test_large_matrices_are_not_tiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    loss = lambda w, v, x: np.mean((np.tanh(x @ w) @ v) ** 2)  # noqa: E731
+    x = np.zeros((512, 784), np.float32)
+    thick = adjit.value_and_grad(loss, argnums=(0, 1)).ir(
+        "optimized", np.zeros((784, 512), np.float32), np.zeros((512, 10), np.float32), x
+    )
+    assert not tiles_in(thick)
+    thin = adjit.value_and_grad(loss, argnums=(0, 1)).ir(
+        "optimized", np.zeros((784, 16), np.float32), np.zeros((16, 10), np.float32), x
+    )
+    assert tiles_in(thin)
+
+
+def test_an_index_out_of_range_is_found_before_the_tiles() -> None:
+    function, params, data = CASES["softmax"]
+    x, y = data(64)
+    step = adjit.training_step(function, optim.sgd(0.1))
+    state = step.init(params)
+    y[50] = 3
+    with pytest.raises(IndexError, match="index 3 is out of bounds"):
+        step(state, x, y)
+    np.testing.assert_array_equal(state.params["w"], params["w"])
