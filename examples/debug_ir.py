@@ -24,8 +24,8 @@ def show(title, text, lines=40):
 
 def main():
     rng = np.random.default_rng(0)
-    params = {"w": rng.normal(size=(3, 4)), "b": np.zeros(4)}
-    x, y = rng.normal(size=(5, 3)), rng.normal(size=5)
+    params = {"w": rng.normal(size=(3, 16)), "b": np.zeros(16)}
+    x, y = rng.normal(size=(50, 3)), rng.normal(size=50)
     step = adjit.training_step(loss, adjit.optim.sgd(0.1, momentum=0.9))
     state = step.init(params)
     value = step(state, x, y)

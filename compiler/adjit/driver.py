@@ -9,6 +9,7 @@ import functools
 import inspect
 import os
 import pickle
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,13 +19,15 @@ from typing import Any, TypeVar
 import optree
 
 from adjit.autodiff.reverse import gradient
-from adjit.codegen.program import Lowered, build, library
+from adjit.codegen.gemm import GEMM_DTYPES
+from adjit.codegen.program import Lowered, build, gemm_library, library
 from adjit.ir.graph import Graph
 from adjit.ir.node import Data
 from adjit.ir.text import print_graph
 from adjit.ir.types import Array, is_float
 from adjit.ir.verify import verify
 from adjit.passes.pipeline import optimize
+from adjit.schedule.normalize import is_tiny
 from adjit.schedule.text import print_plan
 from adjit.schedule.verify import verify_plan
 from adjit.trace import Tracer, current_trace, inline, is_tracer, trace_flat
@@ -114,26 +117,50 @@ class Record:
         return Text(self.lowered.llvm if stage == "llvm" else self.lowered.asm)
 
 
-@functools.cache
-def _library(name: str, target: Target) -> Library:
-    key = cache.key_of(("library", name, target.key))
-    found = cache.load(key)
-    if found is not None:
-        code, symbols = pickle.loads(found)
-        return Library(name, code, symbols)
-    made = library(name, target)
-    cache.store(key, pickle.dumps((made.code, made.symbols)))
-    return made
+class _LibraryJob:
+    """The object code of one library: made once, by the first who asks; the others wait."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.library: Library | None = None
+
+    def get(self, name: str, target: Target) -> Library:
+        with self.lock:
+            if self.library is None:
+                key = cache.key_of(("library", name, target.key))
+                found = cache.load(key)
+                if found is not None:
+                    code, symbols = pickle.loads(found)
+                    self.library = Library(name, code, symbols)
+                else:
+                    self.library = library(name, target)
+                    cache.store(key, pickle.dumps((self.library.code, self.library.symbols)))
+            return self.library
+
+
+_JOBS: dict[tuple[str, Target], _LibraryJob] = {}
+# A child process has none of the threads that may hold a lock.
+os.register_at_fork(after_in_child=_JOBS.clear)
 
 
 def shared_library(name: str) -> Library:
     """The object code of a library that programs share, for this machine; from the cache if it is there."""
-    return _library(name, host_target())
+    target = host_target()
+    return _JOBS.setdefault((name, target), _LibraryJob()).get(name, target)
+
+
+def begin_libraries(graph: Graph) -> None:
+    """Begin to make the libraries that the graph's products will need, beside what the compiler does meanwhile."""
+    for dtype in {node.dtype for node in graph.nodes if node.op.name == "contract" and not is_tiny(node)}:
+        name = gemm_library(dtype)
+        if dtype in GEMM_DTYPES and (name, host_target()) not in _JOBS:
+            threading.Thread(target=shared_library, args=(name,), name=f"adjit {name}").start()
 
 
 def compile_graph(graph: Graph, record: Record, tiles: bool = True) -> Loaded:
     """Passes, plan, machine code and linking of a graph."""
     target = host_target()
+    begin_libraries(graph)
     with record.timed("passes"):
         optimized = record.keep("optimized", optimize(graph, tiles=tiles))
     with record.timed("cache"):

@@ -86,7 +86,7 @@ class Library:
 class Program:
     """See the module's contract. `inputs[i]` and `outputs[i]` are slot numbers of the graph's inputs and outputs.
 
-    `libraries` names the shared objects that the code calls (`adjit_gemm_f32` lives in "gemm"); the loader
+    `libraries` names the shared objects that the code calls (`adjit_gemm_f32` lives in "gemm_f32"); the loader
     gets their object code from whoever made the program.
     """
 

@@ -31,8 +31,10 @@ def padded(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 class Ran:
     """What a call gave: `status`, `report`, `outputs`, `inputs` (state has its new value), and the lowering."""
 
-    def __init__(self, graph: Graph, inputs: Sequence[np.ndarray], target: Target | None = None) -> None:
-        self.lowered: Lowered = build(graph, target or host_target(), graph.name)
+    def __init__(
+        self, graph: Graph, inputs: Sequence[np.ndarray], target: Target | None = None, straight: bool = False
+    ) -> None:
+        self.lowered: Lowered = build(graph, target or host_target(), graph.name, straight=straight)
         verify_plan(self.lowered.plan)
         program = self.lowered.program
         jit = llvm.create_lljit_compiler()

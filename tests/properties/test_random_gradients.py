@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adjit.autodiff.reverse import gradient
-from adjit.codegen.program import slots_of
 from adjit.ir.builder import Builder
 from adjit.ir.equal import equal
 from adjit.ir.evaluate import evaluate
@@ -18,6 +17,7 @@ from adjit.ir.types import F64
 from adjit.ir.verify import verify
 from adjit.passes.pipeline import optimize
 from adjit.schedule.build import make_plan
+from adjit.schedule.slots import slots_of
 from adjit.schedule.verify import verify_plan
 from adjit_runtime.target import host_target
 from tests.codegen.running import Ran

@@ -11,15 +11,19 @@ from dataclasses import dataclass, field
 import llvmlite.binding as llvm
 import numpy as np
 
-from adjit.codegen.gemm import emit_gemm_library, gemm_scratch_bytes, gemm_workspace_bytes, scratch_allowed
+from adjit.codegen.gemm import GEMM_DTYPES, emit_gemm_library, gemm_scratch_bytes, gemm_workspace_bytes, scratch_allowed
 from adjit.codegen.kernels import emit_kernel, emit_tiles
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal, memory_type
 from adjit.codegen.native_call import emit_acquire_library, emit_call_library
 from adjit.codegen.run_loop import emit_run_library
+from adjit.codegen.straight import emit_straight
 from adjit.ir.graph import Graph
+from adjit.ir.types import dtype_name
 from adjit.schedule.arena import storage
-from adjit.schedule.build import make_plan, slots_of
-from adjit.schedule.plan import Buffer, CheckRange, Plan, Product, Tiles, Work, works_of
+from adjit.schedule.build import make_plan
+from adjit.schedule.plan import Buffer, CheckRange, Plan, Product, Straight, Tiles, Work, works_of
+from adjit.schedule.slots import slots_of
+from adjit.schedule.straight import fits, straight_plan
 from adjit_runtime.errors import InternalError
 from adjit_runtime.program import Library, Program
 from adjit_runtime.target import Target, target_machine
@@ -47,15 +51,16 @@ class Lowered:
         return self._asm[0]
 
 
-def build(graph: Graph, target: Target, name: str, timed: bool = False) -> Lowered:
-    """Plan, text and program of an optimised graph.
+def build(graph: Graph, target: Target, name: str, timed: bool = False, straight: bool = True) -> Lowered:
+    """Plan, text and program of an optimised graph; with `straight` a very small one becomes a straight line.
 
     A timed program takes a report of 2 + len(plan.kernels) words, and adds to each the ticks of one kernel."""
 
     def scratch(dtype: np.dtype, k: int) -> int:
         return gemm_scratch_bytes(dtype, target) if scratch_allowed(dtype, k, target) else 0
 
-    plan = make_plan(graph, target, slots_of(graph), scratch)
+    slots = slots_of(graph)
+    plan = straight_plan(graph, slots) if straight and fits(graph) else make_plan(graph, target, slots, scratch)
     text, instructions, kernels, arena_bytes = emit_plan(plan, target, name, timed)
     program = Program(
         name=name,
@@ -66,13 +71,24 @@ def build(graph: Graph, target: Target, name: str, timed: bool = False) -> Lower
         outputs=plan.outputs,
         arena_bytes=arena_bytes,
         target=target.key,
-        libraries=("gemm",)
-        if any(isinstance(work, Product) for kernel in plan.kernels for work in works_of(kernel.work))
-        else (),
+        libraries=_libraries(plan),
         checks=plan.checks,
         constants=plan.constants,
     )
     return Lowered(plan, text, program, target, instructions, kernels)
+
+
+_GEMM = {f"gemm_{dtype_name(dtype)}": dtype for dtype in GEMM_DTYPES}
+
+
+def gemm_library(dtype: np.dtype) -> str:
+    """The library that the products of a dtype are in."""
+    return f"gemm_{dtype_name(dtype)}"
+
+
+def _libraries(plan: Plan) -> tuple[str, ...]:
+    works = (work for kernel in plan.kernels for work in works_of(kernel.work))
+    return tuple(dict.fromkeys(gemm_library(work.dtype) for work in works if isinstance(work, Product)))
 
 
 def _symbol(name: str) -> str:
@@ -85,6 +101,7 @@ def emit_plan(plan: Plan, target: Target, name: str, timed: bool = False) -> tup
     functions: dict[Work, Function] = {}
     workspace_at = -(-plan.arena_bytes // ALIGN) * ALIGN
     workspace_bytes = 0
+    entry = module.function(_symbol(name), I64, [(PTR, "table"), (PTR, "arena"), (PTR, "report")])
     for kernel in plan.kernels:
         work = kernel.work
         for part in works_of(work):
@@ -95,8 +112,11 @@ def emit_plan(plan: Plan, target: Target, name: str, timed: bool = False) -> tup
                 workspace_bytes = max(workspace_bytes, nbytes)
         if isinstance(work, Tiles) and work not in functions:
             functions[work] = emit_tiles(module, f"kernel{len(functions)}", work, functions)
-    entry = module.function(_symbol(name), I64, [(PTR, "table"), (PTR, "arena"), (PTR, "report")])
-    _emit_entry(entry, plan, functions, workspace_at, timed)
+    first = plan.kernels[0].work if plan.kernels else None
+    if isinstance(first, Straight):
+        emit_straight(entry, first.graph, entry.params[0])
+    else:
+        _emit_entry(entry, plan, functions, workspace_at, timed)
     instructions = sum(function.instruction_count for function in module.functions)
     return str(module), instructions, len(functions), max(ALIGN, workspace_at + workspace_bytes)
 
@@ -159,8 +179,8 @@ def compile_text(text: str, target: Target) -> bytes:
 def library(name: str, target: Target) -> Library:
     """The object code that programs share: made once a process for each target."""
     module = Module(name)
-    if name == "gemm":
-        emit_gemm_library(module, target)
+    if name in _GEMM:
+        emit_gemm_library(module, target, (_GEMM[name],))
     elif name == "run":
         emit_run_library(module)
     elif name == "call":

@@ -43,12 +43,18 @@ def sgd(learning_rate: Rate, momentum: float | None = 0.0, nesterov: bool = Fals
     return Optimizer("sgd", hyper, _zeros("v") if keeps else _zeros(), update)
 
 
+def _remaining(decay: Any, t: Any) -> Any:
+    """1 - decay^t, the bias of a running mean that began at 0: by exp and log, as a power that is right in the last bit
+    costs more than all else in a small step."""
+    return 1.0 - np.exp(t * np.log(decay))
+
+
 def _adam(g: Any, kept: Any, h: Mapping[str, Any], t: Any) -> tuple[Any, Any]:
     """The step and the moments. The corrections of the bias are scalars, computed in float64 and rounded once."""
     m = h["b1"] * kept["m"] + (1.0 - h["b1"]) * g
     v = h["b2"] * kept["v"] + (1.0 - h["b2"]) * (g * g)
-    rate = h["learning_rate"] / (1.0 - h["b1"] ** t)
-    spread = 1.0 / np.sqrt(1.0 - h["b2"] ** t)
+    rate = h["learning_rate"] / _remaining(h["b1"], t)
+    spread = 1.0 / np.sqrt(_remaining(h["b2"], t))
     return rate * m / (np.sqrt(v) * spread + h["eps"]), {"m": m, "v": v}
 
 

@@ -12,7 +12,21 @@ from typing import Any
 import numpy as np
 
 from adjit.ir.graph import Graph
-from adjit.schedule.plan import Body, Buffer, Gather, Kernel, Load, Loop, Plan, Product, Reduce, Scatter, Store, Tiles
+from adjit.schedule.plan import (
+    Body,
+    Buffer,
+    Gather,
+    Kernel,
+    Load,
+    Loop,
+    Plan,
+    Product,
+    Reduce,
+    Scatter,
+    Store,
+    Straight,
+    Tiles,
+)
 
 ALIGN = 64
 
@@ -75,7 +89,7 @@ def storage(buffer: Buffer) -> Buffer:
 def body_of(kernel: Kernel) -> tuple[Body | None, int]:
     """A kernel's body, and the kernel parameter that is the body's first."""
     work = kernel.work
-    if isinstance(work, Tiles):
+    if isinstance(work, Tiles | Straight):
         return None, 0
     if isinstance(work, Product):
         return work.epilogue, 3
@@ -86,6 +100,11 @@ def written(kernel: Kernel) -> set[Buffer]:
     """The buffers that a kernel writes."""
     if isinstance(kernel.work, Tiles):
         return {kernel.params[number][0] for number in kernel.work.writes}
+    if isinstance(kernel.work, Straight):
+        graph = kernel.work.graph
+        renewed = {target for target, _ in graph.updates}
+        state = {buffer for node, (buffer, _) in zip(graph.inputs, kernel.params, strict=False) if node in renewed}
+        return state | {buffer for buffer, _ in kernel.params[len(graph.inputs) :]}
     body, _ = body_of(kernel)
     found = {kernel.params[i.param][0] for i in (body.code if body else ()) if isinstance(i, Store)}
     if isinstance(kernel.work, Product):
@@ -99,6 +118,8 @@ def read(kernel: Kernel) -> set[Buffer]:
     """The buffers that a kernel reads (a scatter's target is not counted: it is read where it is written)."""
     if isinstance(kernel.work, Tiles):
         return {kernel.params[number][0] for number in kernel.work.reads}
+    if isinstance(kernel.work, Straight):
+        return {buffer for buffer, _ in kernel.params[: len(kernel.work.graph.inputs)]}
     body, _ = body_of(kernel)
     found = {kernel.params[i.param][0] for i in (body.code if body else ()) if isinstance(i, (Load, Gather))}
     if isinstance(kernel.work, Product):
@@ -109,6 +130,8 @@ def read(kernel: Kernel) -> set[Buffer]:
 def overwrites_safely(kernel: Kernel, buffer: Buffer) -> bool:
     """Whether every read of `buffer` is at the element that is written, before it is written."""
     work = kernel.work
+    if isinstance(work, Straight):
+        return True  # everything is loaded before anything is stored
     if not isinstance(work, (Loop, Product)):
         return False
     if isinstance(work, Product) and buffer in (kernel.params[0][0], kernel.params[1][0], kernel.params[2][0]):

@@ -50,6 +50,7 @@ from adjit.schedule.plan import (
     Scatter,
     Store,
 )
+from adjit.schedule.slots import slots_of
 from adjit.schedule.tiles import inner_nodes, tiles_of
 from adjit_runtime.program import Check, Slot
 from adjit_runtime.target import Target
@@ -68,19 +69,6 @@ class Notes:
     unfused: set[Node] = field(default_factory=set)
     tiles: dict[Node, Plan] = field(default_factory=dict)
     shadowed: set[Node] = field(default_factory=set)
-
-
-def slots_of(graph: Graph) -> tuple[Slot, ...]:
-    """One slot for each input, then for each output; an input with an update is state."""
-    state = {target for target, _ in graph.updates}
-    inputs = [
-        Slot(
-            node.attrs["name"], "state" if node in state else "input", node.dtype.str, node.shape, node.array_type.weak
-        )
-        for node in graph.inputs
-    ]
-    outputs = [Slot(f"result{i}", "output", node.dtype.str, node.shape) for i, node in enumerate(graph.outputs)]
-    return tuple(inputs + outputs)
 
 
 ScratchRule = Callable[[np.dtype, int], int]

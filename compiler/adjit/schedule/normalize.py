@@ -53,6 +53,13 @@ def normalize(graph: Graph) -> Graph:
     return Graph(graph.name, graph.inputs, nodes, outputs, updates)
 
 
+def is_tiny(contraction: Node) -> bool:
+    """Whether a contraction has so few multiplications that it is a loop among others."""
+    left, right, _ = split_spec(contraction.attrs["spec"])
+    shapes = contraction.args[0].shape + contraction.args[1].shape
+    return math.prod(dict(zip(left + right, shapes, strict=True)).values()) <= TINY_PRODUCT
+
+
 def _without_ones(shape: Sequence[int]) -> tuple[int, ...]:
     return tuple(n for n in shape if n != 1)
 
@@ -197,7 +204,7 @@ class _Squeeze:
         theirs = [c for c in result if c in right and c not in left]
         orders = ("".join(batch + ours + theirs), "".join(batch + theirs + ours))
         summed = "".join(c for c in left if c not in result)
-        if not summed or not ours or not theirs or math.prod(sizes[c] for c in result + summed) <= TINY_PRODUCT:
+        if not summed or not ours or not theirs or is_tiny(node):
             product = self._sum_of_products(x, left, y, right, result + summed, sizes, len(result))
             return product if product.dtype == dtype else self.builder.emit("cast", product, dtype=dtype)
         x, left = self._adjacent(x, left, batch, ("".join(ours), summed))

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from adjit.ir.graph import Graph
 from adjit.ir.node import Loc, Node
 
 Bounds = tuple[tuple[int, tuple[int, ...], int], ...]
@@ -204,7 +205,14 @@ class Tiles:
     extents: tuple[int, ...]
 
 
-Work = Single | Tiles
+@dataclass(frozen=True, slots=True)
+class Straight:
+    """A whole graph without loops, in registers; its parameters are the program's slots."""
+
+    graph: Graph
+
+
+Work = Single | Tiles | Straight
 
 
 @dataclass(eq=False, slots=True)
@@ -255,7 +263,7 @@ def works_of(work: Work) -> Iterator[Single]:
     if isinstance(work, Tiles):
         for step in work.steps:
             yield step.work
-    else:
+    elif not isinstance(work, Straight):
         yield work
 
 

@@ -33,6 +33,7 @@ from adjit.schedule.plan import (
     Running,
     Scatter,
     Store,
+    Straight,
     Tile,
     Tiles,
 )
@@ -72,6 +73,9 @@ def _kernel(number: int, kernel: Kernel, same: int) -> Iterator[str]:
     comment = f"  # {lines}" if lines else ""
     commit = " commit" if kernel.commits else ""
     names = [f"%{buffer.name}" + (f"+{offset}" if offset else "") for buffer, offset in kernel.params]
+    if isinstance(work, Straight):
+        yield f"kernel {number} straight line of {len(work.graph.nodes)} operations on {' '.join(names)}{comment}"
+        return
     if isinstance(work, Tiles):
         assert kernel.inner is not None
         yield f"kernel {number} {work.count} tiles on {' '.join(names)}{comment}"

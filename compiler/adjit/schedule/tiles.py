@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from adjit.ir.node import Node
 from adjit.schedule.arena import read, storage, written
-from adjit.schedule.plan import CheckRange, Plan, Step, Tiles
+from adjit.schedule.plan import CheckRange, Plan, Step, Straight, Tiles
 from adjit.schedule.verify import verify_plan
 
 
@@ -23,7 +23,7 @@ def tiles_of(inner: Plan, count: int, cut: Collection[int], sums: int) -> Tiles:
     writes: set[int] = set()
     sizes = {buffer.slot: buffer.nbytes for buffer in inner.buffers if buffer.slot is not None}
     for kernel in inner.kernels:
-        assert not isinstance(kernel.work, CheckRange | Tiles)
+        assert not isinstance(kernel.work, CheckRange | Tiles | Straight)
         params = []
         for buffer, offset in kernel.params:
             home = storage(buffer)

@@ -17,6 +17,8 @@ tile[(i - i0) * tile_row + j - j0] and may be overwritten. k = 0 gives zeros; m 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from adjit.codegen.gemm.dispatch import emit_gemm, gemm_name
@@ -41,6 +43,7 @@ from adjit_runtime.target import Target
 
 __all__ = [
     "ACCUMULATE",
+    "GEMM_DTYPES",
     "SCRATCH",
     "emit_gemm_library",
     "gemm_flags",
@@ -50,17 +53,21 @@ __all__ = [
 ]
 
 
-def emit_gemm_library(module: Module, target: Target) -> None:
+GEMM_DTYPES = tuple(np.dtype(name) for name in ("float32", "float64", "int32", "int64"))
+
+
+def emit_gemm_library(module: Module, target: Target, dtypes: Sequence[np.dtype] = GEMM_DTYPES) -> None:
     """Write every function that this module's docstring names, and their helpers, into `module`."""
-    for dtype in (np.dtype(np.float32), np.dtype(np.float64)):
-        tiles = tiles_for(dtype, target)
-        _emit_helpers(module, tiles)
-        for emit in (emit_tiles, emit_row_product, emit_swapped, emit_dots_product, emit_gemm):
-            emit(module, tiles)
-        _emit_entries(module, dtype, gemm_name(tiles))
-    for integer in (np.dtype(np.int32), np.dtype(np.int64)):
-        emit_integer(module, integer, target)
-        _emit_entries(module, integer, integer_name(integer))
+    for dtype in dtypes:
+        if dtype.kind == "f":
+            tiles = tiles_for(dtype, target)
+            _emit_helpers(module, tiles)
+            for emit in (emit_tiles, emit_row_product, emit_swapped, emit_dots_product, emit_gemm):
+                emit(module, tiles)
+            _emit_entries(module, dtype, gemm_name(tiles))
+        else:
+            emit_integer(module, dtype, target)
+            _emit_entries(module, dtype, integer_name(dtype))
 
 
 def _emit_helpers(module: Module, tiles: Tiles) -> None:

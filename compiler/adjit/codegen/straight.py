@@ -1,0 +1,220 @@
+"""Straight-line code: every value of a small graph is one LLVM vector, its elements in C order.
+
+An elementwise op is its lowering on vectors; movement is a shuffle, whose lanes the op's own NumPy meaning gives when
+it is run on positions; a reduction folds halves onto each other, so that a sum is a tree; a contraction is a product of
+two shuffles, then a sum. Vectors have a power of two of lanes; those beyond the last element repeat the first one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from adjit.codegen.lanes import Lane, Lanes
+from adjit.codegen.llvm import (
+    I8,
+    PTR,
+    Function,
+    Value,
+    int_literal,
+    literal,
+    memory_type,
+    register_type,
+    vector_literal,
+)
+from adjit.ir.graph import Graph
+from adjit.ir.node import Node
+from adjit.ir.op import OPS
+from adjit.ops.contraction import split_spec
+from adjit.ops.declare import Elementwise
+
+Positions = np.ndarray
+"""int64 array: for each element of a result the element of the operand that it is."""
+
+
+class Straight:
+    """Emits one graph into `function`; `pointers` are the addresses of inputs, outputs and new values of state."""
+
+    def __init__(self, function: Function) -> None:
+        self.function = function
+        self._values: dict[Node, Value] = {}
+
+    def emit(self, graph: Graph, inputs: Sequence[Value], outputs: Sequence[Value]) -> None:
+        """Load the inputs, compute, store the outputs, then the new values of state."""
+        for node, pointer in zip(graph.inputs, inputs, strict=True):
+            self._values[node] = self._load(node, pointer)
+        for node in graph.nodes:
+            self._values[node] = self._value(node)
+        home = dict(zip(graph.inputs, inputs, strict=True))
+        places = [*zip(graph.outputs, outputs, strict=True), *((value, home[to]) for to, value in graph.updates)]
+        for node, pointer in places:
+            self._store(node, pointer)
+
+    # -- memory -------------------------------------------------------------------------------------------------------
+
+    def _load(self, node: Node, pointer: Value) -> Value:
+        size = node.array_type.size
+        memory = memory_type(node.dtype)
+        raw = self.function.load(pointer, memory.vector(size if size > 1 else 0))
+        if size > 1:
+            raw = self._shuffled(raw, np.arange(size), size)
+        return self.function.compare("ne", raw, literal(raw.ty, 0)) if node.dtype.kind == "b" else raw
+
+    def _store(self, node: Node, pointer: Value) -> None:
+        f = self.function
+        value = self._values[node]
+        if node.dtype.kind == "b":
+            value = f.convert("zext", value, I8.vector(value.ty.lanes))
+        size = node.array_type.size
+        if value.ty.lanes not in (0, size):
+            value = f.shuffle(value, None, range(size))
+        f.store(value, pointer)
+
+    # -- values -------------------------------------------------------------------------------------------------------
+
+    def _value(self, node: Node) -> Value:
+        values = [self._values[arg] for arg in node.args]
+        if node.op.name == "constant":
+            return self._constant(node)
+        if node.op.name == "iota":
+            places = np.broadcast_to(
+                np.arange(node.shape[node.attrs["axis"]]).reshape(
+                    [-1 if i == node.attrs["axis"] else 1 for i in range(len(node.shape))]
+                ),
+                node.shape,
+            )
+            return self._array(places.astype(node.dtype))
+        if isinstance(node.op, Elementwise):
+            return self._elementwise(node, values)
+        if node.op.kind == "movement":
+            return self._moved(node, values)
+        if node.op.name == "contract":
+            return self._contracted(node, *values)
+        axes = node.attrs["axes"]
+        return self._reduced(node.op.name, values[0], node.args[0].shape, axes, node.args[0].dtype)
+
+    def _constant(self, node: Node) -> Value:
+        if node.is_splat:
+            lanes = _lanes(node.array_type.size)
+            return literal(register_type(node.dtype).vector(lanes), node.attrs["value"])
+        return self._array(node.attrs["data"].array)
+
+    def _array(self, array: np.ndarray) -> Value:
+        lanes = _lanes(array.size)
+        flat = [value.item() for value in array.ravel()]
+        ty = register_type(array.dtype)
+        return (
+            vector_literal(ty.vector(lanes), flat + flat[:1] * (lanes - len(flat))) if lanes else literal(ty, flat[0])
+        )
+
+    def _elementwise(self, node: Node, values: list[Value]) -> Value:
+        if node.op.name == "stop_gradient":
+            return values[0]
+        kit = Lanes(self.function, _lanes(node.array_type.size))
+        operands = [kit.wrap(value, arg.dtype) for value, arg in zip(values, node.args, strict=True)]
+        rule = getattr(node.op, "scalar", None)
+        assert rule is not None
+        attrs = {name: value for name, value in node.attrs.items() if name != "weak"}
+        result: Lane = rule(kit, *operands, **attrs)
+        return result.value
+
+    def _moved(self, node: Node, values: list[Value]) -> Value:
+        """What movement does to elements it does to their positions; operands are numbered one after the other."""
+        positions, at = [], 1
+        for arg in node.args:
+            size = arg.array_type.size
+            positions.append(np.arange(at, at + size).reshape(arg.shape))
+            at += size
+        attrs = {**node.attrs, "value": 0} if node.op.name == "pad" else node.attrs
+        places = np.asarray(node.op.evaluate(*positions, **attrs)).ravel()
+        result: Value | None = None
+        at = 1
+        for arg, value in zip(node.args, values, strict=True):
+            size = arg.array_type.size
+            here = (places >= at) & (places < at + size)
+            part = self._shuffled(value, np.where(here, places - at, 0), node.array_type.size)
+            result = part if result is None else self._chosen(here, part, result)
+            at += size
+        assert result is not None
+        if node.op.name == "pad" and (places == 0).any():
+            fill = literal(result.ty, node.attrs["value"])
+            result = self._chosen(places > 0, result, fill)
+        return result
+
+    def _chosen(self, here: np.ndarray, x: Value, y: Value) -> Value:
+        if not x.ty.lanes:
+            return x if here[0] else y
+        lanes = x.ty.lanes
+        padded = np.resize(here, lanes)
+        return self.function.shuffle(x, y, [i if padded[i] else lanes + i for i in range(lanes)])
+
+    def _shuffled(self, value: Value, places: Positions, size: int) -> Value:
+        """The elements at `places`, `size` of them."""
+        lanes = _lanes(size)
+        f = self.function
+        if not value.ty.lanes:
+            return f.splat(value, lanes) if lanes else value
+        if not lanes:
+            return f.extract(value, int(places[0]))
+        order = [int(place) for place in places] + [int(places[0])] * (lanes - size)
+        if lanes == value.ty.lanes and order[:size] == list(range(size)):
+            return value
+        return f.shuffle(value, None, order)
+
+    def _reduced(self, name: str, value: Value, shape: tuple[int, ...], axes: Sequence[int], dtype: np.dtype) -> Value:
+        """Halves folded onto each other; an odd one left over joins in the next round."""
+        kept = [i for i in range(len(shape)) if i not in axes]
+        rows = int(np.prod([shape[i] for i in kept], dtype=np.int64))
+        places = np.arange(int(np.prod(shape, dtype=np.int64))).reshape(shape).transpose(*kept, *axes).reshape(rows, -1)
+        combine = getattr(OPS[name], "combine", None)
+        assert combine is not None
+        while (n := places.shape[1]) > 1:
+            half = n // 2
+            kit = Lanes(self.function, _lanes(rows * half))
+            low, high = (
+                kit.wrap(self._shuffled(value, part.ravel(), rows * half), dtype)
+                for part in (places[:, :half], places[:, half : 2 * half])
+            )
+            folded = combine(kit, low, high).value
+            new = np.arange(rows * half).reshape(rows, half)
+            if n % 2:
+                size = rows * (half + 1)
+                order = np.concatenate([new, np.full((rows, 1), 0)], axis=1).ravel()
+                last = np.repeat(places[:, -1], half + 1)
+                here = np.tile(np.arange(half + 1) < half, rows)
+                folded = self._chosen(here, self._shuffled(folded, order, size), self._shuffled(value, last, size))
+                new = np.arange(size).reshape(rows, half + 1)
+            value, places = folded, new
+        return self._shuffled(value, places.ravel(), rows)
+
+    def _contracted(self, node: Node, x: Value, y: Value) -> Value:
+        left, right, result = split_spec(node.attrs["spec"])
+        sizes = dict(zip(left + right, node.args[0].shape + node.args[1].shape, strict=True))
+        letters = result + "".join(dict.fromkeys(c for c in left + right if c not in result))
+        shape = tuple(sizes[c] for c in letters)
+        total = int(np.prod(shape, dtype=np.int64))
+        kit = Lanes(self.function, _lanes(total))
+        spread = []
+        for value, own, arg in ((x, left, node.args[0]), (y, right, node.args[1])):
+            places = np.arange(arg.array_type.size).reshape(arg.shape)
+            order = sorted(own, key=letters.index)
+            places = places.transpose([own.index(c) for c in order])
+            places = places.reshape([sizes[c] if c in own else 1 for c in letters])
+            places = np.broadcast_to(places, shape).ravel()
+            spread.append(kit.wrap(self._shuffled(value, places, total), node.dtype))
+        product = (spread[0] * spread[1]).value
+        return self._reduced("sum", product, shape, range(len(result), len(letters)), node.dtype)
+
+
+def _lanes(size: int) -> int:
+    """Lanes of the vector that holds so many elements: 0, a scalar, for one."""
+    return 0 if size == 1 else 1 << (size - 1).bit_length()
+
+
+def emit_straight(function: Function, graph: Graph, table: Value) -> None:
+    """Write a program's entry: the table's slots are the graph's inputs, then its outputs."""
+    f = function
+    count = len(graph.inputs)
+    pointers = [f.load(f.element(table, PTR, number), PTR) for number in range(count + len(graph.outputs))]
+    Straight(f).emit(graph, pointers[:count], pointers[count:])
+    f.ret(int_literal(0))

@@ -1,0 +1,73 @@
+"""Straight-line programs: a graph so small that its values stay in registers from the first load to the last store.
+
+Such a plan has one kernel, `Straight`, without loops and without an arena; codegen/straight writes it. `fits` has the
+limits: every value is one vector of at most `MOST_ELEMENTS` lanes, and all of them together take `MOST_WORK`."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from adjit.ir.graph import Graph
+from adjit.ir.node import Node
+from adjit.ops.contraction import split_spec
+from adjit.ops.declare import Elementwise
+from adjit.schedule.plan import Buffer, Kernel, Plan, Straight
+from adjit_runtime.program import Slot
+
+MOST_ELEMENTS = 256
+MOST_WORK = 4096
+"""Instructions for vectors of 16 elements, roughly: as long as such a program takes to compile 0.1 s."""
+LANES = 16
+
+REDUCTIONS = frozenset({"sum", "prod", "max", "min", "any", "all"})
+LEAVES = frozenset({"input", "constant", "iota"})
+
+
+def fits(graph: Graph) -> bool:
+    """Whether a graph becomes a straight line."""
+    work = 0
+    for node in (*graph.inputs, *graph.nodes):
+        cost = _cost(node)
+        if cost is None:
+            return False
+        work += cost
+        if work > MOST_WORK:
+            return False
+    return True
+
+
+def straight_plan(graph: Graph, slots: tuple[Slot, ...]) -> Plan:
+    """The plan of a graph that fits; `slots` are inputs, then outputs, in the graph's order."""
+    buffers = tuple(
+        Buffer(slot.name, np.dtype(slot.dtype), math.prod(slot.shape), slot=number, first=0, last=0)
+        for number, slot in enumerate(slots)
+    )
+    kernel = Kernel(Straight(graph), tuple((buffer, 0) for buffer in buffers), graph.nodes)
+    inputs = tuple(range(len(graph.inputs)))
+    outputs = tuple(range(len(graph.inputs), len(slots)))
+    return Plan(graph.name, (kernel,), buffers, 0, 0, 0, None, slots, inputs, outputs, ())
+
+
+def _cost(node: Node) -> int | None:
+    """Instructions for a node, or None where there is no straight form of it."""
+    if node.op.kind == "tiled" or node.op.kind == "tuple" or not 0 < node.array_type.size <= MOST_ELEMENTS:
+        return None
+    vectors = -(-node.array_type.size // LANES)
+    if isinstance(node.op, Elementwise):
+        return vectors * node.op.cost
+    if node.op.name in LEAVES or node.op.kind == "movement":
+        return vectors
+    if node.op.name in REDUCTIONS:
+        return 3 * -(-node.args[0].array_type.size // LANES)
+    if node.op.name == "contract":
+        size = _product_size(node)
+        return 4 * -(-size // LANES) if 0 < size <= MOST_ELEMENTS else None
+    return None
+
+
+def _product_size(node: Node) -> int:
+    left, right, _ = split_spec(node.attrs["spec"])
+    sizes = dict(zip(left + right, node.args[0].shape + node.args[1].shape, strict=True))
+    return math.prod(sizes.values())

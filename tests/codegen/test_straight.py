@@ -1,0 +1,82 @@
+"""Straight-line programs: what the evaluator gives, for every op that has a straight form, on both instruction sets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import adjit
+from adjit import nn, optim
+from adjit.ir.evaluate import evaluate
+from adjit.ir.types import F64
+from adjit.schedule import straight
+from adjit_runtime.target import Target
+from tests.codegen.running import Ran
+from tests.graphs import GraphMaker, arrays
+from tests.ops.samples import COMPUTED, assert_close, cases_of, graph_of, tolerance
+from tests.ops.test_compiled import targets
+
+WITHOUT = {"argmax", "argmin", "cumsum", "cumprod", "check_index", "check_fits", "take", "scatter", "scatter_add"}
+
+
+@pytest.mark.parametrize("target", targets(), ids=lambda target: target.cpu)
+@pytest.mark.parametrize("name", [name for name in COMPUTED if name not in WITHOUT])
+def test_every_op_in_a_straight_line(name: str, target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(straight, "MOST_WORK", 10**9)
+    cases = [case for case in cases_of(name) if straight.fits(graph_of([case]))]
+    small = [case for case in cases if all(array.size <= 40 for array in case.arrays)]
+    assert small
+    graph = graph_of(small)
+    inputs = [array for case in small for array in case.arrays]
+    ran = Ran(graph, inputs, target, straight=True)
+    assert not ran.lowered.plan.arena_bytes
+    for case, found, want in zip(small, ran.outputs, evaluate(graph, *inputs), strict=True):
+        assert_close(found, want, case, tolerance(case))
+
+
+def test_what_has_no_straight_form() -> None:
+    for name in WITHOUT:
+        assert not straight.fits(graph_of(cases_of(name)[:1])), name
+
+
+@settings(max_examples=60)
+@given(seed=st.integers(0, 10**6), steps=st.integers(1, 12))
+def test_random_graphs(seed: int, steps: int) -> None:
+    graph = GraphMaker(seed, F64).graph(steps)
+    if not straight.fits(graph):
+        return
+    inputs = arrays(graph, seed)
+    for found, want in zip(Ran(graph, inputs, straight=True).outputs, evaluate(graph, *inputs), strict=True):
+        scale = max(1.0, float(np.abs(want[np.isfinite(want)]).max(initial=0.0)))
+        np.testing.assert_allclose(found, want, rtol=1e-9, atol=1e-11 * scale, err_msg=str(graph))
+
+
+def loss(p: Any, x: Any, y: Any) -> Any:
+    h = nn.relu(x @ p["w1"] + p["b1"])
+    return np.mean((h @ p["w2"] + p["b2"] - y) ** 2)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_step_is_one_straight_line(dtype: Any) -> None:
+    rng = np.random.default_rng(0)
+    params = {"w1": rng.normal(size=(2, 5)), "b1": np.zeros(5), "w2": rng.normal(size=(5, 1)), "b2": np.zeros(1)}
+    params = {name: value.astype(dtype) for name, value in params.items()}
+    x, y = rng.normal(size=(3, 2)).astype(dtype), rng.normal(size=(3, 1)).astype(dtype)
+    step = adjit.training_step(loss, optim.adam(1e-2))
+    state, other = step.init(params), step.init(params)
+    losses = [step(state, x, y) for _ in range(50)]
+    assert "kernel 0 straight line of" in str(step.ir("plan"))
+    assert "arena 0 bytes" in str(step.ir("plan"))
+    run = step.run(other, (x, y), batch_size=3, epochs=50, shuffle=False)
+    assert list(run.losses) == losses
+    np.testing.assert_array_equal(state.params["w1"], other.params["w1"])
+    # The loops of a larger plan give the same, but for the order of sums.
+    graph = step.ir("optimized")
+    inputs = arrays(graph, 1)
+    inputs = [np.abs(a) if a.dtype.kind == "f" else np.abs(a) + 1 for a in inputs]
+    a, b = (Ran(graph, inputs, straight=how).outputs for how in (True, False))
+    np.testing.assert_allclose(a[0], b[0], rtol=1e-5 if dtype == np.float32 else 1e-13)
