@@ -40,7 +40,7 @@ MORE = (
 )  # fmt: skip
 
 
-def compile_library() -> tuple[object, float]:
+def compile_library(quiet: bool = False) -> tuple[object, float]:
     """The engine that holds the code, and the milliseconds of code generation."""
     target = host_target()
     module = Module("gemm")
@@ -54,7 +54,8 @@ def compile_library() -> tuple[object, float]:
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target_machine(target))
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
-    print(f"{target.cpu}: library of {len(code)} bytes from text to object in {spent:.0f} ms")
+    if not quiet:
+        print(f"{target.cpu}: library of {len(code)} bytes from text to object in {spent:.0f} ms")
     return engine, spent
 
 

@@ -118,6 +118,16 @@ class Compiled:
         self._run(whole, *(x.ctypes.data for x in inputs), result.ctypes.data)
         return result[:size]
 
+    def bound(self, *arrays: np.ndarray) -> Callable[[], None]:
+        """The call alone, on arrays of its dtype whose length is a multiple of the vectors', again and again."""
+        result = np.empty_like(arrays[0])
+        addresses = [array.ctypes.data for array in (*arrays, result)]
+
+        def call(_alive: tuple[np.ndarray, ...] = (*arrays, result)) -> None:
+            self._run(len(result), *addresses)
+
+        return call
+
 
 def special_points(dtype: np.dtype) -> np.ndarray:
     """Zeros, infinities, NaN, ones, the smallest and the largest numbers."""

@@ -1,11 +1,12 @@
 """The work, as data: initial arrays and batches, the same for every side, and what a limit of the machine would be.
 
 A workload says what has to be computed; how, is each side's business (`benchmarks/sides`). `flops` and `bytes` are of
-one step: what the mathematics needs, whoever computes it."""
+one step: what the mathematics needs, whoever computes it. `MEANING` says in words what stands in each row."""
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +20,11 @@ Arrays = dict[str, np.ndarray]
 class Problem:
     """One workload's arrays. `params` are trained; `data` is what each step takes; `hyper` numbers of the optimiser.
 
-    `flops` and `bytes` of a step bound it from below; `working_set` is the bytes that it touches again and again."""
+    `optimizer` is "adam", "adamw", "momentum" or "sgd", or "" where value and gradients are all that is wanted.
+    `rows` are the rows of a batch, 0 for all; batches are taken as they lie, what is left over is dropped. `flops` and
+    `bytes` of a step bound it from below, 0 for unknown; `working_set` is the bytes that it touches again and again.
+    `loop_steps` are the steps of one call of a loop, a multiple of `batches`. Sides agree if their losses differ by at
+    most `tolerance`, relative."""
 
     params: Any
     data: Arrays
@@ -28,6 +33,22 @@ class Problem:
     bytes: float = 0.0
     working_set: float = 0.0
     tolerance: float = 1e-4
+    optimizer: str = ""
+    rows: int = 0
+    loop_steps: int = 0
+
+    @property
+    def batches(self) -> int:
+        """Batches of an epoch."""
+        return len(next(iter(self.data.values()))) // self.rows if self.rows else 1
+
+    @property
+    def double(self) -> bool:
+        """Whether the arrays are float64."""
+        leaf = self.params
+        while isinstance(leaf, dict | list):
+            leaf = next(iter(leaf.values())) if isinstance(leaf, dict) else leaf[0]
+        return bool(leaf.dtype == np.float64)
 
 
 def _layers(sizes: list[int], rng: np.random.Generator, dtype: Any = np.float32) -> Arrays:
@@ -54,10 +75,12 @@ def xor() -> Problem:
     params = {name: array.astype(np.float32) for name, array in params.items()}
     x = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32)
     y = np.array([[0], [1], [1], [0]], np.float32)
-    return Problem(params, {"x": x, "y": y}, {"learning_rate": 0.01})
+    return Problem(params, {"x": x, "y": y}, {"learning_rate": 0.01}, optimizer="adam", loop_steps=2000)
 
 
-def _classifier(sizes: list[int], batch: int, rate: float, state_arrays: int) -> Problem:
+def _classifier(
+    sizes: list[int], batch: int, rate: float, optimizer: str, state_arrays: int, loop_steps: int
+) -> Problem:
     rng = np.random.default_rng(0)
     params = _layers(sizes, rng)
     x = rng.normal(size=(batch, sizes[0])).astype(np.float32)
@@ -66,20 +89,20 @@ def _classifier(sizes: list[int], batch: int, rate: float, state_arrays: int) ->
     # Weights are read by forward and backward, and each array of state is read and written once.
     return Problem(
         params, {"x": x, "labels": labels}, {"learning_rate": rate}, _dense_flops(batch, sizes),
-        weights * (2 + 2 * state_arrays), weights * state_arrays + x.nbytes,
+        weights * (2 + 2 * state_arrays), weights * state_arrays + x.nbytes, optimizer=optimizer, loop_steps=loop_steps,
     )  # fmt: skip
 
 
 def mlp_small() -> Problem:
-    return _classifier([64, 32, 10], 32, 0.05, 2)
+    return _classifier([64, 32, 10], 32, 0.05, "momentum", 2, 1000)
 
 
 def mlp() -> Problem:
-    return _classifier([784, 512, 256, 10], 128, 1e-3, 3)
+    return _classifier([784, 512, 256, 10], 128, 1e-3, "adam", 3, 40)
 
 
 def mlp_wide() -> Problem:
-    return _classifier([1024, 4096, 1024, 10], 256, 1e-4, 3)
+    return _classifier([1024, 4096, 1024, 10], 256, 1e-4, "adamw", 3, 2)
 
 
 def softmax_regression() -> Problem:
@@ -88,7 +111,10 @@ def softmax_regression() -> Problem:
     x = rng.normal(size=(60_000, 784)).astype(np.float32)
     labels = rng.integers(0, 10, 60_000)
     step = 256 * 784
-    return Problem(params, {"x": x, "labels": labels}, {"learning_rate": 0.05}, 4.0 * step * 10, 4.0 * step, x.nbytes)
+    return Problem(
+        params, {"x": x, "labels": labels}, {"learning_rate": 0.05}, 4.0 * step * 10, 4.0 * step, x.nbytes,
+        optimizer="sgd", rows=256, loop_steps=234,
+    )  # fmt: skip
 
 
 def logreg() -> Problem:
@@ -96,7 +122,10 @@ def logreg() -> Problem:
     x = rng.normal(size=(100_000, 100)).astype(np.float32)
     y = (rng.random(100_000) < 0.5).astype(np.float32)
     params = {"w": np.zeros(100, np.float32), "b": np.zeros((), np.float32)}
-    return Problem(params, {"x": x, "y": y}, {"learning_rate": 0.1}, 4.0 * x.size, _bytes(x), x.nbytes)
+    return Problem(
+        params, {"x": x, "y": y}, {"learning_rate": 0.1}, 4.0 * x.size, _bytes(x), x.nbytes,
+        optimizer="sgd", loop_steps=20,
+    )  # fmt: skip
 
 
 def elementwise() -> Problem:
@@ -118,7 +147,9 @@ def pinn() -> Problem:
     t, x = (rng.uniform(low, 1, 1024).astype(np.float32) for low in (0, -1))
     # Four evaluations' worth of products (u, u_t, u_x, u_xx), each three times.
     flops = 4 * _dense_flops(1024, [2, 32, 32, 32, 1])
-    return Problem(params, {"t": t, "x": x}, {"learning_rate": 1e-3}, flops, 0.0, 0.0, 1e-3)
+    hyper = {"learning_rate": 1e-3}
+    # Second derivatives of float32 networks agree to fewer digits.
+    return Problem(params, {"t": t, "x": x}, hyper, flops, 0.0, 0.0, 1e-3, optimizer="adam", loop_steps=100)
 
 
 def gmm() -> Problem:
@@ -142,9 +173,48 @@ def deep() -> Problem:
         "out": (rng.normal(size=(64, 1)) / 8).astype(np.float32),
     }
     x, y = rng.normal(size=(64, 64)).astype(np.float32), rng.normal(size=(64, 1)).astype(np.float32)
-    return Problem(params, {"x": x, "y": y}, {"learning_rate": 1e-3}, 24 * 6.0 * 64**3, 0.0, 0.0)
+    flops = 24 * 6.0 * 64**3
+    return Problem(params, {"x": x, "y": y}, {"learning_rate": 1e-3}, flops, optimizer="adam", loop_steps=300)
+
+
+def add8() -> Problem:
+    return Problem({"a": np.arange(8.0), "b": np.arange(8.0) / 3}, {}, tolerance=1e-15)
+
+
+def lower_triangle(d: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of the places below the diagonal, column by column, as ADBench lays them out."""
+    columns, rows = np.triu_indices(d, 1)
+    return rows, columns
+
+
+def mixture_constant(d: int, k: int, n: int) -> float:
+    """What does not depend on the parameters in ADBench's mixture objective, with Wishart's gamma = 1 and m = 0.
+
+    ADBench (Srajer, Kukelova, Fitzgibbon 2018) adds the logarithm of its prior, 0.5 |Q|^2 - k C."""
+    freedom = d + 1
+    log_gamma = 0.25 * d * (d - 1) * math.log(math.pi)
+    log_gamma += sum(math.lgamma(0.5 * freedom + 0.5 * (1 - j)) for j in range(1, d + 1))
+    return -0.5 * n * d * math.log(2 * math.pi) - k * (-0.5 * freedom * d * math.log(2) - log_gamma)
 
 
 WORKLOADS: dict[str, Callable[[], Problem]] = {
     f.__name__: f for f in (xor, mlp_small, mlp, mlp_wide, logreg, elementwise, pinn, gmm, softmax_regression, deep)
+}
+"""The rows of the table of rates."""
+
+MICRO: dict[str, Callable[[], Problem]] = {"add8": add8}
+"""What one call costs."""
+
+MEANING: dict[str, str] = {
+    "xor": "2-8-1, ReLU, mean squared error, batch 4, Adam",
+    "mlp_small": "64-32-10, ReLU, cross-entropy, batch 32, SGD with momentum",
+    "mlp": "784-512-256-10, ReLU, cross-entropy, batch 128, Adam",
+    "mlp_wide": "1024-4096-1024-10, ReLU, cross-entropy, batch 256, AdamW",
+    "logreg": "logistic regression, 100,000 x 100, full batch, SGD",
+    "elementwise": "1e6 Black-Scholes prices, value and five gradients, float64",
+    "pinn": "Burgers' equation, 2-32-32-32-1 tanh, 1,024 points, second derivatives, Adam",
+    "gmm": "ADBench's Gaussian mixture, d = 10, K = 25, n = 1,000, value and gradients, float64",
+    "softmax_regression": "784 x 10, 60,000 rows in batches of 256, SGD",
+    "deep": "24 residual tanh layers of 64, batch 64, Adam",
+    "add8": "`a + b` of two arrays of 8 float64 numbers",
 }

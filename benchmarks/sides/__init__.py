@@ -1,16 +1,70 @@
-"""One module for each side: `build(name, problem)` gives a `Side` for a workload, or None where it has none."""
+"""One module for each side: `build(name, problem)` gives a `Side` for a workload, or None where it has none.
+
+Every side computes the same from the same arrays, as that library's users write it at its best; gradients by hand where
+a side has no automatic ones. `MODULES` names the library of each side: what has to be installed, and what is imported.
+"""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from benchmarks.workloads import Problem
 
 
 @dataclass(frozen=True)
 class Side:
-    """`step()` makes one step and returns the loss (for `elementwise` and `gmm` the value); `loop(n)` makes n steps in
-    one call and returns the last loss, where the side has such a thing."""
+    """`step()` makes one step and returns the loss as the library has it; for `elementwise` and `gmm` it returns the
+    value and the gradients by parameter's name, for `add8` the sum. `loop(n)` makes n steps in one call, n a multiple
+    of the problem's batches, and returns the last loss, where the side has such a thing."""
 
-    step: Callable[[], float]
-    loop: Callable[[int], float] | None = None
-    arena_bytes: int = 0
+    step: Callable[[], Any]
+    loop: Callable[[int], Any] | None = None
+    arena_bytes: Callable[[], int] = lambda: 0
+
+
+MODULES: dict[str, str] = {
+    "adjit": "adjit",
+    "numpy": "numpy",
+    "torch": "torch",
+    "torch_compile": "torch",
+    "jax": "jax",
+    "pytensor": "pytensor",
+    "numba": "numba",
+}
+PEERS: tuple[str, ...] = tuple(name for name in MODULES if name != "adjit")
+LOOPS: tuple[str, ...] = ("jax", "numba")
+"""Peers with a compiled loop over steps."""
+
+
+def build(side: str, name: str, problem: Problem) -> Side | None:
+    """Import a side and let it build a workload; None where it has no such workload."""
+    built: Side | None = importlib.import_module(f"benchmarks.sides.{side}").build(name, problem)
+    return built
+
+
+def as_number(result: Any) -> float:
+    """The loss or value of a step's result. Waits for it where the library works asynchronously."""
+    value = result[0] if isinstance(result, tuple) else result
+    return float(np.sum(np.asarray(value)))
+
+
+def observed(result: Any) -> list[float]:
+    """Numbers that agree between sides if results do: value, and each gradient against a fixed direction.
+
+    The direction changes sign and size from element to element, so that neither a wrong sign nor a wrong order passes.
+    The norm of each gradient is compared as well."""
+    if not isinstance(result, tuple):
+        return [as_number(result)]
+    numbers = [as_number(result)]
+    for _, gradient in sorted(result[1].items()):
+        flat = np.asarray(gradient, np.float64).ravel()
+        norm = float(np.linalg.norm(flat))
+        # The direction's part may be nearly 0 by chance; the norm added keeps relative differences meaningful.
+        direction = np.cos(np.arange(len(flat)) + 0.5)
+        numbers += [norm, norm + float(flat @ direction) / float(np.linalg.norm(direction))]
+    return numbers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import adjit
 from adjit import nn, optim
 from adjit.trace import apply
 from benchmarks.sides import Side
-from benchmarks.workloads import Problem
+from benchmarks.workloads import Problem, lower_triangle, mixture_constant
 
 
 def erf(x: Any) -> Any:
@@ -70,25 +71,19 @@ def burgers_loss(p: Any, t: Any, x: Any) -> Any:
 
 
 def mixture(p: Any, x: Any) -> Any:
-    """ADBench's objective: the log-likelihood of a Gaussian mixture with a Wishart prior (m = 0, gamma = 1)."""
+    """ADBench's objective: the log-likelihood of a Gaussian mixture and the logarithm of a Wishart prior."""
     alphas, means, icf = p["alphas"], p["means"], p["icf"]
     d, k, n = x.shape[1], means.shape[0], x.shape[0]
     logs = icf[:, :d]
     diagonal = np.exp(logs)
-    rows, columns = np.tril_indices(d, -1)
-    # Column by column, as ADBench lays it out.
-    order = np.lexsort((rows, columns))
-    rows, columns = rows[order], columns[order]
     place = np.zeros((d, d), np.int64)
-    place[rows, columns] = np.arange(len(rows))
-    mask = np.tri(d, k=-1)
-    lower = icf[:, d:][:, place.reshape(-1)].reshape(k, d, d) * mask
-    centred = x[:, None, :] - means[None]
-    q = diagonal[None] * centred + np.einsum("kij,nkj->nki", lower, centred)
-    inner = alphas + np.sum(logs, axis=1) - 0.5 * np.sum(q * q, axis=2)
+    place[lower_triangle(d)] = np.arange(d * (d - 1) // 2)
+    factor = icf[:, d:][:, place.reshape(-1)].reshape(k, d, d) * np.tri(d, k=-1) + diagonal[:, :, None] * np.eye(d)
+    q = factor @ (x.T[None] - means[:, :, None])
+    inner = alphas + np.sum(logs, axis=1) - 0.5 * np.sum(q * q, axis=1).T
     likelihood = np.sum(nn.logsumexp(inner, axis=1)) - n * nn.logsumexp(alphas)
-    prior = 0.5 * (np.sum(diagonal**2) + np.sum((icf[:, d:]) ** 2)) - np.sum(logs) * 0.0
-    return likelihood - prior
+    prior = 0.5 * (np.sum(diagonal**2) + np.sum(icf[:, d:] ** 2))
+    return likelihood + prior + mixture_constant(d, k, n)
 
 
 def deep_loss(p: Any, x: Any, y: Any) -> Any:
@@ -98,47 +93,61 @@ def deep_loss(p: Any, x: Any, y: Any) -> Any:
     return np.mean((h @ p["out"] - y) ** 2)
 
 
-TRAINED: dict[str, tuple[Any, Any]] = {
-    "xor": (mse_loss, optim.adam),
-    "mlp_small": (two_layers, lambda rate: optim.sgd(rate, momentum=0.9)),
-    "mlp": (three_layers, optim.adam),
-    "mlp_wide": (three_layers, lambda rate: optim.adamw(rate, weight_decay=1e-2)),
-    "logreg": (logistic_loss, optim.sgd),
-    "pinn": (burgers_loss, optim.adam),
-    "softmax_regression": (softmax_loss, optim.sgd),
-    "deep": (deep_loss, optim.adam),
+def add(a: Any, b: Any) -> Any:
+    return a + b
+
+
+LOSSES: dict[str, Any] = {
+    "xor": mse_loss,
+    "mlp_small": two_layers,
+    "mlp": three_layers,
+    "mlp_wide": three_layers,
+    "logreg": logistic_loss,
+    "pinn": burgers_loss,
+    "softmax_regression": softmax_loss,
+    "deep": deep_loss,
+    "elementwise": prices,
+    "gmm": mixture,
 }
-EVALUATED = {"elementwise": prices, "gmm": mixture}
+OPTIMIZERS: dict[str, Any] = {
+    "adam": optim.adam,
+    "adamw": lambda rate: optim.adamw(rate, weight_decay=1e-2),
+    "momentum": lambda rate: optim.sgd(rate, momentum=0.9),
+    "sgd": optim.sgd,
+}
+
+
+def arena_bytes(function: Any) -> int:
+    """Scratch memory of all programs of a function."""
+    return sum(compiled.loaded.program.arena_bytes for compiled in function._compiled.values())
 
 
 def build(name: str, problem: Problem) -> Side | None:
     """A side for a workload."""
     data = tuple(problem.data.values())
-    if name in EVALUATED:
-        function = adjit.value_and_grad(EVALUATED[name])
-        return Side(lambda: float(function(problem.params, *data)[0]))
-    loss, optimizer = TRAINED[name]
-    step = adjit.training_step(loss, optimizer(problem.hyper["learning_rate"]))
-    state = step.init(problem.params)
-    rows = 256 if name == "softmax_regression" else len(data[0])
-    at = [0]
+    params = problem.params
+    if name == "add8":
+        sum_of = adjit.jit(add)
+        a, b = params["a"], params["b"]
+        return Side(lambda: sum_of(a, b))
+    if not problem.optimizer:
+        function = adjit.value_and_grad(LOSSES[name])
+        return Side(lambda: function(params, *data), arena_bytes=lambda: arena_bytes(function))
+    step = adjit.training_step(LOSSES[name], OPTIMIZERS[problem.optimizer](problem.hyper["learning_rate"]))
+    state = step.init(params)
+    batches = problem.batches
+    rows = problem.rows or len(data[0])
+    begins = itertools.cycle(range(0, batches * rows, rows))
 
-    def once() -> float:
-        if rows == len(data[0]):
-            return float(step(state, *data))
-        begin = at[0] * rows % (len(data[0]) // rows * rows)
-        at[0] += 1
-        return float(step(state, *(array[begin : begin + rows] for array in data)))
+    def full() -> Any:
+        return step(state, *data)
+
+    def batch() -> Any:
+        begin = next(begins)
+        return step(state, *(array[begin : begin + rows] for array in data))
 
     def loop(count: int) -> float:
-        batches = len(data[0]) // rows
-        last = 0.0
-        for _ in range(max(1, count // batches)):
-            epochs = count if batches == 1 else 1
-            run = step.run(state, data, batch_size=rows, epochs=epochs, shuffle=False, drop_last=True)
-            last = float(run.losses[-1])
-            if batches == 1:
-                break
-        return last
+        run = step.run(state, data, batch_size=rows, epochs=count // batches, shuffle=False, drop_last=True)
+        return float(run.losses[-1])
 
-    return Side(once, loop)
+    return Side(full if batches == 1 else batch, loop, lambda: arena_bytes(step))
