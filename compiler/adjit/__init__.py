@@ -1,7 +1,7 @@
 """adjit: plain NumPy model functions in, one native training step out."""
 
 from adjit import nn, optim, random
-from adjit.driver import History, State, grad, jit, load, save, value_and_grad
+from adjit.driver import History, State, get_threads, grad, jit, load, save, set_threads, value_and_grad
 from adjit.ir.evaluate import evaluate
 from adjit.ir.graph import Graph
 from adjit.ir.text import parse
@@ -27,6 +27,6 @@ __version__ = "0.1.0"
 __all__ = [
     "AdjitError", "ArgumentError", "DTypeError", "FormatError", "Graph", "History", "IndexOutOfRange", "InternalError",
     "MissingExtraError", "ShapeError", "State", "StateError", "TraceError", "TrainingStep", "WeakOverflowError",
-    "WideningWarning", "asarray", "evaluate", "grad", "jit", "load", "nn", "optim", "parse", "random", "save",
-    "stop_gradient", "training_step", "value_and_grad",
+    "WideningWarning", "asarray", "evaluate", "get_threads", "grad", "jit", "load", "nn", "optim", "parse",
+    "random", "save", "set_threads", "stop_gradient", "training_step", "value_and_grad",
 ]  # fmt: skip

@@ -41,12 +41,13 @@ from adjit_runtime.program import Library, Program, dump_program, load_program
 from adjit_runtime.state import State, layout_of
 from adjit_runtime.step import History, StepFunction
 from adjit_runtime.target import Target, host_target
+from adjit_runtime.threads import get_threads, set_threads
 from adjit_runtime.trees import LeafType, Signature, flatten, leaf_names
 
 __all__ = [
     "Function", "History", "Library", "Record", "Signature", "State", "StepFunction", "Text", "compile_graph",
-    "flatten", "grad", "jit",
-    "layout_of", "leaf_names", "load", "save", "shared_library", "split_aux", "trace_call", "value_and_grad",
+    "flatten", "get_threads", "grad", "jit", "layout_of", "leaf_names", "load", "save", "set_threads", "shared_library",
+    "split_aux", "tiling", "trace_call", "value_and_grad",
 ]  # fmt: skip
 
 STAGES = ("trace", "adjoint", "step", "optimized", "plan", "llvm", "asm")

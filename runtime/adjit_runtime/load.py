@@ -51,6 +51,14 @@ def provide_libraries(source: LibrarySource) -> None:
     _SOURCES.append(source)
 
 
+_HOOKS: dict[str, Callable[[], None]] = {}
+
+
+def on_library(name: str, hook: Callable[[], None]) -> None:
+    """Call `hook` before a program that needs a library is linked."""
+    _HOOKS[name] = hook
+
+
 class Session:
     """The process's JIT: links programs and libraries. Safe to use from several threads."""
 
@@ -80,6 +88,8 @@ class Session:
         imports: dict[str, int] = {}
         for name in program.libraries:
             imports.update(self.library(name))
+            if name in _HOOKS:
+                _HOOKS[name]()
         with self._lock:
             tracker = self._link(program.code, (program.entry,), imports, program.name)
             return tracker, tracker[program.entry]

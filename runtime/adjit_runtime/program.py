@@ -114,3 +114,12 @@ def load_program(data: bytes, constants: Callable[[str], np.ndarray]) -> Program
     bound = {number: constants(digest) for number, digest in digests.items()}
     loaded: Program = replace(program, constants=bound)
     return loaded
+
+
+POOL_WORDS = {
+    "ticket": 0, "done": 16, "lock": 32, "function": 48, "context": 49, "generation": 64, "sleepers": 80, "stop": 81,
+    "threads": 96,
+}  # fmt: skip
+"""Words of a pool of threads (codegen/pool.py); what different threads write is 128 bytes apart."""
+POOL_SIZE = 112
+"""Words of a pool."""

@@ -45,3 +45,20 @@ GEMM_BLOCK_BYTES = 32 << 10
 # the same process, in place and packed: 384x1024x1536 (m x k x n) 0.84 and 0.94, 300x784x1024 0.88 and 0.99, 2048 cubed
 # 0.80 and 1.03, 512 cubed 0.98 and 1.06, 128x784x1024 1.02 and 1.01; smaller ones are a few percent faster in place.
 GEMM_PACK_FROM = (192, 512, 256)
+
+# Threads. A job that is handed to another thread that looks for one costs about 0.1 us, and one to a thread that sleeps
+# 40 to 100; so what takes less than some 10 us stays on one. None of these decides the order of a sum.
+PARALLEL_FLOPS = 1_000_000
+"""Floating-point operations from which a matrix product is cut: 10 us of one core."""
+WAKE_FLOPS = 10_000_000
+"""Floating-point operations of a whole step from which it wakes the workers when it begins: 100 us."""
+PARALLEL_COST = 30_000
+"""Vector instructions from which a loop is cut: about 10 us of one core."""
+LOOP_BYTES_COST = 4
+"""What a loop costs for each vector beside its instructions: loads and stores beyond the cache."""
+MOST_PARTS = 8
+"""Parts of one kernel at most: packing memory is set aside for each."""
+PART_UNIT = 32
+"""Rows or columns of C that stay together: a multiple of every tile of a product."""
+LOOP_UNIT = 64
+"""Elements along the vector that stay together: whole vectors of the smallest type, and whole lines of cache."""

@@ -6,11 +6,20 @@ report and returns 0, or its number + 1.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 
 from adjit.codegen.access import Scope, TileAccess
-from adjit.codegen.analysis import analyse, lanes_of, vector_dimension
-from adjit.codegen.gemm import gemm_flags
+from adjit.codegen.analysis import analyse, cost_of, lanes_of, vector_dimension
+from adjit.codegen.constants import (
+    LOOP_BYTES_COST,
+    LOOP_UNIT,
+    MOST_PARTS,
+    PARALLEL_COST,
+    PARALLEL_FLOPS,
+    PART_UNIT,
+)
+from adjit.codegen.gemm import gemm_flags, gemm_workspace_bytes
 from adjit.codegen.lanes import Lanes
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal, literal, memory_type
 from adjit.codegen.nest import Nest
@@ -19,14 +28,14 @@ from adjit.schedule.plan import Body, CheckRange, Loop, Product, Running, Scatte
 from adjit_runtime.target import Target
 
 
-def emit_kernel(module: Module, name: str, work: Single, target: Target) -> Function:
-    """Write the function of one kernel."""
+def emit_kernel(module: Module, name: str, work: Single, target: Target, parallel: bool = True) -> Function:
+    """Write the function of one kernel; with `parallel` a large one runs on the threads of the pool."""
     if 0 in _extents(work):
         return _emit_nothing(module, name, work)
     if isinstance(work, Loop):
-        return _emit_loop(module, name, work, target)
+        return _emit_loop(module, name, work, target, parallel)
     if isinstance(work, Product):
-        return _emit_product(module, name, work, target)
+        return _emit_product(module, name, work, target, parallel)
     if isinstance(work, Running):
         return _emit_running(module, name, work, target)
     if isinstance(work, Scatter):
@@ -34,25 +43,42 @@ def emit_kernel(module: Module, name: str, work: Single, target: Target) -> Func
     return _emit_check(module, name, work)
 
 
-def emit_tiles(module: Module, name: str, work: Tiles, functions: Mapping[Work, Function]) -> Function:
-    """Write a loop over tiles, which calls the functions of its steps; the last parameter is memory for packing."""
-    names = [(PTR, f"p{i}") for i in range(len(work.extents))] + [(PTR, "workspace")]
-    function = module.function(name, VOID, names, internal=True)
-    *params, workspace = function.params
+def emit_tiles(
+    module: Module, name: str, work: Tiles, functions: Mapping[tuple[Work, bool], Function], target: Target
+) -> Function:
+    """Write a loop over tiles, which calls the functions of its steps; the last parameter is memory for packing.
+
+    The groups are a job for the threads of the pool."""
+    count = len(work.extents)
+    job = module.function(f"{name}_group", VOID, [(PTR, "shared"), (I64, "group")], internal=True)
+    shared, group = job.params
+    pointers = [job.load(job.element(shared, PTR, number), PTR) for number in range(count + 1)]
+    products = [step.work for step in work.steps if isinstance(step.work, Product)]
+    packing = max((gemm_workspace_bytes(p.dtype, p.m, p.n, p.k, target) for p in products), default=0)
+    workspace = job.offset(pointers[-1], job.mul(group, packing))
 
     def tile(i: Value, _: list[Value]) -> list[Value]:
-        f = function
         for step in work.steps:
             arguments = []
-            for number, start, stride in step.params:
-                at = f.offset(params[number], start)
-                arguments.append(f.offset(at, f.mul(i, stride)) if stride else at)
+            for place in step.params:
+                at = job.offset(pointers[place.param], place.start)
+                at = job.offset(at, job.mul(group, place.group)) if place.group else at
+                arguments.append(job.offset(at, job.mul(i, place.tile)) if place.tile else at)
             if isinstance(step.work, Product):
                 arguments.append(workspace)
-            f.call(functions[step.work].name, VOID, arguments)
+            job.call(functions[step.work, False].name, VOID, arguments)
         return []
 
-    function.loop(0, work.count, 1, [], tile)
+    first, last = (
+        job.binary("sdiv", job.mul(at, work.count), int_literal(work.groups)) for at in (group, job.add(group, 1))
+    )
+    job.loop(first, last, 1, [], tile)
+    job.ret()
+    function = module.function(name, VOID, [(PTR, f"p{i}") for i in range(count)] + [(PTR, "workspace")], internal=True)
+    context = function.alloca(PTR, count + 1)
+    for number, pointer in enumerate(function.params):
+        function.store(pointer, function.element(context, PTR, number))
+    function.call("adjit_parallel", VOID, [Value(PTR, f"@{job.name}"), context, int_literal(work.groups)])
     function.ret()
     return function
 
@@ -86,14 +112,60 @@ def _open(module: Module, name: str, body: Body, extra: int = 0) -> tuple[Functi
     return function, function.params
 
 
-def _emit_loop(module: Module, name: str, work: Loop, target: Target) -> Function:
+def _emit_loop(module: Module, name: str, work: Loop, target: Target, parallel: bool) -> Function:
     body = work.body
-    function, params = _open(module, name, body)
     lanes = lanes_of(body, target.vector_bytes)
     vector = vector_dimension(body, lanes, range(len(body.domain)))
-    Nest(function, body, dict(enumerate(params)), lanes, vector).run()
+    function, params = _open(module, name, body)
+    dim = loop_parts(work, target) if parallel else None
+    if dim is None:
+        Nest(function, body, dict(enumerate(params)), lanes, vector).run()
+        function.ret()
+        return function
+    job = _part_of_loop(module, f"{name}_part", body, dim, lanes, vector)
+    parts = function.minimum(function.call("adjit_threads", I64, []), int_literal(MOST_PARTS))
+    shared = function.alloca(PTR, len(params) + 1)
+    for number, pointer in enumerate(params):
+        function.store(pointer, function.element(shared, PTR, number))
+    function.store(parts, function.element(shared, PTR, len(params)))
+    function.call("adjit_parallel", VOID, [Value(PTR, f"@{job.name}"), shared, parts])
     function.ret()
     return function
+
+
+def _part_of_loop(module: Module, name: str, body: Body, dim: int, lanes: int, vector: int | None) -> Function:
+    """The job of one thread: a range of one dimension, along which no element depends on another."""
+    f = module.function(name, VOID, [(PTR, "shared"), (I64, "part")], internal=True)
+    shared, part = f.params
+    count = len(body.params)
+    params = [f.load(f.element(shared, PTR, number), PTR) for number in range(count)]
+    parts = f.load(f.element(shared, PTR, count), I64)
+    extent = body.domain[dim]
+    unit = LOOP_UNIT if dim == vector else 1
+    blocks = -(-extent // unit)
+    low, high = (
+        f.minimum(f.mul(f.binary("sdiv", f.mul(at, blocks), parts), unit), int_literal(extent))
+        for at in (part, f.add(part, 1))
+    )
+    f.return_if(f.compare("sge", low, high))
+    Nest(f, body, dict(enumerate(params)), lanes, vector, ranges={dim: (low, high)}).run()
+    f.ret()
+    return f
+
+
+def loop_parts(work: Loop, target: Target) -> int | None:
+    """The dimension along which a loop is cut for several threads, or None where it stays whole."""
+    body = work.body
+    lanes = lanes_of(body, target.vector_bytes)
+    vector = vector_dimension(body, lanes, range(len(body.domain)))
+    cost = sum(cost_of(instruction) for instruction in body.code)
+    size = math.prod(body.domain)
+    if size * (cost + LOOP_BYTES_COST) < PARALLEL_COST * lanes:
+        return None
+    free = [d for d in range(len(body.domain)) if d not in body.reduced and body.domain[d] >= 2 * MOST_PARTS]
+    # Columns of a reduction go through the loops together, several vectors at a time.
+    free = [d for d in free if not (d == vector and body.reduced)]
+    return min(free, default=None)
 
 
 def _emit_running(module: Module, name: str, work: Running, target: Target) -> Function:
@@ -167,26 +239,88 @@ def _emit_check(module: Module, name: str, work: CheckRange) -> Function:
     return function
 
 
-def _emit_product(module: Module, name: str, work: Product, target: Target) -> Function:
+def _emit_product(module: Module, name: str, work: Product, target: Target, parallel: bool) -> Function:
     epilogue = _emit_epilogue(module, f"{name}_epilogue", work, target) if work.epilogue is not None else None
-    count = len(work.epilogue.params) if work.epilogue is not None else 0
-    names = [(PTR, f"p{i}") for i in range(3 + count)] + [(PTR, "workspace")]
+    count = 3 + (len(work.epilogue.params) if work.epilogue is not None else 0)
+    names = [(PTR, f"p{i}") for i in range(count)] + [(PTR, "workspace")]
     function = module.function(name, VOID, names, internal=True)
-    a, b, c, *others = function.params[: 3 + count]
-    workspace = function.params[-1]
+    if parallel and product_parts(work):
+        job = _part_of_product(module, f"{name}_part", work, target, epilogue)
+        threads = function.call("adjit_threads", I64, [])
+        parts = function.minimum(threads, int_literal(product_parts(work)))
+        shared = function.alloca(PTR, count + 2)
+        for number, pointer in enumerate(function.params):
+            function.store(pointer, function.element(shared, PTR, number))
+        function.store(parts, function.element(shared, PTR, count + 1))
+        function.call("adjit_parallel", VOID, [Value(PTR, f"@{job.name}"), shared, parts])
+    else:
+        _multiply(function, function.params, work, target, epilogue, (int_literal(0), int_literal(0)), None)
+    function.ret()
+    return function
+
+
+def _part_of_product(module: Module, name: str, work: Product, target: Target, epilogue: Function | None) -> Function:
+    """The job of one thread: some of the rows or columns of C, whichever there are more of; tiles stay whole.
+
+    Each element is the same sum whatever the parts, as the form of the whole product is passed with each."""
+    f = module.function(name, VOID, [(PTR, "shared"), (I64, "part")], internal=True)
+    shared, part = f.params
+    count = 3 + (len(work.epilogue.params) if work.epilogue is not None else 0)
+    params = [f.load(f.element(shared, PTR, number), PTR) for number in range(count + 1)]
+    parts = f.load(f.element(shared, PTR, count + 1), I64)
+    extent = work.n if _by_columns(work) else work.m
+    blocks = -(-extent // PART_UNIT)
+    low, high = (
+        f.minimum(f.mul(f.binary("sdiv", f.mul(at, blocks), parts), PART_UNIT), int_literal(extent))
+        for at in (part, f.add(part, 1))
+    )
+    f.return_if(f.compare("sge", low, high))
+    nbytes = gemm_workspace_bytes(work.dtype, work.m, work.n, work.k, target)
+    params[-1] = f.offset(params[-1], f.mul(part, nbytes))
+    start = (int_literal(0), low) if _by_columns(work) else (low, int_literal(0))
+    _multiply(f, params, work, target, epilogue, start, f.sub(high, low))
+    f.ret()
+    return f
+
+
+def _by_columns(work: Product) -> bool:
+    return work.n >= work.m
+
+
+def product_parts(work: Product) -> int:
+    """Into how many parts a product may be cut; 0 where it stays whole."""
+    extent = max(work.m, work.n)
+    alone = work.batch or work.scratch or work.dtype.kind != "f" or 2 * work.m * work.n * work.k < PARALLEL_FLOPS
+    return 0 if alone or extent < 2 * PART_UNIT else min(MOST_PARTS, extent // PART_UNIT)
+
+
+def _multiply(
+    f: Function,
+    params: Sequence[Value],
+    work: Product,
+    target: Target,
+    epilogue: Function | None,
+    start: tuple[Value, Value],
+    extent: Value | None,
+) -> None:
+    """Call the library for each pair of matrices; of C the part from `start` on, `extent` long where it is cut."""
+    a, b, c, *others, workspace = params
+    row, column = start
     context = literal(PTR, 0)
     if epilogue is not None:
-        context = function.alloca(PTR, count + 1)
-        for i, pointer in enumerate(others):
-            function.store(pointer, function.element(context, PTR, i + 1))
+        context = f.alloca(PTR, len(others) + 3)
+        for i, value in enumerate((*others, row, column)):
+            f.store(value, f.element(context, PTR, i + 1))
     memory = memory_type(work.dtype)
     flags = gemm_flags(work.dtype, work.m, work.n, work.k, work.a_strides, work.b_strides, target, scratch=work.scratch)
+    m, n = int_literal(work.m), int_literal(work.n)
+    if extent is not None:
+        m, n = (m, extent) if _by_columns(work) else (extent, n)
 
     def multiply(indices: list[Value]) -> None:
-        f = function
         places = []
-        for pointer, which in ((a, 1), (b, 2), (c, 3)):
-            offset = int_literal(0)
+        skipped = (f.mul(row, work.a_strides[0]), f.mul(column, work.b_strides[1]), f.add(f.mul(row, work.n), column))
+        for pointer, which, offset in zip((a, b, c), (1, 2, 3), skipped, strict=True):
             for index, entry in zip(indices, work.batch, strict=True):
                 offset = f.add(offset, f.mul(index, entry[which]))
             places.append(f.element(pointer, memory, offset))
@@ -196,7 +330,7 @@ def _emit_product(module: Module, name: str, work: Product, target: Target) -> F
                 linear = f.add(f.mul(linear, entry[0]), index)
             f.store(linear, context)
         arguments = [
-            *(int_literal(size) for size in (work.m, work.n, work.k)),
+            m, n, int_literal(work.k),
             places[0], *(int_literal(stride) for stride in work.a_strides),
             places[1], *(int_literal(stride) for stride in work.b_strides),
             places[2], int_literal(work.n), workspace, int_literal(flags),
@@ -205,9 +339,7 @@ def _emit_product(module: Module, name: str, work: Product, target: Target) -> F
         ]  # fmt: skip
         f.call(f"adjit_gemm_{dtype_name(work.dtype)}", VOID, arguments)
 
-    _nested(function, [entry[0] for entry in work.batch], multiply)
-    function.ret()
-    return function
+    _nested(f, [entry[0] for entry in work.batch], multiply)
 
 
 def _nested(function: Function, extents: list[int], body: Callable[[list[Value]], None]) -> None:
@@ -237,7 +369,12 @@ def _emit_epilogue(module: Module, name: str, work: Product, target: Target) -> 
     function = module.function(name, VOID, signature, internal=True)
     context, _, tile, row, i0, i1, j0, j1 = function.params
     batch = function.load(context, I64)
-    pointers = {3 + i: function.load(function.element(context, PTR, i + 1), PTR) for i in range(len(body.params))}
+    count = len(body.params)
+    pointers = {3 + i: function.load(function.element(context, PTR, i + 1), PTR) for i in range(count)}
+    # A part of C has its first row and column elsewhere.
+    row0, column0 = (function.load(function.element(context, PTR, count + i), I64) for i in (1, 2))
+    i0, i1 = function.add(i0, row0), function.add(i1, row0)
+    j0, j1 = function.add(j0, column0), function.add(j1, column0)
     lanes = lanes_of(body, target.vector_bytes)
     ranges: dict[int, tuple[Value | int, Value | int]] = {
         0: (batch, function.add(batch, 1)),

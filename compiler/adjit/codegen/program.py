@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 import llvmlite.binding as llvm
 import numpy as np
 
+from adjit.codegen.constants import WAKE_FLOPS
 from adjit.codegen.gemm import GEMM_DTYPES, emit_gemm_library, gemm_scratch_bytes, gemm_workspace_bytes, scratch_allowed
-from adjit.codegen.kernels import emit_kernel, emit_tiles
+from adjit.codegen.kernels import emit_kernel, emit_tiles, product_parts
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal, memory_type
 from adjit.codegen.native_call import emit_acquire_library, emit_call_library
+from adjit.codegen.pool import SYMBOLS, pool_text
 from adjit.codegen.run_loop import emit_run_library
 from adjit.codegen.straight import emit_straight
 from adjit.ir.graph import Graph
@@ -24,6 +26,7 @@ from adjit.schedule.build import make_plan
 from adjit.schedule.plan import Buffer, CheckRange, Plan, Product, Straight, Tiles, Work, works_of
 from adjit.schedule.slots import slots_of
 from adjit.schedule.straight import fits, straight_plan
+from adjit.schedule.tiles import GROUPS
 from adjit_runtime.errors import InternalError
 from adjit_runtime.program import Library, Program
 from adjit_runtime.target import Target, target_machine
@@ -71,7 +74,7 @@ def build(graph: Graph, target: Target, name: str, timed: bool = False, straight
         outputs=plan.outputs,
         arena_bytes=arena_bytes,
         target=target.key,
-        libraries=_libraries(plan),
+        libraries=_libraries(plan, text),
         checks=plan.checks,
         constants=plan.constants,
     )
@@ -86,9 +89,10 @@ def gemm_library(dtype: np.dtype) -> str:
     return f"gemm_{dtype_name(dtype)}"
 
 
-def _libraries(plan: Plan) -> tuple[str, ...]:
+def _libraries(plan: Plan, text: str) -> tuple[str, ...]:
+    pool = ("pool",) if "@adjit_parallel(" in text else ()
     works = (work for kernel in plan.kernels for work in works_of(kernel.work))
-    return tuple(dict.fromkeys(gemm_library(work.dtype) for work in works if isinstance(work, Product)))
+    return (*dict.fromkeys(gemm_library(work.dtype) for work in works if isinstance(work, Product)), *pool)
 
 
 def _symbol(name: str) -> str:
@@ -98,20 +102,21 @@ def _symbol(name: str) -> str:
 def emit_plan(plan: Plan, target: Target, name: str, timed: bool = False) -> tuple[str, int, int, int]:
     """LLVM text, instructions written, distinct kernels, and bytes of arena with packing memory."""
     module = Module(name)
-    functions: dict[Work, Function] = {}
+    functions: dict[tuple[Work, bool], Function] = {}
     workspace_at = -(-plan.arena_bytes // ALIGN) * ALIGN
     workspace_bytes = 0
     entry = module.function(_symbol(name), I64, [(PTR, "table"), (PTR, "arena"), (PTR, "report")])
     for kernel in plan.kernels:
         work = kernel.work
+        alone = not isinstance(work, Tiles)
         for part in works_of(work):
-            if part not in functions:
-                functions[part] = emit_kernel(module, f"kernel{len(functions)}", part, target)
+            if (part, alone) not in functions:
+                functions[part, alone] = emit_kernel(module, f"kernel{len(functions)}", part, target, parallel=alone)
             if isinstance(part, Product):
                 nbytes = gemm_workspace_bytes(part.dtype, part.m, part.n, part.k, target)
-                workspace_bytes = max(workspace_bytes, nbytes)
-        if isinstance(work, Tiles) and work not in functions:
-            functions[work] = emit_tiles(module, f"kernel{len(functions)}", work, functions)
+                workspace_bytes = max(workspace_bytes, nbytes * max(1, product_parts(part) if alone else GROUPS))
+        if isinstance(work, Tiles) and (work, True) not in functions:
+            functions[work, True] = emit_tiles(module, f"kernel{len(functions)}", work, functions, target)
     first = plan.kernels[0].work if plan.kernels else None
     if isinstance(first, Straight):
         emit_straight(entry, first.graph, entry.params[0])
@@ -121,7 +126,9 @@ def emit_plan(plan: Plan, target: Target, name: str, timed: bool = False) -> tup
     return str(module), instructions, len(functions), max(ALIGN, workspace_at + workspace_bytes)
 
 
-def _emit_entry(entry: Function, plan: Plan, functions: dict[Work, Function], workspace_at: int, timed: bool) -> None:
+def _emit_entry(
+    entry: Function, plan: Plan, functions: dict[tuple[Work, bool], Function], workspace_at: int, timed: bool
+) -> None:
     table, arena, report = entry.params
     slots = {
         number: entry.load(entry.element(table, PTR, number), PTR)
@@ -135,12 +142,16 @@ def _emit_entry(entry: Function, plan: Plan, functions: dict[Work, Function], wo
             return entry.offset(slots[home.slot], nbytes)
         return entry.offset(arena, home.offset + nbytes)
 
+    if sum(_flops(kernel.work) for kernel in plan.kernels) >= WAKE_FLOPS:
+        # Workers that sleep are on their way when the first large kernel comes.
+        entry.call("adjit_wake", VOID, [])
+
     def ticks() -> Value:
         return entry.call("llvm.readcyclecounter", I64, [])
 
     before = ticks() if timed else None
     for number, kernel in enumerate(plan.kernels):
-        function = functions[kernel.work]
+        function = functions[kernel.work, True]
         arguments = [address(buffer, offset) for buffer, offset in kernel.params]
         if isinstance(kernel.work, Product | Tiles):
             arguments.append(entry.offset(arena, workspace_at))
@@ -155,6 +166,11 @@ def _emit_entry(entry: Function, plan: Plan, functions: dict[Work, Function], wo
             entry.store(entry.add(entry.load(place, I64), entry.sub(after, before)), place)
             before = after
     entry.ret(int_literal(0))
+
+
+def _flops(work: Work) -> int:
+    """Floating-point operations of the products that threads share."""
+    return 2 * work.m * work.n * work.k if isinstance(work, Product) and product_parts(work) else 0
 
 
 def _parsed(text: str) -> llvm.ModuleRef:
@@ -178,6 +194,8 @@ def compile_text(text: str, target: Target) -> bytes:
 @functools.cache
 def library(name: str, target: Target) -> Library:
     """The object code that programs share: made once a process for each target."""
+    if name == "pool":
+        return Library(name, compile_text(pool_text(target), target), SYMBOLS)
     module = Module(name)
     if name in _GEMM:
         emit_gemm_library(module, target, (_GEMM[name],))

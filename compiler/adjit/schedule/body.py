@@ -316,3 +316,18 @@ def operand_strides(
             offset, strides = linear(map_, contiguous_strides(node.shape), source.offset)
             return source.buffer, offset, strides
         map_, node = inner, node.args[0]
+
+
+def unshaped(node: Node) -> Node:
+    """The value that a root is a reshape of: it is written where the root goes, and nothing is copied."""
+    value = node
+    while value.op.name == "reshape":
+        value = value.args[0]
+    return node if value.op.kind == "leaf" else value
+
+
+def base(node: Node) -> Node:
+    """What a chain of one-operand movement reads in the end."""
+    while node.op.kind == "movement" and len(node.args) == 1 and not any(node.attrs.get("interior", ())):
+        node = node.args[0]
+    return node

@@ -17,7 +17,6 @@ from adjit.ir.builder import Builder
 from adjit.ir.graph import Graph
 from adjit.ir.node import Node
 from adjit.ir.op import OPS
-from adjit.ir.types import Array
 from adjit.ops.contraction import split_spec
 from adjit.ops.declare import Reduction
 from adjit.ops.tiles import combiners
@@ -26,12 +25,14 @@ from adjit.schedule.body import (
     BodyBuilder,
     NeedsStorage,
     Placement,
+    base,
     collapse,
     collapse_greedily,
     operand_strides,
+    unshaped,
 )
 from adjit.schedule.group import Group, Grouping
-from adjit.schedule.maps import contiguous_strides
+from adjit.schedule.maps import contiguous_strides, identity
 from adjit.schedule.normalize import normalize
 from adjit.schedule.order import order_groups
 from adjit.schedule.plan import (
@@ -113,16 +114,16 @@ class _Planner:
     # -- what has memory ----------------------------------------------------------------------------------------------
 
     def _must_store(self) -> set[Node]:
-        stored = {_unshaped(root) for root in self.graph.roots} | self.notes.stored
+        stored = {unshaped(root) for root in self.graph.roots} | self.notes.stored
         for node in self.graph.nodes:
             if node.op.name == "contract":
-                stored.update(_base(arg) for arg in node.args)
+                stored.update(base(arg) for arg in node.args)
             elif node.op.name == "take":
-                stored.add(_base(node.args[0]))
+                stored.add(base(node.args[0]))
             elif node.op.name == "concatenate":
                 stored.update(arg for arg in node.args if arg.op.kind != "leaf")
             elif node.op.kind == "tiled":
-                stored.update(_base(arg) for arg in node.args)
+                stored.update(base(arg) for arg in node.args)
         return {node for node in stored if node.op.kind != "leaf"}
 
     def _buffer(self, node: Node, name: str) -> Buffer:
@@ -147,7 +148,7 @@ class _Planner:
         for target, shaped in self.graph.updates:
             if shaped is target:
                 continue
-            value = _unshaped(shaped)
+            value = unshaped(shaped)
             home = self._dense(value, self.placements[target].buffer)
             in_place = value in self.grouping.group_of and value not in self.placements
             if in_place and value not in self.notes.shadowed and self._order_update(target, value):
@@ -156,7 +157,7 @@ class _Planner:
                 self.commits.append((value, home))
         first_output = len(self.graph.inputs)
         for position, shaped in enumerate(self.graph.outputs):
-            node = _unshaped(shaped)
+            node = unshaped(shaped)
             place = self._dense(node, self._slot_buffer(first_output + position))
             if node not in self.grouping.group_of:
                 self.copies.append((node, place))
@@ -193,7 +194,7 @@ class _Planner:
         before += [g for g in self.grouping.groups if g.kind == "check" and g is not writer]
         if any(node is target for node, _ in self.commits):
             return False
-        if any(_unshaped(node) is target for node in self.graph.outputs):
+        if any(unshaped(node) is target for node in self.graph.outputs):
             return False
         if any(self.grouping.depends_on(group, writer) for group in before):
             return False
@@ -241,7 +242,7 @@ class _Planner:
             self.graph, tuple(kernels + tail), self.buffers, tuple(self.slots), self.constants, tuple(self.checks)
         )
         if unsafe:
-            updates = {id(self.placements[target].buffer): _unshaped(value) for target, value in self.graph.updates}
+            updates = {id(self.placements[target].buffer): unshaped(value) for target, value in self.graph.updates}
             self.notes.shadowed.update(updates[id(buffer)] for buffer in unsafe)
             raise _Again
         return plan
@@ -391,14 +392,12 @@ class _Planner:
     # -- tiles --------------------------------------------------------------------------------------------------------
 
     def _tiles(self, group: Group) -> list[Kernel]:
-        """Sums start at zero; then the plan of one tile runs on each, and adds to them."""
+        """The plan of one tile runs on each and adds to the sums of its group, which are put together at the end."""
         node, *items = group.members
         count, sliced = node.attrs["count"], node.attrs["sliced"]
         combine = node.attrs["combine"].split(",")
-        sums = len(combine)
         inner = self._tile_plan(node)
         where = [self._operand(arg) for arg in node.args]
-        zeros: list[Kernel] = []
         results: dict[int, tuple[Buffer, int]] = {}
         for item in items:
             place = self._place(item)
@@ -406,23 +405,33 @@ class _Planner:
             if not place.is_dense(item.shape):
                 raise NeedsStorage(item, dense=True)
             results[item.attrs["index"]] = (place.buffer, place.offset)
-        for i, type in enumerate(node.type.items):  # type: ignore[union-attr]
+        types = node.type.items  # type: ignore[union-attr]
+        for i, type in enumerate(types):
             if i not in results:
                 # Nothing reads it, but the tile writes it.
-                buffer = Buffer(f"t{len(self.buffers)}", type.dtype, type.size, loc=node.loc)
-                self.buffers.append(buffer)
-                results[i] = (buffer, 0)
-            if i < sums:
-                zeros.append(self._start_value(node, results[i], type, combine[i]))
-        scratch = Buffer("tile", np.dtype(np.uint8), inner.arena_bytes, loc=node.loc)
-        self.buffers.append(scratch)
+                results[i] = (self._own_buffer(node, type.dtype, type.size), 0)
+        sums = range(len(where), len(where) + len(combine))
+        cut = {*range(sliced), *range(sums.stop, len(where) + len(results))}
+        work = tiles_of(inner, count, cut, sums)
+        parts = [self._own_buffer(node, t.dtype, work.groups * t.size) for t in types[: len(combine)]]
+        scratch = self._own_buffer(node, np.dtype(np.uint8), work.groups * inner.arena_bytes)
         # The slots of the tile's plan: operands, then sums (its state), then stacked results.
-        params = [*where, *(results[i] for i in range(len(results))), (scratch, 0)]
-        cut = {*range(sliced), *range(len(where) + sums, len(where) + len(results))}
-        work = tiles_of(inner, count, cut, len(where))
+        stacked = [results[i] for i in range(len(combine), len(results))]
+        params = [*where, *((part, 0) for part in parts), *stacked, (scratch, 0)]
         for extent, (buffer, offset) in zip(work.extents, params, strict=True):
             assert offset * buffer.dtype.itemsize + extent <= buffer.nbytes
-        return [*zeros, Kernel(work, tuple(params), (node, *inner_nodes(inner)), inner=inner)]
+        tiles = Kernel(work, tuple(params), (node, *inner_nodes(inner)), inner=inner)
+        before = [self._start_value(node, part, name) for part, name in zip(parts, combine, strict=True)]
+        after = [
+            self._together(node, part, work.groups, name, results[i])
+            for i, (part, name) in enumerate(zip(parts, combine, strict=True))
+        ]
+        return [*before, tiles, *after]
+
+    def _own_buffer(self, node: Node, dtype: np.dtype, size: int) -> Buffer:
+        buffer = Buffer(f"t{len(self.buffers)}", dtype, size, loc=node.loc)
+        self.buffers.append(buffer)
+        return buffer
 
     def _tile_plan(self, node: Node) -> Plan:
         """The plan of one tile, in which the sums are state that each tile adds to."""
@@ -448,15 +457,24 @@ class _Planner:
             raise NeedsStorage(node)
         return found[0], found[1]
 
-    def _start_value(self, node: Node, place: tuple[Buffer, int], type: Array, name: str) -> Kernel:
-        """What a reduction is before the first tile."""
+    def _start_value(self, node: Node, part: Buffer, name: str) -> Kernel:
+        """What a reduction is before the first tile of each group."""
         op = OPS[name]
         assert isinstance(op, Reduction)
         assert op.identity is not None
-        builder = BodyBuilder(None, (type.size,), self._reader(None))
-        value = builder.constant(op.identity(type.dtype), type.dtype)
-        builder.store(value, Placement(*place, (1,)), builder.full, type.dtype)
+        builder = BodyBuilder(None, (part.size,), self._reader(None))
+        value = builder.constant(op.identity(part.dtype), part.dtype)
+        builder.store(value, Placement(part, 0, (1,)), builder.full, part.dtype)
         return Kernel(Loop(collapse_greedily(builder.body())), tuple(builder.params), (node,))
+
+    def _together(self, node: Node, part: Buffer, groups: int, name: str, place: tuple[Buffer, int]) -> Kernel:
+        """What the groups found, put together."""
+        size = part.size // groups
+        builder = BodyBuilder(None, (groups, size), self._reader(None))
+        each = builder.load(Placement(part, 0, (size, 1)), builder.full, (), part.dtype)
+        total = builder.emit(Reduce(name, each, part.dtype))
+        builder.store(total, Placement(*place, (1,)), identity(2, [1]), part.dtype)
+        return Kernel(Loop(collapse_greedily(builder.body((0,)))), tuple(builder.params), (node,))
 
     # -- contractions -------------------------------------------------------------------------------------------------
 
@@ -572,18 +590,3 @@ def _run(letters: list[str], strides: dict[str, int], sizes: dict[str, int], nod
         if strides[a] != strides[b] * sizes[b]:
             raise NeedsStorage(node)
     return strides[letters[-1]] if letters else 0
-
-
-def _unshaped(node: Node) -> Node:
-    """The value that a root is a reshape of: it is written where the root goes, and nothing is copied."""
-    base = node
-    while base.op.name == "reshape":
-        base = base.args[0]
-    return node if base.op.kind == "leaf" else base
-
-
-def _base(node: Node) -> Node:
-    """What a chain of one-operand movement reads in the end."""
-    while node.op.kind == "movement" and len(node.args) == 1 and not any(node.attrs.get("interior", ())):
-        node = node.args[0]
-    return node

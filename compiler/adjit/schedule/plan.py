@@ -186,19 +186,32 @@ Single = Loop | Product | Running | Scatter | CheckRange
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where a parameter of a tile's kernel points: `start` bytes behind parameter `param` of the whole, `tile` bytes
+    more for each tile and `group` more for each group of tiles."""
+
+    param: int
+    start: int
+    tile: int = 0
+    group: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
-    """A kernel of a tile. `params[i]` = (parameter of the whole, bytes from there, bytes more for each tile)."""
+    """A kernel of a tile, and where its parameters point."""
 
     work: Single
-    params: tuple[tuple[int, int, int], ...]
+    params: tuple[Place, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Tiles:
-    """The steps for each of `count` tiles, one tile after the other. `reads` and `writes` are numbers of parameters;
-    `extents` the bytes that are reached from each."""
+    """The steps for each of `count` tiles. Tiles are in `groups`, each with sums and scratch memory of its own, so that
+    groups may run at the same time. `reads` and `writes` are numbers of parameters, `extents` the bytes that are
+    reached from each."""
 
     count: int
+    groups: int
     steps: tuple[Step, ...]
     reads: tuple[int, ...]
     writes: tuple[int, ...]

@@ -6,42 +6,47 @@ from collections.abc import Collection
 
 from adjit.ir.node import Node
 from adjit.schedule.arena import read, storage, written
-from adjit.schedule.plan import CheckRange, Plan, Step, Straight, Tiles
+from adjit.schedule.plan import CheckRange, Place, Plan, Step, Straight, Tiles
 from adjit.schedule.verify import verify_plan
 
+GROUPS = 8
+"""Groups of tiles: what several threads can share. It decides the order of sums, so it depends on nothing."""
 
-def tiles_of(inner: Plan, count: int, cut: Collection[int], sums: int) -> Tiles:
+
+def tiles_of(inner: Plan, count: int, cut: Collection[int], sums: range) -> Tiles:
     """The kernels of `inner` for each of `count` tiles.
 
     The parameters are the slots of `inner` in order, then its arena; those numbered in `cut` move on by the size of
-    the slot with each tile, the others stay. Slots from `sums` on are written."""
+    the slot with each tile, those in `sums` with each group, as the arena does; the others stay."""
     verify_plan(inner)
-    arena = len(inner.slots)
     assert not inner.constants
+    arena = len(inner.slots)
+    groups = min(GROUPS, count)
+    sizes = {buffer.slot: buffer.nbytes for buffer in inner.buffers if buffer.slot is not None}
+    sizes[arena] = inner.arena_bytes
     steps = []
     reads: set[int] = set()
     writes: set[int] = set()
-    sizes = {buffer.slot: buffer.nbytes for buffer in inner.buffers if buffer.slot is not None}
     for kernel in inner.kernels:
         assert not isinstance(kernel.work, CheckRange | Tiles | Straight)
         params = []
         for buffer, offset in kernel.params:
             home = storage(buffer)
-            start = offset * buffer.dtype.itemsize
-            if home.slot is None:
-                params.append((arena, home.offset + start, 0))
-            else:
-                params.append((home.slot, start, sizes[home.slot] if home.slot in cut else 0))
+            number = arena if home.slot is None else home.slot
+            start = offset * buffer.dtype.itemsize + (home.offset if home.slot is None else 0)
+            by_tile = sizes[number] if number in cut else 0
+            by_group = sizes[number] if number in sums or number == arena else 0
+            params.append(Place(number, start, by_tile, by_group))
         steps.append(Step(kernel.work, tuple(params)))
         reads |= {arena if buffer.slot is None else buffer.slot for buffer in read(kernel)}
         writes |= {arena if buffer.slot is None else buffer.slot for buffer in written(kernel)}
-    extents = [
-        sizes.get(number, 0) * (count if number in cut else 1) if number < arena else inner.arena_bytes
-        for number in range(arena + 1)
+    times = [
+        count if number in cut else groups if number in sums or number == arena else 1 for number in range(arena + 1)
     ]
-    # A sum is added to from its start at zero, and scratch is the tile's own: neither is read from before.
-    known = {number for number in reads if number < sums}
-    return Tiles(count, tuple(steps), tuple(sorted(known)), tuple(sorted(writes)), tuple(extents))
+    extents = tuple(sizes.get(number, 0) * n for number, n in enumerate(times))
+    # Scratch is the tile's own: it is not read from before.
+    known = {number for number in reads if number != arena and (number < sums.stop)}
+    return Tiles(count, groups, tuple(steps), tuple(sorted(known)), tuple(sorted(writes)), extents)
 
 
 def inner_nodes(inner: Plan) -> tuple[Node, ...]:

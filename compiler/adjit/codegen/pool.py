@@ -1,0 +1,244 @@
+"""Worker threads, as machine code: a job is a function of (context, index), run for each index below a count.
+
+    void adjit_parallel(ptr function, ptr context, i64 count)    run a job on all threads; returns when it is done
+    i64  adjit_threads()                                         how many threads run jobs, the caller's included
+    void adjit_wake()                                            workers that sleep begin to look for jobs
+    void adjit_worker(ptr pool)                                  what a worker runs until it is told to stop
+    void adjit_set_pool(ptr pool)                                the pool of the process; null: the caller alone
+    void adjit_stop(ptr pool)                                    tell the workers to stop
+
+A pool is an array of words; `adjit_runtime.threads` owns it and makes the workers. `ticket` holds the number of the
+job, its count and the next index, so that one atomic addition takes an index of a certain job: a worker that comes late
+takes none. A second job at the same time, and one inside another, runs on the thread that asked for it. A worker looks
+for a job for about 50 us, then sleeps on a futex until the next one."""
+
+from __future__ import annotations
+
+from adjit_runtime.program import POOL_WORDS
+from adjit_runtime.target import Target
+
+SPINS = 3000
+"""Looks of a worker before it sleeps, each a `pause` of 40 to 140 cycles. To wake it costs 40 to 100 us, a look none of
+that; kernels of one step come closer together than 50 us."""
+YIELD = 1000
+"""Looks of the caller, when all indices are taken, before it lets another thread have its core."""
+SYMBOLS = ("adjit_parallel", "adjit_threads", "adjit_wake", "adjit_worker", "adjit_set_pool", "adjit_stop")
+FUTEX = {"x86_64": 202, "aarch64": 98}
+_WAIT, _WAKE = 128, 129  # private to the process
+
+
+def pool_text(target: Target) -> str:
+    """The module's text."""
+    machine = target.triple.split("-")[0]
+    pause = "call void @llvm.x86.sse2.pause()" if machine == "x86_64" else "fence seq_cst"
+    declare = "declare void @llvm.x86.sse2.pause()" if machine == "x86_64" else ""
+    futex = FUTEX.get(machine, FUTEX["x86_64"])
+
+    def word(name: str, pool: str = "%pool", as_: str = "") -> str:
+        ref = f"%{as_ or name}"
+        return f"{ref} = getelementptr i64, ptr {pool}, i64 {POOL_WORDS[name]}"
+
+    return f"""; pool
+@pool = internal global ptr null
+
+declare i64 @syscall(i64, ...)
+declare i32 @sched_yield()
+{declare}
+
+define void @adjit_set_pool(ptr %new) nounwind {{
+  store atomic ptr %new, ptr @pool seq_cst, align 8
+  ret void
+}}
+
+define i64 @adjit_threads() nounwind {{
+  %pool = load atomic ptr, ptr @pool acquire, align 8
+  %none = icmp eq ptr %pool, null
+  br i1 %none, label %alone, label %some
+alone:
+  ret i64 1
+some:
+  {word("threads")}
+  %count = load i64, ptr %threads
+  ret i64 %count
+}}
+
+define internal void @wake(ptr %pool) nounwind {{
+  {word("generation")}
+  %before = atomicrmw add ptr %generation, i32 1 seq_cst
+  {word("sleepers")}
+  %asleep = load atomic i64, ptr %sleepers seq_cst, align 8
+  %none = icmp eq i64 %asleep, 0
+  br i1 %none, label %done, label %call
+call:
+  %woken = call i64 (i64, ...) @syscall(i64 {futex}, ptr %generation, i64 {_WAKE}, i64 2147483647, i64 0, i64 0, i64 0)
+  br label %done
+done:
+  ret void
+}}
+
+define void @adjit_wake() nounwind {{
+  %pool = load atomic ptr, ptr @pool acquire, align 8
+  %none = icmp eq ptr %pool, null
+  br i1 %none, label %done, label %look
+look:
+  {word("sleepers")}
+  %asleep = load atomic i64, ptr %sleepers seq_cst, align 8
+  %awake = icmp eq i64 %asleep, 0
+  br i1 %awake, label %done, label %call
+call:
+  call void @wake(ptr %pool)
+  br label %done
+done:
+  ret void
+}}
+
+define void @adjit_stop(ptr %pool) nounwind {{
+  {word("stop")}
+  store atomic i64 1, ptr %stop seq_cst, align 8
+  call void @wake(ptr %pool)
+  ret void
+}}
+
+; Take indices while there are any; the result says whether there was one.
+define internal i1 @help(ptr %pool) nounwind {{
+entry:
+  {word("ticket")}
+  {word("done")}
+  {word("function", as_="function_at")}
+  {word("context", as_="context_at")}
+  br label %look
+look:
+  %did = phi i1 [ false, %entry ], [ true, %run ]
+  %seen = load atomic i64, ptr %ticket acquire, align 8
+  %seen_index = and i64 %seen, 1048575
+  %seen_high = lshr i64 %seen, 20
+  %seen_count = and i64 %seen_high, 1048575
+  %any = icmp ult i64 %seen_index, %seen_count
+  br i1 %any, label %take, label %leave
+take:
+  %taken = atomicrmw add ptr %ticket, i64 1 seq_cst
+  %index = and i64 %taken, 1048575
+  %high = lshr i64 %taken, 20
+  %count = and i64 %high, 1048575
+  %ours = icmp ult i64 %index, %count
+  br i1 %ours, label %run, label %leave
+run:
+  %function = load ptr, ptr %function_at
+  %context = load ptr, ptr %context_at
+  call void %function(ptr %context, i64 %index)
+  %before = atomicrmw add ptr %done, i64 1 seq_cst
+  br label %look
+leave:
+  ret i1 %did
+}}
+
+define void @adjit_parallel(ptr %function, ptr %context, i64 %count) nounwind {{
+entry:
+  %pool = load atomic ptr, ptr @pool acquire, align 8
+  %none = icmp eq ptr %pool, null
+  %few = icmp slt i64 %count, 2
+  %alone = or i1 %none, %few
+  br i1 %alone, label %serial, label %try
+try:
+  {word("lock")}
+  %pair = cmpxchg ptr %lock, i64 0, i64 1 seq_cst seq_cst
+  %free = extractvalue {{ i64, i1 }} %pair, 1
+  br i1 %free, label %publish, label %serial
+publish:
+  {word("function", as_="function_at")}
+  {word("context", as_="context_at")}
+  {word("ticket")}
+  {word("done")}
+  store ptr %function, ptr %function_at
+  store ptr %context, ptr %context_at
+  store atomic i64 0, ptr %done seq_cst, align 8
+  %old = load atomic i64, ptr %ticket seq_cst, align 8
+  %old_job = lshr i64 %old, 40
+  %job = add i64 %old_job, 1
+  %job_high = shl i64 %job, 40
+  %count_high = shl i64 %count, 20
+  %new = or i64 %job_high, %count_high
+  store atomic i64 %new, ptr %ticket seq_cst, align 8
+  call void @wake(ptr %pool)
+  %helped = call i1 @help(ptr %pool)
+  br label %wait
+wait:
+  %looks = phi i64 [ 0, %publish ], [ %more, %again ], [ 0, %rest ]
+  %ready = load atomic i64, ptr %done seq_cst, align 8
+  %all = icmp eq i64 %ready, %count
+  br i1 %all, label %finish, label %again_or_rest
+again_or_rest:
+  %long = icmp ugt i64 %looks, {YIELD}
+  br i1 %long, label %rest, label %again
+again:
+  {pause}
+  %more = add i64 %looks, 1
+  br label %wait
+rest:
+  %slept = call i32 @sched_yield()
+  br label %wait
+finish:
+  store atomic i64 0, ptr %lock seq_cst, align 8
+  ret void
+serial:
+  %empty = icmp slt i64 %count, 1
+  br i1 %empty, label %end, label %one
+one:
+  %i = phi i64 [ 0, %serial ], [ %next, %one ]
+  call void %function(ptr %context, i64 %i)
+  %next = add i64 %i, 1
+  %go = icmp slt i64 %next, %count
+  br i1 %go, label %one, label %end
+end:
+  ret void
+}}
+
+define void @adjit_worker(ptr %pool) nounwind {{
+entry:
+  {word("stop")}
+  {word("ticket")}
+  {word("generation")}
+  {word("sleepers")}
+  br label %look
+look:
+  %looks = phi i64 [ 0, %entry ], [ %more, %idle ], [ 0, %busy ], [ 0, %sleep ], [ 0, %late ]
+  %stopped = load atomic i64, ptr %stop acquire, align 8
+  %quit = icmp ne i64 %stopped, 0
+  br i1 %quit, label %end, label %work
+work:
+  %did = call i1 @help(ptr %pool)
+  br i1 %did, label %busy, label %nothing
+busy:
+  br label %look
+nothing:
+  %long = icmp ugt i64 %looks, {SPINS}
+  br i1 %long, label %tired, label %idle
+idle:
+  {pause}
+  %more = add i64 %looks, 1
+  br label %look
+tired:
+  %now = load atomic i32, ptr %generation seq_cst, align 8
+  %more_asleep = atomicrmw add ptr %sleepers, i64 1 seq_cst
+  ; A job or a stop that came before `now` was read has been announced already: look once more.
+  %seen = load atomic i64, ptr %ticket seq_cst, align 8
+  %seen_index = and i64 %seen, 1048575
+  %seen_high = lshr i64 %seen, 20
+  %seen_count = and i64 %seen_high, 1048575
+  %any = icmp ult i64 %seen_index, %seen_count
+  %last = load atomic i64, ptr %stop seq_cst, align 8
+  %told = icmp ne i64 %last, 0
+  %stay = or i1 %any, %told
+  br i1 %stay, label %late, label %sleep
+late:
+  %less_late = atomicrmw sub ptr %sleepers, i64 1 seq_cst
+  br label %look
+sleep:
+  %wide = zext i32 %now to i64
+  %woken = call i64 (i64, ...) @syscall(i64 {futex}, ptr %generation, i64 {_WAIT}, i64 %wide, i64 0, i64 0, i64 0)
+  %less = atomicrmw sub ptr %sleepers, i64 1 seq_cst
+  br label %look
+end:
+  ret void
+}}
+"""
