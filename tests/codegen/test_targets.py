@@ -1,0 +1,84 @@
+"""Code for other machines: vectors of their width, in kernels, products and straight lines; and it is not run here."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+
+import adjit
+from adjit import nn, optim
+from adjit.codegen.program import build, library
+from adjit.ir.graph import Graph
+from adjit_runtime import target as targets
+from adjit_runtime.target import Target, _target
+
+WIDTHS = {"apple-m1": 16, "x86-64-v4": 64, "haswell": 32, "znver3": 32}
+REGISTERS = {
+    "apple-m1": (r"\bfmla\.4s|\bfmla\s+v\d+\.4s", r"\.4s"),
+    "x86-64-v4": (r"vfmadd\d+ps.*%zmm", r"%zmm"),
+    "haswell": (r"vfmadd\d+ps.*%ymm", r"%ymm"),
+    "znver3": (r"vfmadd\d+ps.*%ymm", r"%ymm"),
+}
+
+
+@pytest.fixture(autouse=True)
+def every_backend() -> None:
+    targets.initialize()
+    targets.llvm.initialize_all_targets()
+    targets.llvm.initialize_all_asmprinters()
+
+
+def loss(p: Any, x: Any, labels: Any) -> Any:
+    return nn.cross_entropy(np.tanh(x @ p["w"] + p["b"]) @ p["v"], labels)
+
+
+def graph() -> Graph:
+    rng = np.random.default_rng(0)
+    shapes = {"w": (64, 96), "b": (96,), "v": (96, 10)}
+    params = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    step = adjit.training_step(loss, optim.adam(1e-3))
+    state = step.init(params)
+    x, labels = rng.normal(size=(64, 64)).astype(np.float32), rng.integers(0, 10, 64)
+    found: Graph = step.ir("optimized", state, x, labels)
+    return found
+
+
+@pytest.fixture
+def target(request: pytest.FixtureRequest) -> Target:
+    made: Target = _target.__wrapped__(request.param)
+    return made
+
+
+@pytest.mark.parametrize("target", WIDTHS, indirect=True)
+def test_code_has_vectors_of_the_machines_width(target: Target) -> None:
+    assert target.vector_bytes == WIDTHS[target.cpu]
+    lowered = build(graph(), target, "step")
+    _, wide = REGISTERS[target.cpu]
+    assert len(re.findall(wide, lowered.asm)) > 100
+    assert len(lowered.program.code) > 1000
+
+
+@pytest.mark.parametrize("target", WIDTHS, indirect=True)
+def test_products_multiply_and_add_in_one_instruction(target: Target) -> None:
+    made = library("gemm_f32", target)
+    assert "adjit_gemm_f32" in made.symbols
+    machine = targets.target_machine(target)
+    from adjit.codegen.gemm import emit_gemm_library
+    from adjit.codegen.llvm import Module
+
+    module = Module("gemm")
+    emit_gemm_library(module, target, (np.dtype(np.float32),))
+    parsed = targets.llvm.parse_assembly(str(module))
+    parsed.triple = target.triple
+    parsed.data_layout = str(machine.target_data)
+    fused, _ = REGISTERS[target.cpu]
+    assert len(re.findall(fused, machine.emit_assembly(parsed))) > 50
+
+
+def test_code_of_another_architecture_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADJIT_CPU", "apple-m1")
+    with pytest.raises(adjit.ArgumentError, match=r"ADJIT_CPU=apple-m1: code for aarch64.* does not run here"):
+        adjit.jit(lambda x: x + 1.0)(np.ones(3))
