@@ -5,6 +5,7 @@ from adjit.driver import History, State, get_threads, grad, jit, load, save, set
 from adjit.ir.evaluate import evaluate
 from adjit.ir.graph import Graph
 from adjit.ir.text import parse
+from adjit.machine import machine
 from adjit.trace import asarray, stop_gradient
 from adjit.training import TrainingStep, training_step
 from adjit_runtime.errors import (
@@ -27,6 +28,6 @@ __version__ = "0.1.0"
 __all__ = [
     "AdjitError", "ArgumentError", "DTypeError", "FormatError", "Graph", "History", "IndexOutOfRange", "InternalError",
     "MissingExtraError", "ShapeError", "State", "StateError", "TraceError", "TrainingStep", "WeakOverflowError",
-    "WideningWarning", "asarray", "evaluate", "get_threads", "grad", "jit", "load", "nn", "optim", "parse",
+    "WideningWarning", "asarray", "evaluate", "get_threads", "grad", "jit", "load", "machine", "nn", "optim", "parse",
     "random", "save", "set_threads", "stop_gradient", "training_step", "value_and_grad",
 ]  # fmt: skip

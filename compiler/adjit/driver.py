@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import numpy as np
 import optree
 
 from adjit.autodiff.reverse import gradient
@@ -27,6 +28,8 @@ from adjit.ir.text import print_graph
 from adjit.ir.types import Array, is_float
 from adjit.ir.verify import verify
 from adjit.passes.pipeline import optimize
+from adjit.profile import Explanation, Profile, explain
+from adjit.profile import profile as measure
 from adjit.schedule.normalize import is_tiny
 from adjit.schedule.text import print_plan
 from adjit.schedule.verify import verify_plan
@@ -42,12 +45,12 @@ from adjit_runtime.state import State, layout_of
 from adjit_runtime.step import History, StepFunction
 from adjit_runtime.target import Target, host_target
 from adjit_runtime.threads import get_threads, set_threads
-from adjit_runtime.trees import LeafType, Signature, flatten, leaf_names
+from adjit_runtime.trees import LeafType, Signature, as_array, flatten, leaf_names
 
 __all__ = [
-    "Function", "History", "Library", "Record", "Signature", "State", "StepFunction", "Text", "compile_graph",
-    "flatten", "get_threads", "grad", "jit", "layout_of", "leaf_names", "load", "save", "set_threads", "shared_library",
-    "split_aux", "tiling", "trace_call", "value_and_grad",
+    "Function", "History", "Library", "Profile", "Record", "Signature", "State", "StepFunction", "Text",
+    "compile_graph", "flatten", "get_threads", "grad", "jit", "layout_of", "leaf_names", "load", "save", "set_threads",
+    "shared_library", "split_aux", "tiling", "trace_call", "value_and_grad",
 ]  # fmt: skip
 
 STAGES = ("trace", "adjoint", "step", "optimized", "plan", "llvm", "asm")
@@ -277,10 +280,36 @@ class Function(CompiledFunction):
         if args or kwargs:
             signature, _, names = self.call_signature(args, kwargs)
             self.compiled(signature, names)
-            return self.records[signature].stage(stage)
-        if not self.records:
+        elif not self.records:
             raise ArgumentError(f"{self.__name__} has not been compiled yet: call it, or pass arguments to ir")
-        return next(reversed(self.records.values())).stage(stage)
+        return self._record(args, kwargs).stage(stage)
+
+    def explain(self, *args: Any, **kwargs: Any) -> Explanation:
+        """Why the kernels of the program are what they are: fused or not, tiled or not, on threads or not.
+
+        Of the last signature, or of the one of the arguments. Prints as text."""
+        self.ir("plan", *args, **kwargs)
+        record = self._record(args, kwargs)
+        return explain(record.graphs["optimized"], record.lowered, self.__name__)
+
+    def profile(self, *args: Any, calls: int = 200, **kwargs: Any) -> Profile:
+        """Time of each kernel of the program of these arguments, as the mean of `calls` on copies of them.
+
+        A table that prints: the user's lines, microseconds, bytes, GB/s, GFLOP/s and the share of the machine's limit
+        (`adjit.machine()`)."""
+        self.ir("optimized", *args, **kwargs)
+        record = self._record(args, kwargs)
+        return measure(record.graphs["optimized"], self.__name__, self.bound(args, kwargs), calls)
+
+    def bound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[np.ndarray]:
+        """The arrays that a call gives to the program, in order."""
+        signature, leaves, _ = self.call_signature(args, kwargs)
+        return [as_array(leaf, type.dtype) for leaf, type in zip(leaves, signature.types, strict=True)]
+
+    def _record(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Record:
+        if args or kwargs:
+            return self.records[self.call_signature(args, kwargs)[0]]
+        return next(reversed(self.records.values()))
 
     def call_signature(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]

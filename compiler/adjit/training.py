@@ -13,6 +13,7 @@ import optree
 from adjit.autodiff.reverse import gradient
 from adjit.driver import (
     Function,
+    Profile,
     Record,
     State,
     StepFunction,
@@ -139,6 +140,15 @@ class TrainingStep(StepFunction, Function):
             raise ArgumentError(f"{self.__name__}: ir takes the state first, then the batch")
         self.check_state(args[0])
         return self.step_signature(args[0], args[1:], kwargs)
+
+    def profile(self, *args: Any, calls: int = 200, steps: int | None = None, **kwargs: Any) -> Profile:
+        """Time of each kernel of a step on a copy of the state: `step.profile(state, x, y, steps=200)`; see `jit`."""
+        return super().profile(*args, calls=calls if steps is None else steps, **kwargs)
+
+    def bound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[np.ndarray]:
+        """The leaves of the state, then those of the batch."""
+        state = args[0]
+        return [*state.leaves(), *super().bound(args, kwargs)]
 
     # -- the graph ----------------------------------------------------------------------------------------------------
 

@@ -134,6 +134,11 @@ class State:
         """Bytes of the block."""
         return self._layout.nbytes
 
+    def leaves(self) -> list[np.ndarray]:
+        """Copies of all leaves in the order of the layout: parameters, moments, hyper-parameters, key, step count."""
+        self._check_open()
+        return [view.copy() for view in self._views]
+
     def close(self) -> None:
         """Let go of the memory; views that someone still holds stay valid."""
         with self.writing():

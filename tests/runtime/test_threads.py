@@ -32,7 +32,7 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything that can be cut is cut."""
     monkeypatch.setattr(kernels, "PARALLEL_FLOPS", 1)
     monkeypatch.setattr(kernels, "PARALLEL_COST", 1)
-    monkeypatch.setattr(kernels, "MOST_PARTS", 4)
+    monkeypatch.setattr(kernels, "LOOP_PARTS", 4)
 
 
 COUNTS = (1, 2, 3, 8)

@@ -56,8 +56,12 @@ PARALLEL_COST = 30_000
 """Vector instructions from which a loop is cut: about 10 us of one core."""
 LOOP_BYTES_COST = 4
 """What a loop costs for each vector beside its instructions: loads and stores beyond the cache."""
+PARTS_PER_THREAD = 2
+"""Parts of a kernel for each thread: where other programs run, too, one thread may come late by a millisecond."""
 MOST_PARTS = 8
-"""Parts of one kernel at most: packing memory is set aside for each."""
+"""Parts of a product at most: packing memory is set aside for each."""
+LOOP_PARTS = 16
+"""Parts of a loop at most."""
 PART_UNIT = 32
 """Rows or columns of C that stay together: a multiple of every tile of a product."""
 LOOP_UNIT = 64

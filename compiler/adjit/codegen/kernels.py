@@ -13,13 +13,15 @@ from adjit.codegen.access import Scope, TileAccess
 from adjit.codegen.analysis import analyse, cost_of, lanes_of, vector_dimension
 from adjit.codegen.constants import (
     LOOP_BYTES_COST,
+    LOOP_PARTS,
     LOOP_UNIT,
     MOST_PARTS,
     PARALLEL_COST,
     PARALLEL_FLOPS,
     PART_UNIT,
+    PARTS_PER_THREAD,
 )
-from adjit.codegen.gemm import gemm_flags, gemm_workspace_bytes
+from adjit.codegen.gemm import gemm_flags, gemm_scratch_bytes, gemm_workspace_bytes
 from adjit.codegen.lanes import Lanes
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal, literal, memory_type
 from adjit.codegen.nest import Nest
@@ -123,7 +125,7 @@ def _emit_loop(module: Module, name: str, work: Loop, target: Target, parallel: 
         function.ret()
         return function
     job = _part_of_loop(module, f"{name}_part", body, dim, lanes, vector)
-    parts = function.minimum(function.call("adjit_threads", I64, []), int_literal(MOST_PARTS))
+    parts = _parts(function, LOOP_PARTS)
     shared = function.alloca(PTR, len(params) + 1)
     for number, pointer in enumerate(params):
         function.store(pointer, function.element(shared, PTR, number))
@@ -162,7 +164,7 @@ def loop_parts(work: Loop, target: Target) -> int | None:
     size = math.prod(body.domain)
     if size * (cost + LOOP_BYTES_COST) < PARALLEL_COST * lanes:
         return None
-    free = [d for d in range(len(body.domain)) if d not in body.reduced and body.domain[d] >= 2 * MOST_PARTS]
+    free = [d for d in range(len(body.domain)) if d not in body.reduced and body.domain[d] >= LOOP_PARTS]
     # Columns of a reduction go through the loops together, several vectors at a time.
     free = [d for d in free if not (d == vector and body.reduced)]
     return min(free, default=None)
@@ -246,8 +248,7 @@ def _emit_product(module: Module, name: str, work: Product, target: Target, para
     function = module.function(name, VOID, names, internal=True)
     if parallel and product_parts(work):
         job = _part_of_product(module, f"{name}_part", work, target, epilogue)
-        threads = function.call("adjit_threads", I64, [])
-        parts = function.minimum(threads, int_literal(product_parts(work)))
+        parts = _parts(function, product_parts(work))
         shared = function.alloca(PTR, count + 2)
         for number, pointer in enumerate(function.params):
             function.store(pointer, function.element(shared, PTR, number))
@@ -257,6 +258,13 @@ def _emit_product(module: Module, name: str, work: Product, target: Target, para
         _multiply(function, function.params, work, target, epilogue, (int_literal(0), int_literal(0)), None)
     function.ret()
     return function
+
+
+def _parts(f: Function, most: int) -> Value:
+    """How many parts to make: some for each thread, so that one which comes late does not hold up the others."""
+    threads = f.call("adjit_threads", I64, [])
+    wanted = f.select(f.compare("sgt", threads, int_literal(1)), f.mul(threads, PARTS_PER_THREAD), threads)
+    return f.minimum(wanted, int_literal(most))
 
 
 def _part_of_product(module: Module, name: str, work: Product, target: Target, epilogue: Function | None) -> Function:
@@ -277,6 +285,8 @@ def _part_of_product(module: Module, name: str, work: Product, target: Target, e
     f.return_if(f.compare("sge", low, high))
     nbytes = gemm_workspace_bytes(work.dtype, work.m, work.n, work.k, target)
     params[-1] = f.offset(params[-1], f.mul(part, nbytes))
+    if work.scratch:
+        params[2] = f.offset(params[2], f.mul(part, gemm_scratch_bytes(work.dtype, target)))
     start = (int_literal(0), low) if _by_columns(work) else (low, int_literal(0))
     _multiply(f, params, work, target, epilogue, start, f.sub(high, low))
     f.ret()
@@ -290,7 +300,7 @@ def _by_columns(work: Product) -> bool:
 def product_parts(work: Product) -> int:
     """Into how many parts a product may be cut; 0 where it stays whole."""
     extent = max(work.m, work.n)
-    alone = work.batch or work.scratch or work.dtype.kind != "f" or 2 * work.m * work.n * work.k < PARALLEL_FLOPS
+    alone = work.batch or work.dtype.kind != "f" or 2 * work.m * work.n * work.k < PARALLEL_FLOPS
     return 0 if alone or extent < 2 * PART_UNIT else min(MOST_PARTS, extent // PART_UNIT)
 
 
@@ -319,7 +329,8 @@ def _multiply(
 
     def multiply(indices: list[Value]) -> None:
         places = []
-        skipped = (f.mul(row, work.a_strides[0]), f.mul(column, work.b_strides[1]), f.add(f.mul(row, work.n), column))
+        block = int_literal(0) if work.scratch else f.add(f.mul(row, work.n), column)
+        skipped = (f.mul(row, work.a_strides[0]), f.mul(column, work.b_strides[1]), block)
         for pointer, which, offset in zip((a, b, c), (1, 2, 3), skipped, strict=True):
             for index, entry in zip(indices, work.batch, strict=True):
                 offset = f.add(offset, f.mul(index, entry[which]))

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 import llvmlite.binding as llvm
 import numpy as np
 
-from adjit.codegen.constants import WAKE_FLOPS
+from adjit.codegen.constants import MOST_PARTS, WAKE_FLOPS
 from adjit.codegen.gemm import GEMM_DTYPES, emit_gemm_library, gemm_scratch_bytes, gemm_workspace_bytes, scratch_allowed
 from adjit.codegen.kernels import emit_kernel, emit_tiles, product_parts
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal, memory_type
 from adjit.codegen.native_call import emit_acquire_library, emit_call_library
+from adjit.codegen.peaks import emit_peaks_library
 from adjit.codegen.pool import SYMBOLS, pool_text
 from adjit.codegen.run_loop import emit_run_library
 from adjit.codegen.straight import emit_straight
@@ -60,7 +61,8 @@ def build(graph: Graph, target: Target, name: str, timed: bool = False, straight
     A timed program takes a report of 2 + len(plan.kernels) words, and adds to each the ticks of one kernel."""
 
     def scratch(dtype: np.dtype, k: int) -> int:
-        return gemm_scratch_bytes(dtype, target) if scratch_allowed(dtype, k, target) else 0
+        # A block for each part that a thread may take.
+        return MOST_PARTS * gemm_scratch_bytes(dtype, target) if scratch_allowed(dtype, k, target) else 0
 
     slots = slots_of(graph)
     plan = straight_plan(graph, slots) if straight and fits(graph) else make_plan(graph, target, slots, scratch)
@@ -205,6 +207,8 @@ def library(name: str, target: Target) -> Library:
         emit_call_library(module)
     elif name == "acquire":
         emit_acquire_library(module)
+    elif name == "peaks":
+        emit_peaks_library(module, target)
     else:
         raise InternalError(f"no library is called {name!r}")
     symbols = tuple(function.name for function in module.functions if function.is_public)

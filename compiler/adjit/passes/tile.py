@@ -47,6 +47,19 @@ def tile(graph: Graph) -> Graph:
     return graph
 
 
+def reasons_against(graph: Graph) -> list[str]:
+    """Why a graph that is not in tiles is not, for each number of rows that its inputs have."""
+    found = []
+    for rows in sorted({node.shape[0] for node in graph.inputs if node.shape and node.shape[0] > 1}, reverse=True):
+        if rows < TILES * TILE_ROWS[0]:
+            found.append(f"{rows} rows: fewer than {TILES} tiles of {TILE_ROWS[0]}.")
+            continue
+        reason = _Region(graph, rows).reason_against()
+        if reason:
+            found.append(f"{rows} rows: {reason}.")
+    return found or ["No input has rows."]
+
+
 @dataclass(eq=False, slots=True)
 class _Found:
     """What a region is made of."""
@@ -195,9 +208,18 @@ class _Region:
 
     def pays(self) -> bool:
         """Whether tiles are worth it: see above."""
-        if not any(node.op.name == "contract" for node in self.found.sums) or not self.found.axis:
-            return False
-        return self._kept_bytes() >= WORKING_SET and self._matrix_bytes() <= MATRIX_BYTES
+        return not self.reason_against()
+
+    def reason_against(self) -> str:
+        """Why tiles are not worth it; empty where they are."""
+        if not self.found.axis or not any(node.op.name == "contract" for node in self.found.sums):
+            return "no contraction sums over rows that are computed one by one"
+        kept, matrices = self._kept_bytes(), self._matrix_bytes()
+        if kept < WORKING_SET:
+            return f"their {kept >> 10} KB stay in the cache"
+        if matrices > MATRIX_BYTES:
+            return f"matrices of {matrices >> 10} KB would be read, or added up, once for each tile"
+        return ""
 
     def _kept_bytes(self) -> int:
         """Bytes of the rows that are read, and of those that a step without tiles would write."""

@@ -1,0 +1,409 @@
+"""Seeing what a program does: `profile` measures its kernels, `explain` says in words why they are as they are."""
+
+from __future__ import annotations
+
+import ctypes
+import html
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from adjit.codegen.kernels import loop_parts, product_parts
+from adjit.codegen.program import Lowered, build
+from adjit.ir.graph import Graph
+from adjit.ir.node import Loc
+from adjit.ir.op import OPS
+from adjit.ir.types import dtype_name
+from adjit.machine import Machine, machine
+from adjit.ops.declare import Elementwise
+from adjit.passes.tile import reasons_against
+from adjit.schedule.arena import read, storage, written
+from adjit.schedule.plan import (
+    Apply,
+    Body,
+    Buffer,
+    CheckRange,
+    Gather,
+    Kernel,
+    Load,
+    Loop,
+    Plan,
+    Product,
+    Reduce,
+    Running,
+    Scatter,
+    Single,
+    Store,
+    Straight,
+    Tiles,
+)
+from adjit_runtime.load import Loaded, address_of
+from adjit_runtime.target import host_target
+
+WARM = 3
+"""Calls before those that count."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a kernel has to do at least: floating-point operations, bytes, and of elements of what size."""
+
+    flops: float
+    nbytes: float
+    itemsize: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """One kernel of a profile. `limit` is the share of the machine's limit that it reached, of all its threads."""
+
+    number: int
+    what: str
+    locs: tuple[Loc, ...]
+    seconds: float
+    share: float
+    work: Work
+    limit: float
+
+    @property
+    def cells(self) -> list[str]:
+        """The row as text."""
+        rate = self.seconds or math.inf
+        lines = ", ".join(dict.fromkeys(map(str, self.locs)))
+        return [
+            str(self.number), self.what, lines, f"{self.seconds * 1e6:.1f}", f"{self.share:.1%}", _si(self.work.nbytes),
+            f"{self.work.nbytes / rate * 1e-9:.1f}", f"{self.work.flops / rate * 1e-9:.1f}", f"{self.limit:.0%}",
+        ]  # fmt: skip
+
+
+HEADS = ["kernel", "what", "lines", "us", "share", "bytes", "GB/s", "GFLOP/s", "of limit"]
+RIGHT = {0, 3, 4, 5, 6, 7, 8}
+"""Columns of numbers."""
+
+
+class Profile:
+    """A table, one row for each kernel: prints as text, shows as a table of rich and in notebooks.
+
+    `rows` are `Row`s in the order in which kernels run; `seconds` is a whole call, as the mean of `calls`."""
+
+    def __init__(self, name: str, rows: Sequence[Row], seconds: float, calls: int, where: Machine) -> None:
+        self.name, self.rows, self.seconds, self.calls, self.machine = name, list(rows), seconds, calls, where
+
+    @property
+    def title(self) -> str:
+        """One line above the table."""
+        threads = self.machine.threads
+        return (
+            f"{self.name}: {self.seconds * 1e6:.1f} us a call, mean of {self.calls}; "
+            f"{threads} thread{'s' if threads > 1 else ''} of {self.machine.target.cpu}"
+        )
+
+    def __str__(self) -> str:
+        table = [HEADS, *(row.cells for row in self.rows)]
+        widths = [max(len(line[i]) for line in table) for i in range(len(HEADS))]
+
+        def text(line: list[str]) -> str:
+            cells = (
+                c.rjust(w) if i in RIGHT else c.ljust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))
+            )
+            return "  ".join(cells).rstrip()
+
+        return "\n".join([self.title, *map(text, table)])
+
+    def __rich__(self) -> Any:
+        from rich.table import Table
+
+        table = Table(title=self.title)
+        for i, head in enumerate(HEADS):
+            table.add_column(head, justify="right" if i in RIGHT else "left")
+        for row in self.rows:
+            table.add_row(*row.cells)
+        return table
+
+    def to_html(self) -> str:
+        """The table for a notebook."""
+
+        def line(cells: list[str], tag: str) -> str:
+            return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+        rows = "".join(line(row.cells, "td") for row in self.rows)
+        return f"<table><caption>{html.escape(self.title)}</caption>{line(HEADS, 'th')}{rows}</table>"
+
+    _repr_html_ = to_html
+
+
+class Explanation:
+    """A paragraph for each kernel; prints as text. `paragraphs` pairs a heading with its sentences."""
+
+    def __init__(self, name: str, paragraphs: Sequence[tuple[str, list[str]]]) -> None:
+        self.name, self.paragraphs = name, list(paragraphs)
+
+    def __str__(self) -> str:
+        parts = [f"{head}\n" + "\n".join(f"    {line}" for line in lines) for head, lines in self.paragraphs]
+        return "\n".join(parts)
+
+    def __rich__(self) -> Any:
+        from rich.table import Table
+
+        table = Table("kernel", "why", title=self.name, show_lines=True)
+        for head, lines in self.paragraphs:
+            table.add_row(head, "\n".join(lines))
+        return table
+
+    def to_html(self) -> str:
+        """The paragraphs for a notebook."""
+        rows = "".join(
+            f"<dt>{html.escape(head)}</dt><dd>{'<br>'.join(map(html.escape, lines))}</dd>"
+            for head, lines in self.paragraphs
+        )
+        return f"<dl>{rows}</dl>"
+
+    _repr_html_ = to_html
+
+
+# -- measuring ------------------------------------------------------------------------------------------------------
+
+
+def profile(graph: Graph, name: str, inputs: Sequence[np.ndarray], calls: int) -> Profile:
+    """Run a graph's program `calls` times on copies of `inputs`, with a clock between its kernels."""
+    lowered = build(graph, host_target(), name, timed=True)
+    loaded = Loaded(lowered.program)
+    slots = lowered.program.slots
+    arrays = {number: np.array(value) for number, value in zip(lowered.program.inputs, inputs, strict=True)}
+    for number in lowered.program.outputs:
+        arrays[number] = np.empty(slots[number].shape, slots[number].dtype)
+    table = (ctypes.c_void_p * len(slots))()
+    for number in range(len(slots)):
+        table[number] = address_of(arrays[number]) if number in arrays else loaded.constant_addresses[number]
+    kernels = lowered.plan.kernels
+    report = np.zeros(2 + len(kernels), np.int64)
+    arena = loaded.borrow_arena()
+
+    def run(times: int) -> None:
+        for _ in range(times):
+            status = loaded.entry(ctypes.addressof(table), address_of(arena), address_of(report))
+            if status:
+                raise loaded.failure(status, report[0])
+
+    run(WARM)
+    report[:] = 0
+    begun = time.perf_counter()
+    run(calls)
+    seconds = (time.perf_counter() - begun) / calls
+    ticks = report[2:].astype(np.float64)
+    # A straight line has one kernel and no clock.
+    shares = ticks / ticks.sum() if ticks.sum() else np.full(len(kernels), 1.0 / max(len(kernels), 1))
+    where = machine()
+    rows = [
+        _row(number, kernel, float(share), seconds, where)
+        for number, (kernel, share) in enumerate(zip(kernels, shares, strict=True))
+    ]
+    return Profile(name, rows, seconds, calls, where)
+
+
+def _row(number: int, kernel: Kernel, share: float, seconds: float, where: Machine) -> Row:
+    work = work_of(kernel)
+    spent = share * seconds
+    threads = where.threads if is_shared(kernel) else 1
+    limit = where.limit(work.flops, work.nbytes, work.itemsize) / threads
+    return Row(number, what(kernel), tuple(kernel.locs), spent, share, work, limit / spent if spent else 0.0)
+
+
+def what(kernel: Kernel) -> str:
+    """A kernel in a few words."""
+    work = kernel.work
+    if isinstance(work, Straight):
+        return f"straight line of {len(work.graph.nodes)}"
+    if isinstance(work, Tiles):
+        return f"{work.count} tiles of {len(work.steps)} kernels"
+    if isinstance(work, Product):
+        batch = "".join(f"{entry[0]}x" for entry in work.batch)
+        return f"product {batch}{work.m}x{work.n}x{work.k} {dtype_name(work.dtype)}"
+    space = "x".join(map(str, work.body.domain)) or "one element"
+    return f"{type(work).__name__.lower()} over {space}"
+
+
+def work_of(kernel: Kernel) -> Work:
+    """What a kernel computes and moves: each element once, however often it is read."""
+    touched = {storage(buffer): buffer.nbytes for buffer in read(kernel) | written(kernel)}
+    if isinstance(kernel.work, Straight):
+        flops = sum(_node_cost(node) for node in kernel.work.graph.nodes)
+        return Work(flops, sum(touched.values()), 4)
+    if isinstance(kernel.work, Tiles):
+        inner = [_flops(step.work) for step in kernel.work.steps]
+        own = {kernel.params[-1][0]}
+        nbytes = sum(buffer.nbytes for buffer in read(kernel) | written(kernel) if buffer not in own)
+        return Work(kernel.work.count * sum(inner), nbytes, max(map(_itemsize, (s.work for s in kernel.work.steps))))
+    if isinstance(kernel.work, Product):
+        both = read(kernel) & written(kernel)
+        return Work(_flops(kernel.work), sum(touched.values()) + sum(b.nbytes for b in both), _itemsize(kernel.work))
+    first = 1 if isinstance(kernel.work, Scatter) else 0
+    return Work(_flops(kernel.work), _moved(kernel, kernel.work.body, first), _itemsize(kernel.work))
+
+
+def _moved(kernel: Kernel, body: Body, first: int) -> float:
+    """Bytes of the elements that a loop reads and writes."""
+    found: dict[tuple[int, bool], float] = {}
+    for instruction in body.code:
+        if isinstance(instruction, Load | Gather | Store):
+            reached = math.prod(n for n, c in zip(body.domain, instruction.coefficients, strict=True) if c)
+            buffer = kernel.params[instruction.param][0]
+            key = (instruction.param, isinstance(instruction, Store))
+            found[key] = max(found.get(key, 0.0), min(reached, buffer.size) * instruction.dtype.itemsize)
+    return sum(found.values())
+
+
+def _flops(work: Single) -> float:
+    if isinstance(work, Product):
+        pairs = math.prod(entry[0] for entry in work.batch)
+        extra = _body_cost(work.epilogue) * work.m * work.n * pairs if work.epilogue is not None else 0.0
+        return 2.0 * work.m * work.n * work.k * pairs + extra
+    return _body_cost(work.body) * math.prod(work.body.domain)
+
+
+def _body_cost(body: Body) -> float:
+    """Operations for each element of the domain, rows' values spread over their rows."""
+    total = 0.0
+    row = math.prod(body.domain[d] for d in body.reduced)
+    reduced = False
+    for instruction in body.code:
+        if isinstance(instruction, Reduce):
+            total += 1
+            reduced = True
+        elif isinstance(instruction, Apply) and instruction.op not in ("select", "cast"):
+            op = OPS[instruction.op]
+            cost = op.cost if isinstance(op, Elementwise) else 1
+            total += cost / row if reduced and row > 1 and body.reduced else cost
+    return total
+
+
+def _node_cost(node: Any) -> float:
+    cost = node.op.cost if isinstance(node.op, Elementwise) else 1
+    return float(cost * max(node.array_type.size, *(arg.array_type.size for arg in node.args), 1))
+
+
+def _itemsize(work: Single) -> int:
+    if isinstance(work, Product):
+        return work.dtype.itemsize
+    sizes = [i.dtype.itemsize for i in work.body.code if isinstance(i, Apply | Reduce) and i.dtype.kind == "f"]
+    return min(sizes, default=4)
+
+
+def is_shared(kernel: Kernel) -> bool:
+    """Whether several threads work on a kernel."""
+    work = kernel.work
+    if isinstance(work, Product):
+        return product_parts(work) > 0
+    if isinstance(work, Loop):
+        return loop_parts(work, host_target()) is not None
+    return isinstance(work, Tiles)
+
+
+def _si(nbytes: float) -> str:
+    for unit in ("B", "KB", "MB"):
+        if nbytes < 1000:
+            return f"{nbytes:.0f} {unit}" if unit == "B" else f"{nbytes:.1f} {unit}"
+        nbytes /= 1000
+    return f"{nbytes:.1f} GB"
+
+
+# -- explaining -----------------------------------------------------------------------------------------------------
+
+
+def explain(graph: Graph, lowered: Lowered, name: str) -> Explanation:
+    """Why each kernel of a plan is a kernel of its own, in tiles or not, on several threads or not."""
+    plan = lowered.plan
+    readers: dict[Buffer, list[int]] = {}
+    for number, kernel in enumerate(plan.kernels):
+        for buffer in read(kernel):
+            readers.setdefault(buffer, []).append(number)
+    paragraphs = [
+        (f"kernel {number}: {what(kernel)}{_where(kernel)}", _sentences(plan, number, kernel, readers))
+        for number, kernel in enumerate(plan.kernels)
+    ]
+    if not any(isinstance(kernel.work, Tiles | Straight) for kernel in plan.kernels):
+        paragraphs.append(("not in tiles of rows", reasons_against(graph)))
+    return Explanation(name, paragraphs)
+
+
+def _where(kernel: Kernel) -> str:
+    lines = ", ".join(dict.fromkeys(map(str, kernel.locs)))
+    return f"  ({lines})" if lines else ""
+
+
+def _sentences(plan: Plan, number: int, kernel: Kernel, readers: dict[Buffer, list[int]]) -> list[str]:
+    work = kernel.work
+    if isinstance(work, Straight):
+        return ["The whole program is so small that its values stay in registers: no loops, no arena, no calls."]
+    lines = [_fused(kernel)]
+    for buffer in sorted(written(kernel), key=lambda b: b.name):
+        after = [n for n in readers.get(buffer, []) if n > number]
+        if buffer.slot is not None or not after:
+            continue
+        others = ", ".join(f"kernel {n} {_why_not_joined(kernel, plan.kernels[n], buffer)}" for n in after[:3])
+        more = f" and {len(after) - 3} more" if len(after) > 3 else ""
+        lines.append(f"Writes %{buffer.name} ({_si(buffer.nbytes)}) to memory, because {others}{more}.")
+    lines.append(_threads(kernel))
+    return lines
+
+
+def _fused(kernel: Kernel) -> str:
+    work = kernel.work
+    assert not isinstance(work, Straight)
+    if isinstance(work, Tiles):
+        return (
+            "Runs tile by tile over the rows, so that data are read once and what lies between stays in the cache; "
+            f"each tile is {len(work.steps)} kernels."
+        )
+    if isinstance(work, Product):
+        if work.epilogue is None:
+            return "A matrix product alone: what reads it does so at other places than its tiles."
+        count = sum(isinstance(i, Apply) for i in work.epilogue.code)
+        stored = "; the product itself is not kept" if work.scratch else ""
+        return f"{count} operations on each finished block of the product while it is in the cache{stored}."
+    count = sum(isinstance(i, Apply) for i in work.body.code)
+    sums = sum(isinstance(i, Reduce) for i in work.body.code)
+    kind = {Running: " and a running reduction", Scatter: ", written to places that are computed"}.get(type(work), "")
+    if isinstance(work, CheckRange):
+        return "Checks an index before anything of the state is written."
+    joined = f" and {sums} reduction{'s' if sums > 1 else ''}" if sums and not kind else ""
+    return f"{count} operation{'s' if count != 1 else ''}{joined}{kind} in one pass over the elements."
+
+
+def _why_not_joined(writer: Kernel, reader: Kernel, buffer: Buffer) -> str:
+    work = reader.work
+    if isinstance(work, Tiles):
+        return "reads it in tiles"
+    if isinstance(work, Product) and buffer in (reader.params[0][0], reader.params[1][0]):
+        return "reads it as a matrix"
+    if isinstance(work, Scatter | Running | CheckRange):
+        return "takes its elements one after the other"
+    if isinstance(work, Product):
+        return "reads it with each block of its product"
+    if isinstance(work, Loop):
+        if work.body.reduced and isinstance(writer.work, Product):
+            return "reduces it, and a block of the product is not a whole row or column"
+        if isinstance(writer.work, Loop) and work.body.domain == writer.work.body.domain:
+            if work.body.reduced != writer.work.body.reduced:
+                return "reduces along another axis"
+            if writer.work.body.reduced:
+                return "needs the finished reduction"
+        return f"goes over {'x'.join(map(str, work.body.domain)) or 'one element'}"
+    return "needs values that come later, too"
+
+
+def _threads(kernel: Kernel) -> str:
+    work = kernel.work
+    if isinstance(work, Tiles):
+        return f"Its {work.groups} groups of tiles run on the threads of the pool, each with sums of its own."
+    if is_shared(kernel):
+        return "Large enough for the threads of the pool, which take parts of it."
+    if isinstance(work, Loop) and work.body.reduced and _flops(work) > 1e6:
+        return "On one thread: one long reduction, whose order must not depend on the number of threads."
+    if isinstance(work, Product | Loop):
+        return "On one thread: too little work to share."
+    return "On one thread: its elements come one after the other."
