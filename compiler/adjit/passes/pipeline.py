@@ -15,6 +15,7 @@ from adjit.ir.verify import verify
 from adjit.passes.compose_moves import compose_moves
 from adjit.passes.cse import cse
 from adjit.passes.eliminate_dead import eliminate_dead
+from adjit.passes.factor import factor
 from adjit.passes.fold import fold
 from adjit.passes.fold_contractions import fold_contractions
 from adjit.passes.hoist_broadcasts import hoist_broadcasts
@@ -35,6 +36,7 @@ PIPELINE: tuple[Pass, ...] = (
     fold_contractions,
     join_pads,
     cse,
+    factor,
     eliminate_dead,
 )
 

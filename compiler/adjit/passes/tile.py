@@ -28,6 +28,9 @@ TILE_BYTES = 256 << 10
 """Bytes of one tile's rows."""
 TILE_ROWS = (32, 64)
 """Fewest and most rows of a tile: fewer leave a matrix product without rows, more leave L1."""
+LONG_ROWS = (1 << 12, 1 << 14)
+"""The same where rows are short, single elements as a rule, and there are no products: a loop that needs no tiles for
+the cache's sake, but is cut for several threads so, sums and all."""
 MATRIX_BYTES = 128 << 10
 """Bytes of all matrices that each tile reads or adds to: half of what an L2 cache has for them."""
 TILES = 4
@@ -194,15 +197,24 @@ class _Region:
         return node.op.name == "contract" and self._row_letter(node) is not None
 
     def _drop_useless(self) -> None:
-        """Keep the members that a sum needs; others run as they did."""
+        """Keep the members that a sum needs, what is made of those, and all that this needs; others run as they did."""
+        axis = self.found.axis
+        kept = self._needed(self.found.sums)
+        for node in self.graph.nodes:
+            if node in axis and node not in kept and any(arg in kept for arg in node.args):
+                kept |= {node, *self._needed([node])}
+        self.found.axis = {node: axis[node] for node in axis if node in kept}
+
+    def _needed(self, nodes: list[Node]) -> set[Node]:
+        """The members that `nodes` are computed from."""
         needed: set[Node] = set()
-        waiting = list(self.found.sums)
+        waiting = list(nodes)
         while waiting:
             for arg in waiting.pop().args:
                 if arg in self.found.axis and arg not in needed:
                     needed.add(arg)
                     waiting.append(arg)
-        self.found.axis = {node: axis for node, axis in self.found.axis.items() if node in needed}
+        return needed
 
     # -- whether ------------------------------------------------------------------------------------------------------
 
@@ -212,8 +224,8 @@ class _Region:
 
     def reason_against(self) -> str:
         """Why tiles are not worth it; empty where they are."""
-        if not self.found.axis or not any(node.op.name == "contract" for node in self.found.sums):
-            return "no contraction sums over rows that are computed one by one"
+        if not self.found.axis or not self.found.sums:
+            return "nothing sums over rows that are computed one by one"
         kept, matrices = self._kept_bytes(), self._matrix_bytes()
         if kept < WORKING_SET:
             return f"their {kept >> 10} KB stay in the cache"
@@ -227,6 +239,9 @@ class _Region:
         kept = [node for node in self.found.axis if _is_kept(node)]
         return sum(node.array_type.nbytes for node in [*read, *kept])
 
+    def _has_products(self) -> bool:
+        return any(node.op.name == "contract" for node in (*self.found.axis, *self.found.sums))
+
     def _matrix_bytes(self) -> int:
         matrices: set[Node] = {node for node in self.found.sums if node.op.name == "contract"}
         for node in self.found.axis:
@@ -236,7 +251,7 @@ class _Region:
 
     def _tile_rows(self) -> int:
         """Rows of a tile: what fits, and divides the number of rows if anything near does."""
-        low, high = TILE_ROWS
+        low, high = TILE_ROWS if self._has_products() else LONG_ROWS
         most = max(low, min(high, TILE_BYTES * self.rows // max(1, self._kept_bytes())))
         return next((n for n in range(most, max(low, most // 2) - 1, -1) if self.rows % n == 0), most)
 

@@ -1,0 +1,107 @@
+"""factor: sums of contractions that share an operand become one contraction of a sum.
+
+    %1 = contract %h, %x [ab,ac->bc] : f32[32,32]
+    %2 = contract %h, %y [ab,ac->bc] : f32[32,32]    =>  %1 = add %x, %y : f32[1024,32]
+    %3 = add %1, %2 : f32[32,32]                         %2 = contract %h, %1 [ab,ac->bc] : f32[32,32]
+
+Gradients of what is used several times, and derivatives of derivatives, are such sums. Where terms are read by nothing
+else, each contraction that goes saves its multiplications and its result, for one addition an element. Roundings
+differ, as with another order of a sum."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from adjit.ir.builder import Builder
+from adjit.ir.graph import Graph, copy_node, substitute_roots
+from adjit.ir.node import Node
+from adjit.ops.contraction import split_spec
+
+Key = tuple[Node, str, tuple[int, ...]]
+
+
+def factor(graph: Graph) -> Graph:
+    """The graph with shared operands taken out of its sums of floats."""
+    uses = Counter(arg for node in graph.nodes for arg in node.args)
+    uses.update(graph.roots)
+    inner = {arg for node in graph.nodes if _is_sum(node) for arg in node.args if _is_sum(arg) and uses[arg] == 1}
+    new: dict[Node, Node] = {node: node for node in graph.inputs}
+    changed = False
+    for node in graph.nodes:
+        made: Node | None = None
+        if _is_sum(node) and node not in inner:
+            terms = _terms(node, inner)
+            groups = _groups(terms, uses)
+            if groups:
+                made = _rewritten(Builder(node.loc), terms, groups, new)
+                changed = True
+        new[node] = made or copy_node(node, [new[arg] for arg in node.args])
+    return substitute_roots(graph, new) if changed else graph
+
+
+def _is_sum(node: Node) -> bool:
+    return node.op.name == "add" and node.dtype.kind == "f"
+
+
+def _terms(node: Node, inner: set[Node]) -> list[Node]:
+    """The terms of a sum of sums, in order; a loop with its own stack."""
+    found: list[Node] = []
+    waiting = [node]
+    while waiting:
+        at = waiting.pop()
+        if at is node or at in inner:
+            waiting.extend(reversed(at.args))
+        else:
+            found.append(at)
+    return found
+
+
+def _groups(terms: list[Node], uses: Counter[Node]) -> list[tuple[Key, list[Node]]]:
+    """Terms that share an operand, the largest groups first; each term is in one group at most."""
+    candidates = [t for t in dict.fromkeys(terms) if t.op.name == "contract" and uses[t] == 1]
+    by_key: dict[Key, list[Node]] = {}
+    for term in candidates:
+        for side in (0, 1):
+            members = by_key.setdefault(_key(term, side), [])
+            if term not in members:
+                members.append(term)
+    taken: set[Node] = set()
+    groups = []
+    for key, members in sorted(by_key.items(), key=lambda item: -len(item[1])):
+        free = [term for term in members if term not in taken]
+        if len(free) > 1:
+            groups.append((key, free))
+            taken.update(free)
+    return groups
+
+
+def _key(term: Node, side: int) -> Key:
+    """The operand on one side, the contraction with that operand first and letters by order, the other's shape."""
+    parts = split_spec(term.attrs["spec"])
+    own, other, result = parts[side], parts[1 - side], parts[2]
+    letters: dict[str, str] = {}
+    for c in own + other + result:
+        letters.setdefault(c, "abcdefghijklmnopqrstuvwxyz"[len(letters)])
+    spec = ",".join("".join(letters[c] for c in part) for part in (own, other))
+    return term.args[side], f"{spec}->{''.join(letters[c] for c in result)}", term.args[1 - side].shape
+
+
+def _rewritten(b: Builder, terms: list[Node], groups: list[tuple[Key, list[Node]]], new: dict[Node, Node]) -> Node:
+    """The sum again, each group at the place of its first term."""
+    first = {members[0]: (key, members) for key, members in groups}
+    gone = {term for _, members in groups for term in members[1:]}
+    total: Node | None = None
+    for term in terms:
+        if term in gone:
+            continue
+        value = new[term]
+        if term in first:
+            (shared, spec, _), members = first[term]
+            others = [m.args[1] if _key(m, 0)[:2] == (shared, spec) else m.args[0] for m in members]
+            summed = new[others[0]]
+            for other in others[1:]:
+                summed = b.emit("add", summed, new[other])
+            value = b.emit("contract", new[shared], summed, spec=spec)
+        total = value if total is None else b.emit("add", total, value)
+    assert total is not None
+    return total
