@@ -99,7 +99,7 @@ class Profile:
         threads = self.machine.threads
         return (
             f"{self.name}: {self.seconds * 1e6:.1f} us a call, mean of {self.calls}; "
-            f"{threads} thread{'s' if threads > 1 else ''} of {self.machine.target.cpu}"
+            f"{threads} thread{_plural(threads)} of {self.machine.target.cpu}"
         )
 
     def __str__(self) -> str:
@@ -219,7 +219,7 @@ def what(kernel: Kernel) -> str:
     if isinstance(work, Straight):
         return f"straight line of {len(work.graph.nodes)}"
     if isinstance(work, Tiles):
-        return f"{work.count} tiles of {len(work.steps)} kernels"
+        return f"{work.count} tiles of {len(work.steps)} kernel{_plural(len(work.steps))}"
     if isinstance(work, Product):
         batch = "".join(f"{entry[0]}x" for entry in work.batch)
         return f"product {batch}{work.m}x{work.n}x{work.k} {dtype_name(work.dtype)}"
@@ -303,6 +303,10 @@ def is_shared(kernel: Kernel) -> bool:
     return isinstance(work, Tiles)
 
 
+def _plural(count: int) -> str:
+    return "" if count == 1 else "s"
+
+
 def _si(nbytes: float) -> str:
     for unit in ("B", "KB", "MB"):
         if nbytes < 1000:
@@ -357,7 +361,7 @@ def _fused(kernel: Kernel) -> str:
     if isinstance(work, Tiles):
         return (
             "Runs tile by tile over the rows, so that data are read once and what lies between stays in the cache; "
-            f"each tile is {len(work.steps)} kernels."
+            f"each tile is {len(work.steps)} kernel{_plural(len(work.steps))}."
         )
     if isinstance(work, Product):
         if work.epilogue is None:
@@ -370,8 +374,8 @@ def _fused(kernel: Kernel) -> str:
     kind = {Running: " and a running reduction", Scatter: ", written to places that are computed"}.get(type(work), "")
     if isinstance(work, CheckRange):
         return "Checks an index before anything of the state is written."
-    joined = f" and {sums} reduction{'s' if sums > 1 else ''}" if sums and not kind else ""
-    return f"{count} operation{'s' if count != 1 else ''}{joined}{kind} in one pass over the elements."
+    joined = f" and {sums} reduction{_plural(sums)}" if sums and not kind else ""
+    return f"{count} operation{_plural(count)}{joined}{kind} in one pass over the elements."
 
 
 def _why_not_joined(writer: Kernel, reader: Kernel, buffer: Buffer) -> str:

@@ -329,7 +329,7 @@ def _multiply(
 
     def multiply(indices: list[Value]) -> None:
         places = []
-        block = int_literal(0) if work.scratch else f.add(f.mul(row, work.n), column)
+        block = int_literal(0) if work.scratch else f.add(f.mul(row, work.c_row), column)
         skipped = (f.mul(row, work.a_strides[0]), f.mul(column, work.b_strides[1]), block)
         for pointer, which, offset in zip((a, b, c), (1, 2, 3), skipped, strict=True):
             for index, entry in zip(indices, work.batch, strict=True):
@@ -344,7 +344,7 @@ def _multiply(
             m, n, int_literal(work.k),
             places[0], *(int_literal(stride) for stride in work.a_strides),
             places[1], *(int_literal(stride) for stride in work.b_strides),
-            places[2], int_literal(work.n), workspace, int_literal(flags),
+            places[2], int_literal(work.c_row), workspace, int_literal(flags),
             Value(PTR, f"@{epilogue.name}") if epilogue is not None else literal(PTR, 0),
             context,
         ]  # fmt: skip

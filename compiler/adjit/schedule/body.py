@@ -274,6 +274,26 @@ def collapse(body: Body, runs: Sequence[Sequence[int]]) -> Body | None:
     return Body(domain, reduced, body.params, tuple(code))
 
 
+def permuted(body: Body, order: Sequence[int]) -> Body:
+    """The body over its dimensions in another order: dimension i of the result is `order[i]` of `body`."""
+    if list(order) == list(range(len(body.domain))):
+        return body
+
+    def moved(coefficients: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(coefficients[d] for d in order)
+
+    code: list[Instruction] = []
+    for instruction in body.code:
+        if isinstance(instruction, (Load, Gather, Store, Index)):
+            instruction = replace(instruction, coefficients=moved(instruction.coefficients))
+        if isinstance(instruction, (Load, Gather, Inside)):
+            bounds = tuple((constant, moved(terms), n) for constant, terms, n in instruction.bounds)
+            instruction = replace(instruction, bounds=bounds)
+        code.append(instruction)
+    reduced = tuple(sorted(order.index(d) for d in body.reduced))
+    return Body(moved(body.domain), reduced, body.params, tuple(code))
+
+
 def collapse_greedily(body: Body) -> Body:
     """Merge adjacent dimensions wherever every access allows it; extents of 1 vanish."""
     kept = [d for d in range(len(body.domain)) if body.domain[d] != 1]

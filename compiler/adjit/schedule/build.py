@@ -7,8 +7,6 @@ again with it. Each round notes something new, so the rounds end."""
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,14 +23,15 @@ from adjit.schedule.body import (
     BodyBuilder,
     NeedsStorage,
     Placement,
-    base,
     collapse,
     collapse_greedily,
     operand_strides,
+    permuted,
     unshaped,
 )
-from adjit.schedule.group import Group, Grouping
+from adjit.schedule.group import Group
 from adjit.schedule.maps import contiguous_strides, identity
+from adjit.schedule.memory import Memory, Notes, ScratchRule
 from adjit.schedule.normalize import normalize
 from adjit.schedule.order import order_groups
 from adjit.schedule.plan import (
@@ -61,21 +60,6 @@ class _Again(Exception):
     """Something was noted; make the plan once more."""
 
 
-@dataclass(eq=False, slots=True)
-class Notes:
-    """What the rounds have learnt."""
-
-    stored: set[Node] = field(default_factory=set)
-    dense: set[Node] = field(default_factory=set)
-    unfused: set[Node] = field(default_factory=set)
-    tiles: dict[Node, Plan] = field(default_factory=dict)
-    shadowed: set[Node] = field(default_factory=set)
-
-
-ScratchRule = Callable[[np.dtype, int], int]
-"""(dtype, k) -> bytes of memory in which a product that only its epilogue reads is made by blocks; 0: it cannot."""
-
-
 def make_plan(graph: Graph, target: Target, slots: tuple[Slot, ...], scratch: ScratchRule = lambda dtype, k: 0) -> Plan:
     """The plan of `graph`; `slots` are inputs, then outputs, in the graph's order (constants are added)."""
     flat = normalize(graph)
@@ -92,140 +76,8 @@ def make_plan(graph: Graph, target: Target, slots: tuple[Slot, ...], scratch: Sc
             known.add(need.node)
 
 
-class _Planner:
-    def __init__(
-        self, graph: Graph, target: Target, slots: tuple[Slot, ...], notes: Notes, scratch: ScratchRule
-    ) -> None:
-        self.graph = graph
-        self.target = target
-        self.notes = notes
-        self.scratch = scratch
-        self.slots = list(slots)
-        self.checks: list[Check] = []
-        self.constants: dict[int, np.ndarray] = {}
-        self.placements: dict[Node, Placement] = {}
-        self.buffers: list[Buffer] = []
-        self.wanted: set[Node] = set()
-        self.extra: dict[Node, list[Placement]] = {}
-        self.commits: list[tuple[Node, Placement]] = []
-        self.copies: list[tuple[Node, Placement]] = []
-        self.grouping = Grouping(graph, self._must_store(), self.notes.unfused)
-
-    # -- what has memory ----------------------------------------------------------------------------------------------
-
-    def _must_store(self) -> set[Node]:
-        stored = {unshaped(root) for root in self.graph.roots} | self.notes.stored
-        for node in self.graph.nodes:
-            if node.op.name == "contract":
-                stored.update(base(arg) for arg in node.args)
-            elif node.op.name == "take":
-                stored.add(base(node.args[0]))
-            elif node.op.name == "concatenate":
-                stored.update(arg for arg in node.args if arg.op.kind != "leaf")
-            elif node.op.kind == "tiled":
-                stored.update(base(arg) for arg in node.args)
-        return {node for node in stored if node.op.kind != "leaf"}
-
-    def _buffer(self, node: Node, name: str) -> Buffer:
-        buffer = Buffer(name, node.dtype, int(np.prod(node.shape, dtype=np.int64)), loc=node.loc)
-        self.buffers.append(buffer)
-        return buffer
-
-    def _slot_buffer(self, number: int) -> Buffer:
-        slot = self.slots[number]
-        size = int(np.prod(slot.shape, dtype=np.int64))
-        buffer = Buffer(slot.name, np.dtype(slot.dtype), size, slot=number)
-        self.buffers.append(buffer)
-        return buffer
-
-    def _dense(self, node: Node, buffer: Buffer) -> Placement:
-        return Placement(buffer, 0, contiguous_strides(node.shape))
-
-    def _assign_roots(self) -> None:
-        """Inputs and outputs have slots; a new value of state goes to the state's own memory where that is safe."""
-        for number, node in enumerate(self.graph.inputs):
-            self.placements[node] = self._dense(node, self._slot_buffer(number))
-        for target, shaped in self.graph.updates:
-            if shaped is target:
-                continue
-            value = unshaped(shaped)
-            home = self._dense(value, self.placements[target].buffer)
-            in_place = value in self.grouping.group_of and value not in self.placements
-            if in_place and value not in self.notes.shadowed and self._order_update(target, value):
-                self.placements[value] = home
-            else:
-                self.commits.append((value, home))
-        first_output = len(self.graph.inputs)
-        for position, shaped in enumerate(self.graph.outputs):
-            node = unshaped(shaped)
-            place = self._dense(node, self._slot_buffer(first_output + position))
-            if node not in self.grouping.group_of:
-                self.copies.append((node, place))
-            elif node in self.placements:
-                self.extra.setdefault(node, []).append(place)
-            else:
-                self.placements[node] = place
-        for node in self.graph.nodes:
-            if node.op.name == "concatenate" and node in self.grouping.group_of:
-                self._assign_parts(node)
-
-    def _assign_parts(self, node: Node) -> None:
-        """Each part of a concatenation that a kernel computes is written where it belongs."""
-        whole = self._place(node)
-        assert whole is not None
-        axis = node.attrs["axis"]
-        at = 0
-        for part in node.args:
-            place = Placement(whole.buffer, whole.offset + at * whole.strides[axis], whole.strides)
-            at += part.shape[axis]
-            if part not in self.grouping.group_of:
-                continue
-            if part in self.placements or part in self.notes.dense:
-                self.extra.setdefault(part, []).append(place)
-            else:
-                self.placements[part] = place
-
-    def _order_update(self, target: Node, value: Node) -> bool:
-        """Make every reader of the old value, and every check, come before the kernel that writes the new one."""
-        writer = self.grouping.group_of[value]
-        if writer.kind not in ("loop", "product"):
-            return False
-        before = [g for g in self.grouping.groups if g is not writer and target in self.grouping.reads(g)]
-        before += [g for g in self.grouping.groups if g.kind == "check" and g is not writer]
-        if any(node is target for node, _ in self.commits):
-            return False
-        if any(unshaped(node) is target for node in self.graph.outputs):
-            return False
-        if any(self.grouping.depends_on(group, writer) for group in before):
-            return False
-        for group in before:
-            self.grouping.order_after(writer, group)
-        return True
-
-    def _place(self, node: Node) -> Placement | None:
-        """Where `node` lies, if it has memory; asking wants it stored."""
-        placement = self.placements.get(node)
-        if placement is None:
-            if node.op.name == "constant" and not node.is_splat:
-                placement = self._constant(node)
-            elif node in self.grouping.group_of:
-                placement = self._dense(node, self._buffer(node, f"t{len(self.buffers)}"))
-                self.placements[node] = placement
-            else:
-                return None
-        self.wanted.add(node)
-        return placement
-
-    def _constant(self, node: Node) -> Placement:
-        data = node.attrs["data"]
-        number = len(self.slots)
-        self.slots.append(Slot(data.name, "constant", node.dtype.str, node.shape))
-        self.constants[number] = data.array
-        placement = self._dense(node, self._slot_buffer(number))
-        self.placements[node] = placement
-        return placement
-
-    # -- kernels ------------------------------------------------------------------------------------------------------
+class _Planner(Memory):
+    """Kernels for the groups of a graph."""
 
     def plan(self) -> Plan:
         """One round."""
@@ -488,8 +340,8 @@ class _Planner:
                 raise NeedsStorage(arg)
             operands.append((found[0], found[1], dict(zip(letters, found[2], strict=True))))
         batch = [c for c in result if c in left and c in right]
-        rest = result[len(batch) :]
-        rows_of = 0 if not rest or rest[0] in left else 1
+        rest = [c for c in result if c not in batch]
+        rows_of = 1 if rest[-1] in left else 0
         a, b = operands[rows_of], operands[1 - rows_of]
         a_letters = left if rows_of == 0 else right
         b_letters = right if rows_of == 0 else left
@@ -506,14 +358,17 @@ class _Planner:
         assert set(k_letters) == {c for c in b_letters if c not in result}
         fused = [member for member in group.members if member is not node]
         keep = node in self.wanted or node in self.extra or (node in self.placements and self._is_fixed(node))
-        epilogue = self._epilogue(group, node, (len(batch), len(m_letters), len(n_letters))) if fused or keep else None
+        strides = dict(zip(result, contiguous_strides(node.shape), strict=True))
+        c_row = _run(m_letters, strides, sizes, node)
+        groups = [[result.index(c) for c in part] for part in (batch, m_letters, n_letters)]
+        epilogue = self._epilogue(group, node, groups) if fused or keep else None
         if not fused and not keep:
             return []
         place = self._place(node) if keep else None
         if place is not None and not place.is_dense(node.shape):
             raise NeedsStorage(node, dense=True)
         if place is None and epilogue is not None:
-            place = self._overwritten(node, *epilogue)
+            place = self._overwritten(node, _one_stride(batch, strides, sizes), c_row, *epilogue)
         block = 0
         if place is None:
             buffer = self._buffer(node, f"t{len(self.buffers)}")
@@ -523,31 +378,35 @@ class _Planner:
                 buffer.size = block // node.dtype.itemsize
             else:
                 block = 0
-        strides = contiguous_strides(node.shape)
-        batches = tuple((sizes[c], a[2][c], b[2][c], strides[i]) for i, c in enumerate(batch))
+        batches = tuple((sizes[c], a[2][c], b[2][c], strides[c]) for c in batch)
         params: tuple[tuple[Buffer, int], ...] = ((a[0], a[1]), (b[0], b[1]), (place.buffer, place.offset))
         body = None
         if epilogue is not None:
             body = epilogue[0]
             params += epilogue[1]
-        work = Product(node.dtype, m, n, k, (a_row, a_col), (b_row, b_col), batches, bool(block), body)
+        work = Product(node.dtype, m, n, k, (a_row, a_col), (b_row, b_col), c_row, batches, bool(block), body)
         return [Kernel(work, params, tuple(group.members))]
 
-    def _overwritten(self, node: Node, body: Body, params: tuple[tuple[Buffer, int], ...]) -> Placement | None:
+    def _overwritten(
+        self, node: Node, batch: int | None, c_row: int, body: Body, params: tuple[tuple[Buffer, int], ...]
+    ) -> Placement | None:
         """Where the product may be made so that the epilogue overwrites it, element by element, with its result."""
+        if batch is None:
+            return None
         read = {id(params[i.param - 3][0]) for i in body.code if isinstance(i, (Load, Gather))}
-        dense = contiguous_strides(body.domain)
+        own = (batch, c_row, 1)
         for instruction in body.code:
             if not isinstance(instruction, Store) or instruction.dtype != node.dtype:
                 continue
             buffer, offset = params[instruction.param - 3]
             is_ours = buffer.slot is None or self.slots[buffer.slot].role == "output"
-            same = all(a == b for a, b, n in zip(instruction.coefficients, dense, body.domain, strict=True) if n != 1)
+            same = all(a == b for a, b, n in zip(instruction.coefficients, own, body.domain, strict=True) if n != 1)
             if is_ours and same and id(buffer) not in read:
                 return Placement(buffer, offset, contiguous_strides(node.shape))
         return None
 
-    def _epilogue(self, group: Group, node: Node, ranks: tuple[int, int, int]) -> Any:
+    def _epilogue(self, group: Group, node: Node, groups: list[list[int]]) -> Any:
+        """The body over (batch, m, n), each made of a group of dimensions of the result."""
         builder = BodyBuilder(group, group.space, self._reader(group), first_param=3)
         builder.tile_of = node
         self._stores(group, builder, skip=node)
@@ -556,10 +415,10 @@ class _Planner:
         if not any(isinstance(instruction, Store) for instruction in builder.code):
             return None
         runs, at = [], 0
-        for rank in ranks:
-            runs.append(list(range(at, at + rank)))
-            at += rank
-        body = collapse(builder.body(), runs)
+        for dims in groups:
+            runs.append(list(range(at, at + len(dims))))
+            at += len(dims)
+        body = collapse(permuted(builder.body(), [d for dims in groups for d in dims]), runs)
         if body is None:
             self.notes.unfused.add(node)
             raise _Again
@@ -582,11 +441,18 @@ def _reduce(node: Node, arg: int) -> Any:
     return Reduce(node.op.name, arg, node.dtype)
 
 
+def _one_stride(letters: list[str], strides: dict[str, int], sizes: dict[str, int]) -> int | None:
+    """One stride for several letters, or None where there is none."""
+    if any(strides[a] != strides[b] * sizes[b] for a, b in itertools.pairwise(letters)):
+        return None
+    return strides[letters[-1]] if letters else 0
+
+
 def _run(letters: list[str], strides: dict[str, int], sizes: dict[str, int], node: Node) -> int:
     """One stride for several letters; the operand is copied where there is none."""
     if 0 in (sizes[c] for c in letters):
         return 0
-    for a, b in itertools.pairwise(letters):
-        if strides[a] != strides[b] * sizes[b]:
-            raise NeedsStorage(node)
-    return strides[letters[-1]] if letters else 0
+    stride = _one_stride(letters, strides, sizes)
+    if stride is None:
+        raise NeedsStorage(node)
+    return stride

@@ -6,7 +6,8 @@
 - A contraction that is no matrix product (an operand without a free letter, or nothing summed), or a tiny one,
   becomes a product of elements and a sum.
 - Arrays without elements disappear: what is made of them alone is a constant, so that no kernel reads one.
-- The result of another contraction is ordered (batch, free of one operand, free of the other); uint8 products go
+- In the result of another contraction the free axes of each operand are side by side, and those of one come last, so
+  that it is a matrix, or several, with rows of adjacent elements; uint8 products go
   through int32, uint64 ones keep their bits.
 """
 
@@ -202,16 +203,19 @@ class _Squeeze:
         batch = [c for c in result if c in left and c in right]
         ours = [c for c in result if c in left and c not in right]
         theirs = [c for c in result if c in right and c not in left]
-        orders = ("".join(batch + ours + theirs), "".join(batch + theirs + ours))
         summed = "".join(c for c in left if c not in result)
         if not summed or not ours or not theirs or is_tiny(node):
             product = self._sum_of_products(x, left, y, right, result + summed, sizes, len(result))
             return product if product.dtype == dtype else self.builder.emit("cast", product, dtype=dtype)
-        x, left = self._adjacent(x, left, batch, ("".join(ours), summed))
-        y, right = self._adjacent(y, right, batch, (summed, "".join(theirs)))
-        if result in orders:
+        rows, columns = "".join(ours), "".join(theirs)
+        x, left = self._adjacent(x, left, batch, (rows, summed))
+        y, right = self._adjacent(y, right, batch, (summed, columns))
+        if rows in result and columns in result and result.endswith((rows, columns)):
             product = self.builder.emit("contract", x, y, spec=f"{left},{right}->{result}")
         else:
-            ordered = self.builder.emit("contract", x, y, spec=f"{left},{right}->{orders[0]}")
-            product = self.builder.emit("transpose", ordered, axes=tuple(orders[0].index(c) for c in result))
+            # The last letter stays the last, so that what reads the product goes along its rows.
+            tail = rows + columns if result[-1] in theirs else columns + rows
+            order = "".join(batch) + tail
+            ordered = self.builder.emit("contract", x, y, spec=f"{left},{right}->{order}")
+            product = self.builder.emit("transpose", ordered, axes=tuple(order.index(c) for c in result))
         return product if product.dtype == dtype else self.builder.emit("cast", product, dtype=dtype)

@@ -134,7 +134,8 @@ class Product:
     """C = A B over (batch, m, n, k), then the epilogue on each finished tile.
 
     Parameters 0, 1 and 2 of the kernel are A, B and C (C may be scratch); the epilogue's follow. Strides are in
-    elements; `batch` lists (extent, stride of A, of B, of C). The epilogue's domain is (batch, m, n).
+    elements (the elements of a row of C are adjacent); `batch` lists (extent, stride of A, of B, of C). The epilogue's
+    domain is (batch, m, n).
     """
 
     dtype: np.dtype
@@ -143,6 +144,7 @@ class Product:
     k: int
     a_strides: tuple[int, int]
     b_strides: tuple[int, int]
+    c_row: int
     batch: tuple[tuple[int, int, int, int], ...]
     scratch: bool
     epilogue: Body | None

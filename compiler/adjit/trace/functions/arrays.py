@@ -101,7 +101,7 @@ def contract_all(
         chosen = [items.pop(position) for position in sorted(positions, reverse=True)][::-1]
         while len(chosen) > 1:
             others = "".join(term for term, _ in items + chosen[2:]) + result
-            chosen = [_pair(b, chosen[0], chosen[1], others), *chosen[2:]]
+            chosen = [_pair(b, chosen[0], chosen[1], others, result), *chosen[2:]]
         items.append(chosen[0])
     ((term, x),) = items
     term, x = _summed(b, term, x, result)
@@ -137,7 +137,7 @@ def _summed(b: Any, term: str, x: Any, needed: str) -> tuple[str, Any]:
     return "".join(letter for letter in term if letter in needed), b.sum(x, axes=axes)
 
 
-def _pair(b: Any, first: tuple[str, Any], second: tuple[str, Any], others: str) -> tuple[str, Any]:
+def _pair(b: Any, first: tuple[str, Any], second: tuple[str, Any], others: str, last: str) -> tuple[str, Any]:
     left, x = _summed(b, *first, second[0] + others)
     right, y = _summed(b, *second, left + others)
     # Letters of both that are kept lead, then those of the left operand, then those of the right one.
@@ -145,6 +145,8 @@ def _pair(b: Any, first: tuple[str, Any], second: tuple[str, Any], others: str) 
     mine = [c for c in left if c not in right]
     theirs = [c for c in right if c not in left]
     result = "".join(both + mine + theirs)
+    # The last pair gives the axes in the order that is asked for.
+    result = last if sorted(last) == sorted(result) else result
     return result, product(b, f"{left},{right}->{result}", x, y)
 
 

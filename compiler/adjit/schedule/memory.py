@@ -1,0 +1,166 @@
+"""What a plan keeps in memory, and where: slots for inputs, outputs and state, buffers for what kernels hand on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from adjit.ir.graph import Graph
+from adjit.ir.node import Node
+from adjit.schedule.body import Placement, base, unshaped
+from adjit.schedule.group import Grouping
+from adjit.schedule.maps import contiguous_strides
+from adjit.schedule.plan import Buffer, Plan
+from adjit_runtime.program import Check, Slot
+from adjit_runtime.target import Target
+
+
+@dataclass(eq=False, slots=True)
+class Notes:
+    """What the rounds have learnt."""
+
+    stored: set[Node] = field(default_factory=set)
+    dense: set[Node] = field(default_factory=set)
+    unfused: set[Node] = field(default_factory=set)
+    tiles: dict[Node, Plan] = field(default_factory=dict)
+    shadowed: set[Node] = field(default_factory=set)
+
+
+ScratchRule = Callable[[np.dtype, int], int]
+"""(dtype, k) -> bytes of memory in which a product that only its epilogue reads is made by blocks; 0: it cannot."""
+
+
+class Memory:
+    """The memory of one round of planning: who must have some (`stored`), who has which (`placements`)."""
+
+    def __init__(
+        self, graph: Graph, target: Target, slots: tuple[Slot, ...], notes: Notes, scratch: ScratchRule
+    ) -> None:
+        self.graph = graph
+        self.target = target
+        self.notes = notes
+        self.scratch = scratch
+        self.slots = list(slots)
+        self.checks: list[Check] = []
+        self.constants: dict[int, np.ndarray] = {}
+        self.placements: dict[Node, Placement] = {}
+        self.buffers: list[Buffer] = []
+        self.wanted: set[Node] = set()
+        self.extra: dict[Node, list[Placement]] = {}
+        self.commits: list[tuple[Node, Placement]] = []
+        self.copies: list[tuple[Node, Placement]] = []
+        self.grouping = Grouping(graph, self._must_store(), self.notes.unfused)
+
+    def _must_store(self) -> set[Node]:
+        stored = {unshaped(root) for root in self.graph.roots} | self.notes.stored
+        for node in self.graph.nodes:
+            if node.op.name == "contract":
+                stored.update(base(arg) for arg in node.args)
+            elif node.op.name == "take":
+                stored.add(base(node.args[0]))
+            elif node.op.name == "concatenate":
+                stored.update(arg for arg in node.args if arg.op.kind != "leaf")
+            elif node.op.kind == "tiled":
+                stored.update(base(arg) for arg in node.args)
+        return {node for node in stored if node.op.kind != "leaf"}
+
+    def _buffer(self, node: Node, name: str) -> Buffer:
+        buffer = Buffer(name, node.dtype, int(np.prod(node.shape, dtype=np.int64)), loc=node.loc)
+        self.buffers.append(buffer)
+        return buffer
+
+    def _slot_buffer(self, number: int) -> Buffer:
+        slot = self.slots[number]
+        size = int(np.prod(slot.shape, dtype=np.int64))
+        buffer = Buffer(slot.name, np.dtype(slot.dtype), size, slot=number)
+        self.buffers.append(buffer)
+        return buffer
+
+    def _dense(self, node: Node, buffer: Buffer) -> Placement:
+        return Placement(buffer, 0, contiguous_strides(node.shape))
+
+    def _assign_roots(self) -> None:
+        """Inputs and outputs have slots; a new value of state goes to the state's own memory where that is safe."""
+        for number, node in enumerate(self.graph.inputs):
+            self.placements[node] = self._dense(node, self._slot_buffer(number))
+        for target, shaped in self.graph.updates:
+            if shaped is target:
+                continue
+            value = unshaped(shaped)
+            home = self._dense(value, self.placements[target].buffer)
+            in_place = value in self.grouping.group_of and value not in self.placements
+            if in_place and value not in self.notes.shadowed and self._order_update(target, value):
+                self.placements[value] = home
+            else:
+                self.commits.append((value, home))
+        first_output = len(self.graph.inputs)
+        for position, shaped in enumerate(self.graph.outputs):
+            node = unshaped(shaped)
+            place = self._dense(node, self._slot_buffer(first_output + position))
+            if node not in self.grouping.group_of:
+                self.copies.append((node, place))
+            elif node in self.placements:
+                self.extra.setdefault(node, []).append(place)
+            else:
+                self.placements[node] = place
+        for node in self.graph.nodes:
+            if node.op.name == "concatenate" and node in self.grouping.group_of:
+                self._assign_parts(node)
+
+    def _assign_parts(self, node: Node) -> None:
+        """Each part of a concatenation that a kernel computes is written where it belongs."""
+        whole = self._place(node)
+        assert whole is not None
+        axis = node.attrs["axis"]
+        at = 0
+        for part in node.args:
+            place = Placement(whole.buffer, whole.offset + at * whole.strides[axis], whole.strides)
+            at += part.shape[axis]
+            if part not in self.grouping.group_of:
+                continue
+            if part in self.placements or part in self.notes.dense:
+                self.extra.setdefault(part, []).append(place)
+            else:
+                self.placements[part] = place
+
+    def _order_update(self, target: Node, value: Node) -> bool:
+        """Make every reader of the old value, and every check, come before the kernel that writes the new one."""
+        writer = self.grouping.group_of[value]
+        if writer.kind not in ("loop", "product"):
+            return False
+        before = [g for g in self.grouping.groups if g is not writer and target in self.grouping.reads(g)]
+        before += [g for g in self.grouping.groups if g.kind == "check" and g is not writer]
+        if any(node is target for node, _ in self.commits):
+            return False
+        if any(unshaped(node) is target for node in self.graph.outputs):
+            return False
+        if any(self.grouping.depends_on(group, writer) for group in before):
+            return False
+        for group in before:
+            self.grouping.order_after(writer, group)
+        return True
+
+    def _place(self, node: Node) -> Placement | None:
+        """Where `node` lies, if it has memory; asking wants it stored."""
+        placement = self.placements.get(node)
+        if placement is None:
+            if node.op.name == "constant" and not node.is_splat:
+                placement = self._constant(node)
+            elif node in self.grouping.group_of:
+                placement = self._dense(node, self._buffer(node, f"t{len(self.buffers)}"))
+                self.placements[node] = placement
+            else:
+                return None
+        self.wanted.add(node)
+        return placement
+
+    def _constant(self, node: Node) -> Placement:
+        data = node.attrs["data"]
+        number = len(self.slots)
+        self.slots.append(Slot(data.name, "constant", node.dtype.str, node.shape))
+        self.constants[number] = data.array
+        placement = self._dense(node, self._slot_buffer(number))
+        self.placements[node] = placement
+        return placement
