@@ -87,7 +87,7 @@ def test_explain_gives_reasons(trained: Any) -> None:
         "Checks an index before anything of the state is written.",
         "On one thread: too little work to share.",
         "not in tiles of rows",
-        "48 rows: fewer than 4 tiles of 32.",
+        "48 rows: fewer than 4 tiles of 24.",
     ):
         assert reason in text, (reason, text)
     assert step.explain().to_html().startswith("<dl><dt>kernel 0")

@@ -154,9 +154,14 @@ def test_large_matrices_are_not_tiled(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     assert not tiles_in(thick)
     thin = adjit.value_and_grad(loss, argnums=(0, 1)).ir(
-        "optimized", np.zeros((784, 16), np.float32), np.zeros((16, 10), np.float32), x
+        "optimized", np.zeros((784, 2), np.float32), np.zeros((2, 10), np.float32), x
     )
     assert tiles_in(thin)
+    even = adjit.value_and_grad(loss, argnums=(0, 1)).ir(
+        "optimized", np.zeros((784, 16), np.float32), np.zeros((16, 10), np.float32), x
+    )
+    assert not tiles_in(even)
+    assert "are little beside the 26 million operations" in module.reasons_against(even)[0]
 
 
 def test_an_index_out_of_range_is_found_before_the_tiles() -> None:
