@@ -40,8 +40,8 @@ FAR_BYTES, FAR, NEAR = 16 << 20, 3, 1
 """Bytes that no cache holds, and what a byte costs from there and from the cache, in operations: 30 and 100 GB/s beside
 100 GFLOP/s."""
 GAIN = 0.15
-"""Least share of the time of the products that tiles must spare. (A network of 32 x 32 matrices on 1024 rows, share 0.1:
-0.95 ms in tiles, 0.89 without.)"""
+"""Least share of the time of the products that tiles must spare. (A network of 32 x 32 matrices on 1024 rows, share
+0.1: 0.95 ms in tiles, 0.89 without.)"""
 
 
 def tile(graph: Graph) -> Graph:
