@@ -1,0 +1,181 @@
+"""The side-by-side of one workload: first steps one after the other, then blocks of all sides in turn."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.processes import Process, WorkerError
+from benchmarks.results import Limits, Measured, Rates, Row, better
+from benchmarks.sides import LOOPS
+from benchmarks.workloads import MICRO, WORKLOADS
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How long and how often: blocks for each side, seconds of a block, and interpreters of sides that have others."""
+
+    blocks: int = 7
+    seconds: float = 0.3
+    interpreters: Mapping[str, str] | None = None
+
+    def start(self, side: str, threads: int, workload: str, cache: Path) -> Process:
+        """A worker. What needs adjit's compiler runs where adjit does."""
+        interpreters = dict(self.interpreters or {})
+        if "adjit" in interpreters:
+            interpreters.setdefault("machine", interpreters["adjit"])
+        return Process(side, threads, workload, cache, interpreters)
+
+
+def say(text: str) -> None:
+    """Progress, on standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def installed(sides: Sequence[str], settings: Settings) -> tuple[dict[str, str], list[str]]:
+    """Versions of the sides that are installed, and those that are not."""
+    versions, missing = {}, []
+    with tempfile.TemporaryDirectory() as folder:
+        for side in sides:
+            with settings.start(side, 1, "", Path(folder)) as process:
+                version = process.ask("version")["version"]
+            if version is None:
+                missing.append(side)
+            else:
+                versions[side] = version
+    return versions, missing
+
+
+def measure_row(workload: str, threads: int, sides: Sequence[str], settings: Settings) -> Row:
+    """Everything about one workload with so many threads."""
+    problem = (WORKLOADS | MICRO)[workload]()
+    row = Row(workload, threads, problem.tolerance, problem.flops, problem.bytes, problem.double, {})
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        processes: dict[str, Process] = {}
+        for side in sides:
+            measured = row.sides.setdefault(side, Measured())
+            try:
+                process = _first_steps(stack, measured, side, threads, workload, folder / side, settings)
+            except WorkerError as error:
+                measured.failure = str(error)
+                say(f"  {workload}: {side} failed: {error}")
+                continue
+            if process is None:
+                del row.sides[side]
+            else:
+                processes[side] = process
+        bounded = bool(problem.flops or problem.bytes)
+        machine = stack.enter_context(settings.start("machine", threads, "", folder)) if bounded else None
+        if machine:
+            row.limits = _limits(machine, problem.working_set)
+        _blocks(row, "step", "steps", 1, processes, settings)
+        if problem.loop_steps:
+            looping = {side: process for side, process in processes.items() if side in ("adjit", *LOOPS)}
+            _blocks(row, "loop", "loops", problem.loop_steps, looping, settings)
+        if machine and row.limits:
+            # Twice, before and after: the clock drifts.
+            row.limits = better(row.limits, _limits(machine, problem.working_set))
+    return row
+
+
+def _limits(machine: Process, working_set: float) -> Limits:
+    return Limits(**machine.ask("limits", working_set=working_set, seconds=0.1))
+
+
+def _first_steps(
+    stack: contextlib.ExitStack,
+    measured: Measured,
+    side: str,
+    threads: int,
+    workload: str,
+    cache: Path,
+    settings: Settings,
+) -> Process | None:
+    """A process with an empty cache, one with what that left behind; the faster stays. None without such a workload.
+
+    They differ: what torch.compile loads from its cache can be half as fast as what it has just compiled, and the same
+    code can be in one process what it is not in the next."""
+    cache.mkdir()
+    first, second = (stack.enter_context(settings.start(side, threads, workload, cache)) for _ in range(2))
+    cold = first.ask("first")
+    if cold.get("none"):
+        first.close()
+        second.close()
+        return None
+    warm = second.ask("first")
+    measured.values, measured.cached_values = cold["values"], warm["values"]
+    measured.imported, measured.cold, measured.warm = warm["import"], cold["first"], warm["first"]
+    measured.memory, measured.memory_after_first = cold["memory"], cold["memory_after_first"]
+    measured.arena = cold["arena"]
+    measured.loop_value = first.ask("loop_value")["value"]
+    seconds = {process: _seconds_of_step(process, settings.seconds) for process in (first, second)}
+    faster, slower = sorted(seconds, key=seconds.__getitem__)
+    slower.close()
+    return faster
+
+
+def _seconds_of_step(process: Process, seconds: float) -> float:
+    count = _calibrated(process, "steps", seconds)
+    spent: float = process.ask("steps", count=count)["seconds"]
+    return spent / count
+
+
+def _blocks(
+    row: Row, kind: str, request: str, steps: int, processes: Mapping[str, Process], settings: Settings
+) -> None:
+    """Blocks of all sides in turn, A B C A B C; a side that fails on the way drops out."""
+    counts: dict[str, int] = {}
+    rates: dict[str, list[float]] = {}
+    for side, process in processes.items():
+        with _failing(row.sides[side]):
+            count = _calibrated(process, request, settings.seconds)
+            if count:
+                counts[side], rates[side] = count, []
+    for _ in range(settings.blocks):
+        for side in [side for side in counts if not row.sides[side].failure]:
+            with _failing(row.sides[side]):
+                seconds = processes[side].ask(request, count=counts[side])["seconds"]
+                rates[side].append(counts[side] * steps / seconds)
+                if row.threads > 1:
+                    # Threads that still spin must not take the next side's cores.
+                    time.sleep(0.05)
+    for side, found in rates.items():
+        if not row.sides[side].failure:
+            setattr(row.sides[side], kind, Rates(tuple(found)))
+
+
+def _calibrated(process: Process, request: str, seconds: float) -> int:
+    """Calls that take a block's time; they warm up as well. 0 for a side that has no such thing."""
+    count = 1
+    while True:
+        spent: float | None = process.ask(request, count=count)["seconds"]
+        if spent is None:
+            return 0
+        if spent > seconds / 4:
+            # Once more: the first calls are often slower.
+            spent = min(spent, process.ask(request, count=count)["seconds"])
+            return max(1, round(count * seconds / spent))
+        count *= 2 if spent > seconds / 20 else 8
+
+
+@contextlib.contextmanager
+def _failing(measured: Measured) -> Iterator[None]:
+    try:
+        yield
+    except WorkerError as error:
+        measured.failure = str(error)
+        say(f"  failed: {error}")
+
+
+def measure_micro(kind: str, quick: bool, settings: Settings) -> list[dict[str, Any]]:
+    """The rows of "gemm" or "vector_math": adjit's code against NumPy's in one process, one thread."""
+    with tempfile.TemporaryDirectory() as folder, settings.start("machine", 1, "", Path(folder)) as machine:
+        rows: list[dict[str, Any]] = machine.ask("micro", kind=kind, seconds=settings.seconds, quick=quick)["rows"]
+    return rows

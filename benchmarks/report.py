@@ -1,0 +1,277 @@
+"""A run as text and as a picture: docs/benchmarks.md and docs/benchmarks.png."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.results import Measured, Rates, Report, Row
+from benchmarks.sides import LOOPS, MODULES, PEERS
+from benchmarks.workloads import MEANING, MICRO
+
+NOTES = "<!-- notes -->"
+"""What stands from this line on is written by hand and survives."""
+
+KINDS = {"step": "one call a step", "loop": "loop"}
+TITLES = {"torch": "torch eager", "torch_compile": "torch.compile", "numpy": "NumPy", "jax": "JAX"} | {
+    "pytensor": "PyTensor",
+    "numba": "Numba by hand",
+    "adjit": "adjit",
+}
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], align: str = "---:") -> str:
+    """A Markdown table; all columns but the first are aligned so."""
+    lines = [head, ["---"] + [align] * (len(head) - 1), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def rounded(value: float) -> str:
+    """Three significant digits with separators of thousands."""
+    if value == 0:
+        return "0"
+    return f"{value:#.3g}".rstrip(".") if abs(value) < 1000 else f"{float(f'{value:.3g}'):,.0f}"
+
+
+def rate(rates: Rates | None, bold: bool = False) -> str:
+    """The median with the spread."""
+    if rates is None:
+        return "–"
+    text = f"{rounded(rates.median)} ±{100 * rates.spread:.0f}%"
+    return f"**{text}**" if bold else text
+
+
+def seconds(value: float) -> str:
+    """Seconds, or milliseconds below one."""
+    return f"{value:.1f} s" if value >= 1 else f"{value * 1e3:.0f} ms"
+
+
+def megabytes(value: int) -> str:
+    """MB with one decimal."""
+    return f"{value / 1e6:.1f}"
+
+
+def present(rows: Sequence[Row]) -> list[str]:
+    """Sides that have anything in these rows, adjit first."""
+    return [name for name in ("adjit", *PEERS) if any(name in row.sides for row in rows)]
+
+
+def cell(row: Row, name: str, kind: str) -> str:
+    """A side's rate in a row, or why there is none."""
+    side = row.sides.get(name)
+    if side is None:
+        return "–"
+    if side.failure:
+        return "failed"
+    best = name in (row.best_peer(kind),)
+    return rate(getattr(side, kind), best)
+
+
+def rates_table(rows: Sequence[Row], kind: str) -> str:
+    """Rates, the ratio to the best peer and the share of the limit; "" where no row has such rates."""
+    rows = [row for row in rows if row.rates(kind)]
+    if not rows:
+        return ""
+    names = [name for name in present(rows) if kind == "step" or name in ("adjit", *LOOPS)]
+    lines = []
+    for row in rows:
+        ratio, limit = row.ratio(kind), row.limit
+        wrong = row.disagreeing()
+        verdict = f"DISAGREE: {', '.join(wrong)}" if wrong else "–" if ratio is None else f"{ratio:.2f}"
+        ours = row.rates(kind).get("adjit")
+        share = f"{100 * ours.median / limit:.0f}%" if ours and limit else "–"
+        lines.append([row.workload, *(cell(row, name, kind) for name in names), verdict, share])
+    return table(["workload", *(TITLES[name] for name in names), "adjit / best peer", "of the limit"], lines)
+
+
+def first_table(rows: Sequence[Row]) -> str:
+    """First steps, without and with a filled cache."""
+    names = present(rows)
+
+    def text(side: Measured | None) -> str:
+        return "–" if side is None or side.failure else f"{seconds(side.cold)} / {seconds(side.warm)}"
+
+    lines = [[row.workload, *(text(row.sides.get(name)) for name in names)] for row in rows]
+    return table(["workload", *(TITLES[name] for name in names)], lines)
+
+
+def memory_table(rows: Sequence[Row]) -> str:
+    """Growth of the peak of the memory."""
+    names = present(rows)
+
+    def text(side: Measured | None) -> str:
+        if side is None or side.failure:
+            return "–"
+        return f"{megabytes(side.memory)} / {megabytes(side.memory_after_first)}"
+
+    lines = []
+    for row in rows:
+        ours = row.sides.get("adjit")
+        arena = f"{ours.arena / 1e3:,.1f}" if ours and not ours.failure else "–"
+        lines.append([row.workload, *(text(row.sides.get(name)) for name in names), arena])
+    return table(["workload", *(TITLES[name] for name in names), "adjit's arena, KB"], lines)
+
+
+def imports_table(rows: Sequence[Row]) -> str:
+    """The median of each library's import."""
+    lines = []
+    for name in present(rows):
+        times = sorted(row.sides[name].imported for row in rows if name in row.sides and not row.sides[name].failure)
+        if times and name != "numpy":
+            lines.append([TITLES[name], seconds(times[len(times) // 2])])
+    return table(["library", "import, over NumPy's"], lines)
+
+
+def calls_table(row: Row, step: Row | None) -> str:
+    """What one call costs: the smallest there is, and the smallest training step."""
+    lines = []
+    for title, source in (("`a + b`, 8 numbers", row), ("a training step of `xor`", step)):
+        if source is None:
+            continue
+        rates = source.rates("step")
+        lines.append([title, *(f"{1e9 / rates[n].median:,.0f}" if n in rates else "–" for n in present([row]))])
+    return table(["ns of a call", *(TITLES[name] for name in present([row]))], lines)
+
+
+def micro_table(kind: str, rows: Sequence[dict[str, Any]]) -> str:
+    """adjit's code beside NumPy's by dtype."""
+    names = list(dict.fromkeys(row["name"] for row in rows))
+    found = {(row["name"], row["dtype"]): row for row in rows}
+    lines = []
+    for name in names:
+        line = [name]
+        for dtype in ("float32", "float64"):
+            one = found[name, dtype]
+            ratio = one["ours"] / one["theirs"] if kind == "gemm" else one["theirs"] / one["ours"]
+            line += [f"{one['ours']:.3g}", f"{one['theirs']:.3g}", f"{ratio:.2f}"]
+        lines.append(line)
+    columns = [f"{column}, {dtype}" for dtype in ("f32", "f64") for column in ("adjit", "NumPy", "ratio")]
+    return table(["m x k x n" if kind == "gemm" else "function", *columns], lines)
+
+
+def limits_text(rows: Sequence[Row]) -> str:
+    """The limits of the machine in a sentence."""
+    limits = [row.limits for row in rows if row.limits]
+    if not limits:
+        return ""
+    single, double = max(one.flops_f32 for one in limits), max(one.flops_f64 for one in limits)
+    sets = sorted({one.working_set: one.bandwidth for one in limits if one.working_set}.items())
+    widths = ", ".join(f"{width * 1e-9:.0f} GB/s over {size / 1e6:.3g} MB" for size, width in sets)
+    return (
+        f"Limits measured beside: {single * 1e-9:.0f} GFLOP/s in float32, {double * 1e-9:.0f} in float64"
+        f"{'; ' + widths if widths else ''}."
+    )
+
+
+def threads_section(report: Report, threads: int) -> str:
+    """Everything measured with so many threads."""
+    whole = [row for row in report.rows if row.threads == threads]
+    rows = [row for row in whole if row.workload not in MICRO]
+    parts = [f"## {threads} thread{'s' * (threads > 1)}"]
+    if rows:
+        parts += ["Steps a second, one call a step. Bold: the best peer.", rates_table(rows, "step")]
+        loops = rates_table(rows, "loop")
+        if loops:
+            parts += [f"Steps a second of a compiled loop ({TITLES['jax']}: `lax.scan`; adjit: `step.run`).", loops]
+        parts += [limits_text(rows)]
+        parts += ["First step: build, trace, compile, run; without / with what an earlier process left in the cache."]
+        parts += [first_table(rows)]
+        parts += ["Growth of the peak of the memory in MB: from the arrays to step 20 / from step 1 to step 20."]
+        parts += [memory_table(rows), imports_table(rows)]
+    for row in whole:
+        if row.workload in MICRO:
+            xor = next((other for other in rows if other.workload == "xor"), None)
+            parts += ["One call:", calls_table(row, xor)]
+    failures = [
+        f"- {TITLES[name]} on {row.workload}: {side.failure}"
+        for row in whole
+        for name, side in row.sides.items()
+        if side.failure
+    ]
+    if failures:
+        parts += ["Failed:", "\n".join(failures)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def text_of(report: Report) -> str:
+    """The whole document, but for the notes."""
+    packages = {MODULES[name]: version for name, version in report.versions.items()}
+    versions = ", ".join(f"{name} {version}" for name, version in packages.items())
+    blocks = f"{report.blocks} blocks" + (", a quick run" if report.quick else "")
+    parts = [
+        "# Benchmarks",
+        f"Written by `python -m benchmarks` on {report.date}. {report.machine}. {versions}.",
+        "Every side computes the same from the same arrays; losses of five steps agree within the workload's "
+        "tolerance, or the row says DISAGREE. One process each (the faster of two), on the same cores, in turn; "
+        "medians over "
+        f"{blocks}, ± half the distance of the quartiles. The limit is the time that the arithmetic at the peak of "
+        "fused multiply-adds, or the traffic at the bandwidth of the working set, takes at least.",
+    ]
+    parts += (
+        [f"Left out: {', '.join(f'{name}, not installed' for name in report.left_out)}."] if report.left_out else []
+    )
+    if report.rows:
+        names = dict.fromkeys(row.workload for row in report.rows)
+        parts += [table(["workload", "what it is"], [[name, MEANING[name]] for name in names], "---")]
+    parts += [threads_section(report, threads) for threads in sorted({row.threads for row in report.rows})]
+    if report.micro.get("gemm"):
+        parts += ["## Matrix products\n\nGFLOP/s, one thread; T: that operand is stored transposed."]
+        parts += [micro_table("gemm", report.micro["gemm"])]
+    if report.micro.get("vector_math"):
+        parts += ["## Vector mathematics\n\nns of an element, arrays of 4,096; ratio above 1: adjit is faster."]
+        parts += [micro_table("vector_math", report.micro["vector_math"])]
+    return "\n\n".join(part if part.startswith(("#", "|")) else textwrap.fill(part, 120) for part in parts) + "\n"
+
+
+def write(report: Report, path: Path) -> None:
+    """The document with its notes kept, and the picture beside it."""
+    before = path.read_text(encoding="utf-8") if path.exists() else ""
+    at = before.find(NOTES)
+    notes = before[at:] if at >= 0 else NOTES + "\n"
+    text = text_of(report)
+    picture = path.with_suffix(".png")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if draw(report, picture):
+        head, _, rest = text.partition("\n\n## ")
+        text = f"{head}\n\n![adjit against the best peer of each row]({picture.name})\n\n## {rest}" if rest else text
+    path.write_text(text + "\n" + notes, encoding="utf-8")
+
+
+def draw(report: Report, path: Path) -> bool:
+    """Ratios as bars, one for each row; False where there is nothing to draw or no Matplotlib."""
+    bars = []
+    for row in report.rows:
+        for kind, words in KINDS.items():
+            ratio = row.ratio(kind)
+            if ratio is not None and not row.disagreeing():
+                label = f"{row.workload}, {words}, {row.threads} thread{'s' * (row.threads > 1)}"
+                bars.append((label, ratio, row.best_peer(kind)))
+    try:
+        import matplotlib
+    except ImportError:
+        return False
+    if not bars:
+        return False
+    matplotlib.use("Agg")
+    from matplotlib import pyplot, ticker
+
+    figure, axes = pyplot.subplots(figsize=(8, 0.3 * len(bars) + 1.2), layout="constrained")
+    bars.reverse()
+    colours = ["#3b7dd8" if ratio >= 1 else "#c8553d" for _, ratio, _ in bars]
+    axes.barh([label for label, _, _ in bars], [ratio for _, ratio, _ in bars], color=colours)
+    for at, (_, ratio, peer) in enumerate(bars):
+        axes.annotate(f" {ratio:.2f} of {TITLES[peer or '']}", (ratio, at), va="center", fontsize=8)
+    axes.axvline(1, color="black", linewidth=0.8)
+    axes.set_xscale("log")
+    axes.margins(x=0.25)
+    axes.xaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+    axes.xaxis.set_minor_formatter(ticker.FormatStrFormatter("%g"))
+    axes.set_xlabel("adjit's rate over that of the best peer (log scale)")
+    axes.tick_params(axis="y", labelsize=8)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    figure.savefig(path, dpi=130)
+    pyplot.close(figure)
+    return True

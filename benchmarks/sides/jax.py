@@ -1,0 +1,193 @@
+"""JAX: one jitted step with donated state; the loop is a `lax.scan` over steps in one call."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.scipy.special import erf, logsumexp
+
+from benchmarks.sides import Side
+from benchmarks.workloads import Problem, lower_triangle, mixture_constant
+
+Tree = Any
+
+
+def mse_loss(p: Tree, x: jax.Array, y: jax.Array) -> jax.Array:
+    h = jax.nn.relu(x @ p["w1"] + p["b1"])
+    return jnp.mean((h @ p["w2"] + p["b2"] - y) ** 2)
+
+
+def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    log_p = jax.nn.log_softmax(logits)
+    return -jnp.mean(jnp.take_along_axis(log_p, labels[:, None], axis=1))
+
+
+def two_layers(p: Tree, x: jax.Array, labels: jax.Array) -> jax.Array:
+    h = jax.nn.relu(x @ p["w1"] + p["b1"])
+    return cross_entropy(h @ p["w2"] + p["b2"], labels)
+
+
+def three_layers(p: Tree, x: jax.Array, labels: jax.Array) -> jax.Array:
+    h = jax.nn.relu(x @ p["w1"] + p["b1"])
+    h = jax.nn.relu(h @ p["w2"] + p["b2"])
+    return cross_entropy(h @ p["w3"] + p["b3"], labels)
+
+
+def softmax_loss(p: Tree, x: jax.Array, labels: jax.Array) -> jax.Array:
+    return cross_entropy(x @ p["w"] + p["b"], labels)
+
+
+def logistic_loss(p: Tree, x: jax.Array, y: jax.Array) -> jax.Array:
+    z = x @ p["w"] + p["b"]
+    return jnp.mean(jax.nn.softplus(z) - y * z)
+
+
+def burgers_loss(p: Tree, t: jax.Array, x: jax.Array) -> jax.Array:
+    def u(t: jax.Array, x: jax.Array) -> jax.Array:
+        h = jnp.stack([t, x], axis=1)
+        for i in (1, 2, 3):
+            h = jnp.tanh(h @ p[f"w{i}"] + p[f"b{i}"])
+        return (h @ p["w4"] + p["b4"])[:, 0]
+
+    # Forward over forward inside, reverse outside: the order that costs least here.
+    one, zero = jnp.ones_like(t), jnp.zeros_like(t)
+
+    def along_x(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return jax.jvp(lambda x: u(t, x), (x,), (one,))
+
+    (value, u_x), (_, u_xx) = jax.jvp(along_x, (x,), (one,))
+    _, u_t = jax.jvp(u, (t, x), (one, zero))
+    residual = u_t + value * u_x - (0.01 / jnp.pi) * u_xx
+    return jnp.mean(residual**2)
+
+
+def deep_loss(p: Tree, x: jax.Array, y: jax.Array) -> jax.Array:
+    h = x
+    for layer in p["layers"]:
+        h = h + jnp.tanh(h @ layer["w"] + layer["b"])
+    return jnp.mean((h @ p["out"] - y) ** 2)
+
+
+def prices(p: Tree) -> jax.Array:
+    s, k, t, r, v = (p[name] for name in "sktrv")
+    root = v * jnp.sqrt(t)
+    d1 = (jnp.log(s / k) + (r + v * v / 2) * t) / root
+    d2 = d1 - root
+
+    def cdf(z: jax.Array) -> jax.Array:
+        return 0.5 * (1 + erf(z * jnp.sqrt(0.5)))
+
+    return jnp.sum(s * cdf(d1) - k * jnp.exp(-r * t) * cdf(d2))
+
+
+def mixture(p: Tree, x: jax.Array) -> jax.Array:
+    alphas, means, icf = p["alphas"], p["means"], p["icf"]
+    (n, d), k = x.shape, means.shape[0]
+    logs = icf[:, :d]
+    diagonal = jnp.exp(logs)
+    rows, columns = lower_triangle(d)
+    factor = jax.vmap(jnp.diag)(diagonal).at[:, rows, columns].set(icf[:, d:])
+    # Component first, points last: batches of products as XLA has them.
+    q = factor @ (x.T[None] - means[:, :, None])
+    inner = alphas + jnp.sum(logs, axis=1) - 0.5 * jnp.sum(q * q, axis=1).T
+    likelihood = jnp.sum(logsumexp(inner, axis=1)) - n * logsumexp(alphas)
+    return likelihood + 0.5 * (jnp.sum(diagonal**2) + jnp.sum(icf[:, d:] ** 2)) + mixture_constant(d, k, n)
+
+
+LOSSES = {
+    "xor": mse_loss,
+    "mlp_small": two_layers,
+    "mlp": three_layers,
+    "mlp_wide": three_layers,
+    "logreg": logistic_loss,
+    "pinn": burgers_loss,
+    "softmax_regression": softmax_loss,
+    "deep": deep_loss,
+    "elementwise": prices,
+    "gmm": mixture,
+}
+
+
+def start(optimizer: str, params: Tree) -> Tree:
+    """The moments at the start."""
+    zeros = functools.partial(jax.tree.map, jnp.zeros_like)
+    if optimizer == "sgd":
+        return ()
+    return zeros(params) if optimizer == "momentum" else (zeros(params), zeros(params), jnp.zeros((), jnp.int32))
+
+
+def updated(optimizer: str, rate: float, params: Tree, kept: Tree, gradients: Tree) -> tuple[Tree, Tree]:
+    """New parameters and moments."""
+    if optimizer == "sgd":
+        return jax.tree.map(lambda p, g: p - rate * g, params, gradients), kept
+    if optimizer == "momentum":
+        kept = jax.tree.map(lambda v, g: 0.9 * v + g, kept, gradients)
+        return jax.tree.map(lambda p, v: p - rate * v, params, kept), kept
+    m, v, t = kept
+    t = t + 1
+    m = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, m, gradients)
+    v = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g * g, v, gradients)
+    scale = rate / (1 - 0.9**t)
+    spread = lax.rsqrt(1 - 0.999**t)
+    decay = rate * 1e-2 if optimizer == "adamw" else 0.0
+
+    def update(p: jax.Array, m: jax.Array, v: jax.Array) -> jax.Array:
+        return p - (scale * m / (jnp.sqrt(v) * spread + 1e-8) + decay * p)
+
+    return jax.tree.map(update, params, m, v), (m, v, t)
+
+
+def build(name: str, problem: Problem) -> Side | None:
+    """A side for a workload."""
+    jax.config.update("jax_enable_x64", problem.double)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    params = jax.tree.map(jnp.array, problem.params)
+    data = tuple(jnp.asarray(array) for array in problem.data.values())
+    if name == "add8":
+        add = jax.jit(lambda a, b: a + b)
+        return Side(lambda: add(params["a"], params["b"]).block_until_ready())
+    if not problem.optimizer:
+        function = jax.jit(jax.value_and_grad(LOSSES[name]))
+        return Side(lambda: jax.block_until_ready(function(params, *data)))
+    return trained(LOSSES[name], problem, params, data)
+
+
+def trained(loss: Any, problem: Problem, params: Tree, data: tuple[jax.Array, ...]) -> Side:
+    """A side that trains: state lives here and is donated to each call."""
+    rate, batches, rows = problem.hyper["learning_rate"], problem.batches, problem.rows
+
+    def one(state: Tree, at: Any, data: tuple[jax.Array, ...]) -> tuple[Tree, jax.Array]:
+        if batches > 1:
+            data = tuple(lax.dynamic_slice_in_dim(array, at * rows, rows) for array in data)
+        params, kept = state
+        value, gradients = jax.value_and_grad(loss)(params, *data)
+        return updated(problem.optimizer, rate, params, kept, gradients), value
+
+    def many(state: Tree, data: tuple[jax.Array, ...], count: int) -> tuple[Tree, jax.Array]:
+        # None where there is one batch: an index that nobody reads costs a little.
+        order = jnp.arange(count) % batches if batches > 1 else None
+        state, losses = lax.scan(lambda state, at: one(state, at, data), state, order, length=count)
+        return state, losses[-1]
+
+    step = jax.jit(one, donate_argnums=0)
+    run = jax.jit(many, donate_argnums=0, static_argnums=2)
+    held = [(params, start(problem.optimizer, params))]
+    count = [0]
+
+    def once() -> jax.Array:
+        at = None
+        if batches > 1:
+            at = count[0] % batches
+            count[0] += 1
+        held[0], value = step(held[0], at, data)
+        return value
+
+    def loop(steps: int) -> jax.Array:
+        held[0], value = run(held[0], data, steps)
+        return value
+
+    return Side(once, loop)

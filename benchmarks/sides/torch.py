@@ -1,0 +1,168 @@
+"""PyTorch, eager: autograd and the fused optimisers."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from benchmarks.sides import Side
+from benchmarks.workloads import Problem, lower_triangle, mixture_constant
+
+Tree = Any
+
+
+def mse_loss(p: Tree, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    h = torch.relu(torch.addmm(p["b1"], x, p["w1"]))
+    return functional.mse_loss(torch.addmm(p["b2"], h, p["w2"]), y)
+
+
+def two_layers(p: Tree, x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    h = torch.relu(torch.addmm(p["b1"], x, p["w1"]))
+    return functional.cross_entropy(torch.addmm(p["b2"], h, p["w2"]), labels)
+
+
+def three_layers(p: Tree, x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    h = torch.relu(torch.addmm(p["b1"], x, p["w1"]))
+    h = torch.relu(torch.addmm(p["b2"], h, p["w2"]))
+    return functional.cross_entropy(torch.addmm(p["b3"], h, p["w3"]), labels)
+
+
+def softmax_loss(p: Tree, x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return functional.cross_entropy(torch.addmm(p["b"], x, p["w"]), labels)
+
+
+def logistic_loss(p: Tree, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    return functional.binary_cross_entropy_with_logits(x @ p["w"] + p["b"], y)
+
+
+def network(p: Tree, t: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """The network of `pinn` at points (t, x)."""
+    h = torch.stack([t, x], dim=1)
+    for i in (1, 2, 3):
+        h = torch.tanh(torch.addmm(p[f"b{i}"], h, p[f"w{i}"]))
+    return torch.addmm(p["b4"], h, p["w4"])[:, 0]
+
+
+def burgers_loss(p: Tree, t: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    t, x = t.detach().requires_grad_(), x.detach().requires_grad_()
+    u = network(p, t, x)
+    one = torch.ones_like(u)
+    u_t, u_x = torch.autograd.grad(u, (t, x), one, create_graph=True)
+    (u_xx,) = torch.autograd.grad(u_x, x, one, create_graph=True)
+    residual = u_t + u * u_x - (0.01 / math.pi) * u_xx
+    return (residual**2).mean()
+
+
+def deep_loss(p: Tree, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    h = x
+    for layer in p["layers"]:
+        h = h + torch.tanh(torch.addmm(layer["b"], h, layer["w"]))
+    return functional.mse_loss(h @ p["out"], y)
+
+
+def prices(p: Tree) -> torch.Tensor:
+    s, k, t, r, v = (p[name] for name in "sktrv")
+    root = v * torch.sqrt(t)
+    d1 = (torch.log(s / k) + (r + v * v / 2) * t) / root
+    d2 = d1 - root
+
+    def cdf(z: torch.Tensor) -> torch.Tensor:
+        return 0.5 * (1 + torch.erf(z * math.sqrt(0.5)))
+
+    return (s * cdf(d1) - k * torch.exp(-r * t) * cdf(d2)).sum()
+
+
+def mixture(p: Tree, x: torch.Tensor) -> torch.Tensor:
+    alphas, means, icf = p["alphas"], p["means"], p["icf"]
+    (n, d), k = x.shape, means.shape[0]
+    logs = icf[:, :d]
+    diagonal = torch.exp(logs)
+    rows, columns = (torch.from_numpy(index) for index in lower_triangle(d))
+    at = (torch.arange(k)[:, None], rows, columns)
+    factor = torch.diag_embed(diagonal).index_put(at, icf[:, d:])
+    # Component first, points last: batches of products as torch has them.
+    q = factor @ (x.T[None] - means[:, :, None])
+    inner = alphas + logs.sum(dim=1) - 0.5 * (q * q).sum(dim=1).T
+    likelihood = torch.logsumexp(inner, dim=1).sum() - n * torch.logsumexp(alphas, dim=0)
+    return likelihood + 0.5 * ((diagonal**2).sum() + (icf[:, d:] ** 2).sum()) + mixture_constant(d, k, n)
+
+
+LOSSES = {
+    "xor": mse_loss,
+    "mlp_small": two_layers,
+    "mlp": three_layers,
+    "mlp_wide": three_layers,
+    "logreg": logistic_loss,
+    "pinn": burgers_loss,
+    "softmax_regression": softmax_loss,
+    "deep": deep_loss,
+    "elementwise": prices,
+    "gmm": mixture,
+}
+
+
+def tensors(tree: Tree) -> Tree:
+    """The same tree with tensors of its own memory in place of arrays."""
+    if isinstance(tree, dict):
+        return {name: tensors(leaf) for name, leaf in tree.items()}
+    return [tensors(leaf) for leaf in tree] if isinstance(tree, list) else torch.tensor(tree)
+
+
+def leaves(tree: Tree) -> list[torch.Tensor]:
+    """The tensors of a tree. In a form that `torch.compile` traces: it knows no unions of types."""
+    if isinstance(tree, dict):
+        return [leaf for part in tree.values() for leaf in leaves(part)]
+    if isinstance(tree, list):
+        return [leaf for part in tree for leaf in leaves(part)]
+    return [tree]
+
+
+def optimizer_of(name: str, rate: float, parameters: list[torch.Tensor]) -> torch.optim.Optimizer:
+    """One of torch's own, fused."""
+    if name == "adam":
+        return torch.optim.Adam(parameters, lr=rate, fused=True)
+    if name == "adamw":
+        return torch.optim.AdamW(parameters, lr=rate, weight_decay=1e-2, fused=True)
+    return torch.optim.SGD(parameters, lr=rate, momentum=0.9 if name == "momentum" else 0.0, fused=True)
+
+
+def batches_of(problem: Problem) -> Any:
+    """An endless iterator over the batches, as tensors: views of the data."""
+    data = [torch.from_numpy(array) for array in problem.data.values()]
+    if problem.batches == 1:
+        return itertools.repeat(data)
+    begins = range(0, problem.batches * problem.rows, problem.rows)
+    return itertools.cycle([[array[begin : begin + problem.rows] for array in data] for begin in begins])
+
+
+def build(name: str, problem: Problem) -> Side | None:
+    """A side for a workload."""
+    params = tensors(problem.params)
+    if name == "add8":
+        a, b = params["a"], params["b"]
+        return Side(lambda: torch.add(a, b))
+    parameters = leaves(params)
+    for parameter in parameters:
+        parameter.requires_grad_()
+    loss, batches = LOSSES[name], batches_of(problem)
+    if not problem.optimizer:
+
+        def evaluated() -> tuple[torch.Tensor, Tree]:
+            value = loss(params, *next(batches))
+            return value.detach(), dict(zip(params, torch.autograd.grad(value, parameters), strict=True))
+
+        return Side(evaluated)
+    optimizer = optimizer_of(problem.optimizer, problem.hyper["learning_rate"], parameters)
+
+    def once() -> torch.Tensor:
+        optimizer.zero_grad(set_to_none=True)
+        value = loss(params, *next(batches))
+        value.backward()
+        optimizer.step()
+        return value.detach()
+
+    return Side(once)
