@@ -51,7 +51,7 @@ def invoke(loaded: Loaded, leaves: Sequence[Any]) -> list[Any]:
         arrays[number] = as_array(leaf, np.dtype(slots[number].dtype))
     results = []
     for number in program.outputs:
-        result = np.empty(slots[number].shape, slots[number].dtype)
+        result = loaded.result(number)
         arrays[number] = result
         results.append(result)
     table = (ctypes.c_void_p * len(slots))()

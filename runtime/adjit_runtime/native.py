@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import math
 import sys
 import weakref
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from adjit_runtime.load import Loaded, address_of, session
+from adjit_runtime.load import LARGE, Loaded, address_of, session
 from adjit_runtime.program import (
     CALL_ARGUMENT,
     CALL_ARRAY,
@@ -196,6 +197,7 @@ def fits(types: Sequence[LeafType], loaded: Loaded) -> bool:
         available()
         and len(types) < MOST_ARGUMENTS
         and 1 <= len(slots) <= MOST_RESULTS
+        and all(math.prod(slot.shape) * np.dtype(slot.dtype).itemsize < LARGE for slot in slots)
         and all(not type.weak or type.dtype.kind in "if" for type in types)
         and all(len(shape) <= MOST_DIMENSIONS for shape in [*(t.shape for t in types), *(s.shape for s in slots)])
     )

@@ -57,10 +57,9 @@ class _Binding:
         self.pointers = (ctypes.addressof(self.table), ctypes.addressof(self.report))
 
     def fresh_results(self) -> list[np.ndarray]:
-        slots = self.loaded.program.slots
         results = []
         for number in self.loaded.program.outputs:
-            result = np.empty(slots[number].shape, slots[number].dtype)
+            result = self.loaded.result(number)
             self.table[number] = address_of(result)
             results.append(result)
         return results

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import inspect
 import logging
 import pickle
@@ -293,3 +294,30 @@ def test_a_python_integer_that_does_not_fit_is_refused_at_run_time(dtype: str, f
     assert adjit.jit(lambda x, n: x + n)(np.ones(1, np.uint64), 2**62).dtype == np.uint64
     with pytest.raises(OverflowError):
         adjit.jit(lambda x, n: x + n)(np.ones(1, np.uint64), -1)
+
+
+def test_large_results_use_memory_again_once_they_are_gone() -> None:
+    double = adjit.jit(lambda x: x * 2.0)
+    x = np.arange(300_000.0)
+    first, second = double(x), double(x + 1.0)
+    address = first.ctypes.data
+    assert address != second.ctypes.data
+    np.testing.assert_array_equal(first, x * 2)
+    tail = first[1000:]
+    del first
+    # A view keeps the memory.
+    assert double(x).ctypes.data != address
+    np.testing.assert_array_equal(tail, x[1000:] * 2)
+    del tail
+    found = {double(x).ctypes.data for _ in range(3)}
+    assert address in found or len(found) == 1
+    np.testing.assert_array_equal(second, (x + 1) * 2)
+    again = pickle.loads(pickle.dumps(second))
+    second += 1.0
+    np.testing.assert_array_equal(again + 1.0, second)
+
+
+def test_large_results_outlive_their_function() -> None:
+    result = adjit.jit(lambda x: x + 1.0)(np.zeros(200_000))
+    gc.collect()
+    np.testing.assert_array_equal(result, np.ones(200_000))
