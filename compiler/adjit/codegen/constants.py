@@ -46,6 +46,13 @@ GEMM_BLOCK_BYTES = 32 << 10
 # 0.80 and 1.03, 512 cubed 0.98 and 1.06, 128x784x1024 1.02 and 1.01; smaller ones are a few percent faster in place.
 GEMM_PACK_FROM = (192, 512, 256)
 
+FEW_VECTORS = 4
+"""Vectors in a row of C below which the epilogue's loop is masked throughout: half the code, and no more than a few
+slow stores a row."""
+NEAR_BYTES = 256 << 10
+"""Bytes of C from which a product brings near what its epilogue will read: what half of L2 holds. (The update of 784 x
+512 weights by Adam in the product of their gradient: 1.26 ms against 1.34.)"""
+
 # Threads. A job that is handed to another thread that looks for one costs about 0.1 us, and one to a thread that sleeps
 # 40 to 100; so what takes less than some 10 us stays on one. None of these decides the order of a sum.
 PARALLEL_FLOPS = 1_000_000

@@ -54,7 +54,10 @@ Range = tuple[Value | int, Value | int]
 
 
 class Nest(Accumulators):
-    """Emits one body as loops into `function`. `sink`, where given, is called in the innermost scope."""
+    """Emits one body as loops into `function`. `sink`, where given, is called in the innermost scope.
+
+    Where the range of the vector dimension is known at run time only, `whole_only` promises that it is a multiple of
+    the lanes, and `masked_only` takes one loop with masks for a loop without and a tail: less code, slower stores."""
 
     def __init__(
         self,
@@ -66,6 +69,7 @@ class Nest(Accumulators):
         *,
         ranges: dict[int, Range] | None = None,
         masked_only: bool = False,
+        whole_only: bool = False,
         tile: TileAccess | None = None,
         running: bool = False,
         reverse: bool = False,
@@ -74,6 +78,7 @@ class Nest(Accumulators):
         super().__init__(function, body, pointers, lanes, vector, tile, running)
         self.ranges = ranges or {}
         self.masked_only = masked_only
+        self.whole_only = whole_only
         self.running = running
         self.reverse = reverse
         self.sink = sink
@@ -270,6 +275,8 @@ class Nest(Accumulators):
             return self._static_vector_loop(dim, scope, carried, inside, start, stop)
         first = start if isinstance(start, Value) else int_literal(start)
         end = stop if isinstance(stop, Value) else int_literal(stop)
+        if self.whole_only:
+            return f.loop(first, end, self.lanes, carried, lambda i, v: inside(scope.enter(dim, i, None), v))
         if self.masked_only:
 
             def masked(i: Value, values: list[Value]) -> list[Value]:

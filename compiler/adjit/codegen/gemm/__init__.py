@@ -7,7 +7,7 @@
 and the same for f64, i32 and i64. Integers are i64, strides count elements (any value, zero and negative ones too;
 C has unit column stride), `workspace` is 64-byte aligned and holds `gemm_workspace_bytes`. Flags: ACCUMULATE adds to C;
 SCRATCH says that `c` is memory for one block (`gemm_scratch_bytes`), which only the epilogue sees, and is legal where
-`scratch_allowed`; the rest comes from `gemm_flags`. `epilogue`, unless null, is
+`scratch_allowed`; NEAR names what the epilogue reads; the rest comes from `gemm_flags`. `epilogue`, unless null, is
 
     void epilogue(context, batch, tile, tile_row, i0, i1, j0, j1)
 
@@ -25,7 +25,10 @@ from adjit.codegen.gemm.dispatch import emit_gemm, gemm_name
 from adjit.codegen.gemm.dots import emit_dot, emit_dots
 from adjit.codegen.gemm.forms import (
     ACCUMULATE,
+    MOST_NEAR,
+    NEAR,
     SCRATCH,
+    TILES,
     Tiles,
     gemm_flags,
     gemm_scratch_bytes,
@@ -44,12 +47,16 @@ from adjit_runtime.target import Target
 __all__ = [
     "ACCUMULATE",
     "GEMM_DTYPES",
+    "MOST_NEAR",
+    "NEAR",
     "SCRATCH",
+    "TILES",
     "emit_gemm_library",
     "gemm_flags",
     "gemm_scratch_bytes",
     "gemm_workspace_bytes",
     "scratch_allowed",
+    "tiles_for",
 ]
 
 

@@ -22,7 +22,7 @@ from adjit.codegen.gemm.forms import (
 )
 from adjit.codegen.gemm.macro import at_least, bit, both, call_epilogue, call_panel, tiles_name
 from adjit.codegen.gemm.thin import PARAMETERS, dots_product_name, row_product_name, swapped_name
-from adjit.codegen.llvm import I64, VOID, Function, Module, Value, int_literal, literal
+from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal, literal
 
 
 def gemm_name(tiles: Tiles) -> str:
@@ -94,7 +94,7 @@ def _panels(f: Function, tiles: Tiles) -> list[Value]:
     def panel(j: Value, _: list[Value]) -> list[Value]:
         width = f.minimum(f.sub(n, j), int_literal(tiles.columns))
         places = f.element(b, tiles.ty, j), b_row, f.element(c, tiles.ty, j), tile_row
-        call_panel(f, tiles, (m, k, a, a_row, a_col, a_step, *places, add, width))
+        call_panel(f, tiles, (m, k, a, a_row, a_col, a_step, *places, literal(PTR, 0), add, width))
         return []
 
     f.loop(0, n, tiles.columns, [], panel)

@@ -8,7 +8,7 @@ columns in steps of `nc`, rows in steps of `mc` within, then the block's columns
 
 from __future__ import annotations
 
-from adjit.codegen.gemm.forms import ACCUMULATE, SCRATCH, Tiles
+from adjit.codegen.gemm.forms import ACCUMULATE, MOST_NEAR, NEAR, SCRATCH, Tiles
 from adjit.codegen.gemm.microkernel import panel_name
 from adjit.codegen.gemm.packing import pack_name
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Ty, Value, int_literal, literal
@@ -71,6 +71,7 @@ def emit_tiles(module: Module, tiles: Tiles) -> None:
     one = literal(I64, 1)
 
     in_scratch = bit(f, flags, SCRATCH)
+    record = f.alloca(PTR, 2 + MOST_NEAR)
     accumulate = f.binary("and", flags, literal(I64, ACCUMULATE))
     bounds = zip((m, n, k), tiles.pack_from, strict=True)
     large = both(f, *(at_least(f, size, bound) for size, bound in bounds))
@@ -119,9 +120,15 @@ def emit_tiles(module: Module, tiles: Tiles) -> None:
                     def panel_loop(jr: Value, carried: list[Value]) -> list[Value]:
                         panel, to = carried
                         rest = f.minimum(f.sub(block, jr), int_literal(columns))
+
+                        def beside() -> list[Value]:
+                            _note_near(f, tiles, record, context, f.add(offset, jr), c_row)
+                            return [record]
+
+                        near = f.branch(both(f, last, bit(f, flags, NEAR)), beside, lambda: [literal(PTR, 0)])[0]
                         arguments = (
                             *(height, depth, a_tiles, a_unit, a_next, a_step),
-                            *(panel, b_stride, to, tile_row, add, rest),
+                            *(panel, b_stride, to, tile_row, near, add, rest),
                         )
                         call_panel(f, tiles, arguments)
                         return [f.element(panel, ty, b_step), f.element(to, ty, columns)]
@@ -149,6 +156,15 @@ def emit_tiles(module: Module, tiles: Tiles) -> None:
 
     f.loop(0, n, tiles.nc, [], column_loop)
     f.ret()
+
+
+def _note_near(f: Function, tiles: Tiles, record: Value, context: Value, offset: Value, c_row: Value) -> None:
+    """Fill a panel's record of what the epilogue will read: the arrays that are named before `context`."""
+    f.store(f.load(f.element(context, I64, -1), I64), record)
+    f.store(f.mul(c_row, tiles.dtype.itemsize), f.element(record, I64, 1))
+    for number in range(MOST_NEAR):
+        start = f.load(f.element(context, PTR, -2 - number), PTR)
+        f.store(f.element(start, tiles.ty, offset), f.element(record, PTR, 2 + number))
 
 
 def call_panel(f: Function, tiles: Tiles, arguments: tuple[Value, ...]) -> None:

@@ -1,11 +1,14 @@
 """The panel function: rows x k of A times one panel of B, k x (at most `vectors` vectors), into a strip of C.
 
-    void panel(m, k, a, a_row, a_k, a_step, b, b_row, c, c_row, add, width)
+    void panel(m, k, a, a_row, a_k, a_step, b, b_row, c, c_row, near, add, width)
 
 Element A[i, p] of a tile lies at a[i * a_row + p * a_k], the next tile of `rows` rows starts `a_step` further on;
 row p of B at b[p * b_row], `width` columns, unit stride. So packed and plain operands take the same code. The
 accumulators are phi nodes of the k loop and start at zero; `add` != 0 adds the old C at the end, else C is written.
 The last vector of each row is masked by `width`: nothing outside of the operands is read or written.
+
+`near`, unless null, is what the epilogue will read beside C: words (count, bytes between rows, pointers ...) of arrays
+laid out as C, from the panel's first element on. Each tile brings its part of them near before its multiplications.
 """
 
 from __future__ import annotations
@@ -26,9 +29,14 @@ PARAMETERS = (
     (I64, "b_row"),
     (PTR, "c"),
     (I64, "c_row"),
+    (PTR, "near"),
     (I64, "add"),
     (I64, "width"),
 )
+
+
+LINE = 64
+"""Bytes of a line of cache."""
 
 
 class LaneMask:
@@ -75,13 +83,14 @@ def panel_name(tiles: Tiles, vectors: int, *, masked: bool) -> str:
 def emit_panel(module: Module, tiles: Tiles, vectors: int, *, masked: bool) -> None:
     """Write the panel function for panels of `vectors` vectors; unmasked, `width` must fill them all."""
     f = module.function(panel_name(tiles, vectors, masked=masked), VOID, PARAMETERS, internal=True)
-    m, _, a, a_row, _, a_step, _, _, c, c_row, _, width = f.params
+    m, _, a, a_row, _, a_step, _, _, c, c_row, near, _, width = f.params
     last = LaneMask(f, tiles, f.sub(width, (vectors - 1) * tiles.lanes)) if masked else None
     full = f.binary("udiv", m, literal(I64, tiles.rows))
     c_step = f.mul(c_row, tiles.rows)
 
-    def tile(_: Value, carried: list[Value]) -> list[Value]:
+    def tile(i: Value, carried: list[Value]) -> list[Value]:
         a_tile, c_tile = carried
+        f.branch(f.compare("ne", near, literal(PTR, 0)), lambda: _bring_near(f, tiles, vectors, near, i))
         _emit_tile(f, tiles, tiles.rows, vectors, last, a_tile, c_tile)
         return [f.element(a_tile, tiles.ty, a_step), f.element(c_tile, tiles.ty, c_step)]
 
@@ -108,6 +117,25 @@ def emit_panel(module: Module, tiles: Tiles, vectors: int, *, masked: bool) -> N
     f.ret()
 
 
+def _bring_near(f: Function, tiles: Tiles, vectors: int, near: Value, tile: Value) -> list[Value]:
+    """Prefetch what lies beside a tile of C into L2: it is read when the block is done, some 10 us later."""
+    count, step = (f.load(f.element(near, I64, number), I64) for number in range(2))
+    lines = -(-vectors * tiles.lanes * tiles.dtype.itemsize // LINE)
+
+    def array(u: Value, _: list[Value]) -> list[Value]:
+        start = f.load(f.element(near, PTR, f.add(u, 2)), PTR)
+        row = f.offset(start, f.mul(f.mul(tile, tiles.rows), step))
+        for r in range(tiles.rows):
+            for line in range(lines):
+                at = f.offset(f.offset(row, f.mul(step, r)), line * LINE)
+                f.line(f"call void @llvm.prefetch.p0({at}, i32 0, i32 2, i32 1)")
+        return []
+
+    f.module.declare("llvm.prefetch.p0", VOID, (PTR, I32, I32, I32))
+    f.loop(0, count, 1, [], array)
+    return []
+
+
 def _emit_tile(
     f: Function,
     tiles: Tiles,
@@ -119,7 +147,7 @@ def _emit_tile(
     second: Value | None = None,
 ) -> None:
     """One register tile over all of k, from `a` and the panel to `c`; `second` is 0 to compute one row twice."""
-    _, k, _, a_row, a_k, _, b, b_row, _, c_row, add, _ = f.params
+    _, k, _, a_row, a_k, _, b, b_row, _, c_row, _, add, _ = f.params
     lanes, ty, vector = tiles.lanes, tiles.ty, tiles.vector
     numbers: list[Value | int] = [*range(rows)] if second is None else [0, second]
     a_rows = [f.mul(a_row, r) for r in numbers]

@@ -12,7 +12,7 @@ from adjit.codegen.gemm.forms import ACCUMULATE, DOTS_B, SCRATCH, SINGLE, STREAM
 from adjit.codegen.gemm.macro import PRODUCT, TAIL, at_least, bit, both, call_epilogue, call_panel
 from adjit.codegen.gemm.microkernel import WIDE, LaneMask, row_name, stream_name
 from adjit.codegen.gemm.packing import pack_name
-from adjit.codegen.llvm import I64, VOID, Function, Module, Ty, Value, int_literal, literal
+from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Ty, Value, int_literal, literal
 
 PARAMETERS: tuple[tuple[Ty, str], ...] = ((I64, "batch"), *PRODUCT, *TAIL)
 
@@ -75,7 +75,9 @@ def emit_row_product(module: Module, tiles: Tiles) -> None:
                     return []
 
                 def narrow() -> list[Value]:
-                    call_panel(f, tiles, (one, depth, x_at, one, x_k, one, y_at, y_row, to, one, add, rest))
+                    call_panel(
+                        f, tiles, (one, depth, x_at, one, x_k, one, y_at, y_row, to, one, literal(PTR, 0), add, rest)
+                    )
                     return []
 
                 f.branch(at_least(f, rest, 2 * tiles.lanes + 1), wide, narrow)
@@ -179,7 +181,7 @@ def emit_swapped(module: Module, tiles: Tiles) -> None:
                     tiles,
                     (
                         *(n, depth, x_at, b_col, b_row, b_step, f.element(y_at, ty, j), a_col),
-                        *(f.element(workspace, ty, j), int_literal(SWAP_ROWS), add, rest),
+                        *(f.element(workspace, ty, j), int_literal(SWAP_ROWS), literal(PTR, 0), add, rest),
                     ),
                 )
                 return []
