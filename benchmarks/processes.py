@@ -35,6 +35,8 @@ def environment(threads: int, cache: Path) -> dict[str, str]:
     """Variables of a worker: so many threads for every library, and compiled code kept in `cache` alone."""
     variables = dict(os.environ)
     variables.pop("ADJIT_CACHE", None)
+    # As for everybody who has run a program before: an import is not to compile sources.
+    variables.pop("PYTHONDONTWRITEBYTECODE", None)
     count = str(threads)
     for name in ("OMP", "MKL", "OPENBLAS", "NUMBA", "NUMEXPR"):
         variables[f"{name}_NUM_THREADS"] = count

@@ -146,9 +146,13 @@ class Row:
         return {name: rates for name, rates in found.items() if rates is not None}
 
     def best_peer(self, kind: str) -> str | None:
-        """The fastest peer; of a loop, the fastest compiled one."""
+        """The fastest peer; of a loop, the fastest compiled one.
+
+        Numba by hand is the floor of native loops: where it has a loop, it is a peer of the loop alone."""
         rates = self.rates(kind)
-        peers = [name for name in rates if name != "adjit" and (kind == "step" or name in LOOPS)]
+        numba = self.sides.get("numba")
+        floor = {"numba"} if numba is not None and numba.loop is not None else set()
+        peers = [name for name in rates if name != "adjit" and (name in LOOPS if kind == "loop" else name not in floor)]
         return max(peers, key=lambda name: rates[name].median, default=None)
 
     def ratio(self, kind: str) -> float | None:
