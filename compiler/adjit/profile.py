@@ -237,15 +237,15 @@ def work_of(kernel: Kernel) -> Work:
         inner = [_flops(step.work) for step in kernel.work.steps]
         own = {kernel.params[-1][0]}
         nbytes = sum(buffer.nbytes for buffer in read(kernel) | written(kernel) if buffer not in own)
-        return Work(kernel.work.count * sum(inner), nbytes, max(map(_itemsize, (s.work for s in kernel.work.steps))))
+        itemsize = max(_itemsize(step.work) for step in kernel.work.steps)
+        return Work(kernel.work.count * sum(inner), nbytes, itemsize)
     if isinstance(kernel.work, Product):
         both = read(kernel) & written(kernel)
         return Work(_flops(kernel.work), sum(touched.values()) + sum(b.nbytes for b in both), _itemsize(kernel.work))
-    first = 1 if isinstance(kernel.work, Scatter) else 0
-    return Work(_flops(kernel.work), _moved(kernel, kernel.work.body, first), _itemsize(kernel.work))
+    return Work(_flops(kernel.work), _moved(kernel, kernel.work.body), _itemsize(kernel.work))
 
 
-def _moved(kernel: Kernel, body: Body, first: int) -> float:
+def _moved(kernel: Kernel, body: Body) -> float:
     """Bytes of the elements that a loop reads and writes."""
     found: dict[tuple[int, bool], float] = {}
     for instruction in body.code:
