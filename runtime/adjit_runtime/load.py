@@ -20,7 +20,7 @@ import numpy as np
 from adjit_runtime import errors
 from adjit_runtime.errors import AdjitError, InternalError
 from adjit_runtime.program import Library, Program
-from adjit_runtime.target import initialize
+from adjit_runtime.target import host_target, initialize
 
 ALIGN = 64
 LibrarySource = Callable[[str], Library]
@@ -68,21 +68,22 @@ class Session:
         self._jit = llvm.create_lljit_compiler()
         self._numbers = itertools.count()
         self._lock = threading.Lock()
-        self._libraries: dict[str, dict[str, int]] = {}
+        self._libraries: dict[tuple[str, str], dict[str, int]] = {}
         self._kept: list[llvm.ResourceTracker] = []
 
     def library(self, name: str) -> dict[str, int]:
-        """The addresses of a library's functions; made and linked at the first call."""
-        known = self._libraries.get(name)
+        """The addresses of a library's functions; made and linked at the first call, for each target."""
+        key = (name, host_target().key)
+        known = self._libraries.get(key)
         if known is not None:
             return known
         library = _SOURCES[-1](name)
         with self._lock:
-            if library.name not in self._libraries:
+            if key not in self._libraries:
                 tracker = self._link(library.code, library.symbols, {}, library.name)
                 self._kept.append(tracker)
-                self._libraries[library.name] = {name: tracker[name] for name in library.symbols}
-            return self._libraries[library.name]
+                self._libraries[key] = {symbol: tracker[symbol] for symbol in library.symbols}
+            return self._libraries[key]
 
     def program(self, program: Program) -> tuple[llvm.ResourceTracker, int]:
         """Link a program; what keeps its code alive, and the address of its entry."""
