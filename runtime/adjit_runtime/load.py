@@ -125,7 +125,7 @@ LARGE = 1 << 20
 fresh pages of this size as a kernel takes to fill them (five arrays of 8 MB: 5 ms)."""
 PAGE, HALF_PAGE = 4096, 2048
 """Large arrays of NumPy begin at the same place of a page. A result does not: a load that follows a store with nearly
-the same last 12 bits of its address waits for it (17.4 against 15.0 ms for those five)."""
+the same last 12 bits of its address waits for it (17.4 against 15.6 ms for those five)."""
 SPARE = 16
 """Large results whose memory a program keeps."""
 

@@ -34,9 +34,15 @@ def pool_text(target: Target) -> str:
     declare = "declare void @llvm.x86.sse2.pause()" if machine == "x86_64" else ""
     futex = FUTEX.get(machine, FUTEX["x86_64"])
 
-    def word(name: str, pool: str = "%pool", as_: str = "") -> str:
-        ref = f"%{as_ or name}"
-        return f"{ref} = getelementptr i64, ptr {pool}, i64 {POOL_WORDS[name]}"
+    def word(name: str, as_: str = "") -> str:
+        return f"%{as_ or name} = getelementptr i64, ptr %pool, i64 {POOL_WORDS[name]}"
+
+    def is_open(ticket: str, result: str) -> str:
+        """Whether a ticket has an index left, `%{ticket}_index`."""
+        return f"""%{ticket}_index = and i64 %{ticket}, 1048575
+  %{ticket}_high = lshr i64 %{ticket}, 20
+  %{ticket}_count = and i64 %{ticket}_high, 1048575
+  %{result} = icmp ult i64 %{ticket}_index, %{ticket}_count"""
 
     return f"""; pool
 @pool = internal global ptr null
@@ -110,22 +116,16 @@ entry:
 look:
   %did = phi i1 [ false, %entry ], [ true, %run ]
   %seen = load atomic i64, ptr %ticket acquire, align 8
-  %seen_index = and i64 %seen, 1048575
-  %seen_high = lshr i64 %seen, 20
-  %seen_count = and i64 %seen_high, 1048575
-  %any = icmp ult i64 %seen_index, %seen_count
+  {is_open("seen", "any")}
   br i1 %any, label %take, label %leave
 take:
   %taken = atomicrmw add ptr %ticket, i64 1 seq_cst
-  %index = and i64 %taken, 1048575
-  %high = lshr i64 %taken, 20
-  %count = and i64 %high, 1048575
-  %ours = icmp ult i64 %index, %count
+  {is_open("taken", "ours")}
   br i1 %ours, label %run, label %leave
 run:
   %function = load ptr, ptr %function_at
   %context = load ptr, ptr %context_at
-  call void %function(ptr %context, i64 %index)
+  call void %function(ptr %context, i64 %taken_index)
   %before = atomicrmw add ptr %done, i64 1 seq_cst
   br label %look
 leave:
@@ -222,10 +222,7 @@ tired:
   %more_asleep = atomicrmw add ptr %sleepers, i64 1 seq_cst
   ; A job or a stop that came before `now` was read has been announced already: look once more.
   %seen = load atomic i64, ptr %ticket seq_cst, align 8
-  %seen_index = and i64 %seen, 1048575
-  %seen_high = lshr i64 %seen, 20
-  %seen_count = and i64 %seen_high, 1048575
-  %any = icmp ult i64 %seen_index, %seen_count
+  {is_open("seen", "any")}
   %last = load atomic i64, ptr %stop seq_cst, align 8
   %told = icmp ne i64 %last, 0
   %stay = or i1 %any, %told

@@ -58,7 +58,8 @@ class Lowered:
 def build(graph: Graph, target: Target, name: str, timed: bool = False, straight: bool = True) -> Lowered:
     """Plan, text and program of an optimised graph; with `straight` a very small one becomes a straight line.
 
-    A timed program takes a report of 2 + len(plan.kernels) words, and adds to each the ticks of one kernel."""
+    A timed program takes a report of 2 + len(plan.kernels) words, and adds to each the ticks of one kernel; a straight
+    line has no clock."""
 
     def scratch(dtype: np.dtype, k: int) -> int:
         # A block for each part that a thread may take.

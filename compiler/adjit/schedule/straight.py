@@ -18,7 +18,7 @@ from adjit_runtime.program import Slot
 
 MOST_ELEMENTS = 256
 MOST_WORK = 4096
-"""Instructions for vectors of 16 elements, roughly: as long as such a program takes to compile 0.1 s."""
+"""Instructions for vectors of 16 elements, roughly: thirteen times what a network of 2-8-1 and Adam take."""
 LANES = 16
 
 REDUCTIONS = frozenset({"sum", "prod", "max", "min", "any", "all"})
