@@ -21,9 +21,9 @@ from adjit.passes.tile import tile
 @pytest.fixture(autouse=True)
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiles of a few rows, wherever there can be any."""
-    monkeypatch.setattr(module, "WORKING_SET", 1)
+    monkeypatch.setattr(module, "TILING_BYTES", 1)
     monkeypatch.setattr(module, "TILE_ROWS", (4, 8))
-    monkeypatch.setattr(module, "TILES", 2)
+    monkeypatch.setattr(module, "FEWEST_TILES", 2)
 
 
 RNG = np.random.default_rng(0)
