@@ -225,6 +225,9 @@ class _Region:
         """Why tiles are not worth it; empty where they are."""
         if not self.found.axis or not self.found.sums:
             return "nothing sums over rows that are computed one by one"
+        low, _ = self._row_bounds()
+        if self.rows < FEWEST_TILES * low:
+            return f"fewer than {FEWEST_TILES} tiles of {low}"
         kept, matrices, work = self._kept_bytes(), self._matrix_bytes(), self._flops()
         if kept < TILING_BYTES:
             return f"their {kept >> 10} KB stay in the cache"
@@ -260,9 +263,13 @@ class _Region:
                 matrices.update(arg for arg in node.args if self._is_whole(arg))
         return sum(node.array_type.nbytes for node in matrices)
 
+    def _row_bounds(self) -> tuple[int, int]:
+        """Fewest and most rows of a tile."""
+        return TILE_ROWS if self._has_products() else LOOP_TILE_ROWS
+
     def _tile_rows(self) -> int:
         """Rows of a tile: what fits, and divides the number of rows if anything near does."""
-        low, high = TILE_ROWS if self._has_products() else LOOP_TILE_ROWS
+        low, high = self._row_bounds()
         most = max(low, min(high, TILE_BYTES * self.rows // max(1, self._kept_bytes())))
         return next((n for n in range(most, max(low, most // 2) - 1, -1) if self.rows % n == 0), most)
 
