@@ -1,4 +1,4 @@
-"""The tuned numbers that the runtime itself reads, each with the measurement that chose it.
+"""The tuned numbers that the runtime itself reads, each with what was measured.
 
 The runtime imports nothing of the compiler, so these stand apart from `adjit/tuned`, which has those of generated code;
 the compiler does not read them. Another value gives the same results at another speed, or holds more memory.
@@ -26,7 +26,8 @@ REUSE_BYTES = 1 << 20
 """Bytes from which the memory of a result is used again once the result is gone: the system takes as long to hand out
 fresh pages of this size as a kernel takes to fill them (five arrays of 8 MB: 5 ms)."""
 REUSED_RESULTS = 16
-"""Large results of one size whose memory a program keeps."""
+"""Large results of one size whose memory a program keeps. (1, 16, 64: 12 results of 2 MB that live together take 985,
+137, 153 us each, 24 of them 1028, 485, 173.)"""
 RESULT_PAGE_OFFSET = 2048
 """Where in a page a large result begins. Large arrays of NumPy begin all at the same place of a page, and a load that
 follows a store with nearly the same last 12 bits of its address waits for it (five arrays of 8 MB: 17.4 against 15.6
