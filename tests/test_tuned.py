@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import adjit
 from adjit_runtime import cache
 from tests.test_layers import COMPILER, ROOT, RUNTIME, sources
 
@@ -142,6 +143,7 @@ def test_every_tuned_number_is_read(path: Path) -> None:
 
 @pytest.mark.parametrize("path", TUNED, ids=lambda p: str(p.relative_to(ROOT)))
 def test_a_changed_number_is_another_cache_key(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Path(adjit.__file__).parent == COMPILER
     before = cache.sources.__wrapped__()
     read = Path.read_bytes
     monkeypatch.setattr(Path, "read_bytes", lambda p: read(p) + b"#" * p.samefile(path))

@@ -17,7 +17,7 @@ CALLS_TO_ENTRY = 32
 us; 10.7 if it came back after 4, 5.2 after 256, when a signature that has become the common one waits longer.)"""
 RUN_SLICE_SECONDS = 0.05
 """Seconds after which a native loop comes back to Python: signals, progress, other threads. A bound of how long Ctrl-C
-waits, as coming back costs nothing to speak of: a million steps of a small network took 118 to 124 ms with slices of
+waits, as coming back costs nothing to speak of: a million steps of a small network took 115 to 124 ms with slices of
 0.1, 1, 50 and 1000 ms."""
 
 # -- memory ------------------------------------------------------------------------------------------------------------
