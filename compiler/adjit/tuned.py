@@ -8,8 +8,8 @@ Nothing here is read at run time of a program and nothing is measured when a pro
 gives the same code, and the order of every sum follows from these numbers and the sizes alone. Those that decide such
 an order, and so the last bits of results, say so.
 
-Figures chose the number or were taken since, of it and of values around it; where those show a better one, they say so
-and it is still to be changed. They are of one thread with AVX-512 on Zen 4 unless they say otherwise, best of many on a
+Figures chose the number or were taken since, of it and of values around it; where those show a better one, it has yet
+to be tried on all workloads. They are of one thread with AVX-512 on Zen 4 unless they say otherwise, best of many on a
 shared machine: a few percent are noise.
 """
 
