@@ -22,6 +22,8 @@ import llvmlite
 import numpy as np
 import platformdirs
 
+from adjit_runtime.tuned import CACHE_MB
+
 _LOG = logging.getLogger("adjit.cache")
 MAGIC = b"adjit object 1\n"
 SUFFIX = ".adjit"
@@ -42,9 +44,9 @@ def folder() -> Path:
 def limit() -> int:
     """The bound on all entries together, in bytes."""
     try:
-        return int(float(os.environ.get("ADJIT_CACHE_MB", "256")) * (1 << 20))
+        return int(float(os.environ.get("ADJIT_CACHE_MB", CACHE_MB)) * (1 << 20))
     except ValueError:
-        return 256 << 20
+        return CACHE_MB << 20
 
 
 @functools.cache

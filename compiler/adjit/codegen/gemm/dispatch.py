@@ -14,15 +14,13 @@ from adjit.codegen.gemm.forms import (
     FORM_MASK,
     SCRATCH,
     SINGLE,
-    THIN_K,
-    THIN_OTHER,
-    THIN_PACKED,
     TILES,
     Tiles,
 )
 from adjit.codegen.gemm.macro import at_least, bit, both, call_epilogue, call_panel, tiles_name
 from adjit.codegen.gemm.thin import PARAMETERS, dots_product_name, row_product_name, swapped_name
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal, literal
+from adjit.tuned import GEMM_SMALL_ROWS, THIN_COLUMNS, THIN_PACKED_COLUMNS, THIN_PACKED_SUMS, THIN_SUMS
 
 
 def gemm_name(tiles: Tiles) -> str:
@@ -60,12 +58,12 @@ def emit_gemm(module: Module, tiles: Tiles) -> None:
         swap = both(
             f,
             unit_a,
-            f.compare("sle", n, int_literal(min(tiles.thin, tiles.columns - 1))),
+            f.compare("sle", n, int_literal(min(THIN_COLUMNS, tiles.columns - 1))),
             at_least(f, m, tiles.columns),
         )
         # In place, one block of k and of C: nothing but panels.
         small = both(
-            *(f, unit_b, f.compare("sle", m, int_literal(tiles.small_rows))),
+            *(f, unit_b, f.compare("sle", m, int_literal(GEMM_SMALL_ROWS))),
             *(f.compare("sle", n, int_literal(tiles.small_columns)), f.compare("sle", k, int_literal(tiles.kc))),
         )
 
@@ -116,13 +114,17 @@ def _choose(
         return f.compare("sle", value, int_literal(bound))
 
     def side(x: Value, w: Value, w_other: Value, thin: Value, rows: Value) -> Value:
-        plain = both(f, unit(w), at_most(thin, tiles.thin))
+        plain = both(f, unit(w), at_most(thin, THIN_COLUMNS))
         packed = both(
-            f, unit(w_other), at_most(thin, THIN_OTHER), at_least(f, rows, THIN_OTHER), at_most(k, THIN_PACKED)
+            f,
+            unit(w_other),
+            at_most(thin, THIN_PACKED_COLUMNS),
+            at_least(f, rows, THIN_PACKED_COLUMNS),
+            at_most(k, THIN_PACKED_SUMS),
         )
         return both(f, unit(x), f.binary("or", plain, packed))
 
-    deep = at_least(f, k, THIN_K)
+    deep = at_least(f, k, THIN_SUMS)
     first = both(f, deep, side(a_col, b_row, b_col, n, m))
     second = both(f, deep, side(b_row, a_col, a_row, m, n))
 

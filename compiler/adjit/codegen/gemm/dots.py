@@ -4,8 +4,9 @@
     void dot(rows, k, x, x_row, w, out, out_row, add)
 
 `w_step` is how far w moves on while k moves on by one vector: the vector's lanes, or more where w was packed.
-An element's sum: each lane a chain of multiply-adds over its share of k (in `dot` four such chains, every fourth vector
-each, while there are four), then lanes folded in halves. Tiles do not enter, so neither do cuts of rows or columns.
+An element's sum: each lane a chain of multiply-adds over its share of k (in `dot` `DOT_CHAINS` such chains, which take
+vectors in turn while there are enough), then chains and lanes folded in halves. Tiles do not enter, so neither do cuts
+of rows or columns.
 """
 
 from __future__ import annotations
@@ -15,9 +16,7 @@ from collections.abc import Sequence
 from adjit.codegen.gemm.forms import Tiles
 from adjit.codegen.gemm.microkernel import LaneMask, multiply_add
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal, literal
-
-TILE = 4
-CHAINS = 4
+from adjit.tuned import DOT_CHAINS, DOTS_TILE_COLUMNS, DOTS_TILE_ROWS
 
 
 def dots_name(tiles: Tiles) -> str:
@@ -59,7 +58,7 @@ def _store(f: Function, tiles: Tiles, values: Sequence[Value], places: Sequence[
 
 
 def emit_dots(module: Module, tiles: Tiles) -> None:
-    """Write `dots`: blocks of four rows by four columns, the rest of the columns by two.
+    """Write `dots`: blocks of `DOTS_TILE_ROWS` by `DOTS_TILE_COLUMNS`.
 
     Rows and columns beyond the end stand for the last one again: what is computed twice is the same, and all of a tile
     is read before any of it is written."""
@@ -70,11 +69,10 @@ def emit_dots(module: Module, tiles: Tiles) -> None:
     )
     f = module.function(dots_name(tiles), VOID, parameters, internal=True)
     rows, columns, *_ = f.params
-    # As many sums as fit the registers beside the operands.
-    widths = (4, 2) if tiles.registers >= 32 else (2,)
+    widths = DOTS_TILE_COLUMNS[tiles.registers]
 
     def strip(i: Value, _: list[Value]) -> list[Value]:
-        numbers = [f.minimum(f.add(i, r), f.sub(rows, 1)) for r in range(TILE)]
+        numbers = [f.minimum(f.add(i, r), f.sub(rows, 1)) for r in range(DOTS_TILE_ROWS)]
         done = int_literal(0)
         for width in widths:
             whole = columns if width == widths[-1] else f.binary("and", columns, literal(I64, -width))
@@ -87,7 +85,7 @@ def emit_dots(module: Module, tiles: Tiles) -> None:
             done = whole
         return []
 
-    f.loop(0, rows, TILE, [], strip)
+    f.loop(0, rows, DOTS_TILE_ROWS, [], strip)
     f.ret()
 
 
@@ -140,7 +138,7 @@ def emit_dot(module: Module, tiles: Tiles) -> None:
     rows, k, x, x_row, w, out, out_row, add = f.params
     ty, lanes, vector = tiles.ty, tiles.lanes, tiles.vector
     zero = literal(vector, 0)
-    whole, quads = f.binary("and", k, literal(I64, -lanes)), f.binary("and", k, literal(I64, -lanes * CHAINS))
+    whole, together = f.binary("and", k, literal(I64, -lanes)), f.binary("and", k, literal(I64, -lanes * DOT_CHAINS))
     rest = f.sub(k, whole)
     mask = LaneMask(f, tiles, rest)
 
@@ -155,8 +153,8 @@ def emit_dot(module: Module, tiles: Tiles) -> None:
                 result.append(multiply_add(f, tiles, left, f.load(f.element(w, ty, at), vector), total))
             return result
 
-        first, *others = f.loop(0, quads, lanes * CHAINS, [zero] * CHAINS, chains)
-        (first,) = f.loop(quads, whole, lanes, [first], chains)
+        first, *others = f.loop(0, together, lanes * DOT_CHAINS, [zero] * DOT_CHAINS, chains)
+        (first,) = f.loop(together, whole, lanes, [first], chains)
 
         def tail() -> list[Value]:
             left = f.masked_load(f.element(x_at, ty, whole), vector, mask.bits)
@@ -164,8 +162,10 @@ def emit_dot(module: Module, tiles: Tiles) -> None:
             return [multiply_add(f, tiles, left, right, first)]
 
         (first,) = f.branch(f.compare("sgt", rest, literal(I64, 0)), tail, lambda: [first])
-        total = f.binary("fadd", f.binary("fadd", first, others[0]), f.binary("fadd", others[1], others[2]))
-        _store(f, tiles, fold(f, [total]), [out_at], add)
+        sums = [first, *others]
+        while len(sums) > 1:
+            sums = [f.binary("fadd", a, b) for a, b in zip(sums[::2], sums[1::2], strict=True)]
+        _store(f, tiles, fold(f, sums), [out_at], add)
         return [f.element(x_at, ty, x_row), f.element(out_at, ty, out_row)]
 
     f.loop(0, rows, 1, [x, out], row)

@@ -17,6 +17,7 @@ from functools import partial
 
 from adjit.codegen.gemm.forms import Tiles
 from adjit.codegen.llvm import I32, I64, PTR, VOID, Function, Module, Value, int_literal, literal
+from adjit.tuned import ROW_VECTORS, STREAM_ROWS
 
 PARAMETERS = (
     (I64, "m"),
@@ -190,19 +191,16 @@ def _emit_tile(
                 f.store(sums[r * vectors + v], place)
 
 
-WIDE = 8
-
-
 def row_name(tiles: Tiles) -> str:
     """Symbol of the panel function for a single row."""
     return f"row_{tiles.suffix}"
 
 
 def emit_row(module: Module, tiles: Tiles) -> None:
-    """Write `row(k, a, a_k, b, b_row, c, add, width)`: one row of A, eight vectors of C at a time, the same sums.
+    """Write `row(k, a, a_k, b, b_row, c, add, width)`: one row of A, `ROW_VECTORS` vectors of C at a time.
 
-    In a narrower rest the last vectors overlap: all are read before one is written, so what is computed twice is
-    the same. The caller leaves widths up to two vectors to the panels."""
+    The sums are those of the panels. In a narrower rest the last vectors overlap: all are read before one is written,
+    so what is computed twice is the same. The caller leaves widths up to two vectors to the panels."""
     parameters = (
         *((I64, "k"), (PTR, "a"), (I64, "a_k"), (PTR, "b"), (I64, "b_row"), (PTR, "c"), (I64, "add"), (I64, "width")),
     )
@@ -210,7 +208,7 @@ def emit_row(module: Module, tiles: Tiles) -> None:
     k, a, a_k, b, b_row, c, add, width = f.params
     lanes, ty, vector = tiles.lanes, tiles.ty, tiles.vector
     last = f.sub(width, lanes)
-    places = [f.minimum(int_literal(v * lanes), last) for v in range(WIDE)]
+    places = [f.minimum(int_literal(v * lanes), last) for v in range(ROW_VECTORS)]
 
     def step(_: Value, carried: list[Value]) -> list[Value]:
         a_at, b_at, *sums = carried
@@ -221,7 +219,7 @@ def emit_row(module: Module, tiles: Tiles) -> None:
         ]
         return [f.element(a_at, ty, a_k), f.element(b_at, ty, b_row), *sums]
 
-    _, _, *sums = f.loop(0, k, 1, [a, b, *[literal(vector, 0)] * WIDE], step)
+    _, _, *sums = f.loop(0, k, 1, [a, b, *[literal(vector, 0)] * ROW_VECTORS], step)
     targets = [f.element(c, ty, place) for place in places]
     sums = f.branch(
         f.compare("ne", add, literal(I64, 0)),
@@ -236,9 +234,6 @@ def emit_row(module: Module, tiles: Tiles) -> None:
 def stream_name(tiles: Tiles) -> str:
     """Symbol of the row function for operands that come from memory."""
     return f"stream_{tiles.suffix}"
-
-
-STREAM_ROWS = 4
 
 
 def emit_stream(module: Module, tiles: Tiles) -> None:

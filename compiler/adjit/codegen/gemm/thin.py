@@ -8,11 +8,12 @@ The first two add in the order of the form of tiles.
 from __future__ import annotations
 
 from adjit.codegen.gemm.dots import dot_name, dots_name
-from adjit.codegen.gemm.forms import ACCUMULATE, DOTS_B, SCRATCH, SINGLE, STREAM_COLUMNS, SWAP_ROWS, Tiles
+from adjit.codegen.gemm.forms import ACCUMULATE, DOTS_B, SCRATCH, SINGLE, Tiles
 from adjit.codegen.gemm.macro import PRODUCT, TAIL, at_least, bit, both, call_epilogue, call_panel
-from adjit.codegen.gemm.microkernel import WIDE, LaneMask, row_name, stream_name
+from adjit.codegen.gemm.microkernel import LaneMask, row_name, stream_name
 from adjit.codegen.gemm.packing import pack_name
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Ty, Value, int_literal, literal
+from adjit.tuned import ROW_VECTORS, STREAM_COLUMNS, SWAPPED_ROWS, THIN_COLUMNS
 
 PARAMETERS: tuple[tuple[Ty, str], ...] = ((I64, "batch"), *PRODUCT, *TAIL)
 
@@ -49,7 +50,7 @@ def emit_row_product(module: Module, tiles: Tiles) -> None:
     steps = _k_blocks(f, tiles, k)
     accumulate = f.binary("and", flags, literal(I64, ACCUMULATE))
     in_scratch = bit(f, flags, SCRATCH)
-    strip_width = WIDE * tiles.lanes
+    strip_width = ROW_VECTORS * tiles.lanes
     # Strips of a matrix that does not fit L2 would read pieces of rows far apart.
     far = f.compare("sgt", f.mul(length, k), int_literal(tiles.l2 // tiles.dtype.itemsize))
     streamed = both(f, far, at_least(f, length, 2 * strip_width))
@@ -145,19 +146,19 @@ def emit_swapped(module: Module, tiles: Tiles) -> None:
     steps = _k_blocks(f, tiles, k)
     in_scratch = bit(f, flags, SCRATCH)
     accumulate = f.binary("and", flags, literal(I64, ACCUMULATE))
-    turned = f.element(workspace, ty, tiles.thin * SWAP_ROWS)
+    turned = f.element(workspace, ty, THIN_COLUMNS * SWAPPED_ROWS)
     tile_row = f.select(in_scratch, n, c_row)
     b_step = f.mul(b_col, tiles.rows)
 
     def block(i: Value, _: list[Value]) -> list[Value]:
-        height = f.minimum(f.sub(m, i), int_literal(SWAP_ROWS))
+        height = f.minimum(f.sub(m, i), int_literal(SWAPPED_ROWS))
         tile = f.select(in_scratch, c, f.element(c, ty, f.mul(i, c_row)))
 
         def old() -> list[Value]:
             def column(j: Value, _: list[Value]) -> list[Value]:
                 def element(r: Value, _: list[Value]) -> list[Value]:
                     value = f.load(f.element(tile, ty, f.add(f.mul(r, c_row), j)), ty)
-                    f.store(value, f.element(workspace, ty, f.add(f.mul(j, SWAP_ROWS), r)))
+                    f.store(value, f.element(workspace, ty, f.add(f.mul(j, SWAPPED_ROWS), r)))
                     return []
 
                 f.loop(0, height, 1, [], element)
@@ -181,7 +182,7 @@ def emit_swapped(module: Module, tiles: Tiles) -> None:
                     tiles,
                     (
                         *(n, depth, x_at, b_col, b_row, b_step, f.element(y_at, ty, j), a_col),
-                        *(f.element(workspace, ty, j), int_literal(SWAP_ROWS), literal(PTR, 0), add, rest),
+                        *(f.element(workspace, ty, j), int_literal(SWAPPED_ROWS), literal(PTR, 0), add, rest),
                     ),
                 )
                 return []
@@ -190,7 +191,9 @@ def emit_swapped(module: Module, tiles: Tiles) -> None:
             return []
 
         f.loop(0, steps, 1, [], k_block)
-        f.call(pack_name(tiles), VOID, (n, height, workspace, int_literal(SWAP_ROWS), one, turned, int_literal(lanes)))
+        f.call(
+            pack_name(tiles), VOID, (n, height, workspace, int_literal(SWAPPED_ROWS), one, turned, int_literal(lanes))
+        )
 
         def group(j: Value, _: list[Value]) -> list[Value]:
             mask = LaneMask(f, tiles, f.sub(n, j))
@@ -208,7 +211,7 @@ def emit_swapped(module: Module, tiles: Tiles) -> None:
         call_epilogue(f, epilogue, (context, batch, tile, tile_row, i, f.add(i, height), literal(I64, 0), n))
         return []
 
-    f.loop(0, m, SWAP_ROWS, [], block)
+    f.loop(0, m, SWAPPED_ROWS, [], block)
     f.ret()
 
 
