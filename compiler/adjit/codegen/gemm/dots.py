@@ -14,9 +14,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from adjit.codegen.gemm.forms import Tiles
-from adjit.codegen.gemm.microkernel import LaneMask, multiply_add
+from adjit.codegen.gemm.microkernel import LaneMask, multiply_add, prefetch_into_l2
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal, literal
-from adjit.tuned import DOT_CHAINS, DOTS_TILE_COLUMNS, DOTS_TILE_ROWS
+from adjit.tuned import DOT_CHAINS, DOTS_PREFETCH_BYTES, DOTS_TILE_COLUMNS, DOTS_TILE_ROWS
 
 
 def dots_name(tiles: Tiles) -> str:
@@ -68,17 +68,29 @@ def emit_dots(module: Module, tiles: Tiles) -> None:
         *((PTR, "out"), (I64, "out_row"), (I64, "out_column"), (I64, "add")),
     )
     f = module.function(dots_name(tiles), VOID, parameters, internal=True)
-    rows, columns, *_ = f.params
+    rows, columns, _, _, x_row, *_ = f.params
+    far = f.compare("sgt", f.mul(rows, x_row), int_literal(DOTS_PREFETCH_BYTES // tiles.dtype.itemsize))
     widths = DOTS_TILE_COLUMNS[tiles.registers]
 
     def strip(i: Value, _: list[Value]) -> list[Value]:
         numbers = [f.minimum(f.add(i, r), f.sub(rows, 1)) for r in range(DOTS_TILE_ROWS)]
+        following = [f.minimum(f.add(number, DOTS_TILE_ROWS), f.sub(rows, 1)) for number in numbers]
         done = int_literal(0)
         for width in widths:
             whole = columns if width == widths[-1] else f.binary("and", columns, literal(I64, -width))
 
             def tile(j: Value, _: list[Value], width: int = width) -> list[Value]:
-                _dots_tile(f, tiles, numbers, [f.minimum(f.add(j, c), f.sub(columns, 1)) for c in range(width)])
+                chosen = [f.minimum(f.add(j, c), f.sub(columns, 1)) for c in range(width)]
+
+                def compute(*ahead: Value) -> list[Value]:
+                    _dots_tile(f, tiles, numbers, chosen, ahead)
+                    return []
+
+                if width == widths[0]:
+                    first = f.binary("and", far, f.compare("eq", j, literal(I64, 0)))
+                    f.branch(first, lambda: compute(*following), compute)
+                else:
+                    compute()
                 return []
 
             f.loop(done, whole, width, [], tile)
@@ -89,11 +101,13 @@ def emit_dots(module: Module, tiles: Tiles) -> None:
     f.ret()
 
 
-def _dots_tile(f: Function, tiles: Tiles, rows: list[Value], columns: list[Value]) -> None:
+def _dots_tile(f: Function, tiles: Tiles, rows: list[Value], columns: list[Value], ahead: Sequence[Value]) -> None:
+    """One tile over all of k; meanwhile it brings the rows `ahead` near."""
     _, _, k, x, x_row, w, w_column, w_step, out, out_row, out_column, add = f.params
     ty, lanes, vector = tiles.ty, tiles.lanes, tiles.vector
     x_rows = [f.element(x, ty, f.mul(row, x_row)) for row in rows]
     w_rows = [f.mul(column, w_column) for column in columns]
+    x_ahead = [f.element(x, ty, f.mul(row, x_row)) for row in ahead]
 
     def products(p: Value, carried: list[Value], mask: LaneMask | None) -> list[Value]:
         w_at, *sums = carried
@@ -101,6 +115,8 @@ def _dots_tile(f: Function, tiles: Tiles, rows: list[Value], columns: list[Value
         def load(pointer: Value) -> Value:
             return f.load(pointer, vector) if mask is None else f.masked_load(pointer, vector, mask.bits)
 
+        for x_at in x_ahead:
+            prefetch_into_l2(f, f.element(x_at, ty, p))
         w_vectors = [load(f.element(w_at, ty, row)) for row in w_rows]
         for r, x_at in enumerate(x_rows):
             x_vector = load(f.element(x_at, ty, p))

@@ -76,6 +76,12 @@ def prefetch_for_write(f: Function, pointer: Value) -> None:
     f.line(f"call void @llvm.prefetch.p0({pointer}, i32 1, i32 3, i32 1)")
 
 
+def prefetch_into_l2(f: Function, pointer: Value) -> None:
+    """Bring a line that is read later as near as L2."""
+    f.module.declare("llvm.prefetch.p0", VOID, (PTR, I32, I32, I32))
+    f.line(f"call void @llvm.prefetch.p0({pointer}, i32 0, i32 2, i32 1)")
+
+
 def panel_name(tiles: Tiles, vectors: int, *, masked: bool) -> str:
     """Symbol of the panel function."""
     return f"panel_{tiles.suffix}_{vectors}{'m' if masked else ''}"
@@ -128,11 +134,9 @@ def _bring_near(f: Function, tiles: Tiles, vectors: int, near: Value, tile: Valu
         row = f.offset(start, f.mul(f.mul(tile, tiles.rows), step))
         for r in range(tiles.rows):
             for line in range(lines):
-                at = f.offset(f.offset(row, f.mul(step, r)), line * LINE)
-                f.line(f"call void @llvm.prefetch.p0({at}, i32 0, i32 2, i32 1)")
+                prefetch_into_l2(f, f.offset(f.offset(row, f.mul(step, r)), line * LINE))
         return []
 
-    f.module.declare("llvm.prefetch.p0", VOID, (PTR, I32, I32, I32))
     f.loop(0, count, 1, [], array)
     return []
 
