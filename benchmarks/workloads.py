@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,6 +41,12 @@ class Problem:
     def batches(self) -> int:
         """Batches of an epoch."""
         return len(next(iter(self.data.values()))) // self.rows if self.rows else 1
+
+    def in_turn(self) -> Iterator[tuple[np.ndarray, ...]]:
+        """The batches of an epoch over and over, as views of the data."""
+        rows = self.rows or len(next(iter(self.data.values()), ()))
+        begins = range(0, self.batches * rows, rows) if rows else [0]
+        return itertools.cycle([tuple(array[b : b + rows] for array in self.data.values()) for b in begins])
 
     @property
     def double(self) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import numpy as np
@@ -135,19 +134,18 @@ def build(name: str, problem: Problem) -> Side | None:
         return Side(lambda: function(params, *data), arena_bytes=lambda: arena_bytes(function))
     step = adjit.training_step(LOSSES[name], OPTIMIZERS[problem.optimizer](problem.hyper["learning_rate"]))
     state = step.init(params)
-    batches = problem.batches
-    rows = problem.rows or len(data[0])
-    begins = itertools.cycle(range(0, batches * rows, rows))
+    batches = problem.in_turn()
+
+    def loop(count: int) -> float:
+        rows = problem.rows or len(data[0])
+        epochs = count // problem.batches
+        run = step.run(state, data, batch_size=rows, epochs=epochs, shuffle=False, drop_last=True)
+        return float(run.losses[-1])
 
     def full() -> Any:
         return step(state, *data)
 
     def batch() -> Any:
-        begin = next(begins)
-        return step(state, *(array[begin : begin + rows] for array in data))
+        return step(state, *next(batches))
 
-    def loop(count: int) -> float:
-        run = step.run(state, data, batch_size=rows, epochs=count // batches, shuffle=False, drop_last=True)
-        return float(run.losses[-1])
-
-    return Side(full if batches == 1 else batch, loop, lambda: arena_bytes(step))
+    return Side(full if problem.batches == 1 else batch, loop, lambda: arena_bytes(step))

@@ -232,17 +232,14 @@ def build(name: str, problem: Problem) -> Side | None:
         return Side(lambda: np.add(a, b))
     if name not in BY_HAND:
         return None
-    by_hand, data = BY_HAND[name], list(problem.data.values())
+    by_hand, batches = BY_HAND[name], problem.in_turn()
     if not problem.optimizer:
-        return Side(lambda: by_hand(problem.params, *data))
+        return Side(lambda: by_hand(problem.params, *next(batches)))
     params = copied(problem.params)
     update = updater(problem.optimizer, problem.hyper["learning_rate"], flat(params))
-    rows = problem.rows or len(data[0])
-    begins = itertools.cycle(range(0, problem.batches * rows, rows))
 
     def once() -> Any:
-        begin = next(begins)
-        value, gradients = by_hand(params, *(array[begin : begin + rows] for array in data))
+        value, gradients = by_hand(params, *next(batches))
         update(flat(gradients))
         return value
 

@@ -132,11 +132,8 @@ def optimizer_of(name: str, rate: float, parameters: list[torch.Tensor]) -> torc
 
 def batches_of(problem: Problem) -> Any:
     """An endless iterator over the batches, as tensors: views of the data."""
-    data = [torch.from_numpy(array) for array in problem.data.values()]
-    if problem.batches == 1:
-        return itertools.repeat(data)
-    begins = range(0, problem.batches * problem.rows, problem.rows)
-    return itertools.cycle([[array[begin : begin + problem.rows] for array in data] for begin in begins])
+    epoch = itertools.islice(problem.in_turn(), problem.batches)
+    return itertools.cycle([[torch.from_numpy(array) for array in batch] for batch in epoch])
 
 
 def build(name: str, problem: Problem) -> Side | None:

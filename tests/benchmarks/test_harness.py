@@ -196,6 +196,16 @@ def test_batches() -> None:
     problem = Problem({}, {"x": np.zeros((10, 2))}, rows=4)
     assert problem.batches == 2
     assert Problem({}, {"x": np.zeros((10, 2))}).batches == 1
+    x, y = np.arange(20).reshape(10, 2), np.arange(10)
+    turns = Problem({}, {"x": x, "y": y}, rows=4).in_turn()
+    for begin in (0, 4, 0, 4):
+        batch = next(turns)
+        assert np.array_equal(batch[0], x[begin : begin + 4])
+        assert np.array_equal(batch[1], y[begin : begin + 4])
+        assert batch[0].base is not None
+    whole = Problem({}, {"x": x}).in_turn()
+    assert all(np.array_equal(next(whole)[0], x) for _ in range(2))
+    assert next(Problem({}, {}).in_turn()) == ()
 
 
 def test_interpreters_of_sides() -> None:

@@ -1,7 +1,8 @@
 """What a core can do, as machine code: multiply-adds in registers, and reading of memory.
 
 void adjit_peak_f32(i64 rounds, ptr out)         PEAK_CHAINS fused multiply-adds of vectors a round; f64 likewise
-void adjit_read(ptr from, i64 vectors, i64 times, ptr out)   sum of all vectors of f32, over and over"""
+void adjit_read(ptr from, i64 vectors, i64 times, ptr out)   sum of all vectors of f32, over and over
+void adjit_triad(ptr a, ptr b, i64 vectors, i64 times, ptr out)   out = a + 3 b in vectors of f32, over and over"""
 
 from __future__ import annotations
 
@@ -13,10 +14,11 @@ from adjit_runtime.target import Target
 
 
 def emit_peaks_library(module: Module, target: Target) -> None:
-    """Write the three functions."""
+    """Write the functions."""
     for dtype in (np.dtype(np.float32), np.dtype(np.float64)):
         _emit_peak(module, dtype, target)
     _emit_read(module, target)
+    _emit_triad(module, target)
 
 
 def _emit_peak(module: Module, dtype: np.dtype, target: Target) -> None:
@@ -57,4 +59,24 @@ def _emit_read(module: Module, target: Target) -> None:
     for x in sums[1:]:
         total = f.binary("fadd", total, x)
     f.store(total, out)
+    f.ret()
+
+
+def _emit_triad(module: Module, target: Target) -> None:
+    ty = register_type(np.dtype(np.float32)).vector(target.vector_bytes // 4)
+    parameters = [(PTR, "a"), (PTR, "b"), (I64, "vectors"), (I64, "times"), (PTR, "out")]
+    f = module.function("adjit_triad", VOID, parameters)
+    a, b, vectors, times, out = f.params
+
+    def once(i: Value, _: list[Value]) -> list[Value]:
+        for u in range(READ_STREAMS):
+            at = f.mul(f.add(i, u), target.vector_bytes)
+            x, y = (f.load(f.offset(source, at), ty, align=64) for source in (a, b))
+            f.store(f.fma(y, literal(ty, 3.0), x), f.offset(out, at), 64)
+        return []
+
+    def again(_: Value, __: list[Value]) -> list[Value]:
+        return f.loop(0, vectors, READ_STREAMS, [], once)
+
+    f.loop(0, times, 1, [], again)
     f.ret()
