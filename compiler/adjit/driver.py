@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import functools
+import gc
 import inspect
 import os
 import pickle
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -30,7 +32,7 @@ from adjit.ir.verify import verify
 from adjit.passes.pipeline import optimize
 from adjit.profile import Explanation, Profile, explain
 from adjit.profile import profile as measure
-from adjit.schedule.normalize import is_tiny
+from adjit.schedule.normalize import is_product
 from adjit.schedule.text import print_plan
 from adjit.schedule.verify import verify_plan
 from adjit.trace import Tracer, current_trace, inline, is_tracer, trace_flat
@@ -49,8 +51,8 @@ from adjit_runtime.trees import LeafType, Signature, as_array, flatten, leaf_nam
 
 __all__ = [
     "Function", "History", "Library", "Profile", "Record", "Signature", "State", "StepFunction", "Text",
-    "compile_graph", "flatten", "get_threads", "grad", "jit", "layout_of", "leaf_names", "load", "save", "set_threads",
-    "shared_library", "split_aux", "tiling", "trace_call", "value_and_grad",
+    "begin_library", "compile_graph", "flatten", "get_threads", "grad", "jit", "layout_of", "leaf_names", "load",
+    "save", "set_threads", "shared_library", "split_aux", "tiling", "trace_call", "value_and_grad",
 ]  # fmt: skip
 
 STAGES = ("trace", "adjoint", "step", "optimized", "plan", "llvm", "asm")
@@ -142,6 +144,12 @@ class _LibraryJob:
             return self.library
 
 
+THREADS_FROM = 1 << 14
+"""Elements of an array from which a program is taken for one that has work for threads."""
+
+SWITCH_SECONDS = 0.0002
+"""How long a thread of Python runs at most while another one waits, during a compilation."""
+
 _JOBS: dict[tuple[str, Target], _LibraryJob] = {}
 # A child process has none of the threads that may hold a lock.
 os.register_at_fork(after_in_child=_JOBS.clear)
@@ -153,18 +161,59 @@ def shared_library(name: str) -> Library:
     return _JOBS.setdefault((name, target), _LibraryJob()).get(name, target)
 
 
+class _Settings:
+    """How many compilations are under way, and what the interpreter was set to before the first of them."""
+
+    lock = threading.Lock()
+    under_way = 0
+    collects = False
+    interval = 0.0
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """While something is compiled the interpreter does not look for garbage, and threads take turns more often.
+
+    The cyclic collector finds nothing in graphs and plans that are alive until the end, and takes up to a tenth of a
+    compilation to look. A thread that comes back from LLVM waits for its turn, 5 ms as a rule, which it does some dozen
+    times for a shared library."""
+    with _Settings.lock:
+        if _Settings.under_way == 0:
+            _Settings.collects, _Settings.interval = gc.isenabled(), sys.getswitchinterval()
+            gc.disable()
+            sys.setswitchinterval(min(_Settings.interval, SWITCH_SECONDS))
+        _Settings.under_way += 1
+    try:
+        yield
+    finally:
+        with _Settings.lock:
+            _Settings.under_way -= 1
+            if _Settings.under_way == 0:
+                sys.setswitchinterval(_Settings.interval)
+                if _Settings.collects:
+                    gc.enable()
+
+
+def begin_library(name: str) -> None:
+    """Begin to make a library, beside what the compiler does meanwhile."""
+    if (name, host_target()) not in _JOBS:
+        threading.Thread(target=shared_library, args=(name,), name=f"adjit {name}").start()
+
+
 def begin_libraries(graph: Graph) -> None:
-    """Begin to make the libraries that the graph's products will need, beside what the compiler does meanwhile."""
-    for dtype in {node.dtype for node in graph.nodes if node.op.name == "contract" and not is_tiny(node)}:
-        name = gemm_library(dtype)
-        if dtype in GEMM_DTYPES and (name, host_target()) not in _JOBS:
-            threading.Thread(target=shared_library, args=(name,), name=f"adjit {name}").start()
+    """Begin to make the libraries that the graph will need: of its products, and of threads where it has large arrays.
+
+    A guess: what it misses is made when the code is linked."""
+    for dtype in {node.dtype for node in graph.nodes if node.op.name == "contract" and is_product(node)}:
+        if dtype in GEMM_DTYPES:
+            begin_library(gemm_library(dtype))
+    if any(isinstance(node.type, Array) and node.type.size >= THREADS_FROM for node in graph.nodes):
+        begin_library("pool")
 
 
 def compile_graph(graph: Graph, record: Record, tiles: bool = True) -> Loaded:
     """Passes, plan, machine code and linking of a graph."""
     target = host_target()
-    begin_libraries(graph)
     with record.timed("passes"):
         optimized = record.keep("optimized", optimize(graph, tiles=tiles))
     with record.timed("cache"):
@@ -213,7 +262,9 @@ def _refuse_foreign(target: Target) -> None:
 
 def trace_call(name: str, call: Callable[[list[Tracer]], Any], types: Sequence[LeafType], names: Sequence[str]) -> Any:
     """Trace a function of a list of leaves."""
-    return trace_flat(name, call, [Array(type.dtype, type.shape, type.weak) for type in types], names)
+    traced = trace_flat(name, call, [Array(type.dtype, type.shape, type.weak) for type in types], names)
+    begin_libraries(traced.graph)
+    return traced
 
 
 def log_compilation(record: Record, signature: str, reason: str) -> None:
@@ -320,8 +371,9 @@ class Function(CompiledFunction):
     def compile(self, signature: Signature, names: Sequence[str], reason: str) -> Compiled:
         """All stages for one signature."""
         record = Record(self.__name__)
-        graph, tree = self.build(signature, names, record)
-        loaded = compile_graph(graph, record, self.tiles)
+        with _undisturbed():
+            graph, tree = self.build(signature, names, record)
+            loaded = compile_graph(graph, record, self.tiles)
         log_compilation(record, signature.describe(names), reason)
         self.records[signature] = record
         return Compiled(loaded, tree)

@@ -15,7 +15,7 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import llvmlite
@@ -49,19 +49,29 @@ def limit() -> int:
 
 @functools.cache
 def sources() -> str:
-    """A hash of adjit's own sources and of what else decides the code: versions of Python, NumPy and LLVM."""
+    """A hash of the state of adjit's own sources and of what else decides the code: versions of Python, NumPy and LLVM.
+
+    Size and time of change tell whether a file is another, as they do for Python's own compiled files; to read them all
+    takes ten times as long."""
     digest = hashlib.sha256()
     for name in ("adjit", "adjit_runtime"):
         module = sys.modules.get(name)
-        if module is None or module.__file__ is None:
-            continue
-        root = Path(module.__file__).parent
-        for path in sorted(root.rglob("*.py")):
-            digest.update(str(path.relative_to(root)).encode())
-            digest.update(path.read_bytes())
+        if module is not None and module.__file__ is not None:
+            for line in sorted(_files(os.path.dirname(module.__file__))):
+                digest.update(line.encode())
     versions = (sys.version, np.__version__, llvmlite.__version__)
     digest.update(repr(versions).encode())
     return digest.hexdigest()
+
+
+def _files(folder: str) -> Iterator[str]:
+    """Path, size and time of change of each source file in a folder and in those below it."""
+    for entry in os.scandir(folder):
+        if entry.is_dir():
+            yield from _files(entry.path)
+        elif entry.name.endswith(".py"):
+            status = entry.stat()
+            yield f"{entry.path} {status.st_size} {status.st_mtime_ns}"
 
 
 def key_of(parts: Iterable[str]) -> str:

@@ -98,7 +98,7 @@ def _emit_entries(module: Module, dtype: np.dtype, inner: str) -> None:
     f.ret()
 
     batches = ((I64, "a_batch"), (I64, "b_batch"), (I64, "c_batch"))
-    f = module.function(f"adjit_gemm_batch_{suffix}", VOID, ((I64, "count"), *PRODUCT, *batches, *TAIL))
+    f = module.function(f"adjit_gemm_batch_{suffix}", VOID, ((I64, "count"), *PRODUCT, *batches, *TAIL), glue=True)
     named = {value.ref: value for value in f.params}
 
     def one(index: Value, _: list[Value]) -> list[Value]:

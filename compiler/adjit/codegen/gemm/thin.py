@@ -214,7 +214,7 @@ def emit_swapped(module: Module, tiles: Tiles) -> None:
 
 def emit_dots_product(module: Module, tiles: Tiles) -> None:
     """Write the product in the form of dots; `flags` says which side is thin, and whether it is a single vector."""
-    f = module.function(dots_product_name(tiles), VOID, PARAMETERS, internal=True)
+    f = module.function(dots_product_name(tiles), VOID, PARAMETERS, internal=True, glue=True)
     batch, m, n, k, a, a_row, a_col, b, b_row, b_col, c, c_row, workspace, flags, epilogue, context = f.params
     ty, lanes = tiles.ty, tiles.lanes
     one, zero = literal(I64, 1), literal(I64, 0)
