@@ -73,3 +73,6 @@ PART_UNIT = 32
 """Rows or columns of C that stay together: a multiple of every tile of a product."""
 LOOP_UNIT = 64
 """Elements along the vector that stay together: whole vectors of the smallest type, and whole lines of cache."""
+
+LIGHT_SHARE = 1 / 256
+"""Work of a program whose code is generated without optimisation, which makes it one to three times as slow."""

@@ -40,19 +40,23 @@ from adjit.schedule.plan import Body, CheckRange, Load, Loop, Product, Running, 
 from adjit_runtime.target import Target
 
 
-def emit_kernel(module: Module, name: str, work: Single, target: Target, parallel: bool = True) -> Function:
-    """Write the function of one kernel; with `parallel` a large one runs on the threads of the pool."""
+def emit_kernel(
+    module: Module, name: str, work: Single, target: Target, parallel: bool = True, light: bool = False
+) -> Function:
+    """Write the function of one kernel; with `parallel` a large one runs on the threads of the pool.
+
+    The code of a `light` one, or of its epilogue, is generated without optimisation."""
     if 0 in _extents(work):
         return _emit_nothing(module, name, work)
     if isinstance(work, Loop):
-        return _emit_loop(module, name, work, target, parallel)
+        return _emit_loop(module, name, work, target, parallel, light)
     if isinstance(work, Product):
-        return _emit_product(module, name, work, target, parallel)
+        return _emit_product(module, name, work, target, parallel, light)
     if isinstance(work, Running):
-        return _emit_running(module, name, work, target)
+        return _emit_running(module, name, work, target, light)
     if isinstance(work, Scatter):
-        return _emit_scatter(module, name, work, target)
-    return _emit_check(module, name, work)
+        return _emit_scatter(module, name, work, target, light)
+    return _emit_check(module, name, work, light)
 
 
 def emit_tiles(
@@ -147,12 +151,12 @@ def _open(module: Module, name: str, body: Body, extra: int = 0, glue: bool = Fa
     return function, function.params
 
 
-def _emit_loop(module: Module, name: str, work: Loop, target: Target, parallel: bool) -> Function:
+def _emit_loop(module: Module, name: str, work: Loop, target: Target, parallel: bool, light: bool) -> Function:
     body = work.body
     lanes = lanes_of(body, target.vector_bytes)
     vector = vector_dimension(body, lanes, range(len(body.domain)))
     dim = loop_parts(work, target) if parallel else None
-    function, params = _open(module, name, body, glue=dim is not None)
+    function, params = _open(module, name, body, glue=light or dim is not None)
     if dim is None:
         Nest(function, body, dict(enumerate(params)), lanes, vector).run()
         function.ret()
@@ -187,9 +191,9 @@ def loop_parts(work: Loop, target: Target) -> int | None:
     return min(free, default=None)
 
 
-def _emit_running(module: Module, name: str, work: Running, target: Target) -> Function:
+def _emit_running(module: Module, name: str, work: Running, target: Target, light: bool) -> Function:
     body = work.body
-    function, params = _open(module, name, body)
+    function, params = _open(module, name, body, glue=light)
     lanes = lanes_of(body, target.vector_bytes)
     free = [d for d in range(len(body.domain)) if d not in body.reduced]
     vector = vector_dimension(body, lanes, free)
@@ -198,9 +202,9 @@ def _emit_running(module: Module, name: str, work: Running, target: Target) -> F
     return function
 
 
-def _emit_scatter(module: Module, name: str, work: Scatter, target: Target) -> Function:
+def _emit_scatter(module: Module, name: str, work: Scatter, target: Target, light: bool) -> Function:
     body = work.body
-    function, params = _open(module, name, body, extra=1)
+    function, params = _open(module, name, body, extra=1, glue=light)
     last = len(body.domain) - 1
     along = analyse(body).varies[work.at]
     wide = last >= 0 and work.coefficients[last] == 1 and last not in along and body.domain[last] > 1
@@ -235,10 +239,10 @@ def _emit_scatter(module: Module, name: str, work: Scatter, target: Target) -> F
     return function
 
 
-def _emit_check(module: Module, name: str, work: CheckRange) -> Function:
+def _emit_check(module: Module, name: str, work: CheckRange, light: bool) -> Function:
     body = work.body
     names = [(PTR, f"p{i}") for i in range(len(body.params))] + [(PTR, "report")]
-    function = module.function(name, I64, names, internal=True)
+    function = module.function(name, I64, names, internal=True, glue=light)
     *params, report = function.params
 
     def sink(nest: Nest, scope: Scope) -> None:
@@ -258,8 +262,8 @@ def _emit_check(module: Module, name: str, work: CheckRange) -> Function:
     return function
 
 
-def _emit_product(module: Module, name: str, work: Product, target: Target, parallel: bool) -> Function:
-    epilogue = _emit_epilogue(module, f"{name}_epilogue", work, target) if work.epilogue is not None else None
+def _emit_product(module: Module, name: str, work: Product, target: Target, parallel: bool, light: bool) -> Function:
+    epilogue = _emit_epilogue(module, f"{name}_epilogue", work, target, light) if work.epilogue is not None else None
     count = 3 + (len(work.epilogue.params) if work.epilogue is not None else 0)
     names = [(PTR, f"p{i}") for i in range(count)] + [(PTR, "workspace")]
     function = module.function(name, VOID, names, internal=True, glue=True)
@@ -407,14 +411,14 @@ def _blocks_are_whole(work: Product, lanes: int, target: Target) -> bool:
     return form == TILES and work.n >= tiles.columns and tiles.columns % lanes == 0
 
 
-def _emit_epilogue(module: Module, name: str, work: Product, target: Target) -> Function:
+def _emit_epilogue(module: Module, name: str, work: Product, target: Target, light: bool) -> Function:
     body = work.epilogue
     assert body is not None
     signature = [
         (PTR, "context"), (I64, "unused"), (PTR, "tile"), (I64, "row"),
         (I64, "i0"), (I64, "i1"), (I64, "j0"), (I64, "j1"),
     ]  # fmt: skip
-    function = module.function(name, VOID, signature, internal=True)
+    function = module.function(name, VOID, signature, internal=True, glue=light)
     context, _, tile, row, i0, i1, j0, j1 = function.params
     batch = function.load(context, I64) if work.batch else int_literal(0)
     count = len(body.params)

@@ -106,6 +106,11 @@ def int_literal(value: int) -> Value:
     return Value(I64, str(value))
 
 
+GLUE = "nounwind noinline optnone"
+"""The attributes of a function that only prepares calls of others: LLVM generates its code without optimisation, in a
+fifth of the time."""
+
+
 class Module:
     """Functions, the intrinsics they declared, and constant globals; `str(module)` is the text."""
 
@@ -132,8 +137,7 @@ class Module:
     ) -> Function:
         """Open a new function; pointers that never alias another are written `noalias` by their name's prefix `r_`.
 
-        `glue` is for what only prepares calls of others: LLVM generates its code without optimisation, several times
-        as fast."""
+        `glue` gives it the attributes `GLUE`."""
         function = Function(self, name, result, params, internal=internal, glue=glue)
         self.functions.append(function)
         return function
@@ -154,7 +158,7 @@ class Function:
         self.result = result
         self.params = [Value(ty, f"%{param}") for ty, param in params]
         self._linkage = "internal " if internal else ""
-        self._attributes = "nounwind noinline optnone" if glue else "nounwind"
+        self._attributes = GLUE if glue else "nounwind"
         self._lines: list[str] = ["entry:"]
         self._block = "entry"
         self._count = 0

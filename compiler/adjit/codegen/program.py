@@ -13,6 +13,7 @@ import numpy as np
 from adjit.codegen.constants import MOST_PARTS, WAKE_FLOPS
 from adjit.codegen.gemm import GEMM_DTYPES, emit_gemm_library, gemm_scratch_bytes, gemm_workspace_bytes, scratch_allowed
 from adjit.codegen.kernels import emit_kernel, emit_tiles, product_parts
+from adjit.codegen.light import light_kernels
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal, memory_type
 from adjit.codegen.native_call import emit_acquire_library, emit_call_library
 from adjit.codegen.objects import assembly, compile_text
@@ -111,12 +112,15 @@ def emit_plan(plan: Plan, target: Target, name: str, timed: bool = False) -> tup
     first = plan.kernels[0].work if plan.kernels else None
     params = [(PTR, "table"), (PTR, "arena"), (PTR, "report")]
     entry = module.function(_symbol(name), I64, params, glue=not isinstance(first, Straight))
+    light = light_kernels(plan, target)
     for kernel in plan.kernels:
         work = kernel.work
         alone = not isinstance(work, Tiles)
         for part in works_of(work):
             if (part, alone) not in functions:
-                functions[part, alone] = emit_kernel(module, f"kernel{len(functions)}", part, target, parallel=alone)
+                functions[part, alone] = emit_kernel(
+                    module, f"kernel{len(functions)}", part, target, parallel=alone, light=(part, alone) in light
+                )
             if isinstance(part, Product):
                 nbytes = gemm_workspace_bytes(part.dtype, part.m, part.n, part.k, target)
                 workspace_bytes = max(workspace_bytes, nbytes * max(1, product_parts(part) if alone else GROUPS))

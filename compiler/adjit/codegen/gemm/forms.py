@@ -4,8 +4,8 @@ The order in which the k products of one element of C are added is fixed by its 
 
 - tiles: k is cut into blocks of `kc`; within a block one chain of fused multiply-adds from zero, k ascending; the
   blocks' sums are added to C in order (to the old C first, where the product accumulates);
-- dots: each lane of a vector along k is one chain (each of four where one side is a single vector), then the lanes are
-  folded; see dots.py. For thin products whose rows are contiguous in k.
+- dots: each lane of a vector along k is one chain, then the lanes are folded; see dots.py. For thin products whose
+  rows are contiguous in k.
 
 Tile sizes, row and column blocks, packing and the number of threads do not enter: a part of C computed by a call of
 its own has the bits of the whole, as long as both calls carry the same form (`gemm_flags` of the whole problem).
@@ -28,10 +28,8 @@ NEAR = 64
 pointers are context[-2] to context[-1 - MOST_NEAR]. The form of tiles brings them near meanwhile."""
 MOST_NEAR = 4
 
-# The form, and with dots the side whose rows are streamed (A's rows, or B's columns); 0: chosen from the call's own
-# sizes. DOTS_B includes the bit of DOTS_A.
-TILES, DOTS_A, DOTS_B, SINGLE = 4, 8, 8 | 16, 32
-FORM_MASK = TILES | DOTS_A
+# The form, and with dots the side whose rows are streamed (A's rows, or B's columns). DOTS_B has the bit of DOTS_A.
+TILES, DOTS_A, DOTS_B = 4, 8, 8 | 16
 
 # Dots: at most 16 columns (`Tiles.thin`), or `THIN_OTHER` where they must be packed first, which needs as many rows to
 # pay; at least `THIN_K` sums. Packed columns are kept whole, up to a depth of `THIN_PACKED`.
@@ -41,9 +39,6 @@ THIN_PACKED = 4096
 
 # Rows of C that are computed at once, transposed.
 SWAP_ROWS = 256
-
-# Columns of a single row of C that are kept in L1 while the rows of B go by.
-STREAM_COLUMNS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +55,6 @@ class Tiles:
     registers: int
     masks: bool
     fused: bool
-    l2: int
 
     @property
     def ty(self) -> Ty:
@@ -130,7 +124,6 @@ def tiles_for(dtype: np.dtype, target: Target) -> Tiles:
         masks=target.masks,
         # Without the instruction, llvm.fma is a call of the C library for each lane.
         fused=target.vector_bytes > 16 or target.triple.startswith("aarch64"),
-        l2=target.l2,
     )
 
 
@@ -178,10 +171,7 @@ def gemm_scratch_bytes(dtype: np.dtype, target: Target) -> int:
     """Bytes that `c` points to under flag SCRATCH: the largest block."""
     tiles = tiles_for(dtype, target)
     blocks = [rows * columns for rows, columns in tiles.block_columns]
-    return (
-        max(*blocks, tiles.thin * tiles.dot_rows, 16 * tiles.dot_rows, tiles.thin * SWAP_ROWS, STREAM_COLUMNS)
-        * dtype.itemsize
-    )
+    return max(*blocks, tiles.thin * tiles.dot_rows, 16 * tiles.dot_rows, tiles.thin * SWAP_ROWS) * dtype.itemsize
 
 
 def gemm_flags(
@@ -212,7 +202,7 @@ def choose_form(tiles: Tiles, m: int, n: int, k: int, a_strides: tuple[int, int]
         return x == 1 and (plain or packed)
 
     if k >= THIN_K and side(a_col, b_row, b_col, n, m):
-        return DOTS_A | SINGLE if n == 1 else DOTS_A
+        return DOTS_A
     if k >= THIN_K and side(b_row, a_col, a_row, m, n):
-        return DOTS_B | SINGLE if m == 1 else DOTS_B
+        return DOTS_B
     return TILES
