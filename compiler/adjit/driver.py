@@ -169,6 +169,13 @@ class _Settings:
     collects = False
     interval = 0.0
 
+    @classmethod
+    def restore(cls) -> None:
+        """Set the interpreter to what it was."""
+        sys.setswitchinterval(cls.interval)
+        if cls.collects:
+            gc.enable()
+
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
@@ -187,17 +194,30 @@ def _undisturbed() -> Iterator[None]:
         yield
     finally:
         with _Settings.lock:
-            _Settings.under_way -= 1
-            if _Settings.under_way == 0:
-                sys.setswitchinterval(_Settings.interval)
-                if _Settings.collects:
-                    gc.enable()
+            # A child process that was forked meanwhile has none under way.
+            if _Settings.under_way:
+                _Settings.under_way -= 1
+                if _Settings.under_way == 0:
+                    _Settings.restore()
+
+
+def _forget_compilations() -> None:
+    """A child process has only the thread that forked: no other compilation goes on in it, and none holds the lock."""
+    _Settings.lock = threading.Lock()
+    if _Settings.under_way:
+        _Settings.restore()
+    _Settings.under_way = 0
+
+
+os.register_at_fork(after_in_child=_forget_compilations)
 
 
 def begin_library(name: str) -> None:
     """Begin to make a library, beside what the compiler does meanwhile."""
-    if (name, host_target()) not in _JOBS:
-        threading.Thread(target=shared_library, args=(name,), name=f"adjit {name}").start()
+    target = host_target()
+    if (name, target) not in _JOBS:
+        job = _JOBS.setdefault((name, target), _LibraryJob())
+        threading.Thread(target=job.get, args=(name, target), name=f"adjit {name}").start()
 
 
 def begin_libraries(graph: Graph) -> None:

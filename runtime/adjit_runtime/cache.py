@@ -65,7 +65,13 @@ def sources() -> str:
 
 
 def _files(folder: str) -> Iterator[str]:
-    """Path, size and time of change of each source file in a folder and in those below it."""
+    """Path, size and time of change of each source file in a folder and in those below it; of an archive that has the
+    folder inside, its own."""
+    if not os.path.isdir(folder):
+        archive = next(str(path) for path in Path(folder).parents if path.exists())
+        status = os.stat(archive)
+        yield f"{archive} {status.st_size} {status.st_mtime_ns}"
+        return
     for entry in os.scandir(folder):
         if entry.is_dir():
             yield from _files(entry.path)
