@@ -6,11 +6,9 @@
 from __future__ import annotations
 
 import functools
-import gc
 import inspect
 import os
 import pickle
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,6 +21,7 @@ import optree
 
 from adjit.autodiff.reverse import gradient
 from adjit.codegen.gemm import GEMM_DTYPES
+from adjit.codegen.interpreter import undisturbed
 from adjit.codegen.program import Lowered, build, gemm_library, library
 from adjit.ir.graph import Graph
 from adjit.ir.node import Data
@@ -37,6 +36,7 @@ from adjit.schedule.text import print_plan
 from adjit.schedule.verify import verify_plan
 from adjit.trace import Tracer, current_trace, inline, is_tracer, trace_flat
 from adjit.trace.promote import type_of
+from adjit.tuned import THREADED_ELEMENTS
 from adjit_runtime import cache, log
 from adjit_runtime.call import Compiled, CompiledFunction
 from adjit_runtime.checkpoint import load, save
@@ -144,12 +144,6 @@ class _LibraryJob:
             return self.library
 
 
-THREADS_FROM = 1 << 14
-"""Elements of an array from which a program is taken for one that has work for threads."""
-
-SWITCH_SECONDS = 0.0002
-"""How long a thread of Python runs at most while another one waits, during a compilation."""
-
 _JOBS: dict[tuple[str, Target], _LibraryJob] = {}
 # A child process has none of the threads that may hold a lock.
 os.register_at_fork(after_in_child=_JOBS.clear)
@@ -159,57 +153,6 @@ def shared_library(name: str) -> Library:
     """The object code of a library that programs share, for this machine; from the cache if it is there."""
     target = host_target()
     return _JOBS.setdefault((name, target), _LibraryJob()).get(name, target)
-
-
-class _Settings:
-    """How many compilations are under way, and what the interpreter was set to before the first of them."""
-
-    lock = threading.Lock()
-    under_way = 0
-    collects = False
-    interval = 0.0
-
-    @classmethod
-    def restore(cls) -> None:
-        """Set the interpreter to what it was."""
-        sys.setswitchinterval(cls.interval)
-        if cls.collects:
-            gc.enable()
-
-
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """While something is compiled the interpreter does not look for garbage, and threads take turns more often.
-
-    The cyclic collector finds nothing in graphs and plans that are alive until the end, and takes up to a tenth of a
-    compilation to look. A thread that comes back from LLVM waits for its turn, 5 ms as a rule, which it does some dozen
-    times for a shared library."""
-    with _Settings.lock:
-        if _Settings.under_way == 0:
-            _Settings.collects, _Settings.interval = gc.isenabled(), sys.getswitchinterval()
-            gc.disable()
-            sys.setswitchinterval(min(_Settings.interval, SWITCH_SECONDS))
-        _Settings.under_way += 1
-    try:
-        yield
-    finally:
-        with _Settings.lock:
-            # A child process that was forked meanwhile has none under way.
-            if _Settings.under_way:
-                _Settings.under_way -= 1
-                if _Settings.under_way == 0:
-                    _Settings.restore()
-
-
-def _forget_compilations() -> None:
-    """A child process has only the thread that forked: no other compilation goes on in it, and none holds the lock."""
-    _Settings.lock = threading.Lock()
-    if _Settings.under_way:
-        _Settings.restore()
-    _Settings.under_way = 0
-
-
-os.register_at_fork(after_in_child=_forget_compilations)
 
 
 def begin_library(name: str) -> None:
@@ -227,7 +170,7 @@ def begin_libraries(graph: Graph) -> None:
     for dtype in {node.dtype for node in graph.nodes if node.op.name == "contract" and is_product(node)}:
         if dtype in GEMM_DTYPES:
             begin_library(gemm_library(dtype))
-    if any(isinstance(node.type, Array) and node.type.size >= THREADS_FROM for node in graph.nodes):
+    if any(isinstance(node.type, Array) and node.type.size >= THREADED_ELEMENTS for node in graph.nodes):
         begin_library("pool")
 
 
@@ -391,7 +334,7 @@ class Function(CompiledFunction):
     def compile(self, signature: Signature, names: Sequence[str], reason: str) -> Compiled:
         """All stages for one signature."""
         record = Record(self.__name__)
-        with _undisturbed():
+        with undisturbed():
             graph, tree = self.build(signature, names, record)
             loaded = compile_graph(graph, record, self.tiles)
         log_compilation(record, signature.describe(names), reason)

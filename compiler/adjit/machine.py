@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from adjit.codegen.peaks import CHAINS, STREAMS
+from adjit.tuned import PEAK_CHAINS, READ_STREAMS
 from adjit_runtime import cache
 from adjit_runtime.load import address_of, aligned_bytes, session
 from adjit_runtime.target import Target, host_target
@@ -113,7 +113,7 @@ def _measure_peaks(target: Target) -> dict[str, float]:
         def call(rounds: int, run: Callable[..., None] = run, memory: np.ndarray = memory) -> None:
             run(rounds, address_of(memory))
 
-        found[dtype.name] = 2 * lanes * CHAINS / _best(call, 1000) * 1e-9
+        found[dtype.name] = 2 * lanes * PEAK_CHAINS / _best(call, 1000) * 1e-9
     return found
 
 
@@ -125,7 +125,7 @@ def _measure_reading(target: Target) -> dict[int, float]:
     memory.view(np.float32)[:] = 1.0
     found = {}
     for size in SIZES:
-        vectors = size // target.vector_bytes // STREAMS * STREAMS
+        vectors = size // target.vector_bytes // READ_STREAMS * READ_STREAMS
 
         def call(rounds: int, vectors: int = vectors) -> None:
             run(address_of(memory), vectors, rounds, address_of(out))

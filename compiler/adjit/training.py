@@ -119,7 +119,8 @@ class TrainingStep(StepFunction, Function):
             if value is not None
         }
         trees = (optree.tree_unflatten(spec, arrays), optree.tree_unflatten(spec, kept))
-        return layout_of(*trees, hyper, self.structural)
+        shared = {name: initial for name, (initial, _) in self.optimizer.shared.items()}
+        return layout_of(*trees, shared, hyper, self.structural)
 
     def check_state(self, state: Any) -> None:
         """Refuse what is no state, or the state of a step with another optimiser or form."""
@@ -204,14 +205,12 @@ class TrainingStep(StepFunction, Function):
         return traced
 
     def _targets(self, layout: Any) -> list[int]:
-        """The numbers of the state's leaves that a step replaces: parameters, moments, step count."""
-        arrays = layout.params.num_leaves + layout.moments.num_leaves
-        return [*range(arrays), len(layout.types) - 1]
+        """The numbers of the state's leaves that a step replaces: parameters, moments, shared numbers, step count."""
+        return [*range(layout.parts["shared"].stop), len(layout.types) - 1]
 
     def _scalars(self, layout: Any, state: list[Any]) -> dict[str, Any]:
         """Hyper-parameters of this step by name: numbers of the state, schedules evaluated, None for what is off."""
-        arrays = layout.params.num_leaves + layout.moments.num_leaves
-        tree: Any = optree.tree_unflatten(layout.hyper, state[arrays : arrays + layout.hyper.num_leaves])
+        tree: Any = optree.tree_unflatten(layout.hyper, state[layout.parts["hyper"]])
         scalars: dict[str, Any] = dict.fromkeys(self.structural)
         for name, value in self.hyper.items():
             if value is not None:
@@ -252,20 +251,20 @@ class TrainingStep(StepFunction, Function):
         return value, gradients
 
     def _updated(self, layout: Any, state: list[Any], gradients: list[Any]) -> list[Any]:
-        """New parameters, new moments, new step count."""
+        """New parameters, new moments, new shared numbers, new step count."""
         h = self._scalars(layout, state)
-        count, arrays = layout.params.num_leaves, layout.params.num_leaves + layout.moments.num_leaves
-        params = state[:count]
-        tree = optree.tree_unflatten(layout.moments, state[count:arrays])
-        kept = layout.params.flatten_up_to(tree)
+        params = state[layout.parts["params"]]
+        kept = layout.params.flatten_up_to(optree.tree_unflatten(layout.moments, state[layout.parts["moments"]]))
         masks = {name: self._flags(layout, state, mask, name) for name, mask in self.optimizer.masks.items()}
         decayed = self._flags(layout, state, self.regularized, "regularized")
         t = state[-1] + 1
+        before: Any = optree.tree_unflatten(layout.shared, state[layout.parts["shared"]])
+        shared: Any = {name: advance(before[name], h, t) for name, (_, advance) in self.optimizer.shared.items()}
         repeats: dict[Any, _Repeat] = {}
         new_params, new_kept = [], []
         for i, (p, g) in enumerate(zip(params, gradients, strict=True)):
             off = {name for name, flags in masks.items() if not flags[i]}
-            own = {name: None if name in off else h[name] for name in self.optimizer.hyper}
+            own = {name: None if name in off else h[name] for name in self.optimizer.hyper} | shared
             decays = "weight_decay" in self.extras and decayed[i]
             given = [g, p, *flatten(kept[i])[0]]
             nodes = [lower.lift(x) for x in given]
@@ -282,7 +281,7 @@ class TrainingStep(StepFunction, Function):
                     repeats[key] = _Repeat.of(nodes, lower.builder().nodes[first:], [new, *memory])
             new_params.append(new)
             new_kept.extend(memory)
-        return [*new_params, *new_kept, t]
+        return [*new_params, *new_kept, *optree.tree_leaves(shared), t]
 
     def _one(self, name: str, g: Any, kept: Any, p: Any, h: Mapping[str, Any], t: Any) -> tuple[Any, list[Any]]:
         """The optimiser on one parameter: its new value, and the new leaves of what is kept."""

@@ -15,12 +15,15 @@ import logging
 import os
 import sys
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import llvmlite
 import numpy as np
 import platformdirs
+
+from adjit_runtime.tuned import CACHE_MB
 
 _LOG = logging.getLogger("adjit.cache")
 MAGIC = b"adjit object 1\n"
@@ -42,47 +45,67 @@ def folder() -> Path:
 def limit() -> int:
     """The bound on all entries together, in bytes."""
     try:
-        return int(float(os.environ.get("ADJIT_CACHE_MB", "256")) * (1 << 20))
+        return int(float(os.environ.get("ADJIT_CACHE_MB", CACHE_MB)) * (1 << 20))
     except ValueError:
-        return 256 << 20
+        return CACHE_MB << 20
 
 
 @functools.cache
 def sources() -> str:
-    """A hash of the state of adjit's own sources and of what else decides the code: versions of Python, NumPy and LLVM.
-
-    Size and time of change tell whether a file is another, as they do for Python's own compiled files; to read them all
-    takes ten times as long."""
+    """A hash of the state of adjit's sources and of what else decides the code: versions of Python, NumPy and LLVM."""
     digest = hashlib.sha256()
     for name in ("adjit", "adjit_runtime"):
         module = sys.modules.get(name)
-        if module is not None and module.__file__ is not None:
-            for line in sorted(_files(os.path.dirname(module.__file__))):
-                digest.update(line.encode())
+        if module is None or module.__file__ is None:
+            continue
+        root = os.path.dirname(module.__file__)
+        for path in sorted(_source_files(root)):
+            digest.update(f"{path[len(root) :]} {file_state(path)}".encode())
     versions = (sys.version, np.__version__, llvmlite.__version__)
     digest.update(repr(versions).encode())
     return digest.hexdigest()
 
 
-def _files(folder: str) -> Iterator[str]:
-    """Path, size and time of change of each source file in a folder and in those below it; of an archive that has the
-    folder inside, its own."""
+class _One:
+    """The threads of a first compilation want the hash all at once; one computes it."""
+
+    lock = threading.Lock()
+
+
+def _after_fork() -> None:
+    """A child process has none of the threads that may hold the lock."""
+    _One.lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def file_state(path: str) -> str:
+    """What is another after each change of a file: its size, and when its bytes and its entry were written.
+
+    The last cannot be set, so a file that is replaced by one of the same age and size counts as changed, too. To read
+    all files takes ten times as long, 13 ms of every start."""
+    status = os.stat(path)
+    return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
+
+
+def _source_files(folder: str) -> Iterator[str]:
+    """The paths of a folder's Python files and of those below it; of a folder in an archive, the archive's."""
     if not os.path.isdir(folder):
-        archive = next(str(path) for path in Path(folder).parents if path.exists())
-        status = os.stat(archive)
-        yield f"{archive} {status.st_size} {status.st_mtime_ns}"
+        yield next(str(path) for path in Path(folder).parents if path.exists())
         return
     for entry in os.scandir(folder):
         if entry.is_dir():
-            yield from _files(entry.path)
+            yield from _source_files(entry.path)
         elif entry.name.endswith(".py"):
-            status = entry.stat()
-            yield f"{entry.path} {status.st_size} {status.st_mtime_ns}"
+            yield entry.path
 
 
 def key_of(parts: Iterable[str]) -> str:
     """The key of what these texts and adjit's sources decide."""
-    digest = hashlib.sha256(sources().encode())
+    with _One.lock:
+        digest = hashlib.sha256(sources().encode())
     for part in parts:
         digest.update(len(part).to_bytes(8, "little"))
         digest.update(part.encode())

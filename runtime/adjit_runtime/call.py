@@ -19,15 +19,9 @@ import optree
 
 from adjit_runtime.errors import ArgumentError
 from adjit_runtime.load import Loaded, address_of
-from adjit_runtime.native import CHAIN, Entry, fits
+from adjit_runtime.native import Entry, fits
 from adjit_runtime.trees import LeafType, Signature, Static, as_array, flatten, leaf_names, leaf_type
-
-RELEASE_SECONDS = 20e-6
-"""A call that takes longer gives the GIL back meanwhile; to give and take it costs 25 ns, and a wait for it more."""
-
-
-COMES_BACK = 32
-"""Calls by way of Python after which a signature gets its native entry again."""
+from adjit_runtime.tuned import CALLS_TO_ENTRY, NATIVE_ENTRIES, RELEASE_SECONDS
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -116,7 +110,7 @@ class CompiledFunction:
         """Make a native entry for calls like this one, if it can take them."""
         # At the second call, as many functions are called once; later an entry that left the chain comes back.
         self._calls[compiled] = calls = self._calls.get(compiled, 0) + 1
-        if calls % COMES_BACK != 2 or any(entry.loaded is compiled.loaded for entry in self._entries):
+        if calls % CALLS_TO_ENTRY != 2 or any(entry.loaded is compiled.loaded for entry in self._entries):
             return
         if kwargs or signature.statics or len(args) != len(signature.types):
             return
@@ -136,11 +130,11 @@ class CompiledFunction:
             self._entries.insert(0, entry)
             # The Python path stands on the class below the function's own.
             path: Callable[..., Any] = functools.partial(kind.__mro__[1].__call__, self)
-            for known in reversed(self._entries[:CHAIN]):
+            for known in reversed(self._entries[:NATIVE_ENTRIES]):
                 known.fall_through_to(path)
                 path = known.function
             # An entry that goes may be running in another thread: it keeps its next path, and itself, alive.
-            del self._entries[CHAIN:]
+            del self._entries[NATIVE_ENTRIES:]
             kind.__call__ = path  # type: ignore[method-assign]
 
     def __reduce__(self) -> str:

@@ -17,9 +17,9 @@ import numpy as np
 import optree
 
 from adjit_runtime.errors import ArgumentError, FormatError, MissingExtraError
-from adjit_runtime.state import Layout, State, layout_of
+from adjit_runtime.state import PARTS, Layout, State, layout_of
 
-VERSION = "1"
+VERSION = "2"
 
 
 def _safetensors() -> Any:
@@ -32,7 +32,7 @@ def _safetensors() -> Any:
 
 
 def save(path: str | os.PathLike[str], state: State) -> None:
-    """Write a state: parameters, moments, hyper-parameters, key and step count.
+    """Write a state: parameters, what the optimiser keeps, hyper-parameters, key and step count.
 
     `path` is replaced in one piece. Raises StateError where the state is busy or closed, OSError where the file cannot
     be written, MissingExtraError without the package safetensors."""
@@ -40,10 +40,7 @@ def save(path: str | os.PathLike[str], state: State) -> None:
     with state.writing():
         layout = state.layout
         tensors = {name: view.copy() for name, view in zip(_names(layout), state.values(), strict=True)}
-    structure = {
-        "params": _encode(layout.params), "optimizer": _encode(layout.moments), "hyper": _encode(layout.hyper),
-        "structural": layout.structural,
-    }  # fmt: skip
+    structure = {part: _encode(getattr(layout, part)) for part in PARTS} | {"structural": layout.structural}
     data = library.numpy.save(tensors, {"adjit": VERSION, "structure": json.dumps(structure)})
     target = Path(path)
     handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
@@ -109,7 +106,7 @@ def _names(layout: Layout) -> list[str]:
 
 def _layout(path: Any, structure: dict[str, Any], tensors: dict[str, np.ndarray]) -> Layout:
     try:
-        params, moments, hyper = (_decode(structure[part]) for part in ("params", "optimizer", "hyper"))
+        params, moments, shared, hyper = (_decode(structure[part]) for part in PARTS)
         structural = {str(name): str(reason) for name, reason in structure["structural"].items()}
     except _ForeignNode as foreign:
         raise ArgumentError(
@@ -118,15 +115,12 @@ def _layout(path: Any, structure: dict[str, Any], tensors: dict[str, np.ndarray]
     except (KeyError, TypeError, ValueError) as error:
         raise FormatError(f"{path}: the structure of the checkpoint is damaged: {error}") from error
     # Names follow from the trees alone, and the leaves from the names.
-    empty, _ = layout_of(params, moments, hyper, structural)
+    empty, _ = layout_of(params, moments, shared, hyper, structural)
     values = [tensors.get(name, 0.0) for name in _names(empty)]
-    sizes = [empty.params.num_leaves, empty.moments.num_leaves, empty.hyper.num_leaves]
-    parts: list[Any] = []
-    at = 0
-    for spec, size in zip((empty.params, empty.moments, empty.hyper), sizes, strict=True):
-        parts.append(optree.tree_unflatten(spec, values[at : at + size]))
-        at += size
-    return layout_of(parts[0], parts[1], parts[2], structural)[0]
+    parts: dict[str, Any] = {
+        part: optree.tree_unflatten(getattr(empty, part), values[leaves]) for part, leaves in empty.parts.items()
+    }
+    return layout_of(**parts, structural=structural)[0]
 
 
 class _ForeignNode(Exception):

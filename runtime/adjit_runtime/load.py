@@ -21,6 +21,7 @@ from adjit_runtime import errors
 from adjit_runtime.errors import AdjitError, InternalError
 from adjit_runtime.program import Library, Program
 from adjit_runtime.target import host_target, initialize
+from adjit_runtime.tuned import RESULT_PAGE_OFFSET, REUSE_BYTES, REUSED_RESULTS
 
 ALIGN = 64
 LibrarySource = Callable[[str], Library]
@@ -120,14 +121,7 @@ def session() -> Session:
         return _SESSIONS[0]
 
 
-LARGE = 1 << 20
-"""Bytes from which the memory of a result is used again once the result is gone: the system takes as long to hand out
-fresh pages of this size as a kernel takes to fill them (five arrays of 8 MB: 5 ms)."""
-PAGE, HALF_PAGE = 4096, 2048
-"""Large arrays of NumPy begin at the same place of a page. A result does not: a load that follows a store with nearly
-the same last 12 bits of its address waits for it (17.4 against 15.6 ms for those five)."""
-SPARE = 16
-"""Large results whose memory a program keeps."""
+PAGE = 4096
 
 
 class _Block:
@@ -167,14 +161,14 @@ class Loaded:
         slot = self.program.slots[number]
         dtype = np.dtype(slot.dtype)
         nbytes = math.prod(slot.shape) * dtype.itemsize
-        if nbytes < LARGE:
+        if nbytes < REUSE_BYTES:
             return np.empty(slot.shape, dtype)
-        home = self._spare.setdefault(nbytes, deque(maxlen=SPARE))
+        home = self._spare.setdefault(nbytes, deque(maxlen=REUSED_RESULTS))
         try:
             memory = home.pop()
         except IndexError:
             whole = aligned_bytes(nbytes + PAGE)
-            start = (HALF_PAGE - address_of(whole)) % PAGE
+            start = (RESULT_PAGE_OFFSET - address_of(whole)) % PAGE
             memory = whole[start : start + nbytes]
         return np.asarray(_Block(memory, slot.shape, dtype, home))
 

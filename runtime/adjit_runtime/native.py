@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from adjit_runtime.load import LARGE, Loaded, address_of, session
+from adjit_runtime.load import Loaded, address_of, session
 from adjit_runtime.program import (
     CALL_ARGUMENT,
     CALL_ARRAY,
@@ -31,9 +31,8 @@ from adjit_runtime.program import (
     MOST_DIMENSIONS,
 )
 from adjit_runtime.trees import LeafType
+from adjit_runtime.tuned import REUSE_BYTES
 
-CHAIN = 8
-"""Signatures with a native entry at a time, the newest first: each costs the ones behind it some 10 ns."""
 MOST_ARGUMENTS = 64
 MOST_RESULTS = 8
 _METH = 0x0002 | 0x0080  # keywords, fastcall
@@ -197,7 +196,7 @@ def fits(types: Sequence[LeafType], loaded: Loaded) -> bool:
         available()
         and len(types) < MOST_ARGUMENTS
         and 1 <= len(slots) <= MOST_RESULTS
-        and all(math.prod(slot.shape) * np.dtype(slot.dtype).itemsize < LARGE for slot in slots)
+        and all(math.prod(slot.shape) * np.dtype(slot.dtype).itemsize < REUSE_BYTES for slot in slots)
         and all(not type.weak or type.dtype.kind in "if" for type in types)
         and all(len(shape) <= MOST_DIMENSIONS for shape in [*(t.shape for t in types), *(s.shape for s in slots)])
     )

@@ -1,4 +1,4 @@
-"""State: one aligned block that holds parameters, what the optimiser keeps, hyper-parameters, key and step count.
+"""State: one aligned block of parameters, what the optimiser keeps, hyper-parameters, key and step count.
 
 `params` are views of the block, which lives as long as its last view. One writer at a time: a call on a busy or closed
 state raises, and so does one on a state that was busy in another thread when the process forked.
@@ -25,9 +25,13 @@ _ALIVE: weakref.WeakSet[State] = weakref.WeakSet()
 
 _LAYOUTS: dict[tuple[Any, ...], Layout] = {}
 
+PARTS = ("params", "moments", "shared", "hyper")
+"""The pytrees of a state, in the order of its leaves."""
+
 
 class Layout:
-    """Where each leaf of a state lies in its block: parameters, moments, hyper-parameters, key, step count.
+    """Where each leaf of a state lies in its block: parameters, moments, shared numbers,
+    hyper-parameters, key, step count.
 
     `layout_of` gives one object for equal layouts, so they compare by identity."""
 
@@ -35,16 +39,17 @@ class Layout:
         self,
         params: optree.PyTreeSpec,
         moments: optree.PyTreeSpec,
+        shared: optree.PyTreeSpec,
         hyper: optree.PyTreeSpec,
         types: Sequence[LeafType],
         structural: Mapping[str, str],
     ) -> None:
-        self.params, self.moments, self.hyper = params, moments, hyper
+        self.params, self.moments, self.shared, self.hyper = params, moments, shared, hyper
         self.types = tuple(types)
         self.structural = dict(structural)
         self.names = [
-            *leaf_names(params, "params"), *leaf_names(moments, "optimizer"), *leaf_names(hyper, "hyper"),
-            "key", "step",
+            *leaf_names(params, "params"), *leaf_names(moments, "optimizer"), *leaf_names(shared, "shared"),
+            *leaf_names(hyper, "hyper"), "key", "step",
         ]  # fmt: skip
         self.offsets: list[int] = []
         at = 0
@@ -54,12 +59,23 @@ class Layout:
             at += -(-max(nbytes, 1) // ALIGN) * ALIGN
         self.nbytes = at
 
+    @property
+    def parts(self) -> dict[str, slice]:
+        """The leaves that each part of a state owns, by the part's name; key and step count follow."""
+        found, at = {}, 0
+        for name in PARTS:
+            count = getattr(self, name).num_leaves
+            found[name] = slice(at, at + count)
+            at += count
+        return found
+
 
 class State:
     """The state of a training run, made by `step.init` or `adjit.load`.
 
     `params`        the pytree of parameters, as views that may be written: state.params["w"][...] = array
     `optimizer`     what the optimiser keeps for each parameter, as views
+    `shared`        what it keeps once for all of them: numbers by name
     `hyper`         hyper-parameters by name; a new value takes effect at the next step
     `key`           the key of random numbers; each step folds its count into it
     `step`          how many steps have been made
@@ -77,9 +93,7 @@ class State:
             view[...] = value
             self._views.append(view)
         self.addresses = [address_of(view) for view in self._views]
-        n_params, n_moments, n_hyper = (tree.num_leaves for tree in (layout.params, layout.moments, layout.hyper))
-        self._parts = (n_params, n_params + n_moments, n_params + n_moments + n_hyper)
-        self._params = read_only(optree.tree_unflatten(layout.params, self._views[:n_params]))
+        self._params = read_only(self._tree("params"))
         # 1 while a call writes. Native entries and Python set it by one atomic instruction.
         self.busy = np.zeros(1, dtype=np.int64)
         self._closed = False
@@ -101,16 +115,19 @@ class State:
     def optimizer(self) -> Any:
         """What the optimiser keeps, as NumPy views of the state."""
         self._check_open()
-        n, m, _ = self._parts
-        return read_only(optree.tree_unflatten(self._layout.moments, self._views[n:m]))
+        return read_only(self._tree("moments"))
+
+    @property
+    def shared(self) -> dict[str, float]:
+        """What the optimiser keeps once for all parameters: numbers by name."""
+        self._check_open()
+        return {name: float(value) for name, value in self._tree("shared").items()}
 
     @property
     def hyper(self) -> Hyper:
         """Hyper-parameters: a mapping from names to numbers, or to mappings for schedules."""
         self._check_open()
-        _, m, h = self._parts
-        tree: Any = optree.tree_unflatten(self._layout.hyper, self._views[m:h])
-        return Hyper(self, tree, self._layout.structural)
+        return Hyper(self, self._tree("hyper"), self._layout.structural)
 
     @property
     def key(self) -> int:
@@ -135,7 +152,7 @@ class State:
         return self._layout.nbytes
 
     def leaves(self) -> list[np.ndarray]:
-        """Copies of all leaves in the order of the layout: parameters, moments, hyper-parameters, key, step count."""
+        """Copies of all leaves in the order of the layout."""
         self._check_open()
         return [view.copy() for view in self._views]
 
@@ -169,7 +186,8 @@ class State:
         if self._closed:
             return f"<state of {self._owner}, closed>"
         return (
-            f"<state of {self._owner}: {self._parts[0]} parameters, {self.nbytes} bytes, step {int(self._views[-1])}>"
+            f"<state of {self._owner}: {self._layout.params.num_leaves} parameters, {self.nbytes} bytes, "
+            f"step {int(self._views[-1])}>"
         )
 
     # -- for steps ----------------------------------------------------------------------------------------------------
@@ -195,6 +213,10 @@ class State:
     def layout(self) -> Layout:
         """Where the leaves lie."""
         return self._layout
+
+    def _tree(self, part: str) -> Any:
+        """One of `PARTS` with the views as leaves."""
+        return optree.tree_unflatten(getattr(self._layout, part), self._views[self._layout.parts[part]])
 
     def _check_open(self) -> None:
         if self._closed:
@@ -272,16 +294,18 @@ class Hyper(MutableMapping[str, Any]):
         return repr({name: dict(value) if isinstance(value := self[name], Hyper) else value for name in self})
 
 
-def layout_of(params: Any, moments: Any, hyper: Any, structural: Mapping[str, str]) -> tuple[Layout, list[Any]]:
+def layout_of(
+    params: Any, moments: Any, shared: Any, hyper: Any, structural: Mapping[str, str]
+) -> tuple[Layout, list[Any]]:
     """The layout for these values, and the values of all its leaves but key and step count."""
-    parts = [flatten(tree) for tree in (params, moments, hyper)]
+    parts = [flatten(tree) for tree in (params, moments, shared, hyper)]
     values = [leaf for leaves, _ in parts for leaf in leaves]
     n_arrays = len(parts[0][0]) + len(parts[1][0])
     types = [LeafType(np.dtype(np.asarray(leaf).dtype.newbyteorder("=")), np.shape(leaf)) for leaf in values[:n_arrays]]
     types += [LeafType(np.dtype(np.float64), (), True) for _ in values[n_arrays:]]
     integer = np.dtype(np.int64)
     types += [LeafType(integer), LeafType(integer, (), True)]
-    trees = (parts[0][1], parts[1][1], parts[2][1])
+    trees = (parts[0][1], parts[1][1], parts[2][1], parts[3][1])
     key = (trees, tuple(types), tuple(sorted(structural.items())))
     if key not in _LAYOUTS:
         _LAYOUTS[key] = Layout(*trees, types, structural)

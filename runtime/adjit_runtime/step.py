@@ -14,16 +14,14 @@ from typing import Any
 import numpy as np
 import optree
 
-from adjit_runtime.call import COMES_BACK, RELEASE_SECONDS, Compiled, CompiledFunction
+from adjit_runtime.call import Compiled, CompiledFunction
 from adjit_runtime.errors import AdjitError, ArgumentError, ShapeError
 from adjit_runtime.load import Loaded, address_of, run_function
 from adjit_runtime.native import Entry, fits
 from adjit_runtime.program import RUN_ARRAY, RUN_HEAD, RUN_OUTPUT
 from adjit_runtime.state import State
 from adjit_runtime.trees import Signature, as_array, flatten, leaf_type
-
-AIR = 0.05
-"""Seconds after which a native loop comes back to Python: signals, progress, other threads."""
+from adjit_runtime.tuned import CALLS_TO_ENTRY, RELEASE_SECONDS, RUN_SLICE_SECONDS
 
 
 @dataclass(frozen=True)
@@ -106,7 +104,7 @@ class StepFunction(CompiledFunction):
             if status:
                 raise loaded.failure(status, binding.report[0])
         binding.calls += 1
-        if binding.calls % COMES_BACK == 2:
+        if binding.calls % CALLS_TO_ENTRY == 2:
             self._offer_step(binding, state, signature, args, kwargs, seconds)
         loss, *aux = (result if result.ndim else result[()] for result in results)
         if len(results) == 1 and binding.compiled.out_tree.num_leaves == 0:
@@ -275,7 +273,7 @@ class _Run:
                 if status:
                     raise self._failure(int(desc[done_at]), status, first, whole, rest, desc, outputs)
                 spent = time.perf_counter() - begun
-                pace = max(1, min(int(steps * AIR / max(spent, 1e-9)), 8 * steps))
+                pace = max(1, min(int(steps * RUN_SLICE_SECONDS / max(spent, 1e-9)), 8 * steps))
                 if progress is not None:
                     progress(done + steps, self.total, float(outputs[0][done + steps - 1]))
         except KeyboardInterrupt as interrupt:

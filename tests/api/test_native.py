@@ -18,6 +18,7 @@ import pytest
 import adjit
 from adjit import optim
 from adjit_runtime import native
+from adjit_runtime.tuned import NATIVE_ENTRIES
 from tests.api.models import data, loss, make_params
 
 BUILTIN = types.BuiltinFunctionType
@@ -124,12 +125,12 @@ def test_checks_that_fail_raise_and_leave_the_entry_usable() -> None:
 def test_more_signatures_than_entries() -> None:
     f = adjit.jit(lambda x: x + 1)
     for _ in range(3):
-        for n in range(1, native.CHAIN + 6):
+        for n in range(1, NATIVE_ENTRIES + 6):
             assert f(np.zeros(n)).tolist() == [1.0] * n
     x = np.zeros(1)
     for _ in range(100):
         f(x)
-    assert len(f._entries) == native.CHAIN
+    assert len(f._entries) == NATIVE_ENTRIES
     assert f.__wrapped__(1) == 2
 
 

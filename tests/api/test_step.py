@@ -220,6 +220,33 @@ def test_your_own_optimizer() -> None:
     np.testing.assert_allclose(np.abs(state.params["w1"] - before), 0.01, rtol=1e-12)
 
 
+def test_numbers_that_all_parameters_share() -> None:
+    """A running mean that starts at 0 still weighs its zeros by the product of the decays, also of changed ones."""
+    step, state = make(optim.adam(0.1))
+    assert state.shared == {"b1_product": 1.0, "b2_product": 1.0}
+    step(state, *data())
+    state.hyper["b1"] = 0.5
+    step(state, *data())
+    assert state.shared == {"b1_product": 0.9 * 0.5, "b2_product": 0.999 * 0.999}
+    copied = state.copy()
+    assert copied.shared == state.shared
+    assert step(copied, *data()) == step(state, *data())
+
+    def update(g: Any, kept: Any, p: Any, h: Any, t: Any) -> Any:
+        return p - h["seen"] * 0.0 - h["learning_rate"] * g, kept
+
+    shared = {"seen": (2.0, lambda old, h, t: old + h["learning_rate"] + t)}
+    own = optim.Optimizer("own", {"learning_rate": 0.25}, lambda p: {}, update, shared=shared)
+    step, state = make(own)
+    step(state, *data())
+    step.run(state, data(), batch_size=4, epochs=1, shuffle=False)
+    steps = state.step
+    assert state.shared == {"seen": 2.0 + 0.25 * steps + steps * (steps + 1) / 2}
+    assert make(optim.sgd(0.1))[1].shared == {}
+    with pytest.raises(adjit.ArgumentError, match="own: learning_rate is a hyper-parameter and cannot be a shared"):
+        optim.Optimizer("own", {"learning_rate": 0.1}, lambda p: {}, update, shared={"learning_rate": shared["seen"]})
+
+
 def test_bad_optimizers() -> None:
     def made(update: Any, hyper: Any = None) -> Any:
         return optim.Optimizer("bad", hyper or {}, lambda p: {"m": np.zeros_like(p)}, update)

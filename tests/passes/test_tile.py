@@ -21,9 +21,9 @@ from adjit.passes.tile import tile
 @pytest.fixture(autouse=True)
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiles of a few rows, wherever there can be any."""
-    monkeypatch.setattr(module, "WORKING_SET", 1)
+    monkeypatch.setattr(module, "TILING_BYTES", 1)
     monkeypatch.setattr(module, "TILE_ROWS", (4, 8))
-    monkeypatch.setattr(module, "TILES", 2)
+    monkeypatch.setattr(module, "FEWEST_TILES", 2)
 
 
 RNG = np.random.default_rng(0)
@@ -173,3 +173,13 @@ def test_an_index_out_of_range_is_found_before_the_tiles() -> None:
     with pytest.raises(IndexError, match="index 3 is out of bounds"):
         step(state, x, y)
     np.testing.assert_array_equal(state.params["w"], params["w"])
+
+
+@pytest.mark.parametrize("rows", [3000, 4096 * 3, 4096 * 4 + 1])
+def test_fewer_rows_than_tiles_of_a_loop_have(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiles of a loop without products are long: a few thousand rows are not one of them."""
+    monkeypatch.undo()
+    function = adjit.jit(lambda x: np.mean(np.tanh(x) * 2))
+    x = array(rows, 100)
+    assert bool(tiles_in(function.ir("optimized", x))) is (rows > 4096 * 4)
+    np.testing.assert_allclose(function(x), np.mean(np.tanh(x) * 2), rtol=1e-12)

@@ -87,7 +87,7 @@ def test_the_same_bits_on_both_sides_of_the_thresholds(monkeypatch: pytest.Monke
 
 
 def test_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tile, "WORKING_SET", 1)
+    monkeypatch.setattr(tile, "TILING_BYTES", 1)
     rng = np.random.default_rng(2)
     w = rng.normal(size=20)
     function = adjit.value_and_grad(lambda w, x, y: nn.binary_cross_entropy_with_logits(x @ w, y))

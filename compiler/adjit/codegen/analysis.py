@@ -14,9 +14,7 @@ import numpy as np
 from adjit.ir.op import OPS
 from adjit.ops.declare import Elementwise
 from adjit.schedule.plan import Apply, Body, Gather, Index, Inside, Instruction, Load, Reduce, Store, Tile
-
-GATHER_WEIGHT = 4
-"""What a strided or gathered access costs against a contiguous one, per lane that it fills (measured 3 to 6)."""
+from adjit.tuned import GATHER_WEIGHT, VECTOR_APPLY_WEIGHT, VECTOR_FOLD_WEIGHT
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +123,10 @@ def vector_dimension(body: Body, lanes: int, candidates: Sequence[int]) -> int |
             elif isinstance(instruction, Gather):
                 cost += GATHER_WEIGHT
             elif isinstance(instruction, Apply):
-                cost += cost_of(instruction) * 0.25
+                cost += cost_of(instruction) * VECTOR_APPLY_WEIGHT
             elif isinstance(instruction, Reduce) and d in body.reduced:
                 # A horizontal combination for each row.
-                cost += 8.0 / max(1.0, n / lanes)
+                cost += VECTOR_FOLD_WEIGHT / max(1.0, n / lanes)
         score = fill / (cost + 1.0)
         if best is None or score > best[0] * 1.001 or (score >= best[0] * 0.999 and d > best[1]):
             best = (score, d)

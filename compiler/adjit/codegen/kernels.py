@@ -11,18 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 from adjit.codegen.access import Scope, TileAccess
 from adjit.codegen.analysis import analyse, cost_of, lanes_of, vector_dimension
-from adjit.codegen.constants import (
-    FEW_VECTORS,
-    LOOP_BYTES_COST,
-    LOOP_PARTS,
-    LOOP_UNIT,
-    MOST_PARTS,
-    NEAR_BYTES,
-    PARALLEL_COST,
-    PARALLEL_FLOPS,
-    PART_UNIT,
-    PARTS_PER_THREAD,
-)
 from adjit.codegen.gemm import (
     MOST_NEAR,
     NEAR,
@@ -37,6 +25,18 @@ from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_lite
 from adjit.codegen.nest import Nest
 from adjit.ir.types import dtype_name
 from adjit.schedule.plan import Body, CheckRange, Load, Loop, Product, Running, Scatter, Single, Tiles, Work
+from adjit.tuned import (
+    EPILOGUE_MASKED_VECTORS,
+    EPILOGUE_PREFETCH_BYTES,
+    LOOP_PART_UNIT,
+    LOOP_PARTS,
+    PARALLEL_BYTES_COST,
+    PARALLEL_COST,
+    PARALLEL_FLOPS,
+    PARTS_PER_THREAD,
+    PRODUCT_PART_UNIT,
+    PRODUCT_PARTS,
+)
 from adjit_runtime.target import Target
 
 
@@ -170,7 +170,7 @@ def _emit_loop(module: Module, name: str, work: Loop, target: Target, parallel: 
 def _part_of_loop(module: Module, name: str, body: Body, dim: int, lanes: int, vector: int | None) -> Function:
     """The job of one thread: a range of one dimension, along which no element depends on another."""
     f, params, part, parts = _open_job(module, name, len(body.params))
-    low, high = _range_of(f, part, parts, body.domain[dim], LOOP_UNIT if dim == vector else 1)
+    low, high = _range_of(f, part, parts, body.domain[dim], LOOP_PART_UNIT if dim == vector else 1)
     Nest(f, body, dict(enumerate(params)), lanes, vector, ranges={dim: (low, high)}).run()
     f.ret()
     return f
@@ -183,7 +183,7 @@ def loop_parts(work: Loop, target: Target) -> int | None:
     vector = vector_dimension(body, lanes, range(len(body.domain)))
     cost = sum(cost_of(instruction) for instruction in body.code)
     size = math.prod(body.domain)
-    if size * (cost + LOOP_BYTES_COST) < PARALLEL_COST * lanes:
+    if size * (cost + PARALLEL_BYTES_COST) < PARALLEL_COST * lanes:
         return None
     free = [d for d in range(len(body.domain)) if d not in body.reduced and body.domain[d] >= LOOP_PARTS]
     # Columns of a reduction go through the loops together, several vectors at a time.
@@ -285,7 +285,7 @@ def _parts(f: Function, most: int) -> Value:
 
 def _beside(work: Product) -> list[int]:
     """The epilogue's parameters that are read element by element along a large C; MOST_NEAR of them at most."""
-    if work.epilogue is None or work.batch or work.m * work.n * work.dtype.itemsize < NEAR_BYTES:
+    if work.epilogue is None or work.batch or work.m * work.n * work.dtype.itemsize < EPILOGUE_PREFETCH_BYTES:
         return []
     found = {
         i.param - 3
@@ -304,7 +304,7 @@ def _part_of_product(module: Module, name: str, work: Product, target: Target, e
     Each element is the same sum whatever the parts, as the form of the whole product is passed with each."""
     count = 3 + (len(work.epilogue.params) if work.epilogue is not None else 0)
     f, params, part, parts = _open_job(module, name, count + 1, glue=True)
-    low, high = _range_of(f, part, parts, work.n if _by_columns(work) else work.m, PART_UNIT)
+    low, high = _range_of(f, part, parts, work.n if _by_columns(work) else work.m, PRODUCT_PART_UNIT)
     nbytes = gemm_workspace_bytes(work.dtype, work.m, work.n, work.k, target)
     params[-1] = f.offset(params[-1], f.mul(part, nbytes))
     if work.scratch:
@@ -323,7 +323,7 @@ def product_parts(work: Product) -> int:
     """Into how many parts a product may be cut; 0 where it stays whole."""
     extent = max(work.m, work.n)
     alone = work.batch or work.dtype.kind != "f" or 2 * work.m * work.n * work.k < PARALLEL_FLOPS
-    return 0 if alone or extent < 2 * PART_UNIT else min(MOST_PARTS, extent // PART_UNIT)
+    return 0 if alone or extent < 2 * PRODUCT_PART_UNIT else min(PRODUCT_PARTS, extent // PRODUCT_PART_UNIT)
 
 
 def _multiply(
@@ -404,7 +404,7 @@ def _nested(function: Function, extents: list[int], body: Callable[[list[Value]]
 def _blocks_are_whole(work: Product, lanes: int, target: Target) -> bool:
     """Whether the columns of all blocks that the library hands to the epilogue are whole vectors: in the form of tiles
     they begin and end at tiles or at the end."""
-    if work.dtype.kind != "f" or work.m == 1 or work.n % lanes or PART_UNIT % lanes:
+    if work.dtype.kind != "f" or work.m == 1 or work.n % lanes or PRODUCT_PART_UNIT % lanes:
         return False
     form = gemm_flags(work.dtype, work.m, work.n, work.k, work.a_strides, work.b_strides, target)
     tiles = tiles_for(work.dtype, target)
@@ -436,7 +436,7 @@ def _emit_epilogue(module: Module, name: str, work: Product, target: Target, lig
     access = TileAccess(tile, row, i0, j0, 1, 2)
     # Masked stores are slow on Zen 4: without them a step of 784-512-256-10 takes 3.35 ms in place of 3.5.
     whole = _blocks_are_whole(work, lanes, target)
-    few = target.masks and not whole and work.n < FEW_VECTORS * lanes
+    few = target.masks and not whole and work.n < EPILOGUE_MASKED_VECTORS * lanes
     nest = Nest(function, body, pointers, lanes, 2, ranges=ranges, masked_only=few, whole_only=whole, tile=access)
     nest.run()
     function.ret()

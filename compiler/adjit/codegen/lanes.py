@@ -13,9 +13,6 @@ from adjit.codegen.llvm import Function, Value, literal, register_type
 from adjit.ops.mathematics import Mathematics
 
 BOOL = np.dtype(np.bool_)
-INLINE_LIMIT = 40
-"""Instructions of a function that is still written at each use. Longer ones become functions of the module: a call
-costs about 2 ns for 16 lanes, each further copy about 6 ms of compile time per KB of machine code."""
 
 
 class Lane:

@@ -11,8 +11,8 @@ import math
 from collections import defaultdict
 
 from adjit.codegen.analysis import cost_of, lanes_of
-from adjit.codegen.constants import LIGHT_SHARE
 from adjit.schedule.plan import Body, Plan, Product, Single, Tiles, works_of
+from adjit.tuned import GLUE_SHARE
 from adjit_runtime.target import Target
 
 Function = tuple[Single, bool]
@@ -20,7 +20,7 @@ Function = tuple[Single, bool]
 
 
 def light_kernels(plan: Plan, target: Target) -> set[Function]:
-    """The lightest kernels, which together are at most `LIGHT_SHARE` of the work; of a product it is its epilogue."""
+    """The lightest kernels, which together are at most `GLUE_SHARE` of the work; of a product it is its epilogue."""
     efforts: defaultdict[Function, float] = defaultdict(float)
     whole = 0.0
     for kernel in plan.kernels:
@@ -31,7 +31,7 @@ def light_kernels(plan: Plan, target: Target) -> set[Function]:
             efforts[work, not isinstance(kernel.work, Tiles)] += effort
             whole += effort + (times * _product_effort(work, target) if isinstance(work, Product) else 0.0)
     light: set[Function] = set()
-    left = LIGHT_SHARE * whole
+    left = GLUE_SHARE * whole
     for function, effort in sorted(efforts.items(), key=lambda item: item[1]):
         left -= effort
         if left < 0:

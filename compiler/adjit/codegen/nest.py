@@ -36,19 +36,14 @@ from adjit.schedule.plan import (
     Store,
     Tile,
 )
-
-STASH_COST = 10
-"""A value of an earlier pass that costs more than this is kept in scratch memory, a cheaper one computed again."""
-STASH_BYTES = 32 << 10
-"""Scratch memory of one row at most: it lies on the stack and should stay in L1."""
-CHUNK = 256
-"""A sum over more than four times as many steps is cut into partial sums of this many, so that errors grow slowly."""
-
-STRANDS = 8
-"""Vectors that a reduction takes through its inner loop together: 8 cover the latency of an addition (measured: 2.2
-times one on sums from L2, 5 times on columns of tall arrays)."""
-STRAND_COST = 48
-"""Instructions of all strands together: code that grows further costs more to compile than it saves."""
+from adjit.tuned import (
+    REDUCTION_STRANDS,
+    REDUCTION_STRANDS_COST,
+    STASH_BYTES,
+    STASH_COST,
+    SUM_CHUNK,
+    SUM_CHUNKS,
+)
 
 Range = tuple[Value | int, Value | int]
 
@@ -96,7 +91,7 @@ class Nest(Accumulators):
         n = self.body.domain[self.vector]
         inner = (c for c, dims in zip(self.body.code, self.analysis.varies, strict=True) if dims & self.reduced)
         cost = sum(cost_of(instruction) for instruction in inner)
-        return max(1, min(STRANDS, STRAND_COST // max(cost, 1), -(-n // self.lanes)))
+        return max(1, min(REDUCTION_STRANDS, REDUCTION_STRANDS_COST // max(cost, 1), -(-n // self.lanes)))
 
     # -- what each pass computes --------------------------------------------------------------------------------------
 
@@ -406,8 +401,8 @@ class Nest(Accumulators):
             return total
 
         done = 0
-        chunk = CHUNK * step
-        if n > 4 * chunk:
+        chunk = SUM_CHUNK * step
+        if n > SUM_CHUNKS * chunk:
 
             def partial(start: Value, values: list[Value]) -> list[Value]:
                 fresh = self._fresh(reduces) * len(strands)

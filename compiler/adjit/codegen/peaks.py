@@ -1,6 +1,6 @@
 """What a core can do, as machine code: multiply-adds in registers, and reading of memory.
 
-void adjit_peak_f32(i64 rounds, ptr out)              CHAINS fused multiply-adds of whole vectors a round; f64 likewise
+void adjit_peak_f32(i64 rounds, ptr out)         PEAK_CHAINS fused multiply-adds of vectors a round; f64 likewise
 void adjit_read(ptr from, i64 vectors, i64 times, ptr out)   sum of all vectors of f32, over and over"""
 
 from __future__ import annotations
@@ -8,12 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 from adjit.codegen.llvm import I64, PTR, VOID, Module, Value, literal, register_type
+from adjit.tuned import PEAK_CHAINS, READ_STREAMS
 from adjit_runtime.target import Target
-
-CHAINS = 12
-"""Independent accumulators: more than the latency of a multiply-add times the two that begin in each cycle."""
-STREAMS = 8
-"""Vectors that are read in one round, each with a sum of its own."""
 
 
 def emit_peaks_library(module: Module, target: Target) -> None:
@@ -34,7 +30,7 @@ def _emit_peak(module: Module, dtype: np.dtype, target: Target) -> None:
     def once(_: Value, sums: list[Value]) -> list[Value]:
         return [f.fma(x, factor, term) for x in sums]
 
-    sums = f.loop(0, rounds, 1, [literal(ty, 1.0)] * CHAINS, once)
+    sums = f.loop(0, rounds, 1, [literal(ty, 1.0)] * PEAK_CHAINS, once)
     total = sums[0]
     for x in sums[1:]:
         total = f.binary("fadd", total, x)
@@ -54,9 +50,9 @@ def _emit_read(module: Module, target: Target) -> None:
         ]
 
     def again(_: Value, sums: list[Value]) -> list[Value]:
-        return f.loop(0, vectors, STREAMS, sums, once)
+        return f.loop(0, vectors, READ_STREAMS, sums, once)
 
-    sums = f.loop(0, times, 1, [literal(ty, 0.0)] * STREAMS, again)
+    sums = f.loop(0, times, 1, [literal(ty, 0.0)] * READ_STREAMS, again)
     total = sums[0]
     for x in sums[1:]:
         total = f.binary("fadd", total, x)

@@ -15,14 +15,10 @@ for a job for about 50 us, then sleeps on a futex until the next one."""
 from __future__ import annotations
 
 from adjit.codegen.llvm import GLUE
+from adjit.tuned import CALLER_SPINS, WORKER_SPINS
 from adjit_runtime.program import POOL_WORDS
 from adjit_runtime.target import Target
 
-SPINS = 3000
-"""Looks of a worker before it sleeps, each a `pause` of 40 to 140 cycles. To wake it costs 40 to 100 us, a look none of
-that; kernels of one step come closer together than 50 us."""
-YIELD = 1000
-"""Looks of the caller, when all indices are taken, before it lets another thread have its core."""
 SYMBOLS = ("adjit_parallel", "adjit_threads", "adjit_wake", "adjit_worker", "adjit_set_pool", "adjit_stop")
 FUTEX = {"x86_64": 202, "aarch64": 98}
 _WAIT, _WAKE = 128, 129  # private to the process
@@ -169,7 +165,7 @@ wait:
   %all = icmp eq i64 %ready, %count
   br i1 %all, label %finish, label %again_or_rest
 again_or_rest:
-  %long = icmp ugt i64 %looks, {YIELD}
+  %long = icmp ugt i64 %looks, {CALLER_SPINS}
   br i1 %long, label %rest, label %again
 again:
   {pause}
@@ -212,7 +208,7 @@ work:
 busy:
   br label %look
 nothing:
-  %long = icmp ugt i64 %looks, {SPINS}
+  %long = icmp ugt i64 %looks, {WORKER_SPINS}
   br i1 %long, label %tired, label %idle
 idle:
   {pause}

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from adjit.codegen.constants import MOST_PARTS, WAKE_FLOPS
 from adjit.codegen.gemm import GEMM_DTYPES, emit_gemm_library, gemm_scratch_bytes, gemm_workspace_bytes, scratch_allowed
 from adjit.codegen.kernels import emit_kernel, emit_tiles, product_parts
 from adjit.codegen.light import light_kernels
@@ -28,7 +27,7 @@ from adjit.schedule.build import make_plan
 from adjit.schedule.plan import Buffer, CheckRange, Plan, Product, Straight, Tiles, Work, works_of
 from adjit.schedule.slots import slots_of
 from adjit.schedule.straight import fits, straight_plan
-from adjit.schedule.tiles import GROUPS
+from adjit.tuned import PRODUCT_PARTS, TILE_GROUPS, WAKE_FLOPS
 from adjit_runtime.errors import InternalError
 from adjit_runtime.program import Library, Program
 from adjit_runtime.target import Target
@@ -64,7 +63,7 @@ def build(graph: Graph, target: Target, name: str, timed: bool = False, straight
 
     def scratch(dtype: np.dtype, k: int) -> int:
         # A block for each part that a thread may take.
-        return MOST_PARTS * gemm_scratch_bytes(dtype, target) if scratch_allowed(dtype, k, target) else 0
+        return PRODUCT_PARTS * gemm_scratch_bytes(dtype, target) if scratch_allowed(dtype, k, target) else 0
 
     slots = slots_of(graph)
     plan = straight_plan(graph, slots) if straight and fits(graph) else make_plan(graph, target, slots, scratch)
@@ -123,7 +122,7 @@ def emit_plan(plan: Plan, target: Target, name: str, timed: bool = False) -> tup
                 )
             if isinstance(part, Product):
                 nbytes = gemm_workspace_bytes(part.dtype, part.m, part.n, part.k, target)
-                workspace_bytes = max(workspace_bytes, nbytes * max(1, product_parts(part) if alone else GROUPS))
+                workspace_bytes = max(workspace_bytes, nbytes * max(1, product_parts(part) if alone else TILE_GROUPS))
         if isinstance(work, Tiles) and (work, True) not in functions:
             functions[work, True] = emit_tiles(module, f"kernel{len(functions)}", work, functions, target)
     if isinstance(first, Straight):

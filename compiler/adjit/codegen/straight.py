@@ -163,52 +163,106 @@ class Straight:
 
     def _reduced(self, name: str, value: Value, shape: tuple[int, ...], axes: Sequence[int], dtype: np.dtype) -> Value:
         """Halves folded onto each other; an odd one left over joins in the next round."""
-        kept = [i for i in range(len(shape)) if i not in axes]
-        rows = int(np.prod([shape[i] for i in kept], dtype=np.int64))
-        places = np.arange(int(np.prod(shape, dtype=np.int64))).reshape(shape).transpose(*kept, *axes).reshape(rows, -1)
+        places = _columns(shape, axes)
+        rows = len(places)
         combine = getattr(OPS[name], "combine", None)
         assert combine is not None
         while (n := places.shape[1]) > 1:
-            half = n // 2
-            kit = Lanes(self.function, _lanes(rows * half))
-            low, high = (
-                kit.wrap(self._shuffled(value, part.ravel(), rows * half), dtype)
-                for part in (places[:, :half], places[:, half : 2 * half])
-            )
+            low_places, high_places, new = _halves(places)
+            half = low_places.size
+            kit = Lanes(self.function, _lanes(half))
+            low, high = (kit.wrap(self._shuffled(value, part, half), dtype) for part in (low_places, high_places))
             folded = combine(kit, low, high).value
-            new = np.arange(rows * half).reshape(rows, half)
             if n % 2:
-                size = rows * (half + 1)
-                order = np.concatenate([new, np.full((rows, 1), 0)], axis=1).ravel()
-                last = np.repeat(places[:, -1], half + 1)
-                here = np.tile(np.arange(half + 1) < half, rows)
-                folded = self._chosen(here, self._shuffled(folded, order, size), self._shuffled(value, last, size))
-                new = np.arange(size).reshape(rows, half + 1)
+                # Behind the sums.
+                size = half + rows
+                first = self._shuffled(folded, np.concatenate([np.arange(half), np.zeros(rows, np.int64)]), size)
+                last = self._shuffled(value, np.concatenate([np.zeros(half, np.int64), places[:, -1]]), size)
+                folded = self._chosen(np.arange(size) < half, first, last)
+                new = np.concatenate([new, np.arange(half, size)[:, None]], axis=1)
             value, places = folded, new
         return self._shuffled(value, places.ravel(), rows)
 
     def _contracted(self, node: Node, x: Value, y: Value) -> Value:
+        """The operands spread to one vector of all products, which is summed. What is summed over comes last or first
+        in that vector, whichever moves fewer lanes; the sums are the same."""
         left, right, result = split_spec(node.attrs["spec"])
         sizes = dict(zip(left + right, node.args[0].shape + node.args[1].shape, strict=True))
-        letters = result + "".join(dict.fromkeys(c for c in left + right if c not in result))
+        summed = "".join(dict.fromkeys(c for c in left + right if c not in result))
+        shapes = [arg.shape for arg in node.args]
+
+        def spread(letters: str) -> list[Positions]:
+            return [_spread(letters, own, sizes, shape) for own, shape in zip((left, right), shapes, strict=True)]
+
+        def effort(letters: str) -> int:
+            shape = tuple(sizes[c] for c in letters)
+            folds = _folds(shape, [letters.index(c) for c in summed], node.dtype)
+            return folds + sum(_moves(places, node.dtype) for places in spread(letters))
+
+        letters = min((result + summed, summed + result), key=effort)
         shape = tuple(sizes[c] for c in letters)
         total = int(np.prod(shape, dtype=np.int64))
         kit = Lanes(self.function, _lanes(total))
-        spread = []
-        for value, own, arg in ((x, left, node.args[0]), (y, right, node.args[1])):
-            places = np.arange(arg.array_type.size).reshape(arg.shape)
-            order = sorted(own, key=letters.index)
-            places = places.transpose([own.index(c) for c in order])
-            places = places.reshape([sizes[c] if c in own else 1 for c in letters])
-            places = np.broadcast_to(places, shape).ravel()
-            spread.append(kit.wrap(self._shuffled(value, places, total), node.dtype))
-        product = (spread[0] * spread[1]).value
-        return self._reduced("sum", product, shape, range(len(result), len(letters)), node.dtype)
+        factors = [
+            kit.wrap(self._shuffled(value, places, total), node.dtype)
+            for value, places in zip((x, y), spread(letters), strict=True)
+        ]
+        product = (factors[0] * factors[1]).value
+        return self._reduced("sum", product, shape, [letters.index(c) for c in summed], node.dtype)
 
 
 def _lanes(size: int) -> int:
     """Lanes of the vector that holds so many elements: 0, a scalar, for one."""
     return 0 if size == 1 else 1 << (size - 1).bit_length()
+
+
+def _spread(letters: str, own: str, sizes: dict[str, int], shape: tuple[int, ...]) -> Positions:
+    """Where an operand with the axes `own` has the elements of an array with the axes `letters`."""
+    places = np.arange(int(np.prod(shape, dtype=np.int64))).reshape(shape)
+    places = places.transpose([own.index(c) for c in sorted(own, key=letters.index)])
+    places = places.reshape([sizes[c] if c in own else 1 for c in letters])
+    return np.broadcast_to(places, tuple(sizes[c] for c in letters)).ravel()
+
+
+def _moves(places: Positions, dtype: np.dtype) -> int:
+    """Roughly how many instructions it takes to bring the elements at `places` together, with 64-byte registers: none
+    where they are a register already, one for whole quarters of one register, two for each source of any other."""
+    width = max(1, 64 // dtype.itemsize)
+    quarter = max(1, width // 4)
+    total = 0
+    for at in range(0, len(places), width):
+        part = places[at : at + width]
+        if part[0] % width == 0 and (np.diff(part) == 1).all():
+            continue
+        sources = len(np.unique(part // width))
+        blocks = part[: len(part) // quarter * quarter].reshape(-1, quarter)
+        whole = len(part) % quarter == 0 and (blocks[:, 0] % quarter == 0).all() and (np.diff(blocks) == 1).all()
+        total += 1 if sources == 1 and (whole or (part == part[0]).all()) else 2 * sources
+    return total
+
+
+def _folds(shape: tuple[int, ...], axes: Sequence[int], dtype: np.dtype) -> int:
+    """Moves of the first fold of a sum, which has the most lanes; the others go the same way."""
+    low, high, _ = _halves(_columns(shape, axes))
+    return _moves(low, dtype) + _moves(high, dtype) if low.size else 0
+
+
+def _columns(shape: tuple[int, ...], axes: Sequence[int]) -> Positions:
+    """A row for each sum over `axes`: where its elements are."""
+    kept = [i for i in range(len(shape)) if i not in axes]
+    places = np.arange(int(np.prod(shape, dtype=np.int64))).reshape(shape).transpose(*kept, *axes)
+    return places.reshape(int(np.prod([shape[i] for i in kept], dtype=np.int64)), -1)
+
+
+def _halves(places: Positions) -> tuple[Positions, Positions, Positions]:
+    """The elements of the first and of the second half of each row, in the order in which the first ones lie, so that
+    they move as little as may be; and where their sums then are. An odd one at the end is left out."""
+    half = places.shape[1] // 2
+    low, high = places[:, :half].ravel(), places[:, half : 2 * half].ravel()
+    order = np.argsort(low)
+    new = np.empty_like(order)
+    new[order] = np.arange(len(order))
+    return low[order], high[order], new.reshape(len(places), half)
 
 
 def emit_straight(function: Function, graph: Graph, table: Value) -> None:

@@ -11,6 +11,7 @@ from adjit_runtime.errors import ArgumentError
 
 Hyper = float | Schedule | None
 Init = Callable[[Any], Any]
+Advance = Callable[[Any, Mapping[str, Any], Any], Any]
 Update = Callable[[Any, Any, Any, Mapping[str, Any], Any], tuple[Any, Any]]
 Mask = Callable[[Any], Any]
 
@@ -25,6 +26,9 @@ class Optimizer:
     `update`  (gradient, kept, parameter, hyper, t) -> (new parameter, new kept); traced. `hyper` maps names to scalars
               (schedules are evaluated already) or None, `t` is the number of the step, from 1. Results are converted to
               the dtypes of what they replace.
+    `shared`  name -> (number before the first step, (old number, hyper, t) -> new number): float64 scalars that are
+              kept once for all parameters, such as the product of the decays so far; each step advances them first,
+              and `update` finds the new numbers in its `hyper`, under their names
     `masks`   name of a hyper-parameter -> function from the parameters to a pytree of bools: where it says False,
               `update` sees None for that hyper-parameter.
     """
@@ -34,6 +38,7 @@ class Optimizer:
     init: Init
     update: Update
     masks: Mapping[str, Mask] = field(default_factory=dict)
+    shared: Mapping[str, tuple[float, Advance]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, value in self.hyper.items():
@@ -43,3 +48,6 @@ class Optimizer:
         for name in self.masks:
             if name not in self.hyper:
                 raise ArgumentError(f"{self.name}: a mask for {name}, which is no hyper-parameter")
+        for name in self.shared:
+            if name in self.hyper:
+                raise ArgumentError(f"{self.name}: {name} is a hyper-parameter and cannot be a shared number, too")

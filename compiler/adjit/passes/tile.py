@@ -21,34 +21,26 @@ from adjit.ir.types import Array
 from adjit.ops.contraction import split_spec
 from adjit.ops.declare import Elementwise
 from adjit.ops.tiles import COMBINED
-
-WORKING_SET = 1 << 20
-"""Bytes of rows from which tiles pay: what an L2 cache holds."""
-TILE_BYTES = 256 << 10
-"""Bytes of one tile's rows."""
-TILE_ROWS = (24, 32)
-"""Fewest and most rows of a tile. At most 32, 64, 128 and 256 rows: 1.50, 1.57, 1.88, 1.95 ms for a mixture of 25
-Gaussians in 10 dimensions (2.3 without tiles), 1.79, 2.14, 2.03, 1.94 for logistic regression (2.65)."""
-LONG_ROWS = (1 << 12, 1 << 14)
-"""The same where rows are short, single elements as a rule, and there are no products: a loop that needs no tiles for
-the cache's sake, but is cut for several threads so, sums and all."""
-MATRIX_BYTES = 128 << 10
-"""Bytes of all matrices that each tile reads or adds to: half of what an L2 cache has for them."""
-TILES = 4
-"""Fewest tiles."""
-FAR_BYTES, FAR, NEAR = 16 << 20, 3, 1
-"""Bytes that no cache holds, and what a byte costs from there and from the cache, in operations: 30 and 100 GB/s beside
-100 GFLOP/s."""
-GAIN = 0.15
-"""Least share of the time of the products that tiles must spare. (A network of 32 x 32 matrices on 1024 rows, share
-0.1: 0.95 ms in tiles, 0.89 without.)"""
+from adjit.tuned import (
+    CACHE_BYTE_COST,
+    FEWEST_TILES,
+    LIGHT_COST,
+    LOOP_TILE_ROWS,
+    MEMORY_BYTE_COST,
+    MEMORY_BYTES,
+    TILE_BYTES,
+    TILE_MATRIX_BYTES,
+    TILE_ROWS,
+    TILING_BYTES,
+    TILING_GAIN,
+)
 
 
 def tile(graph: Graph) -> Graph:
     """The graph with its largest region in tiles, or `graph` where none pays."""
     extents: dict[int, int] = {}
     for node in graph.inputs:
-        if node.shape and node.shape[0] >= TILES * TILE_ROWS[0]:
+        if node.shape and node.shape[0] >= FEWEST_TILES * TILE_ROWS[0]:
             extents[node.shape[0]] = extents.get(node.shape[0], 0) + node.array_type.nbytes
     for rows in sorted(extents, key=lambda n: -extents[n]):
         region = _Region(graph, rows)
@@ -61,8 +53,8 @@ def reasons_against(graph: Graph) -> list[str]:
     """Why a graph that is not in tiles is not, for each number of rows that its inputs have."""
     found = []
     for rows in sorted({node.shape[0] for node in graph.inputs if node.shape and node.shape[0] > 1}, reverse=True):
-        if rows < TILES * TILE_ROWS[0]:
-            found.append(f"{rows} rows: fewer than {TILES} tiles of {TILE_ROWS[0]}.")
+        if rows < FEWEST_TILES * TILE_ROWS[0]:
+            found.append(f"{rows} rows: fewer than {FEWEST_TILES} tiles of {TILE_ROWS[0]}.")
             continue
         reason = _Region(graph, rows).reason_against()
         if reason:
@@ -233,12 +225,15 @@ class _Region:
         """Why tiles are not worth it; empty where they are."""
         if not self.found.axis or not self.found.sums:
             return "nothing sums over rows that are computed one by one"
+        low, _ = self._row_bounds()
+        if self.rows < FEWEST_TILES * low:
+            return f"fewer than {FEWEST_TILES} tiles of {low}"
         kept, matrices, work = self._kept_bytes(), self._matrix_bytes(), self._flops()
-        if kept < WORKING_SET:
+        if kept < TILING_BYTES:
             return f"their {kept >> 10} KB stay in the cache"
-        if matrices > MATRIX_BYTES:
+        if matrices > TILE_MATRIX_BYTES:
             return f"matrices of {matrices >> 10} KB would be read, or added up, once for each tile"
-        if kept * (FAR if kept > FAR_BYTES else NEAR) < work * GAIN:
+        if kept * (MEMORY_BYTE_COST if kept > MEMORY_BYTES else CACHE_BYTE_COST) < work * TILING_GAIN:
             return f"their {kept >> 10} KB are little beside the {work // 1_000_000} million operations of the products"
         return ""
 
@@ -268,9 +263,13 @@ class _Region:
                 matrices.update(arg for arg in node.args if self._is_whole(arg))
         return sum(node.array_type.nbytes for node in matrices)
 
+    def _row_bounds(self) -> tuple[int, int]:
+        """Fewest and most rows of a tile."""
+        return TILE_ROWS if self._has_products() else LOOP_TILE_ROWS
+
     def _tile_rows(self) -> int:
         """Rows of a tile: what fits, and divides the number of rows if anything near does."""
-        low, high = TILE_ROWS if self._has_products() else LONG_ROWS
+        low, high = self._row_bounds()
         most = max(low, min(high, TILE_BYTES * self.rows // max(1, self._kept_bytes())))
         return next((n for n in range(most, max(low, most // 2) - 1, -1) if self.rows % n == 0), most)
 
@@ -401,7 +400,9 @@ def _is_uniform(node: Node, axis: int) -> bool:
 
 def _is_kept(node: Node) -> bool:
     """Whether a step without tiles would write the value to memory, roughly."""
-    return node.op.kind in ("contraction", "running") or (isinstance(node.op, Elementwise) and node.op.cost > 6)
+    return node.op.kind in ("contraction", "running") or (
+        isinstance(node.op, Elementwise) and node.op.cost > LIGHT_COST
+    )
 
 
 def _reshaped_axis(before: tuple[int, ...], after: tuple[int, ...], axis: int) -> int | None:

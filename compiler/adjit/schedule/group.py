@@ -20,16 +20,7 @@ from dataclasses import dataclass, field
 from adjit.ir.graph import Graph
 from adjit.ir.node import Node
 from adjit.ops.declare import Elementwise
-
-LIGHT_COST = 6
-"""Instructions that may be computed again rather than stored: about what a load from L2 costs."""
-LIGHT_LEAVES = 3
-GROUP_MEMBERS = 48
-"""Heavy members of one kernel: more would not stay in registers."""
-
-ROW_COST = 10
-"""Instructions that a row's value may take where no element of the row reads it: the values of rows are computed one by
-one, those of a loop of their own in vectors. (exp, log1p of 100,000 products of 100: 3.1 ms in the row, 1.4 beside.)"""
+from adjit.tuned import KERNEL_MEMBERS, LIGHT_COST, LIGHT_LEAVES, ROW_COST
 
 SAME = ("same",)
 FOREIGN = ("foreign",)
@@ -216,7 +207,7 @@ class Grouping:
         self, node: Node, axes: tuple[int, ...] | None, group: Group, leaves: dict[Node, set[Relation]]
     ) -> str | None:
         """The level at which `node` can join `group`, or None."""
-        if group.kind not in ("loop", "product") or len(group.members) >= GROUP_MEMBERS or _reads_elsewhere(node):
+        if group.kind not in ("loop", "product") or len(group.members) >= KERNEL_MEMBERS or _reads_elsewhere(node):
             return None
         if group.kind == "product" and not self.unfused.isdisjoint(group.members):
             return None
@@ -257,7 +248,7 @@ class Grouping:
 
     def _merged(self, a: Group, b: Group, axes: tuple[int, ...] | None) -> Group | None:
         """One group of two, or None where they cannot be one."""
-        if a.space != b.space or len(a.members) + len(b.members) > GROUP_MEMBERS:
+        if a.space != b.space or len(a.members) + len(b.members) > KERNEL_MEMBERS:
             return None
         reductions = {group.reduced for group in (a, b) if group.reduced is not None}
         reductions |= {axes} if axes is not None else set()
@@ -295,7 +286,7 @@ class Grouping:
         for group in reversed(self.groups):
             if group.absorbed or group.kind != "loop" or group.reduced != axes or group.space != node.args[0].shape:
                 continue
-            if len(group.members) >= GROUP_MEMBERS or not self._is_legal(group, leaves):
+            if len(group.members) >= KERNEL_MEMBERS or not self._is_legal(group, leaves):
                 continue
             if any(self.group_of[leaf] is group for leaf in leaves):
                 continue

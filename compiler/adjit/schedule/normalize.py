@@ -22,11 +22,8 @@ from adjit.ir.node import Node
 from adjit.ir.types import I32, I64, U8
 from adjit.ops.contraction import split_spec
 from adjit.ops.declare import Elementwise, Reduction
+from adjit.tuned import TINY_PRODUCT
 from adjit_runtime.errors import InternalError
-
-TINY_PRODUCT = 1024
-"""Multiplications up to which a matrix product is a loop among others: the call of the common code and its packing cost
-more (xor's 4x2x8 in 0.4 in place of 1 us), and what has no larger product needs no library."""
 
 
 def normalize(graph: Graph) -> Graph:

@@ -1,7 +1,7 @@
 """Straight-line programs: a graph so small that its values stay in registers from the first load to the last store.
 
 Such a plan has one kernel, `Straight`, without loops and without an arena; codegen/straight writes it. `fits` has the
-limits: every value is one vector of at most `MOST_ELEMENTS` lanes, and all of them together take `MOST_WORK`."""
+limits: every value is one vector of at most `STRAIGHT_ELEMENTS`, and all of them together take `STRAIGHT_WORK`."""
 
 from __future__ import annotations
 
@@ -14,12 +14,8 @@ from adjit.ir.node import Node
 from adjit.ops.contraction import split_spec
 from adjit.ops.declare import Elementwise
 from adjit.schedule.plan import Buffer, Kernel, Plan, Straight
+from adjit.tuned import STRAIGHT_ELEMENTS, STRAIGHT_LANES, STRAIGHT_WORK
 from adjit_runtime.program import Slot
-
-MOST_ELEMENTS = 256
-MOST_WORK = 4096
-"""Instructions for vectors of 16 elements, roughly: thirteen times what a network of 2-8-1 and Adam take."""
-LANES = 16
 
 REDUCTIONS = frozenset({"sum", "prod", "max", "min", "any", "all"})
 LEAVES = frozenset({"input", "constant", "iota"})
@@ -33,7 +29,7 @@ def fits(graph: Graph) -> bool:
         if cost is None:
             return False
         work += cost
-        if work > MOST_WORK:
+        if work > STRAIGHT_WORK:
             return False
     return True
 
@@ -52,18 +48,18 @@ def straight_plan(graph: Graph, slots: tuple[Slot, ...]) -> Plan:
 
 def _cost(node: Node) -> int | None:
     """Instructions for a node, or None where there is no straight form of it."""
-    if node.op.kind == "tiled" or node.op.kind == "tuple" or not 0 < node.array_type.size <= MOST_ELEMENTS:
+    if node.op.kind == "tiled" or node.op.kind == "tuple" or not 0 < node.array_type.size <= STRAIGHT_ELEMENTS:
         return None
-    vectors = -(-node.array_type.size // LANES)
+    vectors = -(-node.array_type.size // STRAIGHT_LANES)
     if isinstance(node.op, Elementwise):
         return vectors * node.op.cost
     if node.op.name in LEAVES or node.op.kind == "movement":
         return vectors
     if node.op.name in REDUCTIONS:
-        return 3 * -(-node.args[0].array_type.size // LANES)
+        return 3 * -(-node.args[0].array_type.size // STRAIGHT_LANES)
     if node.op.name == "contract":
         size = _product_size(node)
-        return 4 * -(-size // LANES) if 0 < size <= MOST_ELEMENTS else None
+        return 4 * -(-size // STRAIGHT_LANES) if 0 < size <= STRAIGHT_ELEMENTS else None
     return None
 
 

@@ -8,9 +8,7 @@ from adjit.ir.node import Node
 from adjit.schedule.arena import read, storage, written
 from adjit.schedule.plan import CheckRange, Place, Plan, Step, Straight, Tiles
 from adjit.schedule.verify import verify_plan
-
-GROUPS = 8
-"""Groups of tiles: what several threads can share. It decides the order of sums, so it depends on nothing."""
+from adjit.tuned import TILE_GROUPS
 
 
 def tiles_of(inner: Plan, count: int, cut: Collection[int], sums: range) -> Tiles:
@@ -21,7 +19,7 @@ def tiles_of(inner: Plan, count: int, cut: Collection[int], sums: range) -> Tile
     verify_plan(inner)
     assert not inner.constants
     arena = len(inner.slots)
-    groups = min(GROUPS, count)
+    groups = min(TILE_GROUPS, count)
     sizes = {buffer.slot: buffer.nbytes for buffer in inner.buffers if buffer.slot is not None}
     sizes[arena] = inner.arena_bytes
     steps = []

@@ -14,6 +14,7 @@ from adjit.codegen.gemm.forms import (
 from adjit.codegen.gemm.macro import at_least, bit, both, call_epilogue, call_panel, tiles_name
 from adjit.codegen.gemm.thin import PARAMETERS, dots_product_name, swapped_name
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal, literal
+from adjit.tuned import GEMM_SMALL_ROWS, THIN_COLUMNS
 
 
 def gemm_name(tiles: Tiles) -> str:
@@ -44,12 +45,12 @@ def emit_gemm(module: Module, tiles: Tiles) -> None:
         swap = both(
             f,
             unit_a,
-            f.compare("sle", n, int_literal(min(tiles.thin, tiles.columns - 1))),
+            f.compare("sle", n, int_literal(min(THIN_COLUMNS, tiles.columns - 1))),
             at_least(f, m, tiles.columns),
         )
         # In place, one block of k and of C: nothing but panels.
         small = both(
-            *(f, unit_b, f.compare("sle", m, int_literal(tiles.small_rows))),
+            *(f, unit_b, f.compare("sle", m, int_literal(GEMM_SMALL_ROWS))),
             *(f.compare("sle", n, int_literal(tiles.small_columns)), f.compare("sle", k, int_literal(tiles.kc))),
         )
 

@@ -14,8 +14,7 @@ from collections.abc import Sequence
 from adjit.codegen.gemm.forms import Tiles
 from adjit.codegen.gemm.microkernel import LaneMask, multiply_add
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal, literal
-
-TILE = 4
+from adjit.tuned import DOTS_TILE_COLUMNS, DOTS_TILE_ROWS
 
 
 def dots_name(tiles: Tiles) -> str:
@@ -52,7 +51,7 @@ def _store(f: Function, tiles: Tiles, values: Sequence[Value], places: Sequence[
 
 
 def emit_dots(module: Module, tiles: Tiles) -> None:
-    """Write `dots`: blocks of four rows by four columns, the rest of the columns by two.
+    """Write `dots`: blocks of `DOTS_TILE_ROWS` by `DOTS_TILE_COLUMNS`.
 
     Rows and columns beyond the end stand for the last one again: what is computed twice is the same, and all of a tile
     is read before any of it is written."""
@@ -63,11 +62,10 @@ def emit_dots(module: Module, tiles: Tiles) -> None:
     )
     f = module.function(dots_name(tiles), VOID, parameters, internal=True)
     rows, columns, *_ = f.params
-    # As many sums as fit the registers beside the operands.
-    widths = (4, 2) if tiles.registers >= 32 else (2,)
+    widths = DOTS_TILE_COLUMNS[tiles.registers]
 
     def strip(i: Value, _: list[Value]) -> list[Value]:
-        numbers = [f.minimum(f.add(i, r), f.sub(rows, 1)) for r in range(TILE)]
+        numbers = [f.minimum(f.add(i, r), f.sub(rows, 1)) for r in range(DOTS_TILE_ROWS)]
         done = int_literal(0)
         for width in widths:
             whole = columns if width == widths[-1] else f.binary("and", columns, literal(I64, -width))
@@ -80,7 +78,7 @@ def emit_dots(module: Module, tiles: Tiles) -> None:
             done = whole
         return []
 
-    f.loop(0, rows, TILE, [], strip)
+    f.loop(0, rows, DOTS_TILE_ROWS, [], strip)
     f.ret()
 
 

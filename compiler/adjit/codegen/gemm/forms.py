@@ -17,8 +17,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from adjit.codegen.constants import GEMM, GEMM_BLOCK_BYTES, GEMM_PACK_FROM
 from adjit.codegen.llvm import Ty, register_type
+from adjit.tuned import (
+    GEMM_BLOCK_BYTES,
+    GEMM_BLOCKING,
+    GEMM_SMALL_ROWS,
+    SWAPPED_ROWS,
+    THIN_COLUMNS,
+    THIN_PACKED_COLUMNS,
+    THIN_PACKED_SUMS,
+    THIN_SUMS,
+)
 from adjit_runtime.target import Target
 
 ACCUMULATE = 1
@@ -30,15 +39,6 @@ MOST_NEAR = 4
 
 # The form, and with dots the side whose rows are streamed (A's rows, or B's columns). DOTS_B has the bit of DOTS_A.
 TILES, DOTS_A, DOTS_B = 4, 8, 8 | 16
-
-# Dots: at most 16 columns (`Tiles.thin`), or `THIN_OTHER` where they must be packed first, which needs as many rows to
-# pay; at least `THIN_K` sums. Packed columns are kept whole, up to a depth of `THIN_PACKED`.
-THIN_OTHER = 12
-THIN_K = 32
-THIN_PACKED = 4096
-
-# Rows of C that are computed at once, transposed.
-SWAP_ROWS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,29 +77,14 @@ class Tiles:
         return f"{self.ty.kind}{self.ty.bits}"
 
     @property
-    def thin(self) -> int:
-        """The most columns that count as thin."""
-        return 16
-
-    @property
     def dot_rows(self) -> int:
         """Rows of a block in the form of dots; four times as many where there are at most four columns."""
-        return GEMM_BLOCK_BYTES // (2 * self.thin * self.dtype.itemsize)
-
-    @property
-    def small_rows(self) -> int:
-        """Rows of a product that is one block, with `small_columns` and one block of k."""
-        return 32
+        return GEMM_BLOCK_BYTES // (2 * THIN_COLUMNS * self.dtype.itemsize)
 
     @property
     def small_columns(self) -> int:
-        """Columns of such a product."""
-        return GEMM_BLOCK_BYTES // (self.small_rows * self.dtype.itemsize)
-
-    @property
-    def pack_from(self) -> tuple[int, int, int]:
-        """Rows, columns and sums from which operands are packed although they could be used in place."""
-        return GEMM_PACK_FROM
+        """Columns of a product that is one block, with `GEMM_SMALL_ROWS` and one block of k."""
+        return GEMM_BLOCK_BYTES // (GEMM_SMALL_ROWS * self.dtype.itemsize)
 
     @property
     def block_columns(self) -> tuple[tuple[int, int], ...]:
@@ -111,7 +96,7 @@ class Tiles:
 
 def tiles_for(dtype: np.dtype, target: Target) -> Tiles:
     """The kernels' sizes for `dtype` on `target`."""
-    found = GEMM[target.vector_bytes, dtype.itemsize]
+    found = GEMM_BLOCKING[target.vector_bytes, dtype.itemsize]
     return Tiles(
         dtype=dtype,
         rows=found.rows,
@@ -155,10 +140,10 @@ def gemm_workspace_bytes(dtype: np.dtype, m: int, n: int, k: int, target: Target
 
 def _thin_bytes(tiles: Tiles, m: int, n: int, k: int) -> int:
     """Memory of the thin products: C transposed twice, or the packed columns."""
-    lanes, thin = tiles.lanes, tiles.thin
+    lanes, thin = tiles.lanes, THIN_COLUMNS
     whole = _round_up(thin, lanes)
-    swapped = thin * SWAP_ROWS + whole * _round_up(SWAP_ROWS, lanes) + lanes * lanes
-    packed = whole * _round_up(min(k, THIN_PACKED), lanes) + lanes * lanes
+    swapped = thin * SWAPPED_ROWS + whole * _round_up(SWAPPED_ROWS, lanes) + lanes * lanes
+    packed = whole * _round_up(min(k, THIN_PACKED_SUMS), lanes) + lanes * lanes
     return _round_up(max(swapped, packed) * tiles.dtype.itemsize, 64)
 
 
@@ -171,7 +156,9 @@ def gemm_scratch_bytes(dtype: np.dtype, target: Target) -> int:
     """Bytes that `c` points to under flag SCRATCH: the largest block."""
     tiles = tiles_for(dtype, target)
     blocks = [rows * columns for rows, columns in tiles.block_columns]
-    return max(*blocks, tiles.thin * tiles.dot_rows, 16 * tiles.dot_rows, tiles.thin * SWAP_ROWS) * dtype.itemsize
+    return (
+        max(*blocks, THIN_COLUMNS * tiles.dot_rows, 16 * tiles.dot_rows, THIN_COLUMNS * SWAPPED_ROWS) * dtype.itemsize
+    )
 
 
 def gemm_flags(
@@ -197,12 +184,12 @@ def choose_form(tiles: Tiles, m: int, n: int, k: int, a_strides: tuple[int, int]
     a_row, b_col = (1 if m == 1 else a_row), (1 if n == 1 else b_col)
 
     def side(x: int, w: int, w_other: int, thin: int, rows: int) -> bool:
-        plain = w == 1 and thin <= tiles.thin
-        packed = w_other == 1 and thin <= THIN_OTHER <= rows and k <= THIN_PACKED
+        plain = w == 1 and thin <= THIN_COLUMNS
+        packed = w_other == 1 and thin <= THIN_PACKED_COLUMNS <= rows and k <= THIN_PACKED_SUMS
         return x == 1 and (plain or packed)
 
-    if k >= THIN_K and side(a_col, b_row, b_col, n, m):
+    if k >= THIN_SUMS and side(a_col, b_row, b_col, n, m):
         return DOTS_A
-    if k >= THIN_K and side(b_row, a_col, a_row, m, n):
+    if k >= THIN_SUMS and side(b_row, a_col, a_row, m, n):
         return DOTS_B
     return TILES

@@ -10,9 +10,8 @@ import numpy as np
 from adjit.codegen.gemm.forms import ACCUMULATE
 from adjit.codegen.gemm.macro import PRODUCT, TAIL, bit, call_epilogue
 from adjit.codegen.llvm import I64, VOID, Function, Module, Ty, Value, int_literal, literal, register_type
+from adjit.tuned import INTEGER_TILE_ROWS
 from adjit_runtime.target import Target
-
-ROWS = 4
 
 
 def integer_name(dtype: np.dtype) -> str:
@@ -38,7 +37,7 @@ def emit_integer(module: Module, dtype: np.dtype, target: Target) -> None:
 
         def rows(i: Value, _: list[Value]) -> list[Value]:
             # Rows beyond the end stand for the last one again: all of a tile is read before any of it is written.
-            numbers = [f.minimum(f.add(i, r), f.sub(m, 1)) for r in range(ROWS)]
+            numbers = [f.minimum(f.add(i, r), f.sub(m, 1)) for r in range(INTEGER_TILE_ROWS)]
             a_rows = [f.element(a, ty, f.mul(number, a_row)) for number in numbers]
             c_rows = [f.element(c, ty, f.add(f.mul(number, c_row), j)) for number in numbers]
             return f.branch(
@@ -47,7 +46,7 @@ def emit_integer(module: Module, dtype: np.dtype, target: Target) -> None:
                 lambda: _tile(f, ty.vector(lanes), a_rows, c_rows, j, mask, unit=False),
             )
 
-        f.loop(0, m, ROWS, [], rows)
+        f.loop(0, m, INTEGER_TILE_ROWS, [], rows)
         return []
 
     f.loop(0, n, lanes, [], strip)

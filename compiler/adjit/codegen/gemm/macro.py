@@ -12,6 +12,7 @@ from adjit.codegen.gemm.forms import ACCUMULATE, MOST_NEAR, NEAR, SCRATCH, Tiles
 from adjit.codegen.gemm.microkernel import panel_name
 from adjit.codegen.gemm.packing import pack_name
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Ty, Value, int_literal, literal
+from adjit.tuned import GEMM_PACK_FROM
 
 PRODUCT = (
     (I64, "m"),
@@ -73,7 +74,7 @@ def emit_tiles(module: Module, tiles: Tiles) -> None:
     in_scratch = bit(f, flags, SCRATCH)
     record = f.alloca(PTR, 2 + MOST_NEAR)
     accumulate = f.binary("and", flags, literal(I64, ACCUMULATE))
-    bounds = zip((m, n, k), tiles.pack_from, strict=True)
+    bounds = zip((m, n, k), GEMM_PACK_FROM, strict=True)
     large = both(f, *(at_least(f, size, bound) for size, bound in bounds))
     pack_a = large
     pack_b = f.binary("or", large, f.compare("ne", b_col, one))

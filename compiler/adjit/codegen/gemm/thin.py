@@ -8,11 +8,12 @@ those are loops, which fuse (`schedule/normalize`).
 from __future__ import annotations
 
 from adjit.codegen.gemm.dots import dots_name
-from adjit.codegen.gemm.forms import ACCUMULATE, DOTS_B, SCRATCH, SWAP_ROWS, Tiles
+from adjit.codegen.gemm.forms import ACCUMULATE, DOTS_B, SCRATCH, Tiles
 from adjit.codegen.gemm.macro import PRODUCT, TAIL, bit, call_epilogue, call_panel
 from adjit.codegen.gemm.microkernel import LaneMask
 from adjit.codegen.gemm.packing import pack_name
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Ty, Value, int_literal, literal
+from adjit.tuned import SWAPPED_ROWS, THIN_COLUMNS
 
 PARAMETERS: tuple[tuple[Ty, str], ...] = ((I64, "batch"), *PRODUCT, *TAIL)
 
@@ -40,19 +41,19 @@ def emit_swapped(module: Module, tiles: Tiles) -> None:
     steps = _k_blocks(f, tiles, k)
     in_scratch = bit(f, flags, SCRATCH)
     accumulate = f.binary("and", flags, literal(I64, ACCUMULATE))
-    turned = f.element(workspace, ty, tiles.thin * SWAP_ROWS)
+    turned = f.element(workspace, ty, THIN_COLUMNS * SWAPPED_ROWS)
     tile_row = f.select(in_scratch, n, c_row)
     b_step = f.mul(b_col, tiles.rows)
 
     def block(i: Value, _: list[Value]) -> list[Value]:
-        height = f.minimum(f.sub(m, i), int_literal(SWAP_ROWS))
+        height = f.minimum(f.sub(m, i), int_literal(SWAPPED_ROWS))
         tile = f.select(in_scratch, c, f.element(c, ty, f.mul(i, c_row)))
 
         def old() -> list[Value]:
             def column(j: Value, _: list[Value]) -> list[Value]:
                 def element(r: Value, _: list[Value]) -> list[Value]:
                     value = f.load(f.element(tile, ty, f.add(f.mul(r, c_row), j)), ty)
-                    f.store(value, f.element(workspace, ty, f.add(f.mul(j, SWAP_ROWS), r)))
+                    f.store(value, f.element(workspace, ty, f.add(f.mul(j, SWAPPED_ROWS), r)))
                     return []
 
                 f.loop(0, height, 1, [], element)
@@ -76,7 +77,7 @@ def emit_swapped(module: Module, tiles: Tiles) -> None:
                     tiles,
                     (
                         *(n, depth, x_at, b_col, b_row, b_step, f.element(y_at, ty, j), a_col),
-                        *(f.element(workspace, ty, j), int_literal(SWAP_ROWS), literal(PTR, 0), add, rest),
+                        *(f.element(workspace, ty, j), int_literal(SWAPPED_ROWS), literal(PTR, 0), add, rest),
                     ),
                 )
                 return []
@@ -85,7 +86,9 @@ def emit_swapped(module: Module, tiles: Tiles) -> None:
             return []
 
         f.loop(0, steps, 1, [], k_block)
-        f.call(pack_name(tiles), VOID, (n, height, workspace, int_literal(SWAP_ROWS), one, turned, int_literal(lanes)))
+        f.call(
+            pack_name(tiles), VOID, (n, height, workspace, int_literal(SWAPPED_ROWS), one, turned, int_literal(lanes))
+        )
 
         def group(j: Value, _: list[Value]) -> list[Value]:
             mask = LaneMask(f, tiles, f.sub(n, j))
@@ -103,7 +106,7 @@ def emit_swapped(module: Module, tiles: Tiles) -> None:
         call_epilogue(f, epilogue, (context, batch, tile, tile_row, i, f.add(i, height), literal(I64, 0), n))
         return []
 
-    f.loop(0, m, SWAP_ROWS, [], block)
+    f.loop(0, m, SWAPPED_ROWS, [], block)
     f.ret()
 
 

@@ -28,6 +28,7 @@ from adjit.trace.lower import (
 )
 from adjit.trace.refuse import dtype_error, shape_error, trace_error
 from adjit.trace.table import implements
+from adjit.tuned import GATHER_PIECES
 
 
 @implements(np.shape)
@@ -266,7 +267,7 @@ def gather_static(x: Any, axis: int, positions: np.ndarray) -> Any:
     """x at constant positions of an axis: runs of neighbours become slices, flips and broadcasts, so that no index is
     read at run time; a gather where there are many runs."""
     runs = _runs(positions)
-    if len(runs) > MOST_RUNS:
+    if len(runs) > GATHER_PIECES:
         return getitem(x, (slice(None),) * axis + (positions,))
     parts = []
     for start, count, step in runs:
@@ -282,15 +283,11 @@ def gather_static(x: Any, axis: int, positions: np.ndarray) -> Any:
     return concatenate(parts, axis) if len(parts) > 1 else anew(parts[0])
 
 
-MOST_RUNS = 32
-"""Above this many pieces one gather is less code than a concatenation."""
-
-
 def _runs(positions: np.ndarray) -> list[tuple[int, int, int]]:
     """(start, count, step) of the arithmetic runs, greedily."""
     runs: list[tuple[int, int, int]] = []
     i, n = 0, len(positions)
-    while i < n and len(runs) <= MOST_RUNS:
+    while i < n and len(runs) <= GATHER_PIECES:
         start = int(positions[i])
         if i + 1 == n:
             runs.append((start, 1, 0))

@@ -1,0 +1,245 @@
+"""The tuned numbers of the compiler, each with what was measured: another value gives the same function at another
+speed, or in code of another size. What a contract or the mathematics fixes stands where it is used.
+
+One leaf module, that every layer may import and that imports none; the runtime, which imports nothing of the compiler,
+has `adjit_runtime/tuned` for what it reads itself.
+
+Nothing here is read at run time of a program and nothing is measured when a program is compiled: the same target
+gives the same code, and the order of every sum follows from these numbers and the sizes alone. Those that decide such
+an order, and so the last bits of results, say so.
+
+Figures chose the number or were taken since, of it and of values around it; where those show a better one, it has yet
+to be tried on all workloads. They are of one thread with AVX-512 on Zen 4 unless they say otherwise, best of many on a
+shared machine: a few percent are noise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# -- fusion: what becomes one kernel -----------------------------------------------------------------------------------
+
+LIGHT_COST = 6
+"""Instructions that may be computed again rather than stored: about what a load from L2 costs. (At most 1, 6 and 30:
+Burgers' residual 0.89, 0.85, 1.04 ms, layer normalisation of 512 x 768 99, 99, 105 us.)"""
+LIGHT_LEAVES = 3
+"""Values that what is computed again may read. (A sum of four arrays that three results read, at most 1, 3 and 12: 31,
+32 and 56 us.)"""
+KERNEL_MEMBERS = 48
+"""Heavy members of one kernel: more would not stay in registers. (Black-Scholes prices with five gradients, at most 12,
+48 and 200: 20.8, 15.6, 15.2 ms.)"""
+ROW_COST = 10
+"""Instructions that a row's value may take where no element of the row reads it: the values of rows are computed one by
+one, those of a loop of their own in vectors. (exp, log1p of 100,000 products of 100: 3.1 ms in the row, 1.4 beside.)"""
+TINY_PRODUCT = 1024
+"""Multiplications up to which a matrix product is a loop among others: the call of the common code and its packing cost
+more (xor's 4x2x8 in 0.4 in place of 1 us), and what has no larger product needs no library."""
+GATHER_PIECES = 32
+"""Arithmetic runs of constant positions that are taken piece by piece and joined; more become one gather. (256 x 512 by
+a gather and in pieces: without some columns 61 and 25 us in 2 pieces, 61 and 28 in 8, 59 and 43 in 40; but without some
+of 512 rows of 256 12 and 23 in 8, and 24 columns three times each 8.9 and 17.3.)"""
+
+# -- straight lines: graphs too small for kernels ----------------------------------------------------------------------
+
+STRAIGHT_ELEMENTS = 256
+"""Elements of a value at most. (Two tanh layers of 8 on 8 rows, whose products have 512 terms: 0.43 us and 25 ms to the
+first result by kernels, 0.32 us and 82 ms as a line; on 16 rows 0.90 us and 15 ms, 0.46 us and 171 ms.)"""
+STRAIGHT_WORK = 4096
+"""Instructions for vectors of `STRAIGHT_LANES` elements, roughly: thirteen times what a network of 2-8-1 and Adam take.
+(Tanh layers of 4 x 4 on 4 rows as kernels and as a line: 30 layers 2.09 and 1.28 us, 60 layers 4.07 and 2.44; 200
+layers, beyond the bound, 13.5 and 7.45.)"""
+STRAIGHT_LANES = 16
+"""Elements that one instruction of that estimate works on: a vector of AVX-512."""
+
+# -- tiles: steps that work row by row ---------------------------------------------------------------------------------
+
+TILING_BYTES = 1 << 20
+"""Bytes of rows from which tiles pay: what an L2 cache holds. (Logistic regression without and with tiles: 1000 x 100,
+9.7 and 10.2 us; 2000 x 100, 21.0 and 20.8; 4000 x 100, 43.9 and 38.8; 400 x 1000, 48.5 and 41.8.)"""
+TILING_GAIN = 0.15
+"""Least share of the time of the products that tiles must spare. (A network of 32 x 32 matrices on 1024 rows, share
+0.1: 0.95 ms in tiles, 0.89 without.)"""
+MEMORY_BYTES, MEMORY_BYTE_COST, CACHE_BYTE_COST = 16 << 20, 3, 1
+"""Bytes that no cache holds, and what a byte costs from there and from the cache, in operations: 30 and 100 GB/s beside
+100 GFLOP/s."""
+TILE_BYTES = 256 << 10
+"""Bytes of one tile's rows. (64 and 256 KB and 1 MB: 1.61, 1.63, 1.62 ms for logistic regression. A mixture of
+Gaussians took 0.93, 1.15, 1.14: there 64 KB makes tiles of 24 rows and the others of 25, so it is the rows that
+count.)"""
+TILE_ROWS = (24, 32)
+"""Fewest and most rows of a tile. At most 32, 64, 128 and 256 rows: 1.50, 1.57, 1.88, 1.95 ms for a mixture of 25
+Gaussians in 10 dimensions (2.3 without tiles), 1.79, 2.14, 2.03, 1.94 for logistic regression (2.65)."""
+LOOP_TILE_ROWS = (1 << 12, 1 << 14)
+"""The same where rows are short, single elements as a rule, and there are no products: a loop that needs no tiles for
+the cache's sake, but is cut for several threads so, sums and all. (Mean of a million exp(sx) tanh(x) and its derivative
+on one thread, at most 2^11, 2^14 and 2^18 rows: 1.35, 1.36, 1.38 ms, and 1.43 without tiles.)"""
+TILE_MATRIX_BYTES = 128 << 10
+"""Bytes of all matrices that each tile reads or adds to: half of what an L2 cache has for them. (Three tanh layers of
+100 x 100 on 2048 rows, their gradients: 4.40 ms in tiles, 3.92 without.)"""
+FEWEST_TILES = 4
+"""Tiles below which there are none. (It hardly matters: logistic regression on 100 rows of 4000 takes 43 to 48 us in
+four tiles, 46 without; on 200 rows 76 to 86 in eight, 91 without.)"""
+TILE_GROUPS = 8
+"""Groups of tiles: what several threads can share. It decides the order of sums, so it depends on nothing. (On two
+threads 2, 8 and 64 groups: 0.59, 0.59, 0.64 ms for a mixture of Gaussians.)"""
+
+# -- loops: vectors, sums, passes --------------------------------------------------------------------------------------
+
+GATHER_WEIGHT = 4
+"""What a strided or gathered access costs against a contiguous one, per lane that it fills (measured 3 to 6)."""
+VECTOR_APPLY_WEIGHT, VECTOR_FOLD_WEIGHT = 0.25, 8.0
+"""In the choice of the dimension that fills the vectors: what an instruction of an elementwise op costs beside a
+contiguous access, and what it costs to fold a vector to the sum of a row. (Softmax of 4096 rows of 10 with weights 0,
+8, 32 of a fold: 90, 66, 65 us. Weights 0, 0.25, 1 of an instruction gave the same for it, for sums with a transposed
+operand and for a mixture of Gaussians.)"""
+REDUCTION_STRANDS = 8
+"""Vectors that a reduction takes through its inner loop together: 8 cover the latency of an addition (measured: 2.2
+times one on sums from L2, 5 times on columns of tall arrays). Along a row it decides the order of the sum."""
+REDUCTION_STRANDS_COST = 48
+"""Instructions of all strands together: code that grows further costs more to compile than it saves. (12, 48, 200:
+standardised columns of 512 x 256 12.6, 9.7, 12.6 us, sums of tanh along columns of 2000 x 100 167, 165, 160.)"""
+SUM_CHUNK, SUM_CHUNKS = 256, 4
+"""A sum over more than `SUM_CHUNKS` times as many steps is cut into partial sums of `SUM_CHUNK`, so that errors grow
+slowly. They decide the order of the sum. (Largest relative error of sums of 2^18 float32 along columns, in chunks of
+32, 256 and 2048 and in one: 2.7e-6, 8.9e-7, 3.1e-7, 1.3e-5.)"""
+STASH_COST = 10
+"""A value of an earlier pass that costs more than this is kept in scratch memory, a cheaper one computed again.
+(Softmax of 512 rows of 1000 with 0, 10, 1000: 343, 343, 496 us; standardised columns of 512 x 256: 11.7, 10.3,
+10.1.)"""
+STASH_BYTES = 32 << 10
+"""Scratch memory of one row at most: it lies on the stack and should stay in L1. (1, 32, 256 KB: softmax of 512 rows of
+1000 586, 345, 373 us, of 16 rows of 16384 266, 256, 204.)"""
+
+# -- matrix products: tiles and blocks ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class GemmBlocking:
+    """Blocking of a matrix product: a tile is `rows` x (`vectors` vectors), `kc`, `mc`, `nc` are the cache blocks.
+
+    `kc` is part of the meaning of a result: sums run over k in blocks of `kc`. The others are speed alone.
+    """
+
+    rows: int
+    vectors: int
+    kc: int
+    mc: int
+    nc: int
+
+
+GEMM_BLOCKING: dict[tuple[int, int], GemmBlocking] = {
+    (64, 4): GemmBlocking(rows=8, vectors=2, kc=512, mc=128, nc=2048),
+    (64, 8): GemmBlocking(rows=8, vectors=2, kc=256, mc=96, nc=1024),
+    (32, 4): GemmBlocking(rows=6, vectors=2, kc=256, mc=144, nc=2048),
+    (32, 8): GemmBlocking(rows=6, vectors=2, kc=256, mc=96, nc=1024),
+    (16, 4): GemmBlocking(rows=4, vectors=2, kc=256, mc=128, nc=2048),
+    (16, 8): GemmBlocking(rows=4, vectors=2, kc=256, mc=96, nc=1024),
+}
+"""(vector bytes, element bytes) -> blocking. GFLOP/s at 1024 cubed beside OpenBLAS on one thread in the same process:
+AVX-512 f32 8x32 with KC 512: 107 against 100 (12x32, 14x32, 8x48 the same within 3%, KC 256: 2% less);
+AVX2 f32 6x16 with KC 256: 1.03 to 1.17 of it (4x24: 3% less); f64 8x16 with KC 256: 1.01 to 1.13 of it.
+MC and NC hardly matter as long as MC x KC stays within half of L2. 128-bit vectors: by register count alone."""
+GEMM_BLOCK_BYTES = 32 << 10
+"""Bytes of C that an epilogue is given at once: it is read back from L1 or L2, and a call per block costs nothing
+against 8192 elements of at least some tens of flops each. (Epilogue against a separate pass over a C in cache: 0.5%
+to 3%, so the exact size does not matter; below 4 KB the calls show.)"""
+GEMM_PACK_FROM = (192, 512, 256)
+"""Rows, columns and sums from which both operands are packed even where they could be used in place. Against OpenBLAS
+in the same process, in place and packed: 384x1024x1536 (m x k x n) 0.84 and 0.94, 300x784x1024 0.88 and 0.99, 2048
+cubed 0.80 and 1.03, 512 cubed 0.98 and 1.06, 128x784x1024 1.02 and 1.01; smaller ones are a few percent faster in
+place."""
+GEMM_SMALL_ROWS = 32
+"""Rows up to which a product of one block is nothing but panels, without the loops over blocks. (With 32 and 64: 24 x
+64 x 64 2.01 and 2.05 us, 48 x 64 x 64 3.78 and 3.78.)"""
+INTEGER_TILE_ROWS = 4
+"""Rows of a tile of a product of integers, by one vector. (2, 4, 8 rows: 256 cubed in 417, 367, 368 us, 64 cubed in
+7.2, 6.0, 6.0.)"""
+
+# -- matrix products: epilogues ----------------------------------------------------------------------------------------
+
+EPILOGUE_MASKED_VECTORS = 4
+"""Vectors in a row of C below which the epilogue's loop is masked throughout: half the code, and no more than a few
+slow stores a row. (tanh(a @ b + c) of 256 rows and 64 sums, masked and not: 32 columns 16.3 and 15.6 us, 48 columns
+24.1 and 22.9.)"""
+EPILOGUE_PREFETCH_BYTES = 256 << 10
+"""Bytes of C from which a product brings near what its epilogue will read: what half of L2 holds. (The update of 784 x
+512 weights by Adam in the product of their gradient: 1.26 ms against 1.34.)"""
+
+# -- matrix products: thin sides ---------------------------------------------------------------------------------------
+
+THIN_COLUMNS = 16
+"""Columns up to which a product may be taken in the form of dots, or swapped. Like the other bounds of the form of dots
+it decides the order of sums. (128 rows and 512 sums, in dots and in tiles: 10 columns 14.6 and 20.2 us, 16 columns 22.8
+and 20.4; but 24 columns 34.6 and 38.8.)"""
+THIN_SUMS = 32
+"""Sums from which the form of dots is taken. (512 rows, in dots and in tiles: 16 sums of 8 columns 6.0 and 2.8 us, 24
+of 10 8.9 and 3.9, 32 of 8 6.9 and 5.0, 64 of 8 9.3 and 9.7.)"""
+THIN_PACKED_COLUMNS = 12
+"""Columns up to which it is taken where they must be packed first, which needs as many rows to pay. (128 rows and 512
+sums, in dots and in tiles: 8 columns 12.1 and 18.3 us, 10 15.5 and 18.8, 12 17.9 and 18.2, 14 21.2 and 18.2.)"""
+THIN_PACKED_SUMS = 4096
+"""Sums up to which packed columns are kept whole. It bounds the packing memory. (128 x 8192 by 8192 x 8, beyond it: 291
+us in tiles, 201 in dots.)"""
+DOTS_TILE_ROWS = 4
+"""Rows of a tile of dots. (128 rows by 16 columns, 512 sums: 2 rows 29.1 us, 4 rows 22.9.)"""
+DOTS_TILE_COLUMNS: dict[int, tuple[int, ...]] = {32: (4, 2), 16: (2,)}
+"""Vector registers -> columns of its tiles, the last for the rest: as many sums as fit beside the operands. (The same
+with tiles of 2 columns alone 26.2 us in place of 22.9.)"""
+SWAPPED_ROWS = 256
+"""Rows of C that are computed at once, transposed. (64, 256, 1024 rows: 784 x 10 from 512 sums 88, 90, 92 us; 4096 x 10
+from 128 sums 158, 156, 129.)"""
+
+# -- threads: what is cut, and into how many parts ---------------------------------------------------------------------
+
+# A job that is handed to another thread that looks for one costs about 0.1 us, and one to a thread that sleeps 40 to
+# 100; so what takes less than some 10 us stays on one. None of these decides the order of a sum.
+PARALLEL_FLOPS = 1_000_000
+"""Floating-point operations from which a matrix product is cut: 10 us of one core."""
+WAKE_FLOPS = 10_000_000
+"""Floating-point operations of a whole step from which it wakes the workers when it begins: 100 us."""
+PARALLEL_COST = 30_000
+"""Vector instructions from which a loop is cut: about 10 us of one core."""
+PARALLEL_BYTES_COST = 4
+"""What a loop costs for each vector beside its instructions: loads and stores beyond the cache. (Sums of two arrays on
+two threads with 0, 4, 32: 64 K elements 10.3, 5.1, 4.8 us, 512 K 107, 59, 65.)"""
+PARTS_PER_THREAD = 2
+"""Parts of a kernel for each thread: where other programs run, too, one thread may come late by a millisecond."""
+PRODUCT_PARTS = 8
+"""Parts of a product at most: packing memory is set aside for each. (2, 8, 32 on two threads: 128 cubed 20.1, 19.6,
+21.2 us.)"""
+LOOP_PARTS = 16
+"""Parts of a loop at most. (tanh on two threads, 2, 16, 64 parts: 128 K elements 57, 46, 58 us, 512 K 265, 206,
+254.)"""
+PRODUCT_PART_UNIT = 32
+"""Rows or columns of C that stay together: a multiple of every tile of a product. (32, 64, 128 on two threads: 128
+cubed 20.2, 19.9, 37.7 us, 256 cubed 153, 150, 148.)"""
+LOOP_PART_UNIT = 64
+"""Elements along the vector that stay together: whole vectors of the smallest type, and whole lines of cache."""
+WORKER_SPINS = 3000
+"""Looks of a worker before it sleeps, each a `pause` of 40 to 140 cycles. To wake it costs 40 to 100 us, a look none of
+that; kernels of one step come closer together than 50 us."""
+CALLER_SPINS = 1000
+"""Looks of the caller, when all indices are taken, before it lets another thread have its core. (10, 1000, 100,000 on
+two threads: 128 cubed 23.6, 20.2, 20.0 us, 256 cubed 221, 147, 152.)"""
+
+# -- compile time ------------------------------------------------------------------------------------------------------
+
+GLUE_SHARE = 1 / 256
+"""Work of a program, in its lightest kernels, whose code is generated without optimisation: that takes a fifth of the
+time and runs one to three times as long. (With 0 and 1/256: 784-512-256-10 with Adam 80 and 55 ms, its steps 2,989 and
+2,993 us; a step of 64-32-10 5.15 and 5.05 us.)"""
+THREADED_ELEMENTS = 1 << 14
+"""Elements of an array from which a program is taken for one with work for threads, whose library then begins beside
+the passes; it is made later where that was wrong. (10 ms of a first start.)"""
+COMPILER_SWITCH_SECONDS = 0.0002
+"""How long a thread of Python runs at most while another one waits, during a compilation. (5 ms, Python's own value,
+and 0.2 ms: the library of products of a network of 24 layers goes to LLVM after 192 and 36 ms.)"""
+
+# -- peaks: the loops that measure the machine -------------------------------------------------------------------------
+
+PEAK_CHAINS = 12
+"""Independent accumulators of multiply-adds: more than their latency times the two that begin in each cycle. (4, 12,
+20: 117, 116, 117 GFLOP/s with AVX-512 on Zen 4, which begins one in each cycle.)"""
+READ_STREAMS = 8
+"""Vectors that are read in one round, each with a sum of its own. (2, 8, 16: 143, 217, 215 GB/s from 16 KB, 103, 117,
+108 from 512 KB, 28, 29, 30 from 128 MB.)"""

@@ -1,0 +1,37 @@
+"""The tuned numbers that the runtime itself reads, each with what was measured.
+
+The runtime imports nothing of the compiler, so these stand apart from `adjit/tuned`, which has those of generated code;
+the compiler does not read them. Another value gives the same results at another speed, or holds more memory.
+"""
+
+from __future__ import annotations
+
+# -- calls: Python or machine code -------------------------------------------------------------------------------------
+
+RELEASE_SECONDS = 20e-6
+"""A call that takes longer gives the GIL back meanwhile; to give and take it costs 25 ns, and a wait for it more."""
+NATIVE_ENTRIES = 8
+"""Signatures with a native entry at a time, the newest first: each costs the ones behind it some 10 ns."""
+CALLS_TO_ENTRY = 32
+"""Calls by way of Python after which a signature gets its native entry again. (Twelve signatures in turn, each call 5.7
+us; 10.7 if it came back after 4, 5.2 after 256, when a signature that has become the common one waits longer.)"""
+RUN_SLICE_SECONDS = 0.05
+"""Seconds after which a native loop comes back to Python: signals, progress, other threads. A bound of how long Ctrl-C
+waits, as coming back costs nothing to speak of: a million steps of a small network took 115 to 124 ms with slices of
+0.1, 1, 50 and 1000 ms."""
+
+# -- memory ------------------------------------------------------------------------------------------------------------
+
+REUSE_BYTES = 1 << 20
+"""Bytes from which the memory of a result is used again once the result is gone: the system takes as long to hand out
+fresh pages of this size as a kernel takes to fill them (five arrays of 8 MB: 5 ms)."""
+REUSED_RESULTS = 16
+"""Large results of one size whose memory a program keeps. (1, 16, 64: 12 results of 2 MB that live together take 985,
+137, 153 us each, 24 of them 1028, 485, 173.)"""
+RESULT_PAGE_OFFSET = 2048
+"""Where in a page a large result begins. Large arrays of NumPy begin all at the same place of a page, and a load that
+follows a store with nearly the same last 12 bits of its address waits for it (five arrays of 8 MB: 17.4 against 15.6
+ms)."""
+CACHE_MB = 256
+"""Bound of the cache of object code on disk, where `ADJIT_CACHE_MB` says nothing. (The programs of the ten benchmarks
+and their libraries are 14 entries of 252 KB together: room for fourteen thousand such entries.)"""

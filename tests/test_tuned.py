@@ -1,0 +1,169 @@
+"""Tuned numbers stand in `adjit/tuned` or `adjit_runtime/tuned`, with their reasons, and nowhere else.
+
+What a test can see of that: numbers with a name in capitals at the top of a module. Those that stand elsewhere are in
+the table below, each with what fixes it; a number that a measurement chose has no place there.
+"""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import adjit
+from adjit_runtime import cache
+from tests.test_layers import COMPILER, ROOT, RUNTIME, sources
+
+TUNED = (COMPILER / "tuned.py", RUNTIME / "tuned.py")
+
+# Coefficients and the parts of constants, written by a program that proves their errors.
+TABLES = {COMPILER / "ops" / "mathematics" / "coefficients.py"}
+
+# Module -> names -> what fixes them.
+DEFINITIONS: dict[str, dict[str, str]] = {
+    "compiler/adjit/codegen/gemm/forms.py": {
+        "ACCUMULATE SCRATCH NEAR TILES DOTS_A DOTS_B": "bits of the argument `flags`",
+        "MOST_NEAR": "words that every caller sets aside before the context",
+    },
+    "compiler/adjit/codegen/gemm/microkernel.py": {"LINE": "bytes of a line of cache"},
+    "compiler/adjit/codegen/native_call.py": {
+        "TYPE TUPLE_ITEMS FLOAT_VALUE": "offsets in objects of CPython",
+        "ARRAY_DATA ARRAY_NDIM ARRAY_DIMS ARRAY_DESCR ARRAY_FLAGS C_CONTIGUOUS_ALIGNED": "offsets and flags of NumPy",
+        "MOST_RESULTS": "what the runtime promises, as adjit_runtime.native",
+    },
+    "compiler/adjit/codegen/pool.py": {"FUTEX _WAIT _WAKE": "numbers of Linux"},
+    "compiler/adjit/codegen/program.py": {"ALIGN": "the contract of the arena"},
+    "compiler/adjit/codegen/run_loop.py": {"FOLD": "the counters of adjit.random"},
+    "compiler/adjit/ir/builder.py": {"SMALL_CONSTANT": "how the text looks"},
+    "compiler/adjit/ir/text.py": {"HEADER_WIDTH COMMENT_COLUMN": "how the text looks"},
+    "compiler/adjit/machine.py": {"RUNS SECONDS": "how long a measurement takes, not what it gives"},
+    "compiler/adjit/ops/mathematics/trigonometry.py": {"LARGE PIECES": "where the reduction of the argument is exact"},
+    "compiler/adjit/passes/pipeline.py": {"ROUNDS": "a bound for safety"},
+    "compiler/adjit/passes/rewrite.py": {"FUEL": "a bound for safety"},
+    "compiler/adjit/profile.py": {"WARM": "how a measurement begins", "RIGHT": "columns of a table"},
+    "compiler/adjit/random/__init__.py": {
+        "_FOLD _SPLIT _LOWEST": "which counters are whose",
+        "_DTYPES": "types, not numbers",
+    },
+    "compiler/adjit/schedule/arena.py": {"ALIGN": "the contract of the arena"},
+    "compiler/adjit/trace/locate.py": {"_MOST_PLACES": "a bound for safety"},
+    "compiler/adjit/trace/refuse.py": {"_NB_SUBSCR": "an operand of CPython's code"},
+    "runtime/adjit_runtime/cache.py": {"_DIGEST": "bytes of SHA-256"},
+    "runtime/adjit_runtime/load.py": {"ALIGN": "the contract of the arena", "PAGE": "bytes of a page"},
+    "runtime/adjit_runtime/native.py": {
+        "MOST_ARGUMENTS MOST_RESULTS": "what the native entry has room for",
+        "_METH _NEW_FROM_DESCR _RETURN": "numbers of CPython and NumPy",
+    },
+    "runtime/adjit_runtime/program.py": {
+        "MOST_DIMENSIONS POOL_WORDS POOL_SIZE": "layout of what the runtime and machine code share",
+    },
+    "runtime/adjit_runtime/target.py": {"_DEFAULT_CACHES": "sizes of caches where the system does not tell"},
+    "runtime/adjit_runtime/threads.py": {"MOST_THREADS": "the contract of set_threads"},
+}
+
+
+def is_number(value: ast.expr) -> bool:
+    """Whether an expression is made of numbers alone, or is a tuple, set, list or dict of such."""
+    match value:
+        case ast.Constant():
+            return isinstance(value.value, int | float) and not isinstance(value.value, bool)
+        case ast.Name():
+            return value.id.isupper()
+        case ast.UnaryOp():
+            return is_number(value.operand)
+        case ast.BinOp():
+            return is_number(value.left) and is_number(value.right)
+        case ast.Tuple() | ast.List() | ast.Set():
+            return bool(value.elts) and all(map(is_number, value.elts))
+        case ast.Dict():
+            return bool(value.values) and all(map(is_number, value.values))
+    return False
+
+
+def numbers_of(text: str) -> list[str]:
+    """Names in capitals at the top of a module that are bound to numbers."""
+    found = []
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.Assign):
+            targets = [name for target in node.targets for name in getattr(target, "elts", [target])]
+        elif isinstance(node, ast.AnnAssign):
+            targets = [node.target]
+        else:
+            continue
+        if node.value is not None and is_number(node.value):
+            found += [name.id for name in targets if isinstance(name, ast.Name) and name.id.isupper()]
+    return found
+
+
+def modules() -> list[Path]:
+    return [path for path in sources() if path not in TUNED and path not in TABLES]
+
+
+def defined_in(path: Path) -> set[str]:
+    rows = DEFINITIONS.get(path.relative_to(ROOT).as_posix(), {})
+    return {name for names in rows for name in names.split()}
+
+
+def tuned_names(path: Path) -> set[str]:
+    return set(numbers_of(path.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_tuned_numbers_stand_in_one_place(path: Path) -> None:
+    found = set(numbers_of(path.read_text(encoding="utf-8")))
+    assert found - defined_in(path) == set(), "move it to tuned.py, or say in the table what fixes it"
+    assert defined_in(path) - found == set(), "the table names what is not there"
+
+
+def test_the_table_names_modules_that_there_are() -> None:
+    assert set(DEFINITIONS) <= {path.relative_to(ROOT).as_posix() for path in modules()}
+
+
+@pytest.mark.parametrize("path", TUNED, ids=lambda p: str(p.relative_to(ROOT)))
+def test_every_tuned_number_has_its_reason(path: Path) -> None:
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    for node, after in zip(body, [*body[1:], ast.Pass()], strict=True):
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            said = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+            assert said, f"{path.relative_to(ROOT)}:{node.lineno}: {ast.unparse(node)} without a docstring"
+
+
+@pytest.mark.parametrize("path", TUNED, ids=lambda p: str(p.relative_to(ROOT)))
+def test_every_tuned_number_is_read(path: Path) -> None:
+    readers = [p for p in sources() if p not in TUNED and (RUNTIME in p.parents) == (RUNTIME in path.parents)]
+    read = {
+        node.id
+        for reader in readers
+        for node in ast.walk(ast.parse(reader.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Name)
+    }
+    assert not tuned_names(path) - read
+
+
+@pytest.mark.parametrize("path", TUNED, ids=lambda p: str(p.relative_to(ROOT)))
+def test_a_changed_number_is_another_cache_key(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Path(adjit.__file__).parent == COMPILER
+    before = cache.sources.__wrapped__()
+    state = cache.file_state
+    monkeypatch.setattr(cache, "file_state", lambda p: state(p) + "#" * path.samefile(p))
+    assert cache.sources.__wrapped__() != before
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("TILE = 1 << 4", ["TILE"]),
+        ("_WAIT: float = -0.5", ["_WAIT"]),
+        ("LOW, HIGH = 1, 2", ["LOW", "HIGH"]),
+        ("ROWS = (24, HIGH)", ["ROWS"]),
+        ("BY_WIDTH = {16: (4, 2), 32: 8}", ["BY_WIDTH"]),
+        ("ON = True", []),
+        ("NAMES = ('a', 'b')", []),
+        ("INF = float('inf')", []),
+        ("rows = 3", []),
+        ("def f():\n    ROWS = 3", []),
+    ],
+)
+def test_the_rule_sees_what_it_should(text: str, names: list[str]) -> None:
+    assert numbers_of(text) == names
