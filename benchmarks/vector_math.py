@@ -23,7 +23,7 @@ import numpy as np
 
 from adjit.codegen.lanes import Lanes
 from adjit.codegen.llvm import I64, PTR, VOID, Module, Value, register_type
-from adjit.codegen.program import compile_text
+from adjit.codegen.objects import compile_text
 from adjit_runtime.target import Target, host_target
 
 F32, F64 = np.dtype(np.float32), np.dtype(np.float64)

@@ -23,7 +23,7 @@ TABLES = {COMPILER / "ops" / "mathematics" / "coefficients.py"}
 # Module -> names -> what fixes them.
 DEFINITIONS: dict[str, dict[str, str]] = {
     "compiler/adjit/codegen/gemm/forms.py": {
-        "ACCUMULATE SCRATCH NEAR TILES DOTS_A DOTS_B SINGLE FORM_MASK": "bits of the argument `flags`",
+        "ACCUMULATE SCRATCH NEAR TILES DOTS_A DOTS_B": "bits of the argument `flags`",
         "MOST_NEAR": "words that every caller sets aside before the context",
     },
     "compiler/adjit/codegen/gemm/microkernel.py": {"LINE": "bytes of a line of cache"},
@@ -145,8 +145,8 @@ def test_every_tuned_number_is_read(path: Path) -> None:
 def test_a_changed_number_is_another_cache_key(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert Path(adjit.__file__).parent == COMPILER
     before = cache.sources.__wrapped__()
-    read = Path.read_bytes
-    monkeypatch.setattr(Path, "read_bytes", lambda p: read(p) + b"#" * p.samefile(path))
+    state = cache.file_state
+    monkeypatch.setattr(cache, "file_state", lambda p: state(p) + "#" * path.samefile(p))
     assert cache.sources.__wrapped__() != before
 
 

@@ -21,6 +21,7 @@ import optree
 
 from adjit.autodiff.reverse import gradient
 from adjit.codegen.gemm import GEMM_DTYPES
+from adjit.codegen.interpreter import undisturbed
 from adjit.codegen.program import Lowered, build, gemm_library, library
 from adjit.ir.graph import Graph
 from adjit.ir.node import Data
@@ -30,11 +31,12 @@ from adjit.ir.verify import verify
 from adjit.passes.pipeline import optimize
 from adjit.profile import Explanation, Profile, explain
 from adjit.profile import profile as measure
-from adjit.schedule.normalize import is_tiny
+from adjit.schedule.normalize import is_product
 from adjit.schedule.text import print_plan
 from adjit.schedule.verify import verify_plan
 from adjit.trace import Tracer, current_trace, inline, is_tracer, trace_flat
 from adjit.trace.promote import type_of
+from adjit.tuned import THREADED_ELEMENTS
 from adjit_runtime import cache, log
 from adjit_runtime.call import Compiled, CompiledFunction
 from adjit_runtime.checkpoint import load, save
@@ -49,8 +51,8 @@ from adjit_runtime.trees import LeafType, Signature, as_array, flatten, leaf_nam
 
 __all__ = [
     "Function", "History", "Library", "Profile", "Record", "Signature", "State", "StepFunction", "Text",
-    "compile_graph", "flatten", "get_threads", "grad", "jit", "layout_of", "leaf_names", "load", "save", "set_threads",
-    "shared_library", "split_aux", "tiling", "trace_call", "value_and_grad",
+    "begin_library", "compile_graph", "flatten", "get_threads", "grad", "jit", "layout_of", "leaf_names", "load",
+    "save", "set_threads", "shared_library", "split_aux", "tiling", "trace_call", "value_and_grad",
 ]  # fmt: skip
 
 STAGES = ("trace", "adjoint", "step", "optimized", "plan", "llvm", "asm")
@@ -153,18 +155,28 @@ def shared_library(name: str) -> Library:
     return _JOBS.setdefault((name, target), _LibraryJob()).get(name, target)
 
 
+def begin_library(name: str) -> None:
+    """Begin to make a library, beside what the compiler does meanwhile."""
+    target = host_target()
+    if (name, target) not in _JOBS:
+        job = _JOBS.setdefault((name, target), _LibraryJob())
+        threading.Thread(target=job.get, args=(name, target), name=f"adjit {name}").start()
+
+
 def begin_libraries(graph: Graph) -> None:
-    """Begin to make the libraries that the graph's products will need, beside what the compiler does meanwhile."""
-    for dtype in {node.dtype for node in graph.nodes if node.op.name == "contract" and not is_tiny(node)}:
-        name = gemm_library(dtype)
-        if dtype in GEMM_DTYPES and (name, host_target()) not in _JOBS:
-            threading.Thread(target=shared_library, args=(name,), name=f"adjit {name}").start()
+    """Begin to make the libraries that the graph will need: of its products, and of threads where it has large arrays.
+
+    A guess: what it misses is made when the code is linked."""
+    for dtype in {node.dtype for node in graph.nodes if node.op.name == "contract" and is_product(node)}:
+        if dtype in GEMM_DTYPES:
+            begin_library(gemm_library(dtype))
+    if any(isinstance(node.type, Array) and node.type.size >= THREADED_ELEMENTS for node in graph.nodes):
+        begin_library("pool")
 
 
 def compile_graph(graph: Graph, record: Record, tiles: bool = True) -> Loaded:
     """Passes, plan, machine code and linking of a graph."""
     target = host_target()
-    begin_libraries(graph)
     with record.timed("passes"):
         optimized = record.keep("optimized", optimize(graph, tiles=tiles))
     with record.timed("cache"):
@@ -213,7 +225,9 @@ def _refuse_foreign(target: Target) -> None:
 
 def trace_call(name: str, call: Callable[[list[Tracer]], Any], types: Sequence[LeafType], names: Sequence[str]) -> Any:
     """Trace a function of a list of leaves."""
-    return trace_flat(name, call, [Array(type.dtype, type.shape, type.weak) for type in types], names)
+    traced = trace_flat(name, call, [Array(type.dtype, type.shape, type.weak) for type in types], names)
+    begin_libraries(traced.graph)
+    return traced
 
 
 def log_compilation(record: Record, signature: str, reason: str) -> None:
@@ -320,8 +334,9 @@ class Function(CompiledFunction):
     def compile(self, signature: Signature, names: Sequence[str], reason: str) -> Compiled:
         """All stages for one signature."""
         record = Record(self.__name__)
-        graph, tree = self.build(signature, names, record)
-        loaded = compile_graph(graph, record, self.tiles)
+        with undisturbed():
+            graph, tree = self.build(signature, names, record)
+            loaded = compile_graph(graph, record, self.tiles)
         log_compilation(record, signature.describe(names), reason)
         self.records[signature] = record
         return Compiled(loaded, tree)

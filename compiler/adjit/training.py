@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from adjit.driver import (
     Record,
     State,
     StepFunction,
+    begin_library,
     flatten,
     layout_of,
     leaf_names,
@@ -25,10 +26,12 @@ from adjit.driver import (
     trace_call,
 )
 from adjit.driver import Signature as _Signature
-from adjit.ir.graph import Graph, topological
+from adjit.ir.graph import Graph, copy_node, topological
+from adjit.ir.node import Node
 from adjit.optim import Optimizer, Schedule
 from adjit.random import fold_in
 from adjit.trace import inline, lower
+from adjit.trace.tracer import fresh
 from adjit_runtime.errors import ArgumentError, DTypeError, ShapeError, StateError
 
 Mask = Callable[[Any], Any]
@@ -157,6 +160,8 @@ class TrainingStep(StepFunction, Function):
         """The graph of the whole step: loss, adjoint, clipping and optimiser, with updates of the state."""
         layout = signature.layout
         count = layout.params.num_leaves
+        # Every state needs it, as soon as the step is compiled.
+        begin_library("acquire")
         with record.timed("trace"):
             loss = self._loss(signature, names)
         record.keep("trace", loss.graph)
@@ -255,15 +260,26 @@ class TrainingStep(StepFunction, Function):
         t = state[-1] + 1
         before: Any = optree.tree_unflatten(layout.shared, state[layout.parts["shared"]])
         shared: Any = {name: advance(before[name], h, t) for name, (_, advance) in self.optimizer.shared.items()}
+        repeats: dict[Any, _Repeat] = {}
         new_params, new_kept = [], []
         for i, (p, g) in enumerate(zip(params, gradients, strict=True)):
             off = {name for name, flags in masks.items() if not flags[i]}
             own = {name: None if name in off else h[name] for name in self.optimizer.hyper} | shared
-            name = layout.names[i]
-            new, memory = self._one(name, g, kept[i], p, own, t)
-            if "weight_decay" in self.extras and decayed[i]:
-                new = new - h["learning_rate"] * h["weight_decay"] * p
-            new_params.append(self._fitted(name, new, p))
+            decays = "weight_decay" in self.extras and decayed[i]
+            given = [g, p, *flatten(kept[i])[0]]
+            nodes = [lower.lift(x) for x in given]
+            key = (*(node.type for node in nodes), flatten(kept[i])[1], decays, *sorted(off))
+            if key in repeats and len(set(nodes)) == len(nodes):
+                new, *memory = repeats[key].on(nodes)
+            else:
+                first = len(lower.builder().nodes)
+                new, memory = self._one(layout.names[i], g, kept[i], p, own, t)
+                if decays:
+                    new = new - h["learning_rate"] * h["weight_decay"] * p
+                new = self._fitted(layout.names[i], new, p)
+                if len(set(nodes)) == len(nodes):
+                    repeats[key] = _Repeat.of(nodes, lower.builder().nodes[first:], [new, *memory])
+            new_params.append(new)
             new_kept.extend(memory)
         return [*new_params, *new_kept, *optree.tree_leaves(shared), t]
 
@@ -287,6 +303,35 @@ class TrainingStep(StepFunction, Function):
                 f"{old.shape}"
             )
         return lower.cast(new, old.dtype)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Repeat:
+    """What an optimiser made of one parameter, to be made of others of the same types without tracing it again.
+
+    Nodes that do not depend on the parameter (rates, corrections of a bias) are shared."""
+
+    args: list[Node]
+    nodes: list[Node]
+    results: list[Node]
+
+    @classmethod
+    def of(cls, args: list[Node], traced: Sequence[Node], results: Sequence[Any]) -> _Repeat:
+        """Of the nodes that were traced, those that depend on `args`."""
+        live, nodes = set(args), []
+        for node in traced:
+            if any(arg in live for arg in node.args):
+                live.add(node)
+                nodes.append(node)
+        return cls(args, nodes, [lower.lift(x) for x in results])
+
+    def on(self, args: Sequence[Node]) -> list[Any]:
+        """The same of other nodes."""
+        builder = lower.builder()
+        new = dict(zip(self.args, args, strict=True))
+        for node in self.nodes:
+            new[node] = builder.keep(copy_node(node, [new.get(arg, arg) for arg in node.args]))
+        return [fresh(new.get(node, node)) for node in self.results]
 
 
 class _Shaped:

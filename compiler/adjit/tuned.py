@@ -189,21 +189,9 @@ DOTS_PREFETCH_BYTES = 512 << 10
 """Bytes of rows from which a tile of dots brings those of the next one near while it computes: half of an L2 cache.
 (256 x 784 by 784 x 10 from memory, in the steps of a softmax regression: 219 us a step without, 166 with; in small
 products, where it is of no use, 5 to 9% more.)"""
-DOT_CHAINS = 4
-"""Sums of the product by a single column, each of every fourth vector: they cover the latency of a multiply-add, and
-decide the order of the sum. (256 x 512 with 1, 2, 4, 8: 8.2, 8.2, 7.5, 8.3 us; 2000 x 2000, from memory, 277, 248, 290,
-232.)"""
 SWAPPED_ROWS = 256
 """Rows of C that are computed at once, transposed. (64, 256, 1024 rows: 784 x 10 from 512 sums 88, 90, 92 us; 4096 x 10
 from 128 sums 158, 156, 129.)"""
-ROW_VECTORS = 8
-"""Vectors of a single row of C that are computed together: they cover the latency of a multiply-add. (4, 8, 16 vectors:
-512 by 512 x 256 7.1, 6.4, 6.2 us.)"""
-STREAM_COLUMNS = 4096
-"""Columns of a single row of C that are kept in L1 while the rows of B go by, and of its blocks. (1024, 4096, 16384:
-2000 by 2000 x 4000 2.43, 2.05, 2.62 ms; 400 by 400 x 20000 2.25, 2.20, 2.88.)"""
-STREAM_ROWS = 4
-"""Rows of B that go by together. (2, 4, 8 rows: 2000 by 2000 x 4000 2.37, 1.73, 1.73 ms.)"""
 
 # -- threads: what is cut, and into how many parts ---------------------------------------------------------------------
 
@@ -237,6 +225,19 @@ that; kernels of one step come closer together than 50 us."""
 CALLER_SPINS = 1000
 """Looks of the caller, when all indices are taken, before it lets another thread have its core. (10, 1000, 100,000 on
 two threads: 128 cubed 23.6, 20.2, 20.0 us, 256 cubed 221, 147, 152.)"""
+
+# -- compile time ------------------------------------------------------------------------------------------------------
+
+GLUE_SHARE = 1 / 256
+"""Work of a program, in its lightest kernels, whose code is generated without optimisation: that takes a fifth of the
+time and runs one to three times as long. (With 0 and 1/256: 784-512-256-10 with Adam 80 and 55 ms, its steps 2,989 and
+2,993 us; a step of 64-32-10 5.15 and 5.05 us.)"""
+THREADED_ELEMENTS = 1 << 14
+"""Elements of an array from which a program is taken for one with work for threads, whose library then begins beside
+the passes; it is made later where that was wrong. (10 ms of a first start.)"""
+COMPILER_SWITCH_SECONDS = 0.0002
+"""How long a thread of Python runs at most while another one waits, during a compilation. (5 ms, Python's own value,
+and 0.2 ms: the library of products of a network of 24 layers goes to LLVM after 192 and 36 ms.)"""
 
 # -- peaks: the loops that measure the machine -------------------------------------------------------------------------
 

@@ -85,6 +85,9 @@ class StepFunction(CompiledFunction):
         """One step: the state is updated in place, and the loss comes back, as a float; with aux, (loss, aux)."""
         self.check_state(state)
         signature, leaves, names = self.step_signature(state, args, kwargs)
+        if signature not in state.bindings:
+            # Before the state is taken, as the code that takes it is made beside.
+            self.compiled(signature, names)
         with state.writing():
             binding = self._binding(state, signature, names)
             arrays = binding.arguments(state, leaves)

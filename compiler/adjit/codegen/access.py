@@ -36,12 +36,15 @@ class TileAccess:
 
 @dataclass(eq=False, slots=True)
 class Scope:
-    """What is known inside some loops: values of instructions, indices, addresses, and the mask of a tail."""
+    """What is known inside some loops: values of instructions, indices, addresses, and the mask of a tail.
+
+    `steps` are products of a dimension's index and a coefficient."""
 
     entered: tuple[int, ...] = ()
     index: dict[int, Value] = field(default_factory=dict)
     values: dict[int, Lane] = field(default_factory=dict)
     addresses: dict[tuple[int, tuple[int, ...]], Value] = field(default_factory=dict)
+    steps: dict[tuple[int, int], Value] = field(default_factory=dict)
     wide: dict[int, Lane] = field(default_factory=dict)
     mask: Value | None = None
     strand: int = 0
@@ -53,6 +56,7 @@ class Scope:
             {**self.index, dim: index},
             dict(self.values),
             dict(self.addresses),
+            {at: step for at, step in self.steps.items() if at[0] != dim},
             dict(self.wide),
             mask if mask is not None else self.mask,
             self.strand,
@@ -92,7 +96,10 @@ class Access:
             key = (*key[:d], coefficients[d], *key[d + 1 :])
             known = scope.addresses.get((param, key))
             if known is None:
-                known = f.element(address, memory_type(dtype), f.mul(scope.index[d], coefficients[d]))
+                step = scope.steps.get((d, coefficients[d]))
+                if step is None:
+                    step = scope.steps[d, coefficients[d]] = f.mul(scope.index[d], coefficients[d])
+                known = f.element(address, memory_type(dtype), step)
                 scope.addresses[param, key] = known
             address = known
         return address

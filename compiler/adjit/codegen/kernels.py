@@ -40,19 +40,23 @@ from adjit.tuned import (
 from adjit_runtime.target import Target
 
 
-def emit_kernel(module: Module, name: str, work: Single, target: Target, parallel: bool = True) -> Function:
-    """Write the function of one kernel; with `parallel` a large one runs on the threads of the pool."""
+def emit_kernel(
+    module: Module, name: str, work: Single, target: Target, parallel: bool = True, light: bool = False
+) -> Function:
+    """Write the function of one kernel; with `parallel` a large one runs on the threads of the pool.
+
+    The code of a `light` one, or of its epilogue, is generated without optimisation."""
     if 0 in _extents(work):
         return _emit_nothing(module, name, work)
     if isinstance(work, Loop):
-        return _emit_loop(module, name, work, target, parallel)
+        return _emit_loop(module, name, work, target, parallel, light)
     if isinstance(work, Product):
-        return _emit_product(module, name, work, target, parallel)
+        return _emit_product(module, name, work, target, parallel, light)
     if isinstance(work, Running):
-        return _emit_running(module, name, work, target)
+        return _emit_running(module, name, work, target, light)
     if isinstance(work, Scatter):
-        return _emit_scatter(module, name, work, target)
-    return _emit_check(module, name, work)
+        return _emit_scatter(module, name, work, target, light)
+    return _emit_check(module, name, work, light)
 
 
 def emit_tiles(
@@ -84,16 +88,16 @@ def emit_tiles(
     )
     job.loop(first, last, 1, [], tile)
     job.ret()
-    function = module.function(name, VOID, [(PTR, f"p{i}") for i in range(count)], internal=True)
+    function = module.function(name, VOID, [(PTR, f"p{i}") for i in range(count)], internal=True, glue=True)
     _run_job(function, job, int_literal(work.groups))
     function.ret()
     return function
 
 
-def _open_job(module: Module, name: str, count: int) -> tuple[Function, list[Value], Value, Value]:
+def _open_job(module: Module, name: str, count: int, glue: bool = False) -> tuple[Function, list[Value], Value, Value]:
     """A function that threads share: it, the `count` pointers of the kernel that runs it, the number of the part that a
     call is for, and how many parts there are."""
-    job = module.function(name, VOID, [(PTR, "shared"), (I64, "part")], internal=True)
+    job = module.function(name, VOID, [(PTR, "shared"), (I64, "part")], internal=True, glue=glue)
     shared, part = job.params
     pointers = [job.load(job.element(shared, PTR, number), PTR) for number in range(count)]
     return job, pointers, part, job.load(job.element(shared, I64, count), I64)
@@ -141,18 +145,18 @@ def _emit_nothing(module: Module, name: str, work: Single) -> Function:
     return function
 
 
-def _open(module: Module, name: str, body: Body, extra: int = 0) -> tuple[Function, list[Value]]:
+def _open(module: Module, name: str, body: Body, extra: int = 0, glue: bool = False) -> tuple[Function, list[Value]]:
     names = [(PTR, f"p{i}") for i in range(len(body.params) + extra)]
-    function = module.function(name, VOID, names, internal=True)
+    function = module.function(name, VOID, names, internal=True, glue=glue)
     return function, function.params
 
 
-def _emit_loop(module: Module, name: str, work: Loop, target: Target, parallel: bool) -> Function:
+def _emit_loop(module: Module, name: str, work: Loop, target: Target, parallel: bool, light: bool) -> Function:
     body = work.body
     lanes = lanes_of(body, target.vector_bytes)
     vector = vector_dimension(body, lanes, range(len(body.domain)))
-    function, params = _open(module, name, body)
     dim = loop_parts(work, target) if parallel else None
+    function, params = _open(module, name, body, glue=light or dim is not None)
     if dim is None:
         Nest(function, body, dict(enumerate(params)), lanes, vector).run()
         function.ret()
@@ -187,9 +191,9 @@ def loop_parts(work: Loop, target: Target) -> int | None:
     return min(free, default=None)
 
 
-def _emit_running(module: Module, name: str, work: Running, target: Target) -> Function:
+def _emit_running(module: Module, name: str, work: Running, target: Target, light: bool) -> Function:
     body = work.body
-    function, params = _open(module, name, body)
+    function, params = _open(module, name, body, glue=light)
     lanes = lanes_of(body, target.vector_bytes)
     free = [d for d in range(len(body.domain)) if d not in body.reduced]
     vector = vector_dimension(body, lanes, free)
@@ -198,9 +202,9 @@ def _emit_running(module: Module, name: str, work: Running, target: Target) -> F
     return function
 
 
-def _emit_scatter(module: Module, name: str, work: Scatter, target: Target) -> Function:
+def _emit_scatter(module: Module, name: str, work: Scatter, target: Target, light: bool) -> Function:
     body = work.body
-    function, params = _open(module, name, body, extra=1)
+    function, params = _open(module, name, body, extra=1, glue=light)
     last = len(body.domain) - 1
     along = analyse(body).varies[work.at]
     wide = last >= 0 and work.coefficients[last] == 1 and last not in along and body.domain[last] > 1
@@ -235,10 +239,10 @@ def _emit_scatter(module: Module, name: str, work: Scatter, target: Target) -> F
     return function
 
 
-def _emit_check(module: Module, name: str, work: CheckRange) -> Function:
+def _emit_check(module: Module, name: str, work: CheckRange, light: bool) -> Function:
     body = work.body
     names = [(PTR, f"p{i}") for i in range(len(body.params))] + [(PTR, "report")]
-    function = module.function(name, I64, names, internal=True)
+    function = module.function(name, I64, names, internal=True, glue=light)
     *params, report = function.params
 
     def sink(nest: Nest, scope: Scope) -> None:
@@ -258,11 +262,11 @@ def _emit_check(module: Module, name: str, work: CheckRange) -> Function:
     return function
 
 
-def _emit_product(module: Module, name: str, work: Product, target: Target, parallel: bool) -> Function:
-    epilogue = _emit_epilogue(module, f"{name}_epilogue", work, target) if work.epilogue is not None else None
+def _emit_product(module: Module, name: str, work: Product, target: Target, parallel: bool, light: bool) -> Function:
+    epilogue = _emit_epilogue(module, f"{name}_epilogue", work, target, light) if work.epilogue is not None else None
     count = 3 + (len(work.epilogue.params) if work.epilogue is not None else 0)
     names = [(PTR, f"p{i}") for i in range(count)] + [(PTR, "workspace")]
-    function = module.function(name, VOID, names, internal=True)
+    function = module.function(name, VOID, names, internal=True, glue=True)
     if parallel and product_parts(work):
         job = _part_of_product(module, f"{name}_part", work, target, epilogue)
         _run_job(function, job, _parts(function, product_parts(work)))
@@ -299,7 +303,7 @@ def _part_of_product(module: Module, name: str, work: Product, target: Target, e
 
     Each element is the same sum whatever the parts, as the form of the whole product is passed with each."""
     count = 3 + (len(work.epilogue.params) if work.epilogue is not None else 0)
-    f, params, part, parts = _open_job(module, name, count + 1)
+    f, params, part, parts = _open_job(module, name, count + 1, glue=True)
     low, high = _range_of(f, part, parts, work.n if _by_columns(work) else work.m, PRODUCT_PART_UNIT)
     nbytes = gemm_workspace_bytes(work.dtype, work.m, work.n, work.k, target)
     params[-1] = f.offset(params[-1], f.mul(part, nbytes))
@@ -407,16 +411,16 @@ def _blocks_are_whole(work: Product, lanes: int, target: Target) -> bool:
     return form == TILES and work.n >= tiles.columns and tiles.columns % lanes == 0
 
 
-def _emit_epilogue(module: Module, name: str, work: Product, target: Target) -> Function:
+def _emit_epilogue(module: Module, name: str, work: Product, target: Target, light: bool) -> Function:
     body = work.epilogue
     assert body is not None
     signature = [
         (PTR, "context"), (I64, "unused"), (PTR, "tile"), (I64, "row"),
         (I64, "i0"), (I64, "i1"), (I64, "j0"), (I64, "j1"),
     ]  # fmt: skip
-    function = module.function(name, VOID, signature, internal=True)
+    function = module.function(name, VOID, signature, internal=True, glue=light)
     context, _, tile, row, i0, i1, j0, j1 = function.params
-    batch = function.load(context, I64)
+    batch = function.load(context, I64) if work.batch else int_literal(0)
     count = len(body.params)
     pointers = {3 + i: function.load(function.element(context, PTR, i + 1), PTR) for i in range(count)}
     # A part of C has its first row and column elsewhere.
@@ -425,14 +429,14 @@ def _emit_epilogue(module: Module, name: str, work: Product, target: Target) -> 
     j0, j1 = function.add(j0, column0), function.add(j1, column0)
     lanes = lanes_of(body, target.vector_bytes)
     ranges: dict[int, tuple[Value | int, Value | int]] = {
-        0: (batch, function.add(batch, 1)),
+        0: (batch, function.add(batch, 1)) if work.batch else (0, 1),
         1: (i0, i1),
         2: (j0, j1),
     }
     access = TileAccess(tile, row, i0, j0, 1, 2)
     # Masked stores are slow on Zen 4: without them a step of 784-512-256-10 takes 3.35 ms in place of 3.5.
-    few = target.masks and work.n < EPILOGUE_MASKED_VECTORS * lanes
-    whole = not few and _blocks_are_whole(work, lanes, target)
+    whole = _blocks_are_whole(work, lanes, target)
+    few = target.masks and not whole and work.n < EPILOGUE_MASKED_VECTORS * lanes
     nest = Nest(function, body, pointers, lanes, 2, ranges=ranges, masked_only=few, whole_only=whole, tile=access)
     nest.run()
     function.ret()

@@ -106,6 +106,11 @@ def int_literal(value: int) -> Value:
     return Value(I64, str(value))
 
 
+GLUE = "nounwind noinline optnone"
+"""The attributes of a function that only prepares calls of others: LLVM generates its code without optimisation, in a
+fifth of the time."""
+
+
 class Module:
     """Functions, the intrinsics they declared, and constant globals; `str(module)` is the text."""
 
@@ -128,10 +133,12 @@ class Module:
         return Value(PTR, f"@{name}")
 
     def function(
-        self, name: str, result: Ty, params: Sequence[tuple[Ty, str]], *, internal: bool = False, inline: bool = False
+        self, name: str, result: Ty, params: Sequence[tuple[Ty, str]], *, internal: bool = False, glue: bool = False
     ) -> Function:
-        """Open a new function; pointers that never alias another are written `noalias` by their name's prefix `r_`."""
-        function = Function(self, name, result, params, internal=internal, inline=inline)
+        """Open a new function; pointers that never alias another are written `noalias` by their name's prefix `r_`.
+
+        `glue` gives it the attributes `GLUE`."""
+        function = Function(self, name, result, params, internal=internal, glue=glue)
         self.functions.append(function)
         return function
 
@@ -144,14 +151,14 @@ class Function:
     """One function, written front to back; every emitting method appends a line and returns the value that it made."""
 
     def __init__(
-        self, module: Module, name: str, result: Ty, params: Sequence[tuple[Ty, str]], *, internal: bool, inline: bool
+        self, module: Module, name: str, result: Ty, params: Sequence[tuple[Ty, str]], *, internal: bool, glue: bool
     ) -> None:
         self.module = module
         self.name = name
         self.result = result
         self.params = [Value(ty, f"%{param}") for ty, param in params]
         self._linkage = "internal " if internal else ""
-        self._attributes = "alwaysinline nounwind" if inline else "nounwind"
+        self._attributes = GLUE if glue else "nounwind"
         self._lines: list[str] = ["entry:"]
         self._block = "entry"
         self._count = 0

@@ -14,6 +14,7 @@ for a job for about 50 us, then sleeps on a futex until the next one."""
 
 from __future__ import annotations
 
+from adjit.codegen.llvm import GLUE
 from adjit.tuned import CALLER_SPINS, WORKER_SPINS
 from adjit_runtime.program import POOL_WORDS
 from adjit_runtime.target import Target
@@ -47,12 +48,12 @@ declare i64 @syscall(i64, ...)
 declare i32 @sched_yield()
 {declare}
 
-define void @adjit_set_pool(ptr %new) nounwind {{
+define void @adjit_set_pool(ptr %new) {GLUE} {{
   store atomic ptr %new, ptr @pool seq_cst, align 8
   ret void
 }}
 
-define i64 @adjit_threads() nounwind {{
+define i64 @adjit_threads() {GLUE} {{
   %pool = load atomic ptr, ptr @pool acquire, align 8
   %none = icmp eq ptr %pool, null
   br i1 %none, label %alone, label %some
@@ -64,7 +65,7 @@ some:
   ret i64 %count
 }}
 
-define internal void @wake(ptr %pool) nounwind {{
+define internal void @wake(ptr %pool) {GLUE} {{
   {word("generation")}
   %before = atomicrmw add ptr %generation, i32 1 seq_cst
   {word("sleepers")}
@@ -78,7 +79,7 @@ done:
   ret void
 }}
 
-define void @adjit_wake() nounwind {{
+define void @adjit_wake() {GLUE} {{
   %pool = load atomic ptr, ptr @pool acquire, align 8
   %none = icmp eq ptr %pool, null
   br i1 %none, label %done, label %look
@@ -94,7 +95,7 @@ done:
   ret void
 }}
 
-define void @adjit_stop(ptr %pool) nounwind {{
+define void @adjit_stop(ptr %pool) {GLUE} {{
   {word("stop")}
   store atomic i64 1, ptr %stop seq_cst, align 8
   call void @wake(ptr %pool)
@@ -102,7 +103,7 @@ define void @adjit_stop(ptr %pool) nounwind {{
 }}
 
 ; Take indices while there are any; the result says whether there was one.
-define internal i1 @help(ptr %pool) nounwind {{
+define internal i1 @help(ptr %pool) {GLUE} {{
 entry:
   {word("ticket")}
   {word("done")}
@@ -128,7 +129,7 @@ leave:
   ret i1 %did
 }}
 
-define void @adjit_parallel(ptr %function, ptr %context, i64 %count) nounwind {{
+define void @adjit_parallel(ptr %function, ptr %context, i64 %count) {GLUE} {{
 entry:
   %pool = load atomic ptr, ptr @pool acquire, align 8
   %none = icmp eq ptr %pool, null
@@ -189,7 +190,7 @@ end:
   ret void
 }}
 
-define void @adjit_worker(ptr %pool) nounwind {{
+define void @adjit_worker(ptr %pool) {GLUE} {{
 entry:
   {word("stop")}
   {word("ticket")}

@@ -8,13 +8,14 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass, field
 
-import llvmlite.binding as llvm
 import numpy as np
 
 from adjit.codegen.gemm import GEMM_DTYPES, emit_gemm_library, gemm_scratch_bytes, gemm_workspace_bytes, scratch_allowed
 from adjit.codegen.kernels import emit_kernel, emit_tiles, product_parts
+from adjit.codegen.light import light_kernels
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal, memory_type
 from adjit.codegen.native_call import emit_acquire_library, emit_call_library
+from adjit.codegen.objects import assembly, compile_text
 from adjit.codegen.peaks import emit_peaks_library
 from adjit.codegen.pool import SYMBOLS, pool_text
 from adjit.codegen.run_loop import emit_run_library
@@ -29,7 +30,7 @@ from adjit.schedule.straight import fits, straight_plan
 from adjit.tuned import PRODUCT_PARTS, TILE_GROUPS, WAKE_FLOPS
 from adjit_runtime.errors import InternalError
 from adjit_runtime.program import Library, Program
-from adjit_runtime.target import Target, target_machine
+from adjit_runtime.target import Target
 
 ALIGN = 64
 
@@ -50,7 +51,7 @@ class Lowered:
     def asm(self) -> str:
         """The machine code as assembly text, made when it is asked for."""
         if not self._asm:
-            self._asm.append(target_machine(self.target).emit_assembly(_parsed(self.llvm)))
+            self._asm.append(assembly(self.llvm, self.target))
         return self._asm[0]
 
 
@@ -107,19 +108,23 @@ def emit_plan(plan: Plan, target: Target, name: str, timed: bool = False) -> tup
     functions: dict[tuple[Work, bool], Function] = {}
     workspace_at = -(-plan.arena_bytes // ALIGN) * ALIGN
     workspace_bytes = 0
-    entry = module.function(_symbol(name), I64, [(PTR, "table"), (PTR, "arena"), (PTR, "report")])
+    first = plan.kernels[0].work if plan.kernels else None
+    params = [(PTR, "table"), (PTR, "arena"), (PTR, "report")]
+    entry = module.function(_symbol(name), I64, params, glue=not isinstance(first, Straight))
+    light = light_kernels(plan, target)
     for kernel in plan.kernels:
         work = kernel.work
         alone = not isinstance(work, Tiles)
         for part in works_of(work):
             if (part, alone) not in functions:
-                functions[part, alone] = emit_kernel(module, f"kernel{len(functions)}", part, target, parallel=alone)
+                functions[part, alone] = emit_kernel(
+                    module, f"kernel{len(functions)}", part, target, parallel=alone, light=(part, alone) in light
+                )
             if isinstance(part, Product):
                 nbytes = gemm_workspace_bytes(part.dtype, part.m, part.n, part.k, target)
                 workspace_bytes = max(workspace_bytes, nbytes * max(1, product_parts(part) if alone else TILE_GROUPS))
         if isinstance(work, Tiles) and (work, True) not in functions:
             functions[work, True] = emit_tiles(module, f"kernel{len(functions)}", work, functions, target)
-    first = plan.kernels[0].work if plan.kernels else None
     if isinstance(first, Straight):
         emit_straight(entry, first.graph, entry.params[0])
     else:
@@ -173,24 +178,6 @@ def _emit_entry(
 def _flops(work: Work) -> int:
     """Floating-point operations of the products that threads share."""
     return 2 * work.m * work.n * work.k if isinstance(work, Product) and product_parts(work) else 0
-
-
-def _parsed(text: str) -> llvm.ModuleRef:
-    try:
-        module = llvm.parse_assembly(text)
-        module.verify()
-    except RuntimeError as error:
-        raise InternalError(f"code generation wrote LLVM text that does not hold: {error}\n{text}") from error
-    return module
-
-
-def compile_text(text: str, target: Target) -> bytes:
-    """LLVM text to a relocatable object. No optimisation pipeline: the text is vectorised and in SSA form already."""
-    machine = target_machine(target)
-    module = _parsed(text)
-    module.triple = target.triple
-    module.data_layout = str(machine.target_data)
-    return bytes(machine.emit_object(module))
 
 
 @functools.cache

@@ -61,7 +61,7 @@ def copy_node(node: Node, args: Sequence[Node]) -> Node:
     """`node` with other args, which have the types of its own; itself where they are its own."""
     if all(a is b for a, b in zip(node.args, args, strict=True)):
         return node
-    return replace(node, args=tuple(args))
+    return Node(node.op, tuple(args), node.attrs, node.type, node.loc)
 
 
 def rebuild(graph: Graph, visit: Callable[[Node, tuple[Node, ...]], Node], keep: Sequence[Node] = ()) -> Graph:

@@ -10,7 +10,7 @@ import numpy as np
 from adjit.ir.graph import Graph
 from adjit.ir.node import Node
 from adjit.schedule.body import Placement, base, unshaped
-from adjit.schedule.group import Grouping
+from adjit.schedule.group import Group, Grouping
 from adjit.schedule.maps import contiguous_strides
 from adjit.schedule.plan import Buffer, Plan
 from adjit_runtime.program import Check, Slot
@@ -52,6 +52,10 @@ class Memory:
         self.commits: list[tuple[Node, Placement]] = []
         self.copies: list[tuple[Node, Placement]] = []
         self.grouping = Grouping(graph, self._must_store(), self.notes.unfused)
+        self._readers: dict[Node, list[Group]] = {}
+        for group in self.grouping.groups:
+            for node in self.grouping.reads(group):
+                self._readers.setdefault(node, []).append(group)
 
     def _must_store(self) -> set[Node]:
         stored = {unshaped(root) for root in self.graph.roots} | self.notes.stored
@@ -130,7 +134,7 @@ class Memory:
         writer = self.grouping.group_of[value]
         if writer.kind not in ("loop", "product"):
             return False
-        before = [g for g in self.grouping.groups if g is not writer and target in self.grouping.reads(g)]
+        before = [g for g in self._readers.get(target, ()) if g is not writer]
         before += [g for g in self.grouping.groups if g.kind == "check" and g is not writer]
         if any(node is target for node, _ in self.commits):
             return False

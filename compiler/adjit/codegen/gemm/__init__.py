@@ -22,7 +22,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from adjit.codegen.gemm.dispatch import emit_gemm, gemm_name
-from adjit.codegen.gemm.dots import emit_dot, emit_dots
+from adjit.codegen.gemm.dots import emit_dots
 from adjit.codegen.gemm.forms import (
     ACCUMULATE,
     MOST_NEAR,
@@ -38,9 +38,9 @@ from adjit.codegen.gemm.forms import (
 )
 from adjit.codegen.gemm.integers import emit_integer, integer_name
 from adjit.codegen.gemm.macro import PRODUCT, TAIL, emit_tiles
-from adjit.codegen.gemm.microkernel import emit_panel, emit_row, emit_stream
+from adjit.codegen.gemm.microkernel import emit_panel
 from adjit.codegen.gemm.packing import emit_pack
-from adjit.codegen.gemm.thin import emit_dots_product, emit_row_product, emit_swapped
+from adjit.codegen.gemm.thin import emit_dots_product, emit_swapped
 from adjit.codegen.llvm import I64, VOID, Module, Value, int_literal, register_type
 from adjit_runtime.target import Target
 
@@ -69,7 +69,7 @@ def emit_gemm_library(module: Module, target: Target, dtypes: Sequence[np.dtype]
         if dtype.kind == "f":
             tiles = tiles_for(dtype, target)
             _emit_helpers(module, tiles)
-            for emit in (emit_tiles, emit_row_product, emit_swapped, emit_dots_product, emit_gemm):
+            for emit in (emit_tiles, emit_swapped, emit_dots_product, emit_gemm):
                 emit(module, tiles)
             _emit_entries(module, dtype, gemm_name(tiles))
         else:
@@ -82,10 +82,7 @@ def _emit_helpers(module: Module, tiles: Tiles) -> None:
         emit_panel(module, tiles, tiles.vectors, masked=False)
     for vectors in range(1, tiles.vectors + 1):
         emit_panel(module, tiles, vectors, masked=True)
-    emit_row(module, tiles)
-    emit_stream(module, tiles)
     emit_dots(module, tiles)
-    emit_dot(module, tiles)
     emit_pack(module, tiles)
 
 
@@ -98,7 +95,7 @@ def _emit_entries(module: Module, dtype: np.dtype, inner: str) -> None:
     f.ret()
 
     batches = ((I64, "a_batch"), (I64, "b_batch"), (I64, "c_batch"))
-    f = module.function(f"adjit_gemm_batch_{suffix}", VOID, ((I64, "count"), *PRODUCT, *batches, *TAIL))
+    f = module.function(f"adjit_gemm_batch_{suffix}", VOID, ((I64, "count"), *PRODUCT, *batches, *TAIL), glue=True)
     named = {value.ref: value for value in f.params}
 
     def one(index: Value, _: list[Value]) -> list[Value]:

@@ -1,12 +1,10 @@
 """Thin products by dot products along k: C[i, j] = x_i . w_j, where the rows x_i and w_j are contiguous in k.
 
     void dots(rows, columns, k, x, x_row, w, w_column, w_step, out, out_row, out_column, add)
-    void dot(rows, k, x, x_row, w, out, out_row, add)
 
 `w_step` is how far w moves on while k moves on by one vector: the vector's lanes, or more where w was packed.
-An element's sum: each lane a chain of multiply-adds over its share of k (in `dot` `DOT_CHAINS` such chains, which take
-vectors in turn while there are enough), then chains and lanes folded in halves. Tiles do not enter, so neither do cuts
-of rows or columns.
+An element's sum: each lane a chain of multiply-adds over its share of k, then lanes folded in halves. Tiles do not
+enter, so neither do cuts of rows or columns.
 """
 
 from __future__ import annotations
@@ -16,17 +14,12 @@ from collections.abc import Sequence
 from adjit.codegen.gemm.forms import Tiles
 from adjit.codegen.gemm.microkernel import LaneMask, multiply_add, prefetch_into_l2
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal, literal
-from adjit.tuned import DOT_CHAINS, DOTS_PREFETCH_BYTES, DOTS_TILE_COLUMNS, DOTS_TILE_ROWS
+from adjit.tuned import DOTS_PREFETCH_BYTES, DOTS_TILE_COLUMNS, DOTS_TILE_ROWS
 
 
 def dots_name(tiles: Tiles) -> str:
-    """Symbol of the products of several columns."""
+    """Symbol of the function."""
     return f"dots_{tiles.suffix}"
-
-
-def dot_name(tiles: Tiles) -> str:
-    """Symbol of the product of one column."""
-    return f"dot_{tiles.suffix}"
 
 
 def fold(f: Function, sums: Sequence[Value]) -> list[Value]:
@@ -142,47 +135,3 @@ def _dots_tile(f: Function, tiles: Tiles, rows: list[Value], columns: list[Value
         f.element(out, ty, f.add(f.mul(row, out_row), f.mul(column, out_column))) for row in rows for column in columns
     ]
     _store(f, tiles, fold(f, carried[1:]), places, add)
-
-
-def emit_dot(module: Module, tiles: Tiles) -> None:
-    """Write `dot`: one row after another, since memory is read fastest along one stream."""
-    parameters = (
-        *((I64, "rows"), (I64, "k"), (PTR, "x"), (I64, "x_row"), (PTR, "w")),
-        *((PTR, "out"), (I64, "out_row"), (I64, "add")),
-    )
-    f = module.function(dot_name(tiles), VOID, parameters, internal=True)
-    rows, k, x, x_row, w, out, out_row, add = f.params
-    ty, lanes, vector = tiles.ty, tiles.lanes, tiles.vector
-    zero = literal(vector, 0)
-    whole, together = f.binary("and", k, literal(I64, -lanes)), f.binary("and", k, literal(I64, -lanes * DOT_CHAINS))
-    rest = f.sub(k, whole)
-    mask = LaneMask(f, tiles, rest)
-
-    def row(_: Value, carried: list[Value]) -> list[Value]:
-        x_at, out_at = carried
-
-        def chains(p: Value, sums: list[Value]) -> list[Value]:
-            result = []
-            for number, total in enumerate(sums):
-                at = f.add(p, number * lanes)
-                left = f.load(f.element(x_at, ty, at), vector)
-                result.append(multiply_add(f, tiles, left, f.load(f.element(w, ty, at), vector), total))
-            return result
-
-        first, *others = f.loop(0, together, lanes * DOT_CHAINS, [zero] * DOT_CHAINS, chains)
-        (first,) = f.loop(together, whole, lanes, [first], chains)
-
-        def tail() -> list[Value]:
-            left = f.masked_load(f.element(x_at, ty, whole), vector, mask.bits)
-            right = f.masked_load(f.element(w, ty, whole), vector, mask.bits)
-            return [multiply_add(f, tiles, left, right, first)]
-
-        (first,) = f.branch(f.compare("sgt", rest, literal(I64, 0)), tail, lambda: [first])
-        sums = [first, *others]
-        while len(sums) > 1:
-            sums = [f.binary("fadd", a, b) for a, b in zip(sums[::2], sums[1::2], strict=True)]
-        _store(f, tiles, fold(f, sums), [out_at], add)
-        return [f.element(x_at, ty, x_row), f.element(out_at, ty, out_row)]
-
-    f.loop(0, rows, 1, [x, out], row)
-    f.ret()

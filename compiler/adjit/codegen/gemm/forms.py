@@ -4,8 +4,8 @@ The order in which the k products of one element of C are added is fixed by its 
 
 - tiles: k is cut into blocks of `kc`; within a block one chain of fused multiply-adds from zero, k ascending; the
   blocks' sums are added to C in order (to the old C first, where the product accumulates);
-- dots: each lane of a vector along k is one chain (each of four where one side is a single vector), then the lanes are
-  folded; see dots.py. For thin products whose rows are contiguous in k.
+- dots: each lane of a vector along k is one chain, then the lanes are folded; see dots.py. For thin products whose
+  rows are contiguous in k.
 
 Tile sizes, row and column blocks, packing and the number of threads do not enter: a part of C computed by a call of
 its own has the bits of the whole, as long as both calls carry the same form (`gemm_flags` of the whole problem).
@@ -22,7 +22,6 @@ from adjit.tuned import (
     GEMM_BLOCK_BYTES,
     GEMM_BLOCKING,
     GEMM_SMALL_ROWS,
-    STREAM_COLUMNS,
     SWAPPED_ROWS,
     THIN_COLUMNS,
     THIN_PACKED_COLUMNS,
@@ -38,10 +37,8 @@ NEAR = 64
 pointers are context[-2] to context[-1 - MOST_NEAR]. The form of tiles brings them near meanwhile."""
 MOST_NEAR = 4
 
-# The form, and with dots the side whose rows are streamed (A's rows, or B's columns); 0: chosen from the call's own
-# sizes. DOTS_B includes the bit of DOTS_A.
-TILES, DOTS_A, DOTS_B, SINGLE = 4, 8, 8 | 16, 32
-FORM_MASK = TILES | DOTS_A
+# The form, and with dots the side whose rows are streamed (A's rows, or B's columns). DOTS_B has the bit of DOTS_A.
+TILES, DOTS_A, DOTS_B = 4, 8, 8 | 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +55,6 @@ class Tiles:
     registers: int
     masks: bool
     fused: bool
-    l2: int
 
     @property
     def ty(self) -> Ty:
@@ -113,7 +109,6 @@ def tiles_for(dtype: np.dtype, target: Target) -> Tiles:
         masks=target.masks,
         # Without the instruction, llvm.fma is a call of the C library for each lane.
         fused=target.vector_bytes > 16 or target.triple.startswith("aarch64"),
-        l2=target.l2,
     )
 
 
@@ -162,8 +157,7 @@ def gemm_scratch_bytes(dtype: np.dtype, target: Target) -> int:
     tiles = tiles_for(dtype, target)
     blocks = [rows * columns for rows, columns in tiles.block_columns]
     return (
-        max(*blocks, THIN_COLUMNS * tiles.dot_rows, 16 * tiles.dot_rows, THIN_COLUMNS * SWAPPED_ROWS, STREAM_COLUMNS)
-        * dtype.itemsize
+        max(*blocks, THIN_COLUMNS * tiles.dot_rows, 16 * tiles.dot_rows, THIN_COLUMNS * SWAPPED_ROWS) * dtype.itemsize
     )
 
 
@@ -195,7 +189,7 @@ def choose_form(tiles: Tiles, m: int, n: int, k: int, a_strides: tuple[int, int]
         return x == 1 and (plain or packed)
 
     if k >= THIN_SUMS and side(a_col, b_row, b_col, n, m):
-        return DOTS_A | SINGLE if n == 1 else DOTS_A
+        return DOTS_A
     if k >= THIN_SUMS and side(b_row, a_col, a_row, m, n):
-        return DOTS_B | SINGLE if m == 1 else DOTS_B
+        return DOTS_B
     return TILES

@@ -66,7 +66,7 @@ def tiles_name(tiles: Tiles) -> str:
 def emit_tiles(module: Module, tiles: Tiles) -> None:
     """Write the product in the form of tiles."""
     parameters: tuple[tuple[Ty, str], ...] = ((I64, "batch"), *PRODUCT, *TAIL)
-    f = module.function(tiles_name(tiles), VOID, parameters, internal=True)
+    f = module.function(tiles_name(tiles), VOID, parameters, internal=True, glue=True)
     batch, m, n, k, a, a_row, a_col, b, b_row, b_col, c, c_row, workspace, flags, epilogue, context = f.params
     ty, rows, columns = tiles.ty, tiles.rows, tiles.columns
     one = literal(I64, 1)

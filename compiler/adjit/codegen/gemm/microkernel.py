@@ -16,8 +16,7 @@ from __future__ import annotations
 from functools import partial
 
 from adjit.codegen.gemm.forms import Tiles
-from adjit.codegen.llvm import I32, I64, PTR, VOID, Function, Module, Value, int_literal, literal
-from adjit.tuned import ROW_VECTORS, STREAM_ROWS
+from adjit.codegen.llvm import I32, I64, PTR, VOID, Function, Module, Value, literal
 
 PARAMETERS = (
     (I64, "m"),
@@ -193,83 +192,3 @@ def _emit_tile(
                 f.masked_store(sums[r * vectors + v], place, last.bits)
             else:
                 f.store(sums[r * vectors + v], place)
-
-
-def row_name(tiles: Tiles) -> str:
-    """Symbol of the panel function for a single row."""
-    return f"row_{tiles.suffix}"
-
-
-def emit_row(module: Module, tiles: Tiles) -> None:
-    """Write `row(k, a, a_k, b, b_row, c, add, width)`: one row of A, `ROW_VECTORS` vectors of C at a time.
-
-    The sums are those of the panels. In a narrower rest the last vectors overlap: all are read before one is written,
-    so what is computed twice is the same. The caller leaves widths up to two vectors to the panels."""
-    parameters = (
-        *((I64, "k"), (PTR, "a"), (I64, "a_k"), (PTR, "b"), (I64, "b_row"), (PTR, "c"), (I64, "add"), (I64, "width")),
-    )
-    f = module.function(row_name(tiles), VOID, parameters, internal=True)
-    k, a, a_k, b, b_row, c, add, width = f.params
-    lanes, ty, vector = tiles.lanes, tiles.ty, tiles.vector
-    last = f.sub(width, lanes)
-    places = [f.minimum(int_literal(v * lanes), last) for v in range(ROW_VECTORS)]
-
-    def step(_: Value, carried: list[Value]) -> list[Value]:
-        a_at, b_at, *sums = carried
-        scalar = f.splat(f.load(a_at, ty), lanes)
-        sums = [
-            multiply_add(f, tiles, scalar, f.load(f.element(b_at, ty, place), vector), total)
-            for place, total in zip(places, sums, strict=True)
-        ]
-        return [f.element(a_at, ty, a_k), f.element(b_at, ty, b_row), *sums]
-
-    _, _, *sums = f.loop(0, k, 1, [a, b, *[literal(vector, 0)] * ROW_VECTORS], step)
-    targets = [f.element(c, ty, place) for place in places]
-    sums = f.branch(
-        f.compare("ne", add, literal(I64, 0)),
-        lambda: [f.binary("fadd", f.load(at, vector), s) for at, s in zip(targets, sums, strict=True)],
-        lambda: sums,
-    )
-    for at, total in zip(targets, sums, strict=True):
-        f.store(total, at)
-    f.ret()
-
-
-def stream_name(tiles: Tiles) -> str:
-    """Symbol of the row function for operands that come from memory."""
-    return f"stream_{tiles.suffix}"
-
-
-def emit_stream(module: Module, tiles: Tiles) -> None:
-    """Write `stream(k, a, a_k, b, b_row, sums, width)`: adds to `sums`, which stay in L1, a few rows of B at a time.
-
-    The same chains as `row`, but long rows are read from end to end; `sums` hold whole vectors."""
-    parameters = (*((I64, "k"), (PTR, "a"), (I64, "a_k"), (PTR, "b"), (I64, "b_row"), (PTR, "sums"), (I64, "width")),)
-    f = module.function(stream_name(tiles), VOID, parameters, internal=True)
-    k, a, a_k, b, b_row, sums, width = f.params
-    lanes, ty, vector = tiles.lanes, tiles.ty, tiles.vector
-    whole = f.binary("and", width, literal(I64, -lanes))
-    mask = LaneMask(f, tiles, f.sub(width, whole))
-
-    def rows(count: int, p: Value) -> list[Value]:
-        scalars = [f.splat(f.load(f.element(a, ty, f.mul(f.add(p, r), a_k)), ty), lanes) for r in range(count)]
-        sources = [f.element(b, ty, f.mul(f.add(p, r), b_row)) for r in range(count)]
-
-        def columns(j: Value, masked: bool) -> list[Value]:
-            place = f.element(sums, ty, j)
-            total = f.load(place, vector)
-            for scalar, source in zip(scalars, sources, strict=True):
-                at = f.element(source, ty, j)
-                loaded = f.masked_load(at, vector, mask.bits) if masked else f.load(at, vector)
-                total = multiply_add(f, tiles, scalar, loaded, total)
-            f.store(total, place)
-            return []
-
-        f.loop(0, whole, lanes, [], lambda j, _: columns(j, False))
-        f.loop(whole, width, lanes, [], lambda j, _: columns(j, True))
-        return []
-
-    groups = f.binary("and", k, literal(I64, -STREAM_ROWS))
-    f.loop(0, groups, STREAM_ROWS, [], lambda p, _: rows(STREAM_ROWS, p))
-    f.loop(groups, k, 1, [], lambda p, _: rows(1, p))
-    f.ret()

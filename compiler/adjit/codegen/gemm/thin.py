@@ -1,26 +1,21 @@
-"""Products with a thin side: one row or column, or few columns of a transposed A; and those in the form of dots.
+"""Products with a thin side: few columns of a transposed A, and those in the form of dots.
 
-`row_product` serves m = 1 and n = 1 where the other operand is contiguous along the result; `swapped` computes the
-transpose of C, so that the long side lies along the vectors; `dots_product` is the form of dots, either side thin.
-The first two add in the order of the form of tiles.
+`swapped` computes the transpose of C, so that the long side lies along the vectors, and adds in the order of the form
+of tiles; `dots_product` is the form of dots, either side thin. Programs have no products of a single row or column:
+those are loops, which fuse (`schedule/normalize`).
 """
 
 from __future__ import annotations
 
-from adjit.codegen.gemm.dots import dot_name, dots_name
-from adjit.codegen.gemm.forms import ACCUMULATE, DOTS_B, SCRATCH, SINGLE, Tiles
-from adjit.codegen.gemm.macro import PRODUCT, TAIL, at_least, bit, both, call_epilogue, call_panel
-from adjit.codegen.gemm.microkernel import LaneMask, row_name, stream_name
+from adjit.codegen.gemm.dots import dots_name
+from adjit.codegen.gemm.forms import ACCUMULATE, DOTS_B, SCRATCH, Tiles
+from adjit.codegen.gemm.macro import PRODUCT, TAIL, bit, call_epilogue, call_panel
+from adjit.codegen.gemm.microkernel import LaneMask
 from adjit.codegen.gemm.packing import pack_name
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Ty, Value, int_literal, literal
-from adjit.tuned import ROW_VECTORS, STREAM_COLUMNS, SWAPPED_ROWS, THIN_COLUMNS
+from adjit.tuned import SWAPPED_ROWS, THIN_COLUMNS
 
 PARAMETERS: tuple[tuple[Ty, str], ...] = ((I64, "batch"), *PRODUCT, *TAIL)
-
-
-def row_product_name(tiles: Tiles) -> str:
-    """Symbol of the product of one row, or by one column."""
-    return f"gemm_row_{tiles.suffix}"
 
 
 def swapped_name(tiles: Tiles) -> str:
@@ -36,106 +31,6 @@ def dots_product_name(tiles: Tiles) -> str:
 def _k_blocks(f: Function, tiles: Tiles, k: Value) -> Value:
     blocks = f.binary("udiv", f.add(k, tiles.kc - 1), int_literal(tiles.kc))
     return f.intrinsic("smax", I64, (blocks, literal(I64, 1)))
-
-
-def emit_row_product(module: Module, tiles: Tiles) -> None:
-    """Write the product for m = 1 (b_col = 1) or n = 1 (a_row = 1 and c_row = 1)."""
-    f = module.function(row_product_name(tiles), VOID, PARAMETERS, internal=True)
-    batch, m, n, k, a, _, a_col, b, b_row, _, c, _, workspace, flags, epilogue, context = f.params
-    ty, lanes, vector, one = tiles.ty, tiles.lanes, tiles.vector, literal(I64, 1)
-    is_row = f.compare("eq", m, one)
-    length = f.select(is_row, n, m)
-    x, x_k = f.select(is_row, a, b), f.select(is_row, a_col, b_row)
-    y, y_row = f.select(is_row, b, a), f.select(is_row, b_row, a_col)
-    steps = _k_blocks(f, tiles, k)
-    accumulate = f.binary("and", flags, literal(I64, ACCUMULATE))
-    in_scratch = bit(f, flags, SCRATCH)
-    strip_width = ROW_VECTORS * tiles.lanes
-    # Strips of a matrix that does not fit L2 would read pieces of rows far apart.
-    far = f.compare("sgt", f.mul(length, k), int_literal(tiles.l2 // tiles.dtype.itemsize))
-    streamed = both(f, far, at_least(f, length, 2 * strip_width))
-    block_width = STREAM_COLUMNS
-
-    def block(start: Value, _: list[Value]) -> list[Value]:
-        width = f.minimum(f.sub(length, start), int_literal(block_width))
-        tile = f.select(in_scratch, c, f.element(c, ty, start))
-
-        def strip(j: Value, _: list[Value]) -> list[Value]:
-            rest = f.minimum(f.sub(width, j), int_literal(strip_width))
-            to = f.element(tile, ty, j)
-            y_strip = f.element(y, ty, f.add(start, j))
-
-            def k_block(step: Value, _: list[Value]) -> list[Value]:
-                p = f.mul(step, tiles.kc)
-                depth = f.minimum(f.sub(k, p), int_literal(tiles.kc))
-                add = f.select(f.compare("eq", step, literal(I64, 0)), accumulate, one)
-                x_at, y_at = f.element(x, ty, f.mul(p, x_k)), f.element(y_strip, ty, f.mul(p, y_row))
-
-                def wide() -> list[Value]:
-                    f.call(row_name(tiles), VOID, (depth, x_at, x_k, y_at, y_row, to, add, rest))
-                    return []
-
-                def narrow() -> list[Value]:
-                    call_panel(
-                        f, tiles, (one, depth, x_at, one, x_k, one, y_at, y_row, to, one, literal(PTR, 0), add, rest)
-                    )
-                    return []
-
-                f.branch(at_least(f, rest, 2 * tiles.lanes + 1), wide, narrow)
-                return []
-
-            f.loop(0, steps, 1, [], k_block)
-            return []
-
-        def stream() -> list[Value]:
-            y_block = f.element(y, ty, start)
-
-            def clear(j: Value, _: list[Value]) -> list[Value]:
-                f.store(literal(vector, 0), f.element(workspace, ty, j))
-                return []
-
-            def k_block(step: Value, _: list[Value]) -> list[Value]:
-                p = f.mul(step, tiles.kc)
-                depth = f.minimum(f.sub(k, p), int_literal(tiles.kc))
-                f.loop(0, width, lanes, [], clear)
-                x_at, y_at = f.element(x, ty, f.mul(p, x_k)), f.element(y_block, ty, f.mul(p, y_row))
-                f.call(stream_name(tiles), VOID, (depth, x_at, x_k, y_at, y_row, workspace, width))
-                fresh = both(f, f.compare("eq", step, literal(I64, 0)), f.compare("eq", accumulate, literal(I64, 0)))
-
-                def vectors(j: Value, _: list[Value]) -> list[Value]:
-                    mask = LaneMask(f, tiles, f.sub(width, j))
-                    place, total = f.element(tile, ty, j), f.load(f.element(workspace, ty, j), vector)
-                    (total,) = f.branch(
-                        fresh,
-                        lambda: [total],
-                        lambda: [f.binary("fadd", f.masked_load(place, vector, mask.bits), total)],
-                    )
-                    f.masked_store(total, place, mask.bits)
-                    return []
-
-                f.loop(0, width, lanes, [], vectors)
-                return []
-
-            f.loop(0, steps, 1, [], k_block)
-            return []
-
-        def strips() -> list[Value]:
-            f.loop(0, width, strip_width, [], strip)
-            return []
-
-        f.branch(streamed, stream, strips)
-        end, zero = f.add(start, width), literal(I64, 0)
-        bounds = (
-            f.select(is_row, zero, start),
-            f.select(is_row, one, end),
-            f.select(is_row, start, zero),
-            f.select(is_row, end, one),
-        )
-        call_epilogue(f, epilogue, (context, batch, tile, f.select(is_row, width, one), *bounds))
-        return []
-
-    f.loop(0, length, block_width, [], block)
-    f.ret()
 
 
 def emit_swapped(module: Module, tiles: Tiles) -> None:
@@ -216,8 +111,8 @@ def emit_swapped(module: Module, tiles: Tiles) -> None:
 
 
 def emit_dots_product(module: Module, tiles: Tiles) -> None:
-    """Write the product in the form of dots; `flags` says which side is thin, and whether it is a single vector."""
-    f = module.function(dots_product_name(tiles), VOID, PARAMETERS, internal=True)
+    """Write the product in the form of dots; `flags` says which side is thin."""
+    f = module.function(dots_product_name(tiles), VOID, PARAMETERS, internal=True, glue=True)
     batch, m, n, k, a, a_row, a_col, b, b_row, b_col, c, c_row, workspace, flags, epilogue, context = f.params
     ty, lanes = tiles.ty, tiles.lanes
     one, zero = literal(I64, 1), literal(I64, 0)
@@ -249,19 +144,11 @@ def emit_dots_product(module: Module, tiles: Tiles) -> None:
         x_at = f.element(x, ty, f.mul(i, x_row))
         out = f.select(in_scratch, c, f.element(c, ty, f.mul(i, out_row)))
 
-        def single() -> list[Value]:
-            f.call(dot_name(tiles), VOID, (height, k, x_at, x_row, w, out, out_row, accumulate))
-            return []
-
-        def several() -> list[Value]:
-            f.call(
-                dots_name(tiles),
-                VOID,
-                (height, columns, k, x_at, x_row, w, w_column, w_step, out, out_row, out_column, accumulate),
-            )
-            return []
-
-        f.branch(bit(f, flags, SINGLE), single, several)
+        f.call(
+            dots_name(tiles),
+            VOID,
+            (height, columns, k, x_at, x_row, w, w_column, w_step, out, out_row, out_column, accumulate),
+        )
         end = f.add(i, height)
         bounds = (chosen(i, zero), chosen(end, m), chosen(zero, i), chosen(n, end))
         call_epilogue(f, epilogue, (context, batch, out, c_step, *bounds))

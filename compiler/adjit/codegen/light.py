@@ -1,0 +1,51 @@
+"""Which kernels are light: so small a part of a program's work that the quality of their code makes no difference.
+
+Their functions are glue (`llvm.GLUE`), which compiles in a fifth of the time: a step of a network has a dozen kernels
+of a few rows, scalars and small sums beside the products that take its time. The same operations in the same order, so
+the same bits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+
+from adjit.codegen.analysis import cost_of, lanes_of
+from adjit.schedule.plan import Body, Plan, Product, Single, Tiles, works_of
+from adjit.tuned import GLUE_SHARE
+from adjit_runtime.target import Target
+
+Function = tuple[Single, bool]
+"""A kernel's work, and whether it runs alone (not in a tile)."""
+
+
+def light_kernels(plan: Plan, target: Target) -> set[Function]:
+    """The lightest kernels, which together are at most `GLUE_SHARE` of the work; of a product it is its epilogue."""
+    efforts: defaultdict[Function, float] = defaultdict(float)
+    whole = 0.0
+    for kernel in plan.kernels:
+        times = kernel.work.count if isinstance(kernel.work, Tiles) else 1
+        for work in works_of(kernel.work):
+            body = work.epilogue if isinstance(work, Product) else work.body
+            effort = times * _body_effort(body, target) if body is not None else 0.0
+            efforts[work, not isinstance(kernel.work, Tiles)] += effort
+            whole += effort + (times * _product_effort(work, target) if isinstance(work, Product) else 0.0)
+    light: set[Function] = set()
+    left = GLUE_SHARE * whole
+    for function, effort in sorted(efforts.items(), key=lambda item: item[1]):
+        left -= effort
+        if left < 0:
+            break
+        light.add(function)
+    return light
+
+
+def _body_effort(body: Body, target: Target) -> float:
+    """Vector instructions, about."""
+    cost = sum(cost_of(instruction) for instruction in body.code)
+    return cost * math.prod(body.domain) / lanes_of(body, target.vector_bytes)
+
+
+def _product_effort(work: Product, target: Target) -> float:
+    batch = math.prod(entry[0] for entry in work.batch)
+    return batch * work.m * work.n * work.k * work.dtype.itemsize / target.vector_bytes
