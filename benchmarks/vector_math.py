@@ -91,7 +91,7 @@ class Compiled:
         self.dtype = dtype
         self.lanes = target.vector_bytes // dtype.itemsize
         self.count = 2 if name in TWO_ARGUMENTS else 1
-        module = Module(name)
+        module = Module(name, target)
         f = module.function("run", VOID, [(I64, "n"), *((PTR, f"x{i}") for i in range(self.count)), (PTR, "y")])
         n, *xs, y = f.params
         scalar = register_type(dtype)

@@ -9,10 +9,12 @@ uses the residual. The error reached, relative to what the code computes from it
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import mpmath as mp
+import numpy as np
 
 mp.mp.dps = 60
 TARGET = Path(__file__).resolve().parent.parent / "compiler/adjit/ops/mathematics/coefficients.py"
@@ -47,16 +49,6 @@ def log_residual(z: mp.mpf) -> mp.mpf:
     return ((mp.log1p(s) - mp.log1p(-s)) / s - 2) / z
 
 
-def erf_residual(z: mp.mpf) -> mp.mpf:
-    x = mp.sqrt(z)
-    return (mp.erf(x) / x - 2 / mp.sqrt(mp.pi)) / z
-
-
-def erfcx(t: mp.mpf) -> mp.mpf:
-    x = 1 / t - 2
-    return mp.erfc(x) * mp.exp(x * x)
-
-
 def at_root(f: Callable[[mp.mpf], mp.mpf]) -> Callable[[mp.mpf], mp.mpf]:
     """(f(x) / x - 1) / x^2 as a function of z = x^2."""
 
@@ -81,9 +73,38 @@ PLANS: dict[str, tuple[Callable[[mp.mpf], mp.mpf], float, float, int, Callable]]
     "TANH32": (at_root(mp.tanh), 0.0, 0.3907, 5, lambda z: z),
     "ATAN64": (at_root(mp.atan), 0.0, 0.1716, 12, lambda z: z),
     "ASIN64": (at_root(mp.asin), 0.0, 0.25, 14, lambda z: z),
-    "ERF64": (erf_residual, 0.0, 1.0, 14, lambda z: z / mp.mpf("0.84")),
-    "ERFCX64": (erfcx, 0.124, 0.3334, 18, lambda t: mp.exp(-((1 / t - 2) ** 2))),
 }
+
+
+ERF_PIECES = {
+    "ERF64": (14, [0.0, *(8.0 - (64.0 - 8.0 * (i + 0.5)) ** 0.5 for i in range(8))]),
+    "ERF32": (7, [0.0, *((i + 0.5) / 1.9 for i in range(8))]),
+}
+"""erf in eight pieces: the degree of each, and where they meet. special.erf chooses the piece."""
+
+
+def erf_pieces(name: str) -> tuple[list[float], list[list[float]], float]:
+    """Where each piece has its origin, its coefficients, and the largest error of the slope from there, times the
+    distance. An origin has few bits, so that distances are exact, and erf there is almost a number of the dtype (Gal's
+    way): its rounding does not count."""
+    degree, edges = ERF_PIECES[name]
+    as_number, grid = (float, 2**20) if name == "ERF64" else (lambda x: float(np.float32(float(x))), 2**12)
+    centres, pieces, worst = [], [], 0.0
+    for low, high in itertools.pairwise(edges):
+        middle = round((low + high) / 2 * grid)
+        candidates = [mp.mpf(middle + i) / grid for i in range(-30, 31)] if low else [mp.mpf(0)]
+        centre = min(candidates, key=lambda c: abs(mp.erf(c) - as_number(mp.erf(c))))
+
+        def slope(h: mp.mpf, centre: mp.mpf = centre) -> mp.mpf:
+            return (mp.erf(centre + h) - mp.erf(centre)) / h
+
+        # The choice of a piece is rounded, so that it may reach a little further.
+        a, b = low - 1e-6 - centre if low else 1e-30, high + 1e-6 - centre
+        piece = fit(slope, a, b, degree - 1)
+        worst = max(worst, error(slope, piece, a, b, lambda h: h))
+        centres.append(float(centre))
+        pieces.append([as_number(mp.erf(centre)), *piece])
+    return centres, pieces, worst
 
 
 def parts(value: mp.mpf, count: int, bits: int | None = None) -> list[float]:
@@ -125,6 +146,13 @@ def main() -> None:
         lines.append(f"{name} = (  # {reached:.1e} on [{low:.6g}, {high:.6g}]")
         lines += [f"    {c!r}," for c in coefficients]
         lines.append(")")
+    for name in ERF_PIECES:
+        centres, pieces, reached = erf_pieces(name)
+        lines.append(f"{name}_CENTRES = (")
+        lines += [f"    {c!r}," for c in centres]
+        lines += [")", f"{name} = (  # {reached:.1e}, a row for each power"]
+        lines += [f"    ({', '.join(map(repr, row))})," for row in zip(*pieces, strict=True)]
+        lines.append(")")
     mp.mp.dps = 400
     constants = {
         "LN2": parts(mp.log(2), 2, 32),
@@ -133,7 +161,6 @@ def main() -> None:
         "LOG2E": parts(1 / mp.log(2), 2),
         "LOG10E": parts(1 / mp.log(10), 2),
         "LOG10_2": parts(mp.log10(2), 2, 32),
-        "TWO_OVER_ROOT_PI": parts(2 / mp.sqrt(mp.pi), 2),
         "PI_2": parts(mp.pi / 2, 3),
         "TWO_OVER_PI": chunks(),
     }

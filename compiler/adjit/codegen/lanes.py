@@ -13,6 +13,7 @@ from adjit.codegen.llvm import Function, Value, literal, register_type
 from adjit.ops.mathematics import Mathematics
 
 BOOL = np.dtype(np.bool_)
+FLOAT64 = np.dtype(np.float64)
 INLINE_LIMIT = 40
 """Instructions of a function that is still written at each use. Longer ones become functions of the module: a call
 costs about 2 ns for 16 lanes, each further copy about 6 ms of compile time per KB of machine code."""
@@ -312,15 +313,21 @@ class Lanes(Mathematics):
         values = f.while_loop([lane.value for lane in start], test, body)
         return [self.wrap(v, d) for v, d in zip(values, dtypes, strict=True)]
 
-    def table(self, name: str, values: tuple[float, ...], index: Lane) -> Lane:
-        """The float64 at `index` (int64, within range) of a constant table."""
+    def table(self, name: str, values: tuple[float, ...], index: Lane, dtype: np.dtype = FLOAT64) -> Lane:
+        """The number at `index` (an integer within range) of a constant table."""
         f = self.function
-        dtype = np.dtype(np.float64)
         pointer = f.module.constant_table(name, dtype, values)
         ty = register_type(dtype)
         if not index.value.ty.lanes:
             return self.wrap(f.load(f.element(pointer, ty, index.value), ty), dtype)
         return self.wrap(f.gather(pointer, ty.vector(index.value.ty.lanes), index.value, None), dtype)
+
+    def lookup(self, name: str, values: tuple[float, ...], index: Lane) -> Lane:
+        """`values[index % 8]` for a constant table of 8: float64 for an int64 index, float32 for an int32 one."""
+        dtype = np.dtype(np.float64 if index.dtype.itemsize == 8 else np.float32)
+        ty = register_type(dtype).vector(index.value.ty.lanes)
+        chosen = self.function.permute(values, ty, index.value) if ty.lanes else None
+        return self.table(name, values, index & 7, dtype) if chosen is None else self.wrap(chosen, dtype)
 
     def out_of_line(self, name: str, xs: tuple[Lane, ...], rule: Any) -> Lane:
         """`rule(kit, *xs)` as a function of the module, written once for each dtype and number of lanes."""

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from adjit_runtime.target import Target
+
 
 @dataclass(frozen=True, slots=True)
 class Ty:
@@ -107,10 +109,13 @@ def int_literal(value: int) -> Value:
 
 
 class Module:
-    """Functions, the intrinsics they declared, and constant globals; `str(module)` is the text."""
+    """Functions, the intrinsics they declared, and constant globals; `str(module)` is the text.
 
-    def __init__(self, name: str) -> None:
+    Code for a known `target` may use instructions of its own; every target runs the code for none."""
+
+    def __init__(self, name: str, target: Target | None = None) -> None:
         self.name = name
+        self.target = target
         self.functions: list[Function] = []
         self.declarations: dict[str, str] = {}
         self.globals: dict[str, str] = {}
@@ -309,6 +314,43 @@ class Function:
         second = str(b) if b is not None else f"{a.ty} poison"
         mask = ", ".join(f"i32 {lane}" for lane in lanes)
         return self.define(a.ty.vector(len(lanes)), f"shufflevector {a}, {second}, <{len(lanes)} x i32> <{mask}>")
+
+    def concat(self, parts: Sequence[Value]) -> Value:
+        """Vectors of one type, a power of two of them, end to end."""
+        while len(parts) > 1:
+            both = range(2 * parts[0].ty.lanes)
+            parts = [self.shuffle(a, b, both) for a, b in zip(parts[::2], parts[1::2], strict=True)]
+        return parts[0]
+
+    def permute(self, values: Sequence[float], ty: Ty, index: Value) -> Value | None:
+        """`values[index % 8]` in each lane of the float type `ty`, by the target's permutations of a register; None
+        where it has none."""
+        target = self.module.target
+        if target is None or not target.permutes:
+            return None
+        per = target.vector_bytes * 8 // ty.bits
+        parts = [self.shuffle(index, None, [(i + j) % ty.lanes for j in range(per)]) for i in range(0, ty.lanes, per)]
+        chosen = [self._permute_register(values, ty.vector(per), part) for part in parts]
+        if ty.lanes < per:
+            return self.shuffle(chosen[0], None, range(ty.lanes))
+        return self.concat(chosen)
+
+    def _permute_register(self, values: Sequence[float], ty: Ty, index: Value) -> Value:
+        """One register's lanes: 16 or 8 numbers fill it, or 4 are half of the numbers."""
+        if ty.lanes >= 8:
+            kind = {(16, 32): "avx512.permvar.sf.512", (8, 64): "avx512.permvar.df.512", (8, 32): "avx2.permps"}
+            table = vector_literal(ty, [*values] * (ty.lanes // 8))
+            return self.call(f"llvm.x86.{kind[ty.lanes, ty.bits]}", ty, (table, index))
+        # Number i is the pair of floats 2 i and 2 i + 1.
+        floats, pairs = F32.vector(8), I32.vector(8)
+        both = self.shuffle(self.convert("bitcast", index, pairs), None, (0, 0, 2, 2, 4, 4, 6, 6))
+        both = self.binary("add", self.binary("add", both, both), vector_literal(pairs, (0, 1) * 4))
+        halves = []
+        for half in (values[:4], values[4:]):
+            table = self.convert("bitcast", vector_literal(ty, half), floats)
+            halves.append(self.convert("bitcast", self.call("llvm.x86.avx2.permps", floats, (table, both)), ty))
+        third = self.binary("shl", index, literal(index.ty, 61))
+        return self.select(self.compare("slt", third, literal(index.ty, 0)), halves[1], halves[0])
 
     def mask_below(self, lanes: int, rest: Value) -> Value:
         """The i1 vector that is true in the lanes below `rest` (i64)."""
