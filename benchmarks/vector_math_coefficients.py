@@ -44,6 +44,11 @@ def error(g: Callable[[mp.mpf], mp.mpf], coefficients: list[float], low: float, 
     return float(worst)
 
 
+def exp_residual(r: mp.mpf) -> mp.mpf:
+    # A node may lie at 0.
+    return (mp.expm1(r) - r) / r**2 if abs(r) > 1e-20 else mp.mpf(1) / 2
+
+
 def log_residual(z: mp.mpf) -> mp.mpf:
     s = mp.sqrt(z)
     return ((mp.log1p(s) - mp.log1p(-s)) / s - 2) / z
@@ -62,8 +67,8 @@ def at_root(f: Callable[[mp.mpf], mp.mpf]) -> Callable[[mp.mpf], mp.mpf]:
 LN2_HALF = float(mp.log(2) / 2) * 1.0001
 QUARTER = float((mp.pi / 4) ** 2) * 1.0001
 PLANS: dict[str, tuple[Callable[[mp.mpf], mp.mpf], float, float, int, Callable]] = {
-    "EXP64": (lambda r: (mp.expm1(r) - r) / r**2, -LN2_HALF, LN2_HALF, 11, lambda r: r * r),
-    "EXP32": (lambda r: (mp.expm1(r) - r) / r**2, -LN2_HALF, LN2_HALF, 5, lambda r: r * r),
+    "EXP64": (exp_residual, -LN2_HALF, LN2_HALF, 10, lambda r: r * r),
+    "EXP32": (exp_residual, -LN2_HALF, LN2_HALF, 4, lambda r: r * r),
     "LOG64": (log_residual, 0.0, 0.02945, 7, lambda z: z),
     "LOG32": (log_residual, 0.0, 0.02945, 3, lambda z: z),
     "LOG_TAIL": (lambda z: (log_residual(z) - mp.mpf(2) / 3) / z, 0.0, 0.02945, 7, lambda z: z * z),

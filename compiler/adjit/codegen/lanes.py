@@ -329,6 +329,12 @@ class Lanes(Mathematics):
         chosen = self.function.permute(values, ty, index.value) if ty.lanes else None
         return self.table(name, values, index & 7, dtype) if chosen is None else self.wrap(chosen, dtype)
 
+    def scale(self, x: Lane, n: Lane, otherwise: Any) -> Lane:
+        """x 2^n, rounded once, for a whole n of x's dtype: an instruction's, or else what `otherwise()` computes."""
+        value = self.function.scale(x.value, n.value)
+        result: Lane = otherwise() if value is None else self.wrap(value, x.dtype)
+        return result
+
     def out_of_line(self, name: str, xs: tuple[Lane, ...], rule: Any) -> Lane:
         """`rule(kit, *xs)` as a function of the module, written once for each dtype and number of lanes."""
         f = self.function

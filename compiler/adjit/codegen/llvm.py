@@ -315,12 +315,20 @@ class Function:
         mask = ", ".join(f"i32 {lane}" for lane in lanes)
         return self.define(a.ty.vector(len(lanes)), f"shufflevector {a}, {second}, <{len(lanes)} x i32> <{mask}>")
 
-    def concat(self, parts: Sequence[Value]) -> Value:
-        """Vectors of one type, a power of two of them, end to end."""
+    def by_registers(
+        self, ty: Ty, args: Sequence[Value], rule: Callable[[Ty, list[Value]], Value], nbytes: int
+    ) -> Value:
+        """`rule` on registers of `nbytes`, for vectors of any power of two of lanes; each has as many as `ty`."""
+        per = nbytes * 8 // ty.bits
+        parts = []
+        for i in range(0, ty.lanes, per):
+            # A shorter vector fills the register again and again.
+            lanes = [(i + j) % ty.lanes for j in range(per)]
+            parts.append(rule(ty.vector(per), [a if per == ty.lanes else self.shuffle(a, None, lanes) for a in args]))
         while len(parts) > 1:
             both = range(2 * parts[0].ty.lanes)
             parts = [self.shuffle(a, b, both) for a, b in zip(parts[::2], parts[1::2], strict=True)]
-        return parts[0]
+        return parts[0] if ty.lanes >= per else self.shuffle(parts[0], None, range(ty.lanes))
 
     def permute(self, values: Sequence[float], ty: Ty, index: Value) -> Value | None:
         """`values[index % 8]` in each lane of the float type `ty`, by the target's permutations of a register; None
@@ -328,12 +336,20 @@ class Function:
         target = self.module.target
         if target is None or not target.permutes:
             return None
-        per = target.vector_bytes * 8 // ty.bits
-        parts = [self.shuffle(index, None, [(i + j) % ty.lanes for j in range(per)]) for i in range(0, ty.lanes, per)]
-        chosen = [self._permute_register(values, ty.vector(per), part) for part in parts]
-        if ty.lanes < per:
-            return self.shuffle(chosen[0], None, range(ty.lanes))
-        return self.concat(chosen)
+        return self.by_registers(ty, (index,), lambda t, x: self._permute_register(values, t, *x), target.vector_bytes)
+
+    def scale(self, a: Value, n: Value) -> Value | None:
+        """a 2^n, rounded once, for n a whole number of a's type; None where the target has no instruction."""
+        target = self.module.target
+        if target is None or not target.scales or not a.ty.lanes:
+            return None
+
+        def rule(ty: Ty, xs: list[Value]) -> Value:
+            kind = "ps" if ty.bits == 32 else "pd"
+            every, rounding = literal(Ty("i", ty.lanes), -1), literal(I32, 4)
+            return self.call(f"llvm.x86.avx512.mask.scalef.{kind}.512", ty, (*xs, literal(ty, 0), every, rounding))
+
+        return self.by_registers(a.ty, (a, n), rule, target.vector_bytes)
 
     def _permute_register(self, values: Sequence[float], ty: Ty, index: Value) -> Value:
         """One register's lanes: 16 or 8 numbers fill it, or 4 are half of the numbers."""

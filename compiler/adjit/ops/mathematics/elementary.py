@@ -60,11 +60,11 @@ def power_of_two(k: Any, n: Lane, dtype: np.dtype) -> Lane:
     return k.bitcast((n + bias) << k.const(n, shift), dtype)
 
 
-def nearest(k: Any, x: Lane) -> tuple[Lane, Lane]:
-    """x rounded to an integer, as a float and as an integer; |x| is at most 2^21 (float32) or 2^50 (float64)."""
+def nearest(k: Any, x: Lane, factor: float = 1.0) -> tuple[Lane, Lane]:
+    """x times factor rounded to an integer, as a float and as an integer; it is at most 2^21 (float32), 2^50 (float64)."""
     magic = 12582912.0 if x.dtype == F32 else 6755399441055744.0
     integer = I32 if x.dtype == F32 else I64
-    shifted = x + magic
+    shifted = x + magic if factor == 1.0 else k.fma(x, k.const(x, factor), k.const(x, magic))
     bits = k.bitcast(shifted, integer) - k.bitcast(k.const(x, magic), integer)
     return shifted - magic, bits
 
@@ -72,17 +72,22 @@ def nearest(k: Any, x: Lane) -> tuple[Lane, Lane]:
 def reduce_exp(k: Any, x: Lane) -> tuple[Lane, Lane, Lane, Lane]:
     """x = n ln 2 + r: (n as a float, n as an integer, r, what r lacks)."""
     high, low = c.LN2_F32 if x.dtype == F32 else c.LN2
-    n, bits = nearest(k, x * c.LOG2E[0])
+    n, bits = nearest(k, x, c.LOG2E[0])
     first = k.fma(n, k.const(x, -high), x)
     r = k.fma(n, k.const(x, -low), first)
     lacks = k.fma(n, k.const(x, -low), first - r)
     return n, bits, r, lacks
 
 
-def scaled(k: Any, y: Lane, n: Lane) -> Lane:
-    """y 2^n in two halves, so that subnormal results are rounded once and large n do not overflow early."""
-    half = n >> k.const(n, 1)
-    return y * power_of_two(k, half, y.dtype) * power_of_two(k, n - half, y.dtype)
+def scaled(k: Any, y: Lane, n: Lane, bits: Lane) -> Lane:
+    """y 2^n, for n as a float and as an integer. In two halves where no instruction does it, so that subnormal results
+    are rounded once and large n do not overflow early."""
+
+    def in_halves() -> Lane:
+        half = bits >> k.const(bits, 1)
+        return y * power_of_two(k, half, y.dtype) * power_of_two(k, bits - half, y.dtype)
+
+    return k.scale(y, n, in_halves)
 
 
 def clamp_exp(k: Any, x: Lane) -> Lane:
@@ -100,11 +105,9 @@ def expm1_reduced(k: Any, r: Lane, lacks: Lane) -> Lane:
 
 def exp(k: Any, x: Lane, shift: int = 0) -> Lane:
     """e^x 2^shift."""
-    clamped = clamp_exp(k, x)
-    _, n, r, lacks = reduce_exp(k, clamped)
-    y = 1.0 + expm1_reduced(k, r, lacks)
-    y = scaled(k, y, n + shift if shift else n)
-    return k.select(x != x, x, y)
+    n, bits, r, _ = reduce_exp(k, clamp_exp(k, x))
+    coefficients = (1.0, 1.0, *(c.EXP32 if x.dtype == F32 else c.EXP64))
+    return scaled(k, polynomial(k, r, coefficients), n + float(shift) if shift else n, bits + shift if shift else bits)
 
 
 @in_float64
@@ -117,7 +120,7 @@ def exp2(k: Any, x: Lane) -> Lane:
     high, low, _ = c.LN2_WIDE
     r = rest * high
     lacks = k.fma(rest, k.const(x, high), -r) + rest * low
-    return k.select(x != x, x, scaled(k, 1.0 + expm1_reduced(k, r, lacks), bits))
+    return scaled(k, 1.0 + expm1_reduced(k, r, lacks), n, bits)
 
 
 def expm1_parts(k: Any, x: Lane) -> tuple[Lane, Lane]:
@@ -263,12 +266,12 @@ def tanh(k: Any, x: Lane) -> Lane:
 def sigmoid(k: Any, x: Lane) -> Lane:
     """1 / (1 + e^-x), with full relative precision on both sides."""
     clamped = clamp_exp(k, -k.abs(x))
-    _, n, r, lacks = reduce_exp(k, clamped)
+    n, bits, r, lacks = reduce_exp(k, clamped)
     t = expm1_reduced(k, r, lacks)
     mantissa = 1.0 + t
     # Relative to e within a half: the mantissa lies between 0.7 and 1.5.
     lost = t - (mantissa - 1.0)
-    e = k.select(x != x, x, scaled(k, mantissa, n))
+    e = scaled(k, mantissa, n, bits)
     s = 1.0 + e
     right = x >= 0.0
     y = k.select(right, k.const(x, 1.0), e) / s

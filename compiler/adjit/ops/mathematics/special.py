@@ -94,7 +94,7 @@ def float_pow(k: Any, x: Lane, y: Lane) -> Lane:
     high, low, _ = c.LN2_WIDE
     r = fraction * high
     lacks = k.fma(fraction, k.const(p, high), -r) + fraction * low
-    result = scaled(k, 1.0 + expm1_reduced(k, r, lacks), bits)
+    result = scaled(k, 1.0 + expm1_reduced(k, r, lacks), n, bits)
     result = k.select(over, k.const(x, INF), k.select(under, k.const(x, 0.0), result))
     rises = (y > 0.0) == (a > 1.0)
     # 0 and inf.
