@@ -10,7 +10,7 @@ uses the residual. The error reached, relative to what the code computes from it
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import mpmath as mp
@@ -156,7 +156,9 @@ def main() -> None:
         lines.append(f"{name}_CENTRES = (")
         lines += [f"    {c!r}," for c in centres]
         lines += [")", f"{name} = (  # {reached:.1e}, a row for each power"]
-        lines += [f"    ({', '.join(map(repr, row))})," for row in zip(*pieces, strict=True)]
+        for row in zip(*pieces, strict=True):
+            halves = [", ".join(map(repr, half)) for half in (row[:4], row[4:])]
+            lines += ["    (", *(f"        {half}," for half in halves), "    ),"]
         lines.append(")")
     mp.mp.dps = 400
     constants = {

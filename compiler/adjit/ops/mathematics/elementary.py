@@ -61,7 +61,7 @@ def power_of_two(k: Any, n: Lane, dtype: np.dtype) -> Lane:
 
 
 def nearest(k: Any, x: Lane, factor: float = 1.0) -> tuple[Lane, Lane]:
-    """x times factor rounded to an integer, as a float and as an integer; it is at most 2^21 (float32), 2^50 (float64)."""
+    """x times factor rounded to an integer, as a float and as an integer: at most 2^21 (float32) or 2^50 (float64)."""
     magic = 12582912.0 if x.dtype == F32 else 6755399441055744.0
     integer = I32 if x.dtype == F32 else I64
     shifted = x + magic if factor == 1.0 else k.fma(x, k.const(x, factor), k.const(x, magic))

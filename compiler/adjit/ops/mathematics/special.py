@@ -27,23 +27,25 @@ NAN = float("nan")
 
 def erf(k: Any, x: Lane) -> Lane:
     """The error function: eight polynomials, one for each piece of the line."""
-    if x.dtype == F32:
-        centres, rows, last, magic, integer = c.ERF32_CENTRES, c.ERF32, 3.925, 12582912.0, I32
-    else:
-        centres, rows, last, magic, integer = c.ERF64_CENTRES, c.ERF64, 5.94, 6755399441055744.0, I64
+    single = x.dtype == F32
+    rows: tuple[tuple[float, ...], ...] = c.ERF32 if single else c.ERF64
+    last, magic = (3.925, 12582912.0) if single else (5.94, 6755399441055744.0)
     a = k.abs(x)
     # Beyond, it is 1 to the last bit. NaN stays.
     a = k.select(a > last, k.const(x, last), a)
     # The nearest whole number to 2 a - a^2 / 8, so that pieces grow as erf flattens; evenly for float32.
-    grows = k.const(x, 1.9) if x.dtype == F32 else k.fma(a, k.const(x, -0.125), k.const(x, 2.0))
-    piece = k.bitcast(k.fma(a, grows, k.const(x, magic)), integer)
-    name = f"adjit_erf{x.dtype.itemsize}_"
-    h = a - k.lookup(f"{name}centre", centres, piece)
-    first, slope, *others = (k.lookup(f"{name}{i}", row, piece) for i, row in enumerate(rows))
-    rest = others.pop()
-    for other in reversed(others):
-        rest = k.fma(rest, h, other)
-    if x.dtype == F32:
+    grows = k.const(x, 1.9) if single else k.fma(a, k.const(x, -0.125), k.const(x, 2.0))
+    piece = k.bitcast(k.fma(a, grows, k.const(x, magic)), I32 if single else I64)
+
+    def row(values: tuple[float, ...], power: int | str) -> Lane:
+        return k.lookup(f"adjit_erf{x.dtype.itemsize}_{power}", values, piece)
+
+    h = a - row(c.ERF32_CENTRES if single else c.ERF64_CENTRES, "centre")
+    rest = row(rows[-1], len(rows) - 1)
+    for power in range(len(rows) - 2, 1, -1):
+        rest = k.fma(rest, h, row(rows[power], power))
+    slope, first = row(rows[1], 1), row(rows[0], 0)
+    if single:
         # 2 / sqrt(pi) lies half way between two numbers: of the first piece nothing else should be lost.
         return k.copysign(k.fma(h, slope, k.fma(h, h * rest, first)), x)
     return k.copysign(k.fma(h, k.fma(h, rest, slope), first), x)
