@@ -74,9 +74,13 @@ PLANS: dict[str, tuple[Callable[[mp.mpf], mp.mpf], float, float, int, Callable]]
     "LOG_TAIL": (lambda z: (log_residual(z) - mp.mpf(2) / 3) / z, 0.0, 0.02945, 7, lambda z: z * z),
     "SIN64": (at_root(mp.sin), 0.0, QUARTER, 7, lambda z: z),
     "COS64": (lambda z: (mp.cos(mp.sqrt(z)) - 1 + z / 2) / z**2, 0.0, QUARTER, 7, lambda z: z * z),
+    "SIN32": (at_root(mp.sin), 0.0, QUARTER, 3, lambda z: z),
+    "COS32": (lambda z: (mp.cos(mp.sqrt(z)) - 1 + z / 2) / z**2, 0.0, QUARTER, 3, lambda z: z * z),
     "TANH64": (at_root(mp.tanh), 0.0, 0.3907, 12, lambda z: z),
     "TANH32": (at_root(mp.tanh), 0.0, 0.3907, 5, lambda z: z),
     "ATAN64": (at_root(mp.atan), 0.0, 0.1716, 12, lambda z: z),
+    "ATAN32": (at_root(mp.atan), 0.0, 0.1716, 4, lambda z: z),
+    "ASIN32": (at_root(mp.asin), 0.0, 0.25, 5, lambda z: z),
     "ASIN64": (at_root(mp.asin), 0.0, 0.25, 14, lambda z: z),
 }
 
@@ -112,11 +116,11 @@ def erf_pieces(name: str) -> tuple[list[float], list[list[float]], float]:
     return centres, pieces, worst
 
 
-def parts(value: mp.mpf, count: int, bits: int | None = None) -> list[float]:
-    """A constant as a sum of float64s; the first ones cut to `bits` bits."""
+def parts(value: mp.mpf, count: int, bits: int | None = None, single: bool = False) -> list[float]:
+    """A constant as a sum of float64s, or of float32s; the first ones cut to `bits` bits."""
     result = []
     for _ in range(count):
-        part = float(value)
+        part = float(np.float32(float(value))) if single else float(value)
         if bits is not None and len(result) < count - 1:
             exponent = mp.frexp(value)[1]
             part = float(mp.floor(value * mp.mpf(2) ** (bits - exponent)) / mp.mpf(2) ** (bits - exponent))
@@ -169,6 +173,11 @@ def main() -> None:
         "LOG10E": parts(1 / mp.log(10), 2),
         "LOG10_2": parts(mp.log10(2), 2, 32),
         "PI_2": parts(mp.pi / 2, 3),
+        "LN2_WIDE_F32": parts(mp.log(2), 2, single=True),
+        "LOG2E_F32": parts(1 / mp.log(2), 2, single=True),
+        "LOG10E_F32": parts(1 / mp.log(10), 2, single=True),
+        "LOG10_2_F32": parts(mp.log10(2), 2, 15, single=True),
+        "PI_2_F32": parts(mp.pi / 2, 3, single=True),
         "TWO_OVER_PI": chunks(),
     }
     lines.append(f"TWO_OVER_PI_ALL = {float(2 / mp.pi)!r}")

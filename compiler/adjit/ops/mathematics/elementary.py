@@ -1,7 +1,7 @@
 """Exponentials, logarithms and what is made of them, for float32 and float64, over the basic scalar protocol.
 
-float64 is written out; float32 has forms of its own where speed matters (exp, log, tanh, sigmoid) and goes through
-float64 elsewhere. Errors are in docs/vector-math.md. Methods of Reference: Muller, Elementary Functions, 3rd ed.,
+Both dtypes take the same way with constants of their own (`by_dtype`); the inverse hyperbolic functions and cbrt go
+through float64. Errors are in docs/vector-math.md. Methods of Reference: Muller, Elementary Functions, 3rd ed.,
 chapters 5 and 11; the coefficients are our own (benchmarks/vector_math_coefficients.py).
 """
 
@@ -43,6 +43,11 @@ def quotient(k: Any, above: tuple[Lane, Lane], below: tuple[Lane, Lane]) -> tupl
     return q, rest * inverse
 
 
+def by_dtype(x: Lane, single: Any, double: Any) -> Any:
+    """The constant, or the constants, for the dtype of x."""
+    return single if x.dtype == F32 else double
+
+
 def in_float64(rule: Callable[..., Lane]) -> Callable[..., Lane]:
     """A function of float32 by way of its float64 form."""
 
@@ -71,7 +76,7 @@ def nearest(k: Any, x: Lane, factor: float = 1.0) -> tuple[Lane, Lane]:
 
 def reduce_exp(k: Any, x: Lane) -> tuple[Lane, Lane, Lane, Lane]:
     """x = n ln 2 + r: (n as a float, n as an integer, r, what r lacks)."""
-    high, low = c.LN2_F32 if x.dtype == F32 else c.LN2
+    high, low = by_dtype(x, c.LN2_F32, c.LN2)
     n, bits = nearest(k, x, c.LOG2E[0])
     first = k.fma(n, k.const(x, -high), x)
     r = k.fma(n, k.const(x, -low), first)
@@ -110,14 +115,14 @@ def exp(k: Any, x: Lane, shift: int = 0) -> Lane:
     return scaled(k, polynomial(k, r, coefficients), n + float(shift) if shift else n, bits + shift if shift else bits)
 
 
-@in_float64
 def exp2(k: Any, x: Lane) -> Lane:
     """2^x."""
-    clamped = k.select(x > 1025.0, k.const(x, 1025.0), x)
-    clamped = k.select(clamped < -1080.0, k.const(x, -1080.0), clamped)
+    most, least = by_dtype(x, (129.0, -151.0), (1025.0, -1080.0))
+    clamped = k.select(x > most, k.const(x, most), x)
+    clamped = k.select(clamped < least, k.const(x, least), clamped)
     n, bits = nearest(k, clamped)
     rest = clamped - n
-    high, low, _ = c.LN2_WIDE
+    high, low, *_ = by_dtype(x, c.LN2_WIDE_F32, c.LN2_WIDE)
     r = rest * high
     lacks = k.fma(rest, k.const(x, high), -r) + rest * low
     return scaled(k, 1.0 + expm1_reduced(k, r, lacks), n, bits)
@@ -125,21 +130,20 @@ def exp2(k: Any, x: Lane) -> Lane:
 
 def expm1_parts(k: Any, x: Lane) -> tuple[Lane, Lane]:
     """Half of e^x - 1, and half of what rounding lost: e^x may be 2^1024, which is no number. NaN is not kept."""
-    clamped = clamp_exp(k, x)
-    clamped = k.select(clamped < -60.0, k.const(x, -60.0), clamped)
-    clamped = k.select(clamped > 709.9, k.const(x, 709.9), clamped)
+    least, most = by_dtype(x, (-30.0, 88.8), (-60.0, 709.9))
+    clamped = k.select(x < least, k.const(x, least), x)
+    clamped = k.select(clamped > most, k.const(x, most), clamped)
     _, n, r, lacks = reduce_exp(k, clamped)
-    rest = k.fma(r * r, polynomial(k, r, c.EXP64), lacks)
+    rest = k.fma(r * r, polynomial(k, r, by_dtype(x, c.EXP32, c.EXP64)), lacks)
     p = r + rest
     half = power_of_two(k, n - 1, x.dtype)
     whole, part = half - 0.5, half * p
     y = whole + part
-    # Where whole is not 0 it is the larger of the two; from 2^53 on it lost the 1 / 2 itself.
+    # Where whole is not 0 it is the larger of the two; a large one lost the 1 / 2 itself.
     lost = k.select(n == 0, k.const(x, 0.0), part - (y - whole)) + ((half - whole) - 0.5)
     return y, k.fma(half, (r - p) + rest, lost)
 
 
-@in_float64
 def expm1(k: Any, x: Lane) -> Lane:
     """e^x - 1, without cancellation near 0."""
     y, lost = expm1_parts(k, x)
@@ -195,19 +199,18 @@ def log(k: Any, x: Lane) -> Lane:
     """The natural logarithm."""
     e, m = split_log(k, x)
     f, small = log_mantissa(k, m)
-    high, low = c.LN2_F32 if x.dtype == F32 else c.LN2
+    high, low = by_dtype(x, c.LN2_F32, c.LN2)
     y = k.fma(e, k.const(x, high), f - (small - e * low))
     return log_edges(k, x, y)
 
 
-@in_float64
 def log2(k: Any, x: Lane) -> Lane:
     """The logarithm of base 2; exact at powers of two."""
     e, m = split_log(k, x)
     f, small = log_mantissa(k, m)
     log_m = f - small
     lacks = (f - log_m) - small
-    high, low = c.LOG2E
+    high, low = by_dtype(x, c.LOG2E_F32, c.LOG2E)
     scaled_log = log_m * high
     rest = k.fma(log_m, k.const(x, high), -scaled_log) + (log_m * low + lacks * high)
     total = e + scaled_log
@@ -215,19 +218,19 @@ def log2(k: Any, x: Lane) -> Lane:
     return log_edges(k, x, total + rest)
 
 
-@in_float64
 def log10(k: Any, x: Lane) -> Lane:
     """The logarithm of base 10."""
     e, m = split_log(k, x)
     f, small = log_mantissa(k, m)
     log_m = f - small
     lacks = (f - log_m) - small
-    high, low = c.LOG10E
+    high, low = by_dtype(x, c.LOG10E_F32, c.LOG10E)
+    of_two, of_two_low = by_dtype(x, c.LOG10_2_F32, c.LOG10_2)
     scaled_log = log_m * high
     rest = k.fma(log_m, k.const(x, high), -scaled_log) + (log_m * low + lacks * high)
-    first = e * c.LOG10_2[0]
+    first = e * of_two
     total = first + scaled_log
-    rest = rest + (scaled_log - (total - first)) + e * c.LOG10_2[1]
+    rest = rest + (scaled_log - (total - first)) + e * of_two_low
     return log_edges(k, x, total + rest)
 
 
@@ -239,7 +242,7 @@ def log1p_sum(k: Any, x: Lane, x_lost: Lane | None = None) -> Lane:
     lost = lost if x_lost is None else lost + x_lost
     e, m = split_log(k, u)
     f, small = log_mantissa(k, m)
-    high, low = c.LN2
+    high, low = by_dtype(x, c.LN2_F32, c.LN2)
     y = k.fma(e, k.const(x, high), f - (small - (e * low + lost / u)))
     y = k.select(k.abs(x) < 1e-16, x, y)
     y = k.select((x == INF) | (x != x), x, y)
@@ -247,7 +250,6 @@ def log1p_sum(k: Any, x: Lane, x_lost: Lane | None = None) -> Lane:
     return k.select(x < -1.0, k.const(x, float("nan")), y)
 
 
-@in_float64
 def log1p(k: Any, x: Lane) -> Lane:
     """log(1 + x), without cancellation near 0."""
     return log1p_sum(k, x)
@@ -280,21 +282,20 @@ def sigmoid(k: Any, x: Lane) -> Lane:
     return k.fma(y * loss, k.const(x, 0.75), y)
 
 
-@in_float64
 def sinh(k: Any, x: Lane) -> Lane:
     """The hyperbolic sine."""
     a = k.abs(x)
     # With t = (e^a - 1) / 2 it is t + t / (1 + 2 t).
-    t, t_lost = expm1_parts(k, k.select(a > 25.0, k.const(x, 25.0), a))
+    far, tiny = by_dtype(x, (9.5, 1e-5), (22.0, 1e-9))
+    t, t_lost = expm1_parts(k, k.select(a > far, k.const(x, far), a))
     below, rest = two_sum(k.const(x, 1.0), t + t)
     q, q_lost = quotient(k, (t, t_lost), (below, rest + (t_lost + t_lost)))
     near = t + q
     near = near + (((t - near) + q) + (t_lost + q_lost))
-    y = k.select(a > 22.0, exp(k, a, shift=-1), k.select(a < 1e-9, a, near))
+    y = k.select(a > far, exp(k, a, shift=-1), k.select(a < tiny, a, near))
     return k.select(x != x, x, k.copysign(y, x))
 
 
-@in_float64
 def cosh(k: Any, x: Lane) -> Lane:
     """The hyperbolic cosine."""
     a = k.abs(x)
