@@ -335,6 +335,17 @@ class Lanes(Mathematics):
         result: Lane = otherwise() if value is None else self.wrap(value, x.dtype)
         return result
 
+    def split(self, x: Lane) -> tuple[Lane, Lane] | None:
+        """Exponent and mantissa in [1, 2) of a positive x, both of its dtype; None where no instruction gives them."""
+        parts = self.function.split(x.value)
+        return None if parts is None else (self.wrap(parts[0], x.dtype), self.wrap(parts[1], x.dtype))
+
+    def mend(self, y: Lane, x: Lane, responses: int, otherwise: Any) -> Lane:
+        """y, but what `responses` say where x is no positive finite number, or else what `otherwise()` computes."""
+        value = self.function.mend(y.value, x.value, responses)
+        result: Lane = otherwise() if value is None else self.wrap(value, y.dtype)
+        return result
+
     def out_of_line(self, name: str, xs: tuple[Lane, ...], rule: Any) -> Lane:
         """`rule(kit, *xs)` as a function of the module, written once for each dtype and number of lanes."""
         f = self.function

@@ -340,16 +340,34 @@ class Function:
 
     def scale(self, a: Value, n: Value) -> Value | None:
         """a 2^n, rounded once, for n a whole number of a's type; None where the target has no instruction."""
-        target = self.module.target
-        if target is None or not target.scales or not a.ty.lanes:
+        return self._of_avx512("scalef", (a, n), lambda ty: (literal(ty, 0),))
+
+    def split(self, a: Value) -> tuple[Value, Value] | None:
+        """The exponent of a positive number, as a float, and its mantissa in [1, 2); None where the target has no
+        instruction."""
+        exponent = self._of_avx512("getexp", (a,), lambda ty: (literal(ty, 0),))
+        mantissa = self._of_avx512("getmant", (a,), lambda ty: (literal(I32, 0), literal(ty, 0)))
+        return None if exponent is None or mantissa is None else (exponent, mantissa)
+
+    def mend(self, a: Value, x: Value, responses: int) -> Value | None:
+        """`a`, except where x is of a class that `responses` name (vfixupimm's); None where the target has no
+        instruction."""
+        ty = a.ty.with_kind("i", a.ty.bits)
+        table = literal(ty, responses)
+        return self._of_avx512("fixupimm", (a, x, table), lambda _: (literal(I32, 0),))
+
+    def _of_avx512(self, name: str, args: Sequence[Value], rest: Callable[[Ty], tuple[Value, ...]]) -> Value | None:
+        """An instruction that AVX-512 has for all lanes of a register of floats."""
+        target, ty = self.module.target, args[0].ty
+        if target is None or not target.scales or not ty.lanes:
             return None
 
         def rule(ty: Ty, xs: list[Value]) -> Value:
             kind = "ps" if ty.bits == 32 else "pd"
             every, rounding = literal(Ty("i", ty.lanes), -1), literal(I32, 4)
-            return self.call(f"llvm.x86.avx512.mask.scalef.{kind}.512", ty, (*xs, literal(ty, 0), every, rounding))
+            return self.call(f"llvm.x86.avx512.mask.{name}.{kind}.512", ty, (*xs, *rest(ty), every, rounding))
 
-        return self.by_registers(a.ty, (a, n), rule, target.vector_bytes)
+        return self.by_registers(ty, args, rule, target.vector_bytes)
 
     def _permute_register(self, values: Sequence[float], ty: Ty, index: Value) -> Value:
         """One register's lanes: 16 or 8 numbers fill it, or 4 are half of the numbers."""

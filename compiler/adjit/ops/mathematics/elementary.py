@@ -154,18 +154,30 @@ def expm1(k: Any, x: Lane) -> Lane:
 
 def split_log(k: Any, x: Lane) -> tuple[Lane, Lane]:
     """x = 2^e m with m in [sqrt(1/2), sqrt(2)): (e, m); x is positive and finite, or the result is not used."""
-    small, factor, back, shift = (
-        (1.1754943508222875e-38, 2.0**24, 24.0, 23) if x.dtype == F32 else (2.2250738585072014e-308, 2.0**54, 54.0, 52)
-    )
-    integer = I32 if x.dtype == F32 else I64
-    tiny = x < small
-    x = k.select(tiny, x * factor, x)
-    bits = k.bitcast(x, integer)
-    root = k.bitcast(k.const(x, 0.7071067811865476), integer)
-    e = (bits - root) >> k.const(bits, shift)
-    m = k.bitcast(bits - (e << k.const(e, shift)), x.dtype)
-    e = to_float(k, e, x.dtype)
-    return k.select(tiny, e - back, e), m
+    root = 0.7071067811865476
+
+    def by_bits() -> tuple[Lane, Lane]:
+        small, factor, back, shift = (
+            (1.1754943508222875e-38, 2.0**24, 24.0, 23)
+            if x.dtype == F32
+            else (2.2250738585072014e-308, 2.0**54, 54.0, 52)
+        )
+        integer = I32 if x.dtype == F32 else I64
+        tiny = x < small
+        normal = k.select(tiny, x * factor, x)
+        bits = k.bitcast(normal, integer)
+        above = k.bitcast(k.const(normal, root), integer)
+        e = (bits - above) >> k.const(bits, shift)
+        m = k.bitcast(bits - (e << k.const(e, shift)), x.dtype)
+        e = to_float(k, e, x.dtype)
+        return k.select(tiny, e - back, e), m
+
+    def by_parts(e: Lane, m: Lane) -> tuple[Lane, Lane]:
+        upper = m >= by_dtype(x, 2 * float(np.float32(root)), 2 * root)
+        return k.select(upper, e + 1.0, e), k.select(upper, m * 0.5, m)
+
+    parts = k.split(x)
+    return by_bits() if parts is None else by_parts(*parts)
 
 
 def to_float(k: Any, n: Lane, dtype: np.dtype) -> Lane:
@@ -178,11 +190,21 @@ def to_float(k: Any, n: Lane, dtype: np.dtype) -> Lane:
     return k.bitcast(n + k.bitcast(like, I64), F64) - magic
 
 
+LOG_EDGES = 0x03530422
+"""vfixupimm's responses, four bits a class from the lowest on: NaN stays, at 0 it is -inf, at 1 and at any other
+positive number what was computed, at -inf NaN, at inf inf, below 0 NaN."""
+
+
 def log_edges(k: Any, x: Lane, y: Lane) -> Lane:
     """What a logarithm is at 0, inf, NaN and below 0."""
-    y = k.select(x == 0.0, k.const(x, -INF), y)
-    y = k.select((x == INF) | (x != x), x, y)
-    return k.select(x < 0.0, k.const(x, float("nan")), y)
+
+    def chosen() -> Lane:
+        other = k.select(x == 0.0, k.const(x, -INF), y)
+        other = k.select((x == INF) | (x != x), x, other)
+        # NaN as x86 makes it: negative.
+        return k.select(x < 0.0, k.const(x, -float("nan")), other)
+
+    return k.mend(y, x, LOG_EDGES, chosen)
 
 
 def log_mantissa(k: Any, m: Lane) -> tuple[Lane, Lane]:
@@ -204,34 +226,28 @@ def log(k: Any, x: Lane) -> Lane:
     return log_edges(k, x, y)
 
 
+def log_to_base(k: Any, m: Lane, factor: tuple[float, float]) -> tuple[Lane, Lane]:
+    """log m times a factor, the sum of two numbers, as a leading number and the rest."""
+    f, small = log_mantissa(k, m)
+    high, low = factor
+    y = f * high
+    lost = k.fma(f, k.const(m, low), k.fma(f, k.const(m, high), -y))
+    return y, k.fma(-small, k.const(m, high), lost)
+
+
 def log2(k: Any, x: Lane) -> Lane:
     """The logarithm of base 2; exact at powers of two."""
     e, m = split_log(k, x)
-    f, small = log_mantissa(k, m)
-    log_m = f - small
-    lacks = (f - log_m) - small
-    high, low = by_dtype(x, c.LOG2E_F32, c.LOG2E)
-    scaled_log = log_m * high
-    rest = k.fma(log_m, k.const(x, high), -scaled_log) + (log_m * low + lacks * high)
-    total = e + scaled_log
-    rest = rest + (scaled_log - (total - e))
-    return log_edges(k, x, total + rest)
+    y, rest = log_to_base(k, m, by_dtype(x, c.LOG2E_F32, c.LOG2E))
+    return log_edges(k, x, e + (y + rest))
 
 
 def log10(k: Any, x: Lane) -> Lane:
     """The logarithm of base 10."""
     e, m = split_log(k, x)
-    f, small = log_mantissa(k, m)
-    log_m = f - small
-    lacks = (f - log_m) - small
-    high, low = by_dtype(x, c.LOG10E_F32, c.LOG10E)
-    of_two, of_two_low = by_dtype(x, c.LOG10_2_F32, c.LOG10_2)
-    scaled_log = log_m * high
-    rest = k.fma(log_m, k.const(x, high), -scaled_log) + (log_m * low + lacks * high)
-    first = e * of_two
-    total = first + scaled_log
-    rest = rest + (scaled_log - (total - first)) + e * of_two_low
-    return log_edges(k, x, total + rest)
+    y, rest = log_to_base(k, m, by_dtype(x, c.LOG10E_F32, c.LOG10E))
+    high, low = by_dtype(x, c.LOG10_2_F32, c.LOG10_2)
+    return log_edges(k, x, k.fma(e, k.const(x, high), y + k.fma(e, k.const(x, low), rest)))
 
 
 def log1p_sum(k: Any, x: Lane, x_lost: Lane | None = None) -> Lane:
