@@ -87,12 +87,11 @@ def reduce_exp(k: Any, x: Lane) -> tuple[Lane, Lane, Lane, Lane]:
 def scaled(k: Any, y: Lane, n: Lane, bits: Lane) -> Lane:
     """y 2^n, for n as a float and as an integer. In two halves where no instruction does it, so that subnormal results
     are rounded once and large n do not overflow early."""
-
-    def in_halves() -> Lane:
-        half = bits >> k.const(bits, 1)
-        return y * power_of_two(k, half, y.dtype) * power_of_two(k, bits - half, y.dtype)
-
-    return k.scale(y, n, in_halves)
+    whole = k.scale(y, n)
+    if whole is not None:
+        return whole
+    half = bits >> k.const(bits, 1)
+    return y * power_of_two(k, half, y.dtype) * power_of_two(k, bits - half, y.dtype)
 
 
 def clamp_exp(k: Any, x: Lane) -> Lane:
@@ -152,32 +151,28 @@ def expm1(k: Any, x: Lane) -> Lane:
     return k.select((k.abs(x) < 1e-16) | (x != x), x, y + y)
 
 
+ROOT_HALF = 0.7071067811865476
+
+
 def split_log(k: Any, x: Lane) -> tuple[Lane, Lane]:
     """x = 2^e m with m in [sqrt(1/2), sqrt(2)): (e, m); x is positive and finite, or the result is not used."""
-    root = 0.7071067811865476
-
-    def by_bits() -> tuple[Lane, Lane]:
-        small, factor, back, shift = (
-            (1.1754943508222875e-38, 2.0**24, 24.0, 23)
-            if x.dtype == F32
-            else (2.2250738585072014e-308, 2.0**54, 54.0, 52)
-        )
-        integer = I32 if x.dtype == F32 else I64
-        tiny = x < small
-        normal = k.select(tiny, x * factor, x)
-        bits = k.bitcast(normal, integer)
-        above = k.bitcast(k.const(normal, root), integer)
-        e = (bits - above) >> k.const(bits, shift)
-        m = k.bitcast(bits - (e << k.const(e, shift)), x.dtype)
-        e = to_float(k, e, x.dtype)
-        return k.select(tiny, e - back, e), m
-
-    def by_parts(e: Lane, m: Lane) -> tuple[Lane, Lane]:
-        upper = m >= by_dtype(x, 2 * float(np.float32(root)), 2 * root)
-        return k.select(upper, e + 1.0, e), k.select(upper, m * 0.5, m)
-
     parts = k.split(x)
-    return by_bits() if parts is None else by_parts(*parts)
+    if parts is not None:
+        e, m = parts
+        upper = m >= by_dtype(x, 2 * float(np.float32(ROOT_HALF)), 2 * ROOT_HALF)
+        return k.select(upper, e + 1.0, e), k.select(upper, m * 0.5, m)
+    small, factor, back, shift = by_dtype(
+        x, (1.1754943508222875e-38, 2.0**24, 24.0, 23), (2.2250738585072014e-308, 2.0**54, 54.0, 52)
+    )
+    integer = by_dtype(x, I32, I64)
+    tiny = x < small
+    x = k.select(tiny, x * factor, x)
+    bits = k.bitcast(x, integer)
+    root = k.bitcast(k.const(x, ROOT_HALF), integer)
+    e = (bits - root) >> k.const(bits, shift)
+    m = k.bitcast(bits - (e << k.const(e, shift)), x.dtype)
+    e = to_float(k, e, x.dtype)
+    return k.select(tiny, e - back, e), m
 
 
 def to_float(k: Any, n: Lane, dtype: np.dtype) -> Lane:
@@ -197,14 +192,13 @@ positive number what was computed, at -inf NaN, at inf inf, below 0 NaN."""
 
 def log_edges(k: Any, x: Lane, y: Lane) -> Lane:
     """What a logarithm is at 0, inf, NaN and below 0."""
-
-    def chosen() -> Lane:
-        other = k.select(x == 0.0, k.const(x, -INF), y)
-        other = k.select((x == INF) | (x != x), x, other)
-        # NaN as x86 makes it: negative.
-        return k.select(x < 0.0, k.const(x, -float("nan")), other)
-
-    return k.mend(y, x, LOG_EDGES, chosen)
+    mended = k.mend(y, x, LOG_EDGES)
+    if mended is not None:
+        return mended
+    y = k.select(x == 0.0, k.const(x, -INF), y)
+    y = k.select((x == INF) | (x != x), x, y)
+    # NaN as x86 makes it: negative.
+    return k.select(x < 0.0, k.const(x, -float("nan")), y)
 
 
 def log_mantissa(k: Any, m: Lane) -> tuple[Lane, Lane]:
