@@ -84,14 +84,14 @@ POSITIVE = frozenset({"log", "log2", "log10", "sqrt", "rsqrt", "arccosh"})
 
 
 class Compiled:
-    """A function of the vector mathematics in machine code, applied to whole arrays."""
+    """A function of the vector mathematics in machine code, applied to whole arrays; 0 lanes are scalars."""
 
-    def __init__(self, name: str, dtype: np.dtype, target: Target | None = None) -> None:
+    def __init__(self, name: str, dtype: np.dtype, target: Target | None = None, lanes: int | None = None) -> None:
         target = target or host_target()
         self.dtype = dtype
-        self.lanes = target.vector_bytes // dtype.itemsize
+        self.lanes = target.vector_bytes // dtype.itemsize if lanes is None else lanes
         self.count = 2 if name in TWO_ARGUMENTS else 1
-        module = Module(name)
+        module = Module(name, target)
         f = module.function("run", VOID, [(I64, "n"), *((PTR, f"x{i}") for i in range(self.count)), (PTR, "y")])
         n, *xs, y = f.params
         scalar = register_type(dtype)
@@ -103,7 +103,7 @@ class Compiled:
             f.store(getattr(kit, name)(*operands).value, f.element(y, scalar, i))
             return []
 
-        f.loop(0, n, self.lanes, [], body)
+        f.loop(0, n, max(self.lanes, 1), [], body)
         f.ret()
         builder = llvm.JITLibraryBuilder().add_object_img(compile_text(str(module), target)).export_symbol("run")
         self._jit = llvm.create_lljit_compiler()
@@ -112,7 +112,8 @@ class Compiled:
 
     def __call__(self, *arrays: np.ndarray) -> np.ndarray:
         size = len(arrays[0])
-        whole = -(-size // self.lanes) * self.lanes
+        step = max(self.lanes, 1)
+        whole = -(-size // step) * step
         inputs = [np.ascontiguousarray(np.resize(x, whole), self.dtype) for x in arrays]
         result = np.empty(whole, self.dtype)
         self._run(whole, *(x.ctypes.data for x in inputs), result.ctypes.data)

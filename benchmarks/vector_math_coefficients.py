@@ -9,10 +9,12 @@ uses the residual. The error reached, relative to what the code computes from it
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
 import mpmath as mp
+import numpy as np
 
 mp.mp.dps = 60
 TARGET = Path(__file__).resolve().parent.parent / "compiler/adjit/ops/mathematics/coefficients.py"
@@ -42,19 +44,14 @@ def error(g: Callable[[mp.mpf], mp.mpf], coefficients: list[float], low: float, 
     return float(worst)
 
 
+def exp_residual(r: mp.mpf) -> mp.mpf:
+    # A node may lie at 0.
+    return (mp.expm1(r) - r) / r**2 if abs(r) > 1e-20 else mp.mpf(1) / 2
+
+
 def log_residual(z: mp.mpf) -> mp.mpf:
     s = mp.sqrt(z)
     return ((mp.log1p(s) - mp.log1p(-s)) / s - 2) / z
-
-
-def erf_residual(z: mp.mpf) -> mp.mpf:
-    x = mp.sqrt(z)
-    return (mp.erf(x) / x - 2 / mp.sqrt(mp.pi)) / z
-
-
-def erfcx(t: mp.mpf) -> mp.mpf:
-    x = 1 / t - 2
-    return mp.erfc(x) * mp.exp(x * x)
 
 
 def at_root(f: Callable[[mp.mpf], mp.mpf]) -> Callable[[mp.mpf], mp.mpf]:
@@ -70,27 +67,60 @@ def at_root(f: Callable[[mp.mpf], mp.mpf]) -> Callable[[mp.mpf], mp.mpf]:
 LN2_HALF = float(mp.log(2) / 2) * 1.0001
 QUARTER = float((mp.pi / 4) ** 2) * 1.0001
 PLANS: dict[str, tuple[Callable[[mp.mpf], mp.mpf], float, float, int, Callable]] = {
-    "EXP64": (lambda r: (mp.expm1(r) - r) / r**2, -LN2_HALF, LN2_HALF, 11, lambda r: r * r),
-    "EXP32": (lambda r: (mp.expm1(r) - r) / r**2, -LN2_HALF, LN2_HALF, 5, lambda r: r * r),
+    "EXP64": (exp_residual, -LN2_HALF, LN2_HALF, 10, lambda r: r * r),
+    "EXP32": (exp_residual, -LN2_HALF, LN2_HALF, 4, lambda r: r * r),
     "LOG64": (log_residual, 0.0, 0.02945, 7, lambda z: z),
     "LOG32": (log_residual, 0.0, 0.02945, 3, lambda z: z),
     "LOG_TAIL": (lambda z: (log_residual(z) - mp.mpf(2) / 3) / z, 0.0, 0.02945, 7, lambda z: z * z),
     "SIN64": (at_root(mp.sin), 0.0, QUARTER, 7, lambda z: z),
     "COS64": (lambda z: (mp.cos(mp.sqrt(z)) - 1 + z / 2) / z**2, 0.0, QUARTER, 7, lambda z: z * z),
+    "SIN32": (at_root(mp.sin), 0.0, QUARTER, 3, lambda z: z),
+    "COS32": (lambda z: (mp.cos(mp.sqrt(z)) - 1 + z / 2) / z**2, 0.0, QUARTER, 3, lambda z: z * z),
     "TANH64": (at_root(mp.tanh), 0.0, 0.3907, 12, lambda z: z),
     "TANH32": (at_root(mp.tanh), 0.0, 0.3907, 5, lambda z: z),
     "ATAN64": (at_root(mp.atan), 0.0, 0.1716, 12, lambda z: z),
+    "ATAN32": (at_root(mp.atan), 0.0, 0.1716, 4, lambda z: z),
+    "ASIN32": (at_root(mp.asin), 0.0, 0.25, 5, lambda z: z),
     "ASIN64": (at_root(mp.asin), 0.0, 0.25, 14, lambda z: z),
-    "ERF64": (erf_residual, 0.0, 1.0, 14, lambda z: z / mp.mpf("0.84")),
-    "ERFCX64": (erfcx, 0.124, 0.3334, 18, lambda t: mp.exp(-((1 / t - 2) ** 2))),
 }
 
 
-def parts(value: mp.mpf, count: int, bits: int | None = None) -> list[float]:
-    """A constant as a sum of float64s; the first ones cut to `bits` bits."""
+ERF_PIECES = {
+    "ERF64": (14, [0.0, *(8.0 - (64.0 - 8.0 * (i + 0.5)) ** 0.5 for i in range(8))]),
+    "ERF32": (7, [0.0, *((i + 0.5) / 1.9 for i in range(8))]),
+}
+"""erf in eight pieces: the degree of each, and where they meet. special.erf chooses the piece."""
+
+
+def erf_pieces(name: str) -> tuple[list[float], list[list[float]], float]:
+    """Where each piece has its origin, its coefficients, and the largest error of the slope from there, times the
+    distance. An origin has few bits, so that distances are exact, and erf there is almost a number of the dtype (Gal's
+    way): its rounding does not count."""
+    degree, edges = ERF_PIECES[name]
+    as_number, grid = (float, 2**20) if name == "ERF64" else (lambda x: float(np.float32(float(x))), 2**12)
+    centres, pieces, worst = [], [], 0.0
+    for low, high in itertools.pairwise(edges):
+        middle = round((low + high) / 2 * grid)
+        candidates = [mp.mpf(middle + i) / grid for i in range(-30, 31)] if low else [mp.mpf(0)]
+        centre = min(candidates, key=lambda c: abs(mp.erf(c) - as_number(mp.erf(c))))
+
+        def slope(h: mp.mpf, centre: mp.mpf = centre) -> mp.mpf:
+            return (mp.erf(centre + h) - mp.erf(centre)) / h
+
+        # The choice of a piece is rounded, so that it may reach a little further.
+        a, b = low - 1e-6 - centre if low else 1e-30, high + 1e-6 - centre
+        piece = fit(slope, a, b, degree - 1)
+        worst = max(worst, error(slope, piece, a, b, lambda h: h))
+        centres.append(float(centre))
+        pieces.append([as_number(mp.erf(centre)), *piece])
+    return centres, pieces, worst
+
+
+def parts(value: mp.mpf, count: int, bits: int | None = None, single: bool = False) -> list[float]:
+    """A constant as a sum of float64s, or of float32s; the first ones cut to `bits` bits."""
     result = []
     for _ in range(count):
-        part = float(value)
+        part = float(np.float32(float(value))) if single else float(value)
         if bits is not None and len(result) < count - 1:
             exponent = mp.frexp(value)[1]
             part = float(mp.floor(value * mp.mpf(2) ** (bits - exponent)) / mp.mpf(2) ** (bits - exponent))
@@ -125,6 +155,15 @@ def main() -> None:
         lines.append(f"{name} = (  # {reached:.1e} on [{low:.6g}, {high:.6g}]")
         lines += [f"    {c!r}," for c in coefficients]
         lines.append(")")
+    for name in ERF_PIECES:
+        centres, pieces, reached = erf_pieces(name)
+        lines.append(f"{name}_CENTRES = (")
+        lines += [f"    {c!r}," for c in centres]
+        lines += [")", f"{name} = (  # {reached:.1e}, a row for each power"]
+        for row in zip(*pieces, strict=True):
+            halves = [", ".join(map(repr, half)) for half in (row[:4], row[4:])]
+            lines += ["    (", *(f"        {half}," for half in halves), "    ),"]
+        lines.append(")")
     mp.mp.dps = 400
     constants = {
         "LN2": parts(mp.log(2), 2, 32),
@@ -133,8 +172,12 @@ def main() -> None:
         "LOG2E": parts(1 / mp.log(2), 2),
         "LOG10E": parts(1 / mp.log(10), 2),
         "LOG10_2": parts(mp.log10(2), 2, 32),
-        "TWO_OVER_ROOT_PI": parts(2 / mp.sqrt(mp.pi), 2),
         "PI_2": parts(mp.pi / 2, 3),
+        "LN2_WIDE_F32": parts(mp.log(2), 2, single=True),
+        "LOG2E_F32": parts(1 / mp.log(2), 2, single=True),
+        "LOG10E_F32": parts(1 / mp.log(10), 2, single=True),
+        "LOG10_2_F32": parts(mp.log10(2), 2, 15, single=True),
+        "PI_2_F32": parts(mp.pi / 2, 3, single=True),
         "TWO_OVER_PI": chunks(),
     }
     lines.append(f"TWO_OVER_PI_ALL = {float(2 / mp.pi)!r}")

@@ -92,6 +92,12 @@ VECTOR_APPLY_WEIGHT, VECTOR_FOLD_WEIGHT = 0.25, 8.0
 contiguous access, and what it costs to fold a vector to the sum of a row. (Softmax of 4096 rows of 10 with weights 0,
 8, 32 of a fold: 90, 66, 65 us. Weights 0, 0.25, 1 of an instruction gave the same for it, for sums with a transposed
 operand and for a mixture of Gaussians.)"""
+LONG_BODY = 128
+"""Cost from which a loop takes two vectors together: one iteration of the body fills the machine's window, so that its
+own latencies show. Black-Scholes prices with gradients: 9.6 ns a price for 11.1 with AVX-512, 15.7 for 20.5 with AVX2.
+Short bodies gain nothing: exp alone takes 0.69 ns for 0.70."""
+LONG_LOOP = 32
+"""Vectors that such a loop has at least: what remains beyond whole pairs is masked."""
 REDUCTION_STRANDS = 8
 """Vectors that a reduction takes through its inner loop together: 8 cover the latency of an addition (measured: 2.2
 times one on sums from L2, 5 times on columns of tall arrays). Along a row it decides the order of the sum."""

@@ -46,6 +46,16 @@ class Target:
     l3: int
 
     @property
+    def permutes(self) -> bool:
+        """Whether an instruction picks lanes of a register by indices in another one."""
+        return self.triple.startswith("x86") and self.vector_bytes >= 32
+
+    @property
+    def scales(self) -> bool:
+        """Whether an instruction multiplies by a power of two of any size: AVX-512's scalef."""
+        return self.triple.startswith("x86") and self.vector_bytes == 64
+
+    @property
     def key(self) -> str:
         """One line that names everything above: a part of every cache key."""
         return f"{self.triple}|{self.cpu}|{self.features}|{self.vector_bytes}|{self.l1}|{self.l2}|{self.l3}"

@@ -143,3 +143,16 @@ def test_both_targets_give_the_same_bits() -> None:
             results = [compiled(name, dtype, cpu)(x) for cpu in CPUS]
             for other in results[1:]:
                 np.testing.assert_array_equal(other, results[0])
+
+
+@pytest.mark.parametrize("dtype", [F32, F64], ids=str)
+@pytest.mark.parametrize("name", ["exp", "log", "log10", "erf"])
+def test_every_number_of_lanes_gives_the_same_bits(name: str, dtype: np.dtype) -> None:
+    """Instructions of whole registers serve parts of one and several; scalars take tables and halves."""
+    (x,) = points(name, dtype, 40, seed=4)
+    x = np.concatenate([x, special_points(dtype)])
+    for target in targets():
+        wanted = compiled(name, dtype, target.cpu)(x)
+        for lanes in (0, 1, 2, 4, 8, 16, 32):
+            found = Compiled(name, dtype, target, lanes)(x)
+            np.testing.assert_array_equal(found, wanted, err_msg=f"{lanes} lanes")

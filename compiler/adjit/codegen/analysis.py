@@ -14,7 +14,7 @@ import numpy as np
 from adjit.ir.op import OPS
 from adjit.ops.declare import Elementwise
 from adjit.schedule.plan import Apply, Body, Gather, Index, Inside, Instruction, Load, Reduce, Store, Tile
-from adjit.tuned import GATHER_WEIGHT, VECTOR_APPLY_WEIGHT, VECTOR_FOLD_WEIGHT
+from adjit.tuned import GATHER_WEIGHT, LONG_BODY, LONG_LOOP, VECTOR_APPLY_WEIGHT, VECTOR_FOLD_WEIGHT
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +97,13 @@ def lanes_of(body: Body, vector_bytes: int) -> int:
             weight[size] = weight.get(size, 0) + cost
     size = max(weight, key=lambda s: (weight[s], -s)) if weight else 4
     return vector_bytes // size
+
+
+def lanes_together(body: Body, lanes: int, vector: int | None) -> int:
+    """Lanes that a loop along `vector` takes at once: those of one vector, or of two where the body is long."""
+    if vector is None or body.domain[vector] < LONG_LOOP * lanes:
+        return lanes
+    return 2 * lanes if sum(cost_of(instruction) for instruction in body.code) >= LONG_BODY else lanes
 
 
 def cost_of(instruction: Instruction) -> int:

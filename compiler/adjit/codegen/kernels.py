@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 from adjit.codegen.access import Scope, TileAccess
-from adjit.codegen.analysis import analyse, cost_of, lanes_of, vector_dimension
+from adjit.codegen.analysis import analyse, cost_of, lanes_of, lanes_together, vector_dimension
 from adjit.codegen.gemm import (
     MOST_NEAR,
     NEAR,
@@ -155,6 +155,7 @@ def _emit_loop(module: Module, name: str, work: Loop, target: Target, parallel: 
     body = work.body
     lanes = lanes_of(body, target.vector_bytes)
     vector = vector_dimension(body, lanes, range(len(body.domain)))
+    lanes = lanes_together(body, lanes, vector)
     dim = loop_parts(work, target) if parallel else None
     function, params = _open(module, name, body, glue=light or dim is not None)
     if dim is None:

@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from adjit.codegen import x86
 from adjit.codegen.llvm import Function, Value, literal, register_type
 from adjit.ops.mathematics import Mathematics
 
 BOOL = np.dtype(np.bool_)
+FLOAT64 = np.dtype(np.float64)
 
 
 class Lane:
@@ -111,7 +113,7 @@ class Lanes(Mathematics):
         self.function = function
         self.lanes = lanes
 
-    # -- handles ------------------------------------------------------------------------------------------------------
+    # -- handles -------------------------------------------------------------------------------------------------------
 
     def wrap(self, value: Value, dtype: np.dtype) -> Lane:
         """A handle on an LLVM value."""
@@ -128,7 +130,7 @@ class Lanes(Mathematics):
         ty = xs[0].value.ty
         return self.wrap(self.function.intrinsic(name, ty, [x.value for x in xs]), xs[0].dtype)
 
-    # -- conversions --------------------------------------------------------------------------------------------------
+    # -- conversions ---------------------------------------------------------------------------------------------------
 
     def bitcast(self, x: Lane, dtype: np.dtype) -> Lane:
         ty = register_type(dtype).vector(x.value.ty.lanes)
@@ -175,7 +177,7 @@ class Lanes(Mathematics):
         result = self.select(fits, whole, self.const(whole, np.iinfo(signed).min))
         return self.wrap(result.value, dtype)
 
-    # -- choice and simple functions ----------------------------------------------------------------------------------
+    # -- choice and simple functions -----------------------------------------------------------------------------------
 
     def select(self, condition: Lane, x: Lane, y: Lane) -> Lane:
         return self.wrap(self.function.select(condition.value, x.value, y.value), x.dtype)
@@ -220,7 +222,7 @@ class Lanes(Mathematics):
     def rint(self, x: Lane) -> Lane:
         return self._call("rint", x)
 
-    # -- integers -----------------------------------------------------------------------------------------------------
+    # -- integers ------------------------------------------------------------------------------------------------------
 
     def _divide(self, x: Lane, y: Lane) -> tuple[Lane, Lane]:
         """Quotient towards zero and remainder, defined for every operand: x / 0 is (0, x), MIN / -1 wraps."""
@@ -309,15 +311,40 @@ class Lanes(Mathematics):
         values = f.while_loop([lane.value for lane in start], test, body)
         return [self.wrap(v, d) for v, d in zip(values, dtypes, strict=True)]
 
-    def table(self, name: str, values: tuple[float, ...], index: Lane) -> Lane:
-        """The float64 at `index` (int64, within range) of a constant table."""
+    def table(self, name: str, values: tuple[float, ...], index: Lane, dtype: np.dtype = FLOAT64) -> Lane:
+        """The number at `index` (an integer within range) of a constant table."""
         f = self.function
-        dtype = np.dtype(np.float64)
         pointer = f.module.constant_table(name, dtype, values)
         ty = register_type(dtype)
         if not index.value.ty.lanes:
             return self.wrap(f.load(f.element(pointer, ty, index.value), ty), dtype)
         return self.wrap(f.gather(pointer, ty.vector(index.value.ty.lanes), index.value, None), dtype)
+
+    def lookup(self, name: str, values: tuple[float, ...], index: Lane) -> Lane:
+        """`values[index % 8]` for a constant table of 8: float64 for an int64 index, float32 for an int32 one."""
+        dtype = np.dtype(np.float64 if index.dtype.itemsize == 8 else np.float32)
+        ty = register_type(dtype).vector(index.value.ty.lanes)
+        chosen = x86.permute(self.function, values, ty, index.value)
+        return self.table(name, values, index & 7, dtype) if chosen is None else self.wrap(chosen, dtype)
+
+    # -- steps of mathematics that some targets have an instruction for; None where there is none ----------------------
+
+    def scale(self, x: Lane, n: Lane) -> Lane | None:
+        """x 2^n, rounded once, for a whole n of x's dtype."""
+        value = x86.scale(self.function, x.value, n.value)
+        return None if value is None else self.wrap(value, x.dtype)
+
+    def split(self, x: Lane) -> tuple[Lane, Lane] | None:
+        """Exponent and mantissa in [1, 2) of a positive x, both of its dtype."""
+        parts = x86.split(self.function, x.value)
+        return None if parts is None else (self.wrap(parts[0], x.dtype), self.wrap(parts[1], x.dtype))
+
+    def mend(self, y: Lane, x: Lane, responses: int) -> Lane | None:
+        """y, but what `responses` say where x is no positive finite number."""
+        value = x86.mend(self.function, y.value, x.value, responses)
+        return None if value is None else self.wrap(value, y.dtype)
+
+    # -- functions of the module ---------------------------------------------------------------------------------------
 
     def out_of_line(self, name: str, xs: tuple[Lane, ...], rule: Any) -> Lane:
         """`rule(kit, *xs)` as a function of the module, written once for each dtype and number of lanes."""

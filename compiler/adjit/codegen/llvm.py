@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from adjit_runtime.target import Target
+
 
 @dataclass(frozen=True, slots=True)
 class Ty:
@@ -112,10 +114,13 @@ fifth of the time."""
 
 
 class Module:
-    """Functions, the intrinsics they declared, and constant globals; `str(module)` is the text."""
+    """Functions, the intrinsics they declared, and constant globals; `str(module)` is the text.
 
-    def __init__(self, name: str) -> None:
+    Code for a known `target` may use instructions of its own; every target runs the code for none."""
+
+    def __init__(self, name: str, target: Target | None = None) -> None:
         self.name = name
+        self.target = target
         self.functions: list[Function] = []
         self.declarations: dict[str, str] = {}
         self.globals: dict[str, str] = {}

@@ -104,7 +104,7 @@ def _symbol(name: str) -> str:
 
 def emit_plan(plan: Plan, target: Target, name: str, timed: bool = False) -> tuple[str, int, int, int]:
     """LLVM text, instructions written, distinct kernels, and bytes of arena with packing memory."""
-    module = Module(name)
+    module = Module(name, target)
     functions: dict[tuple[Work, bool], Function] = {}
     workspace_at = -(-plan.arena_bytes // ALIGN) * ALIGN
     workspace_bytes = 0
@@ -185,7 +185,7 @@ def library(name: str, target: Target) -> Library:
     """The object code that programs share: made once a process for each target."""
     if name == "pool":
         return Library(name, compile_text(pool_text(target), target), SYMBOLS)
-    module = Module(name)
+    module = Module(name, target)
     if name in _GEMM:
         emit_gemm_library(module, target, (_GEMM[name],))
     elif name == "run":

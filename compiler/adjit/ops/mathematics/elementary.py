@@ -1,7 +1,7 @@
 """Exponentials, logarithms and what is made of them, for float32 and float64, over the basic scalar protocol.
 
-float64 is written out; float32 has forms of its own where speed matters (exp, log, tanh, sigmoid) and goes through
-float64 elsewhere. Errors are in docs/vector-math.md. Methods of Reference: Muller, Elementary Functions, 3rd ed.,
+Both dtypes take the same way with constants of their own (`by_dtype`); the inverse hyperbolic functions and cbrt go
+through float64. Errors are in docs/vector-math.md. Methods of Reference: Muller, Elementary Functions, 3rd ed.,
 chapters 5 and 11; the coefficients are our own (benchmarks/vector_math_coefficients.py).
 """
 
@@ -43,6 +43,11 @@ def quotient(k: Any, above: tuple[Lane, Lane], below: tuple[Lane, Lane]) -> tupl
     return q, rest * inverse
 
 
+def by_dtype(x: Lane, single: Any, double: Any) -> Any:
+    """The constant, or the constants, for the dtype of x."""
+    return single if x.dtype == F32 else double
+
+
 def in_float64(rule: Callable[..., Lane]) -> Callable[..., Lane]:
     """A function of float32 by way of its float64 form."""
 
@@ -60,29 +65,33 @@ def power_of_two(k: Any, n: Lane, dtype: np.dtype) -> Lane:
     return k.bitcast((n + bias) << k.const(n, shift), dtype)
 
 
-def nearest(k: Any, x: Lane) -> tuple[Lane, Lane]:
-    """x rounded to an integer, as a float and as an integer; |x| is at most 2^21 (float32) or 2^50 (float64)."""
+def nearest(k: Any, x: Lane, factor: float = 1.0) -> tuple[Lane, Lane]:
+    """x times factor rounded to an integer, as a float and as an integer: at most 2^21 (float32) or 2^50 (float64)."""
     magic = 12582912.0 if x.dtype == F32 else 6755399441055744.0
     integer = I32 if x.dtype == F32 else I64
-    shifted = x + magic
+    shifted = x + magic if factor == 1.0 else k.fma(x, k.const(x, factor), k.const(x, magic))
     bits = k.bitcast(shifted, integer) - k.bitcast(k.const(x, magic), integer)
     return shifted - magic, bits
 
 
 def reduce_exp(k: Any, x: Lane) -> tuple[Lane, Lane, Lane, Lane]:
     """x = n ln 2 + r: (n as a float, n as an integer, r, what r lacks)."""
-    high, low = c.LN2_F32 if x.dtype == F32 else c.LN2
-    n, bits = nearest(k, x * c.LOG2E[0])
+    high, low = by_dtype(x, c.LN2_F32, c.LN2)
+    n, bits = nearest(k, x, c.LOG2E[0])
     first = k.fma(n, k.const(x, -high), x)
     r = k.fma(n, k.const(x, -low), first)
     lacks = k.fma(n, k.const(x, -low), first - r)
     return n, bits, r, lacks
 
 
-def scaled(k: Any, y: Lane, n: Lane) -> Lane:
-    """y 2^n in two halves, so that subnormal results are rounded once and large n do not overflow early."""
-    half = n >> k.const(n, 1)
-    return y * power_of_two(k, half, y.dtype) * power_of_two(k, n - half, y.dtype)
+def scaled(k: Any, y: Lane, n: Lane, bits: Lane) -> Lane:
+    """y 2^n, for n as a float and as an integer. In two halves where no instruction does it, so that subnormal results
+    are rounded once and large n do not overflow early."""
+    whole = k.scale(y, n)
+    if whole is not None:
+        return whole
+    half = bits >> k.const(bits, 1)
+    return y * power_of_two(k, half, y.dtype) * power_of_two(k, bits - half, y.dtype)
 
 
 def clamp_exp(k: Any, x: Lane) -> Lane:
@@ -100,43 +109,40 @@ def expm1_reduced(k: Any, r: Lane, lacks: Lane) -> Lane:
 
 def exp(k: Any, x: Lane, shift: int = 0) -> Lane:
     """e^x 2^shift."""
-    clamped = clamp_exp(k, x)
-    _, n, r, lacks = reduce_exp(k, clamped)
-    y = 1.0 + expm1_reduced(k, r, lacks)
-    y = scaled(k, y, n + shift if shift else n)
-    return k.select(x != x, x, y)
+    n, bits, r, _ = reduce_exp(k, clamp_exp(k, x))
+    coefficients = (1.0, 1.0, *(c.EXP32 if x.dtype == F32 else c.EXP64))
+    return scaled(k, polynomial(k, r, coefficients), n + float(shift) if shift else n, bits + shift if shift else bits)
 
 
-@in_float64
 def exp2(k: Any, x: Lane) -> Lane:
     """2^x."""
-    clamped = k.select(x > 1025.0, k.const(x, 1025.0), x)
-    clamped = k.select(clamped < -1080.0, k.const(x, -1080.0), clamped)
+    most, least = by_dtype(x, (129.0, -151.0), (1025.0, -1080.0))
+    clamped = k.select(x > most, k.const(x, most), x)
+    clamped = k.select(clamped < least, k.const(x, least), clamped)
     n, bits = nearest(k, clamped)
     rest = clamped - n
-    high, low, _ = c.LN2_WIDE
+    high, low, *_ = by_dtype(x, c.LN2_WIDE_F32, c.LN2_WIDE)
     r = rest * high
     lacks = k.fma(rest, k.const(x, high), -r) + rest * low
-    return k.select(x != x, x, scaled(k, 1.0 + expm1_reduced(k, r, lacks), bits))
+    return scaled(k, 1.0 + expm1_reduced(k, r, lacks), n, bits)
 
 
 def expm1_parts(k: Any, x: Lane) -> tuple[Lane, Lane]:
     """Half of e^x - 1, and half of what rounding lost: e^x may be 2^1024, which is no number. NaN is not kept."""
-    clamped = clamp_exp(k, x)
-    clamped = k.select(clamped < -60.0, k.const(x, -60.0), clamped)
-    clamped = k.select(clamped > 709.9, k.const(x, 709.9), clamped)
+    least, most = by_dtype(x, (-30.0, 88.8), (-60.0, 709.9))
+    clamped = k.select(x < least, k.const(x, least), x)
+    clamped = k.select(clamped > most, k.const(x, most), clamped)
     _, n, r, lacks = reduce_exp(k, clamped)
-    rest = k.fma(r * r, polynomial(k, r, c.EXP64), lacks)
+    rest = k.fma(r * r, polynomial(k, r, by_dtype(x, c.EXP32, c.EXP64)), lacks)
     p = r + rest
     half = power_of_two(k, n - 1, x.dtype)
     whole, part = half - 0.5, half * p
     y = whole + part
-    # Where whole is not 0 it is the larger of the two; from 2^53 on it lost the 1 / 2 itself.
+    # Where whole is not 0 it is the larger of the two; a large one lost the 1 / 2 itself.
     lost = k.select(n == 0, k.const(x, 0.0), part - (y - whole)) + ((half - whole) - 0.5)
     return y, k.fma(half, (r - p) + rest, lost)
 
 
-@in_float64
 def expm1(k: Any, x: Lane) -> Lane:
     """e^x - 1, without cancellation near 0."""
     y, lost = expm1_parts(k, x)
@@ -145,16 +151,24 @@ def expm1(k: Any, x: Lane) -> Lane:
     return k.select((k.abs(x) < 1e-16) | (x != x), x, y + y)
 
 
+ROOT_HALF = 0.7071067811865476
+
+
 def split_log(k: Any, x: Lane) -> tuple[Lane, Lane]:
     """x = 2^e m with m in [sqrt(1/2), sqrt(2)): (e, m); x is positive and finite, or the result is not used."""
-    small, factor, back, shift = (
-        (1.1754943508222875e-38, 2.0**24, 24.0, 23) if x.dtype == F32 else (2.2250738585072014e-308, 2.0**54, 54.0, 52)
+    parts = k.split(x)
+    if parts is not None:
+        e, m = parts
+        upper = m >= by_dtype(x, 2 * float(np.float32(ROOT_HALF)), 2 * ROOT_HALF)
+        return k.select(upper, e + 1.0, e), k.select(upper, m * 0.5, m)
+    small, factor, back, shift = by_dtype(
+        x, (1.1754943508222875e-38, 2.0**24, 24.0, 23), (2.2250738585072014e-308, 2.0**54, 54.0, 52)
     )
-    integer = I32 if x.dtype == F32 else I64
+    integer = by_dtype(x, I32, I64)
     tiny = x < small
     x = k.select(tiny, x * factor, x)
     bits = k.bitcast(x, integer)
-    root = k.bitcast(k.const(x, 0.7071067811865476), integer)
+    root = k.bitcast(k.const(x, ROOT_HALF), integer)
     e = (bits - root) >> k.const(bits, shift)
     m = k.bitcast(bits - (e << k.const(e, shift)), x.dtype)
     e = to_float(k, e, x.dtype)
@@ -171,11 +185,20 @@ def to_float(k: Any, n: Lane, dtype: np.dtype) -> Lane:
     return k.bitcast(n + k.bitcast(like, I64), F64) - magic
 
 
+LOG_EDGES = 0x03530422
+"""vfixupimm's responses, four bits a class from the lowest on: NaN stays, at 0 it is -inf, at 1 and at any other
+positive number what was computed, at -inf NaN, at inf inf, below 0 NaN."""
+
+
 def log_edges(k: Any, x: Lane, y: Lane) -> Lane:
     """What a logarithm is at 0, inf, NaN and below 0."""
+    mended = k.mend(y, x, LOG_EDGES)
+    if mended is not None:
+        return mended
     y = k.select(x == 0.0, k.const(x, -INF), y)
     y = k.select((x == INF) | (x != x), x, y)
-    return k.select(x < 0.0, k.const(x, float("nan")), y)
+    # NaN as x86 makes it: negative.
+    return k.select(x < 0.0, k.const(x, -float("nan")), y)
 
 
 def log_mantissa(k: Any, m: Lane) -> tuple[Lane, Lane]:
@@ -192,40 +215,33 @@ def log(k: Any, x: Lane) -> Lane:
     """The natural logarithm."""
     e, m = split_log(k, x)
     f, small = log_mantissa(k, m)
-    high, low = c.LN2_F32 if x.dtype == F32 else c.LN2
+    high, low = by_dtype(x, c.LN2_F32, c.LN2)
     y = k.fma(e, k.const(x, high), f - (small - e * low))
     return log_edges(k, x, y)
 
 
-@in_float64
+def log_to_base(k: Any, m: Lane, factor: tuple[float, float]) -> tuple[Lane, Lane]:
+    """log m times a factor, the sum of two numbers, as a leading number and the rest."""
+    f, small = log_mantissa(k, m)
+    high, low = factor
+    y = f * high
+    lost = k.fma(f, k.const(m, low), k.fma(f, k.const(m, high), -y))
+    return y, k.fma(-small, k.const(m, high), lost)
+
+
 def log2(k: Any, x: Lane) -> Lane:
     """The logarithm of base 2; exact at powers of two."""
     e, m = split_log(k, x)
-    f, small = log_mantissa(k, m)
-    log_m = f - small
-    lacks = (f - log_m) - small
-    high, low = c.LOG2E
-    scaled_log = log_m * high
-    rest = k.fma(log_m, k.const(x, high), -scaled_log) + (log_m * low + lacks * high)
-    total = e + scaled_log
-    rest = rest + (scaled_log - (total - e))
-    return log_edges(k, x, total + rest)
+    y, rest = log_to_base(k, m, by_dtype(x, c.LOG2E_F32, c.LOG2E))
+    return log_edges(k, x, e + (y + rest))
 
 
-@in_float64
 def log10(k: Any, x: Lane) -> Lane:
     """The logarithm of base 10."""
     e, m = split_log(k, x)
-    f, small = log_mantissa(k, m)
-    log_m = f - small
-    lacks = (f - log_m) - small
-    high, low = c.LOG10E
-    scaled_log = log_m * high
-    rest = k.fma(log_m, k.const(x, high), -scaled_log) + (log_m * low + lacks * high)
-    first = e * c.LOG10_2[0]
-    total = first + scaled_log
-    rest = rest + (scaled_log - (total - first)) + e * c.LOG10_2[1]
-    return log_edges(k, x, total + rest)
+    y, rest = log_to_base(k, m, by_dtype(x, c.LOG10E_F32, c.LOG10E))
+    high, low = by_dtype(x, c.LOG10_2_F32, c.LOG10_2)
+    return log_edges(k, x, k.fma(e, k.const(x, high), y + k.fma(e, k.const(x, low), rest)))
 
 
 def log1p_sum(k: Any, x: Lane, x_lost: Lane | None = None) -> Lane:
@@ -236,7 +252,7 @@ def log1p_sum(k: Any, x: Lane, x_lost: Lane | None = None) -> Lane:
     lost = lost if x_lost is None else lost + x_lost
     e, m = split_log(k, u)
     f, small = log_mantissa(k, m)
-    high, low = c.LN2
+    high, low = by_dtype(x, c.LN2_F32, c.LN2)
     y = k.fma(e, k.const(x, high), f - (small - (e * low + lost / u)))
     y = k.select(k.abs(x) < 1e-16, x, y)
     y = k.select((x == INF) | (x != x), x, y)
@@ -244,7 +260,6 @@ def log1p_sum(k: Any, x: Lane, x_lost: Lane | None = None) -> Lane:
     return k.select(x < -1.0, k.const(x, float("nan")), y)
 
 
-@in_float64
 def log1p(k: Any, x: Lane) -> Lane:
     """log(1 + x), without cancellation near 0."""
     return log1p_sum(k, x)
@@ -263,12 +278,12 @@ def tanh(k: Any, x: Lane) -> Lane:
 def sigmoid(k: Any, x: Lane) -> Lane:
     """1 / (1 + e^-x), with full relative precision on both sides."""
     clamped = clamp_exp(k, -k.abs(x))
-    _, n, r, lacks = reduce_exp(k, clamped)
+    n, bits, r, lacks = reduce_exp(k, clamped)
     t = expm1_reduced(k, r, lacks)
     mantissa = 1.0 + t
     # Relative to e within a half: the mantissa lies between 0.7 and 1.5.
     lost = t - (mantissa - 1.0)
-    e = k.select(x != x, x, scaled(k, mantissa, n))
+    e = scaled(k, mantissa, n, bits)
     s = 1.0 + e
     right = x >= 0.0
     y = k.select(right, k.const(x, 1.0), e) / s
@@ -277,21 +292,20 @@ def sigmoid(k: Any, x: Lane) -> Lane:
     return k.fma(y * loss, k.const(x, 0.75), y)
 
 
-@in_float64
 def sinh(k: Any, x: Lane) -> Lane:
     """The hyperbolic sine."""
     a = k.abs(x)
     # With t = (e^a - 1) / 2 it is t + t / (1 + 2 t).
-    t, t_lost = expm1_parts(k, k.select(a > 25.0, k.const(x, 25.0), a))
+    far, tiny = by_dtype(x, (9.5, 1e-5), (22.0, 1e-9))
+    t, t_lost = expm1_parts(k, k.select(a > far, k.const(x, far), a))
     below, rest = two_sum(k.const(x, 1.0), t + t)
     q, q_lost = quotient(k, (t, t_lost), (below, rest + (t_lost + t_lost)))
     near = t + q
     near = near + (((t - near) + q) + (t_lost + q_lost))
-    y = k.select(a > 22.0, exp(k, a, shift=-1), k.select(a < 1e-9, a, near))
+    y = k.select(a > far, exp(k, a, shift=-1), k.select(a < tiny, a, near))
     return k.select(x != x, x, k.copysign(y, x))
 
 
-@in_float64
 def cosh(k: Any, x: Lane) -> Lane:
     """The hyperbolic cosine."""
     a = k.abs(x)

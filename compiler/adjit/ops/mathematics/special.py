@@ -8,9 +8,10 @@ import numpy as np
 
 from adjit.ops.mathematics import coefficients as c
 from adjit.ops.mathematics.elementary import (
+    F32,
+    I32,
     I64,
     INF,
-    exp,
     expm1_reduced,
     in_float64,
     nearest,
@@ -24,17 +25,30 @@ Lane = Any
 NAN = float("nan")
 
 
-@in_float64
 def erf(k: Any, x: Lane) -> Lane:
-    """The error function."""
+    """The error function: eight polynomials, one for each piece of the line."""
+    single = x.dtype == F32
+    rows: tuple[tuple[float, ...], ...] = c.ERF32 if single else c.ERF64
+    last, magic = (3.925, 12582912.0) if single else (5.94, 6755399441055744.0)
     a = k.abs(x)
-    z = x * x
-    high, low = c.TWO_OVER_ROOT_PI
-    near = k.fma(x, k.const(x, high), x * k.fma(z, polynomial(k, z, c.ERF64), k.const(x, low)))
-    far_from = k.select(a > 6.0, k.const(x, 6.0), k.select(a < 1.0, k.const(x, 1.0), a))
-    t = 1.0 / (far_from + 2.0)
-    far = 1.0 - exp(k, -far_from * far_from) * polynomial(k, t, c.ERFCX64)
-    return k.select(a < 1.0, near, k.select(x != x, x, k.copysign(far, x)))
+    # Beyond, it is 1 to the last bit. NaN stays.
+    a = k.select(a > last, k.const(x, last), a)
+    # The nearest whole number to 2 a - a^2 / 8, so that pieces grow as erf flattens; evenly for float32.
+    grows = k.const(x, 1.9) if single else k.fma(a, k.const(x, -0.125), k.const(x, 2.0))
+    piece = k.bitcast(k.fma(a, grows, k.const(x, magic)), I32 if single else I64)
+
+    def row(values: tuple[float, ...], power: int | str) -> Lane:
+        return k.lookup(f"adjit_erf{x.dtype.itemsize}_{power}", values, piece)
+
+    h = a - row(c.ERF32_CENTRES if single else c.ERF64_CENTRES, "centre")
+    rest = row(rows[-1], len(rows) - 1)
+    for power in range(len(rows) - 2, 1, -1):
+        rest = k.fma(rest, h, row(rows[power], power))
+    slope, first = row(rows[1], 1), row(rows[0], 0)
+    if single:
+        # 2 / sqrt(pi) lies half way between two numbers: of the first piece nothing else should be lost.
+        return k.copysign(k.fma(h, slope, k.fma(h, h * rest, first)), x)
+    return k.copysign(k.fma(h, k.fma(h, rest, slope), first), x)
 
 
 def log_wide(k: Any, x: Lane) -> tuple[Lane, Lane]:
@@ -82,7 +96,7 @@ def float_pow(k: Any, x: Lane, y: Lane) -> Lane:
     high, low, _ = c.LN2_WIDE
     r = fraction * high
     lacks = k.fma(fraction, k.const(p, high), -r) + fraction * low
-    result = scaled(k, 1.0 + expm1_reduced(k, r, lacks), bits)
+    result = scaled(k, 1.0 + expm1_reduced(k, r, lacks), n, bits)
     result = k.select(over, k.const(x, INF), k.select(under, k.const(x, 0.0), result))
     rises = (y > 0.0) == (a > 1.0)
     # 0 and inf.

@@ -1,7 +1,8 @@
-"""Trigonometric functions and their inverses, over the basic scalar protocol; float32 goes through float64.
+"""Trigonometric functions and their inverses, over the basic scalar protocol.
 
-Arguments up to 2^20 are reduced by multiples of pi / 2 in three parts; larger ones by Payne and Hanek's method
-(1983) with the bits of 2 / pi that matter, on a path of its own that is taken only if a lane needs it.
+Arguments up to 2^20 (2^13 for float32) are reduced by multiples of pi / 2 in three parts; larger ones by Payne and
+Hanek's method (1983) with the bits of 2 / pi that matter, on a path of its own that is taken only if a lane needs it
+and that float32 takes in float64.
 """
 
 from __future__ import annotations
@@ -9,22 +10,24 @@ from __future__ import annotations
 from typing import Any
 
 from adjit.ops.mathematics import coefficients as c
-from adjit.ops.mathematics.elementary import F64, I64, INF, in_float64, nearest, polynomial, quotient, two_sum
+from adjit.ops.mathematics.elementary import F32, F64, I64, INF, by_dtype, nearest, polynomial, quotient, two_sum
 
 Lane = Any
 LARGE = 1048576.0
+LARGE_F32 = 8192.0
 PIECES = 9
 
 
 def quadrant(k: Any, x: Lane) -> tuple[Lane, Lane, Lane]:
-    """x = n pi / 2 + r: (n modulo 4 as a float, r, what r lacks) for |x| <= 2^20."""
-    n, _ = nearest(k, x * c.TWO_OVER_PI_ALL)
-    first = k.fma(n, k.const(x, -c.PI_2[0]), x)
+    """x = n pi / 2 + r: (n modulo 4 as a float, r, what r lacks) for |x| <= LARGE."""
+    n, _ = nearest(k, x, c.TWO_OVER_PI_ALL)
+    parts = by_dtype(x, c.PI_2_F32, c.PI_2)
+    first = k.fma(n, k.const(x, -parts[0]), x)
     # Both may cancel almost wholly, so what rounding loses counts.
-    second = n * -c.PI_2[1]
+    second = n * -parts[1]
     r, lacks = two_sum(first, second)
-    lacks = lacks + k.fma(n, k.const(x, -c.PI_2[1]), -second)
-    lacks = k.fma(n, k.const(x, -c.PI_2[2]), lacks)
+    lacks = lacks + k.fma(n, k.const(x, -parts[1]), -second)
+    lacks = k.fma(n, k.const(x, -parts[2]), lacks)
     return n - 4.0 * k.floor(n * 0.25), r, lacks
 
 
@@ -66,7 +69,7 @@ def sin_parts(k: Any, r: Lane, lacks: Lane) -> tuple[Lane, Lane]:
     z = r * r
     # Times the slope, 1 - z / 2 within 2%.
     lacks = k.fma(-0.5 * z, lacks, lacks)
-    rest = k.fma(r * z, polynomial(k, z, c.SIN64), lacks)
+    rest = k.fma(r * z, polynomial(k, z, by_dtype(z, c.SIN32, c.SIN64)), lacks)
     y = r + rest
     return y, (r - y) + rest
 
@@ -77,7 +80,7 @@ def cos_parts(k: Any, r: Lane, lacks: Lane) -> tuple[Lane, Lane]:
     half = 0.5 * z
     top = 1.0 - half
     lost = (1.0 - top) - half
-    rest = lost + k.fma(z * z, polynomial(k, z, c.COS64), -r * lacks)
+    rest = lost + k.fma(z * z, polynomial(k, z, by_dtype(z, c.COS32, c.COS64)), -r * lacks)
     y = top + rest
     return y, (top - y) + rest
 
@@ -91,13 +94,16 @@ def turned(k: Any, n: Lane, r: Lane, lacks: Lane, quarter: int) -> Lane:
     return k.select(n >= 2.0, -y, y)
 
 
-def by_quadrant(k: Any, x: Lane, finish: Any) -> Lane:
-    """`finish(n, r, lacks)` for the reduction that each lane needs; NaN for inf and NaN."""
-    large = k.abs(x) > LARGE
+def by_quadrant(k: Any, x: Lane, finish: Any, wide: Any) -> Lane:
+    """`finish(n, r, lacks)` for the reduction that each lane needs; NaN for inf and NaN. `wide` is the function itself,
+    which large float32 arguments take in float64."""
+    large = k.abs(x) > by_dtype(x, LARGE_F32, LARGE)
     usual = k.select(large, k.const(x, 0.0), x)
     y = finish(*quadrant(k, usual))
 
     def rare() -> Lane:
+        if x.dtype == F32:
+            return k.cast(wide(k.cast(x, F64)), F32)
         finite = k.abs(x) < INF
         safe = k.select(large & finite, x, k.const(x, 2097152.0))
         result = finish(*large_quadrant(k, k.abs(safe)), safe)
@@ -106,7 +112,6 @@ def by_quadrant(k: Any, x: Lane, finish: Any) -> Lane:
     return k.where_needed(large | (x != x), y, rare)
 
 
-@in_float64
 def sin(k: Any, x: Lane) -> Lane:
     """The sine."""
 
@@ -114,16 +119,14 @@ def sin(k: Any, x: Lane) -> Lane:
         y = turned(k, n, r, lacks, 0)
         return y if signed is None else k.select(signed < 0.0, -y, y)
 
-    return k.select(x == 0.0, x, by_quadrant(k, x, finish))
+    return k.select(x == 0.0, x, by_quadrant(k, x, finish, k.sin))
 
 
-@in_float64
 def cos(k: Any, x: Lane) -> Lane:
     """The cosine."""
-    return by_quadrant(k, x, lambda n, r, lacks, signed=None: turned(k, n, r, lacks, 1))
+    return by_quadrant(k, x, lambda n, r, lacks, signed=None: turned(k, n, r, lacks, 1), k.cos)
 
 
-@in_float64
 def tan(k: Any, x: Lane) -> Lane:
     """The tangent."""
 
@@ -135,7 +138,7 @@ def tan(k: Any, x: Lane) -> Lane:
         y = y + lost
         return y if signed is None else k.select(signed < 0.0, -y, y)
 
-    return k.select(x == 0.0, x, by_quadrant(k, x, finish))
+    return k.select(x == 0.0, x, by_quadrant(k, x, finish, k.tan))
 
 
 def arctan_ratio(k: Any, small: Lane, large: Lane) -> tuple[Lane, Lane]:
@@ -151,26 +154,27 @@ def arctan_ratio(k: Any, small: Lane, large: Lane) -> tuple[Lane, Lane]:
     u, u_lost = quotient(k, above, below)
     z = u * u
     # The slope of arctan is 1 - z within 3%.
-    rest = k.fma(u * z, polynomial(k, z, c.ATAN64), k.fma(-z, u_lost, u_lost))
-    base = k.select(upper, k.const(small, c.PI_2[0] / 2), zero)
+    rest = k.fma(u * z, polynomial(k, z, by_dtype(z, c.ATAN32, c.ATAN64)), k.fma(-z, u_lost, u_lost))
+    pi_2 = by_dtype(small, c.PI_2_F32, c.PI_2)
+    base = k.select(upper, k.const(small, pi_2[0] / 2), zero)
     y = base + u
-    return y, (u - (y - base)) + (rest + k.select(upper, k.const(small, c.PI_2[1] / 2), zero))
+    return y, (u - (y - base)) + (rest + k.select(upper, k.const(small, pi_2[1] / 2), zero))
 
 
 def reflected(k: Any, where: Lane, turn: float, y: Lane, lost: Lane) -> tuple[Lane, Lane]:
     """turn pi / 2 - (y + lost) where `where` holds, for a turn of 1 or 2 and 0 <= y <= turn pi / 2; else y and lost."""
-    whole, rest = turn * c.PI_2[0], turn * c.PI_2[1]
+    pi_2 = by_dtype(y, c.PI_2_F32, c.PI_2)
+    whole, rest = turn * pi_2[0], turn * pi_2[1]
     other = whole - y
     other_lost = ((whole - other) - y) + (rest - lost)
     return k.select(where, other, y), k.select(where, other_lost, lost)
 
 
-@in_float64
 def arctan(k: Any, x: Lane) -> Lane:
     """The inverse tangent."""
     a = k.abs(x)
-    # Beyond 2^100 it is pi / 2 to the last bit.
-    a = k.select(a > 2.0**100, k.const(x, 2.0**100), a)
+    # Beyond 2^60 it is pi / 2 to the last bit.
+    a = k.select(a > 2.0**60, k.const(x, 2.0**60), a)
     far = a > 1.0
     one = k.const(x, 1.0)
     y, lost = arctan_ratio(k, k.select(far, one, a), k.select(far, a, one))
@@ -178,15 +182,15 @@ def arctan(k: Any, x: Lane) -> Lane:
     return k.copysign(y + lost, x)
 
 
-@in_float64
 def arctan2(k: Any, y: Lane, x: Lane) -> Lane:
     """The angle of the point (x, y), with C99's special cases."""
     a, b = k.abs(y), k.abs(x)
     swap = a > b
     small, large = k.select(swap, b, a), k.select(swap, a, b)
     # What a scale of 2^-60 takes from the smaller number is below the last bit of the angle.
-    scale = k.select(large > 2.0**900, k.const(x, 2.0**-60), k.const(x, 1.0))
-    scale = k.select(large < 2.0**-900, k.const(x, 2.0**60), scale)
+    edge = by_dtype(x, 2.0**60, 2.0**900)
+    scale = k.select(large > edge, k.const(x, 2.0**-60), k.const(x, 1.0))
+    scale = k.select(large < 1.0 / edge, k.const(x, 2.0**60), scale)
     zero, one = k.const(x, 0.0), k.const(x, 1.0)
     fine = (large > 0.0) & (large < INF)
     reduced = k.select(fine, small * scale, k.select(small == INF, one, zero))
@@ -206,10 +210,9 @@ def arcsin_halves(k: Any, x: Lane, upper: Lane) -> tuple[Lane, Lane]:
     rest = k.select(upper & (half > 0.0), k.fma(-root, root, half) / (root + root), k.const(x, 0.0))
     y = k.select(upper, root, x)
     z = y * y
-    return y, k.fma(y * z, polynomial(k, z, c.ASIN64), k.fma(0.5 * z, rest, rest))
+    return y, k.fma(y * z, polynomial(k, z, by_dtype(z, c.ASIN32, c.ASIN64)), k.fma(0.5 * z, rest, rest))
 
 
-@in_float64
 def arcsin(k: Any, x: Lane) -> Lane:
     """The inverse sine."""
     a = k.abs(x)
@@ -220,7 +223,6 @@ def arcsin(k: Any, x: Lane) -> Lane:
     return k.copysign(y + lost, x)
 
 
-@in_float64
 def arccos(k: Any, x: Lane) -> Lane:
     """The inverse cosine."""
     upper = k.abs(x) > 0.5
