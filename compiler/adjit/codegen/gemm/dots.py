@@ -36,6 +36,8 @@ def fold(f: Function, sums: Sequence[Value]) -> list[Value]:
     while width > 1:
         half = width // 2
         pairs: list[tuple[Value, Value | None]]
+        if len(vectors) % 2 and len(vectors) > 1:
+            vectors.append(vectors[-1])
         pairs = [(vectors[0], None)] if len(vectors) == 1 else list(zip(vectors[::2], vectors[1::2], strict=True))
         vectors = []
         for a, b in pairs:
@@ -44,7 +46,8 @@ def fold(f: Function, sums: Sequence[Value]) -> list[Value]:
             first, second = f.shuffle(a, b, low), f.shuffle(a, b, [lane + half for lane in low])
             vectors.append(f.binary("fadd", first, second))
         width = half
-    return [f.extract(vector, lane) for vector in vectors for lane in range(vector.ty.lanes)]
+    folded = [f.extract(vector, lane) for vector in vectors for lane in range(vector.ty.lanes)]
+    return folded[: len(sums)]
 
 
 def _store(f: Function, tiles: Tiles, values: Sequence[Value], places: Sequence[Value], add: Value) -> None:
@@ -59,7 +62,8 @@ def _store(f: Function, tiles: Tiles, values: Sequence[Value], places: Sequence[
 
 
 def emit_dots(module: Module, tiles: Tiles) -> None:
-    """Write `dots`: blocks of four rows by four columns, the rest of the columns by two.
+    """Write `dots`: blocks of five rows by five columns where fives fill the columns, else of four by four, the rest of
+    the columns by two.
 
     Rows and columns beyond the end stand for the last one again: what is computed twice is the same, and all of a tile
     is read before any of it is written."""
@@ -69,12 +73,23 @@ def emit_dots(module: Module, tiles: Tiles) -> None:
         *((PTR, "out"), (I64, "out_row"), (I64, "out_column"), (I64, "add")),
     )
     f = module.function(dots_name(tiles), VOID, parameters, internal=True)
-    rows, columns, *_ = f.params
+    _, columns, *_ = f.params
     # As many sums as fit the registers beside the operands.
-    widths = (4, 2) if tiles.registers >= 32 else (2,)
+    if tiles.registers < 32:
+        _dots_strips(f, tiles, TILE, (2,))
+    else:
+        fives = f.compare("eq", f.binary("urem", columns, literal(I64, 5)), literal(I64, 0))
+        f.branch(fives, lambda: _dots_strips(f, tiles, 5, (5,)), lambda: _dots_strips(f, tiles, TILE, (4, 2)))
+    f.ret()
+
+
+def _dots_strips(f: Function, tiles: Tiles, height: int, widths: Sequence[int]) -> list[Value]:
+    """Strips of `height` rows, cut into blocks of the first of `widths` while there are so many columns, then of the
+    next."""
+    rows, columns, *_ = f.params
 
     def strip(i: Value, _: list[Value]) -> list[Value]:
-        numbers = [f.minimum(f.add(i, r), f.sub(rows, 1)) for r in range(TILE)]
+        numbers = [f.minimum(f.add(i, r), f.sub(rows, 1)) for r in range(height)]
         done = int_literal(0)
         for width in widths:
             whole = columns if width == widths[-1] else f.binary("and", columns, literal(I64, -width))
@@ -87,8 +102,8 @@ def emit_dots(module: Module, tiles: Tiles) -> None:
             done = whole
         return []
 
-    f.loop(0, rows, TILE, [], strip)
-    f.ret()
+    f.loop(0, rows, height, [], strip)
+    return []
 
 
 def _dots_tile(f: Function, tiles: Tiles, rows: list[Value], columns: list[Value]) -> None:
@@ -112,18 +127,16 @@ def _dots_tile(f: Function, tiles: Tiles, rows: list[Value], columns: list[Value
         return [f.element(w_at, ty, w_step), *sums]
 
     carried = [w, *[literal(vector, 0)] * (len(rows) * len(columns))]
-    if tiles.masks:
-        carried = f.loop(0, k, lanes, carried, lambda p, now: products(p, now, LaneMask(f, tiles, f.sub(k, p))))
-    else:
-        whole = f.binary("and", k, literal(I64, -lanes))
-        carried = f.loop(0, whole, lanes, carried, lambda p, now: products(p, now, None))
-        rest = f.sub(k, whole)
-        last = carried
-        carried = f.branch(
-            f.compare("sgt", rest, literal(I64, 0)),
-            lambda: products(whole, last, LaneMask(f, tiles, rest)),
-            lambda: last,
-        )
+    # The mask of a rest would take two registers in the loop.
+    whole = f.binary("and", k, literal(I64, -lanes))
+    carried = f.loop(0, whole, lanes, carried, lambda p, now: products(p, now, None))
+    rest = f.sub(k, whole)
+    last = carried
+    carried = f.branch(
+        f.compare("sgt", rest, literal(I64, 0)),
+        lambda: products(whole, last, LaneMask(f, tiles, rest)),
+        lambda: last,
+    )
     places = [
         f.element(out, ty, f.add(f.mul(row, out_row), f.mul(column, out_column))) for row in rows for column in columns
     ]
