@@ -13,7 +13,7 @@ import numpy as np
 
 from adjit.ir.op import OPS
 from adjit.ops.declare import Elementwise
-from adjit.schedule.plan import Apply, Body, Gather, Index, Inside, Instruction, Load, Reduce, Store, Tile
+from adjit.schedule.plan import Apply, Body, Gather, Index, Inside, Instruction, Load, Reduce, Store, Tile, operands
 
 GATHER_WEIGHT = 4
 """What a strided or gathered access costs against a contiguous one, per lane that it fills (measured 3 to 6)."""
@@ -29,17 +29,6 @@ class Analysis:
     varies: tuple[frozenset[int], ...]
     passes: tuple[int, ...]
     count: int
-
-
-def operands(instruction: Instruction) -> tuple[int, ...]:
-    """The numbers of the instructions that an instruction reads."""
-    if isinstance(instruction, Apply):
-        return instruction.args
-    if isinstance(instruction, (Reduce, Store)):
-        return (instruction.arg,)
-    if isinstance(instruction, Gather):
-        return (instruction.at,)
-    return ()
 
 
 def analyse(body: Body, running: bool = False) -> Analysis:
