@@ -134,6 +134,22 @@ def test_softmax_is_one_kernel() -> None:
     assert isinstance(plan.kernels[0].work, Loop)
 
 
+@pytest.mark.parametrize("returns", [False, True])
+def test_a_result_lies_in_place_of_an_operand_unless_a_reduction_returns(returns: bool) -> None:
+    """Where the sum goes back to the elements, they are read in a second pass."""
+    b = Builder()
+    x, w = (b.value(b.input(name, Array(F32, shape))) for name, shape in (("x", (40, 60)), ("w", (50, 60))))
+    h = b.cumsum(x, axis=1, reverse=False)
+    total = b.sum(h, axes=(1,))
+    g = b.exp(h * b.broadcast(total, shape=(40, 60), axes=(0,)) if returns else h)
+    total = b.sum(g, axes=(1,))
+    plan = plan_of(b.graph("sums", [b.contract(g, w, spec="ij,kj->ik").node, total.node]))
+    verify_plan(plan)
+    shared = [buffer for buffer in plan.buffers if buffer.inside is not None]
+    assert [type(kernel.work).__name__ for kernel in plan.kernels] == ["Running", "Loop", "Product"]
+    assert len(shared) == (0 if returns else 1)
+
+
 @pytest.mark.parametrize(("copies", "kernels"), [(4, 2), (2, 1)])
 def test_a_transpose_that_is_read_several_times_is_copied_first(copies: int, kernels: int) -> None:
     b = Builder()

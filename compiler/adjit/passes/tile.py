@@ -27,8 +27,8 @@ WORKING_SET = 1 << 20
 TILE_BYTES = 256 << 10
 """Bytes of one tile's rows."""
 TILE_ROWS = (24, 32)
-"""Fewest and most rows of a tile. At most 32, 64, 128 and 256 rows: 1.50, 1.57, 1.88, 1.95 ms for a mixture of 25
-Gaussians in 10 dimensions (2.3 without tiles), 1.79, 2.14, 2.03, 1.94 for logistic regression (2.65)."""
+"""Fewest and most rows of a tile. At most 32, 64, 128 and 256 rows: 1.79, 2.14, 2.03, 1.94 ms for logistic regression
+(2.65 without tiles)."""
 LONG_ROWS = (1 << 12, 1 << 14)
 """The same where rows are short, single elements as a rule, and there are no products: a loop that needs no tiles for
 the cache's sake, but is cut for several threads so, sums and all."""
@@ -279,7 +279,7 @@ class _Region:
         (low, high), nbytes, unit = TILE_ROWS, TILE_BYTES, 1
         if not self._has_products():
             low, high = LONG_ROWS
-        elif self._runs_along_rows():
+        elif self.rows >= TILES * INNER_ROWS[0] and self._runs_along_rows():
             (low, high), nbytes = INNER_ROWS, INNER_BYTES
             unit = LINE // min(node.dtype.itemsize for node in self.found.axis if node.dtype.kind == "f")
         most = max(low, min(high, nbytes * self.rows // max(1, self._kept_bytes()))) // unit * unit
