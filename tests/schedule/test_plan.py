@@ -134,6 +134,15 @@ def test_softmax_is_one_kernel() -> None:
     assert isinstance(plan.kernels[0].work, Loop)
 
 
+@pytest.mark.parametrize(("rows", "kernels"), [(20, 2), (2, 1)])
+def test_what_broadcasts_repeat_is_stored_where_that_spares_much(rows: int, kernels: int) -> None:
+    b = Builder()
+    x, y = (b.value(b.input(name, Array(F64, (5, 300)))) for name in "xy")
+    q = b.value(b.input("q", Array(F64, (5, rows, 300))))
+    weights = b.broadcast(x * y, shape=(5, rows, 300), axes=(0, 2))
+    assert len(plan_of(b.graph("weights", [(weights * q).node])).kernels) == kernels
+
+
 @pytest.mark.parametrize("returns", [False, True])
 def test_a_result_lies_in_place_of_an_operand_unless_a_reduction_returns(returns: bool) -> None:
     """Where the sum goes back to the elements, they are read in a second pass."""
