@@ -18,6 +18,8 @@ from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_lite
 
 TILE = 4
 CHAINS = 4
+MASKED_SUMS = 20
+"""Sums from which a mask, which takes two registers, is made for the rest alone; below, one loop is less code."""
 
 
 def dots_name(tiles: Tiles) -> str:
@@ -126,17 +128,20 @@ def _dots_tile(f: Function, tiles: Tiles, rows: list[Value], columns: list[Value
                 sums[place] = multiply_add(f, tiles, x_vector, w_vector, sums[place])
         return [f.element(w_at, ty, w_step), *sums]
 
-    carried = [w, *[literal(vector, 0)] * (len(rows) * len(columns))]
-    # The mask of a rest would take two registers in the loop.
-    whole = f.binary("and", k, literal(I64, -lanes))
-    carried = f.loop(0, whole, lanes, carried, lambda p, now: products(p, now, None))
-    rest = f.sub(k, whole)
-    last = carried
-    carried = f.branch(
-        f.compare("sgt", rest, literal(I64, 0)),
-        lambda: products(whole, last, LaneMask(f, tiles, rest)),
-        lambda: last,
-    )
+    sums = [literal(vector, 0)] * (len(rows) * len(columns))
+    carried = [w, *sums]
+    if tiles.masks and len(sums) < MASKED_SUMS:
+        carried = f.loop(0, k, lanes, carried, lambda p, now: products(p, now, LaneMask(f, tiles, f.sub(k, p))))
+    else:
+        whole = f.binary("and", k, literal(I64, -lanes))
+        carried = f.loop(0, whole, lanes, carried, lambda p, now: products(p, now, None))
+        rest = f.sub(k, whole)
+        last = carried
+        carried = f.branch(
+            f.compare("sgt", rest, literal(I64, 0)),
+            lambda: products(whole, last, LaneMask(f, tiles, rest)),
+            lambda: last,
+        )
     places = [
         f.element(out, ty, f.add(f.mul(row, out_row), f.mul(column, out_column))) for row in rows for column in columns
     ]
