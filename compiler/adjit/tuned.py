@@ -25,6 +25,8 @@ Burgers' residual 0.89, 0.85, 1.04 ms, layer normalisation of 512 x 768 99, 99, 
 LIGHT_LEAVES = 3
 """Values that what is computed again may read. (A sum of four arrays that three results read, at most 1, 3 and 12: 31,
 32 and 56 us.)"""
+HOISTED_COST = 1 << 14
+"""Operations and loads that storing a light value of several axes must spare where broadcasts repeat it."""
 KERNEL_MEMBERS = 48
 """Heavy members of one kernel: more would not stay in registers. (Black-Scholes prices with five gradients, at most 12,
 48 and 200: 20.8, 15.6, 15.2 ms.)"""
@@ -69,6 +71,10 @@ count.)"""
 TILE_ROWS = (24, 32)
 """Fewest and most rows of a tile. At most 32, 64, 128 and 256 rows: 1.50, 1.57, 1.88, 1.95 ms for a mixture of 25
 Gaussians in 10 dimensions (2.3 without tiles), 1.79, 2.14, 2.03, 1.94 for logistic regression (2.65)."""
+INNER_TILE_ROWS, INNER_TILE_BYTES = (64, 256), 512 << 10
+"""The same where rows are the last axis of what is kept, so that vectors run along them, as do the sums of products
+over rows: in whole lines of the cache. (40, 80, 104, 128, 200, 250, 500 rows of a mixture of 25 Gaussians, so written:
+487, 434, 421, 416, 404, 431, 413 us; 439 without tiles.)"""
 LOOP_TILE_ROWS = (1 << 12, 1 << 14)
 """The same where rows are short, single elements as a rule, and there are no products: a loop that needs no tiles for
 the cache's sake, but is cut for several threads so, sums and all. (Mean of a million exp(sx) tanh(x) and its derivative
@@ -191,6 +197,12 @@ DOTS_TILE_ROWS = 4
 DOTS_TILE_COLUMNS: dict[int, tuple[int, ...]] = {32: (4, 2), 16: (2,)}
 """Vector registers -> columns of its tiles, the last for the rest: as many sums as fit beside the operands. (The same
 with tiles of 2 columns alone 26.2 us in place of 22.9.)"""
+DOTS_SQUARE: dict[int, int] = {32: 5}
+"""Vector registers -> rows and columns of a tile that is taken where it fills the columns: 10 loads for 25
+multiplications, where 4 x 4 takes 8 for 16. (Batches of 25 products of 10 x 10 with 200 sums: 31.5 and 24.3 us.)"""
+DOTS_REST_APART = 20
+"""Sums of a tile from which a mask, which takes two registers, is made for the rest alone; below, one loop is less
+code. (The library of a dtype took 170 ms to compile with squares in two loops and 145 without squares.)"""
 DOTS_PREFETCH_BYTES = 512 << 10
 """Bytes of rows from which a tile of dots brings those of the next one near while it computes: half of an L2 cache.
 (256 x 784 by 784 x 10 from memory, in the steps of a softmax regression: 219 us a step without, 166 with; in small

@@ -15,6 +15,7 @@ import pytest
 from adjit.codegen.gemm import (
     ACCUMULATE,
     SCRATCH,
+    blocks_are_wide,
     emit_gemm_library,
     gemm_flags,
     gemm_scratch_bytes,
@@ -247,6 +248,8 @@ def test_reads_nothing_outside(library: Library, dtype: np.dtype, layout: str) -
         (500, 1, 20),
         (3, 5, 0),
         (400, 90, 7),
+        (10, 32, 100),
+        (250, 32, 300),
     ],
 )
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -284,6 +287,8 @@ def test_epilogue_blocks_partition(
     again, order[:] = list(order), []
     multiply(library, a, b, space.reshape(1, -1) if scratch else c, SCRATCH if scratch else 0, epilogue)
     assert again == order
+    if blocks_are_wide(dtype, n, library.target):
+        assert {(j0, j1) for _, _, j0, j1 in order} == {(0, n)}
     assert k < 40 or min(i1 - i0 for i0, i1, _, _ in order) <= m
 
 

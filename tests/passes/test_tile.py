@@ -109,6 +109,23 @@ def test_tiles_divide_the_rows_where_they_can(rows: int, count: int, each: int) 
     assert node.loc is not None
 
 
+@pytest.mark.parametrize(("rows", "count", "each"), [(512, 2, 256), (520, 2, 256), (600, 3, 200)])
+def test_tiles_have_whole_lines_where_rows_are_last(rows: int, count: int, each: int) -> None:
+    def distances(p: Any, x: Any) -> Any:
+        q = p["l"] @ (x.T[None] - p["m"][:, :, None])
+        return np.sum(nn.logsumexp(-np.sum(q * q, axis=1).T, axis=1))
+
+    params, x = {"l": array(3, 5, 5), "m": array(3, 5)}, array(rows, 5)
+    step = adjit.value_and_grad(distances)
+    value, gradient = step(params, x)
+    (node,) = tiles_in(step.ir("optimized"))
+    assert (node.attrs["count"], node.attrs["body"].inputs[0].shape[0]) == (count, each)
+    other, straight = adjit.value_and_grad(distances, tile="off")(params, x)
+    np.testing.assert_allclose(value, other, rtol=1e-13)  # another order of the sums
+    for name, of in straight.items():
+        np.testing.assert_allclose(gradient[name], of, rtol=1e-11, atol=1e-11)  # likewise
+
+
 def test_all_of_a_step_by_rows_is_in_the_tile() -> None:
     graph, _ = adjoint("softmax", 64)
     tiled = optimize(graph)

@@ -13,7 +13,7 @@ from adjit.ir.graph import Graph
 from adjit.ir.types import F32, F64, I64, Array
 from adjit.schedule.arena import overwrites_safely, read, written
 from adjit.schedule.build import make_plan
-from adjit.schedule.plan import Loop, Plan, Product
+from adjit.schedule.plan import Load, Loop, Plan, Product
 from adjit.schedule.slots import slots_of
 from adjit.schedule.text import print_plan
 from adjit.schedule.verify import verify_plan
@@ -132,6 +132,45 @@ def test_softmax_is_one_kernel() -> None:
     plan = plan_of(b.graph("softmax", [y.node]))
     assert len(plan.kernels) == 1
     assert isinstance(plan.kernels[0].work, Loop)
+
+
+@pytest.mark.parametrize(("rows", "kernels"), [(20, 2), (2, 1)])
+def test_what_broadcasts_repeat_is_stored_where_that_spares_much(rows: int, kernels: int) -> None:
+    b = Builder()
+    x, y = (b.value(b.input(name, Array(F64, (5, 300)))) for name in "xy")
+    q = b.value(b.input("q", Array(F64, (5, rows, 300))))
+    weights = b.broadcast(x * y, shape=(5, rows, 300), axes=(0, 2))
+    assert len(plan_of(b.graph("weights", [(weights * q).node])).kernels) == kernels
+
+
+@pytest.mark.parametrize("returns", [False, True])
+def test_a_result_lies_in_place_of_an_operand_unless_a_reduction_returns(returns: bool) -> None:
+    """Where the sum goes back to the elements, they are read in a second pass."""
+    b = Builder()
+    x, w = (b.value(b.input(name, Array(F32, shape))) for name, shape in (("x", (40, 60)), ("w", (50, 60))))
+    h = b.cumsum(x, axis=1, reverse=False)
+    total = b.sum(h, axes=(1,))
+    g = b.exp(h * b.broadcast(total, shape=(40, 60), axes=(0,)) if returns else h)
+    total = b.sum(g, axes=(1,))
+    plan = plan_of(b.graph("sums", [b.contract(g, w, spec="ij,kj->ik").node, total.node]))
+    verify_plan(plan)
+    shared = [buffer for buffer in plan.buffers if buffer.inside is not None]
+    assert [type(kernel.work).__name__ for kernel in plan.kernels] == ["Running", "Loop", "Product"]
+    assert len(shared) == (0 if returns else 1)
+
+
+@pytest.mark.parametrize(("copies", "kernels"), [(4, 2), (2, 1)])
+def test_a_transpose_that_is_read_several_times_is_copied_first(copies: int, kernels: int) -> None:
+    b = Builder()
+    x, y = (b.value(b.input(name, Array(F64, shape))) for name, shape in (("x", (100, 6)), ("y", (copies, 6))))
+    shape = (copies, 6, 100)
+    rows = b.broadcast(b.transpose(x, axes=(1, 0)), shape=shape, axes=(1, 2))
+    plan = plan_of(b.graph("rows", [(rows - b.broadcast(y, shape=shape, axes=(0, 1))).node]))
+    assert len(plan.kernels) == kernels
+    work = plan.kernels[-1].work
+    assert isinstance(work, Loop)
+    strides = {i.coefficients[-1] for i in work.body.code if isinstance(i, Load)}
+    assert strides == ({0, 1} if kernels == 2 else {0, 6})
 
 
 def test_plan_text_names_kernels_buffers_and_peak() -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from adjit.ir.op import OPS
 from adjit.ops.declare import Elementwise
-from adjit.schedule.plan import Apply, Body, Gather, Index, Inside, Instruction, Load, Reduce, Store, Tile
+from adjit.schedule.plan import Apply, Body, Gather, Index, Inside, Instruction, Load, Reduce, Store, Tile, operands
 from adjit.tuned import GATHER_WEIGHT, LONG_BODY, LONG_LOOP, VECTOR_APPLY_WEIGHT, VECTOR_FOLD_WEIGHT
 
 
@@ -27,17 +27,6 @@ class Analysis:
     varies: tuple[frozenset[int], ...]
     passes: tuple[int, ...]
     count: int
-
-
-def operands(instruction: Instruction) -> tuple[int, ...]:
-    """The numbers of the instructions that an instruction reads."""
-    if isinstance(instruction, Apply):
-        return instruction.args
-    if isinstance(instruction, (Reduce, Store)):
-        return (instruction.arg,)
-    if isinstance(instruction, Gather):
-        return (instruction.at,)
-    return ()
 
 
 def analyse(body: Body, running: bool = False) -> Analysis:

@@ -12,7 +12,7 @@ import numpy as np
 
 from adjit.codegen.access import Scope, TileAccess
 from adjit.codegen.accumulate import Accumulators
-from adjit.codegen.analysis import cost_of, operands
+from adjit.codegen.analysis import cost_of
 from adjit.codegen.lanes import Lane
 from adjit.codegen.llvm import (
     I1,
@@ -35,6 +35,7 @@ from adjit.schedule.plan import (
     Reduce,
     Store,
     Tile,
+    operands,
 )
 from adjit.tuned import (
     REDUCTION_STRANDS,

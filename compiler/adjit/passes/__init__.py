@@ -9,5 +9,8 @@ hoist_broadcasts    elementwise work before broadcasts
 fold_contractions   movement around contractions
 join_pads           sums of zero pads
 cse, eliminate_dead
+factor              sums of contractions
+orient              the order of axes of elementwise work
+tile                loops over tiles of rows
 pipeline            PIPELINE, optimize
 """

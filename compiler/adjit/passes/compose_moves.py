@@ -6,8 +6,9 @@
     %0 = broadcast %x shape=(4,6) axes=(1)        =>  %0 = slice %x start=(2) stop=(4) step=(1) : f32[2]
     %1 = slice %0 start=(0,2) stop=(4,4) ...          %1 = broadcast %0 shape=(4,2) axes=(1) : f32[4,2]
 
-The smaller value is moved where there is a choice, so that no step makes more work. Reductions over axes of size 1,
-and extrema over axes along which a value was broadcast, are movement too. Does not move anything through arithmetic
+The smaller value is moved where there is a choice, so that no step makes more work: reductions come before broadcasts
+along other axes. Reductions over axes of size 1, and extrema over axes along which a value was broadcast, are movement
+too. Does not move anything through arithmetic
 (hoist_broadcasts does), and leaves a reshape that merges axes after a transpose alone: that one costs a copy."""
 
 from __future__ import annotations
@@ -253,9 +254,11 @@ def _reduction(node: Node, rewriter: Rewriter) -> Node | None:
         kept = [axis for axis in range(len(x.args[0].shape)) if axis not in x.attrs["axes"]]
         both = tuple(sorted({*x.attrs["axes"], *(kept[axis] for axis in axes)}))
         return None if rewriter.is_shared(x) else rewriter.emit(name, x.args[0], axes=both)
-    if x.op.name == "broadcast" and name in ("max", "min", "any", "all"):
-        copies = {axis for axis in axes if axis not in x.attrs["axes"] and x.shape[axis] > 0}
-        return _reduced_broadcast(node, x, copies, rewriter) if copies else None
+    if x.op.name == "broadcast" and 0 not in x.shape:
+        copied = {axis for axis in range(len(x.shape)) if axis not in x.attrs["axes"]}
+        if name not in ("max", "min", "any", "all"):
+            copied -= set(axes)
+        return _reduced_broadcast(node, x, copied, rewriter) if copied else None
     return None
 
 
@@ -269,13 +272,16 @@ def _reduced_transpose(node: Node, x: Node, rewriter: Rewriter) -> Node:
     return rewriter.emit("transpose", reduced, axes=tuple(left.index(axis) for axis in wanted))
 
 
-def _reduced_broadcast(node: Node, x: Node, copies: set[int], rewriter: Rewriter) -> Node:
-    """The copies have one extremum; the other axes are reduced as before."""
-    kept = [axis for axis in range(len(x.shape)) if axis not in copies]
+def _reduced_broadcast(node: Node, x: Node, copied: set[int], rewriter: Rewriter) -> Node:
+    """Without the axes of `copied`: those that are reduced have one extremum, the others get copies of the result."""
+    kept = [axis for axis in range(len(x.shape)) if axis not in copied]
+    left = [axis for axis in range(len(x.shape)) if axis not in node.attrs["axes"]]
     axes = tuple(kept.index(axis) for axis in x.attrs["axes"])
     narrow = rewriter.emit("broadcast", x.args[0], shape=tuple(x.shape[axis] for axis in kept), axes=axes)
-    rest = tuple(kept.index(axis) for axis in node.attrs["axes"] if axis not in copies)
-    return rewriter.emit(node.op.name, narrow, axes=rest)
+    rest = tuple(kept.index(axis) for axis in node.attrs["axes"] if axis not in copied)
+    reduced = rewriter.emit(node.op.name, narrow, axes=rest)
+    axes = tuple(i for i, axis in enumerate(left) if axis not in copied)
+    return rewriter.emit("broadcast", reduced, shape=node.shape, axes=axes)
 
 
 _STEPS: dict[str, Step] = {

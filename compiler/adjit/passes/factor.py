@@ -1,12 +1,16 @@
-"""factor: sums of contractions that share an operand become one contraction of a sum.
+"""factor: sums of contractions that share an operand become one contraction of a sum, and sums over rows come first.
 
     %1 = contract %h, %x [ab,ac->bc] : f32[32,32]
     %2 = contract %h, %y [ab,ac->bc] : f32[32,32]    =>  %1 = add %x, %y : f32[1024,32]
     %3 = add %1, %2 : f32[32,32]                         %2 = contract %h, %1 [ab,ac->bc] : f32[32,32]
 
-Gradients of what is used several times, and derivatives of derivatives, are such sums. Where terms are read by nothing
-else, each contraction that goes saves its multiplications and its result, for one addition an element. Roundings
-differ, as with another order of a sum."""
+    %1 = contract %w, %x [ab,bc->ac] : f32[8,1000]       %1 = sum %x axes=(1) : f32[4]
+    %2 = sum %1 axes=(1) : f32[8]                    =>  %2 = contract %w, %1 [ab,b->a] : f32[8]
+
+Gradients of what is used several times, and derivatives of derivatives, are sums of the first kind. Gradients of what
+every row has in common ahead of a product are of the second, also with `neg` or a factor between. Where terms are read
+by nothing else, each contraction that goes saves its multiplications and its result, for one addition an element.
+Roundings differ, as with another order of a sum."""
 
 from __future__ import annotations
 
@@ -34,9 +38,40 @@ def factor(graph: Graph) -> Graph:
             groups = _groups(terms, uses)
             if groups:
                 made = _rewritten(Builder(node.loc), terms, groups, new)
-                changed = True
+        elif node.op.name == "sum" and node.dtype.kind == "f":
+            made = _summed_first(node, uses, new)
+        changed |= made is not None
         new[node] = made or copy_node(node, [new[arg] for arg in node.args])
     return substitute_roots(graph, new) if changed else graph
+
+
+def _summed_first(node: Node, uses: Counter[Node], new: dict[Node, Node]) -> Node | None:
+    """A sum over free letters of a contraction as a contraction of sums, or None."""
+    b = Builder(node.loc)
+    (at,) = node.args
+    between: list[Node] = []
+    while uses[at] == 1 and (at.op.name == "neg" or (at.op.name == "mul" and at.args[0].is_splat)):
+        between.append(at)
+        at = at.args[-1]
+    if at.op.name != "contract" or uses[at] > 1 or 0 in at.shape:
+        return None
+    left, right, result = split_spec(at.attrs["spec"])
+    summed = {result[axis] for axis in node.attrs["axes"]}
+    free = {c for c in summed if (c in left) != (c in right)}
+    # The rest, letters of both operands, are the business of fold_contractions.
+    if not free or free != summed:
+        return None
+    operands, specs = [], []
+    for arg, own in zip(at.args, (left, right), strict=True):
+        axes = tuple(axis for axis, c in enumerate(own) if c in free)
+        operands.append(b.emit("sum", new[arg], axes=axes) if axes else new[arg])
+        specs.append("".join(c for c in own if c not in free))
+    kept = "".join(c for c in result if c not in free)
+    total = b.emit("contract", *operands, spec=f"{specs[0]},{specs[1]}->{kept}")
+    for step in reversed(between):
+        others = [b.splat(arg.attrs["value"], total.array_type) for arg in step.args[:-1]]
+        total = b.emit(step.op, *others, total)
+    return total
 
 
 def _is_sum(node: Node) -> bool:

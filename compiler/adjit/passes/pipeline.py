@@ -20,6 +20,7 @@ from adjit.passes.fold import fold
 from adjit.passes.fold_contractions import fold_contractions
 from adjit.passes.hoist_broadcasts import hoist_broadcasts
 from adjit.passes.join_pads import join_pads
+from adjit.passes.orient import orient
 from adjit.passes.simplify import simplify
 from adjit.passes.tile import tile
 from adjit_runtime.errors import AdjitError, InternalError
@@ -38,6 +39,7 @@ PIPELINE: tuple[Pass, ...] = (
     cse,
     factor,
     eliminate_dead,
+    orient,
 )
 
 ROUNDS = 4

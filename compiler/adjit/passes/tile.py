@@ -24,6 +24,8 @@ from adjit.ops.tiles import COMBINED
 from adjit.tuned import (
     CACHE_BYTE_COST,
     FEWEST_TILES,
+    INNER_TILE_BYTES,
+    INNER_TILE_ROWS,
     LIGHT_COST,
     LOOP_TILE_ROWS,
     MEMORY_BYTE_COST,
@@ -34,6 +36,9 @@ from adjit.tuned import (
     TILING_BYTES,
     TILING_GAIN,
 )
+
+LINE = 64
+"""Bytes of a line of the cache."""
 
 
 def tile(graph: Graph) -> Graph:
@@ -269,9 +274,18 @@ class _Region:
 
     def _tile_rows(self) -> int:
         """Rows of a tile: what fits, and divides the number of rows if anything near does."""
-        low, high = self._row_bounds()
-        most = max(low, min(high, TILE_BYTES * self.rows // max(1, self._kept_bytes())))
-        return next((n for n in range(most, max(low, most // 2) - 1, -1) if self.rows % n == 0), most)
+        (low, high), nbytes, unit = self._row_bounds(), TILE_BYTES, 1
+        if self._has_products() and self.rows >= FEWEST_TILES * INNER_TILE_ROWS[0] and self._runs_along_rows():
+            (low, high), nbytes = INNER_TILE_ROWS, INNER_TILE_BYTES
+            unit = LINE // min(node.dtype.itemsize for node in self.found.axis if node.dtype.kind == "f")
+        most = max(low, min(high, nbytes * self.rows // max(1, self._kept_bytes()))) // unit * unit
+        return next((n for n in range(most, max(low, most // 2) - 1, -unit) if self.rows % n == 0), most)
+
+    def _runs_along_rows(self) -> bool:
+        """Whether most of what is kept has the rows last."""
+        kept = {node: node.array_type.nbytes for node in self.found.axis if _is_kept(node)}
+        inner = sum(size for node, size in kept.items() if 0 < self.found.axis[node] == len(node.shape) - 1)
+        return 2 * inner > sum(kept.values())
 
     # -- the new graph ------------------------------------------------------------------------------------------------
 

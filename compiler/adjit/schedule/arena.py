@@ -7,6 +7,7 @@ only at the element that it writes."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from adjit.schedule.plan import (
     Store,
     Straight,
     Tiles,
+    operands,
 )
 
 ALIGN = 64
@@ -184,7 +186,7 @@ def _share(kernel: Kernel, number: int) -> None:
     if not isinstance(kernel.work, (Loop, Product)):
         return
     body, _ = body_of(kernel)
-    if body is None or any(isinstance(instruction, Reduce) for instruction in body.code):
+    if body is None or not _is_one_pass(body):
         return
     taken: set[Buffer] = set()
     untouched = {kernel.params[i][0] for i in range(3)} if isinstance(kernel.work, Product) else set()
@@ -206,10 +208,27 @@ def _share(kernel: Kernel, number: int) -> None:
             if all(
                 isinstance(i, Load) and i.coefficients == store.coefficients and kernel.params[i.param][1] == 0
                 for i in loads
-            ) and _moves(body, store.coefficients):
+            ) and _moves(replace(body, reduced=()), store.coefficients):
                 result.inside = candidate
                 taken.add(root)
                 break
+
+
+def _is_one_pass(body: Body) -> bool:
+    """Whether nothing that depends on a reduction goes back to the elements that were reduced, so that each is read
+    once, ahead of what is stored in its place."""
+    after: set[int] = set()
+    full: set[int] = set()
+    for number, instruction in enumerate(body.code):
+        args = operands(instruction)
+        if isinstance(instruction, Reduce) or not after.isdisjoint(args):
+            after.add(number)
+        terms = [getattr(instruction, "coefficients", ()), *(t for _, t, _ in getattr(instruction, "bounds", ()))]
+        if any(of[d] for of in terms if of for d in body.reduced) or (
+            not isinstance(instruction, Reduce) and not full.isdisjoint(args)
+        ):
+            full.add(number)
+    return after.isdisjoint(full)
 
 
 def _padded(nbytes: int) -> int:

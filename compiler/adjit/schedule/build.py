@@ -55,6 +55,10 @@ from adjit.schedule.tiles import inner_nodes, tiles_of
 from adjit_runtime.program import Check, Slot
 from adjit_runtime.target import Target
 
+COPY_FROM = 4
+"""How often each element of a transpose is read, from which it is copied first: a strided load costs about as much more
+than one of a whole vector, and the copy costs one."""
+
 
 class _Again(Exception):
     """Something was noted; make the plan once more."""
@@ -63,7 +67,7 @@ class _Again(Exception):
 def make_plan(graph: Graph, target: Target, slots: tuple[Slot, ...], scratch: ScratchRule = lambda dtype, k: 0) -> Plan:
     """The plan of `graph`; `slots` are inputs, then outputs, in the graph's order (constants are added)."""
     flat = normalize(graph)
-    notes = Notes()
+    notes = Notes(stored=_turned_copies(flat))
     while True:
         try:
             return _Planner(flat, target, slots, notes, scratch).plan()
@@ -74,6 +78,24 @@ def make_plan(graph: Graph, target: Target, slots: tuple[Slot, ...], scratch: Sc
             if need.node in known:
                 raise
             known.add(need.node)
+
+
+def _turned_copies(graph: Graph) -> set[Node]:
+    """Transposes that are copied, as what reads them reads each row several times, where each element lies far from the
+    next."""
+    found = set()
+    for node in graph.nodes:
+        (x, *_) = node.args or (node,)
+        if (
+            node.op.name != "broadcast"
+            or x.op.name != "transpose"
+            or node.array_type.size < COPY_FROM * x.array_type.size
+        ):
+            continue
+        last = len(x.shape) - 1
+        if node.attrs["axes"][-1] == len(node.shape) - 1 and x.attrs["axes"][-1] != last:
+            found.add(x)
+    return found
 
 
 class _Planner(Memory):

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from adjit.ir.graph import Graph
 from adjit.ir.node import Node
 from adjit.ops.declare import Elementwise
-from adjit.tuned import KERNEL_MEMBERS, LIGHT_COST, LIGHT_LEAVES, ROW_COST
+from adjit.tuned import HOISTED_COST, KERNEL_MEMBERS, LIGHT_COST, LIGHT_LEAVES, ROW_COST
 
 SAME = ("same",)
 FOREIGN = ("foreign",)
@@ -132,10 +132,24 @@ class Grouping:
             cost += more
             leaves |= read
         self._cost[node] = (cost, leaves)
-        if cost <= LIGHT_COST and len(leaves) <= LIGHT_LEAVES:
+        if cost <= LIGHT_COST and len(leaves) <= LIGHT_LEAVES and not self._is_repeated(node, cost + len(leaves)):
             return True
         del self._cost[node]
         return False
+
+    def _is_repeated(self, node: Node, cost: int) -> bool:
+        """Whether a light value is worth memory, as broadcasts along outer axes would have it computed once more for
+        each vector. (Along the last axis, where vectors run, a loop computes once what it repeats.)"""
+        if len(node.shape) < 2:
+            return False
+        last = len(node.shape) - 1
+        copies = [
+            user.array_type.size - node.array_type.size
+            for user in self._users.get(node, ())
+            if user.op.name == "broadcast" and user.attrs["axes"][last] == len(user.shape) - 1
+        ]
+        # It takes one load in place of the operations and of the loads of what it is made of.
+        return sum(copies) * (cost - 1) >= HOISTED_COST
 
     def _combined(self, node: Node) -> dict[Node, set[Relation]]:
         found: dict[Node, set[Relation]] = {}

@@ -112,6 +112,17 @@ class Store:
 Instruction = Load | Gather | Tile | Const | Index | Inside | Apply | Reduce | Store
 
 
+def operands(instruction: Instruction) -> tuple[int, ...]:
+    """The numbers of the instructions that an instruction reads."""
+    if isinstance(instruction, Apply):
+        return instruction.args
+    if isinstance(instruction, (Reduce, Store)):
+        return (instruction.arg,)
+    if isinstance(instruction, Gather):
+        return (instruction.at,)
+    return ()
+
+
 @dataclass(frozen=True, slots=True)
 class Body:
     """Instructions over a domain; `reduced` lists the domain's reduced dimensions; `params` the dtype of each."""

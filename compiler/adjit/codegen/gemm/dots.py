@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from adjit.codegen.gemm.forms import Tiles
 from adjit.codegen.gemm.microkernel import LaneMask, multiply_add, prefetch_into_l2
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal, literal
-from adjit.tuned import DOTS_PREFETCH_BYTES, DOTS_TILE_COLUMNS, DOTS_TILE_ROWS
+from adjit.tuned import DOTS_PREFETCH_BYTES, DOTS_REST_APART, DOTS_SQUARE, DOTS_TILE_COLUMNS, DOTS_TILE_ROWS
 
 
 def dots_name(tiles: Tiles) -> str:
@@ -28,6 +28,8 @@ def fold(f: Function, sums: Sequence[Value]) -> list[Value]:
     while width > 1:
         half = width // 2
         pairs: list[tuple[Value, Value | None]]
+        if len(vectors) % 2 and len(vectors) > 1:
+            vectors.append(vectors[-1])
         pairs = [(vectors[0], None)] if len(vectors) == 1 else list(zip(vectors[::2], vectors[1::2], strict=True))
         vectors = []
         for a, b in pairs:
@@ -36,7 +38,8 @@ def fold(f: Function, sums: Sequence[Value]) -> list[Value]:
             first, second = f.shuffle(a, b, low), f.shuffle(a, b, [lane + half for lane in low])
             vectors.append(f.binary("fadd", first, second))
         width = half
-    return [f.extract(vector, lane) for vector in vectors for lane in range(vector.ty.lanes)]
+    folded = [f.extract(vector, lane) for vector in vectors for lane in range(vector.ty.lanes)]
+    return folded[: len(sums)]
 
 
 def _store(f: Function, tiles: Tiles, values: Sequence[Value], places: Sequence[Value], add: Value) -> None:
@@ -51,7 +54,8 @@ def _store(f: Function, tiles: Tiles, values: Sequence[Value], places: Sequence[
 
 
 def emit_dots(module: Module, tiles: Tiles) -> None:
-    """Write `dots`: blocks of `DOTS_TILE_ROWS` by `DOTS_TILE_COLUMNS`.
+    """Write `dots`: where there are registers for them, squares of `DOTS_SQUARE` if they fill the columns; else blocks
+    of `DOTS_TILE_ROWS` by `DOTS_TILE_COLUMNS`.
 
     Rows and columns beyond the end stand for the last one again: what is computed twice is the same, and all of a tile
     is read before any of it is written."""
@@ -61,13 +65,29 @@ def emit_dots(module: Module, tiles: Tiles) -> None:
         *((PTR, "out"), (I64, "out_row"), (I64, "out_column"), (I64, "add")),
     )
     f = module.function(dots_name(tiles), VOID, parameters, internal=True)
+    _, columns, *_ = f.params
+    widths, square = DOTS_TILE_COLUMNS[tiles.registers], DOTS_SQUARE.get(tiles.registers)
+    if square is None:
+        _dots_strips(f, tiles, DOTS_TILE_ROWS, widths)
+    else:
+        fills = f.compare("eq", f.binary("urem", columns, literal(I64, square)), literal(I64, 0))
+        f.branch(
+            fills,
+            lambda: _dots_strips(f, tiles, square, (square,)),
+            lambda: _dots_strips(f, tiles, DOTS_TILE_ROWS, widths),
+        )
+    f.ret()
+
+
+def _dots_strips(f: Function, tiles: Tiles, height: int, widths: Sequence[int]) -> list[Value]:
+    """Strips of `height` rows, cut into blocks of the first of `widths` while there are so many columns, then of the
+    next."""
     rows, columns, _, _, x_row, *_ = f.params
     far = f.compare("sgt", f.mul(rows, x_row), int_literal(DOTS_PREFETCH_BYTES // tiles.dtype.itemsize))
-    widths = DOTS_TILE_COLUMNS[tiles.registers]
 
     def strip(i: Value, _: list[Value]) -> list[Value]:
-        numbers = [f.minimum(f.add(i, r), f.sub(rows, 1)) for r in range(DOTS_TILE_ROWS)]
-        following = [f.minimum(f.add(number, DOTS_TILE_ROWS), f.sub(rows, 1)) for number in numbers]
+        numbers = [f.minimum(f.add(i, r), f.sub(rows, 1)) for r in range(height)]
+        following = [f.minimum(f.add(number, height), f.sub(rows, 1)) for number in numbers]
         done = int_literal(0)
         for width in widths:
             whole = columns if width == widths[-1] else f.binary("and", columns, literal(I64, -width))
@@ -75,32 +95,30 @@ def emit_dots(module: Module, tiles: Tiles) -> None:
             def tile(j: Value, _: list[Value], width: int = width) -> list[Value]:
                 chosen = [f.minimum(f.add(j, c), f.sub(columns, 1)) for c in range(width)]
 
-                def compute(*ahead: Value) -> list[Value]:
-                    _dots_tile(f, tiles, numbers, chosen, ahead)
-                    return []
-
-                if width == widths[0]:
-                    first = f.binary("and", far, f.compare("eq", j, literal(I64, 0)))
-                    f.branch(first, lambda: compute(*following), compute)
-                else:
-                    compute()
+                first = f.binary("and", far, f.compare("eq", j, literal(I64, 0)))
+                _dots_tile(f, tiles, numbers, chosen, (first, following) if width == widths[0] else None)
                 return []
 
             f.loop(done, whole, width, [], tile)
             done = whole
         return []
 
-    f.loop(0, rows, DOTS_TILE_ROWS, [], strip)
-    f.ret()
+    f.loop(0, rows, height, [], strip)
+    return []
 
 
-def _dots_tile(f: Function, tiles: Tiles, rows: list[Value], columns: list[Value], ahead: Sequence[Value]) -> None:
-    """One tile over all of k; meanwhile it brings the rows `ahead` near."""
+def _dots_tile(
+    f: Function, tiles: Tiles, rows: list[Value], columns: list[Value], ahead: tuple[Value, list[Value]] | None
+) -> None:
+    """One tile over all of k. `ahead`: whether to bring rows near meanwhile, and which."""
     _, _, k, x, x_row, w, w_column, w_step, out, out_row, out_column, add = f.params
     ty, lanes, vector = tiles.ty, tiles.lanes, tiles.vector
     x_rows = [f.element(x, ty, f.mul(row, x_row)) for row in rows]
     w_rows = [f.mul(column, w_column) for column in columns]
-    x_ahead = [f.element(x, ty, f.mul(row, x_row)) for row in ahead]
+    sums = [literal(vector, 0)] * (len(rows) * len(columns))
+    # A mask takes two registers, which the largest tiles do not have: there it is made for the rest alone.
+    apart = not tiles.masks or len(sums) >= DOTS_REST_APART
+    whole = f.binary("and", k, literal(I64, -lanes)) if apart else k
 
     def products(p: Value, carried: list[Value], mask: LaneMask | None) -> list[Value]:
         w_at, *sums = carried
@@ -108,8 +126,6 @@ def _dots_tile(f: Function, tiles: Tiles, rows: list[Value], columns: list[Value
         def load(pointer: Value) -> Value:
             return f.load(pointer, vector) if mask is None else f.masked_load(pointer, vector, mask.bits)
 
-        for x_at in x_ahead:
-            prefetch_into_l2(f, f.element(x_at, ty, p))
         w_vectors = [load(f.element(w_at, ty, row)) for row in w_rows]
         for r, x_at in enumerate(x_rows):
             x_vector = load(f.element(x_at, ty, p))
@@ -118,14 +134,23 @@ def _dots_tile(f: Function, tiles: Tiles, rows: list[Value], columns: list[Value
                 sums[place] = multiply_add(f, tiles, x_vector, w_vector, sums[place])
         return [f.element(w_at, ty, w_step), *sums]
 
-    carried = [w, *[literal(vector, 0)] * (len(rows) * len(columns))]
-    if tiles.masks:
-        carried = f.loop(0, k, lanes, carried, lambda p, now: products(p, now, LaneMask(f, tiles, f.sub(k, p))))
+    def over_k(later: list[Value]) -> list[Value]:
+        places = [f.element(x, ty, f.mul(row, x_row)) for row in later]
+
+        def vectors(p: Value, now: list[Value]) -> list[Value]:
+            for place in places:
+                prefetch_into_l2(f, f.element(place, ty, p))
+            return products(p, now, None if apart else LaneMask(f, tiles, f.sub(k, p)))
+
+        return f.loop(0, whole, lanes, [w, *sums], vectors)
+
+    if ahead is None:
+        carried = over_k([])
     else:
-        whole = f.binary("and", k, literal(I64, -lanes))
-        carried = f.loop(0, whole, lanes, carried, lambda p, now: products(p, now, None))
-        rest = f.sub(k, whole)
-        last = carried
+        flag, later = ahead
+        carried = f.branch(flag, lambda: over_k(later), lambda: over_k([]))
+    if apart:
+        rest, last = f.sub(k, whole), carried
         carried = f.branch(
             f.compare("sgt", rest, literal(I64, 0)),
             lambda: products(whole, last, LaneMask(f, tiles, rest)),

@@ -161,6 +161,14 @@ def gemm_scratch_bytes(dtype: np.dtype, target: Target) -> int:
     )
 
 
+def blocks_are_wide(dtype: np.dtype, n: int, target: Target) -> bool:
+    """Whether every block that an epilogue is given has all n columns of C, in whatever form."""
+    if dtype.kind != "f":
+        return False
+    tiles = tiles_for(dtype, target)
+    return n <= min(tiles.dot_rows, *(columns for _, columns in tiles.block_columns))
+
+
 def gemm_flags(
     dtype: np.dtype,
     m: int,
