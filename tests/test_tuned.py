@@ -38,8 +38,15 @@ DEFINITIONS: dict[str, dict[str, str]] = {
     "compiler/adjit/ir/builder.py": {"SMALL_CONSTANT": "how the text looks"},
     "compiler/adjit/ir/text.py": {"HEADER_WIDTH COMMENT_COLUMN": "how the text looks"},
     "compiler/adjit/machine.py": {"RUNS SECONDS": "how long a measurement takes, not what it gives"},
-    "compiler/adjit/ops/mathematics/trigonometry.py": {"LARGE PIECES": "where the reduction of the argument is exact"},
+    "compiler/adjit/ops/mathematics/elementary.py": {
+        "ROOT_HALF": "mathematics",
+        "LOG_EDGES": "an operand of vfixupimm",
+    },
+    "compiler/adjit/ops/mathematics/trigonometry.py": {
+        "LARGE LARGE_F32 PIECES": "where the reduction of the argument is exact"
+    },
     "compiler/adjit/passes/pipeline.py": {"ROUNDS": "a bound for safety"},
+    "compiler/adjit/passes/tile.py": {"LINE": "bytes of a line of cache"},
     "compiler/adjit/passes/rewrite.py": {"FUEL": "a bound for safety"},
     "compiler/adjit/profile.py": {"WARM": "how a measurement begins", "RIGHT": "columns of a table"},
     "compiler/adjit/random/__init__.py": {

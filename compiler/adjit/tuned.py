@@ -33,6 +33,9 @@ KERNEL_MEMBERS = 48
 ROW_COST = 10
 """Instructions that a row's value may take where no element of the row reads it: the values of rows are computed one by
 one, those of a loop of their own in vectors. (exp, log1p of 100,000 products of 100: 3.1 ms in the row, 1.4 beside.)"""
+TRANSPOSE_COPY_READS = 4
+"""How often each element of a transpose is read, from which it is copied first: a strided load costs about so much more
+than one of a whole vector (`GATHER_WEIGHT`), and the copy costs one."""
 TINY_PRODUCT = 1024
 """Multiplications up to which a matrix product is a loop among others: the call of the common code and its packing cost
 more (xor's 4x2x8 in 0.4 in place of 1 us), and what has no larger product needs no library."""

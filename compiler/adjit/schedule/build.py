@@ -52,12 +52,9 @@ from adjit.schedule.plan import (
 )
 from adjit.schedule.slots import slots_of
 from adjit.schedule.tiles import inner_nodes, tiles_of
+from adjit.tuned import TRANSPOSE_COPY_READS
 from adjit_runtime.program import Check, Slot
 from adjit_runtime.target import Target
-
-COPY_FROM = 4
-"""How often each element of a transpose is read, from which it is copied first: a strided load costs about as much more
-than one of a whole vector, and the copy costs one."""
 
 
 class _Again(Exception):
@@ -89,7 +86,7 @@ def _turned_copies(graph: Graph) -> set[Node]:
         if (
             node.op.name != "broadcast"
             or x.op.name != "transpose"
-            or node.array_type.size < COPY_FROM * x.array_type.size
+            or node.array_type.size < TRANSPOSE_COPY_READS * x.array_type.size
         ):
             continue
         last = len(x.shape) - 1
