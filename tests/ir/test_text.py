@@ -329,7 +329,7 @@ def chain(length: int) -> Graph:
 
 
 def calls(length: int) -> int:
-    """Functions that are called to print, parse, compare and verify such a chain: like time, but the same everywhere."""
+    """Calls that it takes to print, parse, compare and verify such a chain: like time, but the same everywhere."""
     graph = chain(length)
     count = 0
 

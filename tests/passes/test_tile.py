@@ -124,6 +124,16 @@ def test_tiles_have_whole_lines_where_rows_are_last(rows: int, count: int, each:
     np.testing.assert_allclose(value, other, rtol=1e-13)  # another order of the sums
     for name, of in straight.items():
         np.testing.assert_allclose(gradient[name], of, rtol=1e-11, atol=1e-11)  # likewise
+    # One thread stays in the memory of the first group, two do not.
+    threads = adjit.get_threads()
+    try:
+        for number in (1, 2):
+            adjit.set_threads(number)
+            again, others = step(params, x)
+            assert again == value
+            assert all((others[name] == of).all() for name, of in gradient.items())
+    finally:
+        adjit.set_threads(threads)
 
 
 def test_all_of_a_step_by_rows_is_in_the_tile() -> None:

@@ -147,10 +147,10 @@ def test_what_broadcasts_repeat_is_stored_where_that_spares_much(rows: int, kern
 def test_a_result_lies_in_place_of_an_operand_unless_a_reduction_returns(returns: bool) -> None:
     """Where the sum goes back to the elements, they are read in a second pass."""
     b = Builder()
-    x, w = (b.value(b.input(name, Array(F32, shape))) for name, shape in (("x", (40, 60)), ("w", (50, 60))))
+    x, w = (b.value(b.input(name, Array(F32, shape))) for name, shape in (("x", (400, 60)), ("w", (50, 60))))
     h = b.cumsum(x, axis=1, reverse=False)
     total = b.sum(h, axes=(1,))
-    g = b.exp(h * b.broadcast(total, shape=(40, 60), axes=(0,)) if returns else h)
+    g = b.exp(h * b.broadcast(total, shape=(400, 60), axes=(0,)) if returns else h)
     total = b.sum(g, axes=(1,))
     plan = plan_of(b.graph("sums", [b.contract(g, w, spec="ij,kj->ik").node, total.node]))
     verify_plan(plan)

@@ -37,6 +37,7 @@ from adjit.tuned import (
     PARTS_PER_THREAD,
     PRODUCT_PART_UNIT,
     PRODUCT_PARTS,
+    SHARED_SCRATCH_BYTES,
 )
 from adjit_runtime.target import Target
 
@@ -65,12 +66,13 @@ def emit_tiles(
 ) -> Function:
     """Write a loop over tiles, which calls the functions of its steps; the last parameter is memory for packing.
 
-    The groups are a job for the threads of the pool. One thread alone takes one after another, in the scratch memory
-    of the first, which is near from the group before."""
+    The groups are a job for the threads of the pool. One thread alone takes one after another, where scratch memory is
+    large in that of the first, which is near from the group before."""
     count = len(work.extents) + 1
     scratch = count - 2
     job, pointers, group, room = _open_job(module, f"{name}_group", count)
-    own = job.minimum(group, job.sub(room, 1))
+    turns = work.extents[scratch] // work.groups >= SHARED_SCRATCH_BYTES
+    own = job.minimum(group, job.sub(room, 1)) if turns else group
     products = [step.work for step in work.steps if isinstance(step.work, Product)]
     packing = max((gemm_workspace_bytes(p.dtype, p.m, p.n, p.k, target) for p in products), default=0)
     workspace = job.offset(pointers[-1], job.mul(own, packing))
@@ -94,6 +96,10 @@ def emit_tiles(
     job.loop(first, last, 1, [], tile)
     job.ret()
     function = module.function(name, VOID, [(PTR, f"p{i}") for i in range(count)], internal=True, glue=True)
+    if not turns:
+        _run_job(function, job, int_literal(work.groups))
+        function.ret()
+        return function
     alone = function.compare("sle", function.call("adjit_threads", I64, []), int_literal(1))
     shared = _share(function, function.select(alone, int_literal(1), int_literal(work.groups)))
 

@@ -188,6 +188,7 @@ def _share(kernel: Kernel, number: int) -> None:
     body, _ = body_of(kernel)
     if body is None or not _is_one_pass(body):
         return
+    reduces = any(isinstance(instruction, Reduce) for instruction in body.code)
     taken: set[Buffer] = set()
     untouched = {kernel.params[i][0] for i in range(3)} if isinstance(kernel.work, Product) else set()
     for store in body.code:
@@ -195,6 +196,8 @@ def _share(kernel: Kernel, number: int) -> None:
             continue
         result, offset = kernel.params[store.param]
         if result.slot is not None or result.inside is not None or result.first != number or result in untouched:
+            continue
+        if reduces and result.nbytes < INPLACE_REDUCTION_BYTES:
             continue
         for candidate in dict.fromkeys(buffer for buffer, _ in kernel.params):
             if candidate.slot is not None or candidate.last != number or candidate.first == number:
