@@ -29,6 +29,7 @@ from adjit.schedule.plan import (
     Tiles,
     operands,
 )
+from adjit.tuned import INPLACE_REDUCTION_BYTES
 
 ALIGN = 64
 
