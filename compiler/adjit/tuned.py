@@ -139,6 +139,7 @@ STASH_BYTES = 32 << 10
 @dataclass(frozen=True, slots=True)
 class GemmBlocking:
     """Blocking of a matrix product: a tile is `rows` x (`vectors` vectors), `kc`, `mc`, `nc` are the cache blocks.
+    `pack_turned`: whether A is packed where it is contiguous along m.
 
     `kc` is part of the meaning of a result: sums run over k in blocks of `kc`. The others are speed alone.
     """
@@ -148,11 +149,12 @@ class GemmBlocking:
     kc: int
     mc: int
     nc: int
+    pack_turned: bool = True
 
 
 GEMM_BLOCKING: dict[tuple[int, int], GemmBlocking] = {
-    (64, 4): GemmBlocking(rows=8, vectors=2, kc=512, mc=128, nc=2048),
-    (64, 8): GemmBlocking(rows=8, vectors=2, kc=256, mc=96, nc=1024),
+    (64, 4): GemmBlocking(rows=8, vectors=2, kc=512, mc=128, nc=2048, pack_turned=False),
+    (64, 8): GemmBlocking(rows=8, vectors=2, kc=256, mc=96, nc=1024, pack_turned=False),
     (32, 4): GemmBlocking(rows=6, vectors=2, kc=256, mc=144, nc=2048),
     (32, 8): GemmBlocking(rows=6, vectors=2, kc=256, mc=96, nc=1024),
     (16, 4): GemmBlocking(rows=4, vectors=2, kc=256, mc=128, nc=2048),
@@ -171,6 +173,14 @@ GEMM_PACK_FROM = (192, 512, 256)
 in the same process, in place and packed: 384x1024x1536 (m x k x n) 0.84 and 0.94, 300x784x1024 0.88 and 0.99, 2048
 cubed 0.80 and 1.03, 512 cubed 0.98 and 1.06, 128x784x1024 1.02 and 1.01; smaller ones are a few percent faster in
 place."""
+GEMM_PACK_SPARES = 64
+"""Rows, columns or sums from which an operand that is read with large steps is packed: so often its copy is used.
+(Products where A is contiguous along m, in place and packed, against OpenBLAS's kernels for AVX2: 512x128x784 f32 0.88
+and 0.98, f64 0.80 and 1.02, 512x128x256 f64 0.72 and 0.93; AVX-512, which takes longer for each step along k, f32 1.06
+and 1.04, f64 0.99 and 1.02.)"""
+GEMM_PACK_PAGES = 512 << 10
+"""Bytes of B from which it is packed where its rows are whole pages apart. (128x784x512 f64, in place and packed: 0.94
+and 1.00 with AVX-512, 0.96 and 1.03 with AVX2.)"""
 GEMM_SMALL_ROWS = 32
 """Rows up to which a product of one block is nothing but panels, without the loops over blocks. (With 32 and 64: 24 x
 64 x 64 2.01 and 2.05 us, 48 x 64 x 64 3.78 and 3.78.)"""

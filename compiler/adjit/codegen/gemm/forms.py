@@ -54,6 +54,7 @@ class Tiles:
     nc: int
     registers: int
     masks: bool
+    pack_turned: bool
     fused: bool
 
     @property
@@ -107,6 +108,7 @@ def tiles_for(dtype: np.dtype, target: Target) -> Tiles:
         nc=found.nc,
         registers=target.registers,
         masks=target.masks,
+        pack_turned=found.pack_turned,
         # Without the instruction, llvm.fma is a call of the C library for each lane.
         fused=target.vector_bytes > 16 or target.triple.startswith("aarch64"),
     )

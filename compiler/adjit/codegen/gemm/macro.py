@@ -12,7 +12,10 @@ from adjit.codegen.gemm.forms import ACCUMULATE, MOST_NEAR, NEAR, SCRATCH, Tiles
 from adjit.codegen.gemm.microkernel import panel_name
 from adjit.codegen.gemm.packing import pack_name
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Ty, Value, int_literal, literal
-from adjit.tuned import GEMM_PACK_FROM
+from adjit.tuned import GEMM_PACK_FROM, GEMM_PACK_PAGES, GEMM_PACK_SPARES
+
+PAGE = 4096
+"""Bytes of a page of memory; rows so far apart fall into the same lines of a cache."""
 
 PRODUCT = (
     (I64, "m"),
@@ -76,8 +79,14 @@ def emit_tiles(module: Module, tiles: Tiles) -> None:
     accumulate = f.binary("and", flags, literal(I64, ACCUMULATE))
     bounds = zip((m, n, k), GEMM_PACK_FROM, strict=True)
     large = both(f, *(at_least(f, size, bound) for size, bound in bounds))
-    pack_a = large
-    pack_b = f.binary("or", large, f.compare("ne", b_col, one))
+    pack_a, pack_b = large, f.binary("or", large, f.compare("ne", b_col, one))
+    if tiles.pack_turned:
+        turned = (f.compare("ne", a_col, one), *(at_least(f, size, GEMM_PACK_SPARES) for size in (n, k)))
+        pack_a = f.binary("or", pack_a, both(f, *turned))
+    row_bytes = f.mul(b_row, tiles.dtype.itemsize)
+    one_set = f.compare("eq", f.binary("and", row_bytes, int_literal(PAGE - 1)), literal(I64, 0))
+    beyond = at_least(f, f.mul(row_bytes, k), GEMM_PACK_PAGES)
+    pack_b = f.binary("or", pack_b, both(f, one_set, beyond, at_least(f, m, GEMM_PACK_SPARES)))
     row_block = _row_block(f, tiles, m)
     column_block = _column_block(f, tiles, f.minimum(m, row_block))
     steps = f.intrinsic("smax", I64, (f.binary("udiv", f.add(k, tiles.kc - 1), int_literal(tiles.kc)), one))
