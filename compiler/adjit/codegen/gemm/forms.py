@@ -19,6 +19,7 @@ import numpy as np
 
 from adjit.codegen.llvm import Ty, register_type
 from adjit.tuned import (
+    DOTS_FOLD_COST,
     GEMM_BLOCK_BYTES,
     GEMM_BLOCKING,
     GEMM_SMALL_ROWS,
@@ -26,7 +27,6 @@ from adjit.tuned import (
     THIN_COLUMNS,
     THIN_PACKED_COLUMNS,
     THIN_PACKED_SUMS,
-    THIN_SUMS,
 )
 from adjit_runtime.target import Target
 
@@ -196,10 +196,12 @@ def choose_form(tiles: Tiles, m: int, n: int, k: int, a_strides: tuple[int, int]
     def side(x: int, w: int, w_other: int, thin: int, rows: int) -> bool:
         plain = w == 1 and thin <= THIN_COLUMNS
         packed = w_other == 1 and thin <= THIN_PACKED_COLUMNS <= rows and k <= THIN_PACKED_SUMS
-        return x == 1 and (plain or packed)
+        # In vector instructions a row: the sums along k and their folding, against a tile's whole vectors.
+        dots, tile = thin * (k / tiles.lanes + DOTS_FOLD_COST), k * -(-thin // tiles.lanes)
+        return x == 1 and dots < tile and (plain or packed)
 
-    if k >= THIN_SUMS and side(a_col, b_row, b_col, n, m):
+    if side(a_col, b_row, b_col, n, m):
         return DOTS_A
-    if k >= THIN_SUMS and side(b_row, a_col, a_row, m, n):
+    if side(b_row, a_col, a_row, m, n):
         return DOTS_B
     return TILES
