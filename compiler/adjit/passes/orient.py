@@ -7,8 +7,10 @@
 
 A **region** is elementwise nodes that read each other. What it reads and what reads it either has an order of axes (a
 value of another op, a result of the program) or follows any (broadcasts of vectors, reductions, contractions). All
-orders that a transpose at its border suggests are tried; the region takes the one that moves fewest elements, its own
-where that is as good. The transposes that are left stand at the border; compose_moves joins them with those there."""
+orders that a transpose at its border suggests are tried, and both of a matrix; the region takes the one that moves
+fewest elements, its own where that is as good. A reduction along short rows counts as a move: vectors that run across
+the rows need no folding. The transposes that are left stand at the border; compose_moves joins them with those
+there."""
 
 from __future__ import annotations
 
@@ -17,6 +19,7 @@ import math
 from adjit.ir.builder import Builder
 from adjit.ir.graph import Graph, copy_node, substitute_roots
 from adjit.ir.node import Node
+from adjit.tuned import SHORT_ROW
 
 Order = tuple[int, ...]
 """How a value is found in what is computed in its place: value = transpose(computed, order)."""
@@ -24,8 +27,6 @@ Order = tuple[int, ...]
 
 def orient(graph: Graph) -> Graph:
     """The graph with the regions turned for which it pays."""
-    if not any(node.op.name == "transpose" for node in graph.nodes):
-        return graph
     users: dict[Node, list[Node]] = {}
     for node in graph.nodes:
         for arg in dict.fromkeys(node.args):
@@ -67,10 +68,17 @@ def _best_order(region: set[Node], users: dict[Node, list[Node]], roots: frozens
     same = tuple(range(len(entries[0].shape if entries else next(iter(region)).shape)))
     candidates = {arg.attrs["axes"] for arg in entries if arg.op.name == "transpose"}
     candidates |= {_inverse(user.attrs["axes"]) for _, user in exits if user.op.name == "transpose"}
+    if len(same) == 2:
+        candidates.add((1, 0))
+
+    def is_free(arg: Node) -> bool:
+        """Whether the product can be made in any order."""
+        return arg.op.name == "contract" and arg not in roots and all(user in region for user in users[arg])
 
     def cost(order: Order) -> int:
         return (
-            sum(_cost_of_reading(arg, order) for arg in entries)
+            sum(_cost_of_reading(arg, order) for arg in entries if not is_free(arg))
+            + sum(_cost_of_short_rows(node, user, order) for node, user in exits)
             + sum(_cost_of_use(node, user, order) for node, user in exits)
             # A result that is turned takes a kernel of its own.
             + sum(2 * node.array_type.size for node in region if node in roots and order != same)
@@ -102,6 +110,14 @@ def _cost_of_use(node: Node, user: Node, order: Order) -> int:
     if user.op.name == "transpose":
         return _moved(user.shape, _inverse(tuple(order[axis] for axis in user.attrs["axes"])))
     return _moved(node.shape, _inverse(order))
+
+
+def _cost_of_short_rows(node: Node, user: Node, order: Order) -> int:
+    """What it takes to reduce along the last axis in memory where that does not fill a vector: about as much as to move
+    the elements."""
+    last = order.index(len(order) - 1)
+    horizontal = user.op.kind == "reduction" and last in user.attrs["axes"]
+    return node.array_type.size if horizontal and 1 < node.shape[last] < SHORT_ROW else 0
 
 
 def _moved(shape: tuple[int, ...], axes: Order) -> int:
