@@ -2,9 +2,10 @@
 
     python benchmarks/vector_math_coefficients.py
 
-Each is an interpolation of a *reduced residual* at the Chebyshev nodes of its interval, in 60 digits, then rounded to
-float64: within a factor of about two of the minimax error. The leading terms of a function are pinned by the code that
-uses the residual. The error reached, relative to what the code computes from it, stands behind each polynomial.
+Each of PLANS is an interpolation of a *reduced residual* at the Chebyshev nodes of its interval, in 60 digits, then
+rounded to float64: within a factor of about two of the minimax error. The leading terms of a function are pinned by the
+code that uses the residual. Those of PIECES are minimax polynomials. The error reached, relative to what the code
+computes from it (of PIECES the error itself), stands behind each.
 """
 
 from __future__ import annotations
@@ -30,6 +31,27 @@ def fit(g: Callable[[mp.mpf], mp.mpf], low: float, high: float, degree: int) -> 
             matrix[i, j] = x**j
     solution = mp.lu_solve(matrix, mp.matrix([g(x) for x in nodes]))
     return [float(c) for c in solution]
+
+
+def minimax(g: Callable[[mp.mpf], mp.mpf], low: mp.mpf, high: mp.mpf, degree: int) -> tuple[list[mp.mpf], mp.mpf]:
+    """The polynomial of the least largest error, in powers of the distance from the middle, and that middle: Remez'
+    exchange on a grid (Muller, chapter 3)."""
+    middle, half = (low + high) / 2, (high - low) / 2
+    grid = [mp.cos(mp.pi * i / 600) for i in reversed(range(601))]
+    values = [g(middle + half * t) for t in grid]
+    at = [round(600 * i / (degree + 1)) for i in range(degree + 2)]
+    coefficients: list[mp.mpf] = []
+    for _ in range(8):
+        matrix = mp.matrix([[*(grid[i] ** j for j in range(degree + 1)), (-1) ** n] for n, i in enumerate(at)])
+        coefficients = list(mp.lu_solve(matrix, mp.matrix([values[i] for i in at])))[:-1]
+        rest = [mp.polyval(coefficients[::-1], t) - y for t, y in zip(grid, values, strict=True)]
+        # The largest error of each run of one sign.
+        runs = [list(run) for _, run in itertools.groupby(enumerate(rest), lambda there: there[1] > 0)]
+        peaks = [max(run, key=lambda there: abs(there[1]))[0] for run in runs]
+        if len(peaks) != len(at) or peaks == at:
+            break
+        at = peaks
+    return [c / half**j for j, c in enumerate(coefficients)], middle
 
 
 def error(g: Callable[[mp.mpf], mp.mpf], coefficients: list[float], low: float, high: float, weight: Callable) -> float:
@@ -76,8 +98,6 @@ PLANS: dict[str, tuple[Callable[[mp.mpf], mp.mpf], float, float, int, Callable]]
     "COS64": (lambda z: (mp.cos(mp.sqrt(z)) - 1 + z / 2) / z**2, 0.0, QUARTER, 7, lambda z: z * z),
     "SIN32": (at_root(mp.sin), 0.0, QUARTER, 3, lambda z: z),
     "COS32": (lambda z: (mp.cos(mp.sqrt(z)) - 1 + z / 2) / z**2, 0.0, QUARTER, 3, lambda z: z * z),
-    "TANH64": (at_root(mp.tanh), 0.0, 0.3907, 12, lambda z: z),
-    "TANH32": (at_root(mp.tanh), 0.0, 0.3907, 5, lambda z: z),
     "ATAN64": (at_root(mp.atan), 0.0, 0.1716, 12, lambda z: z),
     "ATAN32": (at_root(mp.atan), 0.0, 0.1716, 4, lambda z: z),
     "ASIN32": (at_root(mp.asin), 0.0, 0.25, 5, lambda z: z),
@@ -85,35 +105,55 @@ PLANS: dict[str, tuple[Callable[[mp.mpf], mp.mpf], float, float, int, Callable]]
 }
 
 
-ERF_PIECES = {
-    "ERF64": (14, [0.0, *(8.0 - (64.0 - 8.0 * (i + 0.5)) ** 0.5 for i in range(8))]),
-    "ERF32": (7, [0.0, *((i + 0.5) / 1.9 for i in range(8))]),
+def tanh_edges(last: float) -> list[float]:
+    """Where 2 + 30 a / last passes a number of two bits: elementary.tanh chooses the piece by those bits."""
+    return [0.0, *((t - 2.0) * last / 30.0 for t in (3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0))]
+
+
+PIECES: dict[str, tuple[Callable[[mp.mpf], mp.mpf], int, list[float]]] = {
+    "ERF64": (mp.erf, 13, [0.0, *(8.0 - (64.0 - 8.0 * (i + 0.5)) ** 0.5 for i in range(8))]),
+    "ERF32": (mp.erf, 6, [0.0, *((i + 0.5) / 1.9 for i in range(8))]),
+    "TANH64": (mp.tanh, 17, tanh_edges(19.1)),
+    "TANH32": (mp.tanh, 6, tanh_edges(9.03)),
 }
-"""erf in eight pieces: the degree of each, and where they meet. special.erf chooses the piece."""
+"""Odd functions in eight pieces: the degree of each, and where they meet. special.erf and elementary.tanh choose."""
 
 
-def erf_pieces(name: str) -> tuple[list[float], list[list[float]], float]:
-    """Where each piece has its origin, its coefficients, and the largest error of the slope from there, times the
-    distance. An origin has few bits, so that distances are exact, and erf there is almost a number of the dtype (Gal's
-    way): its rounding does not count."""
-    degree, edges = ERF_PIECES[name]
-    as_number, grid = (float, 2**20) if name == "ERF64" else (lambda x: float(np.float32(float(x))), 2**12)
-    centres, pieces, worst = [], [], 0.0
-    for low, high in itertools.pairwise(edges):
-        middle = round((low + high) / 2 * grid)
-        candidates = [mp.mpf(middle + i) / grid for i in range(-30, 31)] if low else [mp.mpf(0)]
-        centre = min(candidates, key=lambda c: abs(mp.erf(c) - as_number(mp.erf(c))))
+def moved(coefficients: list[mp.mpf], by: mp.mpf) -> list[mp.mpf]:
+    """The same polynomial in powers of the distance from a place further on."""
+    result = list(coefficients)
+    for i in range(len(result) - 1):
+        for j in reversed(range(i, len(result) - 1)):
+            result[j] += by * result[j + 1]
+    return result
 
-        def slope(h: mp.mpf, centre: mp.mpf = centre) -> mp.mpf:
-            return (mp.erf(centre + h) - mp.erf(centre)) / h
 
-        # The choice of a piece is rounded, so that it may reach a little further.
-        a, b = low - 1e-6 - centre if low else 1e-30, high + 1e-6 - centre
-        piece = fit(slope, a, b, degree - 1)
-        worst = max(worst, error(slope, piece, a, b, lambda h: h))
+def in_pieces(name: str) -> tuple[list[float], list[list[float]], float]:
+    """Where each piece has its origin, its coefficients, and the largest error. An origin has few bits, so that
+    distances are exact, and the polynomial there is almost a number of the dtype (Gal's way): its rounding does not
+    count. The first piece, where the function is 0, has the least relative error."""
+    f, degree, edges = PIECES[name]
+    as_number, grid = (float, 2**20) if name.endswith("64") else (lambda x: float(np.float32(float(x))), 2**12)
+    # The choice of a piece is rounded, so that it may reach a little further.
+    more = mp.mpf("1e-6")
+    slope, middle = minimax(lambda h: f(h) / h, mp.mpf("1e-30"), edges[1] + more, degree - 1)
+    centres, pieces = [0.0], [[mp.mpf(0), *moved(slope, -middle)]]
+    for low, high in itertools.pairwise(edges[1:]):
+        piece, middle = minimax(f, low - more, high + more, degree)
+        candidates = [mp.mpf(round(middle * grid) + i) / grid for i in range(-30, 31)]
+        shifted = {c: moved(piece, c - middle) for c in candidates}
+        centre = min(candidates, key=lambda c: abs(shifted[c][0] - as_number(shifted[c][0])))
         centres.append(float(centre))
-        pieces.append([as_number(mp.erf(centre)), *piece])
-    return centres, pieces, worst
+        pieces.append(shifted[centre])
+    worst = 0.0
+    for (low, high), centre, piece in zip(itertools.pairwise(edges), centres, pieces, strict=True):
+
+        def there(h: mp.mpf, centre: float = centre) -> mp.mpf:
+            return f(centre + h)
+
+        piece[0] = mp.mpf(as_number(piece[0]))
+        worst = max(worst, error(there, piece, low - more - centre, high + more - centre, lambda h: 1))
+    return centres, [[float(c) for c in piece] for piece in pieces], worst
 
 
 def parts(value: mp.mpf, count: int, bits: int | None = None, single: bool = False) -> list[float]:
@@ -155,8 +195,8 @@ def main() -> None:
         lines.append(f"{name} = (  # {reached:.1e} on [{low:.6g}, {high:.6g}]")
         lines += [f"    {c!r}," for c in coefficients]
         lines.append(")")
-    for name in ERF_PIECES:
-        centres, pieces, reached = erf_pieces(name)
+    for name in PIECES:
+        centres, pieces, reached = in_pieces(name)
         lines.append(f"{name}_CENTRES = (")
         lines += [f"    {c!r}," for c in centres]
         lines += [")", f"{name} = (  # {reached:.1e}, a row for each power"]

@@ -28,6 +28,35 @@ def polynomial(k: Any, x: Lane, coefficients: Sequence[float]) -> Lane:
     return result
 
 
+def on_piece(
+    k: Any,
+    name: str,
+    a: Lane,
+    piece: Lane,
+    centres: Sequence[float],
+    rows: Sequence[tuple[float, ...]],
+    slope_last: bool = False,
+) -> Lane:
+    """The polynomial of the lane's piece (the integer's lowest three bits) in the distance of a from its origin, for
+    eight origins and rows of eight coefficients. `slope_last` loses less where the value is 0 and the slope not 1, and
+    more elsewhere."""
+
+    def row(values: Sequence[float], power: int | str) -> Lane:
+        return k.lookup(f"adjit_{name}{a.dtype.itemsize}_{power}", tuple(values), piece)
+
+    h = a - row(centres, "centre")
+    square = h * h
+    rest = None
+    # From the second power on in pairs: half the chain of fused multiply-adds that wait for each other.
+    for power in reversed(range(2, len(rows), 2)):
+        pair = row(rows[power], power)
+        if power + 1 < len(rows):
+            pair = k.fma(row(rows[power + 1], power + 1), h, pair)
+        rest = pair if rest is None else k.fma(rest, square, pair)
+    first, slope = row(rows[0], 0), row(rows[1], 1)
+    return k.fma(h, slope, k.fma(square, rest, first)) if slope_last else k.fma(h, k.fma(h, rest, slope), first)
+
+
 def two_sum(a: Lane, b: Lane) -> tuple[Lane, Lane]:
     """a + b and what rounding lost (Knuth)."""
     s = a + b
@@ -266,13 +295,15 @@ def log1p(k: Any, x: Lane) -> Lane:
 
 
 def tanh(k: Any, x: Lane) -> Lane:
-    """The hyperbolic tangent."""
+    """The hyperbolic tangent: eight polynomials, one for each piece of the line."""
+    last, integer, shift = by_dtype(x, (9.03, I32, 22), (19.1, I64, 51))
     a = k.abs(x)
-    z = a * a
-    near = k.fma(a * z, polynomial(k, z, c.TANH32 if x.dtype == F32 else c.TANH64), a)
-    far_from = k.const(x, 10.0 if x.dtype == F32 else 22.0)
-    e = exp(k, 2.0 * k.select(a > far_from, far_from, a))
-    return k.copysign(k.select(a < 0.625, near, 1.0 - 2.0 / (e + 1.0)), x)
+    # Beyond, it is 1 to the last bit, and so is the polynomial there. NaN stays.
+    a = k.select(a > last - 0.01, k.const(x, last - 0.01), a)
+    # A number in [2, 32): the exponent and the first bit are the piece, so that pieces grow as tanh flattens.
+    piece = k.bitcast(k.fma(a, k.const(x, 30.0 / last), k.const(x, 2.0)), integer)
+    centres, rows = by_dtype(x, (c.TANH32_CENTRES, c.TANH32), (c.TANH64_CENTRES, c.TANH64))
+    return k.copysign(on_piece(k, "tanh", a, piece >> k.const(piece, shift), centres, rows), x)
 
 
 def sigmoid(k: Any, x: Lane) -> Lane:

@@ -15,6 +15,7 @@ from adjit.ops.mathematics.elementary import (
     expm1_reduced,
     in_float64,
     nearest,
+    on_piece,
     polynomial,
     power_of_two,
     scaled,
@@ -28,27 +29,16 @@ NAN = float("nan")
 def erf(k: Any, x: Lane) -> Lane:
     """The error function: eight polynomials, one for each piece of the line."""
     single = x.dtype == F32
-    rows: tuple[tuple[float, ...], ...] = c.ERF32 if single else c.ERF64
-    last, magic = (3.925, 12582912.0) if single else (5.94, 6755399441055744.0)
+    last, magic = (3.935, 12582912.0) if single else (5.95, 6755399441055744.0)
     a = k.abs(x)
-    # Beyond, it is 1 to the last bit. NaN stays.
+    # Beyond, it is 1 to the last bit, and so is the polynomial there. NaN stays.
     a = k.select(a > last, k.const(x, last), a)
     # The nearest whole number to 2 a - a^2 / 8, so that pieces grow as erf flattens; evenly for float32.
     grows = k.const(x, 1.9) if single else k.fma(a, k.const(x, -0.125), k.const(x, 2.0))
     piece = k.bitcast(k.fma(a, grows, k.const(x, magic)), I32 if single else I64)
-
-    def row(values: tuple[float, ...], power: int | str) -> Lane:
-        return k.lookup(f"adjit_erf{x.dtype.itemsize}_{power}", values, piece)
-
-    h = a - row(c.ERF32_CENTRES if single else c.ERF64_CENTRES, "centre")
-    rest = row(rows[-1], len(rows) - 1)
-    for power in range(len(rows) - 2, 1, -1):
-        rest = k.fma(rest, h, row(rows[power], power))
-    slope, first = row(rows[1], 1), row(rows[0], 0)
-    if single:
-        # 2 / sqrt(pi) lies half way between two numbers: of the first piece nothing else should be lost.
-        return k.copysign(k.fma(h, slope, k.fma(h, h * rest, first)), x)
-    return k.copysign(k.fma(h, k.fma(h, rest, slope), first), x)
+    centres, rows = (c.ERF32_CENTRES, c.ERF32) if single else (c.ERF64_CENTRES, c.ERF64)
+    # 2 / sqrt(pi) lies half way between two numbers of float32: of the first piece nothing else should be lost.
+    return k.copysign(on_piece(k, "erf", a, piece, centres, rows, slope_last=single), x)
 
 
 def log_wide(k: Any, x: Lane) -> tuple[Lane, Lane]:
