@@ -211,7 +211,7 @@ and 20.4; but 24 columns 34.6 and 38.8.)"""
 DOTS_FOLD_COST = 7
 """Vector instructions that it takes to fold the sums of one element in the form of dots, which is taken where it costs
 less than whole vectors in a tile. (In dots and in tiles, m x n x k: 512x3x24 4.69 and 3.81 us, 128x3x64 1.80 and 2.58,
-128x10x100 4.61 and 3.87, 512x10x64 12.2 and 9.4, 32x10x32 in the steps of a network 0.36 more.)"""
+128x10x100 4.61 and 3.87, 512x10x64 12.2 and 9.4, 32x10x32 in the steps of a network 0.37 more.)"""
 THIN_PACKED_COLUMNS = 12
 """Columns up to which it is taken where they must be packed first, which needs as many rows to pay. (128 rows and 512
 sums, in dots and in tiles: 8 columns 12.1 and 18.3 us, 10 15.5 and 18.8, 12 17.9 and 18.2, 14 21.2 and 18.2.)"""

@@ -6,7 +6,7 @@ pass p + 1 what needs a reduction that pass p finished."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,7 +92,7 @@ def lanes_together(body: Body, lanes: int, vector: int | None) -> int:
     """Lanes that a loop along `vector` takes at once: those of one vector, or of two where the body is long."""
     if vector is None or body.domain[vector] < LONG_LOOP * lanes:
         return lanes
-    return 2 * lanes if sum(cost_of(instruction) for instruction in body.code) >= LONG_BODY else lanes
+    return 2 * lanes if total_cost(body.code) >= LONG_BODY else lanes
 
 
 def cost_of(instruction: Instruction) -> int:
@@ -101,6 +101,11 @@ def cost_of(instruction: Instruction) -> int:
         op = OPS[instruction.op]
         return op.cost if isinstance(op, Elementwise) else 1
     return GATHER_WEIGHT if isinstance(instruction, Gather) else 1
+
+
+def total_cost(code: Iterable[Instruction]) -> int:
+    """Rough machine instructions of all together, per element."""
+    return sum(cost_of(instruction) for instruction in code)
 
 
 def vector_dimension(body: Body, lanes: int, candidates: Sequence[int]) -> int | None:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 from adjit.codegen.access import Scope, TileAccess
-from adjit.codegen.analysis import analyse, cost_of, lanes_of, lanes_together, vector_dimension
+from adjit.codegen.analysis import analyse, lanes_of, lanes_together, total_cost, vector_dimension
 from adjit.codegen.gemm import (
     MOST_NEAR,
     NEAR,
@@ -213,7 +213,7 @@ def loop_parts(work: Loop, target: Target) -> int | None:
     body = work.body
     lanes = lanes_of(body, target.vector_bytes)
     vector = vector_dimension(body, lanes, range(len(body.domain)))
-    cost = sum(cost_of(instruction) for instruction in body.code)
+    cost = total_cost(body.code)
     size = math.prod(body.domain)
     if size * (cost + PARALLEL_BYTES_COST) < PARALLEL_COST * lanes:
         return None

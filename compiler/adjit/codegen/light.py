@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 
-from adjit.codegen.analysis import cost_of, lanes_of
+from adjit.codegen.analysis import lanes_of, total_cost
 from adjit.schedule.plan import Body, Plan, Product, Single, Tiles, works_of
 from adjit.tuned import GLUE_SHARE
 from adjit_runtime.target import Target
@@ -42,7 +42,7 @@ def light_kernels(plan: Plan, target: Target) -> set[Function]:
 
 def _body_effort(body: Body, target: Target) -> float:
     """Vector instructions, about."""
-    cost = sum(cost_of(instruction) for instruction in body.code)
+    cost = total_cost(body.code)
     return cost * math.prod(body.domain) / lanes_of(body, target.vector_bytes)
 
 

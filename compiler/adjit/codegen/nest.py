@@ -12,7 +12,7 @@ import numpy as np
 
 from adjit.codegen.access import Scope, TileAccess
 from adjit.codegen.accumulate import Accumulators
-from adjit.codegen.analysis import cost_of
+from adjit.codegen.analysis import cost_of, total_cost
 from adjit.codegen.lanes import Lane
 from adjit.codegen.llvm import (
     I1,
@@ -91,7 +91,7 @@ class Nest(Accumulators):
             return 1
         n = self.body.domain[self.vector]
         inner = (c for c, dims in zip(self.body.code, self.analysis.varies, strict=True) if dims & self.reduced)
-        cost = sum(cost_of(instruction) for instruction in inner)
+        cost = total_cost(inner)
         return max(1, min(REDUCTION_STRANDS, REDUCTION_STRANDS_COST // max(cost, 1), -(-n // self.lanes)))
 
     # -- what each pass computes --------------------------------------------------------------------------------------

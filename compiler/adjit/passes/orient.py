@@ -84,7 +84,8 @@ def _best_order(region: set[Node], users: dict[Node, list[Node]], roots: frozens
             + sum(2 * node.array_type.size for node in region if node in roots and order != same)
         )
 
-    return min(sorted(candidates), key=cost) if candidates and min(map(cost, candidates)) < cost(same) else None
+    best = min((same, *sorted(candidates)), key=cost)
+    return None if best == same else best
 
 
 def _cost_of_reading(arg: Node, order: Order) -> int:
