@@ -26,7 +26,6 @@ DEFINITIONS: dict[str, dict[str, str]] = {
         "ACCUMULATE SCRATCH NEAR TILES DOTS_A DOTS_B": "bits of the argument `flags`",
         "MOST_NEAR": "words that every caller sets aside before the context",
     },
-    "compiler/adjit/codegen/gemm/macro.py": {"PAGE": "bytes of a page"},
     "compiler/adjit/codegen/gemm/microkernel.py": {"LINE": "bytes of a line of cache"},
     "compiler/adjit/codegen/native_call.py": {
         "TYPE TUPLE_ITEMS FLOAT_VALUE": "offsets in objects of CPython",

@@ -159,14 +159,15 @@ class GemmBlocking:
 GEMM_BLOCKING: dict[tuple[int, int], GemmBlocking] = {
     (64, 4): GemmBlocking(rows=8, vectors=2, kc=512, mc=128, nc=2048, pack_turned=False),
     (64, 8): GemmBlocking(rows=8, vectors=2, kc=256, mc=96, nc=1024, pack_turned=False),
-    (32, 4): GemmBlocking(rows=6, vectors=2, kc=256, mc=144, nc=2048),
+    (32, 4): GemmBlocking(rows=6, vectors=2, kc=384, mc=144, nc=2048),
     (32, 8): GemmBlocking(rows=6, vectors=2, kc=256, mc=96, nc=1024),
     (16, 4): GemmBlocking(rows=4, vectors=2, kc=256, mc=128, nc=2048),
     (16, 8): GemmBlocking(rows=4, vectors=2, kc=256, mc=96, nc=1024),
 }
 """(vector bytes, element bytes) -> blocking. GFLOP/s at 1024 cubed beside OpenBLAS on one thread in the same process:
 AVX-512 f32 8x32 with KC 512: 107 against 100 (12x32, 14x32, 8x48 the same within 3%, KC 256: 2% less);
-AVX2 f32 6x16 with KC 256: 1.03 to 1.17 of it (4x24: 3% less); f64 8x16 with KC 256: 1.01 to 1.13 of it.
+AVX2 f32 6x16 with KC 256: 1.03 to 1.17 of it (4x24: 3% less), on Zen 2 over fifteen shapes KC 256, 384, 512: 1.119,
+1.130, 1.137 (where two blocks of A and B must share 512 KB of L2, so not the most); f64 8x16 with KC 256: 1.01 to 1.13.
 MC and NC hardly matter as long as MC x KC stays within half of L2. 128-bit vectors: by register count alone."""
 GEMM_BLOCK_BYTES = 32 << 10
 """Bytes of C that an epilogue is given at once: it is read back from L1 or L2, and a call per block costs nothing
@@ -182,9 +183,11 @@ GEMM_PACK_SPARES = 64
 (Products where A is contiguous along m, in place and packed, against OpenBLAS's kernels for AVX2: 512x128x784 f32 0.88
 and 0.98, f64 0.80 and 1.02, 512x128x256 f64 0.72 and 0.93; AVX-512, which takes longer for each step along k, f32 1.06
 and 1.04, f64 0.99 and 1.02.)"""
-GEMM_PACK_PAGES = 512 << 10
-"""Bytes of B from which it is packed where its rows are whole pages apart. (128x784x512 f64, in place and packed: 0.94
-and 1.00 with AVX-512, 0.96 and 1.03 with AVX2.)"""
+GEMM_PACK_SPAN, GEMM_PACK_ROWS = 256 << 10, 96
+"""Bytes that a block of B spans from which it is packed, so that a panel's lines neither fall into a few sets of L1 nor
+take more pages than its translation buffer has; and rows of C that pay for that at this span, fewer at a longer one.
+(Zen 2, in place and packed, GFLOP/s: 128x784x512 64 and 82, f64 256 cubed 33 and 44, 48x784x512 66 and 73, 128x128x512
+81 and 84; but 64x128x512 81 and 79, 128 cubed 87 and 85, 32x784x512 61 and 61.)"""
 GEMM_SMALL_ROWS = 32
 """Rows up to which a product of one block is nothing but panels, without the loops over blocks. (With 32 and 64: 24 x
 64 x 64 2.01 and 2.05 us, 48 x 64 x 64 3.78 and 3.78.)"""

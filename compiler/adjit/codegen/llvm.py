@@ -246,6 +246,10 @@ class Function:
         """a * b + c, rounded once."""
         return self.intrinsic("fma", a.ty, (a, b, c))
 
+    def opaque(self, value: Value) -> Value:
+        """The same value, of which LLVM no longer knows how it was made; no instruction."""
+        return self.define(value.ty, f'call {value.ty} asm "", "=r,0"({value})')
+
     def call(self, name: str, result: Ty, args: Sequence[Value]) -> Value:
         """Call a function, declaring it unless this module defines it."""
         if all(function.name != name for function in self.module.functions):

@@ -12,10 +12,7 @@ from adjit.codegen.gemm.forms import ACCUMULATE, MOST_NEAR, NEAR, SCRATCH, Tiles
 from adjit.codegen.gemm.microkernel import panel_name
 from adjit.codegen.gemm.packing import pack_name
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Ty, Value, int_literal, literal
-from adjit.tuned import GEMM_PACK_FROM, GEMM_PACK_PAGES, GEMM_PACK_SPARES
-
-PAGE = 4096
-"""Bytes of a page of memory; rows so far apart fall into the same lines of a cache."""
+from adjit.tuned import GEMM_PACK_FROM, GEMM_PACK_ROWS, GEMM_PACK_SPAN, GEMM_PACK_SPARES
 
 PRODUCT = (
     (I64, "m"),
@@ -83,10 +80,10 @@ def emit_tiles(module: Module, tiles: Tiles) -> None:
     if tiles.pack_turned:
         turned = (f.compare("ne", a_col, one), *(at_least(f, size, GEMM_PACK_SPARES) for size in (n, k)))
         pack_a = f.binary("or", pack_a, both(f, *turned))
-    row_bytes = f.mul(b_row, tiles.dtype.itemsize)
-    one_set = f.compare("eq", f.binary("and", row_bytes, int_literal(PAGE - 1)), literal(I64, 0))
-    beyond = at_least(f, f.mul(row_bytes, k), GEMM_PACK_PAGES)
-    pack_b = f.binary("or", pack_b, both(f, one_set, beyond, at_least(f, m, GEMM_PACK_SPARES)))
+    # In place, a panel of B has one line of cache in each of so many bytes.
+    span = f.mul(f.mul(b_row, tiles.dtype.itemsize), f.minimum(k, int_literal(tiles.kc)))
+    far = both(f, at_least(f, span, GEMM_PACK_SPAN), at_least(f, f.mul(m, span), GEMM_PACK_SPAN * GEMM_PACK_ROWS))
+    pack_b = f.binary("or", pack_b, far)
     row_block = _row_block(f, tiles, m)
     column_block = _column_block(f, tiles, f.minimum(m, row_block))
     steps = f.intrinsic("smax", I64, (f.binary("udiv", f.add(k, tiles.kc - 1), int_literal(tiles.kc)), one))
@@ -103,11 +100,8 @@ def emit_tiles(module: Module, tiles: Tiles) -> None:
             a_column = f.element(a, ty, f.mul(p, a_col))
             packed_a = f.element(workspace, ty, _packed_b_elements(f, tiles, width, depth))
 
-            def packed_b() -> list[Value]:
-                f.call(pack_name(tiles), VOID, (width, depth, b_block, b_col, b_row, workspace, int_literal(columns)))
-                return [workspace, int_literal(columns), f.mul(depth, columns)]
-
-            b_panels, b_stride, b_step = f.branch(pack_b, packed_b, lambda: [b_block, b_row, int_literal(columns)])
+            b_panel = f.select(pack_b, f.mul(depth, columns), f.mul(b_col, columns))
+            b_stride = f.select(pack_b, int_literal(columns), b_row)
 
             def row_loop(i: Value, _: list[Value]) -> list[Value]:
                 height = f.minimum(f.sub(m, i), row_block)
@@ -131,6 +125,15 @@ def emit_tiles(module: Module, tiles: Tiles) -> None:
                         panel, to = carried
                         rest = f.minimum(f.sub(block, jr), int_literal(columns))
 
+                        def packed_b() -> list[Value]:
+                            source = f.element(b_block, ty, f.mul(f.add(jb, jr), b_col))
+                            shape = (rest, depth, source, b_col, b_row, panel, int_literal(columns))
+                            f.call(pack_name(tiles), VOID, shape)
+                            return []
+
+                        # Just before it is used for the first time, so that it is near.
+                        f.branch(f.binary("and", pack_b, f.compare("eq", i, literal(I64, 0))), packed_b)
+
                         def beside() -> list[Value]:
                             _note_near(f, tiles, record, context, f.add(offset, jr), c_row)
                             return [record]
@@ -141,10 +144,11 @@ def emit_tiles(module: Module, tiles: Tiles) -> None:
                             *(panel, b_stride, to, tile_row, near, add, rest),
                         )
                         call_panel(f, tiles, arguments)
-                        return [f.element(panel, ty, b_step), f.element(to, ty, columns)]
+                        return [f.element(panel, ty, b_panel), f.element(to, ty, columns)]
 
                     first = f.binary("udiv", jb, int_literal(columns))
-                    f.loop(0, block, columns, [f.element(b_panels, ty, f.mul(first, b_step)), tile], panel_loop)
+                    start = f.element(f.select(pack_b, workspace, b_block), ty, f.mul(first, b_panel))
+                    f.loop(0, block, columns, [start, tile], panel_loop)
 
                     def finished() -> list[Value]:
                         left = f.add(j, jb)

@@ -169,11 +169,13 @@ def _emit_tile(
     def step(_: Value, carried: list[Value]) -> list[Value]:
         a_at, b_at, *sums = carried
         b_vectors = [load(b_at, v) for v in range(vectors)]
+        # Else LLVM goes from row to row by additions, each of which waits for the one before.
+        place = f.opaque(a_at)
         for r in range(rows):
-            scalar = f.splat(f.load(f.element(a_at, ty, a_rows[r]), ty), lanes)
+            scalar = f.splat(f.load(f.element(place, ty, a_rows[r]), ty), lanes)
             for v in range(vectors):
-                place = r * vectors + v
-                sums[place] = multiply_add(f, tiles, scalar, b_vectors[v], sums[place])
+                at = r * vectors + v
+                sums[at] = multiply_add(f, tiles, scalar, b_vectors[v], sums[at])
         return [f.element(a_at, ty, a_k), f.element(b_at, ty, b_row), *sums]
 
     zero = literal(vector, 0)
