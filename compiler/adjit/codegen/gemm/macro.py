@@ -12,7 +12,7 @@ from adjit.codegen.gemm.forms import ACCUMULATE, MOST_NEAR, NEAR, SCRATCH, Tiles
 from adjit.codegen.gemm.microkernel import panel_name
 from adjit.codegen.gemm.packing import pack_name
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Ty, Value, int_literal, literal
-from adjit.tuned import GEMM_PACK_FROM, GEMM_PACK_ROWS, GEMM_PACK_SPAN, GEMM_PACK_SPARES
+from adjit.tuned import GEMM_PACK_FROM, GEMM_PACK_ROWS, GEMM_PACK_SPAN, GEMM_PACK_TURNED
 
 PRODUCT = (
     (I64, "m"),
@@ -78,7 +78,8 @@ def emit_tiles(module: Module, tiles: Tiles) -> None:
     large = both(f, *(at_least(f, size, bound) for size, bound in bounds))
     pack_a, pack_b = large, f.binary("or", large, f.compare("ne", b_col, one))
     if tiles.pack_turned:
-        turned = (f.compare("ne", a_col, one), *(at_least(f, size, GEMM_PACK_SPARES) for size in (n, k)))
+        panels, sums = GEMM_PACK_TURNED
+        turned = f.compare("ne", a_col, one), at_least(f, n, panels * columns), at_least(f, k, sums)
         pack_a = f.binary("or", pack_a, both(f, *turned))
     # In place, a panel of B has one line of cache in each of so many bytes.
     span = f.mul(f.mul(b_row, tiles.dtype.itemsize), f.minimum(k, int_literal(tiles.kc)))
