@@ -179,10 +179,11 @@ in the same process, in place and packed: 384x1024x1536 (m x k x n) 0.84 and 0.9
 cubed 0.80 and 1.03, 512 cubed 0.98 and 1.06, 128x784x1024 1.02 and 1.01; smaller ones are a few percent faster in
 place."""
 GEMM_PACK_TURNED = (12, 64)
-"""Panels of C, each as wide as a tile, and sums from which A is packed where it is contiguous along m: so often its copy
-is used. (Such products on Zen 2, in place and packed, GFLOP/s: 64x64x64 84 and 78, 256x64x64 86 and 76, 128 cubed 78 and
-77, 256x64x256 82 and 85, 512x64x512 80 and 89, f64 64 cubed 39 and 38, 128 cubed 38 and 40. AVX-512, which takes longer
-for each step along k, 512x128x784 in place and packed, against OpenBLAS's: f32 1.06 and 1.04, f64 0.99 and 1.02.)"""
+"""Panels of C, each as wide as a tile, and sums from which A is packed where it is contiguous along m: that often its
+copy is used. (Such products on Zen 2, in place and packed, GFLOP/s: 64x64x64 84 and 78, 256x64x64 86 and 76, 128
+cubed 78 and 77, 256x64x256 82 and 85, 512x64x512 80 and 89, f64 64 cubed 39 and 38, 128 cubed 38 and 40. AVX-512,
+which takes longer for each step along k, 512x128x784 in place and packed, against OpenBLAS's: f32 1.06 and 1.04, f64
+0.99 and 1.02.)"""
 GEMM_PACK_SPAN, GEMM_PACK_ROWS = 256 << 10, 96
 """Bytes that a block of B spans from which it is packed, so that a panel's lines neither fall into a few sets of L1 nor
 take more pages than its translation buffer has; and rows of C that pay for that at this span, fewer at a longer one.

@@ -20,7 +20,7 @@ import optree
 from adjit_runtime.errors import ArgumentError
 from adjit_runtime.load import Loaded, address_of
 from adjit_runtime.native import Entry, fits
-from adjit_runtime.trees import LeafType, Signature, Static, as_array, flatten, leaf_names, leaf_type
+from adjit_runtime.trees import LeafType, Signature, Static, as_array, flatten, known_dtype, leaf_names, leaf_type
 from adjit_runtime.tuned import CALLS_TO_ENTRY, NATIVE_ENTRIES, RELEASE_SECONDS
 
 
@@ -176,10 +176,8 @@ class CompiledFunction:
         leaves, tree = flatten((args, kwargs))
         types: list[LeafType] = []
         for i, leaf in enumerate(leaves):
-            if type(leaf) is np.ndarray and leaf.dtype.isnative and leaf.dtype.num in _KNOWN:
-                types.append(LeafType(_KNOWN[leaf.dtype.num], leaf.shape))
-            else:
-                types.append(leaf_type(leaf, _Name(self, tree, i)))
+            dtype = known_dtype(leaf)
+            types.append(LeafType(dtype, leaf.shape) if dtype is not None else leaf_type(leaf, _Name(self, tree, i)))
         return Signature(tree, tuple(types), statics), leaves, lambda: self._names(tree)
 
     def _split(
@@ -273,11 +271,6 @@ class _Name:
 
     def __str__(self) -> str:
         return f"{self.function.__name__}: {self.function._names(self.tree)[self.number]}"
-
-
-_KNOWN = {
-    np.dtype(name).num: np.dtype(name) for name in ("bool", "int32", "int64", "uint8", "uint64", "float32", "float64")
-}
 
 
 class _Bound:

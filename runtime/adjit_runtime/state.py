@@ -98,8 +98,9 @@ class State:
         self.busy = np.zeros(1, dtype=np.int64)
         self._closed = False
         self._torn = False
-        # What steps keep with a state: tables with its addresses, by program; native entries.
+        # What steps keep with a state: tables with its addresses, by program; native loops; native entries.
         self.bindings: dict[Any, Any] = {}
+        self.loops: dict[Any, Any] = {}
         self.entries: list[Any] = []
         _ALIVE.add(self)
 
@@ -161,6 +162,7 @@ class State:
         with self.writing():
             self._closed = True
             self.bindings.clear()
+            self.loops.clear()
             for entry in self.entries:
                 entry.unbind()
             self.entries.clear()

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,8 +21,8 @@ from adjit_runtime.load import Loaded, address_of, run_function
 from adjit_runtime.native import Entry, fits
 from adjit_runtime.program import RUN_ARRAY, RUN_HEAD, RUN_OUTPUT
 from adjit_runtime.state import State
-from adjit_runtime.trees import Signature, as_array, flatten, leaf_type
-from adjit_runtime.tuned import CALLS_TO_ENTRY, RELEASE_SECONDS, RUN_SLICE_SECONDS
+from adjit_runtime.trees import Signature, as_array, flatten, known_dtype, leaf_type
+from adjit_runtime.tuned import CALLS_TO_ENTRY, RELEASE_SECONDS, RUN_SLICE_SECONDS, RUNS_KEPT
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,7 @@ class StepFunction(CompiledFunction):
 
 
 class _Run:
-    """One call of `run`: its arguments checked, its tables and the descriptor of the native loop."""
+    """One call of `run`: its arguments checked, and the steps made."""
 
     def __init__(
         self,
@@ -219,12 +220,14 @@ class _Run:
         self.seed = int(seed)
 
     def _array(self, leaf: Any, number: int) -> np.ndarray:
-        found = leaf_type(leaf, f"{self.function.__name__}.run: array {number} of the data")
-        if not found.shape:
+        dtype = known_dtype(leaf)
+        if dtype is None:
+            dtype = leaf_type(leaf, f"{self.function.__name__}.run: array {number} of the data").dtype
+        array = as_array(leaf, dtype)
+        if not array.ndim:
             raise ShapeError(
                 f"{self.function.__name__}.run: array {number} of the data has no rows; pass it in constants"
             )
-        array = as_array(leaf, found.dtype)
         return array.copy() if self.state.overlaps(array) else array
 
     def _rows(self) -> int:
@@ -234,120 +237,170 @@ class _Run:
             raise ShapeError(f"{self.function.__name__}.run: the arrays of the data differ in rows: {shapes}")
         return rows.pop()
 
-    def _bound(self, rows: int) -> _Binding:
-        """The binding for batches of so many rows, with the constants in its table."""
-        sample: Any = optree.tree_unflatten(self.tree, [array[:rows] for array in self.arrays])
-        signature, leaves, names = self.function.step_signature(self.state, sample, self.constants)
-        known = self.state.bindings.get(signature)
-        # A table of its own: the loop writes into it.
-        compiled = known.compiled if known is not None else self.function.compiled(signature, names)
-        binding = _Binding(compiled, self.state)
-        self.kept.append(binding.arguments(self.state, leaves))
-        return binding
+    def _loop(self) -> _Loop:
+        """The loop for such data: the one that the state keeps, or a new one."""
+        types = tuple((array.dtype.num, array.shape) for array in self.arrays)
+        key = (self.function, self.tree, types, self.batch, self.rest, self.shuffle)
+        loops = self.state.loops
+        found: _Loop | None = None if self.constants else loops.get(key)
+        if found is None:
+            found = _Loop(self)
+            if not self.constants:
+                while len(loops) >= RUNS_KEPT:
+                    del loops[next(iter(loops))]
+                loops[key] = found
+        return found
 
     def run(self, progress: Callable[[int, int, float], None] | None) -> History:
         """All steps; the state is ours meanwhile."""
         if not self.total:
             return History(np.empty(0))
-        self.kept: list[Any] = []
-        whole = self._bound(self.batch) if self.whole else None
-        rest = self._bound(self.rest) if self.rest else None
-        first = whole or rest
-        assert first is not None
-        outputs = self._outputs(first, whole, rest)
-        head, desc = self._descriptor(first, whole, rest, outputs)
-        programs = [binding.loaded for binding in (whole, rest) if binding is not None]
-        lender = max(programs, key=lambda loaded: loaded.program.arena_bytes)
-        arena = lender.borrow_arena()
-        head["arena"] = address_of(arena)
-        desc[: len(RUN_HEAD)] = [head[name] for name in RUN_HEAD]
-        loop = run_function()
-        done_at, budget_at = RUN_HEAD.index("done"), RUN_HEAD.index("budget")
-        pace = 1
+        loop = self._loop()
+        outputs = [np.empty((self.total, *shape), dtype) for shape, dtype in loop.results]
+        losses = outputs[0]
+        arena = loop.begin(self, outputs)
+        done = 0
         try:
-            while (done := int(desc[done_at])) < self.total:
+            while done < self.total:
                 begun = time.perf_counter()
-                steps = min(pace, self.total - done)
-                desc[budget_at] = steps
-                status = loop(address_of(desc))
+                steps = min(loop.pace, self.total - done)
+                status = loop.make(steps)
+                done = loop.done
                 if status:
-                    raise self._failure(int(desc[done_at]), status, first, whole, rest, desc, outputs)
+                    raise self._failure(loop, status, losses)
                 spent = time.perf_counter() - begun
-                pace = max(1, min(int(steps * RUN_SLICE_SECONDS / max(spent, 1e-9)), 8 * steps))
+                if steps == loop.pace:
+                    loop.pace = max(1, min(int(steps * RUN_SLICE_SECONDS / max(spent, 1e-9)), 8 * steps))
                 if progress is not None:
-                    progress(done + steps, self.total, float(outputs[0][done + steps - 1]))
+                    progress(done, self.total, float(losses[done - 1]))
         except KeyboardInterrupt as interrupt:
-            interrupt.losses = outputs[0][: int(desc[done_at])].astype(np.float64)  # type: ignore[attr-defined]
+            interrupt.losses = losses[: loop.done].astype(np.float64)  # type: ignore[attr-defined]
             raise
         finally:
-            lender.return_arena(arena)
-        losses = outputs[0].astype(np.float64)
-        tree = first.compiled.out_tree
-        return History(losses, optree.tree_unflatten(tree, outputs[1:]) if tree.num_leaves else None)
+            loop.lender.return_arena(arena)
+        tree = loop.first.compiled.out_tree
+        aux = optree.tree_unflatten(tree, outputs[1:]) if tree.num_leaves else None
+        return History(losses.astype(np.float64), aux)
 
-    def _outputs(self, first: _Binding, whole: _Binding | None, rest: _Binding | None) -> list[np.ndarray]:
-        """An array for each result of all steps."""
-        slots = first.loaded.program.slots
-        shapes = [(slots[number].shape, slots[number].dtype) for number in first.loaded.program.outputs]
-        if whole is not None and rest is not None:
-            others = rest.loaded.program.slots
-            again = [(others[number].shape, others[number].dtype) for number in rest.loaded.program.outputs]
-            if shapes != again:
-                raise ShapeError(
-                    f"{self.function.__name__}.run: results of the last batch of {self.rest} rows have other shapes "
-                    "than those of a whole one and cannot be stacked; pass drop_last=True, or leave them out of aux"
-                )
-        return [np.empty((self.total, *shape), dtype) for shape, dtype in shapes]
+    def _failure(self, loop: _Loop, status: int, losses: np.ndarray) -> AdjitError:
+        """The error of a step, with its number and the losses before it."""
+        error = loop.failed.failure(status, int(loop.report[0]))
+        found = type(error)(f"step {loop.done} of {self.total}: {error}")
+        found.losses = losses[: loop.done].astype(np.float64)  # type: ignore[attr-defined]
+        return found
 
-    def _descriptor(
-        self, first: _Binding, whole: _Binding | None, rest: _Binding | None, outputs: list[np.ndarray]
-    ) -> tuple[dict[str, int], np.ndarray]:
+
+class _Loop:
+    """The native loop over batches of data of certain types: tables, buffers and descriptor. A state keeps the last
+    ones, so that a run on such data again has only to say where the data are.
+
+    `results` are shape and dtype of each result of a step, `pace` is how many steps take about a slice of time."""
+
+    def __init__(self, run: _Run) -> None:
+        self.batch, self.rows = run.batch, run.rows
+        self.kept: list[Any] = []
+        whole = self._bound(run, run.batch) if run.whole else None
+        rest = self._bound(run, run.rest) if run.rest else None
+        first = whole or rest
+        assert first is not None
+        self.first, self.rest = first, rest
+        self.results = self._results(run, first, whole, rest)
+        self.report = np.zeros(2, np.int64)
+        self.words = self._descriptor(run, (whole or first, rest or first))
+        programs = [binding.loaded for binding in (whole, rest) if binding is not None]
+        self.lender = max(programs, key=lambda loaded: loaded.program.arena_bytes)
+        self.pace = 1
+        self._address = address_of(self.words)
+        self._function = run_function()
+
+    def _bound(self, run: _Run, rows: int) -> _Binding:
+        """The binding for batches of so many rows, with the constants in its table."""
+        sample: Any = optree.tree_unflatten(run.tree, [array[:rows] for array in run.arrays])
+        signature, leaves, names = run.function.step_signature(run.state, sample, run.constants)
+        known = run.state.bindings.get(signature)
+        # A table of its own: the loop writes into it.
+        compiled = known.compiled if known is not None else run.function.compiled(signature, names)
+        binding = _Binding(compiled, run.state)
+        constants = binding.arguments(run.state, leaves)[len(run.arrays) :]
+        self.kept += constants
+        return binding
+
+    @staticmethod
+    def _results(
+        run: _Run, first: _Binding, whole: _Binding | None, rest: _Binding | None
+    ) -> list[tuple[tuple[int, ...], str]]:
+        shapes, again = (
+            [(slots[number].shape, slots[number].dtype) for number in binding.loaded.program.outputs]
+            for binding in (first, (whole and rest) or first)
+            for slots in [binding.loaded.program.slots]
+        )
+        if shapes != again:
+            raise ShapeError(
+                f"{run.function.__name__}.run: results of the last batch of {run.rest} rows have other shapes "
+                "than those of a whole one and cannot be stacked; pass drop_last=True, or leave them out of aux"
+            )
+        return shapes
+
+    def _descriptor(self, run: _Run, bindings: tuple[_Binding, _Binding]) -> np.ndarray:
+        """What does not change from run to run; addresses of data and results are put in by `begin`."""
         words: list[int] = []
-        slots = [b.slots if b is not None else first.slots for b in (whole, rest)]
-        for i, array in enumerate(self.arrays):
-            row = array[:1].nbytes
+        for i, array in enumerate(run.arrays):
             buffer = 0
-            if self.shuffle:
-                gathered = np.empty((self.batch, *array.shape[1:]), array.dtype)
+            if run.shuffle:
+                gathered = np.empty((run.batch, *array.shape[1:]), array.dtype)
                 self.kept.append(gathered)
                 buffer = address_of(gathered)
-            record = {"source": address_of(array), "nbytes": row, "buffer": buffer, "slot": slots[0][i],
-                      "rest_slot": slots[1][i]}  # fmt: skip
+            slot, rest_slot = (binding.slots[i] for binding in bindings)
+            record = {"source": 0, "nbytes": array[:1].nbytes, "buffer": buffer, "slot": slot, "rest_slot": rest_slot}
             words += [record[name] for name in RUN_ARRAY]
-        numbers = [(b or first).loaded.program.outputs for b in (whole, rest)]
-        for i, output in enumerate(outputs):
-            record = {"base": address_of(output), "nbytes": output[:1].nbytes, "slot": numbers[0][i],
-                      "rest_slot": numbers[1][i]}  # fmt: skip
+        for i, (shape, dtype) in enumerate(self.results):
+            nbytes = math.prod(shape) * np.dtype(dtype).itemsize
+            slot, rest_slot = (binding.loaded.program.outputs[i] for binding in bindings)
+            record = {"base": 0, "nbytes": nbytes, "slot": slot, "rest_slot": rest_slot}
             words += [record[name] for name in RUN_OUTPUT]
-        order = np.empty(self.rows if self.shuffle else 0, np.int64)
-        report = np.zeros(2, np.int64)
-        self.kept += [order, report]
-        self.report = report
-        entries = [(b or first).loaded.address for b in (whole, rest)]
-        tables = [(b or first).pointers[0] for b in (whole, rest)]
+        order = np.empty(run.rows if run.shuffle else 0, np.int64)
+        self.kept.append(order)
+        whole, rest = bindings
         head = {
-            "entry": entries[0], "rest_entry": entries[1], "table": tables[0], "rest_table": tables[1], "arena": 0,
-            "report": address_of(report), "order": address_of(order) if self.shuffle else 0, "rows": self.rows,
-            "batch": self.batch, "rest": self.rest, "seed": self.seed, "step": self.state.addresses[-1], "position": 0,
-            "done": 0, "budget": 0, "arrays": len(self.arrays), "outputs": len(outputs),
+            "entry": whole.loaded.address, "rest_entry": rest.loaded.address, "table": whole.pointers[0],
+            "rest_table": rest.pointers[0], "arena": 0, "report": address_of(self.report),
+            "order": address_of(order) if run.shuffle else 0, "rows": run.rows, "batch": run.batch, "rest": run.rest,
+            "seed": 0, "step": run.state.addresses[-1], "position": 0, "done": 0, "budget": 0,
+            "arrays": len(run.arrays), "outputs": len(self.results),
         }  # fmt: skip
-        return head, np.array([0] * len(RUN_HEAD) + words, dtype=np.int64)
+        return np.array([*(head[name] for name in RUN_HEAD), *words], dtype=np.int64)
 
-    def _failure(
-        self,
-        done: int,
-        status: int,
-        first: _Binding,
-        whole: _Binding | None,
-        rest: _Binding | None,
-        desc: np.ndarray,
-        outputs: list[np.ndarray],
-    ) -> AdjitError:
-        """The error of a step, with its number and the losses before it."""
-        position = int(desc[RUN_HEAD.index("position")])
-        is_rest = rest is not None and self.rows - position < self.batch
-        failed: Loaded = (rest if is_rest else whole or first).loaded  # type: ignore[union-attr]
-        error = failed.failure(status, int(self.report[0]))
-        found = type(error)(f"step {done} of {self.total}: {error}")
-        found.losses = outputs[0][:done].astype(np.float64)  # type: ignore[attr-defined]
-        return found
+    def begin(self, run: _Run, outputs: Sequence[np.ndarray]) -> np.ndarray:
+        """Bind data, results and an arena, which is the caller's to give back."""
+        words, at = self.words, len(RUN_HEAD)
+        for array in run.arrays:
+            words[at + _SOURCE] = address_of(array)
+            at += len(RUN_ARRAY)
+        for output in outputs:
+            words[at + _BASE] = address_of(output)
+            at += len(RUN_OUTPUT)
+        arena = self.lender.borrow_arena()
+        words[_ARENA] = address_of(arena)
+        words[_SEED] = run.seed
+        words[_POSITION] = words[_DONE] = 0
+        return arena
+
+    def make(self, steps: int) -> int:
+        """So many steps; the status of the last one."""
+        self.words[_BUDGET] = steps
+        return self._function(self._address)
+
+    @property
+    def done(self) -> int:
+        """Steps made so far."""
+        return int(self.words[_DONE])
+
+    @property
+    def failed(self) -> Loaded:
+        """The program of the step at which the loop stopped."""
+        is_rest = self.rest is not None and self.rows - int(self.words[_POSITION]) < self.batch
+        return (self.rest if is_rest and self.rest is not None else self.first).loaded
+
+
+_ARENA, _SEED, _POSITION, _DONE, _BUDGET = map(RUN_HEAD.index, ("arena", "seed", "position", "done", "budget"))
+_SOURCE, _BASE = RUN_ARRAY.index("source"), RUN_OUTPUT.index("base")

@@ -115,6 +115,15 @@ class LeafType:
         return f"{name}[{','.join(map(str, self.shape))}]{'~' if self.weak else ''}"
 
 
+_NUMBERS = {dtype.num: dtype for dtype in DTYPES}
+
+
+def known_dtype(x: Any) -> np.dtype | None:
+    """The dtype of a plain array of one of `DTYPES` in native byte order; None for anything else, which `leaf_type` may
+    still know."""
+    return _NUMBERS.get(x.dtype.num) if type(x) is np.ndarray and x.dtype.isnative else None
+
+
 def leaf_type(x: Any, name: object) -> LeafType:
     """The type of an argument's leaf; raises ArgumentError or DTypeError, naming it."""
     if isinstance(x, np.ndarray | np.generic):

@@ -12,6 +12,7 @@ import pytest
 
 import adjit
 from adjit import optim, random
+from adjit_runtime.tuned import RUNS_KEPT
 from tests.api.models import data, loss, make_params
 
 
@@ -64,6 +65,36 @@ def test_two_runs_are_one() -> None:
     first = step.run(halves, (x, y), batch_size=8, epochs=5, seed=1).losses
     second = step.run(halves, (x, y), batch_size=8, epochs=5, seed=1).losses
     assert [*first, *second] == losses.tolist()
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_a_loop_serves_other_data_of_the_same_types(shuffle: bool) -> None:
+    step = adjit.training_step(loss, optim.adam(1e-2))
+    one, other = fresh(step), fresh(step)
+    for seed in range(3):
+        x, y = (array + seed for array in data(37))
+        found = step.run(one, (x, y), batch_size=8, epochs=2, shuffle=shuffle, seed=seed).losses
+        wanted = [step(other, x[part], y[part]) for part in batches(37, 8, 2, shuffle, seed, False, other.step)]
+        assert found.tolist() == wanted
+    assert len(one.loops) == 1
+    for rows in range(8, 8 + 2 * RUNS_KEPT):
+        x, y = data(rows)
+        step.run(one, (x, y), batch_size=8)
+    assert len(one.loops) == RUNS_KEPT
+    one.close()
+    assert not one.loops
+
+
+def test_a_loop_serves_again_after_an_error() -> None:
+    step = adjit.training_step(lambda p, i: np.sum(p[i] ** 2), optim.sgd(0.1))
+    bad, good = np.array([0, 1, 2, 9]), np.array([0, 1, 2, 3])
+    one, other = step.init(np.ones(4)), step.init(np.ones(4))
+    step.run(one, (good,), batch_size=2, shuffle=False)
+    with pytest.raises(adjit.IndexOutOfRange, match="step 1 of 2"):
+        step.run(one, (bad,), batch_size=2, shuffle=False)
+    again = step.run(one, (good,), batch_size=2, shuffle=False).losses
+    wanted = [step(other, good[part]) for part in ([0, 1], [2, 3], [0, 1], [0, 1], [2, 3])]
+    assert again.tolist() == wanted[3:]
 
 
 def test_every_dtype_of_data_and_layout() -> None:
