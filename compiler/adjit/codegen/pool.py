@@ -1,4 +1,4 @@
-"""Worker threads, as machine code: a job is a function of (context, index), run for each index below a count.
+"""Worker threads, as machine code: a job is a function of (context, part), run for each part below a count.
 
     void adjit_parallel(ptr function, ptr context, i64 count)    run a job on all threads; returns when it is done
     i64  adjit_threads()                                         how many threads run jobs, the caller's included
@@ -7,10 +7,12 @@
     void adjit_set_pool(ptr pool)                                the pool of the process; null: the caller alone
     void adjit_stop(ptr pool)                                    tell the workers to stop
 
-A pool is an array of words; `adjit_runtime.threads` owns it and makes the workers. `ticket` holds the number of the
-job, its count and the next index, so that one atomic addition takes an index of a certain job: a worker that comes late
-takes none. A second job at the same time, and one inside another, runs on the thread that asked for it. A worker looks
-for a job for about 50 us, then sleeps on a futex until the next one."""
+A pool is an array of words; `adjit_runtime.threads` owns it and makes the workers. `open` has a bit for each part that
+nobody has taken, `PARTS` at most: one atomic instruction clears it and says whether it was set. Threads are numbered,
+the caller is 0, and each takes the parts of its own share first, then those of others from the end: so the same rows
+of one kernel after the other are in the same core's cache, and a thread that comes late holds nobody up. A second job
+at the same time, and one inside another, runs on the thread that asked for it. A worker looks for a job for about 50
+us, then sleeps on a futex until the next one."""
 
 from __future__ import annotations
 
@@ -20,6 +22,8 @@ from adjit_runtime.program import POOL_WORDS
 from adjit_runtime.target import Target
 
 SYMBOLS = ("adjit_parallel", "adjit_threads", "adjit_wake", "adjit_worker", "adjit_set_pool", "adjit_stop")
+PARTS = 64
+"""Parts of a job at most."""
 FUTEX = {"x86_64": 202, "aarch64": 98}
 _WAIT, _WAKE = 128, 129  # private to the process
 
@@ -34,18 +38,14 @@ def pool_text(target: Target) -> str:
     def word(name: str, as_: str = "") -> str:
         return f"%{as_ or name} = getelementptr i64, ptr %pool, i64 {POOL_WORDS[name]}"
 
-    def is_open(ticket: str, result: str) -> str:
-        """Whether a ticket has an index left, `%{ticket}_index`."""
-        return f"""%{ticket}_index = and i64 %{ticket}, 1048575
-  %{ticket}_high = lshr i64 %{ticket}, 20
-  %{ticket}_count = and i64 %{ticket}_high, 1048575
-  %{result} = icmp ult i64 %{ticket}_index, %{ticket}_count"""
-
     return f"""; pool
 @pool = internal global ptr null
 
 declare i64 @syscall(i64, ...)
 declare i32 @sched_yield()
+declare i64 @llvm.umin.i64(i64, i64)
+declare i64 @llvm.cttz.i64(i64, i1)
+declare i64 @llvm.ctlz.i64(i64, i1)
 {declare}
 
 define void @adjit_set_pool(ptr %new) {GLUE} {{
@@ -65,14 +65,15 @@ some:
   ret i64 %count
 }}
 
+; Whoever is going to sleep has said so before it looked for the last time.
 define internal void @wake(ptr %pool) {GLUE} {{
-  {word("generation")}
-  %before = atomicrmw add ptr %generation, i32 1 seq_cst
   {word("sleepers")}
   %asleep = load atomic i64, ptr %sleepers seq_cst, align 8
   %none = icmp eq i64 %asleep, 0
   br i1 %none, label %done, label %call
 call:
+  {word("generation")}
+  %before = atomicrmw add ptr %generation, i32 1 seq_cst
   %woken = call i64 (i64, ...) @syscall(i64 {futex}, ptr %generation, i64 {_WAKE}, i64 2147483647, i64 0, i64 0, i64 0)
   br label %done
 done:
@@ -84,11 +85,6 @@ define void @adjit_wake() {GLUE} {{
   %none = icmp eq ptr %pool, null
   br i1 %none, label %done, label %look
 look:
-  {word("sleepers")}
-  %asleep = load atomic i64, ptr %sleepers seq_cst, align 8
-  %awake = icmp eq i64 %asleep, 0
-  br i1 %awake, label %done, label %call
-call:
   call void @wake(ptr %pool)
   br label %done
 done:
@@ -102,28 +98,49 @@ define void @adjit_stop(ptr %pool) {GLUE} {{
   ret void
 }}
 
-; Take indices while there are any; the result says whether there was one.
-define internal i1 @help(ptr %pool) {GLUE} {{
+; Take parts while there are any, as the thread of this number; the result says whether there was one.
+define internal i1 @help(ptr %pool, i64 %me) {GLUE} {{
 entry:
-  {word("ticket")}
+  {word("open")}
   {word("done")}
   {word("function", as_="function_at")}
   {word("context", as_="context_at")}
+  {word("share", as_="share_at")}
   br label %look
 look:
-  %did = phi i1 [ false, %entry ], [ true, %run ]
-  %seen = load atomic i64, ptr %ticket acquire, align 8
-  {is_open("seen", "any")}
-  br i1 %any, label %take, label %leave
+  %did = phi i1 [ false, %entry ], [ %did, %take ], [ true, %run ]
+  %seen = load atomic i64, ptr %open acquire, align 8
+  %none = icmp eq i64 %seen, 0
+  br i1 %none, label %leave, label %take
 take:
-  %taken = atomicrmw add ptr %ticket, i64 1 seq_cst
-  {is_open("taken", "ours")}
-  br i1 %ours, label %run, label %leave
+  ; Where another job has come meanwhile its share is as good: any bit that was set is a part to run.
+  %share = load atomic i64, ptr %share_at monotonic, align 8
+  %first = mul i64 %share, %me
+  %inside = icmp ult i64 %first, {PARTS}
+  %shift = select i1 %inside, i64 %first, i64 0
+  %few = call i64 @llvm.umin.i64(i64 %share, i64 {PARTS - 1})
+  %top = shl i64 1, %few
+  %low = add i64 %top, -1
+  %home = shl i64 %low, %shift
+  %own = and i64 %seen, %home
+  %other = icmp eq i64 %own, 0
+  %no_home = xor i1 %inside, true
+  %steal = or i1 %other, %no_home
+  %lowest = call i64 @llvm.cttz.i64(i64 %own, i1 false)
+  %zeros = call i64 @llvm.ctlz.i64(i64 %seen, i1 true)
+  %highest = sub i64 {PARTS - 1}, %zeros
+  %part = select i1 %steal, i64 %highest, i64 %lowest
+  %bit = shl i64 1, %part
+  %others = xor i64 %bit, -1
+  %before = atomicrmw and ptr %open, i64 %others seq_cst
+  %was = and i64 %before, %bit
+  %late = icmp eq i64 %was, 0
+  br i1 %late, label %look, label %run
 run:
   %function = load ptr, ptr %function_at
   %context = load ptr, ptr %context_at
-  call void %function(ptr %context, i64 %taken_index)
-  %before = atomicrmw add ptr %done, i64 1 seq_cst
+  call void %function(ptr %context, i64 %part)
+  %so_far = atomicrmw add ptr %done, i64 1 seq_cst
   br label %look
 leave:
   ret i1 %did
@@ -133,8 +150,9 @@ define void @adjit_parallel(ptr %function, ptr %context, i64 %count) {GLUE} {{
 entry:
   %pool = load atomic ptr, ptr @pool acquire, align 8
   %none = icmp eq ptr %pool, null
-  %few = icmp slt i64 %count, 2
-  %alone = or i1 %none, %few
+  %less = sub i64 %count, 2
+  %serial_only = icmp ugt i64 %less, {PARTS - 2}
+  %alone = or i1 %none, %serial_only
   br i1 %alone, label %serial, label %try
 try:
   {word("lock")}
@@ -144,20 +162,23 @@ try:
 publish:
   {word("function", as_="function_at")}
   {word("context", as_="context_at")}
-  {word("ticket")}
+  {word("open")}
   {word("done")}
+  {word("share", as_="share_at")}
+  {word("threads", as_="threads_at")}
   store ptr %function, ptr %function_at
   store ptr %context, ptr %context_at
-  store atomic i64 0, ptr %done seq_cst, align 8
-  %old = load atomic i64, ptr %ticket seq_cst, align 8
-  %old_job = lshr i64 %old, 40
-  %job = add i64 %old_job, 1
-  %job_high = shl i64 %job, 40
-  %count_high = shl i64 %count, 20
-  %new = or i64 %job_high, %count_high
-  store atomic i64 %new, ptr %ticket seq_cst, align 8
+  store atomic i64 0, ptr %done monotonic, align 8
+  %threads = load i64, ptr %threads_at
+  %up = add i64 %count, %threads
+  %rounded = sub i64 %up, 1
+  %share = udiv i64 %rounded, %threads
+  store atomic i64 %share, ptr %share_at monotonic, align 8
+  %closed = sub i64 {PARTS}, %count
+  %all_parts = lshr i64 -1, %closed
+  store atomic i64 %all_parts, ptr %open seq_cst, align 8
   call void @wake(ptr %pool)
-  %helped = call i1 @help(ptr %pool)
+  %helped = call i1 @help(ptr %pool, i64 0)
   br label %wait
 wait:
   %looks = phi i64 [ 0, %publish ], [ %more, %again ], [ 0, %rest ]
@@ -193,9 +214,12 @@ end:
 define void @adjit_worker(ptr %pool) {GLUE} {{
 entry:
   {word("stop")}
-  {word("ticket")}
+  {word("open")}
   {word("generation")}
   {word("sleepers")}
+  {word("joined")}
+  %before_me = atomicrmw add ptr %joined, i64 1 seq_cst
+  %me = add i64 %before_me, 1
   br label %look
 look:
   %looks = phi i64 [ 0, %entry ], [ %more, %idle ], [ 0, %busy ], [ 0, %sleep ], [ 0, %late ]
@@ -203,7 +227,7 @@ look:
   %quit = icmp ne i64 %stopped, 0
   br i1 %quit, label %end, label %work
 work:
-  %did = call i1 @help(ptr %pool)
+  %did = call i1 @help(ptr %pool, i64 %me)
   br i1 %did, label %busy, label %nothing
 busy:
   br label %look
@@ -217,9 +241,9 @@ idle:
 tired:
   %now = load atomic i32, ptr %generation seq_cst, align 8
   %more_asleep = atomicrmw add ptr %sleepers, i64 1 seq_cst
-  ; A job or a stop that came before `now` was read has been announced already: look once more.
-  %seen = load atomic i64, ptr %ticket seq_cst, align 8
-  {is_open("seen", "any")}
+  ; A job or a stop that came before this thread was counted wakes nobody: look once more.
+  %seen = load atomic i64, ptr %open seq_cst, align 8
+  %any = icmp ne i64 %seen, 0
   %last = load atomic i64, ptr %stop seq_cst, align 8
   %told = icmp ne i64 %last, 0
   %stay = or i1 %any, %told
