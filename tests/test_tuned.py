@@ -32,7 +32,7 @@ DEFINITIONS: dict[str, dict[str, str]] = {
         "ARRAY_DATA ARRAY_NDIM ARRAY_DIMS ARRAY_DESCR ARRAY_FLAGS C_CONTIGUOUS_ALIGNED": "offsets and flags of NumPy",
         "MOST_RESULTS": "what the runtime promises, as adjit_runtime.native",
     },
-    "compiler/adjit/codegen/pool.py": {"FUTEX _WAIT _WAKE": "numbers of Linux"},
+    "compiler/adjit/codegen/pool.py": {"FUTEX _WAIT _WAKE": "numbers of Linux", "PARTS": "bits of a word"},
     "compiler/adjit/codegen/program.py": {"ALIGN": "the contract of the arena"},
     "compiler/adjit/codegen/run_loop.py": {"FOLD": "the counters of adjit.random"},
     "compiler/adjit/ir/builder.py": {"SMALL_CONSTANT": "how the text looks"},
@@ -57,7 +57,11 @@ DEFINITIONS: dict[str, dict[str, str]] = {
     "compiler/adjit/trace/locate.py": {"_MOST_PLACES": "a bound for safety"},
     "compiler/adjit/trace/refuse.py": {"_NB_SUBSCR": "an operand of CPython's code"},
     "runtime/adjit_runtime/cache.py": {"_DIGEST": "bytes of SHA-256"},
-    "runtime/adjit_runtime/load.py": {"ALIGN": "the contract of the arena", "PAGE": "bytes of a page"},
+    "runtime/adjit_runtime/load.py": {
+        "ALIGN": "the contract of the arena",
+        "PAGE": "bytes of a page",
+        "_DATA": "a layout",
+    },
     "runtime/adjit_runtime/native.py": {
         "MOST_ARGUMENTS MOST_RESULTS": "what the native entry has room for",
         "_METH _NEW_FROM_DESCR _RETURN": "numbers of CPython and NumPy",

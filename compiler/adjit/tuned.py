@@ -65,9 +65,9 @@ STRAIGHT_LANES = 16
 TILING_BYTES = 1 << 20
 """Bytes of rows from which tiles pay: what an L2 cache holds. (Logistic regression without and with tiles: 1000 x 100,
 9.7 and 10.2 us; 2000 x 100, 21.0 and 20.8; 4000 x 100, 43.9 and 38.8; 400 x 1000, 48.5 and 41.8.)"""
-TILING_GAIN = 0.15
-"""Least share of the time of the products that tiles must spare. (A network of 32 x 32 matrices on 1024 rows, share
-0.1: 0.95 ms in tiles, 0.89 without.)"""
+TILING_GAIN = 0.05
+"""Least share of the time of the products that tiles must spare. (Burgers' residual, share 0.06, on Zen 2: 1.11 ms in
+tiles, 1.22 without, on two threads 0.79 and 1.22.)"""
 MEMORY_BYTES, MEMORY_BYTE_COST, CACHE_BYTE_COST = 16 << 20, 3, 1
 """Bytes that no cache holds, and what a byte costs from there and from the cache, in operations: 30 and 100 GB/s beside
 100 GFLOP/s."""
@@ -82,6 +82,10 @@ INNER_TILE_ROWS, INNER_TILE_BYTES = (64, 256), 512 << 10
 """The same where rows are the last axis of what is kept, so that vectors run along them, as do the sums of products
 over rows: in whole lines of the cache. (40, 80, 104, 128, 200, 250, 500 rows of a mixture of 25 Gaussians, so written:
 487, 434, 421, 416, 404, 431, 413 us; 439 without tiles.)"""
+LAYER_COLUMNS, LAYER_TILE_ROWS = 16, (64, 128)
+"""The same where rows are multiplied by matrices of so many rows and columns, which takes whole tiles of products.
+(Burgers' residual, 1024 rows of 32 on Zen 2, in tiles of 32, 64, 128, 256 rows: 1.23, 1.13, 1.11, 1.14 ms, and 1.22
+without.)"""
 LOOP_TILE_ROWS = (1 << 12, 1 << 14)
 """The same where rows are short, single elements as a rule, and there are no products: a loop that needs no tiles for
 the cache's sake, but is cut for several threads so, sums and all. (Mean of a million exp(sx) tanh(x) and its derivative
@@ -192,6 +196,10 @@ take more pages than its translation buffer has; and rows of C that pay for that
 GEMM_SMALL_ROWS = 32
 """Rows up to which a product of one block is nothing but panels, without the loops over blocks. (With 32 and 64: 24 x
 64 x 64 2.01 and 2.05 us, 48 x 64 x 64 3.78 and 3.78.)"""
+DIRECT_ROWS, DIRECT_SUMS = 16, 12
+"""Rows and sums at most of a product whose sizes are in the code. (Batches on Zen 2, so and by the shared functions:
+500 of 3x16x3 7.5 and 27 us, 100 of 4x64x4 9.0 and 16.4, 25 of 10x200x10 33.9 and 36.3, 50 of 16x64x12 40.7 and
+40.6.)"""
 INTEGER_TILE_ROWS = 4
 """Rows of a tile of a product of integers, by one vector. (2, 4, 8 rows: 256 cubed in 417, 367, 368 us, 64 cubed in
 7.2, 6.0, 6.0.)"""
@@ -222,8 +230,10 @@ sums, in dots and in tiles: 8 columns 12.1 and 18.3 us, 10 15.5 and 18.8, 12 17.
 THIN_PACKED_SUMS = 4096
 """Sums up to which packed columns are kept whole. It bounds the packing memory. (128 x 8192 by 8192 x 8, beyond it: 291
 us in tiles, 201 in dots.)"""
-DOTS_TILE_ROWS = 4
-"""Rows of a tile of dots. (128 rows by 16 columns, 512 sums: 2 rows 29.1 us, 4 rows 22.9.)"""
+DOTS_TILE_ROWS: dict[int, int] = {32: 4, 16: 5}
+"""Vector registers -> rows of a tile of dots. (With 32: 128 rows by 16 columns, 512 sums, 2 rows 29.1 us, 4 rows 22.9.
+With 16 on Zen 2, GFLOP/s with 4, 5, 6 rows: 256x784x10 51, 57, 54, 128x512x10 56, 62, 60, 10x200x10 in float64 24, 32,
+25.)"""
 DOTS_TILE_COLUMNS: dict[int, tuple[int, ...]] = {32: (4, 2), 16: (2,)}
 """Vector registers -> columns of its tiles, the last for the rest: as many sums as fit beside the operands. (The same
 with tiles of 2 columns alone 26.2 us in place of 22.9.)"""

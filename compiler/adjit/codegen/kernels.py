@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from adjit.codegen.access import Scope, TileAccess
 from adjit.codegen.analysis import analyse, lanes_of, lanes_together, total_cost, vector_dimension
+from adjit.codegen.direct import emit_direct, is_direct
 from adjit.codegen.gemm import (
     MOST_NEAR,
     NEAR,
@@ -303,7 +304,8 @@ def _emit_product(module: Module, name: str, work: Product, target: Target, para
         job = _part_of_product(module, f"{name}_part", work, target, epilogue)
         _run_job(function, job, _parts(function, product_parts(work)))
     else:
-        _multiply(function, function.params, work, target, epilogue, (int_literal(0), int_literal(0)), None)
+        direct = emit_direct(module, name, work, target) if is_direct(work, target) else None
+        _multiply(function, function.params, work, target, epilogue, (int_literal(0), int_literal(0)), None, direct)
     function.ret()
     return function
 
@@ -366,8 +368,10 @@ def _multiply(
     epilogue: Function | None,
     start: tuple[Value, Value],
     extent: Value | None,
+    direct: Function | None = None,
 ) -> None:
-    """Call the library for each pair of matrices; of C the part from `start` on, `extent` long where it is cut."""
+    """Call the library for each pair of matrices, or `direct` where that is given; of C the part from `start` on,
+    `extent` long where it is cut."""
     a, b, c, *others, workspace = params
     row, column = start
     context = literal(PTR, 0)
@@ -403,6 +407,12 @@ def _multiply(
             for index, entry in zip(indices, work.batch, strict=True):
                 linear = f.add(f.mul(linear, entry[0]), index)
             f.store(linear, context)
+        if direct is not None:
+            f.call(direct.name, VOID, places)
+            if epilogue is not None:
+                zero, tile_row = int_literal(0), int_literal(work.n if work.scratch else work.c_row)
+                f.call(epilogue.name, VOID, [context, zero, places[2], tile_row, zero, m, zero, n])
+            return
         arguments = [
             m, n, int_literal(work.k),
             places[0], *(int_literal(stride) for stride in work.a_strides),

@@ -26,6 +26,8 @@ from adjit.tuned import (
     FEWEST_TILES,
     INNER_TILE_BYTES,
     INNER_TILE_ROWS,
+    LAYER_COLUMNS,
+    LAYER_TILE_ROWS,
     LIGHT_COST,
     LOOP_TILE_ROWS,
     MEMORY_BYTE_COST,
@@ -272,12 +274,21 @@ class _Region:
         """Fewest and most rows of a tile."""
         return TILE_ROWS if self._has_products() else LOOP_TILE_ROWS
 
+    def _has_layers(self) -> bool:
+        """Whether rows are multiplied by matrices, which takes rows enough to fill the tiles of a product."""
+        products = (node for node in self.found.axis if node.op.name == "contract")
+        shared = (arg.shape for node in products for arg in node.args if self._is_whole(arg))
+        return any(len(shape) == 2 and min(shape) >= LAYER_COLUMNS for shape in shared)
+
     def _tile_rows(self) -> int:
         """Rows of a tile: what fits, and divides the number of rows if anything near does."""
         (low, high), nbytes, unit = self._row_bounds(), TILE_BYTES, 1
-        if self._has_products() and self.rows >= FEWEST_TILES * INNER_TILE_ROWS[0] and self._runs_along_rows():
-            (low, high), nbytes = INNER_TILE_ROWS, INNER_TILE_BYTES
-            unit = LINE // min(node.dtype.itemsize for node in self.found.axis if node.dtype.kind == "f")
+        if self._has_products() and self.rows >= FEWEST_TILES * INNER_TILE_ROWS[0]:
+            if self._runs_along_rows():
+                (low, high), nbytes = INNER_TILE_ROWS, INNER_TILE_BYTES
+                unit = LINE // min(node.dtype.itemsize for node in self.found.axis if node.dtype.kind == "f")
+            elif self._has_layers():
+                (low, high), nbytes = LAYER_TILE_ROWS, INNER_TILE_BYTES
         most = max(low, min(high, nbytes * self.rows // max(1, self._kept_bytes()))) // unit * unit
         return next((n for n in range(most, max(low, most // 2) - 1, -unit) if self.rows % n == 0), most)
 

@@ -51,7 +51,7 @@ def emit_gemm(module: Module, tiles: Tiles) -> None:
         # In place, one block of k and of C: nothing but panels.
         small = both(
             *(f, unit_b, f.compare("sle", m, int_literal(GEMM_SMALL_ROWS))),
-            *(f.compare("sle", n, int_literal(tiles.small_columns)), f.compare("sle", k, int_literal(tiles.kc))),
+            *(f.compare("sle", f.mul(m, n), int_literal(tiles.block)), f.compare("sle", k, int_literal(tiles.kc))),
         )
 
         def tiled() -> list[Value]:

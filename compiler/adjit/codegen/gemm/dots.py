@@ -66,15 +66,16 @@ def emit_dots(module: Module, tiles: Tiles) -> None:
     )
     f = module.function(dots_name(tiles), VOID, parameters, internal=True)
     _, columns, *_ = f.params
-    widths, square = DOTS_TILE_COLUMNS[tiles.registers], DOTS_SQUARE.get(tiles.registers)
+    height, widths = DOTS_TILE_ROWS[tiles.registers], DOTS_TILE_COLUMNS[tiles.registers]
+    square = DOTS_SQUARE.get(tiles.registers)
     if square is None:
-        _dots_strips(f, tiles, DOTS_TILE_ROWS, widths)
+        _dots_strips(f, tiles, height, widths)
     else:
         fills = f.compare("eq", f.binary("urem", columns, literal(I64, square)), literal(I64, 0))
         f.branch(
             fills,
             lambda: _dots_strips(f, tiles, square, (square,)),
-            lambda: _dots_strips(f, tiles, DOTS_TILE_ROWS, widths),
+            lambda: _dots_strips(f, tiles, height, widths),
         )
     f.ret()
 

@@ -22,7 +22,6 @@ from adjit.tuned import (
     DOTS_FOLD_COST,
     GEMM_BLOCK_BYTES,
     GEMM_BLOCKING,
-    GEMM_SMALL_ROWS,
     SWAPPED_ROWS,
     THIN_COLUMNS,
     THIN_PACKED_COLUMNS,
@@ -83,16 +82,15 @@ class Tiles:
         return GEMM_BLOCK_BYTES // (2 * THIN_COLUMNS * self.dtype.itemsize)
 
     @property
-    def small_columns(self) -> int:
-        """Columns of a product that is one block, with `GEMM_SMALL_ROWS` and one block of k."""
-        return GEMM_BLOCK_BYTES // (GEMM_SMALL_ROWS * self.dtype.itemsize)
+    def block(self) -> int:
+        """Elements of a block of C."""
+        return GEMM_BLOCK_BYTES // self.dtype.itemsize
 
     @property
     def block_columns(self) -> tuple[tuple[int, int], ...]:
         """(rows up to, columns of a block of C): the fewer the rows, the wider, at about `GEMM_BLOCK_BYTES`."""
-        elements = GEMM_BLOCK_BYTES // self.dtype.itemsize
         limits = (self.mc // 8, self.mc // 4, self.mc // 2, self.mc)
-        return tuple((rows, max(1, elements // (rows * self.columns)) * self.columns) for rows in limits)
+        return tuple((rows, max(1, self.block // (rows * self.columns)) * self.columns) for rows in limits)
 
 
 def tiles_for(dtype: np.dtype, target: Target) -> Tiles:
