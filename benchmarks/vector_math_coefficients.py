@@ -4,8 +4,8 @@
 
 Each of PLANS is an interpolation of a *reduced residual* at the Chebyshev nodes of its interval, in 60 digits, then
 rounded to float64: within a factor of about two of the minimax error. The leading terms of a function are pinned by the
-code that uses the residual. Those of PIECES are minimax polynomials. The error reached, relative to what the code
-computes from it (of PIECES the error itself), stands behind each.
+code that uses the residual. Those of WEIGHTED and PIECES are minimax polynomials. The error reached, relative to what
+the code computes from it (of PIECES the error itself), stands behind each.
 """
 
 from __future__ import annotations
@@ -33,18 +33,26 @@ def fit(g: Callable[[mp.mpf], mp.mpf], low: float, high: float, degree: int) -> 
     return [float(c) for c in solution]
 
 
-def minimax(g: Callable[[mp.mpf], mp.mpf], low: mp.mpf, high: mp.mpf, degree: int) -> tuple[list[mp.mpf], mp.mpf]:
-    """The polynomial of the least largest error, in powers of the distance from the middle, and that middle: Remez'
-    exchange on a grid (Muller, chapter 3)."""
+def minimax(
+    g: Callable[[mp.mpf], mp.mpf],
+    low: mp.mpf,
+    high: mp.mpf,
+    degree: int,
+    weight: Callable[[mp.mpf], mp.mpf] = lambda x: mp.mpf(1),
+) -> tuple[list[mp.mpf], mp.mpf]:
+    """The polynomial of the least largest weighted error, in powers of the distance from the middle, and that middle:
+    Remez' exchange on a grid (Muller, chapter 3)."""
     middle, half = (low + high) / 2, (high - low) / 2
     grid = [mp.cos(mp.pi * i / 600) for i in reversed(range(601))]
     values = [g(middle + half * t) for t in grid]
+    weights = [weight(middle + half * t) for t in grid]
     at = [round(600 * i / (degree + 1)) for i in range(degree + 2)]
     coefficients: list[mp.mpf] = []
-    for _ in range(8):
-        matrix = mp.matrix([[*(grid[i] ** j for j in range(degree + 1)), (-1) ** n] for n, i in enumerate(at)])
+    for _ in range(40):
+        rows = [[*(grid[i] ** j for j in range(degree + 1)), (-1) ** n / weights[i]] for n, i in enumerate(at)]
+        matrix = mp.matrix(rows)
         coefficients = list(mp.lu_solve(matrix, mp.matrix([values[i] for i in at])))[:-1]
-        rest = [mp.polyval(coefficients[::-1], t) - y for t, y in zip(grid, values, strict=True)]
+        rest = [(mp.polyval(coefficients[::-1], t) - y) * w for t, y, w in zip(grid, values, weights, strict=True)]
         # The largest error of each run of one sign.
         runs = [list(run) for _, run in itertools.groupby(enumerate(rest), lambda there: there[1] > 0)]
         peaks = [max(run, key=lambda there: abs(there[1]))[0] for run in runs]
@@ -103,6 +111,13 @@ PLANS: dict[str, tuple[Callable[[mp.mpf], mp.mpf], float, float, int, Callable]]
     "ASIN32": (at_root(mp.asin), 0.0, 0.25, 5, lambda z: z),
     "ASIN64": (at_root(mp.asin), 0.0, 0.25, 14, lambda z: z),
 }
+
+
+WEIGHTED: dict[str, tuple[Callable[[mp.mpf], mp.mpf], float, float, int, float, Callable[[mp.mpf], mp.mpf]]] = {
+    "ERF64_NEAR": (lambda z: mp.erf(mp.sqrt(z)) / mp.sqrt(z) - 1, 1e-30, 1.0, 11, 0.0, lambda z: mp.mpf(1)),
+    "ERFCX64": (lambda x: mp.erfc(x) * mp.exp(x * x), 1.0, 5.95, 20, 3.5, lambda x: mp.exp(-x * x)),
+}
+"""Minimax polynomials: function, interval, degree, origin, and what an error counts (special.erf_by_exp)."""
 
 
 def tanh_edges(last: float) -> list[float]:
@@ -193,6 +208,22 @@ def main() -> None:
         coefficients = fit(g, safe_low, high, degree)
         reached = error(g, coefficients, safe_low, high, weight)
         lines.append(f"{name} = (  # {reached:.1e} on [{low:.6g}, {high:.6g}]")
+        lines += [f"    {c!r}," for c in coefficients]
+        lines.append(")")
+    for name, (g, low, high, degree, origin, weight) in WEIGHTED.items():
+        found, middle = minimax(g, mp.mpf(low), mp.mpf(high), degree, weight)
+        coefficients = [float(c) for c in moved(found, mp.mpf(origin) - middle)]
+
+        def there(h: mp.mpf, g: Callable[[mp.mpf], mp.mpf] = g, origin: float = origin) -> mp.mpf:
+            return g(origin + h)
+
+        def counts(h: mp.mpf, weight: Callable[[mp.mpf], mp.mpf] = weight, origin: float = origin) -> mp.mpf:
+            return weight(origin + h)
+
+        reached = error(there, coefficients, low - origin, high - origin, counts)
+        lines.append(
+            f"{name} = (  # {reached:.1e} on [{low:.6g}, {high:.6g}], powers of the distance from {origin:.6g}"
+        )
         lines += [f"    {c!r}," for c in coefficients]
         lines.append(")")
     for name in PIECES:

@@ -255,11 +255,11 @@ from 128 sums 158, 156, 129.)"""
 
 # A job that is handed to another thread that looks for one costs about 0.1 us, and one to a thread that sleeps 40 to
 # 100; so what takes less than some 10 us stays on one. None of these decides the order of a sum.
-PARALLEL_FLOPS = 1_000_000
+PARALLEL_FLOPS = 400_000
 """Floating-point operations from which a matrix product is cut: 10 us of one core."""
 WAKE_FLOPS = 10_000_000
 """Floating-point operations of a whole step from which it wakes the workers when it begins: 100 us."""
-PARALLEL_COST = 30_000
+PARALLEL_COST = 12_000
 """Vector instructions from which a loop is cut: about 10 us of one core."""
 PARALLEL_BYTES_COST = 4
 """What a loop costs for each vector beside its instructions: loads and stores beyond the cache. (Sums of two arrays on

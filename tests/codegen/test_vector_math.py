@@ -135,10 +135,16 @@ def test_special_values(name: str, dtype: np.dtype, cpu: str) -> None:
     np.testing.assert_array_equal(np.signbit(found[edge]), np.signbit(wanted[edge]))
 
 
+TWO_WAYS = {("erf", F64): "a lookup of eight float64 numbers is one instruction of AVX-512 and three of AVX2"}
+"""Functions that take another way on another target, with the reason."""
+
+
 def test_both_targets_give_the_same_bits() -> None:
     """The code is the same but for its width, and every target has a fused multiply-add."""
     for name in ONE:
         for dtype in (F32, F64):
+            if (name, dtype) in TWO_WAYS:
+                continue
             (x,) = points(name, dtype, 200, seed=3)
             results = [compiled(name, dtype, cpu)(x) for cpu in CPUS]
             for other in results[1:]:

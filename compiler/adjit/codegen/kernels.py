@@ -356,7 +356,9 @@ def _by_columns(work: Product) -> bool:
 def product_parts(work: Product) -> int:
     """Into how many parts a product may be cut; 0 where it stays whole."""
     extent = max(work.m, work.n)
-    alone = work.batch or work.dtype.kind != "f" or 2 * work.m * work.n * work.k < PARALLEL_FLOPS
+    # An instruction of the epilogue takes as long as a multiply-add.
+    each = work.k + (total_cost(work.epilogue.code) if work.epilogue is not None else 0)
+    alone = work.batch or work.dtype.kind != "f" or 2 * work.m * work.n * each < PARALLEL_FLOPS
     return 0 if alone or extent < 2 * PRODUCT_PART_UNIT else min(PRODUCT_PARTS, extent // PRODUCT_PART_UNIT)
 
 

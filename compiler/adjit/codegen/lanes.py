@@ -327,6 +327,11 @@ class Lanes(Mathematics):
         chosen = x86.permute(self.function, values, ty, index.value)
         return self.table(name, values, index & 7, dtype) if chosen is None else self.wrap(chosen, dtype)
 
+    def picks(self, x: Lane) -> bool:
+        """Whether `lookup` of numbers like x is one instruction: all eight are in a register."""
+        target = self.function.module.target
+        return target is not None and target.permutes and target.vector_bytes >= 8 * x.dtype.itemsize
+
     # -- steps of mathematics that some targets have an instruction for; None where there is none ----------------------
 
     def scale(self, x: Lane, n: Lane) -> Lane | None:

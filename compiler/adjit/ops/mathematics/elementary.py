@@ -28,6 +28,19 @@ def polynomial(k: Any, x: Lane, coefficients: Sequence[float]) -> Lane:
     return result
 
 
+def in_pairs(k: Any, x: Lane, coefficients: Sequence[float]) -> Lane:
+    """A polynomial of odd degree or even, terms two by two: half the chain of fused multiply-adds that wait for each
+    other."""
+    square = x * x
+    result = None
+    for power in reversed(range(0, len(coefficients), 2)):
+        pair = k.const(x, coefficients[power])
+        if power + 1 < len(coefficients):
+            pair = k.fma(k.const(x, coefficients[power + 1]), x, pair)
+        result = pair if result is None else k.fma(result, square, pair)
+    return result
+
+
 def on_piece(
     k: Any,
     name: str,
@@ -133,14 +146,14 @@ def clamp_exp(k: Any, x: Lane) -> Lane:
 def expm1_reduced(k: Any, r: Lane, lacks: Lane) -> Lane:
     """e^(r + lacks) - 1 for |r| <= ln 2 / 2."""
     coefficients = c.EXP32 if r.dtype == F32 else c.EXP64
-    return r + k.fma(r * r, polynomial(k, r, coefficients), lacks)
+    return r + k.fma(r * r, in_pairs(k, r, coefficients), lacks)
 
 
 def exp(k: Any, x: Lane, shift: int = 0) -> Lane:
     """e^x 2^shift."""
     n, bits, r, _ = reduce_exp(k, clamp_exp(k, x))
-    coefficients = (1.0, 1.0, *(c.EXP32 if x.dtype == F32 else c.EXP64))
-    return scaled(k, polynomial(k, r, coefficients), n + float(shift) if shift else n, bits + shift if shift else bits)
+    y = 1.0 + k.fma(r * r, in_pairs(k, r, by_dtype(x, c.EXP32, c.EXP64)), r)
+    return scaled(k, y, n + float(shift) if shift else n, bits + shift if shift else bits)
 
 
 def exp2(k: Any, x: Lane) -> Lane:
@@ -236,7 +249,7 @@ def log_mantissa(k: Any, m: Lane) -> tuple[Lane, Lane]:
     s = f / (2.0 + f)
     z = s * s
     half = 0.5 * f * f
-    tail = z * polynomial(k, z, c.LOG32 if m.dtype == F32 else c.LOG64)
+    tail = z * in_pairs(k, z, c.LOG32 if m.dtype == F32 else c.LOG64)
     return f, half - s * (half + tail)
 
 

@@ -14,10 +14,12 @@ from adjit.ops.mathematics.elementary import (
     INF,
     expm1_reduced,
     in_float64,
+    in_pairs,
     nearest,
     on_piece,
     polynomial,
     power_of_two,
+    reduce_exp,
     scaled,
     split_log,
 )
@@ -27,7 +29,26 @@ NAN = float("nan")
 
 
 def erf(k: Any, x: Lane) -> Lane:
-    """The error function: eight polynomials, one for each piece of the line."""
+    """The error function. Eight polynomials, one for each piece of the line, where a lookup of eight numbers is one
+    instruction; elsewhere by e^(-x^2): the lookups take longer there (AVX2 on Zen 2: 5.4 and 4.4 ns)."""
+    return erf_in_pieces(k, x) if x.dtype == F32 or k.picks(x) else erf_by_exp(k, x)
+
+
+def erf_by_exp(k: Any, x: Lane) -> Lane:
+    """Up to 1, x and x times a polynomial; beyond, 1 - e^(-x^2) erfcx(x), with a polynomial for erfcx."""
+    a = k.abs(x)
+    # Beyond, it is 1 to the last bit. NaN stays.
+    a = k.select(a > 5.95, k.const(x, 5.95), a)
+    z = a * a
+    near = k.fma(a, in_pairs(k, z, c.ERF64_NEAR), a)
+    _, bits, r, lacks = reduce_exp(k, -z)
+    e = (1.0 + expm1_reduced(k, r, lacks)) * power_of_two(k, bits, x.dtype)
+    far = k.fma(-e, in_pairs(k, a - 3.5, c.ERFCX64), k.const(x, 1.0))
+    return k.copysign(k.select(a < 1.0, near, far), x)
+
+
+def erf_in_pieces(k: Any, x: Lane) -> Lane:
+    """Eight polynomials."""
     single = x.dtype == F32
     last, magic = (3.935, 12582912.0) if single else (5.95, 6755399441055744.0)
     a = k.abs(x)
