@@ -75,6 +75,7 @@ class Record:
     A program that comes from the cache has no plan and no text yet; `lowered` makes them when someone looks."""
 
     name: str
+    flushes: bool = False
     graphs: dict[str, Graph] = field(default_factory=dict)
     program: Program | None = None
     milliseconds: dict[str, float] = field(default_factory=dict)
@@ -85,7 +86,7 @@ class Record:
     def lowered(self) -> Lowered:
         """Plan and LLVM text."""
         if self._lowered is None:
-            self._lowered = build(self.graphs["optimized"], host_target(), self.name)
+            self._lowered = build(self.graphs["optimized"], host_target(), self.name, flushes=self.flushes)
         return self._lowered
 
     @contextmanager
@@ -180,7 +181,7 @@ def compile_graph(graph: Graph, record: Record, tiles: bool = True) -> Loaded:
     with record.timed("passes"):
         optimized = record.keep("optimized", optimize(graph, tiles=tiles))
     with record.timed("cache"):
-        key = _program_key(optimized, record.name, target)
+        key = _program_key(optimized, record, target)
         found = cache.load(key)
         if found is not None:
             arrays = {data.digest: data.array for data in _constants(optimized) if data.array is not None}
@@ -212,10 +213,11 @@ def _digests(program: Program, graph: Graph) -> dict[int, str]:
     return {number: by_array[id(array)] for number, array in program.constants.items()}
 
 
-def _program_key(graph: Graph, name: str, target: Target) -> str:
+def _program_key(graph: Graph, record: Record, target: Target) -> str:
     """What decides the code of a graph. Lines of source are no part of it but where a check names one in its error."""
     checks = [str(node.loc) for node in graph.nodes if node.op.kind == "check"]
-    return cache.key_of(("program", name, target.key, print_graph(graph, locs=False), *checks))
+    mode = "flushes" if record.flushes else ""
+    return cache.key_of(("program", record.name, mode, target.key, print_graph(graph, locs=False), *checks))
 
 
 def _refuse_foreign(target: Target) -> None:
@@ -275,6 +277,7 @@ class Function(CompiledFunction):
         super().__init__(function, name_of(function), names)
         self.records: dict[Signature, Record] = {}
         self.tiles = True
+        self.flushes = False
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The compiled function; inside another traced function it becomes a part of that one."""
@@ -313,7 +316,8 @@ class Function(CompiledFunction):
         (`adjit.machine()`)."""
         self.ir("optimized", *args, **kwargs)
         record = self._record(args, kwargs)
-        return measure(record.graphs["optimized"], self.__name__, self.bound(args, kwargs), calls)
+        graph = record.graphs["optimized"]
+        return measure(graph, self.__name__, self.bound(args, kwargs), calls, flushes=self.flushes)
 
     def bound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[np.ndarray]:
         """The arrays that a call gives to the program, in order."""
@@ -333,7 +337,7 @@ class Function(CompiledFunction):
 
     def compile(self, signature: Signature, names: Sequence[str], reason: str) -> Compiled:
         """All stages for one signature."""
-        record = Record(self.__name__)
+        record = Record(self.__name__, self.flushes)
         with undisturbed():
             graph, tree = self.build(signature, names, record)
             loaded = compile_graph(graph, record, self.tiles)
@@ -384,7 +388,7 @@ class GradFunction(Function):
         leaves, tree = optree.tree_flatten(call)
         types = tuple(LeafType(t.dtype, t.shape, t.weak) for t in map(type_of, leaves))
         signature = Signature(tree, types, statics)
-        record = Record(self.__name__)
+        record = Record(self.__name__, self.flushes)
         graph, results, captures = self._differentiated(signature, self._names(tree), record)
         return optree.tree_unflatten(results, inline(graph, [*leaves, *captures]))
 

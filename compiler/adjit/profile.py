@@ -168,9 +168,9 @@ class Explanation:
 # -- measuring ------------------------------------------------------------------------------------------------------
 
 
-def profile(graph: Graph, name: str, inputs: Sequence[np.ndarray], calls: int) -> Profile:
+def profile(graph: Graph, name: str, inputs: Sequence[np.ndarray], calls: int, flushes: bool = False) -> Profile:
     """Run a graph's program `calls` times on copies of `inputs`, with a clock between its kernels."""
-    lowered = build(graph, host_target(), name, timed=True)
+    lowered = build(graph, host_target(), name, timed=True, flushes=flushes)
     loaded = Loaded(lowered.program)
     slots = lowered.program.slots
     arrays = {number: np.array(value) for number, value in zip(lowered.program.inputs, inputs, strict=True)}

@@ -375,6 +375,7 @@ def training_step(
     regularized: Mask | None = None,
     static_argnames: str | Iterable[str] = (),
     tile: str = "auto",
+    flush_subnormals: bool = True,
 ) -> TrainingStep:
     """One native function that makes a training step: loss, gradients, clipping and update of the state in place.
 
@@ -388,6 +389,8 @@ def training_step(
     regularized    a function from the parameters (shapes and dtypes) to a pytree of bools: the leaves to which
                    weight_decay, l1 and l2 apply; all of them without it
     tile           "off": never tile by tile over the rows of the batch; "auto": where the plan finds that it pays
+    flush_subnormals   within the step numbers below the smallest normal one (1.2e-38, float64 2.2e-308) count as zero,
+                   as many processors are slow with them, and moments that decay end there; False: as IEEE 754 has it
 
     These are numbers of `state.hyper` and may be changed between steps; None or 0 switches one off for good.
 
@@ -406,6 +409,10 @@ def training_step(
     for name, value in extras.items():
         if value is not None and (isinstance(value, bool) or not isinstance(value, float | int) or value < 0):
             raise ArgumentError(f"training_step: {name} is a number >= 0 or None, not {value!r}")
+    if not isinstance(flush_subnormals, bool):
+        raise ArgumentError(f"training_step: flush_subnormals is True or False, not {flush_subnormals!r}")
     names = (static_argnames,) if isinstance(static_argnames, str) else tuple(static_argnames)
     switched = {name: value or None for name, value in extras.items()}
-    return tiling(TrainingStep(loss, optimizer, has_aux, switched, regularized, names), tile)
+    step = TrainingStep(loss, optimizer, has_aux, switched, regularized, names)
+    step.flushes = flush_subnormals
+    return tiling(step, tile)

@@ -47,7 +47,7 @@ class Check:
 
 RUN_HEAD = (
     "entry", "rest_entry", "table", "rest_table", "arena", "report", "order", "rows", "batch", "rest", "seed", "step",
-    "position", "done", "budget", "arrays", "outputs",
+    "position", "done", "budget", "arrays", "outputs", "flushes",
 )  # fmt: skip
 """The words of the descriptor of the native loop: what `entry` and `table` are for a whole batch, `rest_entry` and
 `rest_table` are for the last one of `rest` rows; `step` points to the state's step count."""
@@ -87,7 +87,7 @@ class Program:
     """See the module's contract. `inputs[i]` and `outputs[i]` are slot numbers of the graph's inputs and outputs.
 
     `libraries` names the shared objects that the code calls (`adjit_gemm_f32` lives in "gemm_f32"); the loader
-    gets their object code from whoever made the program.
+    gets their object code from whoever made the program. Where it `flushes`, subnormal numbers count as zero in it.
     """
 
     name: str
@@ -99,6 +99,7 @@ class Program:
     arena_bytes: int
     target: str
     libraries: tuple[str, ...] = ()
+    flushes: bool = False
     checks: tuple[Check, ...] = ()
     constants: dict[int, np.ndarray] = field(default_factory=dict)
 
@@ -117,8 +118,8 @@ def load_program(data: bytes, constants: Callable[[str], np.ndarray]) -> Program
 
 
 POOL_WORDS = {
-    "open": 0, "done": 16, "lock": 32, "function": 48, "context": 49, "share": 50, "generation": 64, "sleepers": 80,
-    "stop": 81, "joined": 82, "threads": 96,
+    "open": 0, "done": 16, "lock": 32, "function": 48, "context": 49, "share": 50, "mode": 51, "generation": 64,
+    "sleepers": 80, "stop": 81, "joined": 82, "threads": 96,
 }  # fmt: skip
 """Words of a pool of threads (codegen/pool.py); what different threads write is 128 bytes apart."""
 POOL_SIZE = 112

@@ -366,7 +366,7 @@ class _Loop:
             "rest_table": rest.pointers[0], "arena": 0, "report": address_of(self.report),
             "order": address_of(order) if run.shuffle else 0, "rows": run.rows, "batch": run.batch, "rest": run.rest,
             "seed": 0, "step": run.state.addresses[-1], "position": 0, "done": 0, "budget": 0,
-            "arrays": len(run.arrays), "outputs": len(self.results),
+            "arrays": len(run.arrays), "outputs": len(self.results), "flushes": int(self.first.loaded.program.flushes),
         }  # fmt: skip
         return np.array([*(head[name] for name in RUN_HEAD), *words], dtype=np.int64)
 

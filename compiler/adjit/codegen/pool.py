@@ -10,13 +10,14 @@
 A pool is an array of words; `adjit_runtime.threads` owns it and makes the workers. `open` has a bit for each part that
 nobody has taken, `PARTS` at most: one atomic instruction clears it and says whether it was set. Threads are numbered,
 the caller is 0, and each takes the parts of its own share first, then those of others from the end: so the same rows
-of one kernel after the other are in the same core's cache, and a thread that comes late holds nobody up. A second job
-at the same time, and one inside another, runs on the thread that asked for it. A worker looks for a job for about 50
-us, then sleeps on a futex until the next one."""
+of one kernel after the other are in the same core's cache, and a thread that comes late holds nobody up. Parts run in
+the caller's mode of floating-point arithmetic. A second job at the same time, and one inside another, runs on the
+thread that asked for it. A worker looks for a job for about 50 us, then sleeps on a futex until the next one."""
 
 from __future__ import annotations
 
 from adjit.codegen.llvm import GLUE
+from adjit.codegen.subnormals import mode_text
 from adjit.tuned import CALLER_SPINS, WORKER_SPINS
 from adjit_runtime.program import POOL_WORDS
 from adjit_runtime.target import Target
@@ -34,6 +35,7 @@ def pool_text(target: Target) -> str:
     pause = "call void @llvm.x86.sse2.pause()" if machine == "x86_64" else "fence seq_cst"
     declare = "declare void @llvm.x86.sse2.pause()" if machine == "x86_64" else ""
     futex = FUTEX.get(machine, FUTEX["x86_64"])
+    mode_functions, read_mode, write_mode = mode_text(machine)
 
     def word(name: str, as_: str = "") -> str:
         return f"%{as_ or name} = getelementptr i64, ptr %pool, i64 {POOL_WORDS[name]}"
@@ -47,6 +49,7 @@ declare i64 @llvm.umin.i64(i64, i64)
 declare i64 @llvm.cttz.i64(i64, i1)
 declare i64 @llvm.ctlz.i64(i64, i1)
 {declare}
+{mode_functions}
 
 define void @adjit_set_pool(ptr %new) {GLUE} {{
   store atomic ptr %new, ptr @pool seq_cst, align 8
@@ -106,6 +109,9 @@ entry:
   {word("function", as_="function_at")}
   {word("context", as_="context_at")}
   {word("share", as_="share_at")}
+  {word("mode", as_="wanted_at")}
+  %mode_at = alloca i32
+  %is_worker = icmp ne i64 %me, 0
   br label %look
 look:
   %did = phi i1 [ false, %entry ], [ %did, %take ], [ true, %run ]
@@ -135,7 +141,13 @@ take:
   %before = atomicrmw and ptr %open, i64 %others seq_cst
   %was = and i64 %before, %bit
   %late = icmp eq i64 %was, 0
-  br i1 %late, label %look, label %run
+  br i1 %late, label %look, label %ours
+ours:
+  br i1 %is_worker, label %as_caller, label %run
+as_caller:
+  %mode = load atomic i64, ptr %wanted_at monotonic, align 8
+  {write_mode}
+  br label %run
 run:
   %function = load ptr, ptr %function_at
   %context = load ptr, ptr %context_at
@@ -148,6 +160,7 @@ leave:
 
 define void @adjit_parallel(ptr %function, ptr %context, i64 %count) {GLUE} {{
 entry:
+  %mode_at = alloca i32
   %pool = load atomic ptr, ptr @pool acquire, align 8
   %none = icmp eq ptr %pool, null
   %less = sub i64 %count, 2
@@ -166,6 +179,9 @@ publish:
   {word("done")}
   {word("share", as_="share_at")}
   {word("threads", as_="threads_at")}
+  {word("mode", as_="wanted_at")}
+  {read_mode}
+  store atomic i64 %mode, ptr %wanted_at monotonic, align 8
   store ptr %function, ptr %function_at
   store ptr %context, ptr %context_at
   store atomic i64 0, ptr %done monotonic, align 8

@@ -20,6 +20,7 @@ from adjit.codegen.peaks import emit_peaks_library
 from adjit.codegen.pool import SYMBOLS, pool_text
 from adjit.codegen.run_loop import emit_run_library
 from adjit.codegen.straight import emit_straight
+from adjit.codegen.subnormals import flushing
 from adjit.ir.graph import Graph
 from adjit.ir.types import dtype_name
 from adjit.schedule.arena import storage
@@ -55,8 +56,11 @@ class Lowered:
         return self._asm[0]
 
 
-def build(graph: Graph, target: Target, name: str, timed: bool = False, straight: bool = True) -> Lowered:
-    """Plan, text and program of an optimised graph; with `straight` a very small one becomes a straight line.
+def build(
+    graph: Graph, target: Target, name: str, timed: bool = False, straight: bool = True, flushes: bool = False
+) -> Lowered:
+    """Plan, text and program of an optimised graph; with `straight` a very small one becomes a straight line, and one
+    that `flushes` takes subnormal numbers for zero.
 
     A timed program takes a report of 2 + len(plan.kernels) words, and adds to each the ticks of one kernel; a straight
     line has no clock."""
@@ -67,7 +71,7 @@ def build(graph: Graph, target: Target, name: str, timed: bool = False, straight
 
     slots = slots_of(graph)
     plan = straight_plan(graph, slots) if straight and fits(graph) else make_plan(graph, target, slots, scratch)
-    text, instructions, kernels, arena_bytes = emit_plan(plan, target, name, timed)
+    text, instructions, kernels, arena_bytes = emit_plan(plan, target, name, timed, flushes)
     program = Program(
         name=name,
         entry=_symbol(name),
@@ -78,6 +82,7 @@ def build(graph: Graph, target: Target, name: str, timed: bool = False, straight
         arena_bytes=arena_bytes,
         target=target.key,
         libraries=_libraries(plan, text),
+        flushes=flushes,
         checks=plan.checks,
         constants=plan.constants,
     )
@@ -102,7 +107,9 @@ def _symbol(name: str) -> str:
     return "adjit_main_" + "".join(c if c.isalnum() and c.isascii() else "_" for c in name)
 
 
-def emit_plan(plan: Plan, target: Target, name: str, timed: bool = False) -> tuple[str, int, int, int]:
+def emit_plan(
+    plan: Plan, target: Target, name: str, timed: bool = False, flushes: bool = False
+) -> tuple[str, int, int, int]:
     """LLVM text, instructions written, distinct kernels, and bytes of arena with packing memory."""
     module = Module(name, target)
     functions: dict[tuple[Work, bool], Function] = {}
@@ -110,7 +117,12 @@ def emit_plan(plan: Plan, target: Target, name: str, timed: bool = False) -> tup
     workspace_bytes = 0
     first = plan.kernels[0].work if plan.kernels else None
     params = [(PTR, "table"), (PTR, "arena"), (PTR, "report")]
-    entry = module.function(_symbol(name), I64, params, glue=not isinstance(first, Straight))
+    if flushes:
+        entry = module.function("body", I64, params, internal=True, glue=not isinstance(first, Straight))
+        outer = module.function(_symbol(name), I64, params)
+        outer.ret(flushing(outer, lambda: outer.call(entry.name, I64, outer.params)))
+    else:
+        entry = module.function(_symbol(name), I64, params, glue=not isinstance(first, Straight))
     light = light_kernels(plan, target)
     for kernel in plan.kernels:
         work = kernel.work

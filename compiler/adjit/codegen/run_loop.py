@@ -17,6 +17,7 @@ import numpy as np
 
 from adjit.codegen.lanes import Lanes
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Ty, Value, int_literal, literal
+from adjit.codegen.subnormals import flushing
 from adjit_runtime.program import RUN_ARRAY, RUN_HEAD, RUN_OUTPUT
 
 I32 = Ty("i", 32)
@@ -119,7 +120,21 @@ class _Desc:
 
 
 def _emit_run(module: Module) -> None:
+    """The loop; where its programs flush subnormal numbers the mode is set once for all of them."""
+    _emit_steps(module)
     f = module.function("adjit_run", I64, [(PTR, "desc")])
+    (pointer,) = f.params
+
+    def steps() -> Value:
+        return f.call("adjit_steps", I64, [pointer])
+
+    flushes = f.compare("ne", _Desc(f, pointer).word("flushes"), int_literal(0))
+    (status,) = f.branch(flushes, lambda: [flushing(f, steps)], lambda: [steps()])
+    f.ret(status)
+
+
+def _emit_steps(module: Module) -> None:
+    f = module.function("adjit_steps", I64, [(PTR, "desc")], internal=True)
     (pointer,) = f.params
     desc = _Desc(f, pointer)
     order, rows, batch, rest = desc.address("order"), desc.word("rows"), desc.word("batch"), desc.word("rest")
