@@ -13,8 +13,6 @@ laid out as C, from the panel's first element on. Each tile brings its part of t
 
 from __future__ import annotations
 
-from functools import partial
-
 from adjit.codegen.gemm.forms import Tiles
 from adjit.codegen.llvm import I32, I64, PTR, VOID, Function, Module, Value, literal
 
@@ -92,6 +90,13 @@ def emit_panel(module: Module, tiles: Tiles, vectors: int, *, masked: bool) -> N
     m, _, a, a_row, _, a_step, _, _, c, c_row, near, _, width = f.params
     last = LaneMask(f, tiles, f.sub(width, (vectors - 1) * tiles.lanes)) if masked else None
     full = f.binary("udiv", m, literal(I64, tiles.rows))
+    if tiles.rows == 6:
+        # Two rows left over have too few sums to hide each other's latency: four and four take less than six and two.
+        # (A packed tile is not four rows and two.)
+        two = f.compare("eq", f.sub(m, f.mul(full, 6)), literal(I64, 2))
+        plain = f.compare("eq", a_step, f.mul(a_row, 6))
+        fewer = f.intrinsic("smax", I64, (f.sub(full, 1), literal(I64, 0)))
+        full = f.select(f.binary("and", two, plain), fewer, full)
     c_step = f.mul(c_row, tiles.rows)
 
     def tile(i: Value, carried: list[Value]) -> list[Value]:
@@ -102,15 +107,16 @@ def emit_panel(module: Module, tiles: Tiles, vectors: int, *, masked: bool) -> N
 
     a, c = f.loop(0, full, 1, [a, c], tile)
     rest = f.sub(m, f.mul(full, tiles.rows))
-    four = f.binary("and", rest, literal(I64, -4))
     if tiles.rows > 4:
 
-        def middle() -> list[Value]:
-            _emit_tile(f, tiles, 4, vectors, last, a, c)
-            return [f.element(a, tiles.ty, f.mul(a_row, 4)), f.element(c, tiles.ty, f.mul(c_row, 4))]
+        def four(_: Value, carried: list[Value]) -> list[Value]:
+            a_tile, c_tile = carried
+            _emit_tile(f, tiles, 4, vectors, last, a_tile, c_tile)
+            return [f.element(a_tile, tiles.ty, f.mul(a_row, 4)), f.element(c_tile, tiles.ty, f.mul(c_row, 4))]
 
-        a, c = f.branch(f.compare("ne", four, literal(I64, 0)), middle, partial(list, [a, c]))
-        rest = f.sub(rest, four)
+        fours = f.binary("and", rest, literal(I64, -4))
+        a, c = f.loop(0, fours, 4, [a, c], four)
+        rest = f.sub(rest, fours)
 
     def pair(i: Value, _: list[Value]) -> list[Value]:
         # A single row is computed twice over: all of a tile is read before any of it is written.
