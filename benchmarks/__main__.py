@@ -18,7 +18,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.measure import Settings, installed, measure_micro, measure_row, say
+from benchmarks.measure import Settings, installed, measure_micro, measure_products, measure_row, say
 from benchmarks.processes import ROOT, pythons
 from benchmarks.report import text_of, write
 from benchmarks.results import Report, Row
@@ -103,6 +103,8 @@ def main() -> int:
     for name in [name for name in names if name in PARTS]:
         say(f"  {name}")
         report.micro[name] = measure_micro(name, options.quick, settings)
+        if name == "gemm" and threads[-1] > 1:
+            report.micro["products"] = measure_products(threads[-1], options.quick, settings)
     whole = not (options.workloads or options.peers or options.quick)
     output = options.output or (OUTPUT if whole else None)
     if output:

@@ -13,8 +13,9 @@ from typing import Any
 
 from benchmarks.processes import Process, WorkerError
 from benchmarks.results import Limits, Measured, Rates, Row, better
+from benchmarks.shapes import SHAPES
 from benchmarks.sides import LOOPS
-from benchmarks.workloads import MICRO, WORKLOADS
+from benchmarks.workloads import problem_of
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def installed(sides: Sequence[str], settings: Settings) -> tuple[dict[str, str],
 
 def measure_row(workload: str, threads: int, sides: Sequence[str], settings: Settings) -> Row:
     """Everything about one workload with so many threads."""
-    problem = (WORKLOADS | MICRO)[workload]()
+    problem = problem_of(workload)
     row = Row(workload, threads, problem.tolerance, problem.flops, problem.bytes, problem.double, {})
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -178,4 +179,17 @@ def measure_micro(kind: str, quick: bool, settings: Settings) -> list[dict[str, 
     """The rows of "gemm" or "vector_math": adjit's code against NumPy's in one process, one thread."""
     with tempfile.TemporaryDirectory() as folder, settings.start("machine", 1, "", Path(folder)) as machine:
         rows: list[dict[str, Any]] = machine.ask("micro", kind=kind, seconds=settings.seconds, quick=quick)["rows"]
+    return rows
+
+
+def measure_products(threads: int, quick: bool, settings: Settings) -> list[dict[str, Any]]:
+    """Rows as those of "gemm" on several threads: each side in a process of its own, as OpenBLAS's threads go on
+    looking for work when their product is done."""
+    rows: list[dict[str, Any]] = []
+    for dtype in ("float32", "float64"):
+        for shape in SHAPES[:5] if quick else SHAPES:
+            row = measure_row(f"product_{shape}_{dtype}", threads, ["adjit", "numpy"], settings)
+            rates = {side: found.median * row.flops * 1e-9 for side, found in row.rates("step").items()}
+            rows.append({"name": shape, "dtype": dtype, "ours": rates["adjit"], "theirs": rates["numpy"]})
+            say(f"  {shape} {dtype}, {threads} threads: {rates['adjit']:.1f} and {rates['numpy']:.1f} GFLOP/s")
     return rows

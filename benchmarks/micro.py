@@ -47,7 +47,8 @@ def repeated(call: Callable[[], Any]) -> Callable[[int], None]:
 
 def gemm(seconds: float, quick: bool) -> Rows:
     """GFLOP/s by shape, float32 and float64."""
-    from benchmarks.gemm import SHAPES, compile_library, prepared
+    from benchmarks.gemm import compile_library, prepared
+    from benchmarks.shapes import SHAPES
 
     engine, _ = compile_library(quiet=True)
     rows: Rows = []

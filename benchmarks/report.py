@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -144,11 +145,20 @@ def micro_table(kind: str, rows: Sequence[dict[str, Any]]) -> str:
         line = [name]
         for dtype in ("float32", "float64"):
             one = found[name, dtype]
-            ratio = one["ours"] / one["theirs"] if kind == "gemm" else one["theirs"] / one["ours"]
+            ratio = one["ours"] / one["theirs"] if kind != "vector_math" else one["theirs"] / one["ours"]
             line += [f"{one['ours']:.3g}", f"{one['theirs']:.3g}", f"{ratio:.2f}"]
         lines.append(line)
     columns = [f"{column}, {dtype}" for dtype in ("f32", "f64") for column in ("adjit", "NumPy", "ratio")]
-    return table(["m x k x n" if kind == "gemm" else "function", *columns], lines)
+    return table(["function" if kind == "vector_math" else "m x k x n", *columns], lines)
+
+
+def means(rows: Sequence[dict[str, Any]]) -> str:
+    """The ratios of products in a sentence."""
+    parts = []
+    for dtype in ("float32", "float64"):
+        ratios = [row["ours"] / row["theirs"] for row in rows if row["dtype"] == dtype]
+        parts.append(f"{dtype} {statistics.geometric_mean(ratios):.3f}, least {min(ratios):.2f}")
+    return f"Geometric mean of the ratios: {'; '.join(parts)}."
 
 
 def limits_text(rows: Sequence[Row]) -> str:
@@ -218,7 +228,12 @@ def text_of(report: Report) -> str:
     parts += [threads_section(report, threads) for threads in sorted({row.threads for row in report.rows})]
     if report.micro.get("gemm"):
         parts += ["## Matrix products\n\nGFLOP/s, one thread; T: that operand is stored transposed."]
-        parts += [micro_table("gemm", report.micro["gemm"])]
+        parts += [micro_table("gemm", report.micro["gemm"]), means(report.micro["gemm"])]
+    if report.micro.get("products"):
+        parts += [
+            "On all threads, each side in a process of its own; adjit's are calls of `jit` functions, with results."
+        ]
+        parts += [micro_table("products", report.micro["products"]), means(report.micro["products"])]
     if report.micro.get("vector_math"):
         parts += ["## Vector mathematics\n\nns of an element, arrays of 4,096; ratio above 1: adjit is faster."]
         parts += [micro_table("vector_math", report.micro["vector_math"])]

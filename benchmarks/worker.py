@@ -78,7 +78,7 @@ class Worker:
         begun = time.perf_counter()
         import_module(f"benchmarks.sides.{self.name}")
         imported = time.perf_counter() - begun
-        self.problem = (workloads.WORKLOADS | workloads.MICRO)[self.workload]()
+        self.problem = workloads.problem_of(self.workload)
         start = mark()
         begun = time.perf_counter()
         built = sides.build(self.name, self.workload, self.problem)

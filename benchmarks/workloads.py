@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -185,6 +186,24 @@ def deep() -> Problem:
 
 def add8() -> Problem:
     return Problem({"a": np.arange(8.0), "b": np.arange(8.0) / 3}, {}, tolerance=1e-15)
+
+
+def product(name: str) -> Problem:
+    """ "product_512x128x784TN_f32": one matrix product, m x k x n; T: that operand is stored transposed."""
+    shape, dtype = name.split("_")[1:]
+    m, k, n = (int(text) for text in re.findall(r"\d+", shape))
+    layout = shape[-2:] if shape[-1] in "NT" else "NN"
+    rng = np.random.default_rng(0)
+    a, b = (
+        (rng.normal(size=size[::-1]).T if letter == "T" else rng.normal(size=size)).astype(dtype, order="K")
+        for size, letter in zip(((m, k), (k, n)), layout, strict=True)
+    )
+    return Problem({"a": a, "b": b}, {}, flops=2.0 * m * k * n, tolerance=1e-2)
+
+
+def problem_of(name: str) -> Problem:
+    """The problem of a workload, or of a product."""
+    return product(name) if name.startswith("product_") else (WORKLOADS | MICRO)[name]()
 
 
 def lower_triangle(d: int) -> tuple[np.ndarray, np.ndarray]:
