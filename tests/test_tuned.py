@@ -32,7 +32,11 @@ DEFINITIONS: dict[str, dict[str, str]] = {
         "ARRAY_DATA ARRAY_NDIM ARRAY_DIMS ARRAY_DESCR ARRAY_FLAGS C_CONTIGUOUS_ALIGNED": "offsets and flags of NumPy",
         "MOST_RESULTS": "what the runtime promises, as adjit_runtime.native",
     },
-    "compiler/adjit/codegen/pool.py": {"FUTEX _WAIT _WAKE": "numbers of Linux", "PARTS": "bits of a word"},
+    "compiler/adjit/codegen/pool.py": {
+        "FUTEX _WAIT _WAKE SET_AFFINITY GET_AFFINITY": "numbers of Linux",
+        "PARTS": "bits of a word",
+        "CPU_WORDS": "Linux's usual set of CPUs",
+    },
     "compiler/adjit/codegen/program.py": {"ALIGN": "the contract of the arena"},
     "compiler/adjit/codegen/subnormals.py": {"FLUSH": "bits of control registers"},
     "compiler/adjit/codegen/run_loop.py": {"FOLD": "the counters of adjit.random"},

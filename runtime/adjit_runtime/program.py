@@ -119,7 +119,7 @@ def load_program(data: bytes, constants: Callable[[str], np.ndarray]) -> Program
 
 POOL_WORDS = {
     "open": 0, "done": 16, "lock": 32, "function": 48, "context": 49, "share": 50, "mode": 51, "generation": 64,
-    "sleepers": 80, "stop": 81, "joined": 82, "threads": 96,
+    "sleepers": 80, "stop": 81, "joined": 82, "cpu": 83, "threads": 96,
 }  # fmt: skip
 """Words of a pool of threads (codegen/pool.py); what different threads write is 128 bytes apart."""
 POOL_SIZE = 112

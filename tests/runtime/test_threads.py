@@ -227,3 +227,27 @@ after = resource.getrusage(resource.RUSAGE_SELF)
 print(after.ru_utime - before.ru_utime < 0.1)
 """
     assert run(code) == "True\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system has no affinity")
+def test_workers_stay_free_to_use_every_cpu(eager: None) -> None:
+    """A worker that is woken on its caller's CPU leaves it; what it may use stays what it was, be that one CPU."""
+    allowed = os.sched_getaffinity(0)
+    f = adjit.jit(lambda x: np.abs(x + x))
+    x = np.arange(1 << 14, dtype=np.float32)
+    adjit.set_threads(3)
+    f(x)
+    workers = [thread.native_id for thread in threading.enumerate() if thread.name.startswith("adjit ")]
+    assert len(workers) == 2
+    try:
+        for cpus in (allowed, {min(allowed)}, allowed):
+            for thread in (0, *workers):
+                os.sched_setaffinity(thread or 0, cpus)
+            for _ in range(5):
+                # Longer than a worker looks for work, so that each call wakes it.
+                threading.Event().wait(0.005)
+                np.testing.assert_array_equal(f(x), np.abs(x + x))
+            threading.Event().wait(0.02)
+            assert all(os.sched_getaffinity(worker or 0) == cpus for worker in workers)
+    finally:
+        os.sched_setaffinity(0, allowed)

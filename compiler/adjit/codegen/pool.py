@@ -12,7 +12,8 @@ nobody has taken, `PARTS` at most: one atomic instruction clears it and says whe
 the caller is 0, and each takes the parts of its own share first, then those of others from the end: so the same rows
 of one kernel after the other are in the same core's cache, and a thread that comes late holds nobody up. Parts run in
 the caller's mode of floating-point arithmetic. A second job at the same time, and one inside another, runs on the
-thread that asked for it. A worker looks for a job for about 50 us, then sleeps on a futex until the next one."""
+thread that asked for it. A worker looks for a job for about 50 us, then sleeps on a futex until the next one; woken on
+the caller's CPU, where it would wait for the caller, it moves to another."""
 
 from __future__ import annotations
 
@@ -26,6 +27,9 @@ SYMBOLS = ("adjit_parallel", "adjit_threads", "adjit_wake", "adjit_worker", "adj
 PARTS = 64
 """Parts of a job at most."""
 FUTEX = {"x86_64": 202, "aarch64": 98}
+SET_AFFINITY, GET_AFFINITY = {"x86_64": 203, "aarch64": 122}, {"x86_64": 204, "aarch64": 123}
+CPU_WORDS = 16
+"""Words of a set of CPUs: for 1,024 of them."""
 _WAIT, _WAKE = 128, 129  # private to the process
 
 
@@ -34,7 +38,9 @@ def pool_text(target: Target) -> str:
     machine = target.triple.split("-")[0]
     pause = "call void @llvm.x86.sse2.pause()" if machine == "x86_64" else "fence seq_cst"
     declare = "declare void @llvm.x86.sse2.pause()" if machine == "x86_64" else ""
-    futex = FUTEX.get(machine, FUTEX["x86_64"])
+    futex, set_affinity, get_affinity = (
+        numbers.get(machine, numbers["x86_64"]) for numbers in (FUTEX, SET_AFFINITY, GET_AFFINITY)
+    )
     mode_functions, read_mode, write_mode = mode_text(machine)
 
     def word(name: str, as_: str = "") -> str:
@@ -45,6 +51,8 @@ def pool_text(target: Target) -> str:
 
 declare i64 @syscall(i64, ...)
 declare i32 @sched_yield()
+declare i32 @sched_getcpu()
+declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)
 declare i64 @llvm.umin.i64(i64, i64)
 declare i64 @llvm.cttz.i64(i64, i1)
 declare i64 @llvm.ctlz.i64(i64, i1)
@@ -75,6 +83,9 @@ define internal void @wake(ptr %pool) {GLUE} {{
   %none = icmp eq i64 %asleep, 0
   br i1 %none, label %done, label %call
 call:
+  {word("cpu", as_="cpu_at")}
+  %cpu = call i32 @sched_getcpu()
+  store atomic i32 %cpu, ptr %cpu_at monotonic, align 8
   {word("generation")}
   %before = atomicrmw add ptr %generation, i32 1 seq_cst
   %woken = call i64 (i64, ...) @syscall(i64 {futex}, ptr %generation, i64 {_WAKE}, i64 2147483647, i64 0, i64 0, i64 0)
@@ -89,6 +100,54 @@ define void @adjit_wake() {GLUE} {{
   br i1 %none, label %done, label %look
 look:
   call void @wake(ptr %pool)
+  br label %done
+done:
+  ret void
+}}
+
+; A worker that was woken on its caller's CPU goes to another one, if it may use any; it stays free to use all.
+define internal void @leave_caller(ptr %pool) {GLUE} {{
+entry:
+  %all = alloca [{CPU_WORDS} x i64]
+  {word("cpu", as_="cpu_at")}
+  %caller = load atomic i32, ptr %cpu_at monotonic, align 8
+  %here = call i32 @sched_getcpu()
+  %same = icmp eq i32 %caller, %here
+  %known = icmp ult i32 %here, {64 * CPU_WORDS}
+  %shared = and i1 %same, %known
+  br i1 %shared, label %ask, label %done
+ask:
+  call void @llvm.memset.p0.i64(ptr %all, i8 0, i64 {8 * CPU_WORDS}, i1 false)
+  %got = call i64 (i64, ...) @syscall(i64 {get_affinity}, i64 0, i64 {8 * CPU_WORDS}, ptr %all)
+  %fine = icmp sgt i64 %got, 0
+  br i1 %fine, label %count, label %done
+count:
+  %wide = zext i32 %here to i64
+  %word = lshr i64 %wide, 6
+  %shift = and i64 %wide, 63
+  %bit = shl i64 1, %shift
+  %mine = getelementptr i64, ptr %all, i64 %word
+  %before = load i64, ptr %mine
+  %without = xor i64 %bit, -1
+  %rest = and i64 %before, %without
+  store i64 %rest, ptr %mine
+  br label %look
+look:
+  %i = phi i64 [ 0, %count ], [ %next, %look ]
+  %found = phi i64 [ 0, %count ], [ %more, %look ]
+  %at = getelementptr i64, ptr %all, i64 %i
+  %there = load i64, ptr %at
+  %more = or i64 %found, %there
+  %next = add i64 %i, 1
+  %go = icmp ult i64 %next, {CPU_WORDS}
+  br i1 %go, label %look, label %decide
+decide:
+  %any = icmp ne i64 %more, 0
+  br i1 %any, label %move, label %done
+move:
+  %away = call i64 (i64, ...) @syscall(i64 {set_affinity}, i64 0, i64 {8 * CPU_WORDS}, ptr %all)
+  store i64 %before, ptr %mine
+  %free = call i64 (i64, ...) @syscall(i64 {set_affinity}, i64 0, i64 {8 * CPU_WORDS}, ptr %all)
   br label %done
 done:
   ret void
@@ -271,6 +330,7 @@ sleep:
   %wide = zext i32 %now to i64
   %woken = call i64 (i64, ...) @syscall(i64 {futex}, ptr %generation, i64 {_WAIT}, i64 %wide, i64 0, i64 0, i64 0)
   %less = atomicrmw sub ptr %sleepers, i64 1 seq_cst
+  call void @leave_caller(ptr %pool)
   br label %look
 end:
   ret void
