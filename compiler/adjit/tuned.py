@@ -254,13 +254,15 @@ from 128 sums 158, 156, 129.)"""
 # -- threads: what is cut, and into how many parts ---------------------------------------------------------------------
 
 # A job that is handed to another thread that looks for one costs about 0.1 us, and one to a thread that sleeps 40 to
-# 100; so what takes less than some 10 us stays on one. None of these decides the order of a sum.
+# 100; so what takes less than some 4 us stays on one. None of these decides the order of a sum.
 PARALLEL_FLOPS = 400_000
-"""Floating-point operations from which a matrix product is cut: 10 us of one core."""
+"""Floating-point operations from which a matrix product is cut, an instruction of its epilogue counted as two: 4 us of
+one core. (24 layers whose products have 524,288, on two threads of Zen 2 from a million and from 400,000: 590 and 414
+us.)"""
 WAKE_FLOPS = 10_000_000
 """Floating-point operations of a whole step from which it wakes the workers when it begins: 100 us."""
 PARALLEL_COST = 12_000
-"""Vector instructions from which a loop is cut: about 10 us of one core."""
+"""Vector instructions from which a loop is cut: about 4 us of one core."""
 PARALLEL_BYTES_COST = 4
 """What a loop costs for each vector beside its instructions: loads and stores beyond the cache. (Sums of two arrays on
 two threads with 0, 4, 32: 64 K elements 10.3, 5.1, 4.8 us, 512 K 107, 59, 65.)"""
