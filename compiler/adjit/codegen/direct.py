@@ -2,29 +2,20 @@
 
     void direct(ptr a, ptr b, ptr c)
 
-A batch of small matrices spends more time in the shared functions' loops than in its multiplications. Each element is
-the sum that those functions make of it: a chain of fused multiply-adds from zero, k ascending.
+A batch of small matrices (`schedule.plan.is_direct`) spends more time in the shared functions' loops than in its
+multiplications. Each element is the sum that those functions make of it: a chain of fused multiply-adds from zero, k
+ascending.
 """
 
 from __future__ import annotations
 
 import itertools
 
-from adjit.codegen.gemm import TILES, gemm_flags, tiles_for
+from adjit.codegen.gemm import tiles_for
 from adjit.codegen.gemm.microkernel import multiply_add
 from adjit.codegen.llvm import PTR, VOID, Function, Module, Value, int_literal, literal
 from adjit.schedule.plan import Product
-from adjit.tuned import DIRECT_ROWS, DIRECT_SUMS
 from adjit_runtime.target import Target
-
-
-def is_direct(work: Product, target: Target) -> bool:
-    """Whether a product is written so: few rows and sums, whole vectors of columns, no more than one block of C."""
-    if work.dtype.kind != "f" or work.b_strides[1] != 1 or work.m > DIRECT_ROWS or not 0 < work.k <= DIRECT_SUMS:
-        return False
-    tiles = tiles_for(work.dtype, target)
-    form = gemm_flags(work.dtype, work.m, work.n, work.k, work.a_strides, work.b_strides, target)
-    return form == TILES and work.n >= tiles.lanes and work.m * work.n <= tiles.block
 
 
 def emit_direct(module: Module, name: str, work: Product, target: Target) -> Function:

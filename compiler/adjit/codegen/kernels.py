@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from adjit.codegen.access import Scope, TileAccess
 from adjit.codegen.analysis import analyse, lanes_of, lanes_together, total_cost, vector_dimension
-from adjit.codegen.direct import emit_direct, is_direct
+from adjit.codegen.direct import emit_direct
 from adjit.codegen.gemm import (
     MOST_NEAR,
     NEAR,
@@ -26,7 +26,7 @@ from adjit.codegen.lanes import Lanes
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal, literal, memory_type
 from adjit.codegen.nest import Nest
 from adjit.ir.types import dtype_name
-from adjit.schedule.plan import Body, CheckRange, Load, Loop, Product, Running, Scatter, Single, Tiles, Work
+from adjit.schedule.plan import Body, CheckRange, Load, Loop, Product, Running, Scatter, Single, Tiles, Work, is_direct
 from adjit.tuned import (
     EPILOGUE_MASKED_VECTORS,
     EPILOGUE_PREFETCH_BYTES,
@@ -304,7 +304,7 @@ def _emit_product(module: Module, name: str, work: Product, target: Target, para
         job = _part_of_product(module, f"{name}_part", work, target, epilogue)
         _run_job(function, job, _parts(function, product_parts(work)))
     else:
-        direct = emit_direct(module, name, work, target) if is_direct(work, target) else None
+        direct = emit_direct(module, name, work, target) if is_direct(work, target.vector_bytes) else None
         _multiply(function, function.params, work, target, epilogue, (int_literal(0), int_literal(0)), None, direct)
     function.ret()
     return function
@@ -358,7 +358,8 @@ def product_parts(work: Product) -> int:
     extent = max(work.m, work.n)
     # An instruction of the epilogue takes as long as a multiply-add.
     each = work.k + (total_cost(work.epilogue.code) if work.epilogue is not None else 0)
-    alone = work.batch or work.dtype.kind != "f" or 2 * work.m * work.n * each < PARALLEL_FLOPS
+    reduces = work.epilogue is not None and work.epilogue.reduced
+    alone = work.batch or reduces or work.dtype.kind != "f" or 2 * work.m * work.n * each < PARALLEL_FLOPS
     return 0 if alone or extent < 2 * PRODUCT_PART_UNIT else min(PRODUCT_PARTS, extent // PRODUCT_PART_UNIT)
 
 
@@ -477,13 +478,13 @@ def _emit_epilogue(module: Module, name: str, work: Product, target: Target, lig
     ranges: dict[int, tuple[Value | int, Value | int]] = {
         0: (batch, function.add(batch, 1)) if work.batch else (0, 1),
         1: (i0, i1),
-        2: (0, work.n) if wide else (j0, j1),
+        2: (0, work.n) if wide or body.reduced else (j0, j1),
     }
     access = TileAccess(tile, row, i0, j0, 1, 2)
     # Masked stores are slow on Zen 4: without them a step of 784-512-256-10 takes 3.35 ms in place of 3.5, and one of
     # 64-32-10, whose columns are known as no block is narrower than C, 4.76 us in place of 5.11.
     whole = _blocks_are_whole(work, lanes, target)
-    few = target.masks and not whole and not wide and work.n < EPILOGUE_MASKED_VECTORS * lanes
+    few = target.masks and not body.reduced and not whole and not wide and work.n < EPILOGUE_MASKED_VECTORS * lanes
     nest = Nest(function, body, pointers, lanes, 2, ranges=ranges, masked_only=few, whole_only=whole, tile=access)
     nest.run()
     function.ret()

@@ -49,6 +49,7 @@ from adjit.schedule.plan import (
     Running,
     Scatter,
     Store,
+    is_direct,
 )
 from adjit.schedule.slots import slots_of
 from adjit.schedule.tiles import inner_nodes, tiles_of
@@ -404,6 +405,9 @@ class _Planner(Memory):
             body = epilogue[0]
             params += epilogue[1]
         work = Product(node.dtype, m, n, k, (a_row, a_col), (b_row, b_col), c_row, batches, bool(block), body)
+        if group.reduced is not None and not is_direct(work, self.target.vector_bytes):
+            self.notes.unfused.add(node)
+            raise _Again
         return [Kernel(work, params, tuple(group.members))]
 
     def _overwritten(
@@ -437,7 +441,8 @@ class _Planner(Memory):
         for dims in groups:
             runs.append(list(range(at, at + len(dims))))
             at += len(dims)
-        body = collapse(permuted(builder.body(), [d for dims in groups for d in dims]), runs)
+        whole = permuted(builder.body(group.reduced or ()), [d for dims in groups for d in dims])
+        body = collapse(whole, runs)
         if body is None:
             self.notes.unfused.add(node)
             raise _Again

@@ -14,18 +14,31 @@ into it; groups that it joins become one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from adjit.ir.graph import Graph
 from adjit.ir.node import Node
-from adjit.ops.declare import Elementwise
-from adjit.tuned import HOISTED_COST, KERNEL_MEMBERS, LIGHT_COST, LIGHT_LEAVES, ROW_COST
+from adjit.ops.contraction import split_spec
+from adjit.ops.declare import Elementwise, Reduction
+from adjit.tuned import (
+    DIRECT_ROWS,
+    DIRECT_SUMS,
+    GEMM_BLOCK_BYTES,
+    HOISTED_COST,
+    KERNEL_MEMBERS,
+    LIGHT_COST,
+    LIGHT_LEAVES,
+    ROW_COST,
+)
 
 SAME = ("same",)
 FOREIGN = ("foreign",)
 Relation = tuple[object, ...]
 
+WIDEST = 64
+"""Bytes of the widest vector of any target."""
 STARTS = frozenset({"contraction", "running", "scatter", "check", "tiled"})
 """Kinds that always start a group of their own."""
 
@@ -231,10 +244,12 @@ class Grouping:
             relations == ({SAME} if group.members[leaf] == "full" else {row}) for leaf, relations in inside.items()
         )
         if axes is not None:
-            fits = at_full and group.kind == "loop" and node.args[0].shape == group.space
+            sums = group.kind == "loop" or _sums_rows(group, axes, node)
+            fits = at_full and sums and node.args[0].shape == group.space
             return "row" if fits and group.reduced in (None, axes) else None
         if at_full and node.shape == group.space:
-            return "full"
+            # A product reduces what it has made, once.
+            return "full" if group.kind == "loop" or all(group.members[leaf] == "full" for leaf in inside) else None
         at_row = all(group.members[leaf] == "row" and relations == {SAME} for leaf, relations in inside.items())
         if group.reduced is None or not at_row or node.shape != group.row_shape:
             return None
@@ -307,6 +322,28 @@ class Grouping:
             if wanted & self.reads(group):
                 return group
         return None
+
+
+def _sums_rows(group: Group, axes: tuple[int, ...], node: Node) -> bool:
+    """Whether a product has all that `node` reduces in one block: of small matrices, along their rows."""
+    contraction = next((member for member in group.members if member.op.name == "contract"), None)
+    if contraction is None or not isinstance(node.op, Reduction) or node.dtype.kind != "f":
+        return False
+    left, right, result = split_spec(contraction.attrs["spec"])
+    sizes = dict(zip(left + right, contraction.args[0].shape + contraction.args[1].shape, strict=True))
+    batch = [c for c in result if c in left and c in right]
+    rest = [c for c in result if c not in batch]
+    if not batch or not rest:
+        return False
+    columns = left if rest[-1] in left else right
+    rows = [c for c in rest if c not in columns]
+    k, m, n = (
+        math.prod(sizes[c] for c in part)
+        for part in ([c for c in left if c not in result], rows, [c for c in rest if c in columns])
+    )
+    size = contraction.dtype.itemsize
+    fits = m <= DIRECT_ROWS and 0 < k <= DIRECT_SUMS and n * size >= WIDEST and m * n * size <= GEMM_BLOCK_BYTES
+    return fits and len(rows) == 1 and axes == (result.index(rows[0]),)
 
 
 def _through(node: Node, relation: Relation) -> Relation:

@@ -19,6 +19,7 @@ import numpy as np
 
 from adjit.ir.graph import Graph
 from adjit.ir.node import Loc, Node
+from adjit.tuned import DIRECT_ROWS, DIRECT_SUMS, GEMM_BLOCK_BYTES
 
 Bounds = tuple[tuple[int, tuple[int, ...], int], ...]
 """Predicates (constant, coefficients, n): 0 <= constant + coefficients . index < n, all of them."""
@@ -159,6 +160,21 @@ class Product:
     batch: tuple[tuple[int, int, int, int], ...]
     scratch: bool
     epilogue: Body | None
+
+
+def is_direct(work: Product, vector_bytes: int) -> bool:
+    """Whether a product is written with its sizes in the code: few rows and sums, and whole vectors of columns.
+
+    All of C is one block then, so that its epilogue may reduce."""
+    size = work.dtype.itemsize
+    return (
+        work.dtype.kind == "f"
+        and work.b_strides[1] == 1
+        and work.m <= DIRECT_ROWS
+        and 0 < work.k <= DIRECT_SUMS
+        and work.n * size >= vector_bytes
+        and work.m * work.n * size <= GEMM_BLOCK_BYTES
+    )
 
 
 @dataclass(frozen=True, slots=True)

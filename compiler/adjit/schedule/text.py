@@ -107,7 +107,8 @@ def _kernel(number: int, kernel: Kernel, same: int) -> Iterator[str]:
         yield f"  as kernel {same}, on {' '.join(names)}"
         return
     if isinstance(work, Product):
-        yield f"  epilogue over {_tuple(body.domain)}"
+        reduced = f" reduced {_tuple(body.reduced)}" if body.reduced else ""
+        yield f"  epilogue over {_tuple(body.domain)}{reduced}"
     for i, instruction in enumerate(body.code):
         yield f"    {_instruction(i, instruction, names)}"
 
