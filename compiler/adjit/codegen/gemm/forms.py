@@ -2,8 +2,8 @@
 
 The order in which the k products of one element of C are added is fixed by its *form*:
 
-- tiles: k is cut into blocks of `kc`; within a block one chain of fused multiply-adds from zero, k ascending; the
-  blocks' sums are added to C in order (to the old C first, where the product accumulates);
+- tiles: k is cut into even blocks of `kc` at most; within a block one chain of fused multiply-adds from zero, k
+  ascending; the blocks' sums are added to C in order (to the old C first, where the product accumulates);
 - dots: each lane of a vector along k is one chain, then the lanes are folded; see dots.py. For thin products whose
   rows are contiguous in k.
 

@@ -87,14 +87,14 @@ def emit_tiles(module: Module, tiles: Tiles) -> None:
     pack_b = f.binary("or", pack_b, far)
     row_block = _row_block(f, tiles, m)
     column_block = _column_block(f, tiles, f.minimum(m, row_block))
-    steps = f.intrinsic("smax", I64, (f.binary("udiv", f.add(k, tiles.kc - 1), int_literal(tiles.kc)), one))
+    steps, each = k_blocks(f, tiles, k)
 
     def column_loop(j: Value, _: list[Value]) -> list[Value]:
         width = f.minimum(f.sub(n, j), int_literal(tiles.nc))
 
         def k_loop(step: Value, _: list[Value]) -> list[Value]:
-            p = f.mul(step, tiles.kc)
-            depth = f.minimum(f.sub(k, p), int_literal(tiles.kc))
+            p = f.mul(step, each)
+            depth = f.minimum(f.sub(k, p), each)
             last = f.compare("eq", f.add(step, 1), steps)
             add = f.select(f.compare("eq", step, literal(I64, 0)), accumulate, one)
             b_block = f.element(b, ty, f.add(f.mul(p, b_row), f.mul(j, b_col)))
@@ -202,6 +202,15 @@ def call_panel(f: Function, tiles: Tiles, arguments: tuple[Value, ...]) -> None:
     else:
         full = f.compare("eq", width, int_literal(tiles.columns))
         f.branch(full, lambda: call(tiles.vectors, False), lambda: narrower(tiles.vectors))
+
+
+def k_blocks(f: Function, tiles: Tiles, k: Value) -> tuple[Value, Value]:
+    """How many blocks k is cut into, one at least, and how long each is but the last: up to `kc`, all nearly alike, as
+    a short one takes as many turns around C as a long one."""
+    count = f.binary("udiv", f.add(k, tiles.kc - 1), int_literal(tiles.kc))
+    count = f.intrinsic("smax", I64, (count, literal(I64, 1)))
+    each = f.binary("udiv", f.add(k, f.sub(count, 1)), count)
+    return count, f.binary("and", f.add(each, 3), int_literal(-4))
 
 
 def _row_block(f: Function, tiles: Tiles, m: Value) -> Value:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from adjit.codegen.gemm.dots import dots_name
 from adjit.codegen.gemm.forms import ACCUMULATE, DOTS_B, SCRATCH, Tiles
-from adjit.codegen.gemm.macro import PRODUCT, TAIL, bit, call_epilogue, call_panel
+from adjit.codegen.gemm.macro import PRODUCT, TAIL, bit, call_epilogue, call_panel, k_blocks
 from adjit.codegen.gemm.microkernel import LaneMask
 from adjit.codegen.gemm.packing import pack_name
-from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Ty, Value, int_literal, literal
+from adjit.codegen.llvm import I64, PTR, VOID, Module, Ty, Value, int_literal, literal
 from adjit.tuned import SWAPPED_ROWS, THIN_COLUMNS
 
 PARAMETERS: tuple[tuple[Ty, str], ...] = ((I64, "batch"), *PRODUCT, *TAIL)
@@ -28,17 +28,12 @@ def dots_product_name(tiles: Tiles) -> str:
     return f"gemm_dots_{tiles.suffix}"
 
 
-def _k_blocks(f: Function, tiles: Tiles, k: Value) -> Value:
-    blocks = f.binary("udiv", f.add(k, tiles.kc - 1), int_literal(tiles.kc))
-    return f.intrinsic("smax", I64, (blocks, literal(I64, 1)))
-
-
 def emit_swapped(module: Module, tiles: Tiles) -> None:
     """Write the product for a_row = 1 and few columns: panels of the transpose of C, then transposed into C."""
     f = module.function(swapped_name(tiles), VOID, PARAMETERS, internal=True)
     batch, m, n, k, a, _, a_col, b, b_row, b_col, c, c_row, workspace, flags, epilogue, context = f.params
     ty, lanes, one = tiles.ty, tiles.lanes, literal(I64, 1)
-    steps = _k_blocks(f, tiles, k)
+    steps, each = k_blocks(f, tiles, k)
     in_scratch = bit(f, flags, SCRATCH)
     accumulate = f.binary("and", flags, literal(I64, ACCUMULATE))
     turned = f.element(workspace, ty, THIN_COLUMNS * SWAPPED_ROWS)
@@ -65,8 +60,8 @@ def emit_swapped(module: Module, tiles: Tiles) -> None:
         f.branch(f.compare("ne", accumulate, literal(I64, 0)), old)
 
         def k_block(step: Value, _: list[Value]) -> list[Value]:
-            p = f.mul(step, tiles.kc)
-            depth = f.minimum(f.sub(k, p), int_literal(tiles.kc))
+            p = f.mul(step, each)
+            depth = f.minimum(f.sub(k, p), each)
             add = f.select(f.compare("eq", step, literal(I64, 0)), accumulate, one)
             x_at, y_at = f.element(b, ty, f.mul(p, b_row)), f.element(a, ty, f.add(i, f.mul(p, a_col)))
 
