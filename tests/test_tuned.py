@@ -33,7 +33,7 @@ DEFINITIONS: dict[str, dict[str, str]] = {
         "MOST_RESULTS": "what the runtime promises, as adjit_runtime.native",
     },
     "compiler/adjit/codegen/pool.py": {
-        "FUTEX _WAIT _WAKE SET_AFFINITY GET_AFFINITY": "numbers of Linux",
+        "FUTEX _WAIT _WAKE SET_AFFINITY GET_AFFINITY GET_CPU": "numbers of Linux",
         "PARTS": "bits of a word",
         "CPU_WORDS": "Linux's usual set of CPUs",
     },

@@ -269,6 +269,10 @@ PARALLEL_BYTES_COST = 4
 two threads with 0, 4, 32: 64 K elements 10.3, 5.1, 4.8 us, 512 K 107, 59, 65.)"""
 PARTS_PER_THREAD = 2
 """Parts of a kernel for each thread: where other programs run, too, one thread may come late by a millisecond."""
+WHOLE_PARTS_FLOPS = 16_000_000
+"""Operations of a product from which each thread gets one part of it: a sixth of a millisecond. (On two threads of Zen
+2, two parts and one for each, medians of processes in turn, GFLOP/s: 512 cubed 73 and 110, 1024 cubed 87 and 131,
+784x128x512 turned 67 and 110, 128x784x512 71 and 108.)"""
 PRODUCT_PARTS = 8
 """Parts of a product at most: packing memory is set aside for each. (2, 8, 32 on two threads: 128 cubed 20.1, 19.6,
 21.2 us.)"""

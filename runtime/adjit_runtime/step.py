@@ -329,17 +329,16 @@ class _Loop:
     def _results(
         run: _Run, first: _Binding, whole: _Binding | None, rest: _Binding | None
     ) -> list[tuple[tuple[int, ...], str]]:
-        shapes, again = (
-            [(slots[number].shape, slots[number].dtype) for number in binding.loaded.program.outputs]
-            for binding in (first, (whole and rest) or first)
-            for slots in [binding.loaded.program.slots]
-        )
-        if shapes != again:
+        def of(binding: _Binding) -> list[tuple[tuple[int, ...], str]]:
+            program = binding.loaded.program
+            return [(program.slots[number].shape, program.slots[number].dtype) for number in program.outputs]
+
+        if whole is not None and rest is not None and of(whole) != of(rest):
             raise ShapeError(
                 f"{run.function.__name__}.run: results of the last batch of {run.rest} rows have other shapes "
                 "than those of a whole one and cannot be stacked; pass drop_last=True, or leave them out of aux"
             )
-        return shapes
+        return of(first)
 
     def _descriptor(self, run: _Run, bindings: tuple[_Binding, _Binding]) -> np.ndarray:
         """What does not change from run to run; addresses of data and results are put in by `begin`."""

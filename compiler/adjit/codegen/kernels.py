@@ -39,6 +39,7 @@ from adjit.tuned import (
     PRODUCT_PART_UNIT,
     PRODUCT_PARTS,
     SHARED_SCRATCH_BYTES,
+    WHOLE_PARTS_FLOPS,
 )
 from adjit_runtime.target import Target
 
@@ -302,7 +303,9 @@ def _emit_product(module: Module, name: str, work: Product, target: Target, para
     function = module.function(name, VOID, names, internal=True, glue=True)
     if parallel and product_parts(work):
         job = _part_of_product(module, f"{name}_part", work, target, epilogue)
-        _run_job(function, job, _parts(function, product_parts(work)))
+        # Each part packs what the others pack, too.
+        each = 1 if 2 * work.m * work.n * work.k >= WHOLE_PARTS_FLOPS else PARTS_PER_THREAD
+        _run_job(function, job, _parts(function, product_parts(work), each))
     else:
         direct = emit_direct(module, name, work, target) if is_direct(work, target.vector_bytes) else None
         _multiply(function, function.params, work, target, epilogue, (int_literal(0), int_literal(0)), None, direct)
@@ -310,10 +313,10 @@ def _emit_product(module: Module, name: str, work: Product, target: Target, para
     return function
 
 
-def _parts(f: Function, most: int) -> Value:
+def _parts(f: Function, most: int, each: int = PARTS_PER_THREAD) -> Value:
     """How many parts to make: some for each thread, so that one which comes late does not hold up the others."""
     threads = f.call("adjit_threads", I64, [])
-    wanted = f.select(f.compare("sgt", threads, int_literal(1)), f.mul(threads, PARTS_PER_THREAD), threads)
+    wanted = f.select(f.compare("sgt", threads, int_literal(1)), f.mul(threads, each), threads)
     return f.minimum(wanted, int_literal(most))
 
 

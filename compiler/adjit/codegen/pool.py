@@ -28,6 +28,7 @@ PARTS = 64
 """Parts of a job at most."""
 FUTEX = {"x86_64": 202, "aarch64": 98}
 SET_AFFINITY, GET_AFFINITY = {"x86_64": 203, "aarch64": 122}, {"x86_64": 204, "aarch64": 123}
+GET_CPU = {"x86_64": 309, "aarch64": 168}
 CPU_WORDS = 16
 """Words of a set of CPUs: for 1,024 of them."""
 _WAIT, _WAKE = 128, 129  # private to the process
@@ -38,8 +39,8 @@ def pool_text(target: Target) -> str:
     machine = target.triple.split("-")[0]
     pause = "call void @llvm.x86.sse2.pause()" if machine == "x86_64" else "fence seq_cst"
     declare = "declare void @llvm.x86.sse2.pause()" if machine == "x86_64" else ""
-    futex, set_affinity, get_affinity = (
-        numbers.get(machine, numbers["x86_64"]) for numbers in (FUTEX, SET_AFFINITY, GET_AFFINITY)
+    futex, set_affinity, get_affinity, get_cpu = (
+        numbers.get(machine, numbers["x86_64"]) for numbers in (FUTEX, SET_AFFINITY, GET_AFFINITY, GET_CPU)
     )
     mode_functions, read_mode, write_mode = mode_text(machine)
 
@@ -51,7 +52,6 @@ def pool_text(target: Target) -> str:
 
 declare i64 @syscall(i64, ...)
 declare i32 @sched_yield()
-declare i32 @sched_getcpu()
 declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)
 declare i64 @llvm.umin.i64(i64, i64)
 declare i64 @llvm.cttz.i64(i64, i1)
@@ -78,14 +78,16 @@ some:
 
 ; Whoever is going to sleep has said so before it looked for the last time.
 define internal void @wake(ptr %pool) {GLUE} {{
+  %cpu = alloca i32
   {word("sleepers")}
   %asleep = load atomic i64, ptr %sleepers seq_cst, align 8
   %none = icmp eq i64 %asleep, 0
   br i1 %none, label %done, label %call
 call:
   {word("cpu", as_="cpu_at")}
-  %cpu = call i32 @sched_getcpu()
-  store atomic i32 %cpu, ptr %cpu_at monotonic, align 8
+  %told = call i64 (i64, ...) @syscall(i64 {get_cpu}, ptr %cpu, ptr null, ptr null)
+  %here = load i32, ptr %cpu
+  store atomic i32 %here, ptr %cpu_at monotonic, align 8
   {word("generation")}
   %before = atomicrmw add ptr %generation, i32 1 seq_cst
   %woken = call i64 (i64, ...) @syscall(i64 {futex}, ptr %generation, i64 {_WAKE}, i64 2147483647, i64 0, i64 0, i64 0)
@@ -109,9 +111,11 @@ done:
 define internal void @leave_caller(ptr %pool) {GLUE} {{
 entry:
   %all = alloca [{CPU_WORDS} x i64]
+  %cpu = alloca i32
   {word("cpu", as_="cpu_at")}
   %caller = load atomic i32, ptr %cpu_at monotonic, align 8
-  %here = call i32 @sched_getcpu()
+  %told = call i64 (i64, ...) @syscall(i64 {get_cpu}, ptr %cpu, ptr null, ptr null)
+  %here = load i32, ptr %cpu
   %same = icmp eq i32 %caller, %here
   %known = icmp ult i32 %here, {64 * CPU_WORDS}
   %shared = and i1 %same, %known

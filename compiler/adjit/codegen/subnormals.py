@@ -1,7 +1,7 @@
 """Subnormal numbers as zero: two bits of the register that controls a thread's floating-point arithmetic.
 
 A moment that decays, or the gradient of what a network has learnt, ends among the subnormal numbers and stays there, as
-0.9 of the smallest one rounds to itself; many processors take ten to a hundred times as long for them.
+0.9 of the smallest one rounds to itself; and many processors are slow with them.
 """
 
 from __future__ import annotations
