@@ -280,9 +280,10 @@ def draw(report: Report, path: Path) -> bool:
         axes.annotate(f" {ratio:.2f} of {TITLES[peer or '']}", (ratio, at), va="center", fontsize=8)
     axes.axvline(1, color="black", linewidth=0.8)
     axes.set_xscale("log")
-    axes.margins(x=0.25)
+    axes.margins(x=0.25, y=0.01)
+    axes.xaxis.set_major_locator(ticker.LogLocator(base=10, subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
-    axes.xaxis.set_minor_formatter(ticker.FormatStrFormatter("%g"))
+    axes.xaxis.set_minor_locator(ticker.NullLocator())
     axes.set_xlabel("adjit's rate over that of the best peer (log scale)")
     axes.tick_params(axis="y", labelsize=8)
     for side in ("top", "right"):
