@@ -273,6 +273,10 @@ WHOLE_PARTS_FLOPS = 16_000_000
 """Operations of a product from which each thread gets one part of it: a sixth of a millisecond. (On two threads of Zen
 2, two parts and one for each, medians of processes in turn, GFLOP/s: 512 cubed 73 and 110, 1024 cubed 87 and 131,
 784x128x512 turned 67 and 110, 128x784x512 71 and 108.)"""
+TURNED_PACK_COST = 3
+"""What it costs to pack an element that is transposed beside one that is copied: it decides whether parts are rows or
+columns. (On two threads of Zen 2, parts of a square product in columns and in rows, best of processes in turn,
+GFLOP/s: 256 137 and 171, 512 85 and 130, 1024 128 and 164.)"""
 PRODUCT_PARTS = 8
 """Parts of a product at most: packing memory is set aside for each. (2, 8, 32 on two threads: 128 cubed 20.1, 19.6,
 21.2 us.)"""

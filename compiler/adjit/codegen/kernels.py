@@ -39,6 +39,7 @@ from adjit.tuned import (
     PRODUCT_PART_UNIT,
     PRODUCT_PARTS,
     SHARED_SCRATCH_BYTES,
+    TURNED_PACK_COST,
     WHOLE_PARTS_FLOPS,
 )
 from adjit_runtime.target import Target
@@ -353,12 +354,20 @@ def _part_of_product(module: Module, name: str, work: Product, target: Target, e
 
 
 def _by_columns(work: Product) -> bool:
-    return work.n >= work.m
+    """Whether parts are columns of C: each packs all of A then, as rows pack all of B; what is transposed while it is
+    packed takes longer."""
+    if 2 * work.m * work.n * work.k < WHOLE_PARTS_FLOPS:
+        return work.n > work.m
+    a, b = (
+        extent * (1 if stride == 1 else TURNED_PACK_COST)
+        for extent, stride in ((work.m, work.a_strides[0]), (work.n, work.b_strides[1]))
+    )
+    return a <= b
 
 
 def product_parts(work: Product) -> int:
     """Into how many parts a product may be cut; 0 where it stays whole."""
-    extent = max(work.m, work.n)
+    extent = work.n if _by_columns(work) else work.m
     # An instruction of the epilogue takes as long as a multiply-add.
     each = work.k + (total_cost(work.epilogue.code) if work.epilogue is not None else 0)
     reduces = work.epilogue is not None and work.epilogue.reduced
