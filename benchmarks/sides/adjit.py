@@ -96,10 +96,6 @@ def add(a: Any, b: Any) -> Any:
     return a + b
 
 
-def multiply(a: Any, b: Any) -> Any:
-    return a @ b
-
-
 LOSSES: dict[str, Any] = {
     "xor": mse_loss,
     "mlp_small": two_layers,
@@ -137,7 +133,7 @@ def build(name: str, problem: Problem) -> Side | None:
         # What is contiguous the other way round is passed so, as an argument is never a view of another order.
         turned = {key: not array.flags.c_contiguous for key, array in params.items()}
         given = {key: array.T if turned[key] else array for key, array in params.items()}
-        product = adjit.jit(lambda a, b: multiply(a.T if turned["a"] else a, b.T if turned["b"] else b))
+        product = adjit.jit(lambda a, b: (a.T if turned["a"] else a) @ (b.T if turned["b"] else b))
         return Side(lambda: product(given["a"], given["b"]))
     if not problem.optimizer:
         function = adjit.value_and_grad(LOSSES[name])

@@ -388,7 +388,7 @@ class GradFunction(Function):
         leaves, tree = optree.tree_flatten(call)
         types = tuple(LeafType(t.dtype, t.shape, t.weak) for t in map(type_of, leaves))
         signature = Signature(tree, types, statics)
-        record = Record(self.__name__, self.flushes)
+        record = Record(self.__name__)
         graph, results, captures = self._differentiated(signature, self._names(tree), record)
         return optree.tree_unflatten(results, inline(graph, [*leaves, *captures]))
 

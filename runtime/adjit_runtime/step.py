@@ -397,8 +397,9 @@ class _Loop:
     @property
     def failed(self) -> Loaded:
         """The program of the step at which the loop stopped."""
-        is_rest = self.rest is not None and self.rows - int(self.words[_POSITION]) < self.batch
-        return (self.rest if is_rest and self.rest is not None else self.first).loaded
+        if self.rest is not None and self.rows - int(self.words[_POSITION]) < self.batch:
+            return self.rest.loaded
+        return self.first.loaded
 
 
 _ARENA, _SEED, _POSITION, _DONE, _BUDGET = map(RUN_HEAD.index, ("arena", "seed", "position", "done", "budget"))

@@ -22,16 +22,8 @@ from adjit.ir.graph import Graph
 from adjit.ir.node import Node
 from adjit.ops.contraction import split_spec
 from adjit.ops.declare import Elementwise, Reduction
-from adjit.tuned import (
-    DIRECT_ROWS,
-    DIRECT_SUMS,
-    GEMM_BLOCK_BYTES,
-    HOISTED_COST,
-    KERNEL_MEMBERS,
-    LIGHT_COST,
-    LIGHT_LEAVES,
-    ROW_COST,
-)
+from adjit.schedule.plan import is_small
+from adjit.tuned import HOISTED_COST, KERNEL_MEMBERS, LIGHT_COST, LIGHT_LEAVES, ROW_COST
 
 SAME = ("same",)
 FOREIGN = ("foreign",)
@@ -341,9 +333,7 @@ def _sums_rows(group: Group, axes: tuple[int, ...], node: Node) -> bool:
         math.prod(sizes[c] for c in part)
         for part in ([c for c in left if c not in result], rows, [c for c in rest if c in columns])
     )
-    size = contraction.dtype.itemsize
-    fits = m <= DIRECT_ROWS and 0 < k <= DIRECT_SUMS and n * size >= WIDEST and m * n * size <= GEMM_BLOCK_BYTES
-    return fits and len(rows) == 1 and axes == (result.index(rows[0]),)
+    return is_small(contraction.dtype, m, n, k, WIDEST) and len(rows) == 1 and axes == (result.index(rows[0]),)
 
 
 def _through(node: Node, relation: Relation) -> Relation:

@@ -162,19 +162,18 @@ class Product:
     epilogue: Body | None
 
 
-def is_direct(work: Product, vector_bytes: int) -> bool:
-    """Whether a product is written with its sizes in the code: few rows and sums, and whole vectors of columns.
+def is_small(dtype: np.dtype, m: int, n: int, k: int, vector_bytes: int) -> bool:
+    """Whether the sizes of a product may stand in its code: few rows and sums, and whole vectors of columns.
 
     All of C is one block then, so that its epilogue may reduce."""
-    size = work.dtype.itemsize
-    return (
-        work.dtype.kind == "f"
-        and work.b_strides[1] == 1
-        and work.m <= DIRECT_ROWS
-        and 0 < work.k <= DIRECT_SUMS
-        and work.n * size >= vector_bytes
-        and work.m * work.n * size <= GEMM_BLOCK_BYTES
-    )
+    size = dtype.itemsize
+    few = m <= DIRECT_ROWS and 0 < k <= DIRECT_SUMS
+    return dtype.kind == "f" and few and n * size >= vector_bytes and m * n * size <= GEMM_BLOCK_BYTES
+
+
+def is_direct(work: Product, vector_bytes: int) -> bool:
+    """Whether a product is written with its sizes in the code: a small one whose B has adjacent columns."""
+    return work.b_strides[1] == 1 and is_small(work.dtype, work.m, work.n, work.k, vector_bytes)
 
 
 @dataclass(frozen=True, slots=True)
