@@ -23,8 +23,9 @@ from collections.abc import Callable
 import llvmlite.binding as llvm
 import numpy as np
 
-from adjit.codegen.gemm import emit_gemm_library, gemm_flags, gemm_workspace_bytes
-from adjit.codegen.llvm import Module
+from adjit.codegen.gemm import GEMM_LIBRARIES, emit_gemm_library, gemm_flags, gemm_workspace_bytes, product_symbols
+from adjit.codegen.gemm.macro import PARAMETERS
+from adjit.codegen.llvm import I64, PTR, VOID, Module, Value
 from adjit_runtime.target import host_target, target_machine
 from benchmarks.shapes import MORE, SHAPES
 
@@ -34,7 +35,9 @@ def compile_library(quiet: bool = False) -> tuple[object, float]:
     target = host_target()
     module = Module("gemm")
     start = time.perf_counter()
-    emit_gemm_library(module, target)
+    for name in GEMM_LIBRARIES:
+        emit_gemm_library(module, target, name)
+    _emit_repeat(module)
     machine = target_machine(target)
     parsed = llvm.parse_assembly(str(module))
     parsed.triple, parsed.data_layout = target.triple, str(machine.target_data)
@@ -46,6 +49,19 @@ def compile_library(quiet: bool = False) -> tuple[object, float]:
     if not quiet:
         print(f"{target.cpu}: library of {len(code)} bytes from text to object in {spent:.0f} ms")
     return engine, spent
+
+
+def _emit_repeat(module: Module) -> None:
+    """A function that calls a product so many times."""
+    f = module.function("repeat", VOID, [(I64, "times"), (PTR, "product"), *PARAMETERS])
+    times, product, *arguments = f.params
+
+    def once(_: Value, __: list[Value]) -> list[Value]:
+        f.call_pointer(product, VOID, arguments)
+        return []
+
+    f.loop(0, times, 1, [], once)
+    f.ret()
 
 
 def aligned(shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
@@ -68,12 +84,13 @@ def prepared(engine: object, shape: str, dtype: np.dtype) -> tuple[Callable[[int
     space = aligned((1, gemm_workspace_bytes(dtype, m, n, k, target)), np.dtype(np.uint8))
     steps = [(x.strides[0] // x.itemsize, x.strides[1] // x.itemsize) for x in (a, b)]
     flags = gemm_flags(dtype, m, n, k, steps[0], steps[1], target)
-    suffix = f"f{dtype.itemsize * 8}"
-    address = engine.get_function_address(f"adjit_gemm_batch_{suffix}")
-    function = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 19)(address)
+    function = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 18)(engine.get_function_address("repeat"))
+    symbol, edge = (
+        engine.get_function_address(name) if name else 0 for name in product_symbols(dtype, m, n, flags, target)
+    )
     rest = (
-        *(m, n, k, a.ctypes.data, *steps[0], b.ctypes.data, *steps[1], ours.ctypes.data, n),
-        *(0, 0, 0, space.ctypes.data, flags, 0, 0),
+        *(symbol, m, n, k, a.ctypes.data, *steps[0], b.ctypes.data, *steps[1], ours.ctypes.data, n),
+        *(space.ctypes.data, flags, edge, 0, 0),
     )
 
     def run_ours(times: int, _alive: tuple[np.ndarray, ...] = (a, b, ours, space)) -> None:

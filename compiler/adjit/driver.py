@@ -22,16 +22,17 @@ import optree
 from adjit.autodiff.reverse import gradient
 from adjit.codegen.gemm import GEMM_DTYPES
 from adjit.codegen.interpreter import undisturbed
-from adjit.codegen.program import Lowered, build, gemm_library, library
+from adjit.codegen.program import Lowered, build, library
 from adjit.ir.graph import Graph
 from adjit.ir.node import Data
 from adjit.ir.text import print_graph
-from adjit.ir.types import Array, is_float
+from adjit.ir.types import Array, dtype_name, is_float
 from adjit.ir.verify import verify
 from adjit.passes.pipeline import optimize
 from adjit.profile import Explanation, Profile, explain
 from adjit.profile import profile as measure
-from adjit.schedule.normalize import is_product
+from adjit.schedule.normalize import product_sizes
+from adjit.schedule.plan import may_be_direct
 from adjit.schedule.text import print_plan
 from adjit.schedule.verify import verify_plan
 from adjit.trace import Tracer, current_trace, inline, is_tracer, trace_flat
@@ -86,7 +87,8 @@ class Record:
     def lowered(self) -> Lowered:
         """Plan and LLVM text."""
         if self._lowered is None:
-            self._lowered = build(self.graphs["optimized"], host_target(), self.name, flushes=self.flushes)
+            graph = self.graphs["optimized"]
+            self._lowered = build(graph, host_target(), self.name, flushes=self.flushes, begin=begin_library)
         return self._lowered
 
     @contextmanager
@@ -137,11 +139,11 @@ class _LibraryJob:
                 key = cache.key_of(("library", name, target.key))
                 found = cache.load(key)
                 if found is not None:
-                    code, symbols = pickle.loads(found)
-                    self.library = Library(name, code, symbols)
+                    self.library = Library(name, *pickle.loads(found))
                 else:
                     self.library = library(name, target)
-                    cache.store(key, pickle.dumps((self.library.code, self.library.symbols)))
+                    made = self.library
+                    cache.store(key, pickle.dumps((made.code, made.symbols, made.needs)))
             return self.library
 
 
@@ -167,10 +169,11 @@ def begin_library(name: str) -> None:
 def begin_libraries(graph: Graph) -> None:
     """Begin to make the libraries that the graph will need: of its products, and of threads where it has large arrays.
 
-    A guess: what it misses is made when the code is linked."""
-    for dtype in {node.dtype for node in graph.nodes if node.op.name == "contract" and is_product(node)}:
-        if dtype in GEMM_DTYPES:
-            begin_library(gemm_library(dtype))
+    A guess: what it misses is begun when the plan is made."""
+    for node in graph.nodes:
+        sizes = product_sizes(node) if node.op.name == "contract" and node.dtype in GEMM_DTYPES else None
+        if sizes is not None and not may_be_direct(*sizes):
+            begin_library(f"gemm_{dtype_name(node.dtype)}")
     if any(isinstance(node.type, Array) and node.type.size >= THREADED_ELEMENTS for node in graph.nodes):
         begin_library("pool")
 

@@ -99,9 +99,12 @@ class Session:
         if known is not None:
             return known
         library = _SOURCES[-1](name)
+        imports: dict[str, int] = {}
+        for needed in library.needs:
+            imports.update(self.library(needed))
         with self._lock:
             if key not in self._libraries:
-                tracker = self._link(library.code, library.symbols, {}, library.name)
+                tracker = self._link(library.code, library.symbols, imports, library.name)
                 self._kept.append(tracker)
                 self._libraries[key] = {symbol: tracker[symbol] for symbol in library.symbols}
             return self._libraries[key]

@@ -75,11 +75,12 @@ CALL_RESULT = ("kind", "slot", "descr", "ndim", "value")
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """Object code that programs share, and the functions in it that they call."""
+    """Object code that programs share, the functions in it that they call, and the libraries that it calls itself."""
 
     name: str
     code: bytes
     symbols: tuple[str, ...]
+    needs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,23 +14,22 @@ import pytest
 
 from adjit.codegen.gemm import (
     ACCUMULATE,
+    GEMM_LIBRARIES,
     SCRATCH,
     blocks_are_wide,
     emit_gemm_library,
     gemm_flags,
     gemm_scratch_bytes,
     gemm_workspace_bytes,
+    product_symbols,
     scratch_allowed,
 )
 from adjit.codegen.llvm import Module
 from adjit_runtime.target import Target, host_target, target_machine
 
 I64, PTR = ctypes.c_int64, ctypes.c_void_p
-EPILOGUE = ctypes.CFUNCTYPE(None, PTR, I64, PTR, I64, I64, I64, I64, I64)
-PRODUCT = ctypes.CFUNCTYPE(None, I64, I64, I64, PTR, I64, I64, PTR, I64, I64, PTR, I64, PTR, I64, PTR, PTR)
-BATCH = ctypes.CFUNCTYPE(
-    None, I64, I64, I64, I64, PTR, I64, I64, PTR, I64, I64, PTR, I64, I64, I64, I64, PTR, I64, PTR, PTR
-)
+EPILOGUE = ctypes.CFUNCTYPE(None, PTR, PTR, I64, I64, I64, I64, I64)
+PRODUCT = ctypes.CFUNCTYPE(None, I64, I64, I64, PTR, I64, I64, PTR, I64, I64, PTR, I64, PTR, I64, PTR, PTR, PTR)
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 INTEGERS = (np.dtype(np.int32), np.dtype(np.int64))
 LAYOUTS = ("NN", "NT", "TN", "TT")
@@ -43,11 +42,8 @@ class Library:
     target: Target
     engine: object
 
-    def product(self, dtype: np.dtype) -> PRODUCT:
-        return PRODUCT(self.engine.get_function_address(f"adjit_gemm_{suffix(dtype)}"))
-
-    def batch(self, dtype: np.dtype) -> BATCH:
-        return BATCH(self.engine.get_function_address(f"adjit_gemm_batch_{suffix(dtype)}"))
+    def address(self, symbol: str) -> int | None:
+        return self.engine.get_function_address(symbol) if symbol else None
 
 
 def suffix(dtype: np.dtype) -> str:
@@ -57,7 +53,8 @@ def suffix(dtype: np.dtype) -> str:
 @functools.cache
 def load(target: Target) -> Library:
     module = Module("gemm")
-    emit_gemm_library(module, target)
+    for name in GEMM_LIBRARIES:
+        emit_gemm_library(module, target, name)
     machine = target_machine(target)
     parsed = llvm.parse_assembly(str(module))
     parsed.verify()
@@ -102,9 +99,11 @@ def multiply(
     (m, k), n = a.shape, b.shape[1]
     flags |= gemm_flags(a.dtype, *(whole or (m, n)), k, strides(a), strides(b), library.target)
     space = workspace(gemm_workspace_bytes(a.dtype, m, n, k, library.target))
-    library.product(a.dtype)(
+    # A part may end anywhere.
+    symbol, edge = product_symbols(a.dtype, m, n, flags, library.target, unit=1 if whole else 0)
+    PRODUCT(library.address(symbol))(
         *(m, n, k, a.ctypes.data, *strides(a), b.ctypes.data, *strides(b), c.ctypes.data, strides(c)[0]),
-        *(space.ctypes.data, flags, ctypes.cast(epilogue, PTR) if epilogue else None, None),
+        *(space.ctypes.data, flags, library.address(edge), ctypes.cast(epilogue, PTR) if epilogue else None, None),
     )
 
 
@@ -268,13 +267,12 @@ def test_epilogue_blocks_partition(
     order: list[tuple[int, ...]] = []
 
     @EPILOGUE
-    def epilogue(_: int, batch: int, tile: int, row: int, i0: int, i1: int, j0: int, j1: int) -> None:
+    def epilogue(_: int, tile: int, row: int, i0: int, i1: int, j0: int, j1: int) -> None:
         count = (i1 - i0 - 1) * row + j1 - j0
         flat = np.frombuffer((ctypes.c_char * (count * dtype.itemsize)).from_address(tile), dtype)
         block = np.lib.stride_tricks.as_strided(flat, (i1 - i0, j1 - j0), (row * dtype.itemsize, dtype.itemsize))
         values[i0:i1, j0:j1] = block
         seen[i0:i1, j0:j1] += 1
-        assert batch == 0
         order.append((i0, i1, j0, j1))
 
     if scratch:
@@ -291,29 +289,6 @@ def test_epilogue_blocks_partition(
     if blocks_are_wide(dtype, n, library.target):
         assert {(j0, j1) for _, _, j0, j1 in order} == {(0, n)}
     assert k < 40 or min(i1 - i0 for i0, i1, _, _ in order) <= m
-
-
-@pytest.mark.parametrize("dtype", FLOATS + INTEGERS, ids=suffix)
-def test_batch(library: Library, dtype: np.dtype) -> None:
-    rng = np.random.default_rng(5)
-    count, m, n, k = 5, 9, 20, 13
-    a = operand(rng, count * m, k, dtype, False).reshape(count, m, k)
-    b = operand(rng, k, n, dtype, False)
-    c = np.zeros((count, m, n), dtype)
-    space = workspace(gemm_workspace_bytes(dtype, m, n, k, library.target))
-    batches: list[int] = []
-
-    @EPILOGUE
-    def epilogue(_: int, batch: int, tile: int, row: int, i0: int, i1: int, j0: int, j1: int) -> None:
-        batches.append(batch)
-
-    library.batch(dtype)(
-        *(count, m, n, k, a.ctypes.data, k, 1, b.ctypes.data, n, 1, c.ctypes.data, n, m * k, 0, m * n),
-        *(space.ctypes.data, 0, ctypes.cast(epilogue, PTR), None),
-    )
-    for index in range(count):
-        check(c[index], a[index], b)
-    assert sorted(set(batches)) == batches == list(range(count))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

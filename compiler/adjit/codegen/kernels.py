@@ -20,12 +20,12 @@ from adjit.codegen.gemm import (
     gemm_flags,
     gemm_scratch_bytes,
     gemm_workspace_bytes,
+    product_symbols,
     tiles_for,
 )
 from adjit.codegen.lanes import Lanes
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal, literal, memory_type
 from adjit.codegen.nest import Nest
-from adjit.ir.types import dtype_name
 from adjit.schedule.plan import Body, CheckRange, Load, Loop, Product, Running, Scatter, Single, Tiles, Work, is_direct
 from adjit.tuned import (
     EPILOGUE_MASKED_VECTORS,
@@ -375,6 +375,23 @@ def product_parts(work: Product) -> int:
     return 0 if alone or extent < 2 * PRODUCT_PART_UNIT else min(PRODUCT_PARTS, extent // PRODUCT_PART_UNIT)
 
 
+def product_libraries(work: Product, target: Target, parallel: bool) -> list[str]:
+    """The libraries whose functions the kernel of a product calls."""
+    cut = parallel and product_parts(work) > 0
+    if 0 in _extents(work) or (not cut and is_direct(work, target.vector_bytes)):
+        return []
+    return [symbol.removeprefix("adjit_") for symbol in _symbols(work, target, cut) if symbol]
+
+
+def _flags(work: Product, target: Target) -> int:
+    return gemm_flags(work.dtype, work.m, work.n, work.k, work.a_strides, work.b_strides, target, scratch=work.scratch)
+
+
+def _symbols(work: Product, target: Target, cut: bool) -> tuple[str, str]:
+    unit = PRODUCT_PART_UNIT if cut else 0
+    return product_symbols(work.dtype, work.m, work.n, _flags(work, target), target, unit)
+
+
 def _multiply(
     f: Function,
     params: Sequence[Value],
@@ -403,8 +420,10 @@ def _multiply(
                 array = f.element(others[beside[i]], memory_type(work.dtype), at)
             f.store(array, f.element(context, PTR, -2 - i))
     memory = memory_type(work.dtype)
-    flags = gemm_flags(work.dtype, work.m, work.n, work.k, work.a_strides, work.b_strides, target, scratch=work.scratch)
-    flags |= NEAR if beside else 0
+    flags = _flags(work, target) | (NEAR if beside else 0)
+    symbol, edge = _symbols(work, target, extent is not None)
+    if edge:
+        f.module.declare(edge, VOID, ())
     m, n = int_literal(work.m), int_literal(work.n)
     if extent is not None:
         m, n = (m, extent) if _by_columns(work) else (extent, n)
@@ -426,17 +445,18 @@ def _multiply(
             f.call(direct.name, VOID, places)
             if epilogue is not None:
                 zero, tile_row = int_literal(0), int_literal(work.n if work.scratch else work.c_row)
-                f.call(epilogue.name, VOID, [context, zero, places[2], tile_row, zero, m, zero, n])
+                f.call(epilogue.name, VOID, [context, places[2], tile_row, zero, m, zero, n])
             return
         arguments = [
             m, n, int_literal(work.k),
             places[0], *(int_literal(stride) for stride in work.a_strides),
             places[1], *(int_literal(stride) for stride in work.b_strides),
             places[2], int_literal(work.c_row), workspace, int_literal(flags),
+            Value(PTR, f"@{edge}") if edge else literal(PTR, 0),
             Value(PTR, f"@{epilogue.name}") if epilogue is not None else literal(PTR, 0),
             context,
         ]  # fmt: skip
-        f.call(f"adjit_gemm_{dtype_name(work.dtype)}", VOID, arguments)
+        f.call(symbol, VOID, arguments)
 
     _nested(f, [entry[0] for entry in work.batch], multiply)
 
@@ -463,20 +483,18 @@ def _blocks_are_whole(work: Product, lanes: int, target: Target) -> bool:
     they begin and end at tiles or at the end."""
     if work.dtype.kind != "f" or work.m == 1 or work.n % lanes or PRODUCT_PART_UNIT % lanes:
         return False
-    form = gemm_flags(work.dtype, work.m, work.n, work.k, work.a_strides, work.b_strides, target)
     tiles = tiles_for(work.dtype, target)
-    return form == TILES and work.n >= tiles.columns and tiles.columns % lanes == 0
+    return _flags(work, target) & TILES and work.n >= tiles.columns and tiles.columns % lanes == 0
 
 
 def _emit_epilogue(module: Module, name: str, work: Product, target: Target, light: bool) -> Function:
     body = work.epilogue
     assert body is not None
     signature = [
-        (PTR, "context"), (I64, "unused"), (PTR, "tile"), (I64, "row"),
-        (I64, "i0"), (I64, "i1"), (I64, "j0"), (I64, "j1"),
+        (PTR, "context"), (PTR, "tile"), (I64, "row"), (I64, "i0"), (I64, "i1"), (I64, "j0"), (I64, "j1"),
     ]  # fmt: skip
     function = module.function(name, VOID, signature, internal=True, glue=light)
-    context, _, tile, row, i0, i1, j0, j1 = function.params
+    context, tile, row, i0, i1, j0, j1 = function.params
     batch = function.load(context, I64) if work.batch else int_literal(0)
     count = len(body.params)
     pointers = {3 + i: function.load(function.element(context, PTR, i + 1), PTR) for i in range(count)}

@@ -426,8 +426,8 @@ class Function:
         self.line(f"br {test}, label %{inside}, label %{done}")
         self._label(inside)
         results = list(body(index, phis))
-        # What advances with a loop is opaque: else LLVM looks for cheaper ways to count and to address, which takes up to
-        # a quarter of all code generation and finds none.
+        # What advances with a loop is opaque: else LLVM looks for cheaper ways to count and to address, which takes up
+        # to a quarter of all code generation and finds none.
         after = self.opaque(self.add(index, step))
         results = [self.opaque(value) if _may_advance(value) else value for value in results]
         tail = self._block

@@ -6,12 +6,20 @@ the arena and in the program's slots."""
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from adjit.codegen.gemm import GEMM_DTYPES, emit_gemm_library, gemm_scratch_bytes, gemm_workspace_bytes, scratch_allowed
-from adjit.codegen.kernels import emit_kernel, emit_tiles, product_parts
+from adjit.codegen.gemm import (
+    GEMM_LIBRARIES,
+    emit_gemm_library,
+    gemm_needs,
+    gemm_scratch_bytes,
+    gemm_workspace_bytes,
+    scratch_allowed,
+)
+from adjit.codegen.kernels import emit_kernel, emit_tiles, product_libraries, product_parts
 from adjit.codegen.light import light_kernels
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal, memory_type
 from adjit.codegen.native_call import emit_acquire_library, emit_call_library
@@ -22,7 +30,6 @@ from adjit.codegen.run_loop import emit_run_library
 from adjit.codegen.straight import emit_straight
 from adjit.codegen.subnormals import flushing
 from adjit.ir.graph import Graph
-from adjit.ir.types import dtype_name
 from adjit.schedule.arena import storage
 from adjit.schedule.build import make_plan
 from adjit.schedule.plan import Buffer, CheckRange, Plan, Product, Straight, Tiles, Work, works_of
@@ -57,10 +64,17 @@ class Lowered:
 
 
 def build(
-    graph: Graph, target: Target, name: str, timed: bool = False, straight: bool = True, flushes: bool = False
+    graph: Graph,
+    target: Target,
+    name: str,
+    timed: bool = False,
+    straight: bool = True,
+    flushes: bool = False,
+    begin: Callable[[str], None] = lambda name: None,
 ) -> Lowered:
     """Plan, text and program of an optimised graph; with `straight` a very small one becomes a straight line, and one
-    that `flushes` takes subnormal numbers for zero.
+    that `flushes` takes subnormal numbers for zero. `begin` is called with the name of each library of products that
+    the program will call, before its code is made.
 
     A timed program takes a report of 2 + len(plan.kernels) words, and adds to each the ticks of one kernel; a straight
     line has no clock."""
@@ -71,6 +85,9 @@ def build(
 
     slots = slots_of(graph)
     plan = straight_plan(graph, slots) if straight and fits(graph) else make_plan(graph, target, slots, scratch)
+    libraries = _product_libraries(plan, target)
+    for needed in libraries:
+        begin(needed)
     text, instructions, kernels, arena_bytes = emit_plan(plan, target, name, timed, flushes)
     program = Program(
         name=name,
@@ -81,7 +98,7 @@ def build(
         outputs=plan.outputs,
         arena_bytes=arena_bytes,
         target=target.key,
-        libraries=_libraries(plan, text),
+        libraries=(*libraries, *(("pool",) if "@adjit_parallel(" in text else ())),
         flushes=flushes,
         checks=plan.checks,
         constants=plan.constants,
@@ -89,18 +106,14 @@ def build(
     return Lowered(plan, text, program, target, instructions, kernels)
 
 
-_GEMM = {f"gemm_{dtype_name(dtype)}": dtype for dtype in GEMM_DTYPES}
-
-
-def gemm_library(dtype: np.dtype) -> str:
-    """The library that the products of a dtype are in."""
-    return f"gemm_{dtype_name(dtype)}"
-
-
-def _libraries(plan: Plan, text: str) -> tuple[str, ...]:
-    pool = ("pool",) if "@adjit_parallel(" in text else ()
-    works = (work for kernel in plan.kernels for work in works_of(kernel.work))
-    return (*dict.fromkeys(gemm_library(work.dtype) for work in works if isinstance(work, Product)), *pool)
+def _product_libraries(plan: Plan, target: Target) -> list[str]:
+    works = {
+        (work, not isinstance(kernel.work, Tiles)): None
+        for kernel in plan.kernels
+        for work in works_of(kernel.work)
+        if isinstance(work, Product)
+    }
+    return list(dict.fromkeys(name for work, alone in works for name in product_libraries(work, target, alone)))
 
 
 def _symbol(name: str) -> str:
@@ -198,8 +211,8 @@ def library(name: str, target: Target) -> Library:
     if name == "pool":
         return Library(name, compile_text(pool_text(target), target), SYMBOLS)
     module = Module(name, target)
-    if name in _GEMM:
-        emit_gemm_library(module, target, (_GEMM[name],))
+    if name in GEMM_LIBRARIES:
+        emit_gemm_library(module, target, name)
     elif name == "run":
         emit_run_library(module)
     elif name == "call":
@@ -211,4 +224,5 @@ def library(name: str, target: Target) -> Library:
     else:
         raise InternalError(f"no library is called {name!r}")
     symbols = tuple(function.name for function in module.functions if function.is_public)
-    return Library(name, compile_text(str(module), target), symbols)
+    needs = gemm_needs(name) if name in GEMM_LIBRARIES else ()
+    return Library(name, compile_text(str(module), target), symbols, needs)

@@ -51,20 +51,16 @@ def normalize(graph: Graph) -> Graph:
     return Graph(graph.name, graph.inputs, nodes, outputs, updates)
 
 
-def is_product(contraction: Node) -> bool:
-    """Whether a contraction is a matrix product for the shared kernels: with rows, columns and sums, and not so few
-    multiplications that it is a loop among others."""
+def product_sizes(contraction: Node) -> tuple[int, int, int] | None:
+    """Rows, columns and sums of a contraction that is a matrix product for the shared kernels; None where one of them
+    is 1 or there are so few multiplications that it is a loop among others."""
     left, right, result = split_spec(contraction.attrs["spec"])
     sizes = dict(zip(left + right, contraction.args[0].shape + contraction.args[1].shape, strict=True))
     if any(arg.is_splat for arg in contraction.args) or math.prod(sizes.values()) <= TINY_PRODUCT:
-        return False
-    ours, theirs, summed = (
-        any(sizes[c] != 1 for c in letters)
-        for letters in (
-            set(left) & set(result) - set(right), set(right) & set(result) - set(left), set(left) - set(result),
-        )
-    )  # fmt: skip
-    return ours and theirs and summed
+        return None
+    ours, theirs = set(left) & set(result) - set(right), set(right) & set(result) - set(left)
+    m, n, k = (math.prod(sizes[c] for c in letters) for letters in (ours, theirs, set(left) - set(result)))
+    return (m, n, k) if min(m, n, k) > 1 else None
 
 
 def _without_ones(shape: Sequence[int]) -> tuple[int, ...]:
@@ -210,7 +206,7 @@ class _Squeeze:
         ours = [c for c in result if c in left and c not in right]
         theirs = [c for c in result if c in right and c not in left]
         summed = "".join(c for c in left if c not in result)
-        if not is_product(node):
+        if product_sizes(node) is None:
             product = self._sum_of_products(x, left, y, right, result + summed, sizes, len(result))
             return product if product.dtype == dtype else self.builder.emit("cast", product, dtype=dtype)
         rows, columns = "".join(ours), "".join(theirs)

@@ -171,6 +171,11 @@ def is_small(dtype: np.dtype, m: int, n: int, k: int, vector_bytes: int) -> bool
     return dtype.kind == "f" and few and n * size >= vector_bytes and m * n * size <= GEMM_BLOCK_BYTES
 
 
+def may_be_direct(m: int, n: int, k: int) -> bool:
+    """Whether a product of these sizes, either way round, may have them in its code, as far as sums and rows go."""
+    return k <= DIRECT_SUMS and min(m, n) <= DIRECT_ROWS
+
+
 def is_direct(work: Product, vector_bytes: int) -> bool:
     """Whether a product is written with its sizes in the code: a small one whose B has adjacent columns."""
     return work.b_strides[1] == 1 and is_small(work.dtype, work.m, work.n, work.k, vector_bytes)

@@ -4,6 +4,7 @@ The order in which the k products of one element of C are added is fixed by its 
 
 - tiles: k is cut into even blocks of `kc` at most; within a block one chain of fused multiply-adds from zero, k
   ascending; the blocks' sums are added to C in order (to the old C first, where the product accumulates);
+- swapped: the same sums, for few columns where A is transposed: the tiles are of the transpose of C;
 - dots: each lane of a vector along k is one chain, then the lanes are folded; see dots.py. For thin products whose
   rows are contiguous in k.
 
@@ -37,7 +38,7 @@ pointers are context[-2] to context[-1 - MOST_NEAR]. The form of tiles brings th
 MOST_NEAR = 4
 
 # The form, and with dots the side whose rows are streamed (A's rows, or B's columns). DOTS_B has the bit of DOTS_A.
-TILES, DOTS_A, DOTS_B = 4, 8, 8 | 16
+TILES, SWAPPED, DOTS_A, DOTS_B = 4, 32, 8, 8 | 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +188,8 @@ def gemm_flags(
 
 
 def choose_form(tiles: Tiles, m: int, n: int, k: int, a_strides: tuple[int, int], b_strides: tuple[int, int]) -> int:
-    """The form that is fastest for a problem: dots where one side is thin and the other contiguous in k."""
+    """The form that is fastest for a problem: dots where one side is thin and the other contiguous in k, swapped where
+    columns are few and A has its rows in the vectors' direction."""
     (a_row, a_col), (b_row, b_col) = a_strides, b_strides
     a_row, b_col = (1 if m == 1 else a_row), (1 if n == 1 else b_col)
 
@@ -202,4 +204,18 @@ def choose_form(tiles: Tiles, m: int, n: int, k: int, a_strides: tuple[int, int]
         return DOTS_A
     if side(b_row, a_col, a_row, m, n):
         return DOTS_B
-    return TILES
+    swapped = a_row == 1 and n <= min(THIN_COLUMNS, tiles.columns - 1) and m >= tiles.columns
+    return SWAPPED if swapped else TILES
+
+
+def product_symbols(dtype: np.dtype, m: int, n: int, flags: int, target: Target, unit: int = 0) -> tuple[str, str]:
+    """The function that computes a product of these flags, and what it needs at narrower panels, "" where it has none.
+
+    With `unit` C is cut into parts whose bounds are its multiples."""
+    suffix = f"{dtype.kind}{dtype.itemsize * 8}"
+    if dtype.kind != "f" or flags & DOTS_A:
+        return f"adjit_{'dots' if flags & DOTS_A else 'gemm'}_{suffix}", ""
+    tiles = tiles_for(dtype, target)
+    rest = (m if flags & SWAPPED else n) % tiles.columns
+    narrow = unit % tiles.columns or (0 < rest <= (tiles.vectors - tiles.masks) * tiles.lanes)
+    return f"adjit_{'swapped' if flags & SWAPPED else 'gemm'}_{suffix}", f"adjit_edge_{suffix}" if narrow else ""

@@ -8,15 +8,10 @@ from __future__ import annotations
 import numpy as np
 
 from adjit.codegen.gemm.forms import ACCUMULATE
-from adjit.codegen.gemm.macro import PRODUCT, TAIL, bit, call_epilogue
+from adjit.codegen.gemm.macro import PARAMETERS, bit, call_epilogue
 from adjit.codegen.llvm import I64, VOID, Function, Module, Ty, Value, int_literal, literal, register_type
 from adjit.tuned import INTEGER_TILE_ROWS
 from adjit_runtime.target import Target
-
-
-def integer_name(dtype: np.dtype) -> str:
-    """Symbol of the product of one pair of integer matrices."""
-    return f"gemm_integer_{_suffix(dtype)}"
 
 
 def _suffix(dtype: np.dtype) -> str:
@@ -25,9 +20,8 @@ def _suffix(dtype: np.dtype) -> str:
 
 def emit_integer(module: Module, dtype: np.dtype, target: Target) -> None:
     """Write the product for one integer type."""
-    params: tuple[tuple[Ty, str], ...] = ((I64, "batch"), *PRODUCT, *TAIL)
-    f = module.function(integer_name(dtype), VOID, params, internal=True)
-    batch, m, n, _, a, a_row, _, _, _, b_col, c, c_row, _, _, epilogue, context = f.params
+    f = module.function(f"adjit_gemm_{_suffix(dtype)}", VOID, PARAMETERS)
+    m, n, _, a, a_row, _, _, _, b_col, c, c_row, _, _, _, epilogue, context = f.params
     ty = register_type(dtype)
     lanes = target.vector_bytes // dtype.itemsize
     unit = f.compare("eq", b_col, literal(I64, 1))
@@ -53,7 +47,7 @@ def emit_integer(module: Module, dtype: np.dtype, target: Target) -> None:
     empty = f.binary("or", f.compare("sle", m, literal(I64, 0)), f.compare("sle", n, literal(I64, 0)))
     f.return_if(empty)
     zero = int_literal(0)
-    call_epilogue(f, epilogue, (context, batch, c, c_row, zero, m, zero, n))
+    call_epilogue(f, epilogue, (context, c, c_row, zero, m, zero, n))
     f.ret()
 
 
@@ -61,7 +55,7 @@ def _tile(
     f: Function, vector: Ty, a_rows: list[Value], c_rows: list[Value], j: Value, mask: Value, *, unit: bool
 ) -> list[Value]:
     """A few rows x one vector of C, summed over k in registers."""
-    _, _, _, k, _, _, a_col, b, b_row, b_col, _, _, _, flags, _, _ = f.params
+    _, _, k, _, _, a_col, b, b_row, b_col, _, _, _, flags, *_ = f.params
     ty, lanes = vector.scalar, vector.lanes
     b = f.element(b, ty, f.mul(j, b_col))
     spread = vector.with_kind("i", 64)

@@ -1,6 +1,6 @@
 """The loops around the panels: blocks of columns, of k and of rows, packing where it pays, the epilogue on each block.
 
-    void gemm_tiles(batch, m, n, k, a, a_row, a_col, b, b_row, b_col, c, c_row, workspace, flags, epilogue, context)
+    void gemm_tiles(m, n, k, a, a_row, a_col, b, b_row, b_col, c, c_row, workspace, flags, edge, epilogue, context)
 
 The epilogue is called once for each block of C, right after the block's last sums, in the order of the loops:
 columns in steps of `nc`, rows in steps of `mc` within, then the block's columns. See forms.py for what is promised.
@@ -9,12 +9,13 @@ columns in steps of `nc`, rows in steps of `mc` within, then the block's columns
 from __future__ import annotations
 
 from adjit.codegen.gemm.forms import ACCUMULATE, MOST_NEAR, NEAR, SCRATCH, Tiles
-from adjit.codegen.gemm.microkernel import panel_name
+from adjit.codegen.gemm.microkernel import PARAMETERS as PANEL_PARAMETERS
+from adjit.codegen.gemm.microkernel import emit_panel, panel_name
 from adjit.codegen.gemm.packing import pack_name
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Ty, Value, int_literal, literal
 from adjit.tuned import GEMM_PACK_FROM, GEMM_PACK_ROWS, GEMM_PACK_SPAN, GEMM_PACK_TURNED
 
-PRODUCT = (
+PARAMETERS: tuple[tuple[Ty, str], ...] = (
     (I64, "m"),
     (I64, "n"),
     (I64, "k"),
@@ -26,8 +27,12 @@ PRODUCT = (
     (I64, "b_col"),
     (PTR, "c"),
     (I64, "c_row"),
+    (PTR, "workspace"),
+    (I64, "flags"),
+    (PTR, "edge"),
+    (PTR, "epilogue"),
+    (PTR, "context"),
 )
-TAIL = ((PTR, "workspace"), (I64, "flags"), (PTR, "epilogue"), (PTR, "context"))
 
 
 def bit(f: Function, flags: Value, mask: int) -> Value:
@@ -65,9 +70,8 @@ def tiles_name(tiles: Tiles) -> str:
 
 def emit_tiles(module: Module, tiles: Tiles) -> None:
     """Write the product in the form of tiles."""
-    parameters: tuple[tuple[Ty, str], ...] = ((I64, "batch"), *PRODUCT, *TAIL)
-    f = module.function(tiles_name(tiles), VOID, parameters, internal=True, glue=True)
-    batch, m, n, k, a, a_row, a_col, b, b_row, b_col, c, c_row, workspace, flags, epilogue, context = f.params
+    f = module.function(tiles_name(tiles), VOID, PARAMETERS, internal=True, glue=True)
+    m, n, k, a, a_row, a_col, b, b_row, b_col, c, c_row, workspace, flags, edge, epilogue, context = f.params
     ty, rows, columns = tiles.ty, tiles.rows, tiles.columns
     one = literal(I64, 1)
 
@@ -144,7 +148,7 @@ def emit_tiles(module: Module, tiles: Tiles) -> None:
                             *(height, depth, a_tiles, a_unit, a_next, a_step),
                             *(panel, b_stride, to, tile_row, near, add, rest),
                         )
-                        call_panel(f, tiles, arguments)
+                        call_panel(f, tiles, edge, arguments)
                         return [f.element(panel, ty, b_panel), f.element(to, ty, columns)]
 
                     first = f.binary("udiv", jb, int_literal(columns))
@@ -154,7 +158,7 @@ def emit_tiles(module: Module, tiles: Tiles) -> None:
                     def finished() -> list[Value]:
                         left = f.add(j, jb)
                         bounds = (i, f.add(i, height), left, f.add(left, block))
-                        call_epilogue(f, epilogue, (context, batch, tile, tile_row, *bounds))
+                        call_epilogue(f, epilogue, (context, tile, tile_row, *bounds))
                         return []
 
                     f.branch(last, finished)
@@ -182,26 +186,43 @@ def _note_near(f: Function, tiles: Tiles, record: Value, context: Value, offset:
         f.store(f.element(start, tiles.ty, offset), f.element(record, PTR, 2 + number))
 
 
-def call_panel(f: Function, tiles: Tiles, arguments: tuple[Value, ...]) -> None:
-    """Call the panel function that fits the width, the last argument."""
-    width = arguments[-1]
+def call_panel(f: Function, tiles: Tiles, edge: Value, arguments: tuple[Value, ...]) -> None:
+    """Call the panel function that fits the width, the last argument; `edge` is the one for narrower panels."""
+    widest = panel_name(tiles, tiles.vectors, masked=tiles.masks)
+    bound = (tiles.vectors - tiles.masks) * tiles.lanes + (1 if tiles.masks else 0)
 
-    def call(vectors: int, masked: bool) -> list[Value]:
-        f.call(panel_name(tiles, vectors, masked=masked), VOID, arguments)
+    def wide() -> list[Value]:
+        f.call(widest, VOID, arguments)
         return []
 
-    def narrower(vectors: int) -> list[Value]:
+    def narrow() -> list[Value]:
+        f.call_pointer(edge, VOID, arguments)
+        return []
+
+    f.branch(f.compare("sge", arguments[-1], int_literal(bound)), wide, narrow)
+
+
+def emit_edge(module: Module, tiles: Tiles) -> None:
+    """Write `adjit_edge`, a panel function for all widths that the widest one does not fit."""
+    masked = range(1, tiles.vectors + (0 if tiles.masks else 1))
+    for vectors in masked:
+        emit_panel(module, tiles, vectors, masked=True)
+    f = module.function(f"adjit_edge_{tiles.suffix}", VOID, PANEL_PARAMETERS)
+
+    def fitting(vectors: int) -> list[Value]:
+        def call() -> list[Value]:
+            f.call(panel_name(tiles, vectors, masked=True), VOID, f.params)
+            return []
+
         if vectors == 1:
-            return call(1, True)
-        wide = f.compare("sgt", width, int_literal((vectors - 1) * tiles.lanes))
-        f.branch(wide, lambda: call(vectors, True), lambda: narrower(vectors - 1))
+            return call()
+        wide = f.compare("sgt", f.params[-1], int_literal((vectors - 1) * tiles.lanes))
+        f.branch(wide, call, lambda: fitting(vectors - 1))
         return []
 
-    if tiles.masks:
-        narrower(tiles.vectors)
-    else:
-        full = f.compare("eq", width, int_literal(tiles.columns))
-        f.branch(full, lambda: call(tiles.vectors, False), lambda: narrower(tiles.vectors))
+    if masked:
+        fitting(masked[-1])
+    f.ret()
 
 
 def k_blocks(f: Function, tiles: Tiles, k: Value) -> tuple[Value, Value]:

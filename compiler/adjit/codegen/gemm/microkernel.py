@@ -80,13 +80,16 @@ def prefetch_into_l2(f: Function, pointer: Value) -> None:
 
 
 def panel_name(tiles: Tiles, vectors: int, *, masked: bool) -> str:
-    """Symbol of the panel function."""
-    return f"panel_{tiles.suffix}_{vectors}{'m' if masked else ''}"
+    """Symbol of the panel function; the widest one is shared."""
+    if vectors == tiles.vectors and masked == tiles.masks:
+        return f"adjit_panel_{tiles.suffix}"
+    return f"panel_{tiles.suffix}_{vectors}"
 
 
 def emit_panel(module: Module, tiles: Tiles, vectors: int, *, masked: bool) -> None:
     """Write the panel function for panels of `vectors` vectors; unmasked, `width` must fill them all."""
-    f = module.function(panel_name(tiles, vectors, masked=masked), VOID, PARAMETERS, internal=True)
+    widest = vectors == tiles.vectors and masked == tiles.masks
+    f = module.function(panel_name(tiles, vectors, masked=masked), VOID, PARAMETERS, internal=not widest)
     m, _, a, a_row, _, a_step, _, _, c, c_row, near, _, width = f.params
     last = LaneMask(f, tiles, f.sub(width, (vectors - 1) * tiles.lanes)) if masked else None
     full = f.binary("udiv", m, literal(I64, tiles.rows))

@@ -19,13 +19,13 @@ from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_lite
 
 def pack_name(tiles: Tiles) -> str:
     """Symbol of the packing function."""
-    return f"pack_{tiles.suffix}"
+    return f"adjit_pack_{tiles.suffix}"
 
 
 def emit_pack(module: Module, tiles: Tiles) -> None:
     """Write the packing function."""
     params = ((I64, "n"), (I64, "k"), (PTR, "source"), (I64, "s_n"), (I64, "s_k"), (PTR, "target"), (I64, "width"))
-    f = module.function(pack_name(tiles), VOID, params, internal=True)
+    f = module.function(pack_name(tiles), VOID, params)
     n, k, source, s_n, s_k, target, width = f.params
     one = literal(I64, 1)
 

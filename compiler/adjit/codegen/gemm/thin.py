@@ -9,29 +9,17 @@ from __future__ import annotations
 
 from adjit.codegen.gemm.dots import dots_name
 from adjit.codegen.gemm.forms import ACCUMULATE, DOTS_B, SCRATCH, Tiles
-from adjit.codegen.gemm.macro import PRODUCT, TAIL, bit, call_epilogue, call_panel, k_blocks
+from adjit.codegen.gemm.macro import PARAMETERS, bit, call_epilogue, call_panel, k_blocks
 from adjit.codegen.gemm.microkernel import LaneMask
 from adjit.codegen.gemm.packing import pack_name
-from adjit.codegen.llvm import I64, PTR, VOID, Module, Ty, Value, int_literal, literal
+from adjit.codegen.llvm import I64, PTR, VOID, Module, Value, int_literal, literal
 from adjit.tuned import SWAPPED_ROWS, THIN_COLUMNS
-
-PARAMETERS: tuple[tuple[Ty, str], ...] = ((I64, "batch"), *PRODUCT, *TAIL)
-
-
-def swapped_name(tiles: Tiles) -> str:
-    """Symbol of the product with rows and columns swapped."""
-    return f"gemm_swapped_{tiles.suffix}"
-
-
-def dots_product_name(tiles: Tiles) -> str:
-    """Symbol of the product in the form of dots."""
-    return f"gemm_dots_{tiles.suffix}"
 
 
 def emit_swapped(module: Module, tiles: Tiles) -> None:
     """Write the product for a_row = 1 and few columns: panels of the transpose of C, then transposed into C."""
-    f = module.function(swapped_name(tiles), VOID, PARAMETERS, internal=True)
-    batch, m, n, k, a, _, a_col, b, b_row, b_col, c, c_row, workspace, flags, epilogue, context = f.params
+    f = module.function(f"adjit_swapped_{tiles.suffix}", VOID, PARAMETERS)
+    m, n, k, a, _, a_col, b, b_row, b_col, c, c_row, workspace, flags, edge, epilogue, context = f.params
     ty, lanes, one = tiles.ty, tiles.lanes, literal(I64, 1)
     steps, each = k_blocks(f, tiles, k)
     in_scratch = bit(f, flags, SCRATCH)
@@ -70,6 +58,7 @@ def emit_swapped(module: Module, tiles: Tiles) -> None:
                 call_panel(
                     f,
                     tiles,
+                    edge,
                     (
                         *(n, depth, x_at, b_col, b_row, b_step, f.element(y_at, ty, j), a_col),
                         *(f.element(workspace, ty, j), int_literal(SWAPPED_ROWS), literal(PTR, 0), add, rest),
@@ -98,7 +87,7 @@ def emit_swapped(module: Module, tiles: Tiles) -> None:
             return []
 
         f.loop(0, n, lanes, [], group)
-        call_epilogue(f, epilogue, (context, batch, tile, tile_row, i, f.add(i, height), literal(I64, 0), n))
+        call_epilogue(f, epilogue, (context, tile, tile_row, i, f.add(i, height), literal(I64, 0), n))
         return []
 
     f.loop(0, m, SWAPPED_ROWS, [], block)
@@ -107,8 +96,8 @@ def emit_swapped(module: Module, tiles: Tiles) -> None:
 
 def emit_dots_product(module: Module, tiles: Tiles) -> None:
     """Write the product in the form of dots; `flags` says which side is thin."""
-    f = module.function(dots_product_name(tiles), VOID, PARAMETERS, internal=True, glue=True)
-    batch, m, n, k, a, a_row, a_col, b, b_row, b_col, c, c_row, workspace, flags, epilogue, context = f.params
+    f = module.function(f"adjit_dots_{tiles.suffix}", VOID, PARAMETERS, glue=True)
+    m, n, k, a, a_row, a_col, b, b_row, b_col, c, c_row, workspace, flags, _, epilogue, context = f.params
     ty, lanes = tiles.ty, tiles.lanes
     one, zero = literal(I64, 1), literal(I64, 0)
     swap = f.compare("eq", f.binary("and", flags, literal(I64, DOTS_B)), literal(I64, DOTS_B))
@@ -146,7 +135,7 @@ def emit_dots_product(module: Module, tiles: Tiles) -> None:
         )
         end = f.add(i, height)
         bounds = (chosen(i, zero), chosen(end, m), chosen(zero, i), chosen(n, end))
-        call_epilogue(f, epilogue, (context, batch, out, c_step, *bounds))
+        call_epilogue(f, epilogue, (context, out, c_step, *bounds))
         return []
 
     f.loop(0, rows, row_block, [], block)
