@@ -78,6 +78,7 @@ class Access:
         self.function = function
         self.body = body
         self.pointers = pointers
+        self._first = min(pointers, default=0)
         self.lanes = lanes
         self.vector = vector
         self.tile = tile
@@ -87,7 +88,7 @@ class Access:
     def _address(self, param: int, coefficients: tuple[int, ...], scope: Scope) -> Value:
         """The address of an access as far as the loops that are entered say."""
         f = self.function
-        dtype = self.body.params[param - min(self.pointers, default=0)]
+        dtype = self.body.params[param - self._first]
         key: tuple[int, ...] = (0,) * len(coefficients)
         address = self.pointers[param]
         for d in scope.entered:

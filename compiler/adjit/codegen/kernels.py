@@ -484,7 +484,7 @@ def _blocks_are_whole(work: Product, lanes: int, target: Target) -> bool:
     if work.dtype.kind != "f" or work.m == 1 or work.n % lanes or PRODUCT_PART_UNIT % lanes:
         return False
     tiles = tiles_for(work.dtype, target)
-    return _flags(work, target) & TILES and work.n >= tiles.columns and tiles.columns % lanes == 0
+    return bool(_flags(work, target) & TILES) and work.n >= tiles.columns and tiles.columns % lanes == 0
 
 
 def _emit_epilogue(module: Module, name: str, work: Product, target: Target, light: bool) -> Function:

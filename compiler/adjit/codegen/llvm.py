@@ -9,6 +9,7 @@ No fast-math flag is ever emitted: the order of every sum is the order in the te
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,20 +19,19 @@ import numpy as np
 from adjit_runtime.target import Target
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class Ty:
-    """An LLVM type: `kind` is "i", "f", "ptr" or "void"; `lanes` is 0 for a scalar, else a vector's length."""
+    """An LLVM type: `kind` is "i", "f", "ptr" or "void"; `lanes` is 0 for a scalar, else a vector's length.
+
+    `type_of` makes the one object of each type, so that types are compared by identity; `text` is what is written."""
 
     kind: str
-    bits: int = 0
-    lanes: int = 0
+    bits: int
+    lanes: int
+    text: str
 
     def __str__(self) -> str:
-        if self.kind == "f":
-            base = {16: "half", 32: "float", 64: "double"}[self.bits]
-        else:
-            base = f"i{self.bits}" if self.kind == "i" else self.kind
-        return f"<{self.lanes} x {base}>" if self.lanes else base
+        return self.text
 
     @property
     def suffix(self) -> str:
@@ -42,28 +42,38 @@ class Ty:
     @property
     def scalar(self) -> Ty:
         """The type of one lane."""
-        return Ty(self.kind, self.bits)
+        return type_of(self.kind, self.bits, 0)
 
     def vector(self, lanes: int) -> Ty:
         """This type with `lanes` lanes; 0 gives the scalar."""
-        return Ty(self.kind, self.bits, lanes)
+        return type_of(self.kind, self.bits, lanes)
 
     def with_kind(self, kind: str, bits: int) -> Ty:
         """Another element type with the same number of lanes."""
-        return Ty(kind, bits, self.lanes)
+        return type_of(kind, bits, self.lanes)
 
 
-I1, I8, I16, I32, I64 = (Ty("i", bits) for bits in (1, 8, 16, 32, 64))
-F16, F32, F64 = (Ty("f", bits) for bits in (16, 32, 64))
-PTR = Ty("ptr")
-VOID = Ty("void")
+@functools.cache
+def type_of(kind: str, bits: int, lanes: int) -> Ty:
+    """The type of a kind, a number of bits and of lanes."""
+    if kind == "f":
+        base = {16: "half", 32: "float", 64: "double"}[bits]
+    else:
+        base = f"i{bits}" if kind == "i" else kind
+    return Ty(kind, bits, lanes, f"<{lanes} x {base}>" if lanes else base)
+
+
+I1, I8, I16, I32, I64 = (type_of("i", bits, 0) for bits in (1, 8, 16, 32, 64))
+F16, F32, F64 = (type_of("f", bits, 0) for bits in (16, 32, 64))
+PTR = type_of("ptr", 0, 0)
+VOID = type_of("void", 0, 0)
 
 
 def register_type(dtype: np.dtype) -> Ty:
     """The type of a `dtype` element in a register: bool is i1."""
     if dtype.kind == "b":
         return I1
-    return Ty("f" if dtype.kind == "f" else "i", dtype.itemsize * 8)
+    return type_of("f" if dtype.kind == "f" else "i", dtype.itemsize * 8, 0)
 
 
 def memory_type(dtype: np.dtype) -> Ty:
@@ -79,7 +89,7 @@ class Value:
     ref: str
 
     def __str__(self) -> str:
-        return f"{self.ty} {self.ref}"
+        return f"{self.ty.text} {self.ref}"
 
 
 def literal(ty: Ty, value: float | int | bool) -> Value:

@@ -16,12 +16,11 @@ from collections.abc import Callable
 import numpy as np
 
 from adjit.codegen.lanes import Lanes
-from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Ty, Value, int_literal, literal
+from adjit.codegen.llvm import I1, I32, I64, PTR, VOID, Function, Module, Ty, Value, int_literal, literal, type_of
 from adjit.codegen.subnormals import flushing
 from adjit_runtime.program import RUN_ARRAY, RUN_HEAD, RUN_OUTPUT
 
-I32 = Ty("i", 32)
-I128 = Ty("i", 128)
+I128 = type_of("i", 128, 0)
 FOLD = 1 << 61
 
 
@@ -88,9 +87,9 @@ def _emit_gather(module: Module) -> None:
         return lambda target, origin: f.store(f.load(origin, ty, 1), target, 1)
 
     def many(target: Value, origin: Value) -> None:
-        f.call("llvm.memcpy.p0.p0.i64", VOID, [target, origin, nbytes, Value(Ty("i", 1), "false")])
+        f.call("llvm.memcpy.p0.p0.i64", VOID, [target, origin, nbytes, Value(I1, "false")])
 
-    module.declare("llvm.memcpy.p0.p0.i64", VOID, [PTR, PTR, I64, Ty("i", 1)])
+    module.declare("llvm.memcpy.p0.p0.i64", VOID, [PTR, PTR, I64, I1])
     f.branch(
         f.compare("eq", nbytes, int_literal(8)),
         copy(word(I64)),

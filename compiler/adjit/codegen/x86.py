@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from adjit.codegen.llvm import F32, I32, Function, Ty, Value, literal, vector_literal
+from adjit.codegen.llvm import F32, I32, Function, Ty, Value, literal, type_of, vector_literal
 
 
 def permute(f: Function, values: Sequence[float], ty: Ty, index: Value) -> Value | None:
@@ -48,7 +48,7 @@ def _avx512(f: Function, name: str, args: Sequence[Value], rest: Callable[[Ty], 
 
     def rule(ty: Ty, xs: list[Value]) -> Value:
         kind = "ps" if ty.bits == 32 else "pd"
-        every, rounding = literal(Ty("i", ty.lanes), -1), literal(I32, 4)
+        every, rounding = literal(type_of("i", ty.lanes, 0), -1), literal(I32, 4)
         return f.call(f"llvm.x86.avx512.mask.{name}.{kind}.512", ty, (*xs, *rest(ty), every, rounding))
 
     return _by_registers(f, ty, args, rule, 64)
