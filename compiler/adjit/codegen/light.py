@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 
-from adjit.codegen.analysis import lanes_of, total_cost
-from adjit.schedule.plan import Body, Plan, Product, Single, Tiles, works_of
+from adjit.codegen.analysis import analyse, cost_of, lanes_of
+from adjit.schedule.plan import Body, Plan, Product, Reduce, Single, Tiles, operands, works_of
 from adjit.tuned import GLUE_SHARE
 from adjit_runtime.target import Target
 
@@ -41,9 +41,15 @@ def light_kernels(plan: Plan, target: Target) -> set[Function]:
 
 
 def _body_effort(body: Body, target: Target) -> float:
-    """Vector instructions, about."""
-    cost = total_cost(body.code)
-    return cost * math.prod(body.domain) / lanes_of(body, target.vector_bytes)
+    """Vector instructions, about: each instruction is computed as often as what it depends on varies."""
+    varies = analyse(body).varies
+    effort = 0
+    for number, instruction in enumerate(body.code):
+        dims = varies[number]
+        if isinstance(instruction, Reduce):
+            dims = dims.union(*(varies[arg] for arg in operands(instruction)))
+        effort += cost_of(instruction) * math.prod(body.domain[d] for d in dims)
+    return effort / lanes_of(body, target.vector_bytes)
 
 
 def _product_effort(work: Product, target: Target) -> float:

@@ -192,6 +192,11 @@ class Function:
         return not self._linkage
 
     @property
+    def is_glue(self) -> bool:
+        """Whether its code is generated without optimisation."""
+        return self._attributes == GLUE
+
+    @property
     def instruction_count(self) -> int:
         """How many instructions have been written, labels not counted."""
         return len(self._allocas) + sum(not line.endswith(":") for line in self._lines)

@@ -38,6 +38,7 @@ from adjit.schedule.plan import (
     operands,
 )
 from adjit.tuned import (
+    GLUE_STRANDS,
     REDUCTION_STRANDS,
     REDUCTION_STRANDS_COST,
     STASH_BYTES,
@@ -92,7 +93,8 @@ class Nest(Accumulators):
         n = self.body.domain[self.vector]
         inner = (c for c, dims in zip(self.body.code, self.analysis.varies, strict=True) if dims & self.reduced)
         cost = total_cost(inner)
-        return max(1, min(REDUCTION_STRANDS, REDUCTION_STRANDS_COST // max(cost, 1), -(-n // self.lanes)))
+        most = GLUE_STRANDS if self.function.is_glue else REDUCTION_STRANDS
+        return max(1, min(most, REDUCTION_STRANDS_COST // max(cost, 1), -(-n // self.lanes)))
 
     # -- what each pass computes --------------------------------------------------------------------------------------
 
