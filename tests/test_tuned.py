@@ -23,7 +23,7 @@ TABLES = {COMPILER / "ops" / "mathematics" / "coefficients.py"}
 # Module -> names -> what fixes them.
 DEFINITIONS: dict[str, dict[str, str]] = {
     "compiler/adjit/codegen/gemm/forms.py": {
-        "ACCUMULATE SCRATCH NEAR TILES DOTS_A DOTS_B": "bits of the argument `flags`",
+        "ACCUMULATE SCRATCH NEAR TILES SWAPPED DOTS_A DOTS_B": "bits of the argument `flags`",
         "MOST_NEAR": "words that every caller sets aside before the context",
     },
     "compiler/adjit/codegen/gemm/microkernel.py": {"LINE": "bytes of a line of cache"},

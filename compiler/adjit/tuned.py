@@ -302,8 +302,8 @@ GLUE_SHARE = 1 / 256
 time and runs one to three times as long. (With 0 and 1/256: 784-512-256-10 with Adam 80 and 55 ms, its steps 2,989 and
 2,993 us; a step of 64-32-10 5.15 and 5.05 us.)"""
 GLUE_STRANDS = 2
-"""`REDUCTION_STRANDS` of such kernels. (1, 2, 8: the code of 784-512-256-10 with Adam in 48, 52 and 58 ms, its steps and
-those of 64-32-10 the same.)"""
+"""`REDUCTION_STRANDS` of such kernels. (1, 2, 8: the code of 784-512-256-10 with Adam in 48, 52 and 58 ms, its steps
+and those of 64-32-10 the same.)"""
 THREADED_ELEMENTS = 1 << 14
 """Elements of an array from which a program is taken for one with work for threads, whose library then begins beside
 the passes; it is made later where that was wrong. (10 ms of a first start.)"""
