@@ -73,10 +73,13 @@ class Text(str):
 class Record:
     """One compilation: the graph of each stage, the program, and the milliseconds of each part.
 
-    A program that comes from the cache has no plan and no text yet; `lowered` makes them when someone looks."""
+    A program that comes from the cache was found by its `source`, the graph that the passes take; `optimized` and
+    `lowered` make what it skipped when someone looks."""
 
     name: str
     flushes: bool = False
+    tiles: bool = True
+    source: Graph | None = None
     graphs: dict[str, Graph] = field(default_factory=dict)
     program: Program | None = None
     milliseconds: dict[str, float] = field(default_factory=dict)
@@ -84,11 +87,21 @@ class Record:
     _lowered: Lowered | None = None
 
     @property
+    def optimized(self) -> Graph:
+        """The graph after the passes."""
+        if "optimized" not in self.graphs:
+            assert self.source is not None
+            with self.timed("passes"), undisturbed():
+                self.keep("optimized", optimize(self.source, tiles=self.tiles))
+        return self.graphs["optimized"]
+
+    @property
     def lowered(self) -> Lowered:
         """Plan and LLVM text."""
         if self._lowered is None:
-            graph = self.graphs["optimized"]
-            self._lowered = build(graph, host_target(), self.name, flushes=self.flushes, begin=begin_library)
+            graph = self.optimized
+            with self.timed("code"):
+                self._lowered = build(graph, host_target(), self.name, flushes=self.flushes, begin=begin_library)
         return self._lowered
 
     @contextmanager
@@ -119,8 +132,10 @@ class Record:
             raise ArgumentError(f"there is no stage {stage!r}; there are {', '.join(STAGES)}")
         if stage in self.graphs:
             return self.graphs[stage]
-        if "optimized" not in self.graphs or stage not in ("plan", "llvm", "asm"):
+        if self.source is None or stage not in ("optimized", "plan", "llvm", "asm"):
             raise ArgumentError(f"{self.name} has no stage {stage!r}; it has {', '.join([*self.graphs, *STAGES[-3:]])}")
+        if stage == "optimized":
+            return self.optimized
         if stage == "plan":
             return Text(print_plan(self.lowered.plan))
         return Text(self.lowered.llvm if stage == "llvm" else self.lowered.asm)
@@ -179,22 +194,20 @@ def begin_libraries(graph: Graph) -> None:
 
 
 def compile_graph(graph: Graph, record: Record, tiles: bool = True) -> Loaded:
-    """Passes, plan, machine code and linking of a graph."""
+    """Passes, plan, machine code and linking of a graph; what an earlier process left in the cache skips all but the
+    last."""
     target = host_target()
-    with record.timed("passes"):
-        optimized = record.keep("optimized", optimize(graph, tiles=tiles))
+    record.source, record.tiles = graph, tiles
     with record.timed("cache"):
-        key = _program_key(optimized, record, target)
+        key = _program_key(graph, record, target)
         found = cache.load(key)
         if found is not None:
-            arrays = {data.digest: data.array for data in _constants(optimized) if data.array is not None}
-            record.program = load_program(found, arrays.__getitem__)
+            record.program = load_program(found, lambda digest: _constant(digest, record))
             record.cached = True
     if record.program is None:
-        with record.timed("code"):
-            record.program = record.lowered.program
+        record.program = record.lowered.program
         with record.timed("cache"):
-            cache.store(key, dump_program(record.program, _digests(record.program, optimized)))
+            cache.store(key, dump_program(record.program, _digests(record.program, record.optimized)))
     if os.environ.get("ADJIT_VERIFY") == "1":
         verify_plan(record.lowered.plan)
     if os.environ.get("ADJIT_CPU"):
@@ -210,6 +223,15 @@ def _constants(graph: Graph) -> list[Data]:
     return [node.attrs["data"] for node in graph.nodes if "data" in node.attrs]
 
 
+def _constant(digest: str, record: Record) -> np.ndarray:
+    """A constant of a program: the user's, or one that the passes make of them."""
+    for stage in ("source", "optimized"):
+        for data in _constants(getattr(record, stage)):
+            if data.digest == digest and data.array is not None:
+                return data.array
+    raise InternalError(f"{record.name}: the cache has a program with a constant that its graph does not have")
+
+
 def _digests(program: Program, graph: Graph) -> dict[int, str]:
     """The digest of each constant of a program."""
     by_array = {id(data.array): data.digest for data in _constants(graph)}
@@ -219,7 +241,7 @@ def _digests(program: Program, graph: Graph) -> dict[int, str]:
 def _program_key(graph: Graph, record: Record, target: Target) -> str:
     """What decides the code of a graph. Lines of source are no part of it but where a check names one in its error."""
     checks = [str(node.loc) for node in graph.nodes if node.op.kind == "check"]
-    mode = "flushes" if record.flushes else ""
+    mode = f"flushes={record.flushes} tiles={record.tiles}"
     return cache.key_of(("program", record.name, mode, target.key, print_graph(graph, locs=False), *checks))
 
 
@@ -310,7 +332,7 @@ class Function(CompiledFunction):
         Of the last signature, or of the one of the arguments. Prints as text."""
         self.ir("plan", *args, **kwargs)
         record = self._record(args, kwargs)
-        return explain(record.graphs["optimized"], record.lowered, self.__name__)
+        return explain(record.optimized, record.lowered, self.__name__)
 
     def profile(self, *args: Any, calls: int = 200, **kwargs: Any) -> Profile:
         """Time of each kernel of the program of these arguments, as the mean of `calls` on copies of them.
@@ -319,8 +341,7 @@ class Function(CompiledFunction):
         (`adjit.machine()`)."""
         self.ir("optimized", *args, **kwargs)
         record = self._record(args, kwargs)
-        graph = record.graphs["optimized"]
-        return measure(graph, self.__name__, self.bound(args, kwargs), calls, flushes=self.flushes)
+        return measure(record.optimized, self.__name__, self.bound(args, kwargs), calls, flushes=self.flushes)
 
     def bound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[np.ndarray]:
         """The arrays that a call gives to the program, in order."""
