@@ -42,11 +42,12 @@ def train() -> tuple[list[float], Any]:
     return losses, record
 
 
-def test_a_hit_runs_no_code_generation(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hit_runs_no_pass_and_no_code_generation(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first, record = train()
     assert not record.cached
     assert entries(folder)
-    monkeypatch.setattr(driver, "build", lambda *_: pytest.fail("code was generated"))
+    monkeypatch.setattr(driver, "build", lambda *_, **__: pytest.fail("code was generated"))
+    monkeypatch.setattr(driver, "optimize", lambda *_, **__: pytest.fail("a pass ran"))
     again, record = train()
     assert record.cached
     assert again == first
@@ -73,6 +74,30 @@ def test_constants_are_bound_again() -> None:
     third = make()
     assert third(2.0) == table.sum() * 2
     assert not next(iter(third.records.values())).cached
+
+
+def test_constants_that_the_passes_make_are_bound_again() -> None:
+    def make() -> Any:
+        return adjit.jit(lambda x, y: y + np.concatenate([np.zeros_like(x), np.ones_like(x)]))
+
+    x, y = np.arange(4.0), np.arange(800.0).reshape(100, 8)
+    first, second = make(), make()
+    np.testing.assert_array_equal(first(x, y), y + np.repeat([0.0, 1.0], 4))
+    np.testing.assert_array_equal(second(x, y), first(x, y))
+    (record,) = second.records.values()
+    assert record.cached
+    assert record.program.constants
+    assert not any("data" in node.attrs for node in record.source.nodes)
+
+
+def test_tiles_are_part_of_the_key() -> None:
+    def compiled(tiles: bool) -> Any:
+        function = adjit.jit(lambda x: np.sum(np.sin(x)))
+        function.tiles = tiles
+        function(np.ones(3))
+        return next(iter(function.records.values())).cached
+
+    assert [compiled(True), compiled(False), compiled(True), compiled(False)] == [False, False, True, True]
 
 
 def test_lines_of_source_are_no_part_of_the_key_but_of_checks(folder: Path) -> None:
