@@ -1,4 +1,4 @@
-"""One emitter for each kind of kernel: a `Work` becomes a function of the module.
+"""One emitter for each kind of kernel: a `Work` becomes a function of the module, or a part of the one that runs it.
 
 Kernels take one pointer for each parameter. A product takes its packing memory too; a check also takes the
 report and returns 0, or its number + 1.
@@ -51,17 +51,46 @@ def emit_kernel(
     """Write the function of one kernel; with `parallel` a large one runs on the threads of the pool.
 
     The code of a `light` one, or of its epilogue, is generated without optimisation."""
-    if 0 in _extents(work):
-        return _emit_nothing(module, name, work)
+    is_check = isinstance(work, CheckRange)
+    glue = is_glue(work, target, parallel, light)
+    params = [(PTR, f"p{i}") for i in range(_parameters(work))]
+    function = module.function(name, I64 if is_check else VOID, params, internal=True, glue=glue)
+    write_kernel(function, function.params, name, work, target, parallel, light)
+    function.ret(int_literal(0) if is_check else None)
+    return function
+
+
+def is_glue(work: Single, target: Target, parallel: bool, light: bool) -> bool:
+    """Whether a kernel's own code only calls others, or is light."""
     if isinstance(work, Loop):
-        return _emit_loop(module, name, work, target, parallel, light)
+        return light or (parallel and loop_parts(work, target) is not None)
+    return light or isinstance(work, Product)
+
+
+def write_kernel(
+    f: Function, params: Sequence[Value], name: str, work: Single, target: Target, parallel: bool, light: bool
+) -> None:
+    """Write a kernel into `f`, which is still open after it; functions of its own begin with `name`. Where a check
+    fails, `f` returns."""
+    if 0 in _extents(work):
+        # It touches no memory: the loads that stand before its loops would.
+        return
+    if isinstance(work, Loop):
+        _write_loop(f, params, name, work, target, parallel)
+    elif isinstance(work, Product):
+        _write_product(f, params, name, work, target, parallel, light)
+    elif isinstance(work, Running):
+        _write_running(f, params, work, target)
+    elif isinstance(work, Scatter):
+        _write_scatter(f, params, work, target)
+    else:
+        _write_check(f, params, work)
+
+
+def _parameters(work: Single) -> int:
     if isinstance(work, Product):
-        return _emit_product(module, name, work, target, parallel, light)
-    if isinstance(work, Running):
-        return _emit_running(module, name, work, target, light)
-    if isinstance(work, Scatter):
-        return _emit_scatter(module, name, work, target, light)
-    return _emit_check(module, name, work, light)
+        return 4 + (len(work.epilogue.params) if work.epilogue is not None else 0)
+    return len(work.body.params) + isinstance(work, Scatter | CheckRange)
 
 
 def emit_tiles(
@@ -100,11 +129,11 @@ def emit_tiles(
     job.ret()
     function = module.function(name, VOID, [(PTR, f"p{i}") for i in range(count)], internal=True, glue=True)
     if not turns:
-        _run_job(function, job, int_literal(work.groups))
+        _run_job(function, function.params, job, int_literal(work.groups))
         function.ret()
         return function
     alone = function.compare("sle", function.call("adjit_threads", I64, []), int_literal(1))
-    shared = _share(function, function.select(alone, int_literal(1), int_literal(work.groups)))
+    shared = _share(function, function.params, function.select(alone, int_literal(1), int_literal(work.groups)))
 
     def in_turn() -> list[Value]:
         def one(i: Value, _: list[Value]) -> list[Value]:
@@ -132,15 +161,15 @@ def _open_job(module: Module, name: str, count: int, glue: bool = False) -> tupl
     return job, pointers, part, job.load(job.element(shared, I64, count), I64)
 
 
-def _run_job(function: Function, job: Function, parts: Value) -> None:
-    """Run each part of a job, with the parameters of `function`."""
-    function.call("adjit_parallel", VOID, [Value(PTR, f"@{job.name}"), _share(function, parts), parts])
+def _run_job(function: Function, params: Sequence[Value], job: Function, parts: Value) -> None:
+    """Run each part of a job, with the parameters of a kernel."""
+    function.call("adjit_parallel", VOID, [Value(PTR, f"@{job.name}"), _share(function, params, parts), parts])
 
 
-def _share(function: Function, number: Value) -> Value:
-    """The memory that the parts of a job share: the parameters of `function`, then `number`."""
-    shared = function.alloca(PTR, len(function.params) + 1)
-    for i, value in enumerate((*function.params, number)):
+def _share(function: Function, params: Sequence[Value], number: Value) -> Value:
+    """The memory that the parts of a job share: the parameters of a kernel, then `number`."""
+    shared = function.alloca(PTR, len(params) + 1)
+    for i, value in enumerate((*params, number)):
         function.store(value, function.element(shared, PTR, i))
     return shared
 
@@ -162,44 +191,17 @@ def _extents(work: Single) -> tuple[int, ...]:
     return work.body.domain
 
 
-def _emit_nothing(module: Module, name: str, work: Single) -> Function:
-    """A kernel without elements touches no memory: the loads that stand before its loops would."""
-    if isinstance(work, CheckRange):
-        function = module.function(name, I64, [(PTR, f"p{i}") for i in range(len(work.body.params) + 1)], internal=True)
-        function.ret(int_literal(0))
-        return function
-    count = (
-        len(work.body.params)
-        if not isinstance(work, Product)
-        else 4 + len(work.epilogue.params if work.epilogue else ())
-    )
-    count += isinstance(work, Scatter)
-    function = module.function(name, VOID, [(PTR, f"p{i}") for i in range(count)], internal=True)
-    function.ret()
-    return function
-
-
-def _open(module: Module, name: str, body: Body, extra: int = 0, glue: bool = False) -> tuple[Function, list[Value]]:
-    names = [(PTR, f"p{i}") for i in range(len(body.params) + extra)]
-    function = module.function(name, VOID, names, internal=True, glue=glue)
-    return function, function.params
-
-
-def _emit_loop(module: Module, name: str, work: Loop, target: Target, parallel: bool, light: bool) -> Function:
+def _write_loop(f: Function, params: Sequence[Value], name: str, work: Loop, target: Target, parallel: bool) -> None:
     body = work.body
     lanes = lanes_of(body, target.vector_bytes)
     vector = vector_dimension(body, lanes, range(len(body.domain)))
     lanes = lanes_together(body, lanes, vector)
     dim = loop_parts(work, target) if parallel else None
-    function, params = _open(module, name, body, glue=light or dim is not None)
     if dim is None:
-        Nest(function, body, dict(enumerate(params)), lanes, vector).run()
-        function.ret()
-        return function
-    job = _part_of_loop(module, f"{name}_part", body, dim, lanes, vector)
-    _run_job(function, job, _parts(function, LOOP_PARTS))
-    function.ret()
-    return function
+        Nest(f, body, dict(enumerate(params)), lanes, vector).run()
+        return
+    job = _part_of_loop(f.module, f"{name}_part", body, dim, lanes, vector)
+    _run_job(f, params, job, _parts(f, LOOP_PARTS))
 
 
 def _part_of_loop(module: Module, name: str, body: Body, dim: int, lanes: int, vector: int | None) -> Function:
@@ -226,20 +228,16 @@ def loop_parts(work: Loop, target: Target) -> int | None:
     return min(free, default=None)
 
 
-def _emit_running(module: Module, name: str, work: Running, target: Target, light: bool) -> Function:
+def _write_running(f: Function, params: Sequence[Value], work: Running, target: Target) -> None:
     body = work.body
-    function, params = _open(module, name, body, glue=light)
     lanes = lanes_of(body, target.vector_bytes)
     free = [d for d in range(len(body.domain)) if d not in body.reduced]
     vector = vector_dimension(body, lanes, free)
-    Nest(function, body, dict(enumerate(params)), lanes, vector, running=True, reverse=work.reverse).run()
-    function.ret()
-    return function
+    Nest(f, body, dict(enumerate(params)), lanes, vector, running=True, reverse=work.reverse).run()
 
 
-def _emit_scatter(module: Module, name: str, work: Scatter, target: Target, light: bool) -> Function:
+def _write_scatter(f: Function, params: Sequence[Value], work: Scatter, target: Target) -> None:
     body = work.body
-    function, params = _open(module, name, body, extra=1, glue=light)
     last = len(body.domain) - 1
     along = analyse(body).varies[work.at]
     wide = last >= 0 and work.coefficients[last] == 1 and last not in along and body.domain[last] > 1
@@ -248,7 +246,6 @@ def _emit_scatter(module: Module, name: str, work: Scatter, target: Target, ligh
     memory = memory_type(dtype)
 
     def sink(nest: Nest, scope: Scope) -> None:
-        f = function
         at = scope.values[work.at].value
         at = f.intrinsic("umin", at.ty, (at, literal(at.ty, max(work.size - 1, 0))))
         offset = f.mul(at, work.stride)
@@ -269,19 +266,13 @@ def _emit_scatter(module: Module, name: str, work: Scatter, target: Target, ligh
             f.store(raw, address)
 
     pointers = {i + 1: pointer for i, pointer in enumerate(params[1:])}
-    Nest(function, body, pointers, lanes, last if wide else None, sink=sink).run()
-    function.ret()
-    return function
+    Nest(f, body, pointers, lanes, last if wide else None, sink=sink).run()
 
 
-def _emit_check(module: Module, name: str, work: CheckRange, light: bool) -> Function:
-    body = work.body
-    names = [(PTR, f"p{i}") for i in range(len(body.params))] + [(PTR, "report")]
-    function = module.function(name, I64, names, internal=True, glue=light)
-    *params, report = function.params
+def _write_check(f: Function, params: Sequence[Value], work: CheckRange) -> None:
+    *places, report = params
 
     def sink(nest: Nest, scope: Scope) -> None:
-        f = function
         lane = scope.values[work.at]
         at = lane.value
         wide = at if at.ty == I64 else f.convert("zext" if lane.dtype.kind == "u" else "sext", at, I64)
@@ -292,26 +283,22 @@ def _emit_check(module: Module, name: str, work: CheckRange, light: bool) -> Fun
             bad = f.binary("or", low, f.compare("sge", wide, int_literal(work.high)))
         f.return_if(bad, int_literal(work.number + 1), lambda: f.store(wide, report))
 
-    Nest(function, body, dict(enumerate(params)), 0, None, sink=sink).run()
-    function.ret(int_literal(0))
-    return function
+    Nest(f, work.body, dict(enumerate(places)), 0, None, sink=sink).run()
 
 
-def _emit_product(module: Module, name: str, work: Product, target: Target, parallel: bool, light: bool) -> Function:
+def _write_product(
+    f: Function, params: Sequence[Value], name: str, work: Product, target: Target, parallel: bool, light: bool
+) -> None:
+    module = f.module
     epilogue = _emit_epilogue(module, f"{name}_epilogue", work, target, light) if work.epilogue is not None else None
-    count = 3 + (len(work.epilogue.params) if work.epilogue is not None else 0)
-    names = [(PTR, f"p{i}") for i in range(count)] + [(PTR, "workspace")]
-    function = module.function(name, VOID, names, internal=True, glue=True)
     if parallel and product_parts(work):
         job = _part_of_product(module, f"{name}_part", work, target, epilogue)
         # Each part packs what the others pack, too.
         each = 1 if 2 * work.m * work.n * work.k >= WHOLE_PARTS_FLOPS else PARTS_PER_THREAD
-        _run_job(function, job, _parts(function, product_parts(work), each))
+        _run_job(f, params, job, _parts(f, product_parts(work), each))
     else:
         direct = emit_direct(module, name, work, target) if is_direct(work, target.vector_bytes) else None
-        _multiply(function, function.params, work, target, epilogue, (int_literal(0), int_literal(0)), None, direct)
-    function.ret()
-    return function
+        _multiply(f, params, work, target, epilogue, (int_literal(0), int_literal(0)), None, direct)
 
 
 def _parts(f: Function, most: int, each: int = PARTS_PER_THREAD) -> Value:
@@ -340,8 +327,7 @@ def _part_of_product(module: Module, name: str, work: Product, target: Target, e
     """The job of one thread: some of the rows or columns of C, whichever there are more of; tiles stay whole.
 
     Each element is the same sum whatever the parts, as the form of the whole product is passed with each."""
-    count = 3 + (len(work.epilogue.params) if work.epilogue is not None else 0)
-    f, params, part, parts = _open_job(module, name, count + 1, glue=True)
+    f, params, part, parts = _open_job(module, name, _parameters(work), glue=True)
     low, high = _range_of(f, part, parts, work.n if _by_columns(work) else work.m, PRODUCT_PART_UNIT)
     nbytes = gemm_workspace_bytes(work.dtype, work.m, work.n, work.k, target)
     params[-1] = f.offset(params[-1], f.mul(part, nbytes))

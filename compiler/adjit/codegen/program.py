@@ -1,11 +1,12 @@
 """build: a graph becomes a Program, by way of a plan and LLVM text.
 
-The module has one function for each distinct kernel and the entry, which calls them in order with addresses in
-the arena and in the program's slots."""
+The module has the entry, which runs the kernels in order with addresses in the arena and in the program's slots: those
+that are glue and stand once are written in it, the others are functions."""
 
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -19,7 +20,7 @@ from adjit.codegen.gemm import (
     gemm_workspace_bytes,
     scratch_allowed,
 )
-from adjit.codegen.kernels import emit_kernel, emit_tiles, product_libraries, product_parts
+from adjit.codegen.kernels import emit_kernel, emit_tiles, is_glue, product_libraries, product_parts, write_kernel
 from adjit.codegen.light import light_kernels
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal, memory_type
 from adjit.codegen.native_call import emit_acquire_library, emit_call_library
@@ -32,7 +33,7 @@ from adjit.codegen.subnormals import flushing
 from adjit.ir.graph import Graph
 from adjit.schedule.arena import storage
 from adjit.schedule.build import make_plan
-from adjit.schedule.plan import Buffer, CheckRange, Plan, Product, Straight, Tiles, Work, works_of
+from adjit.schedule.plan import Buffer, CheckRange, Plan, Product, Single, Straight, Tiles, Work, works_of
 from adjit.schedule.slots import slots_of
 from adjit.schedule.straight import fits, straight_plan
 from adjit.tuned import PRODUCT_PARTS, TILE_GROUPS, WAKE_FLOPS
@@ -137,30 +138,47 @@ def emit_plan(
     else:
         entry = module.function(_symbol(name), I64, params, glue=not isinstance(first, Straight))
     light = light_kernels(plan, target)
+    times = Counter(kernel.work for kernel in plan.kernels)
+    inline: dict[Work, Single] = {}
     for kernel in plan.kernels:
         work = kernel.work
         alone = not isinstance(work, Tiles)
         for part in works_of(work):
-            if (part, alone) not in functions:
-                functions[part, alone] = emit_kernel(
-                    module, f"kernel{len(functions)}", part, target, parallel=alone, light=(part, alone) in light
-                )
+            options = (part, target, alone, (part, alone) in light)
+            if alone and times[part] == 1 and is_glue(*options):
+                inline[part] = part
+            elif (part, alone) not in functions:
+                functions[part, alone] = emit_kernel(module, f"shared{len(functions)}", *options)
             if isinstance(part, Product):
                 nbytes = gemm_workspace_bytes(part.dtype, part.m, part.n, part.k, target)
                 workspace_bytes = max(workspace_bytes, nbytes * max(1, product_parts(part) if alone else TILE_GROUPS))
         if isinstance(work, Tiles) and (work, True) not in functions:
-            functions[work, True] = emit_tiles(module, f"kernel{len(functions)}", work, functions, target)
+            functions[work, True] = emit_tiles(module, f"shared{len(functions)}", work, functions, target)
+
+    def run(number: int, arguments: list[Value]) -> None:
+        work = plan.kernels[number].work
+        if work in inline:
+            # A function of its own would take longer to compile than what is in it.
+            write_kernel(entry, arguments, f"kernel{number}", inline[work], target, True, (work, True) in light)
+        elif isinstance(work, CheckRange):
+            status = entry.call(functions[work, True].name, I64, arguments)
+            entry.return_if(entry.compare("ne", status, int_literal(0)), status)
+        else:
+            entry.call(functions[work, True].name, VOID, arguments)
+
     if isinstance(first, Straight):
         emit_straight(entry, first.graph, entry.params[0])
     else:
-        _emit_entry(entry, plan, functions, workspace_at, timed)
+        _emit_entry(entry, plan, run, workspace_at, timed)
     instructions = sum(function.instruction_count for function in module.functions)
-    return str(module), instructions, len(functions), max(ALIGN, workspace_at + workspace_bytes)
+    kernels = len(functions) + len(inline)
+    return str(module), instructions, kernels, max(ALIGN, workspace_at + workspace_bytes)
 
 
 def _emit_entry(
-    entry: Function, plan: Plan, functions: dict[tuple[Work, bool], Function], workspace_at: int, timed: bool
+    entry: Function, plan: Plan, run: Callable[[int, list[Value]], None], workspace_at: int, timed: bool
 ) -> None:
+    """Write the kernels in order: `run(number, arguments)` writes one."""
     table, arena, report = entry.params
     slots = {
         number: entry.load(entry.element(table, PTR, number), PTR)
@@ -183,15 +201,12 @@ def _emit_entry(
 
     before = ticks() if timed else None
     for number, kernel in enumerate(plan.kernels):
-        function = functions[kernel.work, True]
         arguments = [address(buffer, offset) for buffer, offset in kernel.params]
         if isinstance(kernel.work, Product | Tiles):
             arguments.append(entry.offset(arena, workspace_at))
-        if isinstance(kernel.work, CheckRange):
-            status = entry.call(function.name, I64, [*arguments, report])
-            entry.return_if(entry.compare("ne", status, int_literal(0)), status)
-        else:
-            entry.call(function.name, VOID, arguments)
+        elif isinstance(kernel.work, CheckRange):
+            arguments.append(report)
+        run(number, arguments)
         if before is not None:
             after = ticks()
             place = entry.element(report, I64, 2 + number)
