@@ -26,7 +26,7 @@ from adjit.codegen.gemm import (
 from adjit.codegen.lanes import Lanes
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal, literal, memory_type
 from adjit.codegen.nest import Nest
-from adjit.schedule.plan import Body, CheckRange, Load, Loop, Product, Running, Scatter, Single, Tiles, Work, is_direct
+from adjit.schedule.plan import Body, CheckRange, Load, Loop, Place, Product, Running, Scatter, Single, Tiles, Work, is_direct
 from adjit.tuned import (
     EPILOGUE_MASKED_VECTORS,
     EPILOGUE_PREFETCH_BYTES,
@@ -102,7 +102,7 @@ def emit_tiles(
     large in that of the first, which is near from the group before."""
     count = len(work.extents) + 1
     scratch = count - 2
-    job, pointers, group, room = _open_job(module, f"{name}_group", count)
+    job, pointers, group, room = _open_job(module, f"{name}_group", count, glue=True)
     turns = work.extents[scratch] // work.groups >= SHARED_SCRATCH_BYTES
     own = job.minimum(group, job.sub(room, 1)) if turns else group
     products = [step.work for step in work.steps if isinstance(step.work, Product)]
@@ -110,13 +110,19 @@ def emit_tiles(
     workspace = job.offset(pointers[-1], job.mul(own, packing))
 
     def tile(i: Value, _: list[Value]) -> list[Value]:
+        known: dict[Place, Value] = {}
+
+        def address(place: Place) -> Value:
+            at = job.offset(pointers[place.param], place.start)
+            number = own if place.param == scratch else group
+            at = job.offset(at, job.mul(number, place.group)) if place.group else at
+            return job.offset(at, job.mul(i, place.tile)) if place.tile else at
+
         for step in work.steps:
-            arguments = []
             for place in step.params:
-                at = job.offset(pointers[place.param], place.start)
-                number = own if place.param == scratch else group
-                at = job.offset(at, job.mul(number, place.group)) if place.group else at
-                arguments.append(job.offset(at, job.mul(i, place.tile)) if place.tile else at)
+                if place not in known:
+                    known[place] = address(place)
+            arguments = [known[place] for place in step.params]
             if isinstance(step.work, Product):
                 arguments.append(workspace)
             job.call(functions[step.work, False].name, VOID, arguments)
