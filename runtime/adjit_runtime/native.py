@@ -168,7 +168,7 @@ class Entry:
         if type.weak:
             return self._record(CALL_ARGUMENT, kind=CALL_FLOAT if type.dtype.kind == "f" else CALL_INT, slot=slot)
         self.dtypes.append(type.dtype)
-        nbytes = int(np.prod(type.shape, dtype=np.int64)) * type.dtype.itemsize
+        nbytes = math.prod(type.shape) * type.dtype.itemsize
         return self._record(
             CALL_ARGUMENT,
             type.shape,

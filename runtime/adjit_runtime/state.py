@@ -6,6 +6,7 @@ state raises, and so does one on a state that was busy in another thread when th
 
 from __future__ import annotations
 
+import math
 import os
 import weakref
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
@@ -55,7 +56,7 @@ class Layout:
         at = 0
         for type in self.types:
             self.offsets.append(at)
-            nbytes = type.dtype.itemsize * int(np.prod(type.shape, dtype=np.int64))
+            nbytes = type.dtype.itemsize * math.prod(type.shape)
             at += -(-max(nbytes, 1) // ALIGN) * ALIGN
         self.nbytes = at
 
@@ -87,7 +88,7 @@ class State:
         self._block = aligned_bytes(layout.nbytes)
         self._views: list[np.ndarray] = []
         for type, offset, value in zip(layout.types, layout.offsets, values, strict=True):
-            count = int(np.prod(type.shape, dtype=np.int64))
+            count = math.prod(type.shape)
             raw = self._block[offset : offset + count * type.dtype.itemsize]
             view = raw.view(type.dtype).reshape(type.shape)
             view[...] = value

@@ -26,7 +26,20 @@ from adjit.codegen.gemm import (
 from adjit.codegen.lanes import Lanes
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal, literal, memory_type
 from adjit.codegen.nest import Nest
-from adjit.schedule.plan import Body, CheckRange, Load, Loop, Place, Product, Running, Scatter, Single, Tiles, Work, is_direct
+from adjit.schedule.plan import (
+    Body,
+    CheckRange,
+    Load,
+    Loop,
+    Place,
+    Product,
+    Running,
+    Scatter,
+    Single,
+    Tiles,
+    Work,
+    is_direct,
+)
 from adjit.tuned import (
     EPILOGUE_MASKED_VECTORS,
     EPILOGUE_PREFETCH_BYTES,

@@ -8,7 +8,7 @@ the same bits.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter
 
 from adjit.codegen.analysis import analyse, cost_of, lanes_of
 from adjit.schedule.plan import Body, Plan, Product, Reduce, Single, Tiles, operands, works_of
@@ -21,15 +21,18 @@ Function = tuple[Single, bool]
 
 def light_kernels(plan: Plan, target: Target) -> set[Function]:
     """The lightest kernels, which together are at most `GLUE_SHARE` of the work; of a product it is its epilogue."""
-    efforts: defaultdict[Function, float] = defaultdict(float)
-    whole = 0.0
+    times: Counter[Function] = Counter()
     for kernel in plan.kernels:
-        times = kernel.work.count if isinstance(kernel.work, Tiles) else 1
         for work in works_of(kernel.work):
-            body = work.epilogue if isinstance(work, Product) else work.body
-            effort = times * _body_effort(body, target) if body is not None else 0.0
-            efforts[work, not isinstance(kernel.work, Tiles)] += effort
-            whole += effort + (times * _product_effort(work, target) if isinstance(work, Product) else 0.0)
+            times[work, not isinstance(kernel.work, Tiles)] += (
+                kernel.work.count if isinstance(kernel.work, Tiles) else 1
+            )
+    efforts: dict[Function, float] = {}
+    whole = 0.0
+    for (work, alone), count in times.items():
+        body = work.epilogue if isinstance(work, Product) else work.body
+        efforts[work, alone] = count * _body_effort(body, target) if body is not None else 0.0
+        whole += efforts[work, alone] + (count * _product_effort(work, target) if isinstance(work, Product) else 0.0)
     light: set[Function] = set()
     left = GLUE_SHARE * whole
     for function, effort in sorted(efforts.items(), key=lambda item: item[1]):

@@ -6,6 +6,7 @@ two shuffles, then a sum. Vectors have a power of two of lanes; those beyond the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -201,7 +202,7 @@ class Straight:
 
         letters = min((result + summed, summed + result), key=effort)
         shape = tuple(sizes[c] for c in letters)
-        total = int(np.prod(shape, dtype=np.int64))
+        total = math.prod(shape)
         kit = Lanes(self.function, _lanes(total))
         factors = [
             kit.wrap(self._shuffled(value, places, total), node.dtype)
@@ -218,7 +219,7 @@ def _lanes(size: int) -> int:
 
 def _spread(letters: str, own: str, sizes: dict[str, int], shape: tuple[int, ...]) -> Positions:
     """Where an operand with the axes `own` has the elements of an array with the axes `letters`."""
-    places = np.arange(int(np.prod(shape, dtype=np.int64))).reshape(shape)
+    places = np.arange(math.prod(shape)).reshape(shape)
     places = places.transpose([own.index(c) for c in sorted(own, key=letters.index)])
     places = places.reshape([sizes[c] if c in own else 1 for c in letters])
     return np.broadcast_to(places, tuple(sizes[c] for c in letters)).ravel()
@@ -250,8 +251,8 @@ def _folds(shape: tuple[int, ...], axes: Sequence[int], dtype: np.dtype) -> int:
 def _columns(shape: tuple[int, ...], axes: Sequence[int]) -> Positions:
     """A row for each sum over `axes`: where its elements are."""
     kept = [i for i in range(len(shape)) if i not in axes]
-    places = np.arange(int(np.prod(shape, dtype=np.int64))).reshape(shape).transpose(*kept, *axes)
-    return places.reshape(int(np.prod([shape[i] for i in kept], dtype=np.int64)), -1)
+    places = np.arange(math.prod(shape)).reshape(shape).transpose(*kept, *axes)
+    return places.reshape(math.prod(shape[i] for i in kept), -1)
 
 
 def _halves(places: Positions) -> tuple[Positions, Positions, Positions]:

@@ -67,18 +67,28 @@ class Node:
     def array_type(self) -> Array:
         """The type of a node that is an array; a tuple here is a fault of the compiler."""
         if not isinstance(self.type, Array):
-            raise TypeError(f"{self.op.name} gives a tuple where an array is needed")
+            raise self._no_array()
         return self.type
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of an array node."""
-        return self.array_type.shape
+        # Asked for more often than anything else of a node.
+        try:
+            return self.type.shape  # type: ignore[union-attr]
+        except AttributeError:
+            raise self._no_array() from None
 
     @property
     def dtype(self) -> np.dtype:
         """Dtype of an array node."""
-        return self.array_type.dtype
+        try:
+            return self.type.dtype  # type: ignore[union-attr]
+        except AttributeError:
+            raise self._no_array() from None
+
+    def _no_array(self) -> TypeError:
+        return TypeError(f"{self.op.name} gives a tuple where an array is needed")
 
     @property
     def is_splat(self) -> bool:

@@ -6,6 +6,7 @@ then assume 0 <= index < size. The tracer lowers NumPy's indexing by several arr
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -96,7 +97,7 @@ def _take_vjp(b: Any, g: Any, y: Any, x: Any, index: Any, axis: int) -> tuple[An
 def _scatter_vjp(b: Any, g: Any, y: Any, x: Any, index: Any, update: Any, axis: int) -> tuple[Any, None, Any]:
     """x where nothing was written; an update where it is the last one of its element."""
     n = x.shape[axis]
-    count = int(np.prod(index.shape, dtype=np.int64))
+    count = math.prod(index.shape)
     flat = b.reshape(index, shape=(count,))
     order = b.iota(shape=(count,), axis=0, dtype=I64)
     winner = b.scatter(b.full(-1, Array(I64, (n,))), flat, order, axis=0)

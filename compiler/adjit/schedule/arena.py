@@ -221,6 +221,8 @@ def _share(kernel: Kernel, number: int) -> None:
 def _is_one_pass(body: Body) -> bool:
     """Whether nothing that depends on a reduction goes back to the elements that were reduced, so that each is read
     once, ahead of what is stored in its place."""
+    if not body.reduced:
+        return True
     after: set[int] = set()
     full: set[int] = set()
     for number, instruction in enumerate(body.code):

@@ -10,6 +10,7 @@ The recursion is bounded: it descends through the members of one group and the l
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -241,7 +242,7 @@ def collapse(body: Body, runs: Sequence[Sequence[int]]) -> Body | None:
     """The body over a domain in which each run of adjacent dimensions is one; None where an access does not allow it.
 
     `runs` partitions the dimensions in order; an empty run becomes a dimension of extent 1."""
-    domain = tuple(int(np.prod([body.domain[d] for d in run], dtype=np.int64)) for run in runs)
+    domain = tuple(math.prod(body.domain[d] for d in run) for run in runs)
 
     def merged(coefficients: tuple[int, ...]) -> tuple[int, ...] | None:
         result = []
@@ -259,8 +260,9 @@ def collapse(body: Body, runs: Sequence[Sequence[int]]) -> Body | None:
             terms = merged(instruction.coefficients)
             if terms is None:
                 return None
-            instruction = replace(instruction, coefficients=terms)
-        if isinstance(instruction, (Load, Gather, Inside)):
+            if terms != instruction.coefficients:
+                instruction = replace(instruction, coefficients=terms)
+        if isinstance(instruction, (Load, Gather, Inside)) and instruction.bounds:
             bounds = []
             for constant, coefficients, n in instruction.bounds:
                 terms = merged(coefficients)

@@ -7,6 +7,7 @@ again with it. Each round notes something new, so the rounds end."""
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 import numpy as np
@@ -154,7 +155,7 @@ class _Planner(Memory):
             placement.buffer.slot is not None
             or not placement.is_dense(node.shape)
             or placement.offset != 0
-            or (placement.buffer.size != int(np.prod(node.shape, dtype=np.int64)))
+            or (placement.buffer.size != math.prod(node.shape))
         )
 
     def _reader(self, group: Group | None) -> Any:
@@ -374,7 +375,7 @@ class _Planner(Memory):
         a_col = _run(k_letters, a[2], sizes, a_node)
         b_row = _run(k_letters, b[2], sizes, b_node)
         b_col = _run(n_letters, b[2], sizes, b_node)
-        m, n, k = (int(np.prod([sizes[c] for c in part], dtype=np.int64)) for part in (m_letters, n_letters, k_letters))
+        m, n, k = (math.prod(sizes[c] for c in part) for part in (m_letters, n_letters, k_letters))
         assert set(k_letters) == {c for c in b_letters if c not in result}
         fused = [member for member in group.members if member is not node]
         keep = node in self.wanted or node in self.extra or (node in self.placements and self._is_fixed(node))

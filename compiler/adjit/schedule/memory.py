@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -71,13 +72,13 @@ class Memory:
         return {node for node in stored if node.op.kind != "leaf"}
 
     def _buffer(self, node: Node, name: str) -> Buffer:
-        buffer = Buffer(name, node.dtype, int(np.prod(node.shape, dtype=np.int64)), loc=node.loc)
+        buffer = Buffer(name, node.dtype, math.prod(node.shape), loc=node.loc)
         self.buffers.append(buffer)
         return buffer
 
     def _slot_buffer(self, number: int) -> Buffer:
         slot = self.slots[number]
-        size = int(np.prod(slot.shape, dtype=np.int64))
+        size = math.prod(slot.shape)
         buffer = Buffer(slot.name, np.dtype(slot.dtype), size, slot=number)
         self.buffers.append(buffer)
         return buffer

@@ -132,6 +132,13 @@ class Body:
     reduced: tuple[int, ...]
     params: tuple[np.dtype, ...]
     code: tuple[Instruction, ...]
+    _hash: int = field(default=0, init=False, repr=False, compare=False)
+
+    def __hash__(self) -> int:
+        # Each layer of a network asks for it several times.
+        if self._hash == 0:
+            object.__setattr__(self, "_hash", hash((self.domain, self.reduced, self.params, self.code)))
+        return self._hash
 
 
 @dataclass(frozen=True, slots=True)
