@@ -78,6 +78,13 @@ count.)"""
 TILE_ROWS = (24, 32)
 """Fewest and most rows of a tile. At most 32, 64, 128 and 256 rows: 1.50, 1.57, 1.88, 1.95 ms for a mixture of 25
 Gaussians in 10 dimensions (2.3 without tiles), 1.79, 2.14, 2.03, 1.94 for logistic regression (2.65)."""
+STREAM_TILE_ROWS, STREAM_TILE_UNIT = (32, 96), 16
+"""The same, and what they are multiples of, where rows come from memory and are multiplied by vectors alone. (Logistic
+regression on Zen 2, at most 32, 64, 96, 128, 256 rows: 3.67, 3.49, 3.18, 3.20, 3.42 ms.)"""
+STREAM_AHEAD_LINES = 6
+"""Lines of the next tile that are brought near before each step of a tile but the first, at each place where its rows
+begin, so that memory is not idle meanwhile. (Zen 2: 3.52 to 3.03 ms; 4 and 10 lines 3.07 and 3.10. All rows of the next
+tile, one line for each row of this one, are slower than none.)"""
 INNER_TILE_ROWS, INNER_TILE_BYTES = (64, 256), 512 << 10
 """The same where rows are the last axis of what is kept, so that vectors run along them, as do the sums of products
 over rows: in whole lines of the cache. (40, 80, 104, 128, 200, 250, 500 rows of a mixture of 25 Gaussians, so written:
@@ -129,6 +136,10 @@ times one on sums from L2, 5 times on columns of tall arrays). Along a row it de
 REDUCTION_STRANDS_COST = 48
 """Instructions of all strands together: code that grows further costs more to compile than it saves. (12, 48, 200:
 standardised columns of 512 x 256 12.6, 9.7, 12.6 us, sums of tanh along columns of 2000 x 100 167, 165, 160.)"""
+ROWS_TOGETHER, ROWS_FROM, ROWS_COST = 4, 16, 24
+"""Rows that go through a reduction along them together, where there are so many and the body has no more instructions.
+(Zen 2, one, two and four rows: products of 2000 x 100 by a vector 20.2, 28.0, 18.5 us, maxima of such rows 48.9, 21.9,
+19.2, sums of 200 x 4000 49.5, 55.6, 56.3.)"""
 SUM_CHUNK, SUM_CHUNKS = 256, 4
 """A sum over more than `SUM_CHUNKS` times as many steps is cut into partial sums of `SUM_CHUNK`, so that errors grow
 slowly. They decide the order of the sum. (Largest relative error of sums of 2^18 float32 along columns, in chunks of

@@ -39,7 +39,8 @@ class Ran:
         program = self.lowered.program
         jit = llvm.create_lljit_compiler()
         builder = llvm.JITLibraryBuilder().add_object_img(program.code).export_symbol(program.entry)
-        for name in program.libraries:
+        needed = [(*library(name, self.lowered.target).needs, name) for name in program.libraries]
+        for name in dict.fromkeys(name for names in needed for name in names):
             builder = builder.add_object_img(library(name, self.lowered.target).code)
         tracker = builder.add_current_process().link(jit, f"test{next(_names)}")
         entry = ENTRY(tracker[program.entry])

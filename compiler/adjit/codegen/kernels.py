@@ -23,6 +23,7 @@ from adjit.codegen.gemm import (
     product_symbols,
     tiles_for,
 )
+from adjit.codegen.gemm.microkernel import LINE, prefetch_into_l2
 from adjit.codegen.lanes import Lanes
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal, literal, memory_type
 from adjit.codegen.nest import Nest
@@ -45,13 +46,16 @@ from adjit.tuned import (
     EPILOGUE_PREFETCH_BYTES,
     LOOP_PART_UNIT,
     LOOP_PARTS,
+    MEMORY_BYTES,
     PARALLEL_BYTES_COST,
     PARALLEL_COST,
     PARALLEL_FLOPS,
     PARTS_PER_THREAD,
     PRODUCT_PART_UNIT,
     PRODUCT_PARTS,
+    ROWS_TOGETHER,
     SHARED_SCRATCH_BYTES,
+    STREAM_AHEAD_LINES,
     TURNED_PACK_COST,
     WHOLE_PARTS_FLOPS,
 )
@@ -131,10 +135,12 @@ def emit_tiles(
             at = job.offset(at, job.mul(number, place.group)) if place.group else at
             return job.offset(at, job.mul(i, place.tile)) if place.tile else at
 
-        for step in work.steps:
+        for number, step in enumerate(work.steps):
             for place in step.params:
                 if place not in known:
                     known[place] = address(place)
+            if number:
+                _bring_next_near(job, work, known, number - 1)
             arguments = [known[place] for place in step.params]
             if isinstance(step.work, Product):
                 arguments.append(workspace)
@@ -169,6 +175,17 @@ def emit_tiles(
     function.branch(alone, in_turn, together)
     function.ret()
     return function
+
+
+def _bring_next_near(job: Function, work: Tiles, known: Mapping[Place, Value], turn: int) -> None:
+    """Prefetch some lines of the next tile of what comes from memory, where `Nest` begins to read its rows."""
+    for place in work.steps[0].params:
+        if place.tile * work.count < MEMORY_BYTES or place.tile < ROWS_TOGETHER * LINE:
+            continue
+        for part in range(ROWS_TOGETHER):
+            start = place.tile + part * (place.tile // ROWS_TOGETHER)
+            for line in range(turn * STREAM_AHEAD_LINES, (turn + 1) * STREAM_AHEAD_LINES):
+                prefetch_into_l2(job, job.offset(known[place], start + line * LINE))
 
 
 def _open_job(module: Module, name: str, count: int, glue: bool = False) -> tuple[Function, list[Value], Value, Value]:

@@ -41,6 +41,9 @@ from adjit.tuned import (
     GLUE_STRANDS,
     REDUCTION_STRANDS,
     REDUCTION_STRANDS_COST,
+    ROWS_COST,
+    ROWS_FROM,
+    ROWS_TOGETHER,
     STASH_BYTES,
     STASH_COST,
     SUM_CHUNK,
@@ -82,7 +85,8 @@ class Nest(Accumulators):
         self._needed: list[set[int]] = []
         self._stashed: dict[int, tuple[Value, int]] = {}
         self._reloads: dict[int, Store] = {}
-        self.strands = self._strands()
+        self.rows = self._rows_together()
+        self.strands = max(1, self._strands() // self.rows)
         self._current = 0
         self._plan_passes()
 
@@ -95,6 +99,15 @@ class Nest(Accumulators):
         cost = total_cost(inner)
         most = GLUE_STRANDS if self.function.is_glue else REDUCTION_STRANDS
         return max(1, min(most, REDUCTION_STRANDS_COST // max(cost, 1), -(-n // self.lanes)))
+
+    def _rows_together(self) -> int:
+        """How many rows go through the inner loop of a reduction along them together: that hides the latency of its
+        sums, and rows far apart come faster from memory, which is read in several places then."""
+        rows = [d for d in range(len(self.body.domain)) if d not in self.reduced]
+        plain = self.analysis.count == 1 and not self.running and self.sink is None and not self.function.is_glue
+        if not plain or not rows or self.body.reduced != (self.vector,) or self.body.domain[rows[-1]] < ROWS_FROM:
+            return 1
+        return ROWS_TOGETHER if total_cost(self.body.code) <= ROWS_COST else 1
 
     # -- what each pass computes --------------------------------------------------------------------------------------
 
@@ -193,6 +206,8 @@ class Nest(Accumulators):
 
         if dims[0] == self.vector and self.strands > 1:
             self._columns(scope)
+        elif len(dims) == 1 and self.rows > 1:
+            self._rows(dims[0], scope)
         else:
             self._loop(dims[0], scope, [], inside)
 
@@ -225,6 +240,25 @@ class Nest(Accumulators):
             f.loop(0, whole, block, [], all_strands)
         if whole < n:
             together(int_literal(whole), (n - whole) // lanes, (n - whole) % lanes)
+
+    def _rows(self, dim: int, scope: Scope) -> None:
+        """Some rows at a time, each from a range of its own, then those that are left one by one."""
+        f = self.function
+        bounds = self.ranges.get(dim, (0, self.body.domain[dim]))
+        start, stop = (bound if isinstance(bound, Value) else int_literal(bound) for bound in bounds)
+        each = f.binary("sdiv", f.sub(stop, start), int_literal(self.rows))
+
+        def write(numbers: Sequence[Value]) -> list[Value]:
+            rows = [scope.enter(dim, number, None) for number in numbers]
+            for row in rows:
+                self._prepare(row, self._early())
+            self._row(rows)
+            return []
+
+        f.loop(
+            start, f.add(start, each), 1, [], lambda i, _: write([f.add(i, f.mul(each, u)) for u in range(self.rows)])
+        )
+        f.loop(f.add(start, f.mul(each, self.rows)), stop, 1, [], lambda i, _: write([i]))
 
     def _tail_mask(self, rest: int) -> Value:
         bits = ", ".join(f"i1 {'true' if lane < rest else 'false'}" for lane in range(self.lanes))
@@ -368,8 +402,8 @@ class Nest(Accumulators):
         others = strands[1:]
 
         def step(first: Scope, values: list[Value]) -> list[Value]:
-            at = first.index[dim]
-            return inside([first, *(scope.enter(dim, at, None) for scope in others)], values)
+            at, mask = first.index[dim], first.mask if dim == self.vector else None
+            return inside([first, *(scope.enter(dim, at, mask) for scope in others)], values)
 
         return self._loop(dim, strands[0], carried, step, bounds)
 
@@ -390,18 +424,21 @@ class Nest(Accumulators):
             along, step = 1, self.lanes
 
         def block(i: Value, values: list[Value]) -> list[Value]:
-            if along == 1:
-                return inside([scope.enter(dim, i, None) for scope in strands], values)
-            inner = [strands[0].enter(dim, f.add(i, u * self.lanes), None) for u in range(along)]
-            return inside(inner, values)
+            places = [f.add(i, u * self.lanes) for u in range(along)]
+            return inside([scope.enter(dim, place, None) for scope in strands for place in places], values)
 
         def blocks(start: Value | int, stop: Value | int, values: list[Value]) -> list[Value]:
-            spread = f.loop(start, stop, step, values + self._fresh(reduces) * (along - 1), block)
-            width = len(spread) // along
-            total = spread[:width]
-            for u in range(1, along):
-                total = self._join(reduces, total, spread[u * width : (u + 1) * width])
-            return total
+            width = len(values) // len(strands)
+            others = self._fresh(reduces) * (along - 1)
+            spread = [v for at in range(0, len(values), width) for v in (*values[at : at + width], *others)]
+            spread = f.loop(start, stop, step, spread, block)
+            totals: list[Value] = []
+            for first in range(0, len(spread), along * width):
+                total = spread[first : first + width]
+                for at in range(first + width, first + along * width, width):
+                    total = self._join(reduces, total, spread[at : at + width])
+                totals += total
+            return totals
 
         done = 0
         chunk = SUM_CHUNK * step

@@ -32,6 +32,8 @@ from adjit.tuned import (
     LOOP_TILE_ROWS,
     MEMORY_BYTE_COST,
     MEMORY_BYTES,
+    STREAM_TILE_ROWS,
+    STREAM_TILE_UNIT,
     TILE_BYTES,
     TILE_MATRIX_BYTES,
     TILE_ROWS,
@@ -280,6 +282,12 @@ class _Region:
         shared = (arg.shape for node in products for arg in node.args if self._is_whole(arg))
         return any(len(shape) == 2 and min(shape) >= LAYER_COLUMNS for shape in shared)
 
+    def _streams(self) -> bool:
+        """Whether rows come from memory and are multiplied by vectors alone."""
+        products = (node for node in self.found.axis if node.op.name == "contract")
+        shared = [arg.shape for node in products for arg in node.args if self._is_whole(arg)]
+        return self._kept_bytes() > MEMORY_BYTES and all(len(shape) == 1 for shape in shared)
+
     def _tile_rows(self) -> int:
         """Rows of a tile: what fits, and divides the number of rows if anything near does."""
         (low, high), nbytes, unit = self._row_bounds(), TILE_BYTES, 1
@@ -289,6 +297,8 @@ class _Region:
                 unit = LINE // min(node.dtype.itemsize for node in self.found.axis if node.dtype.kind == "f")
             elif self._has_layers():
                 (low, high), nbytes = LAYER_TILE_ROWS, INNER_TILE_BYTES
+            elif self._streams():
+                (low, high), unit = STREAM_TILE_ROWS, STREAM_TILE_UNIT
         most = max(low, min(high, nbytes * self.rows // max(1, self._kept_bytes()))) // unit * unit
         return next((n for n in range(most, max(low, most // 2) - 1, -unit) if self.rows % n == 0), most)
 

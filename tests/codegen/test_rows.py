@@ -1,0 +1,63 @@
+"""Reductions along rows, some rows at a time: at all numbers of rows and columns, for one thread and for several."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import adjit
+from adjit.tuned import ROWS_FROM, ROWS_TOGETHER
+
+ROWS = (1, ROWS_FROM - 1, *range(ROWS_FROM, ROWS_FROM + ROWS_TOGETHER + 1), 67)
+COLUMNS = (1, 7, 8, 9, 15, 16, 17, 31, 33, 64, 100, 129)
+
+
+def rows(x: Any, w: Any) -> tuple[Any, ...]:
+    return x @ w, np.max(x, 1) * 2, np.argmin(x, axis=1), np.sum((x - w) ** 2, axis=1), np.prod(x, 1) + x[:, 0]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("m", ROWS)
+def test_rows_together(m: int, dtype: Any) -> None:
+    rng = np.random.default_rng(0)
+    scale = 1e-4 if dtype == np.float32 else 1e-12
+    f = adjit.jit(rows)
+    for n in COLUMNS:
+        x, w = rng.uniform(0.5, 1.5, (m, n)).astype(dtype), rng.uniform(0.5, 1.5, n).astype(dtype)
+        for found, exact in zip(f(x, w), rows(x, w), strict=True):
+            np.testing.assert_allclose(found, exact, rtol=scale)
+
+
+def test_a_row_has_the_same_bits_wherever_it_stands() -> None:
+    rng = np.random.default_rng(1)
+    row, w = rng.normal(size=333).astype(np.float32), rng.normal(size=333).astype(np.float32)
+    f = adjit.jit(lambda x, w: np.sum(np.tanh(x) * w, axis=1))
+    for m in (ROWS_FROM, ROWS_FROM + 1, 1000):
+        assert len(set(f(np.tile(row, (m, 1)), w).tolist())) == 1
+
+
+def test_threads_give_the_same_bits() -> None:
+    rng = np.random.default_rng(2)
+    x, w = rng.normal(size=(5003, 301)), rng.normal(size=301)
+    threads = adjit.get_threads()
+    found = []
+    try:
+        for count in (1, 2, 3, 8):
+            adjit.set_threads(count)
+            found.append(adjit.jit(lambda x, w: np.sum(x * w, axis=1) - np.cos(w[0]))(x, w))
+    finally:
+        adjit.set_threads(threads)
+    np.testing.assert_allclose(found[0], x @ w - np.cos(w[0]), rtol=1e-9, atol=1e-12)
+    for other in found[1:]:
+        np.testing.assert_array_equal(other, found[0])
+
+
+def test_nothing_outside_of_a_masked_row_is_read() -> None:
+    # What lies behind a row is the next one: its NaN must not show.
+    x = np.full((ROWS_FROM + 3, 13), np.nan)
+    x[::2] = 1.0
+    found = adjit.jit(lambda x: np.sum(x, axis=1))(x)
+    np.testing.assert_array_equal(found[::2], 13.0)
+    assert np.isnan(found[1::2]).all()
