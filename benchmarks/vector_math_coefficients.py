@@ -110,6 +110,7 @@ PLANS: dict[str, tuple[Callable[[mp.mpf], mp.mpf], float, float, int, Callable]]
     "ATAN32": (at_root(mp.atan), 0.0, 0.1716, 4, lambda z: z),
     "ASIN32": (at_root(mp.asin), 0.0, 0.25, 5, lambda z: z),
     "ASIN64": (at_root(mp.asin), 0.0, 0.25, 14, lambda z: z),
+    "TANH64_NEAR": (at_root(mp.tanh), 0.0, 0.3025, 11, lambda z: z),
 }
 
 

@@ -15,6 +15,7 @@ from adjit.ir.op import OPS
 from adjit.ops.declare import Elementwise
 from adjit.schedule.plan import Apply, Body, Gather, Index, Inside, Instruction, Load, Reduce, Store, Tile, operands
 from adjit.tuned import GATHER_WEIGHT, LONG_BODY, LONG_LOOP, VECTOR_APPLY_WEIGHT, VECTOR_FOLD_WEIGHT
+from adjit_runtime.target import Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +89,16 @@ def lanes_of(body: Body, vector_bytes: int) -> int:
     return vector_bytes // size
 
 
-def lanes_together(body: Body, lanes: int, vector: int | None) -> int:
+def lanes_together(body: Body, lanes: int, vector: int | None, target: Target) -> int:
     """Lanes that a loop along `vector` takes at once: those of one vector, or of two where the body is long."""
     if vector is None or body.domain[vector] < LONG_LOOP * lanes:
         return lanes
-    return 2 * lanes if total_cost(body.code) >= LONG_BODY else lanes
+    return 2 * lanes if is_long(body, target) else lanes
+
+
+def is_long(body: Body, target: Target) -> bool:
+    """Whether one vector at a time leaves the machine waiting for its own results."""
+    return total_cost(body.code) >= LONG_BODY[target.registers]
 
 
 def cost_of(instruction: Instruction) -> int:

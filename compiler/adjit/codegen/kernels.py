@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 from adjit.codegen.access import Scope, TileAccess
-from adjit.codegen.analysis import analyse, lanes_of, lanes_together, total_cost, vector_dimension
+from adjit.codegen.analysis import analyse, is_long, lanes_of, lanes_together, total_cost, vector_dimension
 from adjit.codegen.direct import emit_direct
 from adjit.codegen.gemm import (
     MOST_NEAR,
@@ -231,7 +231,7 @@ def _write_loop(f: Function, params: Sequence[Value], name: str, work: Loop, tar
     body = work.body
     lanes = lanes_of(body, target.vector_bytes)
     vector = vector_dimension(body, lanes, range(len(body.domain)))
-    lanes = lanes_together(body, lanes, vector)
+    lanes = lanes_together(body, lanes, vector, target)
     dim = loop_parts(work, target) if parallel else None
     if dim is None:
         Nest(f, body, dict(enumerate(params)), lanes, vector).run()
@@ -536,6 +536,8 @@ def _emit_epilogue(module: Module, name: str, work: Product, target: Target, lig
     # Masked stores are slow on Zen 4: without them a step of 784-512-256-10 takes 3.35 ms in place of 3.5, and one of
     # 64-32-10, whose columns are known as no block is narrower than C, 4.76 us in place of 5.11.
     whole = _blocks_are_whole(work, lanes, target)
+    if not body.reduced and is_long(body, target) and _blocks_are_whole(work, 2 * lanes, target):
+        lanes *= 2
     few = target.masks and not body.reduced and not whole and not wide and work.n < EPILOGUE_MASKED_VECTORS * lanes
     nest = Nest(function, body, pointers, lanes, 2, ranges=ranges, masked_only=few, whole_only=whole, tile=access)
     nest.run()

@@ -308,7 +308,26 @@ def log1p(k: Any, x: Lane) -> Lane:
 
 
 def tanh(k: Any, x: Lane) -> Lane:
-    """The hyperbolic tangent: eight polynomials, one for each piece of the line."""
+    """The hyperbolic tangent. Eight polynomials, one for each piece of the line, where a lookup of eight numbers is one
+    instruction; elsewhere by e^(2x): the lookups take longer there (float64 with AVX2 on Zen 2: 8.1 and 4.4 ns)."""
+    return tanh_in_pieces(k, x) if x.dtype == F32 or k.picks(x) else tanh_by_exp(k, x)
+
+
+def tanh_by_exp(k: Any, x: Lane) -> Lane:
+    """Up to 0.55, x and x^3 times a polynomial; beyond, 1 - 2 / (e^(2x) + 1)."""
+    a = k.abs(x)
+    # Beyond, it is 1 to the last bit. NaN stays.
+    a = k.select(a > 19.1, k.const(x, 19.1), a)
+    square = a * a
+    near = k.fma(square * a, in_pairs(k, square, c.TANH64_NEAR), a)
+    _, bits, r, _ = reduce_exp(k, a + a)
+    e = k.fma(r * r, in_pairs(k, r, c.EXP64), r) + 1.0
+    far = 1.0 - 2.0 / k.fma(e, power_of_two(k, bits, x.dtype), k.const(x, 1.0))
+    return k.copysign(k.select(a < 0.55, near, far), x)
+
+
+def tanh_in_pieces(k: Any, x: Lane) -> Lane:
+    """Eight polynomials."""
     last, integer, shift = by_dtype(x, (9.03, I32, 22), (19.1, I64, 51))
     a = k.abs(x)
     # Beyond, it is 1 to the last bit, and so is the polynomial there. NaN stays.
