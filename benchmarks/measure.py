@@ -17,7 +17,6 @@ from benchmarks.shapes import SHAPES
 from benchmarks.sides import LOOPS
 from benchmarks.workloads import problem_of
 
-
 REST_SECONDS = 0.2
 """Pause between blocks on several threads: those of the last side still look for work and must not take the next one's
 cores. (OpenBLAS's do for more than 50 ms: products of 512 cubed right after NumPy's, after 50, 150 and 200 ms run at
@@ -120,7 +119,7 @@ def _first_steps(
     measured.values, measured.cached_values = cold["values"], warm["values"]
     measured.imported, measured.cold, measured.warm = warm["import"], cold["first"], warm["first"]
     measured.memory, measured.memory_after_first = cold["memory"], cold["memory_after_first"]
-    measured.arena = cold["arena"]
+    measured.arena, measured.counting = cold["arena"], cold["counting"]
     measured.loop_value = first.ask("loop_value")["value"]
     seconds = {process: _seconds_of_step(process, settings.seconds) for process in (first, second)}
     faster, slower = sorted(seconds, key=seconds.__getitem__)

@@ -94,8 +94,15 @@ def first_table(rows: Sequence[Row]) -> str:
     def text(side: Measured | None) -> str:
         return "–" if side is None or side.failure else f"{seconds(side.cold)} / {seconds(side.warm)}"
 
-    lines = [[row.workload, *(text(row.sides.get(name)) for name in names)] for row in rows]
-    return table(["workload", *(TITLES[name] for name in names)], lines)
+    def share(side: Measured | None) -> str:
+        if side is None or side.failure or not side.counting:
+            return "–"
+        return f"{side.cold / side.counting:.2f} / {side.warm / side.counting:.3f}"
+
+    lines = [
+        [row.workload, *(text(row.sides.get(name)) for name in names), share(row.sides.get("adjit"))] for row in rows
+    ]
+    return table(["workload", *(TITLES[name] for name in names), "adjit / counting"], lines)
 
 
 def memory_table(rows: Sequence[Row]) -> str:
@@ -186,7 +193,10 @@ def threads_section(report: Report, threads: int) -> str:
         if loops:
             parts += [f"Steps a second of a compiled loop ({TITLES['jax']}: `lax.scan`; adjit: `step.run`).", loops]
         parts += [limits_text(rows)]
-        parts += ["First step: build, trace, compile, run; without / with what an earlier process left in the cache."]
+        parts += [
+            "First step: build, trace, compile, run; without / with what an earlier process left in the cache. Last: "
+            "adjit's as a share of the time in which Python counts to ten million in the same process."
+        ]
         parts += [first_table(rows)]
         parts += ["Growth of the peak of the memory in MB: from the arrays to step 20 / from step 1 to step 20."]
         parts += [memory_table(rows), imports_table(rows)]

@@ -50,6 +50,15 @@ def mark() -> int:
     return memory("VmRSS")
 
 
+def counting() -> float:
+    """Seconds in which Python counts to ten million: a measure of how fast a machine is where seconds are limits."""
+    begun = time.perf_counter()
+    number = 0
+    while number < 10_000_000:
+        number += 1
+    return time.perf_counter() - begun
+
+
 class Worker:
     """One side and one workload in this process."""
 
@@ -101,6 +110,7 @@ class Worker:
         return {
             "import": imported,
             "first": seconds,
+            "counting": counting() if self.name == "adjit" else 0.0,
             "values": values,
             "memory": max(peak, last) - start,
             "memory_after_first": last - one,

@@ -108,7 +108,9 @@ def measured(values: list[float], steps: tuple[float, ...], **others: Any) -> Me
 
 
 def row(peer: Measured, limits: Limits | None = LIMITS) -> Row:
-    ours = measured([1.0, 0.5], (100.0, 110.0, 120.0), loop=Rates((200.0,) * 3), cold=0.5, warm=0.02, memory=3_000_000)
+    ours = measured(
+        [1.0, 0.5], (100.0, 110.0, 120.0), loop=Rates((200.0,) * 3), cold=0.5, warm=0.02, memory=3_000_000, counting=0.4
+    )
     return Row("xor", 1, 1e-4, 5e8, 0.0, False, {"adjit": ours, "jax": peer}, limits)
 
 
@@ -124,7 +126,7 @@ def test_text_of_a_report() -> None:
     assert "Left out: torch, not installed." in text
     assert "| xor | 110 ±5% | **55.0 ±5%** | 2.00 | 55% |" in text
     assert "| xor | 200 ±0% | **212 ±0%** | 0.94 | 100% |" in text
-    assert "| xor | 500 ms / 20 ms | 1.5 s / 200 ms |" in text
+    assert "| xor | 500 ms / 20 ms | 1.5 s / 200 ms | 1.25 / 0.050 |" in text
     assert "| xor | 3.0 / 0.0 | 9.0 / 0.0 | 0.0 |" in text
     assert report(row(AGREEING)).faults() == []
 
