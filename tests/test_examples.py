@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import adjit
-from adjit.driver import Record
+from adjit.compilation import Record
 from adjit.ir.equal import equal
 from adjit.ir.graph import Graph
 

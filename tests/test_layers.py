@@ -35,12 +35,12 @@ LAYERS: dict[str, set[str]] = {
 }
 
 # Modules that stand above the layers and may import all of them.
-TOP: set[str] = {"__init__", "driver", "machine", "profile", "training"}
+TOP: set[str] = {"__init__", "compilation", "driver", "machine", "profile", "training"}
 
 # What a layer of the compiler may import of the runtime (`program` is data: what codegen makes and the runtime
 # runs); the rest is for the driver, and for those who measure.
 RUNTIME_FOR_ALL: set[str] = {"errors", "target", "program"}
-RUNTIME_USERS: set[str] = {"driver", "machine", "profile"}
+RUNTIME_USERS: set[str] = {"compilation", "driver", "machine", "profile"}
 
 # Layers that users' networks are made of: the same NumPy that users write, so nothing of the runtime but its errors.
 LIBRARY: set[str] = {"nn", "optim", "random"}

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from adjit.codegen.kernels import loop_parts, product_parts
+from adjit.codegen.kernels import loop_parts
+from adjit.codegen.products import product_parts
 from adjit.codegen.program import Lowered, build
 from adjit.ir.graph import Graph
 from adjit.ir.node import Loc

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import adjit
-from adjit.codegen import kernels
+from adjit.codegen import products
 from adjit.tuned import DIRECT_ROWS, DIRECT_SUMS
 
 
@@ -61,7 +61,7 @@ def test_the_bits_of_the_shared_functions(
     if a.size:
         a[0, 0, 0] = np.nan
     found = adjit.jit(function)(a, b, c)
-    monkeypatch.setattr(kernels, "is_direct", lambda work, vector_bytes: False)
+    monkeypatch.setattr(products, "is_direct", lambda work, vector_bytes: False)
     again = adjit.jit(lambda *args: function(*args))(a, b, c)
     tolerance = 2e-5 if dtype == np.float32 else 1e-13
     for x, y, exact in _pairs(found, again, function(a, b, c)):

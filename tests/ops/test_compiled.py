@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from adjit.driver import Record, compile_graph
+from adjit.compilation import Record, compile_graph
 from adjit.ir.evaluate import evaluate
 from adjit_runtime.call import invoke
 from adjit_runtime.target import Target, _target, host_target

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import adjit
-from adjit import driver, optim
+from adjit import compilation, optim
 from adjit_runtime import cache
 from tests.api.models import data, loss, make_params
 
@@ -46,8 +46,8 @@ def test_a_hit_runs_no_pass_and_no_code_generation(folder: Path, monkeypatch: py
     first, record = train()
     assert not record.cached
     assert entries(folder)
-    monkeypatch.setattr(driver, "build", lambda *_, **__: pytest.fail("code was generated"))
-    monkeypatch.setattr(driver, "optimize", lambda *_, **__: pytest.fail("a pass ran"))
+    monkeypatch.setattr(compilation, "build", lambda *_, **__: pytest.fail("code was generated"))
+    monkeypatch.setattr(compilation, "optimize", lambda *_, **__: pytest.fail("a pass ran"))
     again, record = train()
     assert record.cached
     assert again == first

@@ -14,7 +14,7 @@ import pytest
 
 import adjit
 from adjit import nn, optim
-from adjit.codegen import kernels
+from adjit.codegen import kernels, products
 from adjit.passes import tile
 from adjit_runtime import threads
 from tests.both import run_both
@@ -30,7 +30,7 @@ def setting() -> Iterator[None]:
 @pytest.fixture
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything that can be cut is cut."""
-    monkeypatch.setattr(kernels, "PARALLEL_FLOPS", 1)
+    monkeypatch.setattr(products, "PARALLEL_FLOPS", 1)
     monkeypatch.setattr(kernels, "PARALLEL_COST", 1)
     monkeypatch.setattr(kernels, "LOOP_PARTS", 4)
 
@@ -76,7 +76,7 @@ def test_the_same_bits_on_both_sides_of_the_thresholds(monkeypatch: pytest.Monke
     x, labels = data(100, np.float32)
     found = set()
     for flops in (1, 10**12):
-        monkeypatch.setattr(kernels, "PARALLEL_FLOPS", flops)
+        monkeypatch.setattr(products, "PARALLEL_FLOPS", flops)
         monkeypatch.setattr(kernels, "PARALLEL_COST", flops)
         step = adjit.training_step(loss, optim.sgd(1e-2))
         for count in COUNTS:

@@ -20,16 +20,18 @@ from adjit.codegen.gemm import (
     gemm_workspace_bytes,
     scratch_allowed,
 )
-from adjit.codegen.kernels import emit_kernel, emit_tiles, is_glue, product_libraries, product_parts, write_kernel
+from adjit.codegen.kernels import emit_kernel, is_glue, write_kernel
 from adjit.codegen.light import light_kernels
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal, memory_type
 from adjit.codegen.native_call import emit_acquire_library, emit_call_library
 from adjit.codegen.objects import assembly, compile_text
 from adjit.codegen.peaks import emit_peaks_library
 from adjit.codegen.pool import SYMBOLS, pool_text
+from adjit.codegen.products import product_libraries, product_parts
 from adjit.codegen.run_loop import emit_run_library
 from adjit.codegen.straight import emit_straight
 from adjit.codegen.subnormals import flushing
+from adjit.codegen.tiles import emit_tiles
 from adjit.ir.graph import Graph
 from adjit.schedule.arena import storage
 from adjit.schedule.build import make_plan

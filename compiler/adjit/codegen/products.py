@@ -1,0 +1,262 @@
+"""Kernels of matrix products: calls of the shared functions with sizes and strides, the epilogue, parts for threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from adjit.codegen.access import TileAccess
+from adjit.codegen.analysis import is_long, lanes_of, total_cost
+from adjit.codegen.direct import emit_direct
+from adjit.codegen.gemm import (
+    MOST_NEAR,
+    NEAR,
+    TILES,
+    blocks_are_wide,
+    gemm_flags,
+    gemm_scratch_bytes,
+    gemm_workspace_bytes,
+    product_symbols,
+    tiles_for,
+)
+from adjit.codegen.jobs import open_job, parts_for, range_of, run_job
+from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal, literal, memory_type
+from adjit.codegen.nest import Nest
+from adjit.schedule.plan import Load, Product, is_direct
+from adjit.tuned import (
+    EPILOGUE_MASKED_VECTORS,
+    EPILOGUE_PREFETCH_BYTES,
+    PARALLEL_FLOPS,
+    PARTS_PER_THREAD,
+    PRODUCT_PART_UNIT,
+    PRODUCT_PARTS,
+    TURNED_PACK_COST,
+    WHOLE_PARTS_FLOPS,
+)
+from adjit_runtime.target import Target
+
+
+def product_parameters(work: Product) -> int:
+    """How many parameters its kernel has: A, B, C, those of the epilogue, and packing memory."""
+    return 4 + (len(work.epilogue.params) if work.epilogue is not None else 0)
+
+
+def product_extents(work: Product) -> tuple[int, ...]:
+    """The sizes of its result."""
+    return (work.m, work.n, *(entry[0] for entry in work.batch))
+
+
+def write_product(
+    f: Function, params: Sequence[Value], name: str, work: Product, target: Target, parallel: bool, light: bool
+) -> None:
+    """Write the kernel into `f`: see kernels.write_kernel."""
+    module = f.module
+    epilogue = _emit_epilogue(module, f"{name}_epilogue", work, target, light) if work.epilogue is not None else None
+    if parallel and product_parts(work):
+        job = _part_of_product(module, f"{name}_part", work, target, epilogue)
+        # Each part packs what the others pack, too.
+        each = 1 if 2 * work.m * work.n * work.k >= WHOLE_PARTS_FLOPS else PARTS_PER_THREAD
+        run_job(f, params, job, parts_for(f, product_parts(work), each))
+    else:
+        direct = emit_direct(module, name, work, target) if is_direct(work, target.vector_bytes) else None
+        _multiply(f, params, work, target, epilogue, (int_literal(0), int_literal(0)), None, direct)
+
+
+def _beside(work: Product) -> list[int]:
+    """The epilogue's parameters that are read element by element along a large C; MOST_NEAR of them at most."""
+    if work.epilogue is None or work.batch or work.m * work.n * work.dtype.itemsize < EPILOGUE_PREFETCH_BYTES:
+        return []
+    found = {
+        i.param - 3
+        for i in work.epilogue.code
+        if isinstance(i, Load)
+        and not i.bounds
+        and i.dtype.itemsize == work.dtype.itemsize
+        and i.coefficients[1:] == (work.c_row, 1)
+    }
+    return sorted(found)[:MOST_NEAR]
+
+
+def _part_of_product(module: Module, name: str, work: Product, target: Target, epilogue: Function | None) -> Function:
+    """The job of one thread: some of the rows or columns of C, whichever there are more of; tiles stay whole.
+
+    Each element is the same sum whatever the parts, as the form of the whole product is passed with each."""
+    f, params, part, parts = open_job(module, name, product_parameters(work), glue=True)
+    low, high = range_of(f, part, parts, work.n if _by_columns(work) else work.m, PRODUCT_PART_UNIT)
+    nbytes = gemm_workspace_bytes(work.dtype, work.m, work.n, work.k, target)
+    params[-1] = f.offset(params[-1], f.mul(part, nbytes))
+    if work.scratch:
+        params[2] = f.offset(params[2], f.mul(part, gemm_scratch_bytes(work.dtype, target)))
+    start = (int_literal(0), low) if _by_columns(work) else (low, int_literal(0))
+    _multiply(f, params, work, target, epilogue, start, f.sub(high, low))
+    f.ret()
+    return f
+
+
+def _by_columns(work: Product) -> bool:
+    """Whether parts are columns of C: each packs all of A then, as rows pack all of B; what is transposed while it is
+    packed takes longer."""
+    if 2 * work.m * work.n * work.k < WHOLE_PARTS_FLOPS:
+        return work.n > work.m
+    a, b = (
+        extent * (1 if stride == 1 else TURNED_PACK_COST)
+        for extent, stride in ((work.m, work.a_strides[0]), (work.n, work.b_strides[1]))
+    )
+    return a <= b
+
+
+def product_parts(work: Product) -> int:
+    """Into how many parts a product may be cut; 0 where it stays whole."""
+    extent = work.n if _by_columns(work) else work.m
+    # An instruction of the epilogue takes as long as a multiply-add.
+    each = work.k + (total_cost(work.epilogue.code) if work.epilogue is not None else 0)
+    reduces = work.epilogue is not None and work.epilogue.reduced
+    alone = work.batch or reduces or work.dtype.kind != "f" or 2 * work.m * work.n * each < PARALLEL_FLOPS
+    return 0 if alone or extent < 2 * PRODUCT_PART_UNIT else min(PRODUCT_PARTS, extent // PRODUCT_PART_UNIT)
+
+
+def product_libraries(work: Product, target: Target, parallel: bool) -> list[str]:
+    """The libraries whose functions the kernel of a product calls."""
+    cut = parallel and product_parts(work) > 0
+    if 0 in product_extents(work) or (not cut and is_direct(work, target.vector_bytes)):
+        return []
+    return [symbol.removeprefix("adjit_") for symbol in _symbols(work, target, cut) if symbol]
+
+
+def _flags(work: Product, target: Target) -> int:
+    return gemm_flags(work.dtype, work.m, work.n, work.k, work.a_strides, work.b_strides, target, scratch=work.scratch)
+
+
+def _symbols(work: Product, target: Target, cut: bool) -> tuple[str, str]:
+    unit = PRODUCT_PART_UNIT if cut else 0
+    return product_symbols(work.dtype, work.m, work.n, _flags(work, target), target, unit)
+
+
+def _multiply(
+    f: Function,
+    params: Sequence[Value],
+    work: Product,
+    target: Target,
+    epilogue: Function | None,
+    start: tuple[Value, Value],
+    extent: Value | None,
+    direct: Function | None = None,
+) -> None:
+    """Call the library for each pair of matrices, or `direct` where that is given; of C the part from `start` on,
+    `extent` long where it is cut."""
+    a, b, c, *others, workspace = params
+    row, column = start
+    context = literal(PTR, 0)
+    beside = _beside(work)
+    if epilogue is not None:
+        context = f.element(f.alloca(PTR, MOST_NEAR + len(others) + 4), PTR, MOST_NEAR + 1)
+        for i, value in enumerate((*others, row, column)):
+            f.store(value, f.element(context, PTR, i + 1))
+        f.store(int_literal(len(beside)), f.element(context, I64, -1))
+        for i in range(MOST_NEAR):
+            array = literal(PTR, 0)
+            if i < len(beside):
+                at = f.add(f.mul(row, work.c_row), column)
+                array = f.element(others[beside[i]], memory_type(work.dtype), at)
+            f.store(array, f.element(context, PTR, -2 - i))
+    memory = memory_type(work.dtype)
+    flags = _flags(work, target) | (NEAR if beside else 0)
+    symbol, edge = _symbols(work, target, extent is not None)
+    if edge:
+        f.module.declare(edge, VOID, ())
+    m, n = int_literal(work.m), int_literal(work.n)
+    if extent is not None:
+        m, n = (m, extent) if _by_columns(work) else (extent, n)
+
+    def multiply(indices: list[Value]) -> None:
+        places = []
+        block = int_literal(0) if work.scratch else f.add(f.mul(row, work.c_row), column)
+        skipped = (f.mul(row, work.a_strides[0]), f.mul(column, work.b_strides[1]), block)
+        for pointer, which, offset in zip((a, b, c), (1, 2, 3), skipped, strict=True):
+            for index, entry in zip(indices, work.batch, strict=True):
+                offset = f.add(offset, f.mul(index, entry[which]))
+            places.append(f.element(pointer, memory, offset))
+        if epilogue is not None:
+            linear = int_literal(0)
+            for index, entry in zip(indices, work.batch, strict=True):
+                linear = f.add(f.mul(linear, entry[0]), index)
+            f.store(linear, context)
+        if direct is not None:
+            f.call(direct.name, VOID, places)
+            if epilogue is not None:
+                zero, tile_row = int_literal(0), int_literal(work.n if work.scratch else work.c_row)
+                f.call(epilogue.name, VOID, [context, places[2], tile_row, zero, m, zero, n])
+            return
+        arguments = [
+            m, n, int_literal(work.k),
+            places[0], *(int_literal(stride) for stride in work.a_strides),
+            places[1], *(int_literal(stride) for stride in work.b_strides),
+            places[2], int_literal(work.c_row), workspace, int_literal(flags),
+            Value(PTR, f"@{edge}") if edge else literal(PTR, 0),
+            Value(PTR, f"@{epilogue.name}") if epilogue is not None else literal(PTR, 0),
+            context,
+        ]  # fmt: skip
+        f.call(symbol, VOID, arguments)
+
+    _nested(f, [entry[0] for entry in work.batch], multiply)
+
+
+def _nested(function: Function, extents: list[int], body: Callable[[list[Value]], None]) -> None:
+    """Plain loops over a static domain."""
+
+    def level(depth: int, indices: list[Value]) -> None:
+        if depth == len(extents):
+            body(indices)
+        else:
+
+            def inside(i: Value, _: list[Value]) -> list[Value]:
+                level(depth + 1, [*indices, i])
+                return []
+
+            function.loop(0, extents[depth], 1, [], inside)
+
+    level(0, [])
+
+
+def _blocks_are_whole(work: Product, lanes: int, target: Target) -> bool:
+    """Whether the columns of all blocks that the library hands to the epilogue are whole vectors: in the form of tiles
+    they begin and end at tiles or at the end."""
+    if work.dtype.kind != "f" or work.m == 1 or work.n % lanes or PRODUCT_PART_UNIT % lanes:
+        return False
+    tiles = tiles_for(work.dtype, target)
+    return bool(_flags(work, target) & TILES) and work.n >= tiles.columns and tiles.columns % lanes == 0
+
+
+def _emit_epilogue(module: Module, name: str, work: Product, target: Target, light: bool) -> Function:
+    body = work.epilogue
+    assert body is not None
+    signature = [
+        (PTR, "context"), (PTR, "tile"), (I64, "row"), (I64, "i0"), (I64, "i1"), (I64, "j0"), (I64, "j1"),
+    ]  # fmt: skip
+    function = module.function(name, VOID, signature, internal=True, glue=light)
+    context, tile, row, i0, i1, j0, j1 = function.params
+    batch = function.load(context, I64) if work.batch else int_literal(0)
+    count = len(body.params)
+    pointers = {3 + i: function.load(function.element(context, PTR, i + 1), PTR) for i in range(count)}
+    # A part of C has its first row and column elsewhere.
+    row0, column0 = (function.load(function.element(context, PTR, count + i), I64) for i in (1, 2))
+    i0, i1 = function.add(i0, row0), function.add(i1, row0)
+    j0, j1 = function.add(j0, column0), function.add(j1, column0)
+    lanes = lanes_of(body, target.vector_bytes)
+    cut = product_parts(work) > 0 and _by_columns(work)
+    wide = blocks_are_wide(work.dtype, work.n, target) and not cut
+    ranges: dict[int, tuple[Value | int, Value | int]] = {
+        0: (batch, function.add(batch, 1)) if work.batch else (0, 1),
+        1: (i0, i1),
+        2: (0, work.n) if wide or body.reduced else (j0, j1),
+    }
+    access = TileAccess(tile, row, i0, j0, 1, 2)
+    # Masked stores are slow on Zen 4: without them a step of 784-512-256-10 takes 3.35 ms in place of 3.5, and one of
+    # 64-32-10, whose columns are known as no block is narrower than C, 4.76 us in place of 5.11.
+    whole = _blocks_are_whole(work, lanes, target)
+    if not body.reduced and is_long(body, target) and _blocks_are_whole(work, 2 * lanes, target):
+        lanes *= 2
+    few = target.masks and not body.reduced and not whole and not wide and work.n < EPILOGUE_MASKED_VECTORS * lanes
+    nest = Nest(function, body, pointers, lanes, 2, ranges=ranges, masked_only=few, whole_only=whole, tile=access)
+    nest.run()
+    function.ret()
+    return function
