@@ -75,7 +75,10 @@ DEFINITIONS: dict[str, dict[str, str]] = {
     "runtime/adjit_runtime/program.py": {
         "MOST_DIMENSIONS POOL_WORDS POOL_SIZE": "layout of what the runtime and machine code share",
     },
-    "runtime/adjit_runtime/target.py": {"_DEFAULT_CACHES": "sizes of caches where the system does not tell"},
+    "runtime/adjit_runtime/target.py": {
+        "_DEFAULT_CACHES": "sizes of caches where the system does not tell",
+        "LLVMLITE": "a version",
+    },
     "runtime/adjit_runtime/threads.py": {"MOST_THREADS": "the contract of set_threads"},
 }
 

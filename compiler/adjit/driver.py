@@ -35,7 +35,6 @@ from adjit_runtime import log
 from adjit_runtime.call import Compiled, CompiledFunction
 from adjit_runtime.checkpoint import load, save
 from adjit_runtime.errors import ArgumentError, DTypeError
-from adjit_runtime.load import provide_libraries
 from adjit_runtime.program import Library
 from adjit_runtime.state import State, layout_of
 from adjit_runtime.step import History, StepFunction
@@ -331,17 +330,7 @@ def value_and_grad(
 
     Inside another traced function it differentiates there, so gradients of gradients work. Raises what `jit` raises,
     DTypeError for an argument that is no float, ShapeError where the result is no scalar."""
-    if function is None:
-        return functools.partial(
-            value_and_grad,
-            argnums=argnums,
-            has_aux=has_aux,
-            static_argnames=static_argnames,
-            static_argnums=static_argnums,
-            tile=tile,
-        )
-    made = GradFunction(function, argnums, has_aux, True, _listed(static_argnames), _numbers(static_argnums))
-    return tiling(made, tile)
+    return _gradient_function(function, True, argnums, has_aux, static_argnames, static_argnums, tile)
 
 
 def grad(
@@ -362,17 +351,25 @@ def grad(
         >>> float(adjit.grad(adjit.grad(cube))(2.0))
         12.0
     """
-    if function is None:
-        return functools.partial(
-            grad,
-            argnums=argnums,
-            has_aux=has_aux,
-            static_argnames=static_argnames,
-            static_argnums=static_argnums,
-            tile=tile,
-        )
-    made = GradFunction(function, argnums, has_aux, False, _listed(static_argnames), _numbers(static_argnums))
-    return tiling(made, tile)
+    return _gradient_function(function, False, argnums, has_aux, static_argnames, static_argnums, tile)
+
+
+def _gradient_function(
+    function: Callable[..., Any] | None,
+    with_value: bool,
+    argnums: int | Sequence[int],
+    has_aux: bool,
+    static_argnames: str | Iterable[str],
+    static_argnums: int | Iterable[int],
+    tile: str,
+) -> Any:
+    """The compiled gradient of a function; without one, the decorator that makes it."""
+    names, numbers = _listed(static_argnames), _numbers(static_argnums)
+
+    def decorate(function: Callable[..., Any]) -> GradFunction:
+        return tiling(GradFunction(function, argnums, has_aux, with_value, names, numbers), tile)
+
+    return decorate if function is None else decorate(function)
 
 
 FunctionT = TypeVar("FunctionT", bound=Function)
@@ -395,4 +392,3 @@ def _numbers(numbers: int | Iterable[int]) -> tuple[int, ...]:
 
 
 log.configure()
-provide_libraries(shared_library)

@@ -45,7 +45,7 @@ class FormatError(AdjitError, ValueError):
 
 
 class MissingExtraError(AdjitError, ImportError):
-    """An optional package is needed and is not installed; the text names the extra."""
+    """A package is needed and is not installed, or too old; the text names it, or its extra."""
 
 
 class InternalError(AdjitError):

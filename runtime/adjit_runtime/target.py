@@ -8,10 +8,17 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
+import llvmlite
 import llvmlite.binding as llvm
+
+from adjit_runtime.errors import MissingExtraError
+
+LLVMLITE = (0, 50)
+"""The oldest version whose LLVM reads the text that is written."""
 
 # What LLVM's short names stand for, where the name is no host that we can ask.
 _NAMED_FEATURES = {
@@ -94,7 +101,11 @@ def _target(cpu: str) -> Target:
 
 @functools.cache
 def initialize() -> None:
-    """Start LLVM's code generators, once a process."""
+    """Start LLVM's code generators, once a process. Raises MissingExtraError where llvmlite is too old."""
+    found = tuple(int(number) for number in re.findall(r"\d+", llvmlite.__version__)[:2])
+    if found < LLVMLITE:
+        wanted = ".".join(map(str, LLVMLITE))
+        raise MissingExtraError(f"adjit needs llvmlite {wanted} or newer; {llvmlite.__version__} is installed")
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     if os.environ.get("ADJIT_CPU") == "apple-m1":

@@ -6,7 +6,7 @@ import ctypes
 import functools
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import llvmlite.binding as llvm
 import numpy as np
@@ -24,6 +24,7 @@ from adjit.codegen.gemm import (
     product_symbols,
     scratch_allowed,
 )
+from adjit.codegen.gemm.forms import DOTS_A, SWAPPED, TILES
 from adjit.codegen.llvm import Module
 from adjit_runtime.target import Target, host_target, target_machine
 
@@ -309,3 +310,20 @@ def test_parts_have_the_bits_of_the_whole(
             part = parts[i : i + max(1, rows), j : j + columns]
             multiply(library, a[i : i + max(1, rows)], b[:, j : j + columns], part, whole=(m, n))
         np.testing.assert_array_equal(whole, parts)
+
+
+def test_only_narrow_panels_need_what_computes_them() -> None:
+    target = replace(host_target(), vector_bytes=32, masks=False)
+    wide = replace(target, vector_bytes=64, masks=True)
+    f32, f64 = FLOATS
+
+    def edge(dtype: np.dtype, m: int, n: int, flags: int, target: Target, unit: int = 0) -> bool:
+        return product_symbols(dtype, m, n, flags, target, unit)[1] == f"adjit_edge_{suffix(dtype)}"
+
+    assert [edge(f32, 100, n, TILES, target) for n in (16, 32, 17, 31)] == [False, False, True, True]
+    assert [edge(f64, 100, n, TILES, target) for n in (8, 16, 9, 15)] == [False, False, True, True]
+    # With masks the widest panel has up to two vectors, from more than one on.
+    assert [edge(f32, 100, n, TILES, wide) for n in (32, 49, 63, 48, 33)] == [False, False, False, True, True]
+    assert [edge(f32, m, 10, SWAPPED, target) for m in (256, 250)] == [False, True]
+    assert [edge(f32, 64, 64, TILES, target, unit) for unit in (32, 8)] == [False, True]
+    assert not edge(f32, 100, 10, DOTS_A, target)

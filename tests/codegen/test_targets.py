@@ -10,9 +10,12 @@ import pytest
 
 import adjit
 from adjit import nn, optim
+from adjit.codegen.gemm import GEMM_LIBRARIES, emit_gemm_library, tiles_for
+from adjit.codegen.llvm import Module
 from adjit.codegen.program import build, library
 from adjit.ir.graph import Graph
 from adjit_runtime import target as targets
+from adjit_runtime.errors import MissingExtraError
 from adjit_runtime.target import Target, _target
 
 WIDTHS = {"apple-m1": 16, "x86-64-v4": 64, "haswell": 32, "znver3": 32}
@@ -66,9 +69,6 @@ def test_products_multiply_and_add_in_one_instruction(target: Target) -> None:
     made = library("gemm_f32", target)
     assert "adjit_gemm_f32" in made.symbols
     machine = targets.target_machine(target)
-    from adjit.codegen.gemm import emit_gemm_library, tiles_for
-    from adjit.codegen.llvm import Module
-
     module = Module("gemm")
     emit_gemm_library(module, target, "gemm_f32")
     parsed = targets.llvm.parse_assembly(str(module))
@@ -83,3 +83,17 @@ def test_code_of_another_architecture_is_not_run(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("ADJIT_CPU", "apple-m1")
     with pytest.raises(adjit.ArgumentError, match=r"ADJIT_CPU=apple-m1: code for aarch64.* does not run here"):
         adjit.jit(lambda x: x + 1.0)(np.ones(3))
+
+
+@pytest.mark.parametrize("target", WIDTHS, indirect=True)
+@pytest.mark.parametrize("name", GEMM_LIBRARIES)
+def test_every_library_of_products_compiles(target: Target, name: str) -> None:
+    made = library(name, target)
+    assert f"adjit_{name}" in made.symbols
+    assert set(made.needs) <= set(GEMM_LIBRARIES) - {name}
+
+
+def test_an_old_llvmlite_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(targets.llvmlite, "__version__", "0.47.1")
+    with pytest.raises(MissingExtraError, match=r"llvmlite 0\.50 or newer; 0\.47\.1 is installed"):
+        targets.initialize.__wrapped__()

@@ -216,6 +216,7 @@ def product_symbols(dtype: np.dtype, m: int, n: int, flags: int, target: Target,
     if dtype.kind != "f" or flags & DOTS_A:
         return f"adjit_{'dots' if flags & DOTS_A else 'gemm'}_{suffix}", ""
     tiles = tiles_for(dtype, target)
-    rest = (m if flags & SWAPPED else n) % tiles.columns
-    narrow = unit % tiles.columns or (0 < rest <= (tiles.vectors - tiles.masks) * tiles.lanes)
+    extent, block = (m, SWAPPED_ROWS) if flags & SWAPPED else (n, tiles.nc)
+    cut = unit % tiles.columns or block % tiles.columns
+    narrow = cut or 0 < extent % tiles.columns <= (tiles.vectors - tiles.masks) * tiles.lanes
     return f"adjit_{'swapped' if flags & SWAPPED else 'gemm'}_{suffix}", f"adjit_edge_{suffix}" if narrow else ""
