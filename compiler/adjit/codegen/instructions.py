@@ -9,15 +9,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from adjit.codegen.access import Scope, TileAccess
+from adjit.codegen.access import Scope
 from adjit.codegen.accumulate import Accumulators
 from adjit.codegen.analysis import cost_of
 from adjit.codegen.lanes import Lane
-from adjit.codegen.llvm import Function, Value, int_literal, literal, memory_type, register_type
+from adjit.codegen.llvm import Value, int_literal, literal, memory_type, register_type
 from adjit.ir.op import OPS
 from adjit.schedule.plan import (
     Apply,
-    Body,
     Const,
     Gather,
     Index,
@@ -34,30 +33,20 @@ from adjit.tuned import STASH_BYTES, STASH_COST
 class Instructions(Accumulators):
     """Values of one body's instructions; `strands` scopes go through its inner loops together."""
 
-    def __init__(
-        self,
-        function: Function,
-        body: Body,
-        pointers: dict[int, Value],
-        lanes: int,
-        vector: int | None,
-        tile: TileAccess | None = None,
-        running: bool = False,
-    ) -> None:
-        super().__init__(function, body, pointers, lanes, vector, tile, running)
-        self.strands = 1
-        self._needed: list[set[int]] = []
-        self._stashed: dict[int, tuple[Value, int]] = {}
-        self._reloads: dict[int, Store] = {}
-        self._current = 0
+    strands: int
+    _needed: list[set[int]]
+    _stashed: dict[int, tuple[Value, int]]
+    _reloads: dict[int, Store]
+    _current: int
 
     # -- what each pass computes --------------------------------------------------------------------------------------
 
     def _full(self, number: int) -> bool:
         return bool(self.analysis.varies[number] & self.reduced)
 
-    def _plan_passes(self) -> None:
+    def _plan_passes(self, strands: int) -> None:
         code, passes = self.body.code, self.analysis.passes
+        self.strands, self._current, self._stashed, self._reloads = strands, 0, {}, {}
         self._needed = [set() for _ in range(self.analysis.count)]
         stash: set[int] = set()
         for p in reversed(range(self.analysis.count)):

@@ -67,8 +67,7 @@ class Nest(Instructions):
         self.reverse = reverse
         self.sink = sink
         self.rows = self._rows_together()
-        self.strands = max(1, self._strands() // self.rows)
-        self._plan_passes()
+        self._plan_passes(max(1, self._strands() // self.rows))
 
     def _strands(self) -> int:
         """How many vectors go through the inner loops of a reduction together: it hides the latency of sums."""

@@ -276,17 +276,18 @@ class _Region:
         """Fewest and most rows of a tile."""
         return TILE_ROWS if self._has_products() else LOOP_TILE_ROWS
 
+    def _multipliers(self) -> list[tuple[int, ...]]:
+        """The shapes of what rows are multiplied by."""
+        products = (node for node in self.found.axis if node.op.name == "contract")
+        return [arg.shape for node in products for arg in node.args if self._is_whole(arg)]
+
     def _has_layers(self) -> bool:
         """Whether rows are multiplied by matrices, which takes rows enough to fill the tiles of a product."""
-        products = (node for node in self.found.axis if node.op.name == "contract")
-        shared = (arg.shape for node in products for arg in node.args if self._is_whole(arg))
-        return any(len(shape) == 2 and min(shape) >= LAYER_COLUMNS for shape in shared)
+        return any(len(shape) == 2 and min(shape) >= LAYER_COLUMNS for shape in self._multipliers())
 
     def _streams(self) -> bool:
         """Whether rows come from memory and are multiplied by vectors alone."""
-        products = (node for node in self.found.axis if node.op.name == "contract")
-        shared = [arg.shape for node in products for arg in node.args if self._is_whole(arg)]
-        return self._kept_bytes() > MEMORY_BYTES and all(len(shape) == 1 for shape in shared)
+        return self._kept_bytes() > MEMORY_BYTES and all(len(shape) == 1 for shape in self._multipliers())
 
     def _tile_rows(self) -> int:
         """Rows of a tile: what fits, and divides the number of rows if anything near does."""

@@ -46,6 +46,7 @@ from adjit.codegen.gemm.microkernel import emit_panel
 from adjit.codegen.gemm.packing import emit_pack
 from adjit.codegen.gemm.thin import emit_dots_product, emit_swapped
 from adjit.codegen.llvm import Module
+from adjit.ir.types import dtype_name
 from adjit_runtime.target import Target
 
 __all__ = [
@@ -91,7 +92,7 @@ _EMITTERS: dict[str, Callable[[Module, Tiles], None]] = {
 }
 
 GEMM_LIBRARIES = {
-    f"{part}_{dtype.kind}{dtype.itemsize * 8}": (part, dtype)
+    f"{part}_{dtype_name(dtype)}": (part, dtype)
     for dtype in GEMM_DTYPES
     for part in _EMITTERS
     if dtype.kind == "f" or part == "gemm"
@@ -102,7 +103,7 @@ GEMM_LIBRARIES = {
 def gemm_needs(name: str) -> tuple[str, ...]:
     """The libraries whose functions a library calls."""
     part, dtype = GEMM_LIBRARIES[name]
-    return (f"gemm_{dtype.kind}{dtype.itemsize * 8}",) if part in ("swapped", "dots") else ()
+    return (f"gemm_{dtype_name(dtype)}",) if part in ("swapped", "dots") else ()
 
 
 def emit_gemm_library(module: Module, target: Target, name: str) -> None:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from adjit.codegen.llvm import Ty, register_type
+from adjit.ir.types import dtype_name
 from adjit.tuned import (
     DOTS_FOLD_COST,
     GEMM_BLOCK_BYTES,
@@ -73,9 +74,15 @@ class Tiles:
         return self.vectors * self.lanes
 
     @property
+    def narrow(self) -> int:
+        """Columns of the widest panel that the widest panel function does not fit: it takes whole vectors, of which
+        the last one may have a mask, if there are masks."""
+        return (self.vectors - 1) * self.lanes if self.masks else self.columns - 1
+
+    @property
     def suffix(self) -> str:
         """`f32`, `f64`: how symbols end."""
-        return f"{self.ty.kind}{self.ty.bits}"
+        return dtype_name(self.dtype)
 
     @property
     def dot_rows(self) -> int:
@@ -212,11 +219,11 @@ def product_symbols(dtype: np.dtype, m: int, n: int, flags: int, target: Target,
     """The function that computes a product of these flags, and what it needs at narrower panels, "" where it has none.
 
     With `unit` C is cut into parts whose bounds are its multiples."""
-    suffix = f"{dtype.kind}{dtype.itemsize * 8}"
+    suffix = dtype_name(dtype)
     if dtype.kind != "f" or flags & DOTS_A:
         return f"adjit_{'dots' if flags & DOTS_A else 'gemm'}_{suffix}", ""
     tiles = tiles_for(dtype, target)
     extent, block = (m, SWAPPED_ROWS) if flags & SWAPPED else (n, tiles.nc)
     cut = unit % tiles.columns or block % tiles.columns
-    narrow = cut or 0 < extent % tiles.columns <= (tiles.vectors - tiles.masks) * tiles.lanes
+    narrow = cut or 0 < extent % tiles.columns <= tiles.narrow
     return f"adjit_{'swapped' if flags & SWAPPED else 'gemm'}_{suffix}", f"adjit_edge_{suffix}" if narrow else ""

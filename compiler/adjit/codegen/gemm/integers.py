@@ -10,17 +10,14 @@ import numpy as np
 from adjit.codegen.gemm.forms import ACCUMULATE
 from adjit.codegen.gemm.macro import PARAMETERS, bit, call_epilogue
 from adjit.codegen.llvm import I64, VOID, Function, Module, Ty, Value, int_literal, literal, register_type
+from adjit.ir.types import dtype_name
 from adjit.tuned import INTEGER_TILE_ROWS
 from adjit_runtime.target import Target
 
 
-def _suffix(dtype: np.dtype) -> str:
-    return f"i{dtype.itemsize * 8}"
-
-
 def emit_integer(module: Module, dtype: np.dtype, target: Target) -> None:
     """Write the product for one integer type."""
-    f = module.function(f"adjit_gemm_{_suffix(dtype)}", VOID, PARAMETERS)
+    f = module.function(f"adjit_gemm_{dtype_name(dtype)}", VOID, PARAMETERS)
     m, n, _, a, a_row, _, _, _, b_col, c, c_row, _, _, _, epilogue, context = f.params
     ty = register_type(dtype)
     lanes = target.vector_bytes // dtype.itemsize

@@ -189,7 +189,6 @@ def _note_near(f: Function, tiles: Tiles, record: Value, context: Value, offset:
 def call_panel(f: Function, tiles: Tiles, edge: Value, arguments: tuple[Value, ...]) -> None:
     """Call the panel function that fits the width, the last argument; `edge` is the one for narrower panels."""
     widest = panel_name(tiles, tiles.vectors, masked=tiles.masks)
-    bound = (tiles.vectors - tiles.masks) * tiles.lanes + (1 if tiles.masks else 0)
 
     def wide() -> list[Value]:
         f.call(widest, VOID, arguments)
@@ -199,7 +198,7 @@ def call_panel(f: Function, tiles: Tiles, edge: Value, arguments: tuple[Value, .
         f.call_pointer(edge, VOID, arguments)
         return []
 
-    f.branch(f.compare("sge", arguments[-1], int_literal(bound)), wide, narrow)
+    f.branch(f.compare("sgt", arguments[-1], int_literal(tiles.narrow)), wide, narrow)
 
 
 def emit_edge(module: Module, tiles: Tiles) -> None:

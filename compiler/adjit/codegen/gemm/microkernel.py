@@ -79,17 +79,21 @@ def prefetch_into_l2(f: Function, pointer: Value) -> None:
     f.line(f"call void @llvm.prefetch.p0({pointer}, i32 0, i32 2, i32 1)")
 
 
+def _is_widest(tiles: Tiles, vectors: int, masked: bool) -> bool:
+    return vectors == tiles.vectors and masked == tiles.masks
+
+
 def panel_name(tiles: Tiles, vectors: int, *, masked: bool) -> str:
     """Symbol of the panel function; the widest one is shared."""
-    if vectors == tiles.vectors and masked == tiles.masks:
+    if _is_widest(tiles, vectors, masked):
         return f"adjit_panel_{tiles.suffix}"
     return f"panel_{tiles.suffix}_{vectors}"
 
 
 def emit_panel(module: Module, tiles: Tiles, vectors: int, *, masked: bool) -> None:
     """Write the panel function for panels of `vectors` vectors; unmasked, `width` must fill them all."""
-    widest = vectors == tiles.vectors and masked == tiles.masks
-    f = module.function(panel_name(tiles, vectors, masked=masked), VOID, PARAMETERS, internal=not widest)
+    is_shared = _is_widest(tiles, vectors, masked)
+    f = module.function(panel_name(tiles, vectors, masked=masked), VOID, PARAMETERS, internal=not is_shared)
     m, _, a, a_row, _, a_step, _, _, c, c_row, near, _, width = f.params
     last = LaneMask(f, tiles, f.sub(width, (vectors - 1) * tiles.lanes)) if masked else None
     full = f.binary("udiv", m, literal(I64, tiles.rows))
