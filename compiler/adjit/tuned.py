@@ -80,11 +80,12 @@ TILE_ROWS = (24, 32)
 Gaussians in 10 dimensions (2.3 without tiles), 1.79, 2.14, 2.03, 1.94 for logistic regression (2.65)."""
 STREAM_TILE_ROWS, STREAM_TILE_UNIT = (32, 96), 16
 """The same, and what they are multiples of, where rows come from memory and are multiplied by vectors alone. (Logistic
-regression on Zen 2, at most 32, 64, 96, 128, 256 rows: 3.67, 3.49, 3.18, 3.20, 3.42 ms.)"""
+regression of 100,000 rows on Zen 2, at most 32, 96 and 256 of them, which gives tiles of 32, 80 and 160: 3.27, 2.74,
+2.85 ms.)"""
 STREAM_AHEAD_LINES = 6
 """Lines of the next tile that are brought near before each step of a tile but the first, at each place where its rows
-begin, so that memory is not idle meanwhile. (Zen 2: 3.52 to 3.03 ms; 4 and 10 lines 3.07 and 3.10. All rows of the next
-tile, one line for each row of this one, are slower than none.)"""
+begin, so that memory is not idle meanwhile. (Zen 2, 0, 4, 6, 10 lines: 3.06, 2.67, 2.74, 2.93 ms. A line for
+each row of the tile at the same place of its next one is slower than none.)"""
 INNER_TILE_ROWS, INNER_TILE_BYTES = (64, 256), 512 << 10
 """The same where rows are the last axis of what is kept, so that vectors run along them, as do the sums of products
 over rows: in whole lines of the cache. (40, 80, 104, 128, 200, 250, 500 rows of a mixture of 25 Gaussians, so written:
@@ -139,8 +140,8 @@ REDUCTION_STRANDS_COST = 48
 standardised columns of 512 x 256 12.6, 9.7, 12.6 us, sums of tanh along columns of 2000 x 100 167, 165, 160.)"""
 ROWS_TOGETHER, ROWS_FROM, ROWS_COST = 4, 16, 24
 """Rows that go through a reduction along them together, where there are so many and the body has no more instructions.
-(Zen 2, one, two and four rows: products of 2000 x 100 by a vector 20.2, 28.0, 18.5 us, maxima of such rows 48.9, 21.9,
-19.2, sums of 200 x 4000 49.5, 55.6, 56.3.)"""
+(Zen 2, one, two and four rows: products of 2000 x 100 by a vector 20.0, 13.1, 12.1 us, maxima of such rows 48.9, 22.2,
+20.5, sums of 200 x 4000 46.8, 44.7, 42.3.)"""
 SUM_CHUNK, SUM_CHUNKS = 256, 4
 """A sum over more than `SUM_CHUNKS` times as many steps is cut into partial sums of `SUM_CHUNK`, so that errors grow
 slowly. They decide the order of the sum. (Largest relative error of sums of 2^18 float32 along columns, in chunks of
@@ -314,8 +315,8 @@ GLUE_SHARE = 1 / 256
 time and runs one to three times as long. (With 0 and 1/256: 784-512-256-10 with Adam 80 and 55 ms, its steps 2,989 and
 2,993 us; a step of 64-32-10 5.15 and 5.05 us.)"""
 GLUE_STRANDS = 2
-"""`REDUCTION_STRANDS` of such kernels. (1, 2, 8: the code of 784-512-256-10 with Adam in 48, 52 and 58 ms, its steps
-and those of 64-32-10 the same.)"""
+"""`REDUCTION_STRANDS` of such kernels. (1, 2, 8: the code of 784-512-256-10 with Adam in 48, 52 and 58 ms; with 2 its
+steps and those of 64-32-10 take what they took.)"""
 THREADED_ELEMENTS = 1 << 14
 """Elements of an array from which a program is taken for one with work for threads, whose library then begins beside
 the passes; it is made later where that was wrong. (10 ms of a first start.)"""
