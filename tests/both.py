@@ -13,8 +13,9 @@ from adjit_runtime import errors
 from tests.codegen.running import Ran
 
 
-def run_both(graph: Graph, *inputs: Any) -> list[np.ndarray]:
-    """What the interpreter gives for `graph`; machine code of the optimised graph gives the same."""
+def run_both(graph: Graph, *inputs: Any, terms: float = 0.0) -> list[np.ndarray]:
+    """What the interpreter gives for `graph`; machine code of the optimised graph gives the same, but for the rounding
+    of sums of `terms` as large as that."""
     expected = evaluate(graph, *inputs)
     ran = Ran(optimize(graph), [np.asarray(x) for x in inputs])
     if ran.status:
@@ -28,7 +29,7 @@ def run_both(graph: Graph, *inputs: Any) -> list[np.ndarray]:
         # Sums are taken in another order, and functions differ from libm's in the last bits; sums near 0 cancel.
         single = wanted.dtype == np.float32
         finite = np.abs(wanted[np.isfinite(wanted)])
-        scale = float(np.max(finite, initial=0.0))
+        scale = float(np.max(finite, initial=terms))
         np.testing.assert_allclose(
             found, wanted, rtol=2e-5 if single else 1e-11, atol=(2e-6 if single else 1e-13) * scale, equal_nan=True
         )

@@ -58,6 +58,7 @@ DEFINITIONS: dict[str, dict[str, str]] = {
         "_FOLD _SPLIT _LOWEST": "which counters are whose",
         "_DTYPES": "types, not numbers",
     },
+    "compiler/adjit/schedule/tiles.py": {"LINE": "bytes of a line of cache"},
     "compiler/adjit/schedule/arena.py": {"ALIGN": "the contract of the arena"},
     "compiler/adjit/schedule/group.py": {"WIDEST": "bytes of AVX-512's vectors"},
     "compiler/adjit/trace/locate.py": {"_MOST_PLACES": "a bound for safety"},

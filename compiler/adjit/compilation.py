@@ -73,7 +73,7 @@ class Record:
         if "optimized" not in self.graphs:
             assert self.source is not None
             with self.timed("passes"), undisturbed():
-                self.keep("optimized", optimize(self.source, tiles=self.tiles))
+                self.keep("optimized", optimize(self.source, tiles=self.tiles, registers=host_target().registers))
         return self.graphs["optimized"]
 
     @property

@@ -78,14 +78,26 @@ count.)"""
 TILE_ROWS = (24, 32)
 """Fewest and most rows of a tile. At most 32, 64, 128 and 256 rows: 1.50, 1.57, 1.88, 1.95 ms for a mixture of 25
 Gaussians in 10 dimensions (2.3 without tiles), 1.79, 2.14, 2.03, 1.94 for logistic regression (2.65)."""
-STREAM_TILE_ROWS, STREAM_TILE_UNIT = (32, 96), 16
-"""The same, and what they are multiples of, where rows come from memory and are multiplied by vectors alone. (Logistic
-regression of 100,000 rows on Zen 2, at most 32, 96 and 256 of them, which gives tiles of 32, 80 and 160: 3.27, 2.74,
-2.85 ms.)"""
-STREAM_AHEAD_LINES = 6
-"""Lines of the next tile that are brought near before each step of a tile but the first, at each place where its rows
-begin, so that memory is not idle meanwhile. (Zen 2, 0, 4, 6, 10 lines: 3.06, 2.67, 2.74, 2.93 ms. A line for
-each row of the tile at the same place of its next one is slower than none.)"""
+STREAM_TILE_ROWS = (32, 96)
+"""The same where rows come from memory and are multiplied by vectors alone. (Logistic regression of 100,000 rows of
+100, of which 32, 96 and 256 at most give tiles of 32, 80 and 160: on Zen 2 3.27, 2.74 and 2.85 ms; of 10,000 rows of
+1000 on Zen 5, in tiles of 32 and 64: 1.22 and 1.03.)"""
+STREAM_ROW_BYTES, STREAM_AHEAD_ROWS = {32: 1 << 10}, (16, 32)
+"""Vector registers -> bytes of rows up to which a tile and what is brought near ahead of it (`STREAM_AHEAD`) stay in
+L1, and the rows of such a tile. (The same regression on Zen 5, with rows of 400 bytes, in tiles of 32 and 80, 0.77 and
+1.05 ms, and 1.55 with nothing brought near; of 800 bytes 0.92 and 1.77, of 4 KB 1.15 and 1.22, of 16 KB 1.21 and
+0.96.)"""
+STREAM_TILE_UNIT = 16
+"""What the rows of such a tile are a multiple of: whole vectors."""
+STREAM_AHEAD, STREAM_AHEAD_FIRST = 0.4, 0.5
+"""How far ahead of where such rows are read others are brought near, as a share of L1, and how much of it the first
+loop of a tile does that reads them, which itself waits for memory; the others do the rest. (That regression on Zen 5,
+whose L1 has 48 KB: 12.5, 15.6, 18.8, 23.4, 32 KB ahead 0.86, 0.79, 0.77, 0.89, 1.02 ms; shares of 0.4, 0.5, 0.6, 0.75
+and 1: 0.79, 0.77, 0.77, 0.86, 0.91; into L2 in place of L1 1.06.)"""
+STREAM_AHEAD_LINES = {16: 6}
+"""Vector registers -> lines of the next tile that are brought near before each step of a tile but the first, at each
+place where its rows begin, so that memory is not idle meanwhile. (Zen 2, 0, 4, 6, 10 lines: 3.06, 2.67, 2.74, 2.93 ms.
+A line for each row of the tile at the same place of its next one is slower than none.)"""
 INNER_TILE_ROWS, INNER_TILE_BYTES = (64, 256), 512 << 10
 """The same where rows are the last axis of what is kept, so that vectors run along them, as do the sums of products
 over rows: in whole lines of the cache. (40, 80, 104, 128, 200, 250, 500 rows of a mixture of 25 Gaussians, so written:
@@ -118,8 +130,11 @@ regression, whose tiles have 128 bytes of it: 1.69 ms in place, 1.65 beside.)"""
 
 # -- loops: vectors, sums, passes --------------------------------------------------------------------------------------
 
-GATHER_WEIGHT = 4
-"""What a strided or gathered access costs against a contiguous one, per lane that it fills (measured 3 to 6)."""
+GATHER_WEIGHT = 10
+"""What a strided or gathered access costs against a contiguous one, per lane that it fills. (Sums of products and
+softmax of 2000 rows on Zen 5 with weights 4 and 10, us: 16 columns 6.5 and 1.6, 30.6 and 17.6, 32 columns 13.2 and 1.9,
+61.7 and 31.1, 10 columns the same; with AVX2 8 columns 3.4 and 1.2 from 12 on. Steps of a softmax regression 69.8 and
+66.8, of a mixture of Gaussians 188.9 and 186.5.)"""
 VECTOR_APPLY_WEIGHT, VECTOR_FOLD_WEIGHT = 0.25, 8.0
 """In the choice of the dimension that fills the vectors: what an instruction of an elementwise op costs beside a
 contiguous access, and what it costs to fold a vector to the sum of a row. (Softmax of 4096 rows of 10 with weights 0,
@@ -142,6 +157,10 @@ ROWS_TOGETHER, ROWS_FROM, ROWS_COST = 4, 16, 24
 """Rows that go through a reduction along them together, where there are so many and the body has no more instructions.
 (Zen 2, one, two and four rows: products of 2000 x 100 by a vector 20.0, 13.1, 12.1 us, maxima of such rows 48.9, 22.2,
 20.5, sums of 200 x 4000 46.8, 44.7, 42.3.)"""
+HELD_SHARE, HELD_COST = 4, 128
+"""A row that is no more than a few vectors is written out, and what all rows read is held in registers meanwhile: one
+of so many of them at most, and so many instructions. (Products of 400 x 100 by a vector on Zen 5: 3.2 and 2.1 ns a
+row, in fours 2.05 and 1.85; the logistic regression above 0.91 and 0.78 ms.)"""
 SUM_CHUNK, SUM_CHUNKS = 256, 4
 """A sum over more than `SUM_CHUNKS` times as many steps is cut into partial sums of `SUM_CHUNK`, so that errors grow
 slowly. They decide the order of the sum. (Largest relative error of sums of 2^18 float32 along columns, in chunks of

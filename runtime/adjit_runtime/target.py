@@ -58,6 +58,11 @@ class Target:
         return self.triple.startswith("x86") and self.vector_bytes >= 32
 
     @property
+    def fuses(self) -> bool:
+        """Whether an instruction multiplies and adds; without one, llvm.fma calls the C library for each lane."""
+        return self.vector_bytes > 16 or self.triple.startswith("aarch64")
+
+    @property
     def scales(self) -> bool:
         """Whether an instruction multiplies by a power of two of any size: AVX-512's scalef."""
         return self.triple.startswith("x86") and self.vector_bytes == 64

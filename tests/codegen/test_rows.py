@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import adjit
-from adjit.tuned import ROWS_FROM, ROWS_TOGETHER
+from adjit.tuned import ROWS_FROM, ROWS_TOGETHER, STRAIGHT_ELEMENTS
 
 ROWS = (1, ROWS_FROM - 1, *range(ROWS_FROM, ROWS_FROM + ROWS_TOGETHER + 1), 67)
 COLUMNS = (1, 7, 8, 9, 15, 16, 17, 31, 33, 64, 100, 129)
@@ -61,3 +61,39 @@ def test_nothing_outside_of_a_masked_row_is_read() -> None:
     found = adjit.jit(lambda x: np.sum(x, axis=1))(x)
     np.testing.assert_array_equal(found[::2], 13.0)
     assert np.isnan(found[1::2]).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("m", [1, 3, 67])
+@pytest.mark.parametrize("n", [1, 2, 8, 13, 16, 31, 33, 63, 64, 65, 100])
+def test_what_all_rows_read_is_held(m: int, n: int, dtype: Any) -> None:
+    """Rows of a few vectors, with one and with two values that are the same for all."""
+    rng = np.random.default_rng(3)
+    x, w, b = (rng.normal(size=shape).astype(dtype) for shape in ((m, n), n, n))
+    rtol = 1e-5 if dtype == np.float32 else 1e-12
+    f = adjit.jit(lambda x, w, b: (x @ w, np.max(x * w + b, axis=1), np.sum(np.tanh(w) * x, axis=1)))
+    exact = x @ w, np.max(x * w + b, axis=1), np.sum(np.tanh(w) * x, axis=1)
+    for found, wanted in zip(f(x, w, b), exact, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=rtol, atol=rtol)
+
+
+def test_a_sum_of_products_is_not_rounded_between() -> None:
+    # 1 + 2^-12 squared has a last bit that float32 loses where the product is rounded first.
+    x = np.float32(1 + 2**-12)
+    a = np.full((STRAIGHT_ELEMENTS, 2), x)
+    b = np.array([-np.float32(x * x), x], np.float32)
+    a[:, 0] = 1.0
+    found = adjit.jit(lambda a, b: np.sum(a * b, axis=0))(
+        a.T.copy(), b[:, None] * np.ones(STRAIGHT_ELEMENTS, np.float32)
+    )
+    exact = float(x) * float(x) - float(np.float32(x * x))
+    assert exact != 0
+    np.testing.assert_array_equal(found, np.float32(exact))
+
+
+def test_lanes_beyond_the_end_of_a_sum_of_products_do_not_count() -> None:
+    # Behind the row, where lanes hold 0, one factor is infinite and the other none.
+    x = np.full((ROWS_FROM, 13), 0.5)
+    found = adjit.jit(lambda x, w: (np.sum((1 / x) * w, axis=1), np.sum((1 / w) * x, axis=1)))(x, np.ones(13))
+    np.testing.assert_array_equal(found[0], 26.0)
+    np.testing.assert_array_equal(found[1], 6.5)

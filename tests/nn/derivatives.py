@@ -16,7 +16,7 @@ from tests.trace.check import graph_of
 def weighted_gradient(function: Callable[[Any], Any], x: np.ndarray, weights: Any = 1.0) -> np.ndarray:
     """The gradient of sum(weights * function(x)); machine code gives the same as the interpreter."""
     graph = graph_of(lambda x: np.sum(function(x) * weights), x)
-    return run_both(gradient(graph, [0]), x)[1]
+    return run_both(gradient(graph, [0]), x, terms=float(np.max(np.abs(weights))))[1]
 
 
 def differences(function: Callable[[Any], Any], x: np.ndarray, weights: Any = 1.0, step: float = 1e-6) -> np.ndarray:

@@ -16,6 +16,8 @@ from adjit.ir.graph import Graph
 from adjit.passes import tile as module
 from adjit.passes.pipeline import optimize
 from adjit.passes.tile import tile
+from adjit.schedule import tiles as schedule
+from adjit_runtime.target import host_target
 
 
 @pytest.fixture(autouse=True)
@@ -210,3 +212,25 @@ def test_fewer_rows_than_tiles_of_a_loop_have(rows: int, monkeypatch: pytest.Mon
     x = array(rows, 100)
     assert bool(tiles_in(function.ir("optimized", x))) is (rows > 4096 * 4)
     np.testing.assert_allclose(function(x), np.mean(np.tanh(x) * 2), rtol=1e-12)
+
+
+@pytest.mark.parametrize("columns", [16, 30, 100, 256, 300])
+def test_short_rows_from_memory_are_brought_near(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines of later tiles, behind the last one, too; not on a target with few registers, nor of long rows."""
+    for place in (module, schedule):
+        monkeypatch.setattr(place, "MEMORY_BYTES", 1)
+    monkeypatch.setattr(module, "STREAM_AHEAD_ROWS", (4, 16))
+    monkeypatch.setenv("ADJIT_CACHE", "0")
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(1024, columns)).astype(np.float32), (rng.random(1024) < 0.5).astype(np.float32)
+    params = {"w": rng.normal(size=columns).astype(np.float32), "b": np.float32(0.5)}
+    found, plans = [], []
+    for options in ({}, {"tile": "off"}):
+        step = adjit.value_and_grad(CASES["logistic"][0], **options)
+        found.append(step(params, x, y))
+        plans.append(step.ir("plan"))
+    np.testing.assert_allclose(found[0][0], found[1][0], rtol=1e-5)
+    np.testing.assert_allclose(found[0][1]["w"], found[1][1]["w"], rtol=1e-4, atol=1e-4)
+    short = host_target().registers == 32 and 64 <= x[0].nbytes <= 1024
+    assert ("near: " in plans[0]) == short
+    assert "near: " not in plans[1]

@@ -11,7 +11,10 @@ from adjit.codegen.analysis import Analysis, analyse, reduction_identity
 from adjit.codegen.lanes import Lane, Lanes
 from adjit.codegen.llvm import I64, Function, Value, int_literal, literal, register_type
 from adjit.ir.op import OPS
-from adjit.schedule.plan import Body, Reduce
+from adjit.schedule.plan import Apply, Body, Reduce, operands
+
+FUSED = (np.dtype(np.float32), np.dtype(np.float64))
+"""What has a fused multiply-add of its own."""
 
 Accumulator = tuple[Value, ...]
 """One value for most reductions; value and position for argmax and argmin."""
@@ -33,6 +36,21 @@ class Accumulators(Access):
         super().__init__(function, body, pointers, lanes, vector, tile)
         self.analysis: Analysis = analyse(body, running)
         self.reduced = frozenset(body.reduced)
+        target = function.module.target
+        self.fused = self._products_summed() if target is not None and target.fuses and not running else frozenset()
+
+    def _products_summed(self) -> frozenset[int]:
+        """The products that nothing but sums of their own pass reads: they are fused with the additions."""
+        code, passes = self.body.code, self.analysis.passes
+        summed: set[int] = set()
+        read: set[int] = set()
+        for number, instruction in enumerate(code):
+            for arg in operands(instruction):
+                one = code[arg]
+                product = isinstance(one, Apply) and one.op == "mul" and one.dtype in FUSED
+                is_sum = isinstance(instruction, Reduce) and instruction.op == "sum" and instruction.dtype == one.dtype
+                (summed if product and is_sum and passes[arg] == passes[number] else read).add(arg)
+        return frozenset(summed - read)
 
     def _split(self, reduces: list[int], values: Sequence[Value]) -> dict[int, Accumulator]:
         result: dict[int, Accumulator] = {}
@@ -79,6 +97,8 @@ class Accumulators(Access):
         assert isinstance(instruction, Reduce)
         kit = self._kit(number)
         dtype = self.body.code[instruction.arg].dtype
+        if instruction.arg in self.fused:
+            return [self._multiply_add(kit, instruction.arg, kit.wrap(parts[0], dtype), scope).value]
         x = self._widened(instruction.arg, scope) if self._is_wide(number) else scope.values[instruction.arg]
         if scope.mask is not None and self.vector in self.reduced:
             rest = kit.const(x, reduction_identity(instruction.op, dtype))
@@ -92,6 +112,17 @@ class Accumulators(Access):
             return self._better(instruction.op, kit, dtype, parts, (x.value, position))
         combine = _combine(instruction.op)
         return [combine(kit, kit.wrap(parts[0], dtype), x).value]
+
+    def _multiply_add(self, kit: Lanes, number: int, total: Lane, scope: Scope) -> Lane:
+        """The total and a product, rounded once; as it was in lanes that are masked."""
+        a, b = (
+            self._widened(arg, scope) if kit is self.vectors else scope.values[arg]
+            for arg in operands(self.body.code[number])
+        )
+        result = kit.fma(a, b, total)
+        if scope.mask is not None and self.vector in self.reduced:
+            return kit.select(kit.wrap(scope.mask, np.dtype(np.bool_)), result, total)
+        return result
 
     def _position(self, kit: Lanes, scope: Scope) -> Value:
         f = self.function

@@ -122,7 +122,12 @@ class Instructions(Accumulators):
             if isinstance(instruction, (Load, Gather, Store)):
                 self._address(instruction.param, instruction.coefficients, scope)
         for i in numbers:
-            if i not in scope.values and self.analysis.varies[i] <= entered and self._is_ready(i, scope):
+            if (
+                i not in scope.values
+                and i not in self.fused
+                and self.analysis.varies[i] <= entered
+                and self._is_ready(i, scope)
+            ):
                 scope.values[i] = self._compute(i, scope)
 
     def _is_ready(self, number: int, scope: Scope) -> bool:

@@ -95,7 +95,7 @@ def _write_loop(f: Function, params: Sequence[Value], name: str, work: Loop, tar
     lanes = lanes_together(body, lanes, vector, target)
     dim = loop_parts(work, target) if parallel else None
     if dim is None:
-        Nest(f, body, dict(enumerate(params)), lanes, vector).run()
+        Nest(f, body, dict(enumerate(params)), lanes, vector, ahead=work.ahead).run()
         return
     job = _part_of_loop(f.module, f"{name}_part", body, dim, lanes, vector)
     run_job(f, params, job, parts_for(f, LOOP_PARTS))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from adjit.codegen.access import Scope, TileAccess
 from adjit.codegen.analysis import total_cost
+from adjit.codegen.gemm.microkernel import LINE, prefetch_into_l1
 from adjit.codegen.instructions import Instructions
 from adjit.codegen.llvm import (
     I1,
@@ -18,6 +19,7 @@ from adjit.codegen.llvm import (
     int_literal,
 )
 from adjit.schedule.plan import (
+    Ahead,
     Body,
     Reduce,
     Store,
@@ -25,6 +27,8 @@ from adjit.schedule.plan import (
 )
 from adjit.tuned import (
     GLUE_STRANDS,
+    HELD_COST,
+    HELD_SHARE,
     REDUCTION_STRANDS,
     REDUCTION_STRANDS_COST,
     ROWS_COST,
@@ -55,12 +59,15 @@ class Nest(Instructions):
         masked_only: bool = False,
         whole_only: bool = False,
         tile: TileAccess | None = None,
+        ahead: Sequence[Ahead] = (),
         running: bool = False,
         reverse: bool = False,
         sink: Callable[[Nest, Scope], None] | None = None,
     ) -> None:
         super().__init__(function, body, pointers, lanes, vector, tile, running)
         self.ranges = ranges or {}
+        self.ahead = ahead
+        self.held: list[Scope] = []
         self.masked_only = masked_only
         self.whole_only = whole_only
         self.running = running
@@ -81,9 +88,10 @@ class Nest(Instructions):
 
     def _rows_together(self) -> int:
         """How many rows go through the inner loop of a reduction along them together: that hides the latency of its
-        sums, and rows far apart come faster from memory, which is read in several places then."""
+        sums, and rows far apart come faster from memory, which is read in several places then; but not those that are
+        brought near in their order."""
         rows = [d for d in range(len(self.body.domain)) if d not in self.reduced]
-        plain = self.analysis.count == 1 and not self.running and self.sink is None and not self.function.is_glue
+        plain = self.analysis.count == 1 and not (self.running or self.ahead or self.sink or self.function.is_glue)
         if not plain or not rows or self.body.reduced != (self.vector,) or self.body.domain[rows[-1]] < ROWS_FROM:
             return 1
         return ROWS_TOGETHER if total_cost(self.body.code) <= ROWS_COST else 1
@@ -117,12 +125,35 @@ class Nest(Instructions):
             self._outer(dims[1:], inner)
             return []
 
+        if len(dims) == 1:
+            self._hold(scope)
         if dims[0] == self.vector and self.strands > 1:
             self._columns(scope)
         elif len(dims) == 1 and self.rows > 1:
             self._rows(dims[0], scope)
         else:
             self._loop(dims[0], scope, [], inside)
+
+    def _hold(self, scope: Scope) -> None:
+        """Where a row is a few vectors, what is the same in all rows is computed ahead of them and held in registers;
+        the loop along a row is written out."""
+        dim = self.vector
+        if dim is None or self.body.reduced != (dim,) or self.running or self.function.is_glue or dim in self.ranges:
+            return
+        n = self.body.domain[dim]
+        same = [i for i, varies in enumerate(self.analysis.varies) if varies == {dim} and self._is_value(i)]
+        target = self.function.module.target
+        most = target.registers // HELD_SHARE if target is not None else 0
+        vectors = -(-n // self.lanes)
+        if not same or vectors * len(same) > most or vectors * total_cost(self.body.code) > HELD_COST:
+            return
+        held = []
+        for at in range(0, n, self.lanes):
+            mask = self._tail_mask(n - at) if n - at < self.lanes else None
+            inner = scope.enter(dim, int_literal(at), mask)
+            self._prepare(inner, same)
+            held.append(inner)
+        self.held = held
 
     def _columns(self, scope: Scope) -> None:
         """The vector dimension several vectors at a time, so that each pass reads whole pieces of a row."""
@@ -173,6 +204,15 @@ class Nest(Instructions):
         )
         f.loop(f.add(start, f.mul(each, self.rows)), stop, 1, [], lambda i, _: write([i]))
 
+    def _bring_near(self, dim: int, index: Value) -> None:
+        """Prefetch what the body brings near for an index of a dimension, after what the index itself reads."""
+        f = self.function
+        for ahead in self.ahead:
+            if ahead.dim == dim:
+                row = f.offset(self.pointers[ahead.param], f.add(f.mul(index, ahead.lines * LINE), ahead.start))
+                for line in range(ahead.lines):
+                    prefetch_into_l1(f, f.offset(row, line * LINE))
+
     def _tail_mask(self, rest: int) -> Value:
         bits = ", ".join(f"i1 {'true' if lane < rest else 'false'}" for lane in range(self.lanes))
         return Value(I1.vector(self.lanes), f"<{bits}>")
@@ -213,7 +253,9 @@ class Nest(Instructions):
 
             def step(i: Value, values: list[Value]) -> list[Value]:
                 at = f.sub(int_literal(self.body.domain[dim] - 1), i) if backwards else i
-                return inside(scope.enter(dim, at, None), values)
+                values = inside(scope.enter(dim, at, None), values)
+                self._bring_near(dim, i)
+                return values
 
             return f.loop(start, stop, 1, carried, step)
         if isinstance(start, int) and isinstance(stop, int):
@@ -305,6 +347,13 @@ class Nest(Instructions):
         bounds: Range | None = None,
     ) -> list[Value]:
         """Loop over one reduced dimension; several strands go through it together."""
+        if self.held and dim == self.vector:
+            for known in self.held:
+                inner = [scope.enter(dim, known.index[dim], known.mask) for scope in strands]
+                for one in inner:
+                    one.values.update({i: v for i, v in known.values.items() if i not in one.values})
+                carried = inside(inner, carried)
+            return carried
         others = strands[1:]
 
         def step(first: Scope, values: list[Value]) -> list[Value]:
@@ -324,7 +373,7 @@ class Nest(Instructions):
         """The innermost loop of a reduction: several accumulators along a row, partial sums where it is long."""
         f = self.function
         n = self.body.domain[dim]
-        along = self.strands if dim == self.vector else 1
+        along = self.strands if dim == self.vector and not self.held else 1
         step = self.lanes * along if dim == self.vector else 1
         if along > 1 and n < 2 * step:
             along, step = 1, self.lanes

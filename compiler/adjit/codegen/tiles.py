@@ -29,6 +29,8 @@ def emit_tiles(
     packing = max((gemm_workspace_bytes(p.dtype, p.m, p.n, p.k, target) for p in products), default=0)
     workspace = job.offset(pointers[-1], job.mul(own, packing))
 
+    lines = STREAM_AHEAD_LINES.get(target.registers, 0)
+
     def tile(i: Value, _: list[Value]) -> list[Value]:
         known: dict[Place, Value] = {}
 
@@ -42,8 +44,8 @@ def emit_tiles(
             for place in step.params:
                 if place not in known:
                     known[place] = address(place)
-            if number:
-                _bring_next_near(job, work, known, number - 1)
+            if number and lines:
+                _bring_next_near(job, work, known, lines * (number - 1), lines * number)
             arguments = [known[place] for place in step.params]
             if isinstance(step.work, Product):
                 arguments.append(workspace)
@@ -80,12 +82,12 @@ def emit_tiles(
     return function
 
 
-def _bring_next_near(job: Function, work: Tiles, known: Mapping[Place, Value], turn: int) -> None:
+def _bring_next_near(job: Function, work: Tiles, known: Mapping[Place, Value], low: int, high: int) -> None:
     """Prefetch some lines of the next tile of what comes from memory, where `Nest` begins to read its rows."""
     for place in work.steps[0].params:
         if place.tile * work.count < MEMORY_BYTES or place.tile < ROWS_TOGETHER * LINE:
             continue
         for part in range(ROWS_TOGETHER):
             start = place.tile + part * (place.tile // ROWS_TOGETHER)
-            for line in range(turn * STREAM_AHEAD_LINES, (turn + 1) * STREAM_AHEAD_LINES):
+            for line in range(low, high):
                 prefetch_into_l2(job, job.offset(known[place], start + line * LINE))

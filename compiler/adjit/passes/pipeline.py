@@ -22,7 +22,7 @@ from adjit.passes.hoist_broadcasts import hoist_broadcasts
 from adjit.passes.join_pads import join_pads
 from adjit.passes.orient import orient
 from adjit.passes.simplify import simplify
-from adjit.passes.tile import tile
+from adjit.passes.tile import tile as in_tiles
 from adjit_runtime.errors import AdjitError, InternalError
 
 Pass = Callable[[Graph], Graph]
@@ -46,12 +46,15 @@ ROUNDS = 4
 """A round makes work for the next one only where one pass enables an earlier one; two are the rule."""
 
 
-def optimize(graph: Graph, dump: Dump | None = None, allow_inexact: bool = False, tiles: bool = True) -> Graph:
+def optimize(
+    graph: Graph, dump: Dump | None = None, allow_inexact: bool = False, tiles: bool = True, registers: int = 32
+) -> Graph:
     """The same function in fewer and cheaper nodes.
 
     Values keep their bits, but for the order of sums, which is the plan's, and for powers by small integers.
     `dump(name, graph)` is called with what each pass made that found something. With `allow_inexact` the rules that
-    hold on the reals alone run too; `tiles` allows a loop over tiles of rows, where it pays. The result is for
+    hold on the reals alone run too; `tiles` allows a loop over tiles of rows, where it pays, of a size for a
+    machine with so many vector `registers`. The result is for
     scheduling; it is not to be differentiated again."""
     passes = (*PIPELINE, simplify_reals, eliminate_dead) if allow_inexact else PIPELINE
     verified = os.environ.get("ADJIT_VERIFY") == "1"
@@ -61,7 +64,13 @@ def optimize(graph: Graph, dump: Dump | None = None, allow_inexact: bool = False
         if seen.get(run) is not graph:
             graph = _run(run, graph, dump, verified)
             seen[run] = graph
-    return _run(tile, graph, dump, verified) if tiles else graph
+    if not tiles:
+        return graph
+
+    def tile(graph: Graph) -> Graph:
+        return in_tiles(graph, registers)
+
+    return _run(tile, graph, dump, verified)
 
 
 def simplify_reals(graph: Graph) -> Graph:

@@ -7,7 +7,7 @@
 A **region** is the nodes that work row by row (each has an axis along which it is independent of the other rows), and
 the sums over rows that they feed. It runs tile by tile where rows are many, what it keeps outgrows the cache, and its
 matrices are small: a large one would be added up, or read, once more for each tile. Sums are taken in the order of the
-tiles, whose size depends on shapes alone."""
+tiles, whose size depends on shapes and the number of vector registers."""
 
 from __future__ import annotations
 
@@ -32,6 +32,8 @@ from adjit.tuned import (
     LOOP_TILE_ROWS,
     MEMORY_BYTE_COST,
     MEMORY_BYTES,
+    STREAM_AHEAD_ROWS,
+    STREAM_ROW_BYTES,
     STREAM_TILE_ROWS,
     STREAM_TILE_UNIT,
     TILE_BYTES,
@@ -45,14 +47,15 @@ LINE = 64
 """Bytes of a line of the cache."""
 
 
-def tile(graph: Graph) -> Graph:
-    """The graph with its largest region in tiles, or `graph` where none pays."""
+def tile(graph: Graph, registers: int = 32) -> Graph:
+    """The graph with its largest region in tiles, or `graph` where none pays, for a machine with so many vector
+    registers."""
     extents: dict[int, int] = {}
     for node in graph.inputs:
         if node.shape and node.shape[0] >= FEWEST_TILES * TILE_ROWS[0]:
             extents[node.shape[0]] = extents.get(node.shape[0], 0) + node.array_type.nbytes
     for rows in sorted(extents, key=lambda n: -extents[n]):
-        region = _Region(graph, rows)
+        region = _Region(graph, rows, registers)
         if region.pays():
             return region.tiled()
     return graph
@@ -81,8 +84,9 @@ class _Found:
 
 
 class _Region:
-    def __init__(self, graph: Graph, rows: int) -> None:
+    def __init__(self, graph: Graph, rows: int, registers: int = 32) -> None:
         self.graph = graph
+        self.registers = registers
         self.rows = rows
         self.found = _Found()
         targets = {target for target, _ in graph.updates}
@@ -299,7 +303,9 @@ class _Region:
             elif self._has_layers():
                 (low, high), nbytes = LAYER_TILE_ROWS, INNER_TILE_BYTES
             elif self._streams():
-                (low, high), unit = STREAM_TILE_ROWS, STREAM_TILE_UNIT
+                unit = STREAM_TILE_UNIT
+                short = self._kept_bytes() <= STREAM_ROW_BYTES.get(self.registers, 0) * self.rows
+                low, high = STREAM_AHEAD_ROWS if short else STREAM_TILE_ROWS
         most = max(low, min(high, nbytes * self.rows // max(1, self._kept_bytes()))) // unit * unit
         return next((n for n in range(most, max(low, most // 2) - 1, -unit) if self.rows % n == 0), most)
 

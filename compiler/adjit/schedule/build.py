@@ -285,7 +285,7 @@ class _Planner(Memory):
                 results[i] = (self._own_buffer(node, type.dtype, type.size), 0)
         sums = range(len(where), len(where) + len(combine))
         cut = {*range(sliced), *range(sums.stop, len(where) + len(results))}
-        work = tiles_of(inner, count, cut, sums)
+        work = tiles_of(inner, count, cut, sums, self.target)
         parts = [self._own_buffer(node, t.dtype, work.groups * t.size) for t in types[: len(combine)]]
         scratch = self._own_buffer(node, np.dtype(np.uint8), work.groups * inner.arena_bytes)
         # The slots of the tile's plan: operands, then sums (its state), then stacked results.

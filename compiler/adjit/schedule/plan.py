@@ -142,10 +142,22 @@ class Body:
 
 
 @dataclass(frozen=True, slots=True)
+class Ahead:
+    """What a loop brings near that is read later: for each index of dimension `dim`, in order, `lines` lines of the
+    cache, the first of them `start` bytes behind where parameter `param` points."""
+
+    param: int
+    dim: int
+    start: int
+    lines: int
+
+
+@dataclass(frozen=True, slots=True)
 class Loop:
     """A loop nest: maps, reductions, and rows of both."""
 
     body: Body
+    ahead: tuple[Ahead, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

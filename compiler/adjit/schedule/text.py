@@ -27,6 +27,7 @@ from adjit.schedule.plan import (
     Instruction,
     Kernel,
     Load,
+    Loop,
     Plan,
     Product,
     Reduce,
@@ -80,6 +81,11 @@ def _kernel(number: int, kernel: Kernel, same: int) -> Iterator[str]:
         assert kernel.inner is not None
         yield f"kernel {number} {work.count} tiles on {' '.join(names)}{comment}"
         yield from (f"    {line}" for line in _lines(kernel.inner))
+        for at, step in enumerate(work.steps):
+            for ahead in step.work.ahead if isinstance(step.work, Loop) else ():
+                name = kernel.inner.kernels[at].params[ahead.param][0].name
+                lines = f"{ahead.lines} lines for each d{ahead.dim}, {ahead.start} bytes on"
+                yield f"    kernel {at} brings %{name} near: {lines}"
         return
     if isinstance(work, Product):
         batch = "".join(f" batch={entry[0]}" for entry in work.batch)

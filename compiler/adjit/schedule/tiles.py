@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 from adjit.ir.node import Node
 from adjit.schedule.arena import read, storage, written
-from adjit.schedule.plan import CheckRange, Place, Plan, Step, Straight, Tiles
+from adjit.schedule.plan import Ahead, Body, CheckRange, Load, Loop, Place, Plan, Step, Straight, Tiles
 from adjit.schedule.verify import verify_plan
-from adjit.tuned import TILE_GROUPS
+from adjit.tuned import MEMORY_BYTES, STREAM_AHEAD, STREAM_AHEAD_FIRST, STREAM_ROW_BYTES, TILE_GROUPS
+from adjit_runtime.target import Target
+
+LINE = 64
+"""Bytes of a line of the cache."""
 
 
-def tiles_of(inner: Plan, count: int, cut: Collection[int], sums: range) -> Tiles:
+def tiles_of(inner: Plan, count: int, cut: Collection[int], sums: range, target: Target) -> Tiles:
     """The kernels of `inner` for each of `count` tiles.
 
     The parameters are the slots of `inner` in order, then its arena; those numbered in `cut` move on by the size of
@@ -41,10 +47,55 @@ def tiles_of(inner: Plan, count: int, cut: Collection[int], sums: range) -> Tile
     times = [
         count if number in cut else groups if number in sums or number == arena else 1 for number in range(arena + 1)
     ]
+    _bring_near(steps, count, target)
     extents = tuple(sizes.get(number, 0) * n for number, n in enumerate(times))
     # Scratch is the tile's own: it is not read from before.
     known = {number for number in reads if number != arena and (number < sums.stop)}
     return Tiles(count, groups, tuple(steps), tuple(sorted(known)), tuple(sorted(writes)), extents)
+
+
+def _bring_near(steps: list[Step], count: int, target: Target) -> None:
+    """Let the loops over short rows from memory bring others near, ahead of where they read and in their order: the
+    first loop of a tile some of the lines and the others the rest, so that memory works while a tile is computed."""
+    distance = int(STREAM_AHEAD * target.l1) // LINE * LINE
+    for place, loops in _readers(steps, count, STREAM_ROW_BYTES.get(target.registers, 0)).items():
+        # A tile that is longer than that is read before the others could bring anything of it.
+        readers = loops if place.tile <= distance else loops[:1]
+        start = distance
+        for turn, (number, param, dim) in enumerate(readers):
+            others = len(readers) - 1
+            share = 1.0 if not others else STREAM_AHEAD_FIRST if turn == 0 else (1 - STREAM_AHEAD_FIRST) / others
+            step = steps[number]
+            assert isinstance(step.work, Loop)
+            rows = step.work.body.domain[dim]
+            lines = math.ceil(share * place.tile / rows / LINE)
+            ahead = Ahead(param, dim, start, lines)
+            start += rows * lines * LINE
+            steps[number] = replace(step, work=replace(step.work, ahead=(*step.work.ahead, ahead)))
+
+
+def _readers(steps: Sequence[Step], count: int, most: int) -> dict[Place, list[tuple[int, int, int]]]:
+    """The rows of `most` bytes that come from memory, and the loops that read them: number of the step, parameter,
+    dimension."""
+    readers: dict[Place, list[tuple[int, int, int]]] = {}
+    for number, step in enumerate(steps):
+        for param, place in enumerate(step.params):
+            if place.tile * count >= MEMORY_BYTES and isinstance(step.work, Loop):
+                dim = _row_dimension(step.work.body, param, place.tile, most)
+                if dim is not None:
+                    readers.setdefault(place, []).append((number, param, dim))
+    return readers
+
+
+def _row_dimension(body: Body, param: int, nbytes: int, most: int) -> int | None:
+    """The dimension whose indices are rows of a parameter, of a line to `most` bytes, and `nbytes` all together."""
+    for instruction in body.code:
+        if isinstance(instruction, Load) and instruction.param == param:
+            for dim, (extent, stride) in enumerate(zip(body.domain, instruction.coefficients, strict=True)):
+                row = stride * instruction.dtype.itemsize
+                if extent * row == nbytes and LINE <= row <= most:
+                    return dim
+    return None
 
 
 def inner_nodes(inner: Plan) -> tuple[Node, ...]:

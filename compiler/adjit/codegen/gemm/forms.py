@@ -115,8 +115,7 @@ def tiles_for(dtype: np.dtype, target: Target) -> Tiles:
         registers=target.registers,
         masks=target.masks,
         pack_turned=found.pack_turned,
-        # Without the instruction, llvm.fma is a call of the C library for each lane.
-        fused=target.vector_bytes > 16 or target.triple.startswith("aarch64"),
+        fused=target.fuses,
     )
 
 

@@ -73,6 +73,12 @@ def prefetch_for_write(f: Function, pointer: Value) -> None:
     f.line(f"call void @llvm.prefetch.p0({pointer}, i32 1, i32 3, i32 1)")
 
 
+def prefetch_into_l1(f: Function, pointer: Value) -> None:
+    """Bring a line that is read soon as near as L1."""
+    f.module.declare("llvm.prefetch.p0", VOID, (PTR, I32, I32, I32))
+    f.line(f"call void @llvm.prefetch.p0({pointer}, i32 0, i32 3, i32 1)")
+
+
 def prefetch_into_l2(f: Function, pointer: Value) -> None:
     """Bring a line that is read later as near as L2."""
     f.module.declare("llvm.prefetch.p0", VOID, (PTR, I32, I32, I32))
