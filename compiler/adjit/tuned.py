@@ -226,6 +226,11 @@ GEMM_PACK_SPAN, GEMM_PACK_ROWS = 256 << 10, 96
 take more pages than its translation buffer has; and rows of C that pay for that at this span, fewer at a longer one.
 (Zen 2, in place and packed, GFLOP/s: 128x784x512 64 and 82, f64 256 cubed 33 and 44, 48x784x512 66 and 73, 128x128x512
 81 and 84; but 64x128x512 81 and 79, 128 cubed 87 and 85, 32x784x512 61 and 61.)"""
+GEMM_PACK_STRIDE: dict[int, int] = {32: 4096}
+"""Vector registers -> what the bytes of a row of such a B are a multiple of, where all do not take the same: then its
+lines fall into one set of L1. (Zen 5, in place and packed: f32 128x784x512 254 and 241, 128x784x768 252 and 235,
+128x784x1024 214 and 232, 128x1024x4096 85 and 189; f64 128x512x384 122 and 115, 128x512x640 122 and 113, 128x784x512 93
+and 110.)"""
 GEMM_SMALL_ROWS = 32
 """Rows up to which a product of one block is nothing but panels, without the loops over blocks. (With 32 and 64: 24 x
 64 x 64 2.01 and 2.05 us, 48 x 64 x 64 3.78 and 3.78.)"""

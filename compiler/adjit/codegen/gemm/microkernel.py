@@ -67,6 +67,10 @@ def multiply_add(f: Function, tiles: Tiles, a: Value, b: Value, c: Value) -> Val
     return f.fma(a, b, c) if tiles.fused else f.binary("fadd", f.binary("fmul", a, b), c)
 
 
+NEAR_FIRST = 5
+"""Where the arrays begin in the record of what is brought near (`_bring_near`)."""
+
+
 def prefetch_for_write(f: Function, pointer: Value) -> None:
     """Bring a line near before it is written."""
     f.module.declare("llvm.prefetch.p0", VOID, (PTR, I32, I32, I32))
@@ -142,13 +146,30 @@ def emit_panel(module: Module, tiles: Tiles, vectors: int, *, masked: bool) -> N
     f.ret()
 
 
+def _lines(tiles: Tiles, vectors: int) -> int:
+    """Lines that a row of so many vectors takes where it begins one."""
+    return -(-vectors * tiles.lanes * tiles.dtype.itemsize // LINE)
+
+
 def _bring_near(f: Function, tiles: Tiles, vectors: int, near: Value, tile: Value) -> list[Value]:
-    """Prefetch what lies beside a tile of C into L2: it is read when the block is done, some 10 us later."""
-    count, step = (f.load(f.element(near, I64, number), I64) for number in range(2))
-    lines = -(-vectors * tiles.lanes * tiles.dtype.itemsize // LINE)
+    """Prefetch into L2 what is read when a block is done, some 10 us later, from beside a tile of C, and some rows of
+    the columns of B that are packed next. The record: how many arrays there are beside C, the bytes of a row of C,
+    those of a row of B, how many rows of it for each tile, where they begin, and the arrays."""
+    count, step, b_step, b_rows = (f.load(f.element(near, I64, number), I64) for number in range(4))
+    lines = _lines(tiles, vectors)
+    columns = f.load(f.element(near, PTR, 4), PTR)
+    first = f.mul(tile, b_rows)
+
+    def packed_next(r: Value, _: list[Value]) -> list[Value]:
+        row = f.offset(columns, f.mul(f.add(first, r), b_step))
+        for line in range(lines):
+            prefetch_into_l2(f, f.offset(row, line * LINE))
+        return []
+
+    f.loop(0, b_rows, 1, [], packed_next)
 
     def array(u: Value, _: list[Value]) -> list[Value]:
-        start = f.load(f.element(near, PTR, f.add(u, 2)), PTR)
+        start = f.load(f.element(near, PTR, f.add(u, NEAR_FIRST)), PTR)
         row = f.offset(start, f.mul(f.mul(tile, tiles.rows), step))
         for r in range(tiles.rows):
             for line in range(lines):
@@ -177,7 +198,8 @@ def _emit_tile(
     c_rows = [f.element(c, ty, f.mul(c_row, r)) for r in numbers]
     if rows > 1:
         for pointer in c_rows:
-            prefetch_for_write(f, pointer)
+            for line in range(_lines(tiles, vectors)):
+                prefetch_for_write(f, f.offset(pointer, line * LINE))
 
     def load(pointer: Value, v: int) -> Value:
         place = f.element(pointer, ty, v * lanes)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from adjit.codegen.gemm.forms import Tiles
-from adjit.codegen.gemm.microkernel import LaneMask, prefetch_into_l2
+from adjit.codegen.gemm.microkernel import LaneMask
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal, literal
 
 
@@ -71,8 +71,6 @@ def _copy_panel(f: Function, tiles: Tiles, rest: Value, source: Value, target: V
 
         def row(_: Value, carried: list[Value]) -> list[Value]:
             from_, to = carried
-            # The next panel is packed when this one has been used.
-            prefetch_into_l2(f, f.element(from_, tiles.ty, width))
             for start, mask in zip(starts, masks, strict=True):
                 loaded = f.masked_load(f.element(from_, tiles.ty, start), tiles.vector, mask.bits)
                 f.store(loaded, f.element(to, tiles.ty, start))
