@@ -111,6 +111,7 @@ PLANS: dict[str, tuple[Callable[[mp.mpf], mp.mpf], float, float, int, Callable]]
     "ASIN32": (at_root(mp.asin), 0.0, 0.25, 5, lambda z: z),
     "ASIN64": (at_root(mp.asin), 0.0, 0.25, 14, lambda z: z),
     "TANH64_NEAR": (at_root(mp.tanh), 0.0, 0.3025, 11, lambda z: z),
+    "CBRT": (mp.cbrt, 1.0, 2.0, 9, lambda x: 1 / mp.cbrt(x)),
 }
 
 
@@ -245,6 +246,7 @@ def main() -> None:
         "LOG10E": parts(1 / mp.log(10), 2),
         "LOG10_2": parts(mp.log10(2), 2, 32),
         "PI_2": parts(mp.pi / 2, 3),
+        "CBRT_2": [float(mp.cbrt(mp.mpf(2) ** i)) for i in (-1, 1)],
         "LN2_WIDE_F32": parts(mp.log(2), 2, single=True),
         "LOG2E_F32": parts(1 / mp.log(2), 2, single=True),
         "LOG10E_F32": parts(1 / mp.log(10), 2, single=True),

@@ -1,9 +1,9 @@
 """Exponentials, logarithms and what is made of them, for float32 and float64, over the basic scalar protocol.
 
-Both dtypes take the same way with constants of their own (`by_dtype`); the inverse hyperbolic functions and cbrt go
-through float64. Errors are in docs/vector-math.md. Methods of Reference: Muller, Elementary Functions, 3rd ed.,
-chapters 5 and 11; the coefficients are our own (benchmarks/vector_math_coefficients.py).
-"""
+Both dtypes take the same way with constants of their own (`by_dtype`); the inverse hyperbolic functions and cbrt of
+float32 go through float64, with polynomials that are good enough for float32. Errors are in docs/vector-math.md.
+Methods of Reference: Muller, Elementary Functions, 3rd ed., chapters 5 and 11; the coefficients are our own
+(benchmarks/vector_math_coefficients.py)."""
 
 from __future__ import annotations
 
@@ -376,10 +376,34 @@ def cosh(k: Any, x: Lane) -> Lane:
     return k.select(a > 22.0, half, half + 0.25 / half)
 
 
-@in_float64
+def log_of_single(k: Any, x: Lane) -> tuple[Lane, Lane]:
+    """x = 2^e m: (e, log m) for a positive finite number of float64, good enough for a result in float32."""
+    e, m = split_log(k, x)
+    f = m - 1.0
+    s = f / (2.0 + f)
+    z = s * s
+    half = 0.5 * f * f
+    return e, f - (half - s * (half + z * in_pairs(k, z, c.LOG32)))
+
+
+def log_single(k: Any, x: Lane) -> Lane:
+    """log x as a float32, for a positive finite number of float64."""
+    e, y = log_of_single(k, x)
+    return k.cast(k.fma(e, k.const(e, c.LN2_WIDE[0]), y), F32)
+
+
+def unless_small(k: Any, a: Lane, y: Lane, third: float) -> Lane:
+    """y, or the first two terms of the series, a + third a^3, where a float64 would have lost too much of a."""
+    return k.select(a < 1e-4, k.fma(a * a, a * third, a), y)
+
+
 def arcsinh(k: Any, x: Lane) -> Lane:
-    """The inverse hyperbolic sine."""
+    """The inverse hyperbolic sine; of float32 as a logarithm in float64, in which nothing overflows."""
     a = k.abs(x)
+    if x.dtype == F32:
+        wide = k.cast(a, F64)
+        y = unless_small(k, a, log_single(k, wide + k.sqrt(k.fma(wide, wide, k.const(wide, 1.0)))), -1.0 / 6.0)
+        return k.select(a < INF, k.copysign(y, x), x)
     large = a > 268435456.0
     safe = k.select(large, k.const(x, 1.0), a)
     square = safe * safe
@@ -390,9 +414,12 @@ def arcsinh(k: Any, x: Lane) -> Lane:
     return k.copysign(k.select(large, near + c.LN2_WIDE[0], near), x)
 
 
-@in_float64
 def arccosh(k: Any, x: Lane) -> Lane:
-    """The inverse hyperbolic cosine."""
+    """The inverse hyperbolic cosine; of float32 as a logarithm in float64, in which x^2 - 1 is exact near 1."""
+    if x.dtype == F32:
+        wide = k.cast(k.select((x >= 1.0) & (x < INF), x, k.const(x, 1.0)), F64)
+        y = log_single(k, wide + k.sqrt(k.fma(wide, wide, k.const(wide, -1.0))))
+        return k.select(x < 1.0, k.const(x, float("nan")), k.select(x < INF, y, x))
     large = x > 268435456.0
     t = x - 1.0
     safe = k.select(large, k.const(x, 1.0), t)
@@ -407,34 +434,54 @@ def arccosh(k: Any, x: Lane) -> Lane:
     return k.select(x < 1.0, k.const(x, float("nan")), y)
 
 
-@in_float64
 def arctanh(k: Any, x: Lane) -> Lane:
-    """The inverse hyperbolic tangent."""
+    """The inverse hyperbolic tangent; of float32 as a logarithm in float64."""
     a = k.abs(x)
-    # Half the logarithm of 1 + 2 a / (1 - a).
     inside = a < 1.0
     safe = k.select(inside, a, k.const(x, 0.0))
-    below = 1.0 - safe
-    q, q_lost = quotient(k, (safe + safe, k.const(x, 0.0)), (below, (1.0 - below) - safe))
-    y = 0.5 * log1p_sum(k, q, q_lost)
-    y = k.select(a < 1e-9, a, y)
+    if x.dtype == F32:
+        wide = k.cast(safe, F64)
+        y = unless_small(k, a, 0.5 * log_single(k, (1.0 + wide) / (1.0 - wide)), 1.0 / 3.0)
+    else:
+        # Half the logarithm of 1 + 2 a / (1 - a).
+        below = 1.0 - safe
+        q, q_lost = quotient(k, (safe + safe, k.const(x, 0.0)), (below, (1.0 - below) - safe))
+        y = 0.5 * log1p_sum(k, q, q_lost)
+        y = k.select(a < 1e-9, a, y)
     edge = k.select(a == 1.0, k.const(x, INF), k.const(x, float("nan")))
     return k.copysign(k.select(inside, y, edge), x)
 
 
-@in_float64
 def cbrt(k: Any, x: Lane) -> Lane:
-    """The cube root: a first value from the exponential, then Newton's step with an exact residual."""
+    """The cube root: with x = 2^(3 n) t, t in [1/2, 4), a polynomial of t's mantissa, of float32 in float64, then
+    Newton's step with an exact residual."""
     a = k.abs(x)
-    tiny = a < 1e-290
-    a = k.select(tiny, a * 2.0**60, a)
     ordinary = (a > 0.0) & (a < INF)
     safe = k.select(ordinary, a, k.const(x, 1.0))
-    y = exp(k, log(k, safe) * (1.0 / 3.0))
+    if x.dtype == F32:
+        y, _, scale = cbrt_start(k, k.cast(safe, F64))
+        return k.select(ordinary, k.copysign(k.cast(y * scale, F32), x), x)
+    tiny = safe < 1e-290
+    y, t, scale = cbrt_start(k, k.select(tiny, safe * 2.0**60, safe))
     square = y * y
     lost = k.fma(y, y, -square)
     cube = square * y
-    residual = (k.fma(square, y, -cube) + lost * y) + (cube - safe)
-    y = y - residual / (3.0 * square)
+    residual = (k.fma(square, y, -cube) + lost * y) + (cube - t)
+    y = (y - residual / (3.0 * square)) * scale
     y = k.select(tiny, y * 2.0**-20, y)
     return k.select(ordinary, k.copysign(y, x), x)
+
+
+def cbrt_start(k: Any, x: Lane) -> tuple[Lane, Lane, Lane]:
+    """x = 2^(3 n) t for a positive normal number: the cube root of t to 30 bits, t, and 2^n."""
+    bits = k.bitcast(x, I64)
+    e = (bits >> k.const(bits, 52)) - 1023
+    m = k.bitcast(bits - (e << k.const(e, 52)), F64)
+    exponent = to_float(k, e, F64)
+    n, whole = nearest(k, exponent, 1.0 / 3.0)
+    r = exponent - 3.0 * n
+    below, above = r < 0.0, r > 0.0
+    half_root, root = c.CBRT_2
+    factor = k.select(below, k.const(x, half_root), k.select(above, k.const(x, root), k.const(x, 1.0)))
+    t = k.select(below, m * 0.5, k.select(above, m + m, m))
+    return in_pairs(k, m, c.CBRT) * factor, t, power_of_two(k, whole, F64)

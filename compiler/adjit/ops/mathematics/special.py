@@ -9,12 +9,14 @@ import numpy as np
 from adjit.ops.mathematics import coefficients as c
 from adjit.ops.mathematics.elementary import (
     F32,
+    F64,
     I32,
     I64,
     INF,
     expm1_reduced,
     in_float64,
     in_pairs,
+    log_of_single,
     nearest,
     on_piece,
     polynomial,
@@ -91,24 +93,47 @@ def log_wide(k: Any, x: Lane) -> tuple[Lane, Lane]:
     return total, (product - (total - e)) + product_lost
 
 
-@in_float64
-def float_pow(k: Any, x: Lane, y: Lane) -> Lane:
-    """x^y with C99's special cases: x^0 and 1^y are 1, also for NaN; a negative x needs a whole y."""
-    a = k.abs(x)
-    ordinary = (a > 0.0) & (a < INF)
-    total, rest = log_wide(k, k.select(ordinary, a, k.const(x, 1.0)))
+def log2_times(k: Any, a: Lane, y: Lane) -> tuple[Lane, Lane]:
+    """y log2 a for positive finite a as a sum of two, good to about 65 bits."""
+    total, rest = log_wide(k, a)
+    p = y * total
+    return p, k.fma(y, total, -p) + y * rest
+
+
+def raised(k: Any, a: Lane, y: Lane) -> Lane:
+    """a^y in float64, for positive finite a."""
     bounded = k.select(k.abs(y) > 1e300, k.copysign(k.const(y, 1e300), y), y)
-    p = bounded * total
-    p_lost = k.fma(bounded, total, -p) + bounded * rest
+    p, p_lost = log2_times(k, a, bounded)
     over, under = p > 1100.0, p < -1200.0
-    safe = k.select(over | under | (p != p), k.const(p, 0.0), p)
+    none = over | under | (p != p)
+    safe = k.select(none, k.const(p, 0.0), p)
     n, bits = nearest(k, safe)
-    fraction = (safe - n) + k.select(over | under | (p != p), k.const(p, 0.0), p_lost)
+    fraction = (safe - n) + k.select(none, k.const(p, 0.0), p_lost)
     high, low, _ = c.LN2_WIDE
     r = fraction * high
     lacks = k.fma(fraction, k.const(p, high), -r) + fraction * low
     result = scaled(k, 1.0 + expm1_reduced(k, r, lacks), n, bits)
-    result = k.select(over, k.const(x, INF), k.select(under, k.const(x, 0.0), result))
+    return k.select(over, k.const(a, INF), k.select(under, k.const(a, 0.0), result))
+
+
+def raised_single(k: Any, a: Lane, y: Lane) -> Lane:
+    """a^y for positive finite numbers of float32, in the arithmetic of float64 with the polynomials of float32."""
+    e, log_m = log_of_single(k, k.cast(a, F64))
+    p = k.cast(y, F64) * k.fma(log_m, k.const(log_m, c.LOG2E[0]), e)
+    # Beyond, it is 0 or inf in float32. NaN is the caller's.
+    p = k.select(p > 200.0, k.const(p, 200.0), k.select(p > -200.0, p, k.const(p, -200.0)))
+    n, bits = nearest(k, p)
+    r = (p - n) * c.LN2_WIDE[0]
+    mantissa = 1.0 + k.fma(r * r, in_pairs(k, r, c.EXP32), r)
+    return k.cast(mantissa * power_of_two(k, bits, F64), F32)
+
+
+def float_pow(k: Any, x: Lane, y: Lane) -> Lane:
+    """x^y with C99's special cases: x^0 and 1^y are 1, also for NaN; a negative x needs a whole y."""
+    a = k.abs(x)
+    ordinary = (a > 0.0) & (a < INF)
+    safe = k.select(ordinary, a, k.const(x, 1.0))
+    result = raised_single(k, safe, y) if x.dtype == F32 else raised(k, safe, y)
     rises = (y > 0.0) == (a > 1.0)
     # 0 and inf.
     edge = k.select((a == 0.0) == (y > 0.0), k.const(x, 0.0), k.const(x, INF))
@@ -119,7 +144,7 @@ def float_pow(k: Any, x: Lane, y: Lane) -> Lane:
     result = k.select(infinite, limit, result)
     # The sign: an odd whole exponent keeps that of x; a broken one of a negative number is NaN.
     whole = k.trunc(y) == y
-    odd = whole & (k.trunc(y * 0.5) != y * 0.5) & (k.abs(y) < 9007199254740992.0)
+    odd = whole & (k.trunc(y * 0.5) != y * 0.5)
     negative = k.copysign(k.const(x, 1.0), x) < 0.0
     result = k.select(negative & odd, -result, result)
     broken = negative & ~whole & (a > 0.0) & (a < INF)
