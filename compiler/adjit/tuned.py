@@ -140,13 +140,15 @@ VECTOR_APPLY_WEIGHT, VECTOR_FOLD_WEIGHT = 0.25, 8.0
 contiguous access, and what it costs to fold a vector to the sum of a row. (Softmax of 4096 rows of 10 with weights 0,
 8, 32 of a fold: 90, 66, 65 us. Weights 0, 0.25, 1 of an instruction gave the same for it, for sums with a transposed
 operand and for a mixture of Gaussians.)"""
-LONG_BODY = {32: 128, 16: 12}
-"""Cost from which a loop takes two vectors together, for a number of vector registers: one iteration of the body fills
-the machine's window, so that its own latencies show. Black-Scholes prices with gradients: 9.6 ns a price for 11.1 with
-AVX-512, 15.7 for 20.5 with AVX2. Short bodies gain nothing with AVX-512: exp alone takes 0.69 ns for 0.70. With AVX2 on
-Zen 2, whose window is short, they do: exp 0.78 ns for 0.83 and in float64 1.83 for 2.31, tanh 1.00 for 1.19."""
+LONG_BODY: dict[int, tuple[tuple[int, int], ...]] = {32: ((128, 4), (12, 2)), 16: ((12, 2),)}
+"""Vector registers -> costs from which a loop takes so many vectors together, the highest first: one iteration of a
+long body fills the machine's window, so that its own latencies show. (Black-Scholes prices with gradients by one, two
+and four vectors, ns a price: Zen 5 6.4, 4.9, 3.9; Zen 4 11.1, 9.6, 9.1, for twice the code; Zen 2 by one and two 20.5
+and 15.7. On Zen 5 exp alone 0.134, 0.119, 0.113, tan 0.54, 0.43, 0.39, sinh 0.73, 0.63, 0.46; from 12 on by two, steps
+of Burgers' residual 386 and 377 us, of 24 tanh layers 203 and 198; from 48 on by four the same. On Zen 2 exp 0.83 and
+0.78, of float64 2.31 and 1.83, tanh 1.19 and 1.00; on Zen 4 exp gained nothing.)"""
 LONG_LOOP = 32
-"""Vectors that such a loop has at least: what remains beyond whole pairs is masked."""
+"""Vectors that such a loop has at least: what remains beyond those that go together is masked."""
 REDUCTION_STRANDS = 8
 """Vectors that a reduction takes through its inner loop together: 8 cover the latency of an addition (measured: 2.2
 times one on sums from L2, 5 times on columns of tall arrays). Along a row it decides the order of the sum."""

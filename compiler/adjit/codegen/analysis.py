@@ -90,15 +90,16 @@ def lanes_of(body: Body, vector_bytes: int) -> int:
 
 
 def lanes_together(body: Body, lanes: int, vector: int | None, target: Target) -> int:
-    """Lanes that a loop along `vector` takes at once: those of one vector, or of two where the body is long."""
+    """Lanes that a loop along `vector` takes at once: those of one vector, or of several where the body is long."""
     if vector is None or body.domain[vector] < LONG_LOOP * lanes:
         return lanes
-    return 2 * lanes if is_long(body, target) else lanes
+    return lanes * vectors_together(body, target)
 
 
-def is_long(body: Body, target: Target) -> bool:
-    """Whether one vector at a time leaves the machine waiting for its own results."""
-    return total_cost(body.code) >= LONG_BODY[target.registers]
+def vectors_together(body: Body, target: Target) -> int:
+    """How many vectors a body takes together, so that the machine does not wait for its own results."""
+    cost = total_cost(body.code)
+    return next((vectors for least, vectors in LONG_BODY[target.registers] if cost >= least), 1)
 
 
 def cost_of(instruction: Instruction) -> int:

@@ -141,7 +141,8 @@ class Nest(Instructions):
         if dim is None or self.body.reduced != (dim,) or self.running or self.function.is_glue or dim in self.ranges:
             return
         n = self.body.domain[dim]
-        same = [i for i, varies in enumerate(self.analysis.varies) if varies == {dim} and self._is_value(i)]
+        known = {dim, *scope.entered}
+        same = [i for i, varies in enumerate(self.analysis.varies) if dim in varies <= known and self._is_value(i)]
         target = self.function.module.target
         most = target.registers // HELD_SHARE if target is not None else 0
         vectors = -(-n // self.lanes)

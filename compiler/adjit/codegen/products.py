@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from adjit.codegen.access import TileAccess
-from adjit.codegen.analysis import is_long, lanes_of, total_cost
+from adjit.codegen.analysis import lanes_of, total_cost, vectors_together
 from adjit.codegen.direct import emit_direct
 from adjit.codegen.gemm import (
     MOST_NEAR,
@@ -253,8 +253,10 @@ def _emit_epilogue(module: Module, name: str, work: Product, target: Target, lig
     # Masked stores are slow on Zen 4: without them a step of 784-512-256-10 takes 3.35 ms in place of 3.5, and one of
     # 64-32-10, whose columns are known as no block is narrower than C, 4.76 us in place of 5.11.
     whole = _blocks_are_whole(work, lanes, target)
-    if not body.reduced and is_long(body, target) and _blocks_are_whole(work, 2 * lanes, target):
-        lanes *= 2
+    together = 1 if body.reduced else vectors_together(body, target)
+    while together > 1 and not _blocks_are_whole(work, together * lanes, target):
+        together //= 2
+    lanes *= together
     few = target.masks and not body.reduced and not whole and not wide and work.n < EPILOGUE_MASKED_VECTORS * lanes
     nest = Nest(function, body, pointers, lanes, 2, ranges=ranges, masked_only=few, whole_only=whole, tile=access)
     nest.run()
