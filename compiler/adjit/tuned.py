@@ -181,10 +181,11 @@ STASH_BYTES = 32 << 10
 @dataclass(frozen=True, slots=True)
 class GemmBlocking:
     """Blocking of a matrix product: a tile is `rows` x (`vectors` vectors), `kc`, `mc`, `nc` are the cache blocks.
-    `pack_turned`: whether A is packed where it is contiguous along m.
+    `pack_turned`: whether A is packed where it is contiguous along m; `pack_plain`: whether it is in large products
+    where it is contiguous along k.
 
-    `kc` is part of the meaning of a result: sums run over k in even blocks of at most `kc`. The others are speed alone.
-    """
+    `kc` is part of the meaning of a result: sums run over k in even blocks of at most `kc`. The others are speed
+    alone."""
 
     rows: int
     vectors: int
@@ -192,22 +193,24 @@ class GemmBlocking:
     mc: int
     nc: int
     pack_turned: bool = True
+    pack_plain: bool = True
 
 
 GEMM_BLOCKING: dict[tuple[int, int], GemmBlocking] = {
-    (64, 4): GemmBlocking(rows=8, vectors=2, kc=512, mc=128, nc=2048, pack_turned=False),
-    (64, 8): GemmBlocking(rows=8, vectors=2, kc=256, mc=96, nc=1024, pack_turned=False),
+    (64, 4): GemmBlocking(rows=8, vectors=2, kc=512, mc=128, nc=2048, pack_turned=False, pack_plain=False),
+    (64, 8): GemmBlocking(rows=8, vectors=2, kc=256, mc=96, nc=1024, pack_turned=False, pack_plain=False),
     (32, 4): GemmBlocking(rows=6, vectors=2, kc=400, mc=144, nc=2048),
     (32, 8): GemmBlocking(rows=6, vectors=2, kc=256, mc=96, nc=1024),
     (16, 4): GemmBlocking(rows=4, vectors=2, kc=256, mc=128, nc=2048),
     (16, 8): GemmBlocking(rows=4, vectors=2, kc=256, mc=96, nc=1024),
 }
 """(vector bytes, element bytes) -> blocking. GFLOP/s at 1024 cubed beside OpenBLAS on one thread in the same process:
-AVX-512 f32 8x32 with KC 512: 107 against 100 (12x32, 14x32, 8x48 the same within 3%, KC 256: 2% less);
-AVX2 f32 6x16 with KC 256: 1.03 to 1.17 of it (4x24: 3% less), on Zen 2 over fifteen shapes KC 256, 384, 512: 1.119,
-1.130, 1.137 (where blocks of A and B must share 512 KB of L2, so not the most), and in even blocks 384 and 400, which
-cuts 784 in two, 1.147 and 1.151; f64 8x16 with KC 256: 1.01 to 1.13.
-MC and NC hardly matter as long as MC x KC stays within half of L2. 128-bit vectors: by register count alone."""
+AVX-512 f32 8x32 with KC 512: 107 against 100 (12x32, 14x32, 8x48 the same within 3%, KC 256: 2% less); AVX2 f32 6x16
+with KC 256: 1.03 to 1.17 of it (4x24: 3% less), on Zen 2 over fifteen shapes KC 256, 384, 512: 1.119, 1.130, 1.137
+(where blocks of A and B must share 512 KB of L2, so not the most), and in even blocks 384 and 400, which cuts 784 in
+two, 1.147 and 1.151; f64 8x16 with KC 256: 1.01 to 1.13. A in place beside a packed B with AVX-512 on Zen 5: f32 1024
+cubed 240 and 251, 256x4096x1024 218 and 225, f64 2048 cubed 121 and 123. MC and NC hardly matter as long as MC x KC
+stays within half of L2. 128-bit vectors: by register count alone."""
 GEMM_BLOCK_BYTES = 32 << 10
 """Bytes of C that an epilogue is given at once: it is read back from L1 or L2, and a call per block costs nothing
 against 8192 elements of at least some tens of flops each. (Epilogue against a separate pass over a C in cache: 0.5%

@@ -56,6 +56,7 @@ class Tiles:
     registers: int
     masks: bool
     pack_turned: bool
+    pack_plain: bool
     fused: bool
 
     @property
@@ -115,6 +116,7 @@ def tiles_for(dtype: np.dtype, target: Target) -> Tiles:
         registers=target.registers,
         masks=target.masks,
         pack_turned=found.pack_turned,
+        pack_plain=found.pack_plain,
         fused=target.fuses,
     )
 

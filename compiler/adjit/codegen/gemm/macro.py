@@ -81,6 +81,8 @@ def emit_tiles(module: Module, tiles: Tiles) -> None:
     bounds = zip((m, n, k), GEMM_PACK_FROM, strict=True)
     large = both(f, *(at_least(f, size, bound) for size, bound in bounds))
     pack_a, pack_b = large, f.binary("or", large, f.compare("ne", b_col, one))
+    if not tiles.pack_plain:
+        pack_a = f.binary("and", large, f.compare("ne", a_col, one))
     if tiles.pack_turned:
         panels, sums = GEMM_PACK_TURNED
         turned = f.compare("ne", a_col, one), at_least(f, n, panels * columns), at_least(f, k, sums)
