@@ -243,13 +243,14 @@ def log_edges(k: Any, x: Lane, y: Lane) -> Lane:
     return k.select(x < 0.0, k.const(x, -float("nan")), y)
 
 
-def log_mantissa(k: Any, m: Lane) -> tuple[Lane, Lane]:
-    """log m = f - small: (f, small) with f = m - 1, for m in [sqrt(1/2), sqrt(2))."""
+def log_mantissa(k: Any, m: Lane, single: bool = False) -> tuple[Lane, Lane]:
+    """log m = f - small: (f, small) with f = m - 1, for m in [sqrt(1/2), sqrt(2)); `single` is good enough for float32,
+    whatever the dtype of m."""
     f = m - 1.0
     s = f / (2.0 + f)
     z = s * s
     half = 0.5 * f * f
-    tail = z * in_pairs(k, z, c.LOG32 if m.dtype == F32 else c.LOG64)
+    tail = z * in_pairs(k, z, c.LOG32 if single or m.dtype == F32 else c.LOG64)
     return f, half - s * (half + tail)
 
 
@@ -379,11 +380,8 @@ def cosh(k: Any, x: Lane) -> Lane:
 def log_of_single(k: Any, x: Lane) -> tuple[Lane, Lane]:
     """x = 2^e m: (e, log m) for a positive finite number of float64, good enough for a result in float32."""
     e, m = split_log(k, x)
-    f = m - 1.0
-    s = f / (2.0 + f)
-    z = s * s
-    half = 0.5 * f * f
-    return e, f - (half - s * (half + z * in_pairs(k, z, c.LOG32)))
+    f, small = log_mantissa(k, m, single=True)
+    return e, f - small
 
 
 def log_single(k: Any, x: Lane) -> Lane:
