@@ -93,7 +93,7 @@ STREAM_AHEAD, STREAM_AHEAD_FIRST = 0.4, 0.5
 """How far ahead of where such rows are read others are brought near, as a share of L1, and how much of it the first
 loop of a tile does that reads them, which itself waits for memory; the others do the rest. (That regression on Zen 5,
 whose L1 has 48 KB: 12.5, 15.6, 18.8, 23.4, 32 KB ahead 0.86, 0.79, 0.77, 0.89, 1.02 ms; shares of 0.4, 0.5, 0.6, 0.75
-and 1: 0.79, 0.77, 0.77, 0.86, 0.91; into L2 in place of L1 1.06.)"""
+and 1: 0.79, 0.77, 0.77, 0.86, 0.91; into L2, 32 to 64 KB ahead, 1.04 to 1.09.)"""
 STREAM_AHEAD_LINES = {16: 6}
 """Vector registers -> lines of the next tile that are brought near before each step of a tile but the first, at each
 place where its rows begin, so that memory is not idle meanwhile. (Zen 2, 0, 4, 6, 10 lines: 3.06, 2.67, 2.74, 2.93 ms.

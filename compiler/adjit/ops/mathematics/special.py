@@ -93,17 +93,12 @@ def log_wide(k: Any, x: Lane) -> tuple[Lane, Lane]:
     return total, (product - (total - e)) + product_lost
 
 
-def log2_times(k: Any, a: Lane, y: Lane) -> tuple[Lane, Lane]:
-    """y log2 a for positive finite a as a sum of two, good to about 65 bits."""
-    total, rest = log_wide(k, a)
-    p = y * total
-    return p, k.fma(y, total, -p) + y * rest
-
-
 def raised(k: Any, a: Lane, y: Lane) -> Lane:
     """a^y in float64, for positive finite a."""
     bounded = k.select(k.abs(y) > 1e300, k.copysign(k.const(y, 1e300), y), y)
-    p, p_lost = log2_times(k, a, bounded)
+    total, rest = log_wide(k, a)
+    p = bounded * total
+    p_lost = k.fma(bounded, total, -p) + bounded * rest
     over, under = p > 1100.0, p < -1200.0
     none = over | under | (p != p)
     safe = k.select(none, k.const(p, 0.0), p)
