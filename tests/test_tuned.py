@@ -26,7 +26,7 @@ DEFINITIONS: dict[str, dict[str, str]] = {
         "ACCUMULATE SCRATCH NEAR TILES SWAPPED DOTS_A DOTS_B": "bits of the argument `flags`",
         "MOST_NEAR": "words that every caller sets aside before the context",
     },
-    "compiler/adjit/codegen/gemm/microkernel.py": {"LINE": "bytes of a line of cache", "NEAR_FIRST": "a layout"},
+    "compiler/adjit/codegen/gemm/microkernel.py": {"NEAR_FIRST": "a layout"},
     "compiler/adjit/codegen/native_call.py": {
         "TYPE TUPLE_ITEMS FLOAT_VALUE": "offsets in objects of CPython",
         "ARRAY_DATA ARRAY_NDIM ARRAY_DIMS ARRAY_DESCR ARRAY_FLAGS C_CONTIGUOUS_ALIGNED": "offsets and flags of NumPy",
@@ -51,14 +51,12 @@ DEFINITIONS: dict[str, dict[str, str]] = {
         "LARGE LARGE_F32 PIECES": "where the reduction of the argument is exact"
     },
     "compiler/adjit/passes/pipeline.py": {"ROUNDS": "a bound for safety"},
-    "compiler/adjit/passes/tile.py": {"LINE": "bytes of a line of cache"},
     "compiler/adjit/passes/rewrite.py": {"FUEL": "a bound for safety"},
     "compiler/adjit/profile.py": {"WARM": "how a measurement begins", "RIGHT": "columns of a table"},
     "compiler/adjit/random/__init__.py": {
         "_FOLD _SPLIT _LOWEST": "which counters are whose",
         "_DTYPES": "types, not numbers",
     },
-    "compiler/adjit/schedule/tiles.py": {"LINE": "bytes of a line of cache"},
     "compiler/adjit/schedule/arena.py": {"ALIGN": "the contract of the arena"},
     "compiler/adjit/schedule/group.py": {"WIDEST": "bytes of AVX-512's vectors"},
     "compiler/adjit/trace/locate.py": {"_MOST_PLACES": "a bound for safety"},
@@ -78,6 +76,7 @@ DEFINITIONS: dict[str, dict[str, str]] = {
     },
     "runtime/adjit_runtime/target.py": {
         "_DEFAULT_CACHES": "sizes of caches where the system does not tell",
+        "LINE": "bytes of a line of cache",
         "LLVMLITE": "a version",
     },
     "runtime/adjit_runtime/threads.py": {"MOST_THREADS": "the contract of set_threads"},

@@ -17,6 +17,8 @@ import llvmlite.binding as llvm
 
 from adjit_runtime.errors import MissingExtraError
 
+LINE = 64
+"""Bytes of a line of the cache."""
 LLVMLITE = (0, 50)
 """The oldest version whose LLVM reads the text that is written."""
 

@@ -261,6 +261,11 @@ class Function:
         """a * b + c, rounded once."""
         return self.intrinsic("fma", a.ty, (a, b, c))
 
+    def prefetch(self, pointer: Value, level: int, write: bool = False) -> None:
+        """Bring the line at an address, which need not be one that may be read, into the cache of a level."""
+        self.module.declare("llvm.prefetch.p0", VOID, (PTR, I32, I32, I32))
+        self.line(f"call void @llvm.prefetch.p0({pointer}, i32 {int(write)}, i32 {4 - level}, i32 1)")
+
     def opaque(self, value: Value) -> Value:
         """The same value, of which LLVM no longer knows how it was made; no instruction."""
         return self.define(value.ty, f'call {value.ty} asm "", "=r,0"({value})')

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 
 from adjit.codegen.access import Scope, TileAccess
 from adjit.codegen.analysis import total_cost
-from adjit.codegen.gemm.microkernel import LINE, prefetch_into_l1
 from adjit.codegen.instructions import Instructions
 from adjit.codegen.llvm import (
     I1,
@@ -37,6 +36,7 @@ from adjit.tuned import (
     SUM_CHUNK,
     SUM_CHUNKS,
 )
+from adjit_runtime.target import LINE
 
 Range = tuple[Value | int, Value | int]
 
@@ -212,7 +212,7 @@ class Nest(Instructions):
             if ahead.dim == dim:
                 row = f.offset(self.pointers[ahead.param], f.add(f.mul(index, ahead.lines * LINE), ahead.start))
                 for line in range(ahead.lines):
-                    prefetch_into_l1(f, f.offset(row, line * LINE))
+                    f.prefetch(f.offset(row, line * LINE), 1)
 
     def _tail_mask(self, rest: int) -> Value:
         bits = ", ".join(f"i1 {'true' if lane < rest else 'false'}" for lane in range(self.lanes))

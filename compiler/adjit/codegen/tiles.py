@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from adjit.codegen.gemm import gemm_workspace_bytes
-from adjit.codegen.gemm.microkernel import LINE, prefetch_into_l2
 from adjit.codegen.jobs import open_job, run_job, share
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal
 from adjit.schedule.plan import Place, Product, Tiles, Work
 from adjit.tuned import MEMORY_BYTES, ROWS_TOGETHER, SHARED_SCRATCH_BYTES, STREAM_AHEAD_LINES
-from adjit_runtime.target import Target
+from adjit_runtime.target import LINE, Target
 
 
 def emit_tiles(
@@ -90,4 +89,4 @@ def _bring_next_near(job: Function, work: Tiles, known: Mapping[Place, Value], l
         for part in range(ROWS_TOGETHER):
             start = place.tile + part * (place.tile // ROWS_TOGETHER)
             for line in range(low, high):
-                prefetch_into_l2(job, job.offset(known[place], start + line * LINE))
+                job.prefetch(job.offset(known[place], start + line * LINE), 2)

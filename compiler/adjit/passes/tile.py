@@ -42,9 +42,7 @@ from adjit.tuned import (
     TILING_BYTES,
     TILING_GAIN,
 )
-
-LINE = 64
-"""Bytes of a line of the cache."""
+from adjit_runtime.target import LINE
 
 
 def tile(graph: Graph, registers: int = 32) -> Graph:

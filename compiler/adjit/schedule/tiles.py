@@ -11,10 +11,7 @@ from adjit.schedule.arena import read, storage, written
 from adjit.schedule.plan import Ahead, Body, CheckRange, Load, Loop, Place, Plan, Step, Straight, Tiles
 from adjit.schedule.verify import verify_plan
 from adjit.tuned import MEMORY_BYTES, STREAM_AHEAD, STREAM_AHEAD_FIRST, STREAM_ROW_BYTES, TILE_GROUPS
-from adjit_runtime.target import Target
-
-LINE = 64
-"""Bytes of a line of the cache."""
+from adjit_runtime.target import LINE, Target
 
 
 def tiles_of(inner: Plan, count: int, cut: Collection[int], sums: range, target: Target) -> Tiles:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from adjit.codegen.gemm.forms import Tiles
-from adjit.codegen.gemm.microkernel import LaneMask, multiply_add, prefetch_into_l2
+from adjit.codegen.gemm.microkernel import LaneMask, multiply_add
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal, literal
 from adjit.tuned import DOTS_PREFETCH_BYTES, DOTS_REST_APART, DOTS_SQUARE, DOTS_TILE_COLUMNS, DOTS_TILE_ROWS
 
@@ -140,7 +140,7 @@ def _dots_tile(
 
         def vectors(p: Value, now: list[Value]) -> list[Value]:
             for place in places:
-                prefetch_into_l2(f, f.element(place, ty, p))
+                f.prefetch(f.element(place, ty, p), 2)
             return products(p, now, None if apart else LaneMask(f, tiles, f.sub(k, p)))
 
         return f.loop(0, whole, lanes, [w, *sums], vectors)

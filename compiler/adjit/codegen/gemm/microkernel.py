@@ -7,14 +7,15 @@ row p of B at b[p * b_row], `width` columns, unit stride. So packed and plain op
 accumulators are phi nodes of the k loop and start at zero; `add` != 0 adds the old C at the end, else C is written.
 The last vector of each row is masked by `width`: nothing outside of the operands is read or written.
 
-`near`, unless null, is what the epilogue will read beside C: words (count, bytes between rows, pointers ...) of arrays
-laid out as C, from the panel's first element on. Each tile brings its part of them near before its multiplications.
+`near`, unless null, is a record (`_bring_near`) of what the epilogue will read beside C, in arrays laid out as C, and of
+the columns of B that are packed next. Each tile brings its part of them near before its multiplications.
 """
 
 from __future__ import annotations
 
 from adjit.codegen.gemm.forms import Tiles
-from adjit.codegen.llvm import I32, I64, PTR, VOID, Function, Module, Value, literal
+from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, literal
+from adjit_runtime.target import LINE
 
 PARAMETERS = (
     (I64, "m"),
@@ -31,10 +32,6 @@ PARAMETERS = (
     (I64, "add"),
     (I64, "width"),
 )
-
-
-LINE = 64
-"""Bytes of a line of cache."""
 
 
 class LaneMask:
@@ -69,24 +66,6 @@ def multiply_add(f: Function, tiles: Tiles, a: Value, b: Value, c: Value) -> Val
 
 NEAR_FIRST = 5
 """Where the arrays begin in the record of what is brought near (`_bring_near`)."""
-
-
-def prefetch_for_write(f: Function, pointer: Value) -> None:
-    """Bring a line near before it is written."""
-    f.module.declare("llvm.prefetch.p0", VOID, (PTR, I32, I32, I32))
-    f.line(f"call void @llvm.prefetch.p0({pointer}, i32 1, i32 3, i32 1)")
-
-
-def prefetch_into_l1(f: Function, pointer: Value) -> None:
-    """Bring a line that is read soon as near as L1."""
-    f.module.declare("llvm.prefetch.p0", VOID, (PTR, I32, I32, I32))
-    f.line(f"call void @llvm.prefetch.p0({pointer}, i32 0, i32 3, i32 1)")
-
-
-def prefetch_into_l2(f: Function, pointer: Value) -> None:
-    """Bring a line that is read later as near as L2."""
-    f.module.declare("llvm.prefetch.p0", VOID, (PTR, I32, I32, I32))
-    f.line(f"call void @llvm.prefetch.p0({pointer}, i32 0, i32 2, i32 1)")
 
 
 def _is_widest(tiles: Tiles, vectors: int, masked: bool) -> bool:
@@ -163,7 +142,7 @@ def _bring_near(f: Function, tiles: Tiles, vectors: int, near: Value, tile: Valu
     def packed_next(r: Value, _: list[Value]) -> list[Value]:
         row = f.offset(columns, f.mul(f.add(first, r), b_step))
         for line in range(lines):
-            prefetch_into_l2(f, f.offset(row, line * LINE))
+            f.prefetch(f.offset(row, line * LINE), 2)
         return []
 
     f.loop(0, b_rows, 1, [], packed_next)
@@ -173,7 +152,7 @@ def _bring_near(f: Function, tiles: Tiles, vectors: int, near: Value, tile: Valu
         row = f.offset(start, f.mul(f.mul(tile, tiles.rows), step))
         for r in range(tiles.rows):
             for line in range(lines):
-                prefetch_into_l2(f, f.offset(f.offset(row, f.mul(step, r)), line * LINE))
+                f.prefetch(f.offset(f.offset(row, f.mul(step, r)), line * LINE), 2)
         return []
 
     f.loop(0, count, 1, [], array)
@@ -199,7 +178,7 @@ def _emit_tile(
     if rows > 1:
         for pointer in c_rows:
             for line in range(_lines(tiles, vectors)):
-                prefetch_for_write(f, f.offset(pointer, line * LINE))
+                f.prefetch(f.offset(pointer, line * LINE), 1, write=True)
 
     def load(pointer: Value, v: int) -> Value:
         place = f.element(pointer, ty, v * lanes)
