@@ -7,8 +7,8 @@ row p of B at b[p * b_row], `width` columns, unit stride. So packed and plain op
 accumulators are phi nodes of the k loop and start at zero; `add` != 0 adds the old C at the end, else C is written.
 The last vector of each row is masked by `width`: nothing outside of the operands is read or written.
 
-`near`, unless null, is a record (`_bring_near`) of what the epilogue will read beside C, in arrays laid out as C, and of
-the columns of B that are packed next. Each tile brings its part of them near before its multiplications.
+`near`, unless null, is a record (`_bring_near`) of what the epilogue will read beside C, in arrays laid out as C, and
+of the columns of B that are packed next. Each tile brings its part of them near before its multiplications.
 """
 
 from __future__ import annotations
