@@ -26,7 +26,6 @@ DEFINITIONS: dict[str, dict[str, str]] = {
         "ACCUMULATE SCRATCH NEAR TILES SWAPPED DOTS_A DOTS_B": "bits of the argument `flags`",
         "MOST_NEAR": "words that every caller sets aside before the context",
     },
-    "compiler/adjit/codegen/gemm/microkernel.py": {"NEAR_FIRST": "a layout"},
     "compiler/adjit/codegen/native_call.py": {
         "TYPE TUPLE_ITEMS FLOAT_VALUE": "offsets in objects of CPython",
         "ARRAY_DATA ARRAY_NDIM ARRAY_DIMS ARRAY_DESCR ARRAY_FLAGS C_CONTIGUOUS_ALIGNED": "offsets and flags of NumPy",

@@ -236,6 +236,10 @@ GEMM_PACK_STRIDE: dict[int, int] = {32: 4096}
 lines fall into one set of L1. (Zen 5, in place and packed: f32 128x784x512 254 and 241, 128x784x768 252 and 235,
 128x784x1024 214 and 232, 128x1024x4096 85 and 189; f64 128x512x384 122 and 115, 128x512x640 122 and 113, 128x784x512 93
 and 110.)"""
+GEMM_PACK_PANELS, GEMM_PACK_AHEAD = 8, 8
+"""Panels of B that are packed together, a row after the other, and rows ahead that are brought near meanwhile. (Zen 5,
+one panel, eight, and eight with rows ahead, GFLOP/s: f32 128x1024x4096 205, 218, 223, 256x1024x4096 223, 234, 239, 1024
+cubed 244, 248, 250; f64 256x1024x4096 106, 113, 116, 384x1024x1536TN 114, 115, 119, 2048 cubed 118, 119, 123.)"""
 GEMM_SMALL_ROWS = 32
 """Rows up to which a product of one block is nothing but panels, without the loops over blocks. (With 32 and 64: 24 x
 64 x 64 2.01 and 2.05 us, 48 x 64 x 64 3.78 and 3.78.)"""

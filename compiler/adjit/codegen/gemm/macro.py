@@ -9,11 +9,18 @@ columns in steps of `nc`, rows in steps of `mc` within, then the block's columns
 from __future__ import annotations
 
 from adjit.codegen.gemm.forms import ACCUMULATE, MOST_NEAR, NEAR, SCRATCH, Tiles
-from adjit.codegen.gemm.microkernel import NEAR_FIRST, emit_panel, panel_name
 from adjit.codegen.gemm.microkernel import PARAMETERS as PANEL_PARAMETERS
+from adjit.codegen.gemm.microkernel import emit_panel, panel_name
 from adjit.codegen.gemm.packing import pack_name
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Ty, Value, int_literal, literal
-from adjit.tuned import GEMM_PACK_FROM, GEMM_PACK_ROWS, GEMM_PACK_SPAN, GEMM_PACK_STRIDE, GEMM_PACK_TURNED
+from adjit.tuned import (
+    GEMM_PACK_FROM,
+    GEMM_PACK_PANELS,
+    GEMM_PACK_ROWS,
+    GEMM_PACK_SPAN,
+    GEMM_PACK_STRIDE,
+    GEMM_PACK_TURNED,
+)
 
 PARAMETERS: tuple[tuple[Ty, str], ...] = (
     (I64, "m"),
@@ -76,7 +83,7 @@ def emit_tiles(module: Module, tiles: Tiles) -> None:
     one = literal(I64, 1)
 
     in_scratch = bit(f, flags, SCRATCH)
-    record = f.alloca(PTR, NEAR_FIRST + MOST_NEAR)
+    record = f.alloca(PTR, 2 + MOST_NEAR)
     accumulate = f.binary("and", flags, literal(I64, ACCUMULATE))
     bounds = zip((m, n, k), GEMM_PACK_FROM, strict=True)
     large = both(f, *(at_least(f, size, bound) for size, bound in bounds))
@@ -136,33 +143,25 @@ def emit_tiles(module: Module, tiles: Tiles) -> None:
                         panel, to = carried
                         rest = f.minimum(f.sub(block, jr), int_literal(columns))
 
+                        at = f.add(jb, jr)
+
                         def packed_b() -> list[Value]:
-                            source = f.element(b_block, ty, f.mul(f.add(jb, jr), b_col))
-                            shape = (rest, depth, source, b_col, b_row, panel, int_literal(columns))
+                            together = f.minimum(f.sub(width, at), int_literal(GEMM_PACK_PANELS * columns))
+                            source = f.element(b_block, ty, f.mul(at, b_col))
+                            shape = (together, depth, source, b_col, b_row, panel, int_literal(columns))
                             f.call(pack_name(tiles), VOID, shape)
                             return []
 
-                        # Just before it is used for the first time, so that it is near.
-                        f.branch(f.binary("and", pack_b, f.compare("eq", i, literal(I64, 0))), packed_b)
+                        # Just before they are used for the first time, so that they are near.
+                        others = f.binary("urem", at, int_literal(GEMM_PACK_PANELS * columns))
+                        begins = f.compare("eq", f.binary("or", i, others), literal(I64, 0))
+                        f.branch(f.binary("and", pack_b, begins), packed_b)
 
-                        after = f.add(jb, f.add(jr, columns))
-                        packs = both(f, pack_b, f.compare("eq", b_col, one), f.compare("eq", i, literal(I64, 0)))
-                        packs = f.binary("and", packs, f.compare("slt", after, width))
-                        beside = both(f, last, bit(f, flags, NEAR))
-
-                        def noted() -> list[Value]:
-                            each = f.select(packs, _rows_each(f, tiles, depth, height), literal(I64, 0))
-                            _note_next(f, tiles, record, f.element(b_block, ty, after), b_row, each)
-
-                            def arrays() -> list[Value]:
-                                _note_near(f, tiles, record, context, f.add(offset, jr), c_row)
-                                return []
-
-                            f.store(literal(I64, 0), record)
-                            f.branch(beside, arrays)
+                        def beside() -> list[Value]:
+                            _note_near(f, tiles, record, context, f.add(offset, jr), c_row)
                             return [record]
 
-                        near = f.branch(f.binary("or", beside, packs), noted, lambda: [literal(PTR, 0)])[0]
+                        near = f.branch(both(f, last, bit(f, flags, NEAR)), beside, lambda: [literal(PTR, 0)])[0]
                         arguments = (
                             *(height, depth, a_tiles, a_unit, a_next, a_step),
                             *(panel, b_stride, to, tile_row, near, add, rest),
@@ -202,20 +201,7 @@ def _note_near(f: Function, tiles: Tiles, record: Value, context: Value, offset:
     f.store(f.mul(c_row, tiles.dtype.itemsize), f.element(record, I64, 1))
     for number in range(MOST_NEAR):
         start = f.load(f.element(context, PTR, -2 - number), PTR)
-        f.store(f.element(start, tiles.ty, offset), f.element(record, PTR, NEAR_FIRST + number))
-
-
-def _rows_each(f: Function, tiles: Tiles, depth: Value, height: Value) -> Value:
-    """Rows of B for each tile of a panel, so that all are brought near while the panel is computed."""
-    count = f.binary("udiv", f.add(height, tiles.rows - 1), int_literal(tiles.rows))
-    return f.binary("udiv", f.add(depth, f.sub(count, 1)), count)
-
-
-def _note_next(f: Function, tiles: Tiles, record: Value, columns: Value, b_row: Value, each: Value) -> None:
-    """Fill in which columns of B are packed next, and how many rows of them each tile brings near."""
-    f.store(f.mul(b_row, tiles.dtype.itemsize), f.element(record, I64, 2))
-    f.store(each, f.element(record, I64, 3))
-    f.store(columns, f.element(record, PTR, 4))
+        f.store(f.element(start, tiles.ty, offset), f.element(record, PTR, 2 + number))
 
 
 def call_panel(f: Function, tiles: Tiles, edge: Value, arguments: tuple[Value, ...]) -> None:

@@ -7,8 +7,8 @@ row p of B at b[p * b_row], `width` columns, unit stride. So packed and plain op
 accumulators are phi nodes of the k loop and start at zero; `add` != 0 adds the old C at the end, else C is written.
 The last vector of each row is masked by `width`: nothing outside of the operands is read or written.
 
-`near`, unless null, is a record (`_bring_near`) of what the epilogue will read beside C, in arrays laid out as C, and
-of the columns of B that are packed next. Each tile brings its part of them near before its multiplications.
+`near`, unless null, is what the epilogue will read beside C: words (count, bytes between rows, pointers ...) of arrays
+laid out as C, from the panel's first element on. Each tile brings its part of them near before its multiplications.
 """
 
 from __future__ import annotations
@@ -62,10 +62,6 @@ class LaneMask:
 def multiply_add(f: Function, tiles: Tiles, a: Value, b: Value, c: Value) -> Value:
     """a * b + c, rounded once where the machine can."""
     return f.fma(a, b, c) if tiles.fused else f.binary("fadd", f.binary("fmul", a, b), c)
-
-
-NEAR_FIRST = 5
-"""Where the arrays begin in the record of what is brought near (`_bring_near`)."""
 
 
 def _is_widest(tiles: Tiles, vectors: int, masked: bool) -> bool:
@@ -131,24 +127,12 @@ def _lines(tiles: Tiles, vectors: int) -> int:
 
 
 def _bring_near(f: Function, tiles: Tiles, vectors: int, near: Value, tile: Value) -> list[Value]:
-    """Prefetch into L2 what is read when a block is done, some 10 us later, from beside a tile of C, and some rows of
-    the columns of B that are packed next. The record: how many arrays there are beside C, the bytes of a row of C,
-    those of a row of B, how many rows of it for each tile, where they begin, and the arrays."""
-    count, step, b_step, b_rows = (f.load(f.element(near, I64, number), I64) for number in range(4))
+    """Prefetch what lies beside a tile of C into L2: it is read when the block is done, some 10 us later."""
+    count, step = (f.load(f.element(near, I64, number), I64) for number in range(2))
     lines = _lines(tiles, vectors)
-    columns = f.load(f.element(near, PTR, 4), PTR)
-    first = f.mul(tile, b_rows)
-
-    def packed_next(r: Value, _: list[Value]) -> list[Value]:
-        row = f.offset(columns, f.mul(f.add(first, r), b_step))
-        for line in range(lines):
-            f.prefetch(f.offset(row, line * LINE), 2)
-        return []
-
-    f.loop(0, b_rows, 1, [], packed_next)
 
     def array(u: Value, _: list[Value]) -> list[Value]:
-        start = f.load(f.element(near, PTR, f.add(u, NEAR_FIRST)), PTR)
+        start = f.load(f.element(near, PTR, f.add(u, 2)), PTR)
         row = f.offset(start, f.mul(f.mul(tile, tiles.rows), step))
         for r in range(tiles.rows):
             for line in range(lines):

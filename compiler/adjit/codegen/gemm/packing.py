@@ -4,8 +4,9 @@
 
 Panel j holds source elements (w, p), w = j*width .. j*width + width - 1, as target[(j*k + p) * width + w - j*width].
 Elements beyond n repeat the last one or are zero: they are multiplied, never stored, never an invented NaN. Unit s_n
-copies vectors, unit s_k transposes blocks in registers, any other pair goes element by element. Up to one block
-is written beyond the end of the last panel; nothing outside of the source is read.
+copies vectors, a row of all panels as wide as a tile after the other, unit s_k transposes blocks in registers, any
+other pair goes element by element. Up to one block is written beyond the end of the last panel; nothing outside of the
+source is read.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from collections.abc import Callable
 from adjit.codegen.gemm.forms import Tiles
 from adjit.codegen.gemm.microkernel import LaneMask
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal, literal
+from adjit.tuned import GEMM_PACK_AHEAD
+from adjit_runtime.target import LINE
 
 
 def pack_name(tiles: Tiles) -> str:
@@ -45,7 +48,15 @@ def emit_pack(module: Module, tiles: Tiles) -> None:
         f.branch(f.compare("eq", s_n, one), lambda: _copy_panel(f, tiles, rest, from_, to), strided)
         return []
 
-    f.loop(0, n, width, [], panel)
+    whole = f.select(
+        f.compare("eq", width, int_literal(tiles.columns)),
+        f.binary("and", n, literal(I64, -tiles.columns)),
+        literal(I64, 0),
+    )
+    fits = f.binary("and", f.compare("eq", s_n, one), f.compare("eq", width, int_literal(tiles.columns)))
+    whole = f.select(fits, f.sub(n, f.binary("urem", n, int_literal(tiles.columns))), literal(I64, 0))
+    f.branch(f.compare("sgt", whole, literal(I64, 0)), lambda: _copy_rows(f, tiles, whole))
+    f.loop(whole, n, width, [], panel)
     f.ret()
 
 
@@ -61,8 +72,32 @@ def _descending(f: Function, size: int, body: Callable[[Value], None]) -> None:
     f.loop(0, groups, 1, [], group)
 
 
+def _copy_rows(f: Function, tiles: Tiles, whole: Value) -> list[Value]:
+    """Unit s_n and `whole` columns in panels as wide as a tile. Row by row, as lines of rows that are far from each
+    other fall into a few sets of a cache, which does not keep them until a second panel wants their neighbours."""
+    _, k, source, _, s_k, target, _ = f.params
+    panel, later = f.mul(k, tiles.columns), f.mul(s_k, GEMM_PACK_AHEAD)
+
+    def row(_: Value, carried: list[Value]) -> list[Value]:
+        def part(_: Value, places: list[Value]) -> list[Value]:
+            from_, to = places
+            for line in range(tiles.columns * tiles.dtype.itemsize // LINE):
+                f.prefetch(f.offset(f.element(from_, tiles.ty, later), line * LINE), 2)
+            for start in range(0, tiles.columns, tiles.lanes):
+                loaded = f.load(f.element(from_, tiles.ty, start), tiles.vector)
+                f.store(loaded, f.element(to, tiles.ty, start))
+            return [f.element(from_, tiles.ty, tiles.columns), f.element(to, tiles.ty, panel)]
+
+        f.loop(0, whole, tiles.columns, carried, part)
+        from_, to = carried
+        return [f.element(from_, tiles.ty, s_k), f.element(to, tiles.ty, tiles.columns)]
+
+    f.loop(0, k, 1, [source, target], row)
+    return []
+
+
 def _copy_panel(f: Function, tiles: Tiles, rest: Value, source: Value, target: Value) -> list[Value]:
-    """Unit s_n: a row of the panel is contiguous in the source, and at most two vectors."""
+    """Unit s_n, and a panel that is not whole: its row is contiguous in the source, and at most two vectors."""
     _, k, _, _, s_k, _, width = f.params
 
     def rows(vectors: int) -> list[Value]:
