@@ -211,10 +211,15 @@ with KC 256: 1.03 to 1.17 of it (4x24: 3% less), on Zen 2 over fifteen shapes KC
 two, 1.147 and 1.151; f64 8x16 with KC 256: 1.01 to 1.13. A in place beside a packed B with AVX-512 on Zen 5: f32 1024
 cubed 240 and 251, 256x4096x1024 218 and 225, f64 2048 cubed 121 and 123. MC and NC hardly matter as long as MC x KC
 stays within half of L2. 128-bit vectors: by register count alone."""
-GEMM_BLOCK_BYTES = 32 << 10
-"""Bytes of C that an epilogue is given at once: it is read back from L1 or L2, and a call per block costs nothing
-against 8192 elements of at least some tens of flops each. (Epilogue against a separate pass over a C in cache: 0.5%
-to 3%, so the exact size does not matter; below 4 KB the calls show.)"""
+GEMM_BLOCK_BYTES: dict[int, int] = {16: 32 << 10, 32: 128 << 10}
+"""Vector registers -> bytes of C that an epilogue is given at once. It is read back from L1 or L2, and a call per block
+costs nothing against 8192 elements of at least some tens of flops each (epilogue against a separate pass over a C in
+cache: 0.5% to 3%; below 4 KB the calls show); wider rows of what lies beside it are read faster. (mlp on two threads
+of Zen 5 with 32, 128, 256 KB: 725, 705, 709 us, on one 1316, 1312, 1310; mlp_wide with 32 and 128 48.5 and 47.3 ms,
+with 256 as with 128.)"""
+GEMM_SMALL_BLOCK_BYTES = 32 << 10
+"""Bytes of C of a product whose sizes are in the code, and of a block in the form of dots: L1, as few sums go into each
+element."""
 GEMM_PACK_FROM = (192, 512, 256)
 """Rows, columns and sums from which both operands are packed even where they could be used in place. Against OpenBLAS
 in the same process, in place and packed: 384x1024x1536 (m x k x n) 0.84 and 0.94, 300x784x1024 0.88 and 0.99, 2048
@@ -257,9 +262,12 @@ EPILOGUE_MASKED_VECTORS = 4
 """Vectors in a row of C below which the epilogue's loop is masked throughout: half the code, and no more than a few
 slow stores a row. (tanh(a @ b + c) of 256 rows and 64 sums, masked and not: 32 columns 16.3 and 15.6 us, 48 columns
 24.1 and 22.9.)"""
-EPILOGUE_PREFETCH_BYTES = 256 << 10
-"""Bytes of C from which a product brings near what its epilogue will read: what half of L2 holds. (The update of 784 x
-512 weights by Adam in the product of their gradient: 1.26 ms against 1.34.)"""
+EPILOGUE_PREFETCH_BYTES: dict[int, int] = {16: 256 << 10, 32: 4 << 20}
+"""Vector registers -> bytes of C from which a product brings near what its epilogue will read: what half of L2 holds,
+or, where blocks of C are wide enough for the machine to read ahead, what comes from memory. (The update of 784 x 512
+weights by Adam in the product of their gradient, in blocks of 64 columns on Zen 4: 1.26 ms against 1.34. Zen 5, from
+256 KB and from 4 MB: mlp 1336 and 1316 us, on two threads 789 and 725; mlp_wide, whose largest is 16 MB, with it and
+without 47.3 and 48.1 ms.)"""
 
 # -- matrix products: thin sides ---------------------------------------------------------------------------------------
 

@@ -61,9 +61,10 @@ def write_product(
         _multiply(f, params, work, target, epilogue, (int_literal(0), int_literal(0)), None, direct)
 
 
-def _beside(work: Product) -> list[int]:
+def _beside(work: Product, target: Target) -> list[int]:
     """The epilogue's parameters that are read element by element along a large C; MOST_NEAR of them at most."""
-    if work.epilogue is None or work.batch or work.m * work.n * work.dtype.itemsize < EPILOGUE_PREFETCH_BYTES:
+    is_large = work.m * work.n * work.dtype.itemsize >= EPILOGUE_PREFETCH_BYTES[target.registers]
+    if work.epilogue is None or work.batch or not is_large:
         return []
     found = {
         i.param - 3
@@ -146,7 +147,7 @@ def _multiply(
     a, b, c, *others, workspace = params
     row, column = start
     context = literal(PTR, 0)
-    beside = _beside(work)
+    beside = _beside(work, target)
     if epilogue is not None:
         context = f.element(f.alloca(PTR, MOST_NEAR + len(others) + 4), PTR, MOST_NEAR + 1)
         for i, value in enumerate((*others, row, column)):

@@ -19,7 +19,7 @@ import numpy as np
 
 from adjit.ir.graph import Graph
 from adjit.ir.node import Loc, Node
-from adjit.tuned import DIRECT_ROWS, DIRECT_SUMS, GEMM_BLOCK_BYTES
+from adjit.tuned import DIRECT_ROWS, DIRECT_SUMS, GEMM_SMALL_BLOCK_BYTES
 
 Bounds = tuple[tuple[int, tuple[int, ...], int], ...]
 """Predicates (constant, coefficients, n): 0 <= constant + coefficients . index < n, all of them."""
@@ -187,7 +187,7 @@ def is_small(dtype: np.dtype, m: int, n: int, k: int, vector_bytes: int) -> bool
     All of C is one block then, so that its epilogue may reduce."""
     size = dtype.itemsize
     few = m <= DIRECT_ROWS and 0 < k <= DIRECT_SUMS
-    return dtype.kind == "f" and few and n * size >= vector_bytes and m * n * size <= GEMM_BLOCK_BYTES
+    return dtype.kind == "f" and few and n * size >= vector_bytes and m * n * size <= GEMM_SMALL_BLOCK_BYTES
 
 
 def may_be_direct(m: int, n: int, k: int) -> bool:

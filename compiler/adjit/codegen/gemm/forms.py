@@ -24,6 +24,7 @@ from adjit.tuned import (
     DOTS_FOLD_COST,
     GEMM_BLOCK_BYTES,
     GEMM_BLOCKING,
+    GEMM_SMALL_BLOCK_BYTES,
     SWAPPED_ROWS,
     THIN_COLUMNS,
     THIN_PACKED_COLUMNS,
@@ -88,12 +89,12 @@ class Tiles:
     @property
     def dot_rows(self) -> int:
         """Rows of a block in the form of dots; four times as many where there are at most four columns."""
-        return GEMM_BLOCK_BYTES // (2 * THIN_COLUMNS * self.dtype.itemsize)
+        return GEMM_SMALL_BLOCK_BYTES // (2 * THIN_COLUMNS * self.dtype.itemsize)
 
     @property
     def block(self) -> int:
         """Elements of a block of C."""
-        return GEMM_BLOCK_BYTES // self.dtype.itemsize
+        return GEMM_BLOCK_BYTES[self.registers] // self.dtype.itemsize
 
     @property
     def block_columns(self) -> tuple[tuple[int, int], ...]:
