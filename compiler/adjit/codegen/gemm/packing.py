@@ -141,8 +141,7 @@ def _gather_panel(f: Function, tiles: Tiles, rest: Value, source: Value, target:
 def _transpose_panel(f: Function, tiles: Tiles, rest: Value, source: Value, target: Value) -> list[Value]:
     """Unit s_k: square blocks are transposed in registers."""
     _, k, _, s_n, _, _, width = f.params
-    # Tiles have 8 rows at the most, so that a larger block would be half empty for A.
-    size, ty = min(tiles.lanes, 8), tiles.ty
+    size, ty = tiles.lanes, tiles.ty
     vector = ty.vector(size)
     last = f.sub(rest, 1)
 
