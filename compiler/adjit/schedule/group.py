@@ -123,7 +123,7 @@ class Grouping:
         if node.op.kind in ("leaf", "creation"):
             self._cost[node] = (0, frozenset() if node.is_splat or node.op.kind == "creation" else frozenset({node}))
             return node not in self.stored or node.op.kind == "leaf"
-        if node in self.stored:
+        if node in self.stored or self._replaces_product(node):
             return False
         if node.op.kind == "movement":
             self._cost[node] = self._cost.get(node.args[0], (0, frozenset({node.args[0]})))
@@ -141,6 +141,20 @@ class Grouping:
             return True
         del self._cost[node]
         return False
+
+    def _replaces_product(self, node: Node) -> bool:
+        """Whether several values are made of `node`, and a product is read for it alone: stored in place of what the
+        product is without it, it takes no memory, and its readers need not read all that it is made of."""
+        return len(self._users.get(node, ())) > 1 and self._alone_reads_product(node)
+
+    def _alone_reads_product(self, node: Node) -> bool:
+        return isinstance(node.op, Elementwise) and any(
+            arg.shape == node.shape
+            and len(self._users[arg]) == 1
+            and arg not in self.stored
+            and (arg.op.kind == "contraction" or self._alone_reads_product(arg))
+            for arg in node.args
+        )
 
     def _is_repeated(self, node: Node, cost: int) -> bool:
         """Whether a light value is worth memory, as broadcasts along outer axes would have it computed once more for
