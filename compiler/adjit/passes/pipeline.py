@@ -20,6 +20,7 @@ from adjit.passes.fold import fold
 from adjit.passes.fold_contractions import fold_contractions
 from adjit.passes.hoist_broadcasts import hoist_broadcasts
 from adjit.passes.join_pads import join_pads
+from adjit.passes.mask_from_result import mask_from_result
 from adjit.passes.orient import orient
 from adjit.passes.simplify import simplify
 from adjit.passes.tile import tile as in_tiles
@@ -37,6 +38,7 @@ PIPELINE: tuple[Pass, ...] = (
     fold_contractions,
     join_pads,
     cse,
+    mask_from_result,
     factor,
     eliminate_dead,
     orient,
