@@ -198,7 +198,10 @@ def threads_section(report: Report, threads: int) -> str:
             "adjit's as a share of the time in which Python counts to ten million in the same process."
         ]
         parts += [first_table(rows)]
-        parts += ["Growth of the peak of the memory in MB: from the arrays to step 20 / from step 1 to step 20."]
+        parts += [
+            "Growth of the peak of the memory in MB: from the arrays to step 20 / from step 1 to step 20. What a step "
+            "returns is let go before the next one."
+        ]
         parts += [memory_table(rows), imports_table(rows)]
     for row in whole:
         if row.workload in MICRO:

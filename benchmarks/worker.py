@@ -100,6 +100,8 @@ class Worker:
         one = mark()
         result: Any = None
         for i in range(1, STEPS):
+            # What a side keeps is counted, not what the caller keeps: results of 40 MB would be there twice.
+            result = None
             result = built.step()
             if i < LOSSES:
                 values.append(sides.as_number(result))
