@@ -31,20 +31,22 @@ class Mathematics:
     def sigmoid(self, x: Lane) -> Lane:
         return elementary.sigmoid(self, x)
 
-    def tanh(self, x: Lane) -> Lane:
-        return self.out_of_line("tanh", (x,), elementary.tanh)
-
     def exp2(self, x: Lane) -> Lane:
-        return self.out_of_line("exp2", (x,), elementary.exp2)
+        return elementary.exp2(self, x)
+
+    def log2(self, x: Lane) -> Lane:
+        return elementary.log2(self, x)
+
+    def log10(self, x: Lane) -> Lane:
+        return elementary.log10(self, x)
+
+    def tanh(self, x: Lane) -> Lane:
+        if x.dtype.itemsize == 4:
+            return elementary.tanh(self, x)
+        return self.out_of_line("tanh", (x,), elementary.tanh)
 
     def expm1(self, x: Lane) -> Lane:
         return self.out_of_line("expm1", (x,), elementary.expm1)
-
-    def log2(self, x: Lane) -> Lane:
-        return self.out_of_line("log2", (x,), elementary.log2)
-
-    def log10(self, x: Lane) -> Lane:
-        return self.out_of_line("log10", (x,), elementary.log10)
 
     def log1p(self, x: Lane) -> Lane:
         return self.out_of_line("log1p", (x,), elementary.log1p)
