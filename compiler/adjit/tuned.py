@@ -140,13 +140,14 @@ VECTOR_APPLY_WEIGHT, VECTOR_FOLD_WEIGHT = 0.25, 8.0
 contiguous access, and what it costs to fold a vector to the sum of a row. (Softmax of 4096 rows of 10 with weights 0,
 8, 32 of a fold: 90, 66, 65 us. Weights 0, 0.25, 1 of an instruction gave the same for it, for sums with a transposed
 operand and for a mixture of Gaussians.)"""
-LONG_BODY: dict[int, tuple[tuple[int, int], ...]] = {32: ((128, 4), (12, 2)), 16: ((12, 2),)}
+LONG_BODY: dict[int, tuple[tuple[int, int], ...]] = {32: ((128, 4), (5, 2)), 16: ((12, 2),)}
 """Vector registers -> costs from which a loop takes so many vectors together, the highest first: one iteration of a
 long body fills the machine's window, so that its own latencies show. (Black-Scholes prices with gradients by one, two
 and four vectors, ns a price: Zen 5 6.4, 4.9, 3.9; Zen 4 11.1, 9.6, 9.1, for twice the code; Zen 2 by one and two 20.5
 and 15.7. On Zen 5 exp alone 0.134, 0.119, 0.113, tan 0.54, 0.43, 0.39, sinh 0.73, 0.63, 0.46; from 12 on by two, steps
-of Burgers' residual 386 and 377 us, of 24 tanh layers 203 and 198; from 48 on by four the same. On Zen 2 exp 0.83 and
-0.78, of float64 2.31 and 1.83, tanh 1.19 and 1.00; on Zen 4 exp gained nothing.)"""
+of Burgers' residual 386 and 377 us, of 24 tanh layers 203 and 198; from 5 on, 352 and 347 us, of mlp 1295 and 1286;
+from 48, 30 or 18 on by four the same. On Zen 2 exp 0.83 and 0.78, of float64 2.31 and 1.83, tanh 1.19 and 1.00; on Zen
+4 exp gained nothing.)"""
 LONG_LOOP = 32
 """Vectors that such a loop has at least: what remains beyond those that go together is masked."""
 REDUCTION_STRANDS = 8
