@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from adjit.codegen.kernels import loop_parts
+from adjit.codegen.kernels import is_short, loop_parts
 from adjit.codegen.products import product_parts
 from adjit.codegen.program import Lowered, build
 from adjit.ir.graph import Graph
@@ -405,6 +405,11 @@ def _threads(kernel: Kernel) -> str:
     work = kernel.work
     if isinstance(work, Tiles):
         return f"Its {work.groups} groups of tiles run on the threads of the pool, each with sums of its own."
+    if is_short(work, host_target()):
+        return (
+            "Large enough for the threads of the pool, which take parts of it while the program finds this faster than "
+            "one thread."
+        )
     if is_shared(kernel):
         return "Large enough for the threads of the pool, which take parts of it."
     if isinstance(work, Loop) and work.body.reduced and _flops(work) > 1e6:

@@ -322,6 +322,12 @@ PARALLEL_COST = 12_000
 PARALLEL_BYTES_COST = 4
 """What a loop costs for each vector beside its instructions: loads and stores beyond the cache. (Sums of two arrays on
 two threads with 0, 4, 32: 64 K elements 10.3, 5.1, 4.8 us, 512 K 107, 59, 65.)"""
+SHORT_JOBS = 8
+"""Kernels shorter than so many times the least that is cut are short: whether threads share them is tried. (24 layers
+of products of 64 cubed on two threads of Zen 5, where the cores share a cache and where not: shared 142 and 390 us a
+step, alone 185.)"""
+TRIAL_CALLS, TRIAL_PERIOD = 4, 512
+"""Calls of each sort in a trial, and calls from one trial to the next: at twice the time, a trial costs 1%."""
 PARTS_PER_THREAD = 2
 """Parts of a kernel for each thread: where other programs run, too, one thread may come late by a millisecond."""
 WHOLE_PARTS_FLOPS = 16_000_000

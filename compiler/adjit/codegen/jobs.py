@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal
+from adjit.codegen.trial import short_threads
 from adjit.tuned import PARTS_PER_THREAD
 
 
@@ -44,8 +45,9 @@ def range_of(f: Function, part: Value, parts: Value, extent: int, unit: int) -> 
     return low, high
 
 
-def parts_for(f: Function, most: int, each: int = PARTS_PER_THREAD) -> Value:
-    """How many parts to make: some for each thread, so that one which comes late does not hold up the others."""
-    threads = f.call("adjit_threads", I64, [])
+def parts_for(f: Function, most: int, each: int = PARTS_PER_THREAD, short: bool = False) -> Value:
+    """How many parts to make: some for each thread, so that one which comes late does not hold up the others. A `short`
+    kernel is cut as long as its program finds that this is faster."""
+    threads = short_threads(f) if short else f.call("adjit_threads", I64, [])
     wanted = f.select(f.compare("sgt", threads, int_literal(1)), f.mul(threads, each), threads)
     return f.minimum(wanted, int_literal(most))

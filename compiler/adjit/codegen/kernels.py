@@ -15,7 +15,7 @@ from adjit.codegen.jobs import open_job, parts_for, range_of, run_job
 from adjit.codegen.lanes import Lanes
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal, literal, memory_type
 from adjit.codegen.nest import Nest
-from adjit.codegen.products import product_extents, product_parameters, write_product
+from adjit.codegen.products import is_short_product, product_extents, product_parameters, write_product
 from adjit.schedule.plan import (
     Body,
     CheckRange,
@@ -24,12 +24,14 @@ from adjit.schedule.plan import (
     Running,
     Scatter,
     Single,
+    Work,
 )
 from adjit.tuned import (
     LOOP_PART_UNIT,
     LOOP_PARTS,
     PARALLEL_BYTES_COST,
     PARALLEL_COST,
+    SHORT_JOBS,
 )
 from adjit_runtime.target import Target
 
@@ -98,7 +100,7 @@ def _write_loop(f: Function, params: Sequence[Value], name: str, work: Loop, tar
         Nest(f, body, dict(enumerate(params)), lanes, vector, ahead=work.ahead).run()
         return
     job = _part_of_loop(f.module, f"{name}_part", body, dim, lanes, vector)
-    run_job(f, params, job, parts_for(f, LOOP_PARTS))
+    run_job(f, params, job, parts_for(f, LOOP_PARTS, short=is_short_loop(work, target)))
 
 
 def _part_of_loop(module: Module, name: str, body: Body, dim: int, lanes: int, vector: int | None) -> Function:
@@ -115,14 +117,30 @@ def loop_parts(work: Loop, target: Target) -> int | None:
     body = work.body
     lanes = lanes_of(body, target.vector_bytes)
     vector = vector_dimension(body, lanes, range(len(body.domain)))
-    cost = total_cost(body.code)
-    size = math.prod(body.domain)
-    if size * (cost + PARALLEL_BYTES_COST) < PARALLEL_COST * lanes:
+    if _loop_cost(work, target) < PARALLEL_COST:
         return None
     free = [d for d in range(len(body.domain)) if d not in body.reduced and body.domain[d] >= LOOP_PARTS]
     # Columns of a reduction go through the loops together, several vectors at a time.
     free = [d for d in free if not (d == vector and body.reduced)]
     return min(free, default=None)
+
+
+def is_short(work: Work, target: Target) -> bool:
+    """Whether a kernel of a program is cut for threads, but not always worth it."""
+    if isinstance(work, Product):
+        return is_short_product(work)
+    return isinstance(work, Loop) and is_short_loop(work, target)
+
+
+def is_short_loop(work: Loop, target: Target) -> bool:
+    """Whether a loop is cut, but not always worth it."""
+    return loop_parts(work, target) is not None and _loop_cost(work, target) < SHORT_JOBS * PARALLEL_COST
+
+
+def _loop_cost(work: Loop, target: Target) -> float:
+    """Vector instructions, and what loads and stores beyond the cache take."""
+    vectors = math.prod(work.body.domain) / lanes_of(work.body, target.vector_bytes)
+    return vectors * (total_cost(work.body.code) + PARALLEL_BYTES_COST)
 
 
 def _write_running(f: Function, params: Sequence[Value], work: Running, target: Target) -> None:

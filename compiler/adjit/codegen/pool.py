@@ -19,11 +19,16 @@ from __future__ import annotations
 
 from adjit.codegen.llvm import GLUE
 from adjit.codegen.subnormals import mode_text
+from adjit.codegen.trial import SYMBOLS as TRIAL_SYMBOLS
+from adjit.codegen.trial import trial_text
 from adjit.tuned import CALLER_SPINS, WORKER_SPINS
 from adjit_runtime.program import POOL_WORDS
 from adjit_runtime.target import Target
 
-SYMBOLS = ("adjit_parallel", "adjit_threads", "adjit_wake", "adjit_worker", "adjit_set_pool", "adjit_stop")
+SYMBOLS = (
+    *("adjit_parallel", "adjit_threads", "adjit_wake", "adjit_worker", "adjit_set_pool", "adjit_stop"),
+    *TRIAL_SYMBOLS,
+)
 PARTS = 64
 """Parts of a job at most."""
 FUTEX = {"x86_64": 202, "aarch64": 98}
@@ -339,4 +344,4 @@ sleep:
 end:
   ret void
 }}
-"""
+{trial_text()}"""

@@ -29,6 +29,7 @@ from adjit.tuned import (
     PARTS_PER_THREAD,
     PRODUCT_PART_UNIT,
     PRODUCT_PARTS,
+    SHORT_JOBS,
     TURNED_PACK_COST,
     WHOLE_PARTS_FLOPS,
 )
@@ -55,7 +56,7 @@ def write_product(
         job = _part_of_product(module, f"{name}_part", work, target, epilogue)
         # Each part packs what the others pack, too.
         each = 1 if 2 * work.m * work.n * work.k >= WHOLE_PARTS_FLOPS else PARTS_PER_THREAD
-        run_job(f, params, job, parts_for(f, product_parts(work), each))
+        run_job(f, params, job, parts_for(f, product_parts(work), each, is_short_product(work)))
     else:
         direct = emit_direct(module, name, work, target) if is_direct(work, target.vector_bytes) else None
         _multiply(f, params, work, target, epilogue, (int_literal(0), int_literal(0)), None, direct)
@@ -108,11 +109,20 @@ def _by_columns(work: Product) -> bool:
 def product_parts(work: Product) -> int:
     """Into how many parts a product may be cut; 0 where it stays whole."""
     extent = work.n if _by_columns(work) else work.m
-    # An instruction of the epilogue takes as long as a multiply-add.
-    each = work.k + (total_cost(work.epilogue.code) if work.epilogue is not None else 0)
     reduces = work.epilogue is not None and work.epilogue.reduced
-    alone = work.batch or reduces or work.dtype.kind != "f" or 2 * work.m * work.n * each < PARALLEL_FLOPS
+    alone = work.batch or reduces or work.dtype.kind != "f" or _product_flops(work) < PARALLEL_FLOPS
     return 0 if alone or extent < 2 * PRODUCT_PART_UNIT else min(PRODUCT_PARTS, extent // PRODUCT_PART_UNIT)
+
+
+def is_short_product(work: Product) -> bool:
+    """Whether a product is cut, but not always worth it."""
+    return product_parts(work) > 0 and _product_flops(work) < SHORT_JOBS * PARALLEL_FLOPS
+
+
+def _product_flops(work: Product) -> int:
+    """Floating-point operations; an instruction of the epilogue takes as long as a multiply-add."""
+    each = work.k + (total_cost(work.epilogue.code) if work.epilogue is not None else 0)
+    return 2 * work.m * work.n * each
 
 
 def product_libraries(work: Product, target: Target, parallel: bool) -> list[str]:

@@ -20,7 +20,7 @@ from adjit.codegen.gemm import (
     gemm_workspace_bytes,
     scratch_allowed,
 )
-from adjit.codegen.kernels import emit_kernel, is_glue, write_kernel
+from adjit.codegen.kernels import emit_kernel, is_glue, is_short, write_kernel
 from adjit.codegen.light import light_kernels
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal, memory_type
 from adjit.codegen.native_call import emit_acquire_library, emit_call_library
@@ -32,6 +32,7 @@ from adjit.codegen.run_loop import emit_run_library
 from adjit.codegen.straight import emit_straight
 from adjit.codegen.subnormals import flushing
 from adjit.codegen.tiles import emit_tiles
+from adjit.codegen.trial import begin_trial, end_trial, short_threads
 from adjit.ir.graph import Graph
 from adjit.schedule.arena import storage
 from adjit.schedule.build import make_plan
@@ -171,14 +172,19 @@ def emit_plan(
     if isinstance(first, Straight):
         emit_straight(entry, first.graph, entry.params[0])
     else:
-        _emit_entry(entry, plan, run, workspace_at, timed)
+        _emit_entry(entry, plan, target, run, workspace_at, timed)
     instructions = sum(function.instruction_count for function in module.functions)
     kernels = len(functions) + len(inline)
     return str(module), instructions, kernels, max(ALIGN, workspace_at + workspace_bytes)
 
 
 def _emit_entry(
-    entry: Function, plan: Plan, run: Callable[[int, list[Value]], None], workspace_at: int, timed: bool
+    entry: Function,
+    plan: Plan,
+    target: Target,
+    run: Callable[[int, list[Value]], None],
+    workspace_at: int,
+    timed: bool,
 ) -> None:
     """Write the kernels in order: `run(number, arguments)` writes one."""
     table, arena, report = entry.params
@@ -194,9 +200,19 @@ def _emit_entry(
             return entry.offset(slots[home.slot], nbytes)
         return entry.offset(arena, home.offset + nbytes)
 
-    if sum(_flops(kernel.work) for kernel in plan.kernels) >= WAKE_FLOPS:
+    short = [kernel for kernel in plan.kernels if is_short(kernel.work, target)]
+    begun = begin_trial(entry) if short else None
+    flops, flops_of_short = (sum(_flops(kernel.work) for kernel in kernels) for kernels in (plan.kernels, short))
+
+    def wake() -> list[Value]:
         # Workers that sleep are on their way when the first large kernel comes.
         entry.call("adjit_wake", VOID, [])
+        return []
+
+    if flops - flops_of_short >= WAKE_FLOPS:
+        wake()
+    elif flops >= WAKE_FLOPS:
+        entry.branch(entry.compare("sgt", short_threads(entry), int_literal(1)), wake)
 
     def ticks() -> Value:
         return entry.call("llvm.readcyclecounter", I64, [])
@@ -214,6 +230,8 @@ def _emit_entry(
             place = entry.element(report, I64, 2 + number)
             entry.store(entry.add(entry.load(place, I64), entry.sub(after, before)), place)
             before = after
+    if begun is not None:
+        end_trial(entry, begun)
     entry.ret(int_literal(0))
 
 
