@@ -142,7 +142,6 @@ def emit_tiles(module: Module, tiles: Tiles) -> None:
                     def panel_loop(jr: Value, carried: list[Value]) -> list[Value]:
                         panel, to = carried
                         rest = f.minimum(f.sub(block, jr), int_literal(columns))
-
                         at = f.add(jb, jr)
 
                         def packed_b() -> list[Value]:

@@ -48,11 +48,6 @@ def emit_pack(module: Module, tiles: Tiles) -> None:
         f.branch(f.compare("eq", s_n, one), lambda: _copy_panel(f, tiles, rest, from_, to), strided)
         return []
 
-    whole = f.select(
-        f.compare("eq", width, int_literal(tiles.columns)),
-        f.binary("and", n, literal(I64, -tiles.columns)),
-        literal(I64, 0),
-    )
     fits = f.binary("and", f.compare("eq", s_n, one), f.compare("eq", width, int_literal(tiles.columns)))
     whole = f.select(fits, f.sub(n, f.binary("urem", n, int_literal(tiles.columns))), literal(I64, 0))
     f.branch(f.compare("sgt", whole, literal(I64, 0)), lambda: _copy_rows(f, tiles, whole))
