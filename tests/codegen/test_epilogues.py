@@ -28,6 +28,40 @@ def test_arrays_beside_a_product(m: int, n: int, k: int, dtype: Any, monkeypatch
     np.testing.assert_allclose(found[0], exact, rtol=scale, atol=scale * 10)
 
 
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("m", "n", "k"), [(64, 64, 64), (96, 70, 33), (1, 3, 5), (7, 300, 64), (90, 512, 20), (64, 130, 70), (96, 0, 3)]
+)
+def test_sums_of_rows_in_a_product(
+    m: int, n: int, k: int, dtype: Any, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    x, w, v = (rng.normal(size=shape).astype(dtype) for shape in ((m, k), (k, n), (m, n)))
+
+    def f(x: Any, w: Any, v: Any) -> Any:
+        d = (x @ w) * v + v
+        return d, np.sum(d, axis=0), np.max(d, axis=0)
+
+    adjit.set_threads(1)
+    alone = adjit.jit(f)(x, w, v)
+    monkeypatch.setattr(products, "PARALLEL_FLOPS", 1)
+    adjit.set_threads(threads)
+    try:
+        program = adjit.jit(f)
+        found = program(x, w, v)
+        assert n == 0 or program.ir("plan").count("\nkernel") == 1
+    finally:
+        adjit.set_threads(None)
+    for a, b in zip(found, alone, strict=True):
+        np.testing.assert_array_equal(a, b)
+    d = (x.astype(float) @ w.astype(float)) * v + v
+    scale = 1e-4 if dtype == np.float32 else 1e-12
+    np.testing.assert_allclose(found[0], d, rtol=scale, atol=scale)
+    np.testing.assert_allclose(found[1], d.sum(0), rtol=scale, atol=scale * 10)
+    np.testing.assert_allclose(found[2], d.max(0), rtol=scale, atol=scale)
+
+
 @pytest.mark.parametrize("layers", [(300, 320), (290, 333)])
 def test_an_update_in_the_product_of_its_gradient(layers: tuple[int, int]) -> None:
     rng = np.random.default_rng(1)

@@ -106,6 +106,27 @@ def test_a_sum_that_several_read_is_stored_in_place_of_its_product() -> None:
         assert len(read(kernel)) == 4, print_plan(plan)
 
 
+@pytest.mark.parametrize(("rows", "kernels"), [(2, 1), (96, 1), (300, 2)])
+def test_a_sum_over_few_rows_rides_in_the_epilogue_of_its_product(rows: int, kernels: int) -> None:
+    b = Builder()
+    x, w = b.value(b.input("x", Array(F64, (rows, 20)))), b.value(b.input("w", Array(F64, (20, 70))))
+    bias = b.value(b.input("bias", Array(F64, (70,))))
+    product = b.tanh(b.contract(x, w, spec="ik,kj->ij"))
+    updated = bias - 0.1 * b.sum(product, axes=(0,))
+    plan = plan_of(b.graph("f", [product.node, updated.node]))
+    verify_plan(plan)
+    assert len(plan.kernels) == kernels, print_plan(plan)
+
+
+def test_what_goes_back_to_the_elements_does_not_ride() -> None:
+    b = Builder()
+    x, w = b.value(b.input("x", Array(F32, (10, 20)))), b.value(b.input("w", Array(F32, (20, 70))))
+    product = b.contract(x, w, spec="ik,kj->ij")
+    largest = b.broadcast(b.max(product, axes=(0,)), shape=(10, 70), axes=(1,))
+    plan = plan_of(b.graph("f", [b.exp(product - largest).node]))
+    assert [isinstance(kernel.work, Loop) for kernel in plan.kernels] == [False, True], print_plan(plan)
+
+
 def test_bodies_do_not_grow_with_layers() -> None:
     few = {kernel.work for kernel in plan_of(mlp_step(layers=6)).kernels}
     many = {kernel.work for kernel in plan_of(mlp_step(layers=24)).kernels}

@@ -175,6 +175,9 @@ class Nest(Instructions):
             return []
 
         block = self.strands * lanes
+        if self.vector in self.ranges:
+            self._columns_in_range(scope, self.ranges[self.vector], block, all_strands)
+            return
         if n <= block:
             together(int_literal(0), n // lanes, n % lanes)
             return
@@ -185,6 +188,23 @@ class Nest(Instructions):
             f.loop(0, whole, block, [], all_strands)
         if whole < n:
             together(int_literal(whole), (n - whole) // lanes, (n - whole) % lanes)
+
+    def _columns_in_range(
+        self, scope: Scope, bounds: Range, block: int, all_strands: Callable[[Value, list[Value]], list[Value]]
+    ) -> None:
+        """Blocks of several vectors, then one vector after the other."""
+        f, dim = self.function, self.vector
+        assert dim is not None
+        first, end = (bound if isinstance(bound, Value) else int_literal(bound) for bound in bounds)
+        middle = f.add(first, f.mul(f.binary("sdiv", f.sub(end, first), int_literal(block)), block))
+        f.loop(first, middle, block, [], all_strands)
+
+        def single(inner: Scope, _: list[Value]) -> list[Value]:
+            self._prepare(inner, self._early())
+            self._row([inner])
+            return []
+
+        self._loop(dim, scope, [], single, (middle, end))
 
     def _rows(self, dim: int, scope: Scope) -> None:
         """Some rows at a time, each from a range of its own, then those that are left one by one."""

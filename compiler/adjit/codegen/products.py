@@ -97,6 +97,9 @@ def _part_of_product(module: Module, name: str, work: Product, target: Target, e
 def _by_columns(work: Product) -> bool:
     """Whether parts are columns of C: each packs all of A then, as rows pack all of B; what is transposed while it is
     packed takes longer."""
+    if _reduces(work):
+        # A part has all rows.
+        return True
     if 2 * work.m * work.n * work.k < WHOLE_PARTS_FLOPS:
         return work.n > work.m
     a, b = (
@@ -109,9 +112,12 @@ def _by_columns(work: Product) -> bool:
 def product_parts(work: Product) -> int:
     """Into how many parts a product may be cut; 0 where it stays whole."""
     extent = work.n if _by_columns(work) else work.m
-    reduces = work.epilogue is not None and work.epilogue.reduced
-    alone = work.batch or reduces or work.dtype.kind != "f" or _product_flops(work) < PARALLEL_FLOPS
+    alone = work.batch or work.dtype.kind != "f" or _product_flops(work) < PARALLEL_FLOPS
     return 0 if alone or extent < 2 * PRODUCT_PART_UNIT else min(PRODUCT_PARTS, extent // PRODUCT_PART_UNIT)
+
+
+def _reduces(work: Product) -> bool:
+    return work.epilogue is not None and bool(work.epilogue.reduced)
 
 
 def is_short_product(work: Product) -> bool:
@@ -258,8 +264,9 @@ def _emit_epilogue(module: Module, name: str, work: Product, target: Target, lig
     ranges: dict[int, tuple[Value | int, Value | int]] = {
         0: (batch, function.add(batch, 1)) if work.batch else (0, 1),
         1: (i0, i1),
-        2: (0, work.n) if wide or body.reduced else (j0, j1),
     }
+    if not (wide or is_direct(work, target.vector_bytes)):
+        ranges[2] = (j0, j1)
     access = TileAccess(tile, row, i0, j0, 1, 2)
     # Masked stores are slow on Zen 4: without them a step of 784-512-256-10 takes 3.35 ms in place of 3.5, and one of
     # 64-32-10, whose columns are known as no block is narrower than C, 4.76 us in place of 5.11.

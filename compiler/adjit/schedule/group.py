@@ -22,7 +22,7 @@ from adjit.ir.graph import Graph
 from adjit.ir.node import Node
 from adjit.ops.contraction import split_spec
 from adjit.ops.declare import Elementwise, Reduction
-from adjit.schedule.plan import is_small
+from adjit.schedule.plan import is_small, rows_of_block
 from adjit.tuned import HOISTED_COST, KERNEL_MEMBERS, LIGHT_COST, LIGHT_LEAVES, ROW_COST
 
 SAME = ("same",)
@@ -250,7 +250,7 @@ class Grouping:
             relations == ({SAME} if group.members[leaf] == "full" else {row}) for leaf, relations in inside.items()
         )
         if axes is not None:
-            sums = group.kind == "loop" or _sums_rows(group, axes, node)
+            sums = group.kind == "loop" or self._sums_rows(group, axes, node)
             fits = at_full and sums and node.args[0].shape == group.space
             return "row" if fits and group.reduced in (None, axes) else None
         if at_full and node.shape == group.space:
@@ -329,25 +329,37 @@ class Grouping:
                 return group
         return None
 
+    def _sums_rows(self, group: Group, axes: tuple[int, ...], node: Node) -> bool:
+        """Whether a product has all that `node` reduces in one block, along its rows: of a few, or of many small
+        matrices. What goes back to the elements is left to a loop, which reads them once for all its passes."""
+        found = _rows_summed(group, axes, node)
+        if found is None:
+            return False
+        batched, m, n, k = found
+        if batched:
+            return is_small(node.dtype, m, n, k, WIDEST)
+        return m <= rows_of_block(node.dtype) and not self._is_spread(node, group.space)
 
-def _sums_rows(group: Group, axes: tuple[int, ...], node: Node) -> bool:
-    """Whether a product has all that `node` reduces in one block: of small matrices, along their rows."""
+
+def _rows_summed(group: Group, axes: tuple[int, ...], node: Node) -> tuple[bool, int, int, int] | None:
+    """Whether the product of a group has a batch, and its rows, columns and sums, if `node` reduces its rows."""
     contraction = next((member for member in group.members if member.op.name == "contract"), None)
     if contraction is None or not isinstance(node.op, Reduction) or node.dtype.kind != "f":
-        return False
+        return None
     left, right, result = split_spec(contraction.attrs["spec"])
     sizes = dict(zip(left + right, contraction.args[0].shape + contraction.args[1].shape, strict=True))
     batch = [c for c in result if c in left and c in right]
     rest = [c for c in result if c not in batch]
-    if not batch or not rest:
-        return False
+    if not rest:
+        return None
     columns = left if rest[-1] in left else right
     rows = [c for c in rest if c not in columns]
     k, m, n = (
         math.prod(sizes[c] for c in part)
         for part in ([c for c in left if c not in result], rows, [c for c in rest if c in columns])
     )
-    return is_small(contraction.dtype, m, n, k, WIDEST) and len(rows) == 1 and axes == (result.index(rows[0]),)
+    is_along = len(rows) == 1 and axes == (result.index(rows[0]),)
+    return (bool(batch), m, n, k) if is_along else None
 
 
 def _through(node: Node, relation: Relation) -> Relation:

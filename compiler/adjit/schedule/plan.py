@@ -19,7 +19,7 @@ import numpy as np
 
 from adjit.ir.graph import Graph
 from adjit.ir.node import Loc, Node
-from adjit.tuned import DIRECT_ROWS, DIRECT_SUMS, GEMM_SMALL_BLOCK_BYTES
+from adjit.tuned import DIRECT_ROWS, DIRECT_SUMS, GEMM_BLOCKING, GEMM_SMALL_BLOCK_BYTES
 
 Bounds = tuple[tuple[int, tuple[int, ...], int], ...]
 """Predicates (constant, coefficients, n): 0 <= constant + coefficients . index < n, all of them."""
@@ -198,6 +198,18 @@ def may_be_direct(m: int, n: int, k: int) -> bool:
 def is_direct(work: Product, vector_bytes: int) -> bool:
     """Whether a product is written with its sizes in the code: a small one whose B has adjacent columns."""
     return work.b_strides[1] == 1 and is_small(work.dtype, work.m, work.n, work.k, vector_bytes)
+
+
+def rows_of_block(dtype: np.dtype) -> int:
+    """Rows up to which, on every target, each block that an epilogue is given has all rows of the product."""
+    return min(
+        (b.mc for (_, size), b in GEMM_BLOCKING.items() if dtype.kind == "f" and size == dtype.itemsize), default=0
+    )
+
+
+def may_reduce(work: Product, vector_bytes: int) -> bool:
+    """Whether the epilogue of a product may reduce its rows."""
+    return is_direct(work, vector_bytes) or (not work.batch and work.m <= rows_of_block(work.dtype))
 
 
 @dataclass(frozen=True, slots=True)
