@@ -45,7 +45,8 @@ class Nest(Instructions):
     """Emits one body as loops into `function`. `sink`, where given, is called in the innermost scope.
 
     Where the range of the vector dimension is known at run time only, `whole_only` promises that it is a multiple of
-    the lanes, and `masked_only` takes one loop with masks for a loop without and a tail: less code, slower stores."""
+    the lanes, and `masked_only` takes one loop with masks for a loop without and a tail: less code, slower stores. Of
+    `most_strands` vectors that a reduction takes together across columns it is a multiple, too, then."""
 
     def __init__(
         self,
@@ -58,6 +59,7 @@ class Nest(Instructions):
         ranges: dict[int, Range] | None = None,
         masked_only: bool = False,
         whole_only: bool = False,
+        most_strands: int = REDUCTION_STRANDS,
         tile: TileAccess | None = None,
         ahead: Sequence[Ahead] = (),
         running: bool = False,
@@ -70,6 +72,7 @@ class Nest(Instructions):
         self.held: list[Scope] = []
         self.masked_only = masked_only
         self.whole_only = whole_only
+        self.most_strands = most_strands
         self.running = running
         self.reverse = reverse
         self.sink = sink
@@ -83,8 +86,15 @@ class Nest(Instructions):
         n = self.body.domain[self.vector]
         inner = (c for c, dims in zip(self.body.code, self.analysis.varies, strict=True) if dims & self.reduced)
         cost = total_cost(inner)
-        most = GLUE_STRANDS if self.function.is_glue else REDUCTION_STRANDS
-        return max(1, min(most, REDUCTION_STRANDS_COST // max(cost, 1), -(-n // self.lanes)))
+        most = min(self.most_strands, GLUE_STRANDS if self.function.is_glue else REDUCTION_STRANDS)
+        vectors = -(-n // self.lanes)
+        most = max(1, min(most, REDUCTION_STRANDS_COST // max(cost, 1), vectors))
+        if self.vector in self.reduced:
+            return most
+        # Across columns the order of no sum depends on it: one of the largest that leave nothing over.
+        is_promised = self.whole_only and self.vector in self.ranges
+        least, unit = (0, self.most_strands) if is_promised else (most // 2, vectors)
+        return next((strands for strands in range(most, least, -1) if unit % strands == 0), most)
 
     def _rows_together(self) -> int:
         """How many rows go through the inner loop of a reduction along them together: that hides the latency of its
@@ -198,6 +208,8 @@ class Nest(Instructions):
         first, end = (bound if isinstance(bound, Value) else int_literal(bound) for bound in bounds)
         middle = f.add(first, f.mul(f.binary("sdiv", f.sub(end, first), int_literal(block)), block))
         f.loop(first, middle, block, [], all_strands)
+        if self.whole_only:
+            return
 
         def single(inner: Scope, _: list[Value]) -> list[Value]:
             self._prepare(inner, self._early())

@@ -29,6 +29,7 @@ from adjit.tuned import (
     PARTS_PER_THREAD,
     PRODUCT_PART_UNIT,
     PRODUCT_PARTS,
+    REDUCTION_STRANDS,
     SHORT_JOBS,
     TURNED_PACK_COST,
     WHOLE_PARTS_FLOPS,
@@ -271,12 +272,22 @@ def _emit_epilogue(module: Module, name: str, work: Product, target: Target, lig
     # Masked stores are slow on Zen 4: without them a step of 784-512-256-10 takes 3.35 ms in place of 3.5, and one of
     # 64-32-10, whose columns are known as no block is narrower than C, 4.76 us in place of 5.11.
     whole = _blocks_are_whole(work, lanes, target)
+    strands = 1
+    while body.reduced and whole and _blocks_are_whole(work, 2 * strands * lanes, target):
+        strands *= 2
     together = 1 if body.reduced else vectors_together(body, target)
     while together > 1 and not _blocks_are_whole(work, together * lanes, target):
         together //= 2
     lanes *= together
     few = target.masks and not body.reduced and not whole and not wide and work.n < EPILOGUE_MASKED_VECTORS * lanes
-    nest = Nest(function, body, pointers, lanes, 2, ranges=ranges, masked_only=few, whole_only=whole, tile=access)
-    nest.run()
+    most_strands = strands if whole and 2 in ranges else REDUCTION_STRANDS
+    Nest(
+        *(function, body, pointers, lanes, 2),
+        ranges=ranges,
+        masked_only=few,
+        whole_only=whole,
+        most_strands=most_strands,
+        tile=access,
+    ).run()
     function.ret()
     return function

@@ -92,24 +92,20 @@ def _copy_rows(f: Function, tiles: Tiles, whole: Value) -> list[Value]:
 
 
 def _copy_panel(f: Function, tiles: Tiles, rest: Value, source: Value, target: Value) -> list[Value]:
-    """Unit s_n, and a panel that is not whole: its row is contiguous in the source, and at most two vectors."""
+    """Unit s_n, and a panel that is not whole: its row is contiguous in the source."""
     _, k, _, _, s_k, _, width = f.params
 
-    def rows(vectors: int) -> list[Value]:
-        starts = [v * tiles.lanes for v in range(vectors)]
-        masks = [LaneMask(f, tiles, f.sub(rest, start)) for start in starts]
+    def group(first: Value) -> None:
+        mask = LaneMask(f, tiles, f.sub(rest, first))
 
         def row(_: Value, carried: list[Value]) -> list[Value]:
             from_, to = carried
-            for start, mask in zip(starts, masks, strict=True):
-                loaded = f.masked_load(f.element(from_, tiles.ty, start), tiles.vector, mask.bits)
-                f.store(loaded, f.element(to, tiles.ty, start))
+            f.store(f.masked_load(from_, tiles.vector, mask.bits), to)
             return [f.element(from_, tiles.ty, s_k), f.element(to, tiles.ty, width)]
 
-        f.loop(0, k, 1, [source, target], row)
-        return []
+        f.loop(0, k, 1, [f.element(source, tiles.ty, first), f.element(target, tiles.ty, first)], row)
 
-    f.branch(f.compare("sgt", width, int_literal(tiles.lanes)), lambda: rows(2), lambda: rows(1))
+    _descending(f, tiles.lanes, group)
     return []
 
 
