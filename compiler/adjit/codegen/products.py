@@ -244,6 +244,13 @@ def _blocks_are_whole(work: Product, lanes: int, target: Target) -> bool:
     return bool(_flags(work, target) & TILES) and work.n >= tiles.columns and tiles.columns % lanes == 0
 
 
+def _whole_vectors(work: Product, lanes: int, most: int, target: Target) -> int:
+    """How many vectors may go together, `most` or a half of it and so on, so that blocks leave nothing over."""
+    while most > 1 and not _blocks_are_whole(work, most * lanes, target):
+        most //= 2
+    return most
+
+
 def _emit_epilogue(module: Module, name: str, work: Product, target: Target, light: bool) -> Function:
     body = work.epilogue
     assert body is not None
@@ -272,21 +279,15 @@ def _emit_epilogue(module: Module, name: str, work: Product, target: Target, lig
     # Masked stores are slow on Zen 4: without them a step of 784-512-256-10 takes 3.35 ms in place of 3.5, and one of
     # 64-32-10, whose columns are known as no block is narrower than C, 4.76 us in place of 5.11.
     whole = _blocks_are_whole(work, lanes, target)
-    strands = 1
-    while body.reduced and whole and _blocks_are_whole(work, 2 * strands * lanes, target):
-        strands *= 2
-    together = 1 if body.reduced else vectors_together(body, target)
-    while together > 1 and not _blocks_are_whole(work, together * lanes, target):
-        together //= 2
-    lanes *= together
+    strands = _whole_vectors(work, lanes, REDUCTION_STRANDS, target) if whole and 2 in ranges else REDUCTION_STRANDS
+    lanes *= 1 if body.reduced else _whole_vectors(work, lanes, vectors_together(body, target), target)
     few = target.masks and not body.reduced and not whole and not wide and work.n < EPILOGUE_MASKED_VECTORS * lanes
-    most_strands = strands if whole and 2 in ranges else REDUCTION_STRANDS
     Nest(
         *(function, body, pointers, lanes, 2),
         ranges=ranges,
         masked_only=few,
         whole_only=whole,
-        most_strands=most_strands,
+        most_strands=strands,
         tile=access,
     ).run()
     function.ret()
