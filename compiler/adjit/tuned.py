@@ -199,7 +199,7 @@ class GemmBlocking:
 
 GEMM_BLOCKING: dict[tuple[int, int], GemmBlocking] = {
     (64, 4): GemmBlocking(rows=8, vectors=2, kc=512, mc=128, nc=2048, pack_turned=False, pack_plain=False),
-    (64, 8): GemmBlocking(rows=8, vectors=2, kc=256, mc=96, nc=1024, pack_turned=False, pack_plain=False),
+    (64, 8): GemmBlocking(rows=8, vectors=2, kc=512, mc=96, nc=1024, pack_turned=False, pack_plain=False),
     (32, 4): GemmBlocking(rows=6, vectors=2, kc=400, mc=144, nc=2048),
     (32, 8): GemmBlocking(rows=6, vectors=2, kc=256, mc=96, nc=1024),
     (16, 4): GemmBlocking(rows=4, vectors=2, kc=256, mc=128, nc=2048),
@@ -209,9 +209,10 @@ GEMM_BLOCKING: dict[tuple[int, int], GemmBlocking] = {
 AVX-512 f32 8x32 with KC 512: 107 against 100 (12x32, 14x32, 8x48 the same within 3%, KC 256: 2% less); AVX2 f32 6x16
 with KC 256: 1.03 to 1.17 of it (4x24: 3% less), on Zen 2 over fifteen shapes KC 256, 384, 512: 1.119, 1.130, 1.137
 (where blocks of A and B must share 512 KB of L2, so not the most), and in even blocks 384 and 400, which cuts 784 in
-two, 1.147 and 1.151; f64 8x16 with KC 256: 1.01 to 1.13. A in place beside a packed B with AVX-512 on Zen 5: f32 1024
-cubed 240 and 251, 256x4096x1024 218 and 225, f64 2048 cubed 121 and 123. MC and NC hardly matter as long as MC x KC
-stays within half of L2. 128-bit vectors: by register count alone."""
+two, 1.147 and 1.151; f64 8x16 with KC 256: 1.01 to 1.13; on Zen 5 with KC 256, 344, 400, 512 1024 cubed 121.6, 122.9,
+123.3, 126.5 GFLOP/s, 2048 122.9, 125.4, 124.9, 127.3, eight shapes 1, 1.005, 1.006, 1.015. A in place beside a packed B
+with AVX-512 on Zen 5: f32 1024 cubed 240 and 251, 256x4096x1024 218 and 225, f64 2048 cubed 121 and 123. MC and NC
+hardly matter as long as MC x KC stays within half of L2. 128-bit vectors: by register count alone."""
 GEMM_BLOCK_BYTES: dict[int, int] = {16: 32 << 10, 32: 128 << 10}
 """Vector registers -> bytes of C that an epilogue is given at once. It is read back from L1 or L2, and a call per block
 costs nothing against 8192 elements of at least some tens of flops each (epilogue against a separate pass over a C in
