@@ -213,6 +213,9 @@ two, 1.147 and 1.151; f64 8x16 with KC 256: 1.01 to 1.13; on Zen 5 with KC 256, 
 123.3, 126.5 GFLOP/s, 2048 122.9, 125.4, 124.9, 127.3, eight shapes 1, 1.005, 1.006, 1.015. A in place beside a packed B
 with AVX-512 on Zen 5: f32 1024 cubed 240 and 251, 256x4096x1024 218 and 225, f64 2048 cubed 121 and 123. MC and NC
 hardly matter as long as MC x KC stays within half of L2. 128-bit vectors: by register count alone."""
+GEMM_CACHE_SHARE = 2
+"""A block of A takes one of so many parts of L2 at most, a block of packed B one of the last cache. (With the sizes
+above that bounds them where L2 has less than 0.8 MB with AVX-512, 450 KB without.)"""
 GEMM_BLOCK_BYTES: dict[int, int] = {16: 32 << 10, 32: 128 << 10}
 """Vector registers -> bytes of C that an epilogue is given at once. It is read back from L1 or L2, and a call per block
 costs nothing against 8192 elements of at least some tens of flops each (epilogue against a separate pass over a C in

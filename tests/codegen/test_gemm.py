@@ -24,7 +24,7 @@ from adjit.codegen.gemm import (
     product_symbols,
     scratch_allowed,
 )
-from adjit.codegen.gemm.forms import DOTS_A, SWAPPED, TILES
+from adjit.codegen.gemm.forms import DOTS_A, SWAPPED, TILES, tiles_for
 from adjit.codegen.llvm import Module
 from adjit_runtime.target import Target, host_target, target_machine
 
@@ -327,3 +327,28 @@ def test_only_narrow_panels_need_what_computes_them() -> None:
     assert [edge(f32, m, 10, SWAPPED, target) for m in (256, 250)] == [False, True]
     assert [edge(f32, 64, 64, TILES, target, unit) for unit in (32, 8)] == [False, True]
     assert not edge(f32, 100, 10, DOTS_A, target)
+
+
+def test_blocks_follow_the_caches() -> None:
+    target = replace(host_target(), l2=1 << 30, l3=1 << 32)
+    for dtype in (np.dtype(np.float32), np.dtype(np.float64)):
+        large = tiles_for(dtype, target)
+        small = tiles_for(dtype, replace(target, l2=64 << 10, l3=1 << 20))
+        assert small.mc % small.rows == small.nc % small.columns == 0
+        assert small.kc * small.mc * dtype.itemsize <= 32 << 10
+        assert small.kc * small.nc * dtype.itemsize <= 512 << 10
+        assert (small.kc, small.rows) == (large.kc, large.rows)
+        assert tiles_for(dtype, replace(target, l2=0, l3=0)) == large
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_small_caches(dtype: type) -> None:
+    library = load(replace(host_target(), l2=64 << 10, l3=256 << 10))
+    rng = np.random.default_rng(8)
+    for layout, (m, n, k) in itertools.product(("NN", "NT", "TN", "TT"), [(150, 333, 700), (200, 530, 300)]):
+        a = operand(rng, m, k, np.dtype(dtype), layout[0] == "T")
+        b = operand(rng, k, n, np.dtype(dtype), layout[1] == "T")
+        outer, c = result(m, n, np.dtype(dtype))
+        multiply(library, a, b, c)
+        check(c, a, b)
+        assert untouched(outer, m, n)

@@ -406,7 +406,7 @@ class _Planner(Memory):
             body = epilogue[0]
             params += epilogue[1]
         work = Product(node.dtype, m, n, k, (a_row, a_col), (b_row, b_col), c_row, batches, bool(block), body)
-        if group.reduced is not None and not may_reduce(work, self.target.vector_bytes):
+        if group.reduced is not None and not may_reduce(work, self.target):
             self.notes.unfused.add(node)
             raise _Again
         return [Kernel(work, params, tuple(group.members))]

@@ -12,14 +12,22 @@ computed once for each point of the others ("row"); a `Reduce` turns a value tha
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from adjit.ir.graph import Graph
 from adjit.ir.node import Loc, Node
-from adjit.tuned import DIRECT_ROWS, DIRECT_SUMS, GEMM_BLOCKING, GEMM_SMALL_BLOCK_BYTES
+from adjit.tuned import (
+    DIRECT_ROWS,
+    DIRECT_SUMS,
+    GEMM_BLOCKING,
+    GEMM_CACHE_SHARE,
+    GEMM_SMALL_BLOCK_BYTES,
+    GemmBlocking,
+)
+from adjit_runtime.target import Target
 
 Bounds = tuple[tuple[int, tuple[int, ...], int], ...]
 """Predicates (constant, coefficients, n): 0 <= constant + coefficients . index < n, all of them."""
@@ -201,15 +209,33 @@ def is_direct(work: Product, vector_bytes: int) -> bool:
 
 
 def rows_of_block(dtype: np.dtype) -> int:
-    """Rows up to which, on every target, each block that an epilogue is given has all rows of the product."""
+    """Rows up to which each block that an epilogue is given has all rows of the product, if the caches allow it."""
     return min(
         (b.mc for (_, size), b in GEMM_BLOCKING.items() if dtype.kind == "f" and size == dtype.itemsize), default=0
     )
 
 
-def may_reduce(work: Product, vector_bytes: int) -> bool:
+def gemm_blocking(dtype: np.dtype, target: Target) -> GemmBlocking:
+    """The blocking of products of a float dtype: a block of A fits into a part of L2, one of packed B into a part of
+    the last cache."""
+    found = GEMM_BLOCKING[target.vector_bytes, dtype.itemsize]
+    row = found.kc * dtype.itemsize
+    columns = found.vectors * target.vector_bytes // dtype.itemsize
+
+    def fitting(most: int, cache: int, unit: int) -> int:
+        if not cache:
+            return most
+        return max(unit, min(most, cache // GEMM_CACHE_SHARE // row // unit * unit))
+
+    mc, nc = fitting(found.mc, target.l2, found.rows), fitting(found.nc, max(target.l2, target.l3), columns)
+    return replace(found, mc=mc, nc=nc)
+
+
+def may_reduce(work: Product, target: Target) -> bool:
     """Whether the epilogue of a product may reduce its rows."""
-    return is_direct(work, vector_bytes) or (not work.batch and work.m <= rows_of_block(work.dtype))
+    if is_direct(work, target.vector_bytes):
+        return True
+    return not work.batch and work.m <= min(rows_of_block(work.dtype), gemm_blocking(work.dtype, target).mc)
 
 
 @dataclass(frozen=True, slots=True)

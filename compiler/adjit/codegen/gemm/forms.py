@@ -20,10 +20,10 @@ import numpy as np
 
 from adjit.codegen.llvm import Ty, register_type
 from adjit.ir.types import dtype_name
+from adjit.schedule.plan import gemm_blocking
 from adjit.tuned import (
     DOTS_FOLD_COST,
     GEMM_BLOCK_BYTES,
-    GEMM_BLOCKING,
     GEMM_SMALL_BLOCK_BYTES,
     SWAPPED_ROWS,
     THIN_COLUMNS,
@@ -105,7 +105,7 @@ class Tiles:
 
 def tiles_for(dtype: np.dtype, target: Target) -> Tiles:
     """The kernels' sizes for `dtype` on `target`."""
-    found = GEMM_BLOCKING[target.vector_bytes, dtype.itemsize]
+    found = gemm_blocking(dtype, target)
     return Tiles(
         dtype=dtype,
         rows=found.rows,
