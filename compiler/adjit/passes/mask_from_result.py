@@ -2,7 +2,7 @@
 
     %1 = le %0, 0.0 : bool[8]                  =>  %1 = le %0, 0.0 : bool[8]
     %2 = select %1, 0.0, %0 : f32[8]               %2 = select %1, 0.0, %0 : f32[8]
-    %4 = select %1, 0.0, %3 : f32[8]               %3 = le %2, 0.0 : bool[8]
+    %3 = select %1, 0.0, %g : f32[8]               %3 = le %2, 0.0 : bool[8]
                                                    %4 = select %3, 0.0, %g : f32[8]
 
 The adjoint asks for the mask when all of the forward work is done, so that the value before the rectifier would be
