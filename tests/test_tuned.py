@@ -22,6 +22,7 @@ TABLES = {COMPILER / "ops" / "mathematics" / "coefficients.py"}
 
 # Module -> names -> what fixes them.
 DEFINITIONS: dict[str, dict[str, str]] = {
+    "compiler/adjit/codegen/cuts.py": {"ROWS COLUMNS": "dimensions of a product"},
     "compiler/adjit/codegen/gemm/forms.py": {
         "ACCUMULATE SCRATCH NEAR TILES SWAPPED DOTS_A DOTS_B": "bits of the argument `flags`",
         "MOST_NEAR": "words that every caller sets aside before the context",
@@ -37,6 +38,7 @@ DEFINITIONS: dict[str, dict[str, str]] = {
         "CPU_WORDS": "Linux's usual set of CPUs",
     },
     "compiler/adjit/codegen/program.py": {"ALIGN": "the contract of the arena"},
+    "compiler/adjit/codegen/races.py": {"MOST_INTERVALS": "a bound for safety"},
     "compiler/adjit/codegen/subnormals.py": {"FLUSH": "bits of control registers"},
     "compiler/adjit/codegen/trial.py": {"CALLS ALONE LEAST": "words of a trial", "_MONOTONIC": "a clock of Linux"},
     "compiler/adjit/codegen/run_loop.py": {"FOLD": "the counters of adjit.random"},

@@ -20,6 +20,7 @@ import numpy as np
 from adjit.codegen.gemm import GEMM_DTYPES
 from adjit.codegen.interpreter import undisturbed
 from adjit.codegen.program import Lowered, build, library
+from adjit.codegen.races import verify_jobs
 from adjit.ir.graph import Graph
 from adjit.ir.node import Data
 from adjit.ir.text import print_graph
@@ -191,6 +192,7 @@ def compile_graph(graph: Graph, record: Record, tiles: bool = True) -> Loaded:
             cache.store(key, dump_program(record.program, _digests(record.program, record.optimized)))
     if os.environ.get("ADJIT_VERIFY") == "1":
         verify_plan(record.lowered.plan)
+        verify_jobs(record.lowered.plan, target)
     if os.environ.get("ADJIT_CPU"):
         _refuse_foreign(target)
     with record.timed("libraries"):

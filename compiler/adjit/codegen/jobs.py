@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from adjit.codegen.cuts import Cut
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal
 from adjit.codegen.trial import short_threads
-from adjit.tuned import PARTS_PER_THREAD
 
 
 def open_job(module: Module, name: str, count: int, glue: bool = False) -> tuple[Function, list[Value], Value, Value]:
@@ -34,20 +34,19 @@ def share(function: Function, params: Sequence[Value], number: Value) -> Value:
     return shared
 
 
-def range_of(f: Function, part: Value, parts: Value, extent: int, unit: int) -> tuple[Value, Value]:
+def range_of(f: Function, part: Value, parts: Value, cut: Cut) -> tuple[Value, Value]:
     """The range of one part, in whole units; returns from the function where it is empty."""
-    blocks = -(-extent // unit)
+    blocks = -(-cut.extent // cut.unit)
     low, high = (
-        f.minimum(f.mul(f.binary("sdiv", f.mul(at, blocks), parts), unit), int_literal(extent))
+        f.minimum(f.mul(f.binary("sdiv", f.mul(at, blocks), parts), cut.unit), int_literal(cut.extent))
         for at in (part, f.add(part, 1))
     )
     f.return_if(f.compare("sge", low, high))
     return low, high
 
 
-def parts_for(f: Function, most: int, each: int = PARTS_PER_THREAD, short: bool = False) -> Value:
-    """How many parts to make: some for each thread, so that one which comes late does not hold up the others. A `short`
-    kernel is cut as long as its program finds that this is faster."""
-    threads = short_threads(f) if short else f.call("adjit_threads", I64, [])
-    wanted = f.select(f.compare("sgt", threads, int_literal(1)), f.mul(threads, each), threads)
-    return f.minimum(wanted, int_literal(most))
+def parts_for(f: Function, cut: Cut) -> Value:
+    """How many parts to make: some for each thread, so that one which comes late does not hold up the others."""
+    threads = short_threads(f) if cut.short else f.call("adjit_threads", I64, [])
+    wanted = f.select(f.compare("sgt", threads, int_literal(1)), f.mul(threads, cut.each), threads)
+    return f.minimum(wanted, int_literal(cut.parts))

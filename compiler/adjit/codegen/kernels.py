@@ -6,16 +6,16 @@ report and returns 0, or its number + 1.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from adjit.codegen.access import Scope
-from adjit.codegen.analysis import analyse, lanes_of, lanes_together, total_cost, vector_dimension
+from adjit.codegen.analysis import analyse, lanes_of, lanes_together, vector_dimension
+from adjit.codegen.cuts import Cut, cut_of
 from adjit.codegen.jobs import open_job, parts_for, range_of, run_job
 from adjit.codegen.lanes import Lanes
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal, literal, memory_type
 from adjit.codegen.nest import Nest
-from adjit.codegen.products import is_short_product, product_extents, product_parameters, write_product
+from adjit.codegen.products import product_extents, product_parameters, write_product
 from adjit.schedule.plan import (
     Body,
     CheckRange,
@@ -24,14 +24,6 @@ from adjit.schedule.plan import (
     Running,
     Scatter,
     Single,
-    Work,
-)
-from adjit.tuned import (
-    LOOP_PART_UNIT,
-    LOOP_PARTS,
-    PARALLEL_BYTES_COST,
-    PARALLEL_COST,
-    SHORT_JOBS,
 )
 from adjit_runtime.target import Target
 
@@ -54,7 +46,7 @@ def emit_kernel(
 def is_glue(work: Single, target: Target, parallel: bool, light: bool) -> bool:
     """Whether a kernel's own code only calls others, or is light."""
     if isinstance(work, Loop):
-        return light or (parallel and loop_parts(work, target) is not None)
+        return light or (parallel and cut_of(work, target) is not None)
     return light or isinstance(work, Product)
 
 
@@ -95,52 +87,21 @@ def _write_loop(f: Function, params: Sequence[Value], name: str, work: Loop, tar
     lanes = lanes_of(body, target.vector_bytes)
     vector = vector_dimension(body, lanes, range(len(body.domain)))
     lanes = lanes_together(body, lanes, vector, target)
-    dim = loop_parts(work, target) if parallel else None
-    if dim is None:
+    cut = cut_of(work, target) if parallel else None
+    if cut is None:
         Nest(f, body, dict(enumerate(params)), lanes, vector, ahead=work.ahead).run()
         return
-    job = _part_of_loop(f.module, f"{name}_part", body, dim, lanes, vector)
-    run_job(f, params, job, parts_for(f, LOOP_PARTS, short=is_short_loop(work, target)))
+    job = _part_of_loop(f.module, f"{name}_part", body, cut, lanes, vector)
+    run_job(f, params, job, parts_for(f, cut))
 
 
-def _part_of_loop(module: Module, name: str, body: Body, dim: int, lanes: int, vector: int | None) -> Function:
+def _part_of_loop(module: Module, name: str, body: Body, cut: Cut, lanes: int, vector: int | None) -> Function:
     """The job of one thread: a range of one dimension, along which no element depends on another."""
     f, params, part, parts = open_job(module, name, len(body.params))
-    low, high = range_of(f, part, parts, body.domain[dim], LOOP_PART_UNIT if dim == vector else 1)
-    Nest(f, body, dict(enumerate(params)), lanes, vector, ranges={dim: (low, high)}).run()
+    low, high = range_of(f, part, parts, cut)
+    Nest(f, body, dict(enumerate(params)), lanes, vector, ranges={cut.dim: (low, high)}).run()
     f.ret()
     return f
-
-
-def loop_parts(work: Loop, target: Target) -> int | None:
-    """The dimension along which a loop is cut for several threads, or None where it stays whole."""
-    body = work.body
-    lanes = lanes_of(body, target.vector_bytes)
-    vector = vector_dimension(body, lanes, range(len(body.domain)))
-    if _loop_cost(work, target) < PARALLEL_COST:
-        return None
-    free = [d for d in range(len(body.domain)) if d not in body.reduced and body.domain[d] >= LOOP_PARTS]
-    # Columns of a reduction go through the loops together, several vectors at a time.
-    free = [d for d in free if not (d == vector and body.reduced)]
-    return min(free, default=None)
-
-
-def is_short(work: Work, target: Target) -> bool:
-    """Whether a kernel of a program is cut for threads, but not always worth it."""
-    if isinstance(work, Product):
-        return is_short_product(work)
-    return isinstance(work, Loop) and is_short_loop(work, target)
-
-
-def is_short_loop(work: Loop, target: Target) -> bool:
-    """Whether a loop is cut, but not always worth it."""
-    return loop_parts(work, target) is not None and _loop_cost(work, target) < SHORT_JOBS * PARALLEL_COST
-
-
-def _loop_cost(work: Loop, target: Target) -> float:
-    """Vector instructions, and what loads and stores beyond the cache take."""
-    vectors = math.prod(work.body.domain) / lanes_of(work.body, target.vector_bytes)
-    return vectors * (total_cost(work.body.code) + PARALLEL_BYTES_COST)
 
 
 def _write_running(f: Function, params: Sequence[Value], work: Running, target: Target) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from adjit.codegen.cuts import cut_of
 from adjit.codegen.gemm import (
     GEMM_LIBRARIES,
     emit_gemm_library,
@@ -20,14 +21,14 @@ from adjit.codegen.gemm import (
     gemm_workspace_bytes,
     scratch_allowed,
 )
-from adjit.codegen.kernels import emit_kernel, is_glue, is_short, write_kernel
+from adjit.codegen.kernels import emit_kernel, is_glue, write_kernel
 from adjit.codegen.light import light_kernels
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal, memory_type
 from adjit.codegen.native_call import emit_acquire_library, emit_call_library
 from adjit.codegen.objects import assembly, compile_text
 from adjit.codegen.peaks import emit_peaks_library
 from adjit.codegen.pool import SYMBOLS, pool_text
-from adjit.codegen.products import product_libraries, product_parts
+from adjit.codegen.products import product_libraries
 from adjit.codegen.run_loop import emit_run_library
 from adjit.codegen.straight import emit_straight
 from adjit.codegen.subnormals import flushing
@@ -154,7 +155,9 @@ def emit_plan(
                 functions[part, alone] = emit_kernel(module, f"shared{len(functions)}", *options)
             if isinstance(part, Product):
                 nbytes = gemm_workspace_bytes(part.dtype, part.m, part.n, part.k, target)
-                workspace_bytes = max(workspace_bytes, nbytes * max(1, product_parts(part) if alone else TILE_GROUPS))
+                cut = cut_of(part, target)
+                times_kept = TILE_GROUPS if not alone else cut.parts if cut is not None else 1
+                workspace_bytes = max(workspace_bytes, nbytes * times_kept)
         if isinstance(work, Tiles) and (work, True) not in functions:
             functions[work, True] = emit_tiles(module, f"shared{len(functions)}", work, functions, target)
 
@@ -200,9 +203,10 @@ def _emit_entry(
             return entry.offset(slots[home.slot], nbytes)
         return entry.offset(arena, home.offset + nbytes)
 
-    short = [kernel for kernel in plan.kernels if is_short(kernel.work, target)]
+    cuts = [(kernel.work, cut) for kernel in plan.kernels if (cut := cut_of(kernel.work, target)) is not None]
+    short = [work for work, cut in cuts if cut.short]
     begun = begin_trial(entry) if short else None
-    flops, flops_of_short = (sum(_flops(kernel.work) for kernel in kernels) for kernels in (plan.kernels, short))
+    flops, flops_of_short = (sum(map(_flops, works)) for works in ([work for work, _ in cuts], short))
 
     def wake() -> list[Value]:
         # Workers that sleep are on their way when the first large kernel comes.
@@ -236,8 +240,8 @@ def _emit_entry(
 
 
 def _flops(work: Work) -> int:
-    """Floating-point operations of the products that threads share."""
-    return 2 * work.m * work.n * work.k if isinstance(work, Product) and product_parts(work) else 0
+    """Floating-point operations of a product."""
+    return 2 * work.m * work.n * work.k if isinstance(work, Product) else 0
 
 
 @functools.cache
