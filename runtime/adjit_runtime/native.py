@@ -157,8 +157,12 @@ class Entry:
         self._next[0] = path
         self.words[CALL_HEAD.index("slow")] = id(path)
 
+    def bind(self, state: Any) -> None:
+        """Take steps of the state that this was made for."""
+        self.words[CALL_HEAD.index("state")] = id(state)
+
     def unbind(self) -> None:
-        """The state is closed: nothing fits any more."""
+        """Take no steps: the state is closed, or Python has to look at it first."""
         self.words[CALL_HEAD.index("state")] = 0
 
     def _record(self, fields: Sequence[str], shape: Sequence[int] = (), **values: int) -> list[int]:

@@ -1,7 +1,8 @@
 """State: one aligned block of parameters, what the optimiser keeps, hyper-parameters, key and step count.
 
-`params` are views of the block, which lives as long as its last view. One writer at a time: a call on a busy or closed
-state raises, and so does one on a state that was busy in another thread when the process forked.
+`params` are views of the block, which lives as long as its last view; what is assigned in their containers is refused
+or performed (see `shown`). One writer at a time: a call on a busy or closed state raises, and so does one on a
+state that was busy in another thread when the process forked.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from typing import Any
 import numpy as np
 import optree
 
+from adjit_runtime.containers import ReadOnlyDict
 from adjit_runtime.errors import ArgumentError, StateError
 from adjit_runtime.load import ALIGN, acquire, address_of, aligned_bytes
-from adjit_runtime.trees import LeafType, flatten, leaf_names, read_only
+from adjit_runtime.shown import Shown
+from adjit_runtime.trees import LeafType, flatten, leaf_names
 
 Value = float | int
 
@@ -74,12 +77,18 @@ class Layout:
 class State:
     """The state of a training run, made by `step.init` or `adjit.load`.
 
-    `params`        the pytree of parameters, as views that may be written: state.params["w"][...] = array
+    `params`        the pytree of parameters, as views that may be written: state.params["w"][...] = array, or
+                    state.params["w"] += array. Dicts, lists and their kind refuse other changes; what is assigned in a
+                    container of another class, registered with optree, is copied into the state at its next use
     `optimizer`     what the optimiser keeps for each parameter, as views
     `shared`        what it keeps once for all of them: numbers by name
     `hyper`         hyper-parameters by name; a new value takes effect at the next step
     `key`           the key of random numbers; each step folds its count into it
     `step`          how many steps have been made
+
+    A copy (`copy()`, `copy.copy`, `copy.deepcopy`) is a state of its own. A pickle of a state is one of a plain dict
+    with the six entries above, and pickles of its parts are plain containers: all load without adjit, and none is a
+    state again, as `adjit.load` gives one from what `adjit.save` wrote.
     """
 
     def __init__(self, layout: Layout, values: Sequence[Any], owner: str) -> None:
@@ -94,7 +103,7 @@ class State:
             view[...] = value
             self._views.append(view)
         self.addresses = [address_of(view) for view in self._views]
-        self._params = read_only(self._tree("params"))
+        self._shown: dict[str, Shown] = {}
         # 1 while a call writes. Native entries and Python set it by one atomic instruction.
         self.busy = np.zeros(1, dtype=np.int64)
         self._closed = False
@@ -110,20 +119,27 @@ class State:
     @property
     def params(self) -> Any:
         """The pytree of parameters, as NumPy views of the state."""
-        self._check_open()
-        return self._params
+        return self._show("params")
+
+    @params.setter
+    def params(self, value: Any) -> None:
+        # `state.params *= 0.5` of a single array has written into it by now.
+        if value is not self.params:
+            raise StateError(
+                "the parameters of a state stay where they are: write new values into an array, "
+                "state.params[key][...] = array, or make a state with step.init(params)"
+            )
 
     @property
     def optimizer(self) -> Any:
         """What the optimiser keeps, as NumPy views of the state."""
-        self._check_open()
-        return read_only(self._tree("moments"))
+        return self._show("moments")
 
     @property
     def shared(self) -> dict[str, float]:
         """What the optimiser keeps once for all parameters: numbers by name."""
         self._check_open()
-        return {name: float(value) for name, value in self._tree("shared").items()}
+        return ReadOnlyDict({name: float(value) for name, value in self._tree("shared").items()})
 
     @property
     def hyper(self) -> Hyper:
@@ -139,6 +155,8 @@ class State:
 
     @key.setter
     def key(self, value: int) -> None:
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or not -(2**63) <= value < 2**63:
+            raise ArgumentError(f"the key of a state is an integer of 64 bits, not {value!r}")
         with self.writing():
             self._views[-2][...] = value
 
@@ -156,11 +174,12 @@ class State:
     def leaves(self) -> list[np.ndarray]:
         """Copies of all leaves in the order of the layout."""
         self._check_open()
+        self._settle()
         return [view.copy() for view in self._views]
 
     def close(self) -> None:
         """Let go of the memory; views that someone still holds stay valid."""
-        with self.writing():
+        with _Writing(self):
             self._closed = True
             self.bindings.clear()
             self.loops.clear()
@@ -168,7 +187,7 @@ class State:
                 entry.unbind()
             self.entries.clear()
             self._views.clear()
-            self._params = None
+            self._shown.clear()
             self._block = np.empty(0, np.uint8)
 
     def copy(self) -> State:
@@ -182,8 +201,19 @@ class State:
     def __deepcopy__(self, memo: dict[int, Any]) -> State:
         return self.copy()
 
-    def __reduce__(self) -> Any:
-        raise StateError("a state does not pickle: write it with adjit.save(path, state)")
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """A pickle of a plain dict, since a state belongs to code of the process that it was made in.
+
+        `{"params", "optimizer", "shared", "hyper", "key", "step"}`, with arrays that own their memory."""
+        with self.writing():
+            values = [view.copy() for view in self._views]
+        parts = {
+            part: optree.tree_unflatten(getattr(self._layout, part), values[self._layout.parts[part]]) for part in PARTS
+        }
+        numbers = {part: optree.tree_map(float, parts[part]) for part in ("shared", "hyper")}
+        key, step = map(int, values[-2:])
+        plain = {"params": parts["params"], "optimizer": parts["moments"], **numbers, "key": key, "step": step}
+        return dict, (plain,)
 
     def __repr__(self) -> str:
         if self._closed:
@@ -197,7 +227,14 @@ class State:
 
     def writing(self) -> _Writing:
         """The block of code in which this thread is the one writer."""
+        self._settle()
         return _Writing(self)
+
+    def add_entry(self, entry: Any) -> None:
+        """Keep a native entry for steps of this state; it takes none while containers of it may change unseen."""
+        self.entries.append(entry)
+        if self._may_change():
+            entry.unbind()
 
     def acquire(self) -> bool:
         """Mark the state busy; True where it was already."""
@@ -220,6 +257,50 @@ class State:
     def _tree(self, part: str) -> Any:
         """One of `PARTS` with the views as leaves."""
         return optree.tree_unflatten(getattr(self._layout, part), self._views[self._layout.parts[part]])
+
+    def _show(self, part: str) -> Any:
+        """The tree of views that users get: one object as long as someone holds it."""
+        self._check_open()
+        shown = self._shown.get(part)
+        return self._look(part) if shown is None or shown.mutable else shown.tree
+
+    def _look(self, part: str) -> Any:
+        self._settle()
+        leaves = self._layout.parts[part]
+        shown = self._shown.get(part)
+        if shown is None:
+            fresh = Shown(getattr(self._layout, part), self._views[leaves], self._layout.names[leaves])
+            shown = self._shown.setdefault(part, fresh)
+        if shown.mutable:
+            # Native entries do not look whether something was assigned.
+            for entry in self.entries:
+                entry.unbind()
+        return shown.tree
+
+    def _settle(self) -> None:
+        """Perform what was assigned in containers that cannot refuse it; raises StateError where it does not fit.
+
+        Every use of the state that goes through Python begins with this. While someone holds such a container,
+        native entries are unbound, so that all do."""
+        mutable = [(part, shown) for part, shown in self._shown.items() if shown.mutable]
+        for part, shown in mutable:
+            try:
+                changes = shown.changes()
+                if changes:
+                    with _Writing(self):
+                        shown.perform(changes)
+            except StateError:
+                if shown.lost:
+                    self._shown.pop(part, None)
+                raise
+            if not shown.held():
+                self._shown.pop(part, None)
+        if mutable and not self._may_change():
+            for entry in self.entries:
+                entry.bind(self)
+
+    def _may_change(self) -> bool:
+        return any(shown.mutable for shown in self._shown.values())
 
     def _check_open(self) -> None:
         if self._closed:
@@ -281,6 +362,8 @@ class Hyper(MutableMapping[str, Any]):
             raise ArgumentError(
                 f"{self._prefix}{name} is a schedule with the numbers {', '.join(place)}; set one of these"
             )
+        if np.shape(value) or np.asarray(value).dtype.kind not in "biuf":
+            raise ArgumentError(f"{self._prefix}{name} is a number, not {value!r}")
         with self._state.writing():
             place[...] = float(value)
 
@@ -294,7 +377,23 @@ class Hyper(MutableMapping[str, Any]):
         return len(self._tree)
 
     def __repr__(self) -> str:
-        return repr({name: dict(value) if isinstance(value := self[name], Hyper) else value for name in self})
+        return repr(self.copy())
+
+    def copy(self) -> dict[str, Any]:
+        """The numbers in plain dicts."""
+        return {name: value.copy() if isinstance(value := self[name], Hyper) else value for name in self}
+
+    def __copy__(self) -> dict[str, Any]:
+        return self.copy()
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return dict, (self.copy(),)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        # As of a dict: NumPy takes other mappings for sequences of their keys.
+        whole = np.empty((), object)
+        whole[()] = self.copy()
+        return whole if dtype is None else whole.astype(dtype)
 
 
 def layout_of(

@@ -130,7 +130,7 @@ class StepFunction(CompiledFunction):
         if entry is None:
             release = seconds > RELEASE_SECONDS
             entry = Entry(binding.loaded, signature.types, single=True, losses=1, state=state, release=release)
-            state.entries.append(entry)
+            state.add_entry(entry)
         if not self.has_entry(entry):
             self.install(entry)
 
