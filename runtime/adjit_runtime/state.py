@@ -32,6 +32,9 @@ _LAYOUTS: dict[tuple[Any, ...], Layout] = {}
 PARTS = ("params", "moments", "shared", "hyper")
 """The pytrees of a state, in the order of its leaves."""
 
+ROOTS = dict(zip(PARTS, ("params", "optimizer", "shared", "hyper"), strict=True))
+"""What the names of their leaves begin with."""
+
 
 class Layout:
     """Where each leaf of a state lies in its block: parameters, moments, shared numbers,
@@ -52,8 +55,7 @@ class Layout:
         self.types = tuple(types)
         self.structural = dict(structural)
         self.names = [
-            *leaf_names(params, "params"), *leaf_names(moments, "optimizer"), *leaf_names(shared, "shared"),
-            *leaf_names(hyper, "hyper"), "key", "step",
+            *(name for part in PARTS for name in leaf_names(getattr(self, part), ROOTS[part])), "key", "step",
         ]  # fmt: skip
         self.offsets: list[int] = []
         at = 0

@@ -6,7 +6,7 @@ The containers in which a state shows its arrays count as plain ones, so that `p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,16 +40,21 @@ def flatten(tree: Any) -> tuple[list[Any], optree.PyTreeSpec]:
 
 
 def leaf_names(spec: optree.PyTreeSpec, root: str) -> list[str]:
-    """A name for each leaf, as `params.w1`, `layers.0.w`. Where paths read alike (`{"a.b": x, "a": {"b": y}}`, 1 and
-    "1"), later ones get a number: no two names are equal."""
-    names: dict[str, int] = {}
-    for path in spec.paths():
-        name = plain = ".".join([root, *map(str, path)])
-        while name in names:
-            names[plain] += 1
-            name = f"{plain}#{names[plain]}"
-        names[name] = 1
-    return list(names)
+    """A name for each leaf, such as `params.w1`, `layers.0.w`; no two are equal."""
+    return numbered(".".join([root, *map(str, path)]) for path in spec.paths())
+
+
+def numbered(names: Iterable[str]) -> list[str]:
+    """The names, with numbers at those that were there before: paths may read alike, such as those of
+    `{"a.b": x, "a": {"b": y}}` and of the keys 1 and "1"."""
+    found: dict[str, int] = {}
+    for plain in names:
+        name = plain
+        while name in found:
+            found[plain] += 1
+            name = f"{plain}#{found[plain]}"
+        found[name] = 1
+    return list(found)
 
 
 @dataclass(frozen=True, slots=True)
