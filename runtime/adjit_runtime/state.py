@@ -157,8 +157,6 @@ class State:
 
     @key.setter
     def key(self, value: int) -> None:
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or not -(2**63) <= value < 2**63:
-            raise ArgumentError(f"the key of a state is an integer of 64 bits, not {value!r}")
         with self.writing():
             self._views[-2][...] = value
 
@@ -364,8 +362,6 @@ class Hyper(MutableMapping[str, Any]):
             raise ArgumentError(
                 f"{self._prefix}{name} is a schedule with the numbers {', '.join(place)}; set one of these"
             )
-        if np.shape(value) or np.asarray(value).dtype.kind not in "biuf":
-            raise ArgumentError(f"{self._prefix}{name} is a number, not {value!r}")
         with self._state.writing():
             place[...] = float(value)
 
