@@ -55,9 +55,8 @@ def save(path: str | bytes | os.PathLike[Any], state: State) -> None:
             f"save takes a path and a state, which step.init(params) makes, not a {type(state).__name__}; arrays of "
             "your own are for numpy.savez"
         )
-    with state.writing():
-        layout = state.layout
-        tensors = {name: view.copy() for name, view in zip(layout.names, state.values(), strict=True)}
+    layout = state.layout
+    tensors = dict(zip(layout.names, state.leaves(), strict=True))
     whole = {part: _encode(getattr(layout, part)) for part in PARTS} | {"structural": layout.structural}
     structure = json.dumps(whole)
     metadata = {"adjit": VERSION, "structure": structure}

@@ -8,21 +8,28 @@ state that was busy in another thread when the process forked.
 from __future__ import annotations
 
 import math
-import os
+import operator
+import threading
 import weakref
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 import optree
 
+from adjit_runtime import fork
 from adjit_runtime.containers import ReadOnlyDict
 from adjit_runtime.errors import ArgumentError, StateError
-from adjit_runtime.load import ALIGN, acquire, address_of, aligned_bytes
+from adjit_runtime.guard import exclusive
+from adjit_runtime.load import ALIGN, address_of, aligned_bytes
 from adjit_runtime.shown import Shown
 from adjit_runtime.trees import LeafType, flatten, leaf_names
 
 Value = float | int
+ResultT = TypeVar("ResultT")
+
+CLOSED, TORN = 2, 3
+"""Words of a state that no call gets into any more; the number of a thread is greater."""
 
 _ALIVE: weakref.WeakSet[State] = weakref.WeakSet()
 
@@ -106,10 +113,10 @@ class State:
             self._views.append(view)
         self.addresses = [address_of(view) for view in self._views]
         self._shown: dict[str, Shown] = {}
-        # 1 while a call writes. Native entries and Python set it by one atomic instruction.
+        # What is not 0 lets no call in: 1 while a native entry writes, the number of a thread while that does by way of
+        # Python, CLOSED or TORN for good. Set by one atomic instruction.
         self.busy = np.zeros(1, dtype=np.int64)
-        self._closed = False
-        self._torn = False
+        self._busy_address = address_of(self.busy)
         # What steps keep with a state: tables with its addresses, by program; native loops; native entries.
         self.bindings: dict[Any, Any] = {}
         self.loops: dict[Any, Any] = {}
@@ -157,8 +164,8 @@ class State:
 
     @key.setter
     def key(self, value: int) -> None:
-        with self.writing():
-            self._views[-2][...] = value
+        self._check_open()
+        self.exclusively(operator.setitem, self._views[-2], ..., value)
 
     @property
     def step(self) -> int:
@@ -172,28 +179,30 @@ class State:
         return self._layout.nbytes
 
     def leaves(self) -> list[np.ndarray]:
-        """Copies of all leaves in the order of the layout."""
-        self._check_open()
-        self._settle()
+        """Copies of all leaves in the order of the layout, all after the same step."""
+        return self.exclusively(self._copies)
+
+    def _copies(self) -> list[np.ndarray]:
         return [view.copy() for view in self._views]
 
     def close(self) -> None:
         """Let go of the memory; views that someone still holds stay valid."""
-        with _Writing(self):
-            self._closed = True
-            self.bindings.clear()
-            self.loops.clear()
-            for entry in self.entries:
-                entry.unbind()
-            self.entries.clear()
-            self._views.clear()
-            self._shown.clear()
-            self._block = np.empty(0, np.uint8)
+        # What was assigned in containers goes with them.
+        exclusive(self._busy_address, self._refuse, self._close)
+
+    def _close(self) -> None:
+        # First of all: nothing reads what is gone, should an interrupt come in the middle.
+        self.busy[0] = CLOSED
+        self.bindings.clear()
+        self.loops.clear()
+        self.entries.clear()
+        self._views.clear()
+        self._shown.clear()
+        self._block = np.empty(0, np.uint8)
 
     def copy(self) -> State:
         """A state of its own with the same values."""
-        with self.writing():
-            return State(self._layout, [view.copy() for view in self._views], self._owner)
+        return State(self._layout, self.leaves(), self._owner)
 
     def __copy__(self) -> State:
         return self.copy()
@@ -205,18 +214,15 @@ class State:
         """A pickle of a plain dict, since a state belongs to code of the process that it was made in.
 
         `{"params", "optimizer", "shared", "hyper", "key", "step"}`, with arrays that own their memory."""
-        with self.writing():
-            values = [view.copy() for view in self._views]
-        parts = {
-            part: optree.tree_unflatten(getattr(self._layout, part), values[self._layout.parts[part]]) for part in PARTS
-        }
+        values, leaves = self.leaves(), self._layout.parts
+        parts = {part: optree.tree_unflatten(getattr(self._layout, part), values[leaves[part]]) for part in PARTS}
         numbers = {part: optree.tree_map(float, parts[part]) for part in ("shared", "hyper")}
         key, step = map(int, values[-2:])
         plain = {"params": parts["params"], "optimizer": parts["moments"], **numbers, "key": key, "step": step}
         return dict, (plain,)
 
     def __repr__(self) -> str:
-        if self._closed:
+        if self.busy[0] == CLOSED:
             return f"<state of {self._owner}, closed>"
         return (
             f"<state of {self._owner}: {self._layout.params.num_leaves} parameters, {self.nbytes} bytes, "
@@ -225,20 +231,18 @@ class State:
 
     # -- for steps ----------------------------------------------------------------------------------------------------
 
-    def writing(self) -> _Writing:
-        """The block of code in which this thread is the one writer."""
+    def exclusively(self, function: Callable[..., ResultT], *args: Any) -> ResultT:
+        """`function(*args)` as the one writer; StateError where there is one already, or the state is closed or torn.
+
+        However it ends, an interrupt at any bytecode included, the state is free again afterwards."""
         self._settle()
-        return _Writing(self)
+        return exclusive(self._busy_address, self._refuse, function, *args)
 
     def add_entry(self, entry: Any) -> None:
         """Keep a native entry for steps of this state; it takes none while containers of it may change unseen."""
         self.entries.append(entry)
         if self._may_change():
             entry.unbind()
-
-    def acquire(self) -> bool:
-        """Mark the state busy; True where it was already."""
-        return acquire(self.busy)
 
     def overlaps(self, array: np.ndarray) -> bool:
         """Whether a C-ordered array shares memory with the block."""
@@ -287,8 +291,7 @@ class State:
             try:
                 changes = shown.changes()
                 if changes:
-                    with _Writing(self):
-                        shown.perform(changes)
+                    exclusive(self._busy_address, self._refuse, shown.perform, changes)
             except StateError:
                 if shown.lost:
                     self._shown.pop(part, None)
@@ -303,38 +306,27 @@ class State:
         return any(shown.mutable for shown in self._shown.values())
 
     def _check_open(self) -> None:
-        if self._closed:
+        if self.busy[0] == CLOSED:
             raise StateError("the state is closed")
-        if self._torn:
+        if self.busy[0] == TORN:
             raise StateError(
                 "the state was being written in another thread when this process was forked, so its values are torn; "
                 "make a new one with step.init or adjit.load"
             )
 
-
-class _Writing:
-    def __init__(self, state: State) -> None:
-        self._state = state
-
-    def __enter__(self) -> State:
-        state = self._state
-        state._check_open()
-        if state.acquire():
-            raise StateError("the state is busy in another thread: one state has one writer at a time")
-        return state
-
-    def __exit__(self, *_: object) -> None:
-        self._state.busy[0] = 0
+    def _refuse(self) -> NoReturn:
+        self._check_open()
+        raise StateError("the state is busy in another thread: one state has one writer at a time")
 
 
-def _after_fork() -> None:
+def _tear_busy_states() -> None:
+    """In a child process: what another thread was writing stays half written; what this one writes, it goes on with."""
     for state in _ALIVE:
-        if state.busy[0]:
-            state._torn = True
-            state.busy[0] = 0
+        if state.busy[0] not in (0, CLOSED, TORN, threading.get_ident()):
+            state.busy[0] = TORN
 
 
-os.register_at_fork(after_in_child=_after_fork)
+fork.in_child(_tear_busy_states)
 
 
 class Hyper(MutableMapping[str, Any]):
@@ -362,8 +354,7 @@ class Hyper(MutableMapping[str, Any]):
             raise ArgumentError(
                 f"{self._prefix}{name} is a schedule with the numbers {', '.join(place)}; set one of these"
             )
-        with self._state.writing():
-            place[...] = float(value)
+        self._state.exclusively(operator.setitem, place, ..., float(value))
 
     def __delitem__(self, name: str) -> None:
         raise StateError("hyper-parameters cannot be deleted")

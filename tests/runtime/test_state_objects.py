@@ -208,13 +208,13 @@ def test_native_entries_stand_back_while_a_container_is_held(monkeypatch: pytest
     for _ in range(8):
         step(state, X)
     seen = []
-    writing = State.writing
+    exclusively = State.exclusively
 
-    def spy(state: State) -> Any:
+    def spy(state: State, *args: Any) -> Any:
         seen.append(state)
-        return writing(state)
+        return exclusively(state, *args)
 
-    monkeypatch.setattr(State, "writing", spy)
+    monkeypatch.setattr(State, "exclusively", spy)
 
     def goes_through_python() -> bool:
         seen.clear()
@@ -517,7 +517,7 @@ def test_a_pickle_of_a_state_is_a_dict() -> None:
     # All of it is what a new state is made from.
     again = step.init(plain["params"], key=plain["key"])
     np.testing.assert_array_equal(again.params["w"], state.params["w"])
-    state.acquire()
+    state.busy[0] = 1
     for use in (lambda: pickle.dumps(state), lambda: copy.copy(state), lambda: copy.deepcopy(state)):
         with pytest.raises(adjit.StateError, match="busy"):
             use()
