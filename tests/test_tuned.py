@@ -38,7 +38,7 @@ DEFINITIONS: dict[str, dict[str, str]] = {
     },
     "compiler/adjit/codegen/program.py": {"ALIGN": "the contract of the arena"},
     "compiler/adjit/codegen/subnormals.py": {"FLUSH": "bits of control registers"},
-    "compiler/adjit/codegen/trial.py": {"CALLS ALONE LEAST": "words of a trial", "_MONOTONIC": "a clock of Linux"},
+    "compiler/adjit/codegen/trial.py": {"CALLS ALONE LEAST": "words of a trial", "MONOTONIC": "a clock of Linux"},
     "compiler/adjit/codegen/run_loop.py": {"FOLD": "the counters of adjit.random"},
     "compiler/adjit/ir/builder.py": {"SMALL_CONSTANT": "how the text looks"},
     "compiler/adjit/ir/text.py": {"HEADER_WIDTH COMMENT_COLUMN": "how the text looks"},

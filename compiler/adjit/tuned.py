@@ -360,6 +360,13 @@ CALLER_SPINS = 1000
 """Looks of the caller, when all indices are taken, before it lets another thread have its core. (10, 1000, 100,000 on
 two threads: 128 cubed 23.6, 20.2, 20.0 us, 256 cubed 221, 147, 152.)"""
 
+# -- signals -----------------------------------------------------------------------------------------------------------
+
+POLL_EFFORT = 10_000_000
+"""Vector instructions of a program from one poll for signals to the next."""
+POLL_NANOSECONDS = 50_000_000
+"""How long a poll only looks at the clock once one has asked Python."""
+
 # -- compile time ------------------------------------------------------------------------------------------------------
 
 GLUE_SHARE = 1 / 256

@@ -311,7 +311,7 @@ class _Loop:
         self.lender = max(programs, key=lambda loaded: loaded.program.arena_bytes)
         self.pace = 1
         self._address = address_of(self.words)
-        self._function = run_function()
+        self._function = run_function(any(loaded.polls for loaded in programs))
 
     def _bound(self, run: _Run, rows: int) -> _Binding:
         """The binding for batches of so many rows, with the constants in its table."""

@@ -5,8 +5,8 @@
 A builtin of CPython (METH_FASTCALL | METH_KEYWORDS). `self` is a tuple (.., words, ...) that owns every reference:
 `words` is an int64 array with the `CALL_HEAD` words, then `CALL_ARGUMENT` and `CALL_RESULT` records (see
 `adjit_runtime.program`). Whatever does not fit goes to the object `slow` with the same arguments: other types, dtypes,
-shapes, layouts, keywords, an argument in a state's memory, a busy program, a check that failed. No address of an object
-is in the code. One function serves all programs.
+shapes, layouts, keywords, an argument in a state's memory, a busy program, a check that failed. What a handler of a
+signal raises in the call is raised by it. No address of an object is in the code. One function serves all programs.
 
     i64 adjit_acquire(ptr word)
 
@@ -26,6 +26,7 @@ from adjit_runtime.program import (
     CALL_LOSS64,
     CALL_RESULT,
     CALL_STATE,
+    INTERRUPTED,
     MOST_DIMENSIONS,
 )
 
@@ -127,8 +128,14 @@ class _Call:
         )
         status = self._run(table)
         self.let_in()
+
+        def failed() -> None:
+            self._drop(results, made)
+            # The exception of the handler is set.
+            f.return_if(f.compare("eq", status, int_literal(INTERRUPTED)), NULL)
+
         # The slow path finds out what was wrong.
-        self.leave(f.compare("ne", status, int_literal(0)), lambda: self._drop(results, made))
+        self.leave(f.compare("ne", status, int_literal(0)), failed)
         self._give(results, made)
 
     # -- arguments ----------------------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ from adjit.codegen.peaks import emit_peaks_library
 from adjit.codegen.pool import SYMBOLS, pool_text
 from adjit.codegen.products import product_libraries, product_parts
 from adjit.codegen.run_loop import emit_run_library
+from adjit.codegen.signals import emit_poll, emit_python_library, emit_signals_library, poll_places, verify_polls
 from adjit.codegen.straight import emit_straight
 from adjit.codegen.subnormals import flushing
 from adjit.codegen.tiles import emit_tiles
@@ -45,6 +46,8 @@ from adjit_runtime.program import Library, Program
 from adjit_runtime.target import Target
 
 ALIGN = 64
+_CALLED = {"pool": "adjit_parallel", "signals": "adjit_poll"}
+"""Libraries, and the function that a program which needs one calls."""
 
 
 @dataclass(eq=False, slots=True)
@@ -102,7 +105,7 @@ def build(
         outputs=plan.outputs,
         arena_bytes=arena_bytes,
         target=target.key,
-        libraries=(*libraries, *(("pool",) if "@adjit_parallel(" in text else ())),
+        libraries=(*libraries, *(name for name, symbol in _CALLED.items() if f"@{symbol}(" in text)),
         flushes=flushes,
         checks=plan.checks,
         constants=plan.constants,
@@ -217,8 +220,12 @@ def _emit_entry(
     def ticks() -> Value:
         return entry.call("llvm.readcyclecounter", I64, [])
 
+    polls = poll_places(plan, target)
+    verify_polls(plan, polls)
     before = ticks() if timed else None
     for number, kernel in enumerate(plan.kernels):
+        if number in polls:
+            emit_poll(entry)
         arguments = [address(buffer, offset) for buffer, offset in kernel.params]
         if isinstance(kernel.work, Product | Tiles):
             arguments.append(entry.offset(arena, workspace_at))
@@ -254,6 +261,10 @@ def library(name: str, target: Target) -> Library:
         emit_call_library(module)
     elif name == "acquire":
         emit_acquire_library(module)
+    elif name == "signals":
+        emit_signals_library(module)
+    elif name == "python":
+        emit_python_library(module)
     elif name == "peaks":
         emit_peaks_library(module, target)
     else:
