@@ -367,6 +367,11 @@ POLL_EFFORT = 10_000_000
 POLL_NANOSECONDS = 50_000_000
 """How long a poll only looks at the clock once one has asked Python."""
 
+TURN_EFFORT = 1_000_000_000
+"""Vector instructions of a range of a long kernel, which is taken in turns, with a poll after each."""
+TURN_EXTENT = 1024
+"""Rows or columns of such a range of a product, each of which packs the other operand anew."""
+
 # -- compile time ------------------------------------------------------------------------------------------------------
 
 GLUE_SHARE = 1 / 256

@@ -217,7 +217,6 @@ class Loaded:
         kind: type[AdjitError] = getattr(errors, check.error)
         return kind(check.message.format(value=value))
 
-
     @property
     def polls(self) -> bool:
         """Whether it looks for signals as it runs."""

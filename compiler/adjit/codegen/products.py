@@ -18,19 +18,23 @@ from adjit.codegen.gemm import (
     product_symbols,
     tiles_for,
 )
-from adjit.codegen.jobs import open_job, parts_for, range_of, run_job
+from adjit.codegen.jobs import open_job, parts_for, range_of, range_of_turn, run_job
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal, literal, memory_type
 from adjit.codegen.nest import Nest
+from adjit.codegen.signals import effort, emit_poll
 from adjit.schedule.plan import Load, Product, is_direct
 from adjit.tuned import (
     EPILOGUE_MASKED_VECTORS,
     EPILOGUE_PREFETCH_BYTES,
     PARALLEL_FLOPS,
     PARTS_PER_THREAD,
+    POLL_EFFORT,
     PRODUCT_PART_UNIT,
     PRODUCT_PARTS,
     REDUCTION_STRANDS,
     SHORT_JOBS,
+    TURN_EFFORT,
+    TURN_EXTENT,
     TURNED_PACK_COST,
     WHOLE_PARTS_FLOPS,
 )
@@ -48,19 +52,26 @@ def product_extents(work: Product) -> tuple[int, ...]:
 
 
 def write_product(
-    f: Function, params: Sequence[Value], name: str, work: Product, target: Target, parallel: bool, light: bool
+    f: Function,
+    params: Sequence[Value],
+    name: str,
+    work: Product,
+    target: Target,
+    parallel: bool,
+    light: bool,
+    ranges: int = 0,
 ) -> None:
     """Write the kernel into `f`: see kernels.write_kernel."""
     module = f.module
     epilogue = _emit_epilogue(module, f"{name}_epilogue", work, target, light) if work.epilogue is not None else None
     if parallel and product_parts(work):
-        job = _part_of_product(module, f"{name}_part", work, target, epilogue)
+        job = _part_of_product(module, f"{name}_part", work, target, epilogue, ranges > 0)
         # Each part packs what the others pack, too.
         each = 1 if 2 * work.m * work.n * work.k >= WHOLE_PARTS_FLOPS else PARTS_PER_THREAD
-        run_job(f, params, job, parts_for(f, product_parts(work), each, is_short_product(work)))
+        run_job(f, params, job, parts_for(f, product_parts(work), each, is_short_product(work)), ranges)
     else:
         direct = emit_direct(module, name, work, target) if is_direct(work, target.vector_bytes) else None
-        _multiply(f, params, work, target, epilogue, (int_literal(0), int_literal(0)), None, direct)
+        _multiply(f, params, work, target, epilogue, (int_literal(0), int_literal(0)), None, direct, ranges > 0)
 
 
 def _beside(work: Product, target: Target) -> list[int]:
@@ -79,12 +90,15 @@ def _beside(work: Product, target: Target) -> list[int]:
     return sorted(found)[:MOST_NEAR]
 
 
-def _part_of_product(module: Module, name: str, work: Product, target: Target, epilogue: Function | None) -> Function:
+def _part_of_product(
+    module: Module, name: str, work: Product, target: Target, epilogue: Function | None, in_turns: bool
+) -> Function:
     """The job of one thread: some of the rows or columns of C, whichever there are more of; tiles stay whole.
 
     Each element is the same sum whatever the parts, as the form of the whole product is passed with each."""
     f, params, part, parts = open_job(module, name, product_parameters(work), glue=True)
-    low, high = range_of(f, part, parts, work.n if _by_columns(work) else work.m, PRODUCT_PART_UNIT)
+    at, ranges = range_of_turn(f, product_parameters(work), part, parts) if in_turns else (part, parts)
+    low, high = range_of(f, at, ranges, work.n if _by_columns(work) else work.m, PRODUCT_PART_UNIT)
     nbytes = gemm_workspace_bytes(work.dtype, work.m, work.n, work.k, target)
     params[-1] = f.offset(params[-1], f.mul(part, nbytes))
     if work.scratch:
@@ -115,6 +129,18 @@ def product_parts(work: Product) -> int:
     extent = work.n if _by_columns(work) else work.m
     alone = work.batch or work.dtype.kind != "f" or _product_flops(work) < PARALLEL_FLOPS
     return 0 if alone or extent < 2 * PRODUCT_PART_UNIT else min(PRODUCT_PARTS, extent // PRODUCT_PART_UNIT)
+
+
+def product_ranges(work: Product, target: Target) -> int:
+    """Into how many ranges a product is cut so that a program may leave it between two; 0 where it is not: it is short,
+    or they would be so narrow that packing shows."""
+    whole = effort(work, target)
+    if whole < 2 * TURN_EFFORT:
+        return 0
+    if not product_parts(work):
+        return work.batch[0][0] if work.batch and whole >= POLL_EFFORT * work.batch[0][0] else 0
+    ranges = min(int(whole // TURN_EFFORT), (work.n if _by_columns(work) else work.m) // TURN_EXTENT)
+    return ranges if ranges > 1 else 0
 
 
 def _reduces(work: Product) -> bool:
@@ -158,9 +184,10 @@ def _multiply(
     start: tuple[Value, Value],
     extent: Value | None,
     direct: Function | None = None,
+    polls: bool = False,
 ) -> None:
     """Call the library for each pair of matrices, or `direct` where that is given; of C the part from `start` on,
-    `extent` long where it is cut."""
+    `extent` long where it is cut. Where it `polls`, `f` may be left between two pairs."""
     a, b, c, *others, workspace = params
     row, column = start
     context = literal(PTR, 0)
@@ -215,11 +242,13 @@ def _multiply(
         ]  # fmt: skip
         f.call(symbol, VOID, arguments)
 
-    _nested(f, [entry[0] for entry in work.batch], multiply)
+    _nested(f, [entry[0] for entry in work.batch], multiply, (lambda: emit_poll(f)) if polls else lambda: None)
 
 
-def _nested(function: Function, extents: list[int], body: Callable[[list[Value]], None]) -> None:
-    """Plain loops over a static domain."""
+def _nested(
+    function: Function, extents: list[int], body: Callable[[list[Value]], None], after: Callable[[], None]
+) -> None:
+    """Plain loops over a static domain, with `after` behind each turn of the outermost one."""
 
     def level(depth: int, indices: list[Value]) -> None:
         if depth == len(extents):
@@ -228,6 +257,8 @@ def _nested(function: Function, extents: list[int], body: Callable[[list[Value]]
 
             def inside(i: Value, _: list[Value]) -> list[Value]:
                 level(depth + 1, [*indices, i])
+                if not depth:
+                    after()
                 return []
 
             function.loop(0, extents[depth], 1, [], inside)

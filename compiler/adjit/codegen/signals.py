@@ -3,9 +3,10 @@
     i64  adjit_poll()                                           0, or INTERRUPTED where a handler raised
     void adjit_set_poll(ptr handle, i64 thread)                 what runs the handlers, and the thread that may; or null
 
-are the library "signals", which knows nothing of Python: a program polls ahead of some kernels (`poll_places`) and
-leaves where the result is not 0. Other threads than the one named never look; that one looks at the clock, and calls
-`handle` where `POLL_NANOSECONDS` have gone by since the last time in this process.
+are the library "signals", which knows nothing of Python: a program polls ahead of some kernels and in the midst of long
+ones (`polls_of`), never behind a write to state, and leaves where the result is not 0. Other threads than the one named
+never look; that one looks at the clock, and calls `handle` where `POLL_NANOSECONDS` have gone by since the last time in
+this process.
 
     i64  adjit_handle()                                         runs pending handlers: 0, or INTERRUPTED
     i64  adjit_enter(ptr entry, ptr table, ptr arena, ptr report)    calls an entry without the GIL
@@ -16,6 +17,9 @@ After INTERRUPTED the exception of the handler is set in the thread's state, so 
 keeps the GIL and looks for an exception (`ctypes.PYFUNCTYPE`)."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from adjit.codegen.light import body_effort, product_effort
 from adjit.codegen.llvm import I32, I64, PTR, VOID, Function, Module, Ty, Value, int_literal, literal
@@ -29,30 +33,45 @@ from adjit_runtime.program import INTERRUPTED
 from adjit_runtime.target import Target
 
 
-def poll_places(plan: Plan, target: Target) -> frozenset[int]:
-    """The kernels ahead of which a program polls: with `POLL_EFFORT` of work since the last time, and ahead of every
-    write to state, as what is interrupted must leave the state as it was."""
-    places = set()
+@dataclass(frozen=True, slots=True)
+class Polls:
+    """Where a program polls: ahead of the kernels of some numbers; and in the midst of some kernels, by the ranges that
+    each is cut into."""
+
+    ahead: frozenset[int]
+    ranges: Mapping[Work, int]
+
+
+def polls_of(plan: Plan, target: Target, ranges_of: Callable[[Work], int]) -> Polls:
+    """Where to poll: with `POLL_EFFORT` of work since the last time, and ahead of every write to state, as what is
+    interrupted must leave the state as it was. `ranges_of` says into how many ranges a kernel can be cut."""
+    commit = next((i for i, kernel in enumerate(plan.kernels) if writes_state(plan, kernel)), len(plan.kernels))
+    # Equal kernels have one function.
+    behind = {kernel.work for kernel in plan.kernels[commit:]}
+    ranges = {}
+    ahead = set()
     since = 0.0
-    for number, kernel in enumerate(plan.kernels):
+    for number, kernel in enumerate(plan.kernels[: commit + 1]):
         if since >= POLL_EFFORT:
-            places.add(number)
+            ahead.add(number)
             since = 0.0
-        if writes_state(plan, kernel):
-            break
-        since += effort(kernel.work, target)
-    return frozenset(places)
+        count = ranges_of(kernel.work) if kernel.work not in behind else 0
+        if count:
+            ranges[kernel.work] = count
+        since = 0.0 if count else since + effort(kernel.work, target)
+    return Polls(frozenset(ahead), ranges)
 
 
-def verify_polls(plan: Plan, places: frozenset[int]) -> None:
+def verify_polls(plan: Plan, polls: Polls) -> None:
     """Raise InternalError where a poll stands behind a write to state: what leaves there tears it."""
+    writer = None
     for number, kernel in enumerate(plan.kernels):
-        behind = [place for place in places if place > number]
-        if behind and writes_state(plan, kernel):
-            raise InternalError(
-                f"the program of @{plan.name} polls ahead of kernel {max(behind)}, behind kernel {number}, which writes "
-                "to state"
-            )
+        if number in polls.ahead and writer is not None:
+            raise InternalError(f"@{plan.name} polls ahead of kernel {number}, behind {writer}, which writes to state")
+        if writes_state(plan, kernel):
+            writer = number if writer is None else writer
+        if kernel.work in polls.ranges and writer is not None:
+            raise InternalError(f"@{plan.name} polls in kernel {number}, but {writer} writes to state")
 
 
 def writes_state(plan: Plan, kernel: Kernel) -> bool:
