@@ -111,7 +111,8 @@ class _Planner(Memory):
         tail += [self._copy(node, place, commits=True) for node, place in self.commits]
         for group in reversed(order_groups(self.grouping)):
             kernels[:0] = self._kernels(group)
-        kernels = delay_small(kernels + tail)
+        state = {self.placements[target].buffer for target, _ in self.graph.updates}
+        kernels = delay_small(kernels + tail, state)
         plan, unsafe = finish(
             self.graph, tuple(kernels), self.buffers, tuple(self.slots), self.constants, tuple(self.checks)
         )
