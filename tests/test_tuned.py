@@ -72,6 +72,7 @@ DEFINITIONS: dict[str, dict[str, str]] = {
         "_METH _NEW_FROM_DESCR _RETURN": "numbers of CPython and NumPy",
     },
     "runtime/adjit_runtime/program.py": {
+        "INTERRUPTED": "the contract of the entry",
         "MOST_DIMENSIONS POOL_WORDS POOL_SIZE": "layout of what the runtime and machine code share",
     },
     "runtime/adjit_runtime/target.py": {

@@ -32,8 +32,9 @@ def everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """Polls ahead of every kernel that may have one, and in the midst of all that can be cut."""
     monkeypatch.setattr(signals, "POLL_EFFORT", 0)
     monkeypatch.setattr(products, "POLL_EFFORT", 0)
-    for module in (products, kernels, tiles):
+    for module in (kernels, tiles):
         monkeypatch.setattr(module, "TURN_EFFORT", 1)
+    monkeypatch.setattr(products, "TURN_PRODUCT_EFFORT", 1)
     monkeypatch.setattr(products, "TURN_EXTENT", 32)
     monkeypatch.setattr(products, "PARALLEL_FLOPS", 1)
     monkeypatch.setattr(kernels, "PARALLEL_COST", 1)

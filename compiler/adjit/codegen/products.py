@@ -33,8 +33,8 @@ from adjit.tuned import (
     PRODUCT_PARTS,
     REDUCTION_STRANDS,
     SHORT_JOBS,
-    TURN_EFFORT,
     TURN_EXTENT,
+    TURN_PRODUCT_EFFORT,
     TURNED_PACK_COST,
     WHOLE_PARTS_FLOPS,
 )
@@ -135,11 +135,11 @@ def product_ranges(work: Product, target: Target) -> int:
     """Into how many ranges a product is cut so that a program may leave it between two; 0 where it is not: it is short,
     or they would be so narrow that packing shows."""
     whole = effort(work, target)
-    if whole < 2 * TURN_EFFORT:
+    if whole < 2 * TURN_PRODUCT_EFFORT:
         return 0
     if not product_parts(work):
         return work.batch[0][0] if work.batch and whole >= POLL_EFFORT * work.batch[0][0] else 0
-    ranges = min(int(whole // TURN_EFFORT), (work.n if _by_columns(work) else work.m) // TURN_EXTENT)
+    ranges = min(int(whole // TURN_PRODUCT_EFFORT), (work.n if _by_columns(work) else work.m) // TURN_EXTENT)
     return ranges if ranges > 1 else 0
 
 
