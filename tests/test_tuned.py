@@ -40,7 +40,7 @@ DEFINITIONS: dict[str, dict[str, str]] = {
     "compiler/adjit/codegen/program.py": {"ALIGN": "the contract of the arena"},
     "compiler/adjit/codegen/races.py": {"MOST_INTERVALS": "a bound for safety"},
     "compiler/adjit/codegen/subnormals.py": {"FLUSH": "bits of control registers"},
-    "compiler/adjit/codegen/trial.py": {"CALLS ALONE LEAST": "words of a trial", "_MONOTONIC": "a clock of Linux"},
+    "compiler/adjit/codegen/trial.py": {"CALLS ALONE LEAST": "words of a trial", "MONOTONIC": "a clock of Linux"},
     "compiler/adjit/codegen/run_loop.py": {"FOLD": "the counters of adjit.random"},
     "compiler/adjit/ir/builder.py": {"SMALL_CONSTANT": "how the text looks"},
     "compiler/adjit/ir/text.py": {"HEADER_WIDTH COMMENT_COLUMN": "how the text looks"},
@@ -74,6 +74,7 @@ DEFINITIONS: dict[str, dict[str, str]] = {
         "_METH _NEW_FROM_DESCR _RETURN": "numbers of CPython and NumPy",
     },
     "runtime/adjit_runtime/program.py": {
+        "INTERRUPTED": "the contract of the entry",
         "MOST_DIMENSIONS POOL_WORDS POOL_SIZE": "layout of what the runtime and machine code share",
     },
     "runtime/adjit_runtime/target.py": {
@@ -81,7 +82,12 @@ DEFINITIONS: dict[str, dict[str, str]] = {
         "LINE": "bytes of a line of cache",
         "LLVMLITE": "a version",
     },
-    "runtime/adjit_runtime/threads.py": {"MOST_THREADS": "the contract of set_threads"},
+    "runtime/adjit_runtime/guard.py": {"_FASTCALL _ONE_ARGUMENT": "numbers of CPython"},
+    "runtime/adjit_runtime/state.py": {"CLOSED TORN": "words of a state that is neither free nor a thread's"},
+    "runtime/adjit_runtime/threads.py": {
+        "MOST_THREADS": "the contract of set_threads",
+        "_ENDING": "a word of the pool's lock",
+    },
 }
 
 

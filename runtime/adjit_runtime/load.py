@@ -11,6 +11,7 @@ import functools
 import itertools
 import math
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable
 
@@ -19,7 +20,7 @@ import numpy as np
 
 from adjit_runtime import errors
 from adjit_runtime.errors import AdjitError, InternalError
-from adjit_runtime.fork import calls_llvmlite
+from adjit_runtime.fork import calls_llvmlite, in_child
 from adjit_runtime.program import Library, Program
 from adjit_runtime.target import host_target, initialize
 from adjit_runtime.tuned import RESULT_PAGE_OFFSET, REUSE_BYTES, REUSED_RESULTS
@@ -28,6 +29,9 @@ ALIGN = 64
 LibrarySource = Callable[[str], Library]
 
 _ENTRY = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
+# `adjit_enter` gives the GIL back itself; PYFUNCTYPE raises the exception that it leaves.
+_ENTER = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
+_ENTER_RUN = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p)
 _RUN = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)
 
 
@@ -161,12 +165,13 @@ class _Block:
 
 
 class Loaded:
-    """A program that can run. `entry(table, arena, report)` is the native function, as `program` describes it."""
+    """A program that can run. `entry(table, arena, report)` is the native function, as `program` describes it; it
+    raises what a handler of a signal raised meanwhile."""
 
     def __init__(self, program: Program) -> None:
         self.program = program
         self._tracker, self.address = session().program(program)
-        self.entry = _ENTRY(self.address)
+        self.entry = _entry_of(self)
         self.constants = {number: np.ascontiguousarray(array) for number, array in program.constants.items()}
         self.constant_addresses = {number: address_of(array) for number, array in self.constants.items()}
         # One arena for each call in flight; what comes back is used again. deque is safe between threads.
@@ -206,9 +211,50 @@ class Loaded:
         kind: type[AdjitError] = getattr(errors, check.error)
         return kind(check.message.format(value=value))
 
+    @property
+    def polls(self) -> bool:
+        """Whether it looks for signals as it runs."""
+        return POLLING and "signals" in self.program.libraries
+
+
+POLLING = sys.implementation.name == "cpython"
+"""Whether long programs look for signals: it takes the C functions of CPython."""
+
+
+def _entry_of(loaded: Loaded) -> Callable[[int, int, int], int]:
+    if not loaded.polls:
+        return _ENTRY(loaded.address)
+    return functools.partial(_ENTER(session().library("python")["adjit_enter"]), loaded.address)
+
 
 @functools.cache
-def run_function() -> Callable[[int], int]:
-    """The native loop over minibatches, `adjit_run`."""
-    function: Callable[[int], int] = _RUN(session().library("run")["adjit_run"])
-    return function
+def run_function(polls: bool) -> Callable[[int], int]:
+    """The native loop over minibatches, `adjit_run`, for programs of which one `polls` or none does."""
+    address = session().library("run")["adjit_run"]
+    if not polls:
+        return _RUN(address)
+    return functools.partial(_ENTER_RUN(session().library("python")["adjit_enter_run"]), address)
+
+
+_POLL: list[Callable[[int], None]] = []
+"""Once a program polls: what says which thread may."""
+
+
+def _begin_polls() -> None:
+    """Let programs that look for signals find them in the main thread, the only one that runs their handlers."""
+    if not POLLING or _POLL:
+        return
+    set_poll = ctypes.PYFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(session().library("signals")["adjit_set_poll"])
+    begin = functools.partial(set_poll, session().library("python")["adjit_handle"])
+    begin(threading.main_thread().ident or 0)
+    _POLL.append(begin)
+
+
+def _poll_in_child() -> None:
+    # The thread that forked is the child's main thread.
+    for set_thread in _POLL:
+        set_thread(threading.get_ident())
+
+
+on_library("signals", _begin_polls)
+in_child(_poll_in_child)

@@ -176,9 +176,9 @@ class StepFunction(CompiledFunction):
         `constants` are keyword arguments of the loss that are not batched. `progress(steps done, steps in all, last
         loss)` is called about every 50 ms.
 
-        Ctrl-C stops between two steps, with the state as after the last one. An error in a step leaves the state as
-        after the step before; it names the step, and has the losses so far as `losses`. Raises ArgumentError for data
-        that do not fit, IndexOutOfRange for an index out of range."""
+        Ctrl-C stops between two steps or in a long one, with the state as after the last whole one. An error in a step
+        leaves the state as after the step before; it names the step, and has the losses so far as `losses`. Raises
+        ArgumentError for data that do not fit, IndexOutOfRange for an index out of range."""
         self.check_state(state)
         job = _Run(self, state, data, batch_size, epochs, shuffle, seed, drop_last, dict(constants or {}))
         return state.exclusively(job.run, progress)
@@ -316,7 +316,7 @@ class _Loop:
         self.lender = max(programs, key=lambda loaded: loaded.program.arena_bytes)
         self.pace = 1
         self._address = address_of(self.words)
-        self._function = run_function()
+        self._function = run_function(any(loaded.polls for loaded in programs))
 
     def _bound(self, run: _Run, rows: int) -> _Binding:
         """The binding for batches of so many rows, with the constants in its table."""

@@ -5,9 +5,9 @@
 A builtin of CPython (METH_FASTCALL | METH_KEYWORDS). `self` is a tuple (.., words, ...) that owns every reference:
 `words` is an int64 array with the `CALL_HEAD` words, then `CALL_ARGUMENT` and `CALL_RESULT` records (see
 `adjit_runtime.program`). Whatever does not fit goes to the object `slow` with the same arguments: other types, dtypes,
-shapes, layouts, keywords, an argument in a state's memory, a busy program, a check that failed. No address of an object
-is in the code. One function serves all programs. The word that marks a state busy is the one that calls through Python
-take, too (`guards`).
+shapes, layouts, keywords, an argument in a state's memory, a busy program, a check that failed. What a handler of a
+signal raises in the call is raised by it. No address of an object is in the code. One function serves all programs. The
+word that marks a state busy is the one that calls through Python take, too (`guards`).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from adjit_runtime.program import (
     CALL_LOSS64,
     CALL_RESULT,
     CALL_STATE,
+    INTERRUPTED,
     MOST_DIMENSIONS,
 )
 
@@ -110,8 +111,14 @@ class _Call:
         )
         status = self._run(table)
         self.let_in()
+
+        def failed() -> None:
+            self._drop(results, made)
+            # The exception of the handler is set.
+            f.return_if(f.compare("eq", status, int_literal(INTERRUPTED)), NULL)
+
         # The slow path finds out what was wrong.
-        self.leave(f.compare("ne", status, int_literal(0)), lambda: self._drop(results, made))
+        self.leave(f.compare("ne", status, int_literal(0)), failed)
         self._give(results, made)
 
     # -- arguments ----------------------------------------------------------------------------------------------------

@@ -18,15 +18,19 @@ from adjit.codegen.gemm import (
     product_symbols,
     tiles_for,
 )
-from adjit.codegen.jobs import open_job, parts_for, range_of, run_job
+from adjit.codegen.jobs import open_job, parts_for, range_of, range_of_turn, run_job
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal, literal, memory_type
 from adjit.codegen.nest import Nest
+from adjit.codegen.signals import effort, emit_poll
 from adjit.schedule.plan import Load, Product, is_direct
 from adjit.tuned import (
     EPILOGUE_MASKED_VECTORS,
     EPILOGUE_PREFETCH_BYTES,
+    POLL_EFFORT,
     PRODUCT_PART_UNIT,
     REDUCTION_STRANDS,
+    TURN_EXTENT,
+    TURN_PRODUCT_EFFORT,
 )
 from adjit_runtime.target import Target
 
@@ -42,18 +46,25 @@ def product_extents(work: Product) -> tuple[int, ...]:
 
 
 def write_product(
-    f: Function, params: Sequence[Value], name: str, work: Product, target: Target, parallel: bool, light: bool
+    f: Function,
+    params: Sequence[Value],
+    name: str,
+    work: Product,
+    target: Target,
+    parallel: bool,
+    light: bool,
+    ranges: int = 0,
 ) -> None:
     """Write the kernel into `f`: see kernels.write_kernel."""
     module = f.module
     cut = cut_of(work, target) if parallel else None
     epilogue = _emit_epilogue(module, f"{name}_epilogue", work, cut, target, light) if work.epilogue else None
     if cut is not None:
-        job = _part_of_product(module, f"{name}_part", work, cut, target, epilogue)
-        run_job(f, params, job, parts_for(f, cut))
+        job = _part_of_product(module, f"{name}_part", work, cut, target, epilogue, ranges > 0)
+        run_job(f, params, job, parts_for(f, cut), ranges)
     else:
         direct = emit_direct(module, name, work, target) if is_direct(work, target.vector_bytes) else None
-        _multiply(f, params, work, target, epilogue, (int_literal(0), int_literal(0)), None, direct)
+        _multiply(f, params, work, target, epilogue, (int_literal(0), int_literal(0)), None, direct, ranges > 0)
 
 
 def _beside(work: Product, target: Target) -> list[int]:
@@ -73,13 +84,14 @@ def _beside(work: Product, target: Target) -> list[int]:
 
 
 def _part_of_product(
-    module: Module, name: str, work: Product, cut: Cut, target: Target, epilogue: Function | None
+    module: Module, name: str, work: Product, cut: Cut, target: Target, epilogue: Function | None, in_turns: bool
 ) -> Function:
     """The job of one thread: some of the rows or columns of C; tiles stay whole.
 
     Each element is the same sum whatever the parts, as the form of the whole product is passed with each."""
     f, params, part, parts = open_job(module, name, product_parameters(work), glue=True)
-    low, high = range_of(f, part, parts, cut)
+    at, ranges = range_of_turn(f, product_parameters(work), part, parts) if in_turns else (part, parts)
+    low, high = range_of(f, at, ranges, cut)
     nbytes = gemm_workspace_bytes(work.dtype, work.m, work.n, work.k, target)
     params[-1] = f.offset(params[-1], f.mul(part, nbytes))
     if work.scratch:
@@ -91,6 +103,19 @@ def _part_of_product(
         _multiply(f, params, work, target, epilogue, (low, zero), (length, int_literal(work.n)))
     f.ret()
     return f
+
+
+def product_ranges(work: Product, target: Target) -> int:
+    """Into how many ranges a product is cut so that a program may leave it between two; 0 where it is not: it is short,
+    or they would be so narrow that packing shows."""
+    whole = effort(work, target)
+    if whole < 2 * TURN_PRODUCT_EFFORT:
+        return 0
+    cut = cut_of(work, target)
+    if cut is None:
+        return work.batch[0][0] if work.batch and whole >= POLL_EFFORT * work.batch[0][0] else 0
+    ranges = min(int(whole // TURN_PRODUCT_EFFORT), cut.extent // TURN_EXTENT)
+    return ranges if ranges > 1 else 0
 
 
 def product_libraries(work: Product, target: Target, parallel: bool) -> list[str]:
@@ -119,9 +144,10 @@ def _multiply(
     start: tuple[Value, Value],
     part: tuple[Value, Value] | None,
     direct: Function | None = None,
+    polls: bool = False,
 ) -> None:
     """Call the library for each pair of matrices, or `direct` where that is given; of C the `part` (rows, columns) from
-    `start` on where it is cut."""
+    `start` on where it is cut. Where it `polls`, `f` may be left between two pairs."""
     a, b, c, *others, workspace = params
     row, column = start
     context = literal(PTR, 0)
@@ -174,11 +200,13 @@ def _multiply(
         ]  # fmt: skip
         f.call(symbol, VOID, arguments)
 
-    _nested(f, [entry[0] for entry in work.batch], multiply)
+    _nested(f, [entry[0] for entry in work.batch], multiply, (lambda: emit_poll(f)) if polls else lambda: None)
 
 
-def _nested(function: Function, extents: list[int], body: Callable[[list[Value]], None]) -> None:
-    """Plain loops over a static domain."""
+def _nested(
+    function: Function, extents: list[int], body: Callable[[list[Value]], None], after: Callable[[], None]
+) -> None:
+    """Plain loops over a static domain, with `after` behind each turn of the outermost one."""
 
     def level(depth: int, indices: list[Value]) -> None:
         if depth == len(extents):
@@ -187,6 +215,8 @@ def _nested(function: Function, extents: list[int], body: Callable[[list[Value]]
 
             def inside(i: Value, _: list[Value]) -> list[Value]:
                 level(depth + 1, [*indices, i])
+                if not depth:
+                    after()
                 return []
 
             function.loop(0, extents[depth], 1, [], inside)
