@@ -13,8 +13,9 @@ import functools
 import os
 import threading
 import time
-from collections.abc import Callable
-from typing import Any, TypeVar
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any, Generic, TypeVar
 
 from llvmlite.binding import ffi
 
@@ -29,7 +30,23 @@ LLVMLITE: Any = ffi.lib._lock._lock
 
 _RENEW: list[Callable[[], None]] = []
 
+T = TypeVar("T")
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
+
+
+class Living(Generic[T]):
+    """The objects of a kind that are alive, for a function of `in_child`. Unlike a WeakSet's, the upkeep when one goes is
+    written in C: an interrupt in a callback of Python's would be printed and forgotten."""
+
+    def __init__(self) -> None:
+        self._known: set[weakref.ref[T]] = set()
+
+    def add(self, member: T) -> None:
+        """From now on until it goes."""
+        self._known.add(weakref.ref(member, self._known.discard))
+
+    def __iter__(self) -> Iterator[T]:
+        return iter([member for known in list(self._known) if (member := known()) is not None])
 
 
 def in_child(renew: Callable[[], None]) -> None:

@@ -83,7 +83,7 @@ def zero_at_death(what: Any, word: int) -> weakref.ref[Any]:
     return weakref.ref(what, builtin(_method("adjit_zero", _ONE_ARGUMENT), word))
 
 
-_LOCKS: weakref.WeakSet[Lock] = weakref.WeakSet()
+_LOCKS: fork.Living[Lock] = fork.Living()
 
 
 class Lock:
