@@ -9,7 +9,6 @@ import ctypes
 import functools
 import inspect
 import time
-import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -274,7 +273,7 @@ class CompiledFunction:
         return "; ".join(changed)
 
 
-_ALIVE: weakref.WeakSet[CompiledFunction] = weakref.WeakSet()
+_ALIVE: fork.Living[CompiledFunction] = fork.Living()
 
 
 def _leave_busy_entries() -> None:

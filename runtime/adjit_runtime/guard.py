@@ -83,7 +83,7 @@ def zero_at_death(what: Any, word: int) -> weakref.ref[Any]:
     return weakref.ref(what, builtin(_method("adjit_zero", _ONE_ARGUMENT), word))
 
 
-_LOCKS: weakref.WeakSet[Lock] = weakref.WeakSet()
+_LOCKS: fork.Living[Lock] = fork.Living()
 
 
 class Lock:
@@ -110,6 +110,29 @@ def _renew_locks() -> None:
 
 
 fork.in_child(_renew_locks)
+
+
+def uninterrupted(function: Callable[..., ResultT], *args: Any) -> ResultT:
+    """`function(*args)`, on a thread of its own, as handlers of signals run in the main thread alone: for what others
+    wrote and an interrupt would break. The caller can be interrupted while it waits; the function ends all the same."""
+    if threading.current_thread() is not threading.main_thread():
+        return function(*args)
+    done = threading.Event()
+    results: list[ResultT] = []
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            results.append(function(*args))
+        except BaseException as error:
+            errors.append(error)
+        done.set()
+
+    threading.Thread(target=work, name=f"adjit {function.__name__}").start()
+    done.wait()
+    if errors:
+        raise errors[0]
+    return results[0]
 
 
 def unforked(function: Callable[..., ResultT], *args: Any) -> ResultT:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import operator
 import threading
-import weakref
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
@@ -31,7 +30,7 @@ ResultT = TypeVar("ResultT")
 CLOSED, TORN = 2, 3
 """Words of a state that no call gets into any more; the number of a thread is greater."""
 
-_ALIVE: weakref.WeakSet[State] = weakref.WeakSet()
+_ALIVE: fork.Living[State] = fork.Living()
 
 
 _LAYOUTS: dict[tuple[Any, ...], Layout] = {}

@@ -95,8 +95,8 @@ class _Pool:
         """So many threads from now on."""
         if count == self.wanted and self.running == self.needed:
             return
-        self.wanted = count
         try:
+            self.wanted = count
             self._restart()
         except BaseException:
             # An interrupt is no reason to leave the process with fewer threads than it says.
