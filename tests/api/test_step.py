@@ -381,6 +381,8 @@ def test_a_second_writer_is_refused() -> None:
     step(state, x, y)
 
 
+# From 3.12 on Python warns where other threads are alive at a fork, which here are workers of the tests before.
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 def test_a_state_that_was_busy_at_a_fork_is_torn_in_the_child() -> None:
     _, state = make()
     _, idle = make()
