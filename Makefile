@@ -6,16 +6,18 @@ PY := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv train test check format bless bench clean
+.PHONY: help venv train test versions lowest check format bless bench clean
 
 help:
-	@echo "make train   train the handwritten digits to 97% and more, in machine code"
-	@echo "make test    the tests; warnings are errors         (ARGS='-k name' goes to pytest)"
-	@echo "make check   formatting, lint, types"
-	@echo "make format  rewrite the sources as 'make check' wants them"
-	@echo "make bless   rewrite the expected part of tests/filetests/*.ir from what the compiler prints now"
-	@echo "make bench   side by side with peers                (W=mlp T=1 P=jax,torch choose work, threads, peers)"
-	@echo "make venv    the environment alone; every other target makes it too"
+	@echo "make train    train the handwritten digits to 97% and more, in machine code"
+	@echo "make test     the tests; warnings are errors         (ARGS='-k name' goes to pytest)"
+	@echo "make versions the tests with the lowest and the newest dependencies, on each Python that is there (ARGS too)"
+	@echo "make lowest   the examples and tests/api with the lowest dependencies, on each Python that is there"
+	@echo "make check    formatting, lint, types"
+	@echo "make format   rewrite the sources as 'make check' wants them"
+	@echo "make bless    rewrite the expected part of tests/filetests/*.ir from what the compiler prints now"
+	@echo "make bench    side by side with peers                (W=mlp T=1 P=jax,torch choose work, threads, peers)"
+	@echo "make venv     the environment alone; every other target makes it too"
 
 venv: $(VENV)/.stamp
 
@@ -30,6 +32,14 @@ train: venv
 
 test: venv
 	$(PY) -m pytest $(ARGS)
+
+# Environments of their own, in .venvs. PYTHONS=python3.12,python3.13 takes other interpreters.
+VERSIONS := $(PYTHON) tests/versions.py $(if $(PYTHONS),--pythons $(PYTHONS))
+versions:
+	$(VERSIONS) $(ARGS)
+
+lowest:
+	$(VERSIONS) --lowest tests/api tests/test_examples.py $(ARGS)
 
 check: venv
 	$(PY) -m ruff format --check .
@@ -49,4 +59,4 @@ bench: $(if $(filter $(PY),$(BENCH_PYTHON)),venv)
 	$(BENCH_PYTHON) -m benchmarks $(if $(W),--workloads $(W)) $(if $(T),--threads $(T)) $(if $(P),--peers $(P))
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) .venvs build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

@@ -1,15 +1,21 @@
-"""What holds for the tree as a whole: one version, whole data, no machine's paths, contracts on top, small files."""
+"""What holds for the whole tree: one version, lowest versions that agree, whole data, no machine's paths, contracts on
+top, small files."""
 
 from __future__ import annotations
 
 import ast
 import csv
 import gzip
+import itertools
 import re
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = [ROOT / "compiler" / "adjit", ROOT / "runtime" / "adjit_runtime"]
@@ -19,6 +25,7 @@ TEXTS = {".py", ".md", ".toml", ".ir", ".cfg", ".yml", ".yaml", ".sh", ""}
 SKIPPED = {
     ".git",
     ".venv",
+    ".venvs",
     "build",
     "dist",
     "__pycache__",
@@ -59,6 +66,53 @@ def assigned(path: Path, variable: str) -> object:
 
 def test_one_version() -> None:
     assert assigned(PACKAGES[0] / "__init__.py", "__version__") == project()["version"]
+
+
+def bounds(requirements: Iterable[str]) -> dict[str, Version]:
+    """The lowest version of each requirement that has a lower bound."""
+    found = {}
+    for text in requirements:
+        requirement = Requirement(text)
+        for specifier in requirement.specifier:
+            if specifier.operator in (">=", "=="):
+                found[requirement.name] = Version(specifier.version)
+    return found
+
+
+def lowest(python: str) -> dict[str, Version]:
+    """What tests/lowest.txt pins for a version of Python."""
+    lines = (ROOT / "tests" / "lowest.txt").read_text(encoding="utf-8").splitlines()
+    requirements = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    chosen = [r for r in requirements if r.marker is None or r.marker.evaluate({"python_version": python})]
+    assert len({r.name for r in chosen}) == len(chosen), "a package is pinned twice"
+    return bounds(f"{r.name}{r.specifier}" for r in chosen)
+
+
+def declared() -> dict[str, Version]:
+    """The lower bounds of pyproject.toml, but for those of the tools and of the benchmarks' peers."""
+    table: dict[str, Any] = project()
+    extras = table["optional-dependencies"]
+    return bounds(
+        itertools.chain(table["dependencies"], *(extras[name] for name in ("train", "plot", "linalg", "test")))
+    )
+
+
+def test_the_lowest_versions_are_those_that_are_declared() -> None:
+    least = str(project()["requires-python"]).removeprefix(">=")
+    assert lowest(least) == declared()
+
+
+@pytest.mark.parametrize("python", ["3.12", "3.13", "3.14"])
+def test_the_lowest_versions_of_other_pythons_are_allowed(python: str) -> None:
+    pinned = lowest(python)
+    assert pinned.keys() == declared().keys()
+    assert all(pinned[name] >= version for name, version in declared().items())
+
+
+def test_every_dependency_has_a_lower_bound() -> None:
+    table: dict[str, Any] = project()
+    names = {Requirement(text).name for text in table["dependencies"]}
+    assert names <= declared().keys()
 
 
 def test_every_package_says_that_it_is_typed() -> None:

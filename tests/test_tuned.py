@@ -28,7 +28,7 @@ DEFINITIONS: dict[str, dict[str, str]] = {
         "MOST_NEAR": "words that every caller sets aside before the context",
     },
     "compiler/adjit/codegen/native_call.py": {
-        "TYPE TUPLE_ITEMS FLOAT_VALUE": "offsets in objects of CPython",
+        "TYPE FLOAT_VALUE TUPLE_WORDS": "offsets in objects of CPython",
         "ARRAY_DATA ARRAY_NDIM ARRAY_DIMS ARRAY_DESCR ARRAY_FLAGS C_CONTIGUOUS_ALIGNED": "offsets and flags of NumPy",
         "MOST_RESULTS": "what the runtime promises, as adjit_runtime.native",
     },

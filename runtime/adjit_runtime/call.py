@@ -75,7 +75,8 @@ class CompiledFunction:
         self.__name__ = name
         self.__qualname__ = getattr(function, "__qualname__", name)
         self.__doc__ = function.__doc__
-        self.__module__ = function.__module__
+        # A method of a C type has none, nor has a ufunc of NumPy 2.0.
+        self.__module__ = getattr(function, "__module__", type(function).__module__)
         self.static_argnames = frozenset(static_argnames)
         try:
             self.__signature__ = inspect.signature(function)

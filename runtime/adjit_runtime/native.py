@@ -44,12 +44,11 @@ def available() -> bool:
     """Whether objects have the layout that the native code reads."""
     if sys.implementation.name != "cpython" or getattr(sys, "_is_gil_enabled", lambda: True)() is False:
         return False
-    sizes = (object.__basicsize__, tuple.__basicsize__, float.__basicsize__)
-    if sizes != (16, 24, 24) or sys.maxsize != 2**63 - 1:
+    if (object.__basicsize__, float.__basicsize__) != (16, 24) or sys.maxsize != 2**63 - 1:
         return False
     x = np.empty((3, 5), np.float32)
     word = ctypes.c_int64.from_address
-    pair, number = (x, x), 2.5
+    twice, number = (None, x, x), 2.5
     dims = word(id(x) + 32).value
     return (
         word(id(x) + 8).value == id(np.ndarray)
@@ -58,7 +57,7 @@ def available() -> bool:
         and (word(dims).value, word(dims + 8).value) == x.shape
         and word(id(x) + 56).value == id(x.dtype)
         and ctypes.c_int32.from_address(id(x) + 64).value & 0x101 == 0x101
-        and word(id(pair) + 32).value == id(x)
+        and word(id(twice) + 40).value == id(x)
         and ctypes.c_double.from_address(id(number) + 16).value == number
         and _numpy_functions()[0] != 0
     )
@@ -128,6 +127,7 @@ class Entry:
         self._next: list[Any] = [None]
         owner = (
             self._next,
+            self.words,  # twice: the items of a tuple begin where they began before CPython 3.14, or a word later
             self.words,
             self.table,
             self.arena,

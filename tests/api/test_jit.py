@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import functools
 import gc
 import inspect
 import logging
+import operator
 import pickle
 import threading
 from typing import Any, NamedTuple
@@ -17,6 +19,17 @@ import adjit
 from tests.api.models import data, make_params, predict
 
 DTYPES = ["bool", "int32", "int64", "uint8", "uint64", "float32", "float64"]
+
+
+class Scale:
+    def __init__(self, factor: float) -> None:
+        self.factor = factor
+
+    def __call__(self, x: Any) -> Any:
+        return x * self.factor
+
+    def by(self, x: Any) -> Any:
+        return x / self.factor
 
 
 def test_a_network() -> None:
@@ -49,6 +62,21 @@ def test_results_are_fresh_and_writable_also_where_an_argument_is_returned() -> 
 def test_results_without_dimensions_are_scalars() -> None:
     value = adjit.jit(np.sum)(np.ones(3, np.float32))
     assert type(value) is np.float32
+
+
+@pytest.mark.parametrize(
+    "function", [np.exp, operator.neg, functools.partial(np.multiply, 2.0), Scale(3.0), Scale(3.0).by]
+)
+def test_callables_of_every_kind(function: Any) -> None:
+    x = np.arange(3.0)
+    # exp is ours, and may differ from libm's in the last bit.
+    np.testing.assert_allclose(adjit.jit(function)(x), function(x), rtol=1e-15)
+
+
+def test_a_callable_without_a_module_has_that_of_its_type() -> None:
+    # As the ufuncs of NumPy 2.0.
+    assert not hasattr(np.ndarray.sum, "__module__")
+    assert adjit.jit(np.ndarray.sum).__module__ == "builtins"
 
 
 def test_arguments_of_every_layout() -> None:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import numpy as np
 import pytest
 
 from adjit_runtime.errors import DTypeError, IndexOutOfRange, ShapeError, TraceError
-from tests.trace.numpy_calls import check, from_text, sample, traced
+from tests.trace.numpy_calls import check, from_text, lacking, sample, traced
 
 DTYPES = [np.float64, np.float32, np.int64, np.uint8, np.bool_]
 
 MATRIX = [
     "np.reshape(x, (4, 3))", "x.reshape(2, -1)", "np.reshape(x, -1, order='F')", "x.reshape((6, 2), order='F')",
-    "np.reshape(x, (12,), copy=True)", "np.ravel(x)", "np.ravel(x, order='F')", "x.flatten()", "np.transpose(x)",
+    "np.ravel(x)", "np.ravel(x, order='F')", "x.flatten()", "np.transpose(x)",
     "x.T", "np.transpose(x, (1, 0))", "np.permute_dims(x, (1, 0))", "np.matrix_transpose(x)", "x.mT",
     "np.linalg.matrix_transpose(x)", "np.swapaxes(x, 0, 1)", "x.swapaxes(0, -1)", "np.moveaxis(x, 0, -1)",
     "np.moveaxis(x[None], [0, 1], [-1, 0])", "np.rollaxis(x, 1)", "np.rollaxis(x[None], 0, 3)",
@@ -46,7 +47,7 @@ MATRIX = [
     "np.pad(x, (1, 2), constant_values=3)", "np.pad(x, 1, constant_values=((1, 2), (3, 4)))",
     "np.pad(x, 2, mode='edge')", "np.pad(x, (2, 1), mode='reflect')", "np.pad(x, 7, mode='reflect')",
     "np.pad(x, 2, mode='symmetric')", "np.pad(x, 9, mode='symmetric')", "np.pad(x, 2, mode='wrap')",
-    "np.pad(x, 9, mode='wrap')", "np.pad(x, {1: (1, 2)})", "np.pad(x, 1, mode='maximum')",
+    "np.pad(x, 9, mode='wrap')", "np.pad(x, 1, mode='maximum')",
     "np.pad(x, ((0, 0), (1, 2)), mode='minimum')", "np.pad(x, 0)", "np.where(x > 1, x, 0)", "np.where(x, x, x[0])",
     "np.where(x[:, :1] > 0, x, x * 2)", "np.select([x > 2, x > 0], [x, x * 2], 5)",
     "np.select([x > 2, x < 1], [x, x + x])", "np.clip(x, 0, 2)", "np.clip(x, None, 1)", "np.clip(x, 1, None)",
@@ -165,12 +166,51 @@ def test_parts_of_a_split_are_views() -> None:
         y = x * 2
         first, _ = np.split(y, 2)
         first += 1
-        row, *_ = np.unstack(y)
+        row, *_ = y
         row *= 3
         np.fliplr(y)[0] = 7
         return y
 
     check(call, sample((4, 3)))
+
+
+@pytest.mark.skipif(bool(lacking("np.unstack")), reason="NumPy is too old")
+def test_parts_of_unstack_are_views() -> None:
+    def call(x: Any) -> Any:
+        y = x * 2
+        row, *_ = np.unstack(y)
+        row *= 3
+        return y
+
+    check(call, sample((4, 3)))
+
+
+def test_pad_takes_a_dict_of_widths() -> None:
+    """NumPy does from 2.2 on; the trace with every version."""
+    x = sample((3, 4))
+    np.testing.assert_array_equal(traced(lambda x: np.pad(x, {1: (1, 2)}), x), np.pad(x, ((0, 0), (1, 2))))
+
+
+RESHAPE = inspect.signature(np.reshape).parameters
+
+
+@pytest.mark.parametrize("name", sorted({"shape", "newshape"} & set(RESHAPE)))
+def test_reshape_by_the_names_that_numpy_gives_the_shape(name: str) -> None:
+    check(lambda x: np.reshape(x, **{name: (2, -1)}, order="F"), sample((3, 4)))
+
+
+@pytest.mark.skipif("newshape" not in RESHAPE or "shape" not in RESHAPE, reason="this NumPy has one name for the shape")
+def test_reshape_takes_the_shape_once() -> None:
+    for arguments in ({"shape": 12, "newshape": 12}, {}):
+        with pytest.raises(TraceError, match="give the shape once"):
+            traced(lambda x, a=arguments: np.reshape(x, **a), sample((3, 4)))
+
+
+@pytest.mark.skipif("copy" not in RESHAPE, reason="this NumPy's reshape has no `copy`")
+def test_reshape_promises_no_view() -> None:
+    with pytest.raises(TraceError, match="copy"):
+        traced(lambda x: np.reshape(x, (4, 3), copy=False), sample((3, 4)))
+    check(lambda x: np.reshape(x, (4, 3), copy=True), sample((3, 4)))
 
 
 REFUSED = [
@@ -181,7 +221,7 @@ REFUSED = [
     ("np.interp(x, [0.0, 1.0], [0.0, 1.0], period=1.0)", "period"),
     ("np.repeat(x, x.astype(int), axis=0)", "repeats"), ("np.median(x)", "np.median"),
     ("np.polymul(x[0], x[1])", "np.polymul"), ("np.fill_diagonal(x, 1.0)", "fill_diagonal"),
-    ("np.arange(x[0, 0], like=x)", "arange"), ("np.reshape(x, (4, 3), copy=False)", "copy"),
+    ("np.arange(x[0, 0], like=x)", "arange"),
     ("np.geomspace(x[0], 1)", "geomspace"),
     ("np.put_along_axis(np.eye(3), np.array([[0]]), x[0], 1)", "put_along_axis"),
     ("np.delete(x, x.astype(int)[0, 0])", "obj"),

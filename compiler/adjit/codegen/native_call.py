@@ -2,8 +2,8 @@
 
     ptr adjit_call(ptr self, ptr args, i64 count, ptr names)
 
-A builtin of CPython (METH_FASTCALL | METH_KEYWORDS). `self` is a tuple (.., words, ...) that owns every reference:
-`words` is an int64 array with the `CALL_HEAD` words, then `CALL_ARGUMENT` and `CALL_RESULT` records (see
+A builtin of CPython (METH_FASTCALL | METH_KEYWORDS). `self` is a tuple (.., words, words, ...) that owns every
+reference: `words` is an int64 array with the `CALL_HEAD` words, then `CALL_ARGUMENT` and `CALL_RESULT` records (see
 `adjit_runtime.program`). Whatever does not fit goes to the object `slow` with the same arguments: other types, dtypes,
 shapes, layouts, keywords, an argument in a state's memory, a busy program, a check that failed. What a handler of a
 signal raises in the call is raised by it. No address of an object is in the code. One function serves all programs. The
@@ -29,7 +29,9 @@ from adjit_runtime.program import (
 )
 
 # Offsets in CPython's and NumPy's objects; adjit_runtime.native compares them with live objects before it offers this.
-TYPE, TUPLE_ITEMS, FLOAT_VALUE = 8, 24, 16
+TYPE, FLOAT_VALUE = 8, 16
+# The items of a tuple begin at 24, from CPython 3.14 on at 32: here lies the third item or the second, which are one.
+TUPLE_WORDS = 40
 ARRAY_DATA, ARRAY_NDIM, ARRAY_DIMS, ARRAY_DESCR, ARRAY_FLAGS = 16, 24, 32, 56, 64
 C_CONTIGUOUS_ALIGNED = 0x1 | 0x100
 MOST_RESULTS = 8
@@ -45,7 +47,7 @@ class _Call:
         self.f = module.function("adjit_call", PTR, [(PTR, "self"), (PTR, "args"), (I64, "count"), (PTR, "names")])
         self.self, self.args, self.count, self.names = self.f.params
         f = self.f
-        words = f.load(f.offset(self.self, TUPLE_ITEMS + 8), PTR)
+        words = f.load(f.offset(self.self, TUPLE_WORDS), PTR)
         self.words = f.load(f.offset(words, ARRAY_DATA), PTR)
         self.busy = self.head("busy", PTR)
 

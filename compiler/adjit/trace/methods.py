@@ -161,6 +161,8 @@ method("tolist")(_no_value("list"))
 _MEMORY = "a traced array has no memory of its own yet"
 table.UNSUPPORTED_ATTRIBUTES.update(
     {
+        "_set_dtype": "write x = x.astype(dtype)",
+        "_set_shape": "write x = x.reshape(shape)",
         "base": _MEMORY,
         "byteswap": _MEMORY,
         "ctypes": _MEMORY,

@@ -48,6 +48,7 @@ FUNCTIONS: dict[str, str] = {
     "numpy.histogram_bin_edges": _HISTOGRAM,
     "numpy.histogramdd": _HISTOGRAM,
     "numpy.i0": "the Bessel function has no lowering",
+    "numpy.in1d": "NumPy takes it out; use np.isin",
     "numpy.intersect1d": _SETS,
     "numpy.is_busday": "dates have no lowering",
     "numpy.lexsort": _SORT,
