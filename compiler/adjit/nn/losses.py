@@ -209,9 +209,7 @@ def _checked(labels: Any, classes: int, axis: int) -> Any:
     known = np.asarray(labels)
     bad = known[(known < 0) | (known >= classes)]
     if bad.size:
-        raise IndexOutOfRange(
-            f"cross_entropy: label {bad.flat[0]} is out of bounds for axis {axis} with size {classes}"
-        )
+        raise IndexOutOfRange(f"cross_entropy: label {bad[0]} is out of bounds for axis {axis} with size {classes}")
     return known.astype(np.int64)
 
 

@@ -20,7 +20,7 @@ from adjit.ir.types import Array
 from adjit.ops.declare import Elementwise
 from adjit.trace import lower, refuse
 from adjit.trace.context import current_trace, tracing
-from adjit.trace.handle import Root, c_strides
+from adjit.trace.handle import Root, c_strides, common_shape
 from adjit.trace.promote import resolve, type_of
 from adjit.trace.tracer import Tracer, fresh, is_tracer, make
 from adjit_runtime.errors import AdjitError
@@ -106,7 +106,8 @@ def apply(op_name: str, *operands: Any, **attrs: Any) -> Any:
         return lower.elementwise(op_name, *operands, ufunc=rule)
     dtypes = resolve(rule, [type_of(x) for x in operands])
     arrays = [np.asarray(x, dtype=dtype) for x, dtype in zip(operands, dtypes, strict=False)]
-    return _scalar(op.evaluate(*np.broadcast_arrays(*arrays), **attrs))
+    shape = common_shape(*(array.shape for array in arrays))
+    return _scalar(op.evaluate(*(np.broadcast_to(array, shape) for array in arrays), **attrs))
 
 
 def _rule(op: Elementwise) -> np.ufunc:
