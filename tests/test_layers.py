@@ -39,10 +39,11 @@ TOP: set[str] = {"__init__", "compilation", "driver", "machine", "profile", "tra
 
 # What a layer of the compiler may import of the runtime (`program` is data: what codegen makes and the runtime
 # runs); the rest is for the driver, and for those who measure.
-RUNTIME_FOR_ALL: set[str] = {"errors", "target", "program"}
+RUNTIME_FOR_ALL: set[str] = {"checks", "errors", "target", "program"}
 RUNTIME_USERS: set[str] = {"compilation", "driver", "machine", "profile"}
 
-# Layers that users' networks are made of: the same NumPy that users write, so nothing of the runtime but its errors.
+# Layers that users' networks are made of: the same NumPy that users write, so nothing of the runtime but its errors
+# and the checks of arguments that raise them.
 LIBRARY: set[str] = {"nn", "optim", "random"}
 
 # Third-party package -> layers that may import it at module level. NumPy: everyone.
@@ -163,7 +164,7 @@ def _runtime_complaint(found: Import, layer: str) -> str | None:
     if found.late:
         return f"{found}: a function-level import hides a cycle"
     target = (*found.module.split("."), "__init__")[1]
-    allowed = {"errors"} if layer in LIBRARY else RUNTIME_FOR_ALL
+    allowed = {"checks", "errors"} if layer in LIBRARY else RUNTIME_FOR_ALL
     if layer == "runtime" or layer in RUNTIME_USERS or target in allowed:
         return None
     return f"{found}: {layer} may import {sorted(allowed)} of the runtime alone"

@@ -29,6 +29,6 @@ __version__ = "0.1.0"
 __all__ = [
     "AdjitError", "ArgumentError", "DTypeError", "FormatError", "Graph", "History", "IndexOutOfRange", "InternalError",
     "MissingExtraError", "OutOfMemory", "ShapeError", "State", "StateError", "TraceError", "TrainingStep",
-    "WeakOverflowError", "WideningWarning", "asarray", "evaluate", "get_threads", "grad", "jit", "load", "machine", "nn",
-    "optim", "parse", "random", "save", "set_threads", "stop_gradient", "training_step", "value_and_grad",
+    "WeakOverflowError", "WideningWarning", "asarray", "evaluate", "get_threads", "grad", "jit", "load", "machine",
+    "nn", "optim", "parse", "random", "save", "set_threads", "stop_gradient", "training_step", "value_and_grad",
 ]  # fmt: skip

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import optree
 
+from adjit_runtime import checks
 from adjit_runtime.errors import ArgumentError, StateError
 from adjit_runtime.load import ALIGN, acquire, address_of, aligned_bytes
 from adjit_runtime.trees import LeafType, flatten, leaf_names, read_only
@@ -139,8 +140,9 @@ class State:
 
     @key.setter
     def key(self, value: int) -> None:
+        number = checks.integer("state.key", value)
         with self.writing():
-            self._views[-2][...] = value
+            self._views[-2][...] = number
 
     @property
     def step(self) -> int:
@@ -281,8 +283,9 @@ class Hyper(MutableMapping[str, Any]):
             raise ArgumentError(
                 f"{self._prefix}{name} is a schedule with the numbers {', '.join(place)}; set one of these"
             )
+        number = checks.real(f"state.hyper: {self._prefix}{name}", value)
         with self._state.writing():
-            place[...] = float(value)
+            place[...] = number
 
     def __delitem__(self, name: str) -> None:
         raise StateError("hyper-parameters cannot be deleted")
