@@ -81,7 +81,7 @@ class CompiledFunction:
         except (TypeError, ValueError):
             self.__signature__ = inspect.Signature([inspect.Parameter("args", inspect.Parameter.VAR_POSITIONAL)])
         for static in self.static_argnames - set(self.__signature__.parameters):
-            raise ArgumentError(f"{name} has no parameter {static!r} that could be static")
+            raise ArgumentError(f"static_argnames: {name} has no parameter {static!r} that could be static")
         self._compiled: dict[Signature, Compiled] = {}
         self._lock = threading.RLock()
         self._entries: list[Entry] = []

@@ -79,7 +79,7 @@ def flag(what: str, value: Any) -> bool:
 def choice(what: str, value: Any, choices: Sequence[str]) -> str:
     """One of some words."""
     if not isinstance(value, str) or value not in choices:
-        raise ArgumentError(f"{what} is {' or '.join(map(repr, choices))}, not {shown(value)}")
+        raise ArgumentError(f"{what} is {', '.join(map(repr, choices[:-1]))} or {choices[-1]!r}, not {shown(value)}")
     return value
 
 
@@ -93,15 +93,14 @@ def function(what: str, value: F) -> F:
 def several(what: str, value: Any, kind: type) -> tuple[Any, ...]:
     """One value of a kind (str or int), or an iterable of such, as a tuple."""
     name = "name" if kind is str else "integer"
-    if isinstance(value, kind) and not isinstance(value, bool):
-        return (value,)
     try:
-        found = tuple(value) if isinstance(value, Iterable) else (None,)
+        found = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (value,)
     except TypeError:
+        # An array of no dimensions.
         found = (None,)
     if not all(isinstance(item, kind) and not isinstance(item, bool) for item in found):
         raise ArgumentError(f"{what} is one {name} or several, not {shown(value)}")
-    return found
+    return tuple(integer(what, item) for item in found) if kind is int else found
 
 
 def extents(what: str, value: Any) -> tuple[int, ...]:

@@ -19,6 +19,7 @@ from adjit.ir.graph import Graph
 from adjit.ir.node import Data, Node
 from adjit.ir.text import node_names, quoted
 from adjit.ir.types import Array, Tuple, Type, dtype_name
+from adjit_runtime import checks
 from adjit_runtime.errors import (
     AdjitError,
     ArgumentError,
@@ -104,10 +105,12 @@ def _check_options(graph: Any, callback: Any, breakpoint: Any, on_break: Any) ->
             f"evaluate: graph is a Graph, as f.ir(stage) and adjit.parse give it, not a {type(graph).__name__}"
         )
     for name, function in (("callback", callback), ("on_break", on_break)):
-        if function is not None and not callable(function):
-            raise ArgumentError(f"evaluate: {name} is a function or None, not {function!r}")
+        if function is not None:
+            checks.function(f"evaluate: {name}", function)
     if breakpoint is not None and (isinstance(breakpoint, bool) or not isinstance(breakpoint, str | int)):
-        raise ArgumentError(f'evaluate: breakpoint is a line, 12 or "model.py:12", or None, not {breakpoint!r}')
+        raise ArgumentError(
+            f'evaluate: breakpoint is a line, 12 or "model.py:12", or None, not {checks.shown(breakpoint)}'
+        )
 
 
 def _last_reads(graph: Graph) -> dict[Node, list[Node]]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from adjit.nn.operands import axes, operand, scalar
+from adjit.nn.operands import axes, factor, floats, operand
 from adjit.trace import apply, stop_gradient
 from adjit_runtime import checks
 
@@ -42,7 +42,8 @@ def leaky_relu(x: Any, slope: float = 0.01) -> Any:
     >>> float(nn.leaky_relu(-2.0, slope=0.5))
     -1.0
     """
-    x, slope = operand("leaky_relu: x", x), scalar("leaky_relu: slope", slope)
+    x = operand("leaky_relu: x", x)
+    slope = factor("leaky_relu: slope", slope, x)
     return np.where(x <= 0, slope * x, x)[()]
 
 
@@ -55,7 +56,8 @@ def elu(x: Any, alpha: float = 1.0) -> Any:
     >>> float(nn.elu(-1e4)), float(nn.elu(2.0))
     (-1.0, 2.0)
     """
-    x, alpha = operand("elu: x", x), scalar("elu: alpha", alpha)
+    x = operand("elu: x", x)
+    alpha = factor("elu: alpha", alpha, x)
     # The exponential sees no positive number, so it never overflows; np.minimum would halve the derivative at 0.
     return np.where(x > 0, x, alpha * np.expm1(np.where(x > 0, 0.0, x)))[()]
 
@@ -114,6 +116,7 @@ def log1p_exp_minus_abs(x: Any) -> Any:
     Both this and max(x, 0) take the side x <= 0 at 0, so that their sum has the derivatives of softplus there;
     `np.abs` would give 0 for the second one.
     """
+    x = floats(x)
     return np.log1p(np.exp(np.where(x > 0, -x, x)))
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from adjit.nn.activations import log1p_exp_minus_abs, relu, shifted
-from adjit.nn.operands import axes, operand, scalar
+from adjit.nn.operands import axes, factor, floats, operand
 from adjit.trace import apply, is_tracer, lower
 from adjit_runtime import checks
 from adjit_runtime.errors import ArgumentError, DTypeError, IndexOutOfRange, ShapeError
@@ -57,10 +57,10 @@ def huber(prediction: Any, target: Any, delta: float = 1.0, reduction: str = "me
     >>> nn.huber(np.array([0.5, -3.0]), np.zeros(2), reduction="none").tolist()
     [0.125, 2.5]
     """
-    delta = scalar("huber: delta", delta)
+    error = _difference("huber", prediction, target)
+    delta = floats(factor("huber: delta", delta, error))
     if not is_tracer(delta) and not np.all(np.asarray(delta) > 0):
         raise ArgumentError(f"huber: delta is positive, not {delta!r}")
-    error = _difference("huber", prediction, target)
     # Both pieces in one formula: no square of a large error, and smooth at 0, where |e| is not.
     near = np.clip(error, -delta, delta)
     return _reduced("huber", near * (error - 0.5 * near), reduction)
@@ -78,7 +78,10 @@ def cross_entropy(logits: Any, targets: Any, axis: int = -1, reduction: str = "m
     10000.0
     """
     targets = operand("cross_entropy: targets", targets)
-    if _dtype_of(targets).kind == "f":
+    dtype = _dtype_of(targets)
+    if dtype.kind not in "iuf":
+        raise DTypeError(f"cross_entropy: targets that are labels are integers, not {dtype}; probabilities are floats")
+    if dtype.kind == "f":
         return cross_entropy_with_probabilities(logits, targets, axis, reduction)
     return cross_entropy_with_labels(logits, targets, axis, reduction)
 
@@ -103,7 +106,7 @@ def cross_entropy_with_labels(logits: Any, labels: Any, axis: int = -1, reductio
     shape = np.shape(logits)
     axis = _axis(logits, axis)
     if np.shape(labels) != shape[:axis] + shape[axis + 1 :]:
-        raise ShapeError(f"cross_entropy: logits of shape {shape} and labels of shape {np.shape(labels)}")
+        raise ShapeError(f"cross_entropy: logits of shape {shape} and targets (labels) of {np.shape(labels)}")
     checked = _checked(labels, shape[axis], axis)
     # A comparison with every class, not an index: it fuses into the loop over the row.
     chosen = _positions(checked, shape, axis) == np.expand_dims(checked, axis)
@@ -176,8 +179,8 @@ def _pair(name: str, **operands: Any) -> list[Any]:
     """Operands of one shape: broadcasting (n, 1) against (n,) would give n * n errors, and no message."""
     found = {key: operand(f"{name}: {key}", x) for key, x in operands.items()}
     if len({np.shape(x) for x in found.values()}) > 1:
-        shapes = " and ".join(f"{key} of shape {np.shape(x)}" for key, x in found.items())
-        raise ShapeError(f"{name}: {shapes} differ")
+        shapes = ", ".join(f"{key} {np.shape(x)}" for key, x in found.items())
+        raise ShapeError(f"{name}: predictions and targets differ in shape: {shapes}")
     return list(found.values())
 
 
@@ -200,7 +203,7 @@ def _like(targets: Any, prediction: Any) -> Any:
 
 
 def _axis(logits: Any, axis: int) -> int:
-    (found,) = axes("cross_entropy: axis", checks.integer("cross_entropy: axis", axis), logits)
+    (found,) = axes("cross_entropy: axis", checks.integer("cross_entropy: axis", axis), logits, "logits")
     return found
 
 

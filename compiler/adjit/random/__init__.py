@@ -23,7 +23,7 @@ import numpy as np
 from adjit.ir.types import F32, F64, I64
 from adjit.trace import apply, is_tracer, lower
 from adjit_runtime import checks
-from adjit_runtime.errors import ArgumentError, DTypeError, OutOfMemory
+from adjit_runtime.errors import ArgumentError, DTypeError, OutOfMemory, ShapeError
 
 __all__ = ["bernoulli", "bits", "fold_in", "key", "normal", "permutation", "split", "uniform"]
 
@@ -68,8 +68,8 @@ def bits(key: Any, shape: Sequence[int] | int = ()) -> Any:
 
 def uniform(key: Any, shape: Sequence[int] | int = (), low: Any = 0.0, high: Any = 1.0, dtype: Any = np.float32) -> Any:
     """Uniform on [low, high): `dtype` (float32 or float64) of `shape`. 24 or 53 random bits an element."""
-    dtype = _dtype(dtype)
-    _check_numbers(low=low, high=high)
+    dtype, shape = _dtype(dtype), _shape(shape)
+    _check_numbers(shape, low=low, high=high)
     unit = _unit(bits(key, shape), dtype)
     if isinstance(low, float | int) and isinstance(high, float | int) and (low, high) == (0, 1):
         return unit
@@ -91,8 +91,8 @@ def bernoulli(key: Any, probability: Any = 0.5, shape: Sequence[int] | int = ())
     """True with the given probability: bool of `shape`; as `uniform(key, shape, dtype=np.float64) < probability`.
 
     Raises ArgumentError for a known probability outside [0, 1]."""
+    _check_numbers(_shape(shape), probability=probability)
     if is_tracer(probability) or np.ndim(probability):
-        _check_numbers(probability=probability)
         return uniform(key, shape, dtype=F64) < probability
     # The same comparison in integers: the top 53 bits of the word, read as unsigned, are below probability * 2**53.
     bound = math.ceil(checks.real("random.bernoulli: probability", probability, 0.0, 1.0) * 2.0**53) << 11
@@ -145,8 +145,8 @@ def _shape(shape: Sequence[int] | int) -> tuple[int, ...]:
     return checks.extents("shape", shape)
 
 
-def _check_numbers(**given: Any) -> None:
-    """Refuse what is neither traced nor made of real numbers."""
+def _check_numbers(shape: tuple[int, ...], **given: Any) -> None:
+    """Refuse what is neither traced nor made of real numbers, or does not broadcast against the shape."""
     for name, x in given.items():
         if is_tracer(x):
             continue
@@ -158,12 +158,17 @@ def _check_numbers(**given: Any) -> None:
             raise DTypeError(f"random: {name} is a number or an array of numbers, not {checks.shown(x)}")
         if np.ndim(x) == 0:
             checks.real(f"random: {name}", x.item() if isinstance(x, np.generic) else x)
+        try:
+            lower.broadcast_shapes(np.shape(x), shape)
+        except ShapeError:
+            raise ShapeError(f"random: {name} of shape {np.shape(x)} does not broadcast against {shape}") from None
 
 
 def _dtype(dtype: Any) -> np.dtype:
     try:
         wanted: np.dtype = np.dtype(dtype)
-    except (TypeError, ValueError, OverflowError, SyntaxError):
+    except Exception:
+        # NumPy shows what is no dtype, and that may raise what it likes.
         raise DTypeError(f"dtype is float32 or float64, not {checks.shown(dtype)}") from None
     if wanted not in _DTYPES:
         raise DTypeError(f"dtype of random numbers is float32 or float64, not {wanted}")

@@ -23,7 +23,7 @@ from adjit.trace.context import current_trace, tracing
 from adjit.trace.handle import Root, c_strides, common_shape
 from adjit.trace.promote import resolve, type_of
 from adjit.trace.tracer import Tracer, fresh, is_tracer, make
-from adjit_runtime.errors import AdjitError
+from adjit_runtime.errors import AdjitError, ShapeError
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -125,11 +125,14 @@ def _scalar(value: Any) -> Any:
 def asarray(x: Any) -> Any:
     """`x` as an array that traced values can index: inside a traced function a constant of the graph, else an ndarray.
 
-    Lists of traced values are stacked."""
+    Lists of traced values are stacked. Raises ShapeError for lists of different lengths."""
     if is_tracer(x):
         return x
     if current_trace() is None:
-        return np.asarray(x)
+        try:
+            return np.asarray(x)
+        except ValueError as error:
+            raise ShapeError(f"asarray: x is no array: {error}") from None
     if isinstance(x, list | tuple):
         return lower.as_tracer(x)
     array = np.asarray(x)
