@@ -39,12 +39,12 @@ from adjit_runtime.program import Library
 from adjit_runtime.state import State, layout_of
 from adjit_runtime.step import History, StepFunction
 from adjit_runtime.threads import get_threads, set_threads
-from adjit_runtime.trees import LeafType, Signature, as_array, flatten, leaf_names
+from adjit_runtime.trees import LeafType, Signature, as_array, flatten, leaf_names, leaf_type
 
 __all__ = [
     "Function", "History", "Library", "Profile", "Record", "Signature", "State", "StepFunction", "Text",
-    "begin_library", "compile_graph", "flatten", "get_threads", "grad", "jit", "layout_of", "leaf_names", "load",
-    "save", "set_threads", "shared_library", "split_aux", "tiling", "trace_call", "value_and_grad",
+    "begin_library", "compile_graph", "flatten", "get_threads", "grad", "jit", "layout_of", "leaf_names", "leaf_type",
+    "load", "save", "set_threads", "shared_library", "split_aux", "tiling", "trace_call", "value_and_grad",
 ]  # fmt: skip
 
 

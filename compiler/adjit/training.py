@@ -21,6 +21,7 @@ from adjit.driver import (
     flatten,
     layout_of,
     leaf_names,
+    leaf_type,
     split_aux,
     tiling,
     trace_call,
@@ -101,8 +102,12 @@ class TrainingStep(StepFunction, Function):
         `key` is the integer that a loss with the argument `key` gets its random numbers from. Raises DTypeError for a
         parameter of another dtype, ArgumentError for what is no array or no integer, WeakOverflowError (an
         OverflowError) for a key outside int64."""
+        number = checks.integer(f"{self.__name__}.init: key", key)
         layout, values = self._layout(params)
-        return State(layout, [*values, checks.integer(f"{self.__name__}.init: key", key), 0], self.__name__)
+        try:
+            return State(layout, [*values, number, 0], self.__name__)
+        except RecursionError:
+            raise ArgumentError(f"{self.__name__}.init: the tree params is nested too deep") from None
 
     def _layout(self, params: Any) -> tuple[Any, list[Any]]:
         leaves, spec = flatten(params)
@@ -117,7 +122,7 @@ class TrainingStep(StepFunction, Function):
                     "trained is an argument of the loss"
                 )
             arrays.append(array.astype(array.dtype.newbyteorder("="), copy=False))
-        kept = [self.optimizer.init(array) for array in arrays]
+        kept = [self._kept(array) for array in arrays]
         hyper = {
             name: dict(value.numbers) if isinstance(value, Schedule) else value
             for name, value in self.hyper.items()
@@ -126,6 +131,13 @@ class TrainingStep(StepFunction, Function):
         trees = (optree.tree_unflatten(spec, arrays), optree.tree_unflatten(spec, kept))
         shared = {name: initial for name, (initial, _) in self.optimizer.shared.items()}
         return layout_of(*trees, shared, hyper, self.structural)
+
+    def _kept(self, array: np.ndarray) -> Any:
+        """What the optimiser keeps for a parameter: a pytree of arrays and numbers."""
+        kept = self.optimizer.init(array)
+        for leaf in flatten(kept)[0]:
+            leaf_type(leaf, f"{self.optimizer.name}: what init keeps")
+        return kept
 
     def check_state(self, state: Any) -> None:
         """Refuse what is no state, or the state of a step with another optimiser or form."""

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import optree
 
+from adjit_runtime.checks import shown
 from adjit_runtime.errors import ArgumentError
 from adjit_runtime.load import Loaded, address_of
 from adjit_runtime.native import Entry, fits
@@ -246,7 +247,7 @@ class CompiledFunction:
             return "the state has another layout"
         if last.statics != signature.statics:
             changed = [
-                f"{now.name} is {now.value!r}, was {was.value!r}"
+                f"{now.name} is {shown(now.value)}, was {shown(was.value)}"
                 for now, was in zip(signature.statics, last.statics, strict=True)
                 if now != was
             ]

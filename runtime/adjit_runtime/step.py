@@ -177,7 +177,7 @@ class StepFunction(CompiledFunction):
         self.check_state(state)
         if progress is not None:
             checks.function(f"{self.__name__}.run: progress", progress)
-        if not isinstance(constants, Mapping | None):
+        if not isinstance(constants, Mapping | None) or not all(isinstance(name, str) for name in constants or ()):
             raise ArgumentError(
                 f"{self.__name__}.run: constants is a mapping from names to values, not {checks.shown(constants)}"
             )

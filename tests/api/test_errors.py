@@ -247,6 +247,57 @@ def test_a_bad_argument_gives_an_error_that_names_it(name: str, argument: str) -
     assert refused or name == "stop_gradient", "nothing is refused"
 
 
+@pytest.mark.parametrize("kind", BAD)
+def test_arguments_of_compiled_functions(kind: str) -> None:
+    bad = BAD[kind]
+    ignores = adjit.jit(lambda *_, **__: 1.0)
+    step = adjit.training_step(lambda p, *_, **__: np.sum(p["w1"]), optim.sgd(0.1))
+    mine = step.init(make_params())
+    calls: list[Callable[[], Any]] = [
+        lambda: ignores(bad), lambda: ignores(1.0, k=bad), lambda: ignores([bad, {"a": bad}]), lambda: step(mine, bad),
+        lambda: step(mine, batch=bad), lambda: ignores.ir("plan", bad), lambda: step.explain(mine, bad),
+        lambda: STEP(bad, X, Y), lambda: STEP.ir("plan", bad, X), lambda: adjit.grad(lambda _: 0.0)(bad),
+    ]  # fmt: skip
+    for call in calls:
+        try:
+            call()
+        except adjit.InternalError:
+            raise
+        except adjit.AdjitError:
+            continue
+
+
+def test_trees_that_are_too_deep() -> None:
+    def deep(x: Any, depth: int) -> Any:
+        for _ in range(depth):
+            x = [x]
+        return x
+
+    loop: list[Any] = []
+    loop.append(loop)
+    step = adjit.training_step(lambda p: 0.0, optim.sgd(0.1))
+    for tree in (deep(np.ones(2), 20_000), loop):
+        for call in (adjit.jit(lambda *_: 1.0), step.init):
+            with pytest.raises(adjit.ArgumentError, match="nested too deep"):
+                call(tree)
+    with pytest.raises(adjit.ArgumentError, match="nested too deep"):
+        step.init(deep(np.ones(2), 900))
+    with pytest.raises(adjit.TraceError, match="results is nested too deep"):
+        adjit.jit(lambda x: deep(x, 20_000))(np.ones(2))
+
+
+@pytest.mark.parametrize("kept", ["x", 1j, object(), 2**70, np.ones(1, np.float16), np.array(["a"]), np.array([None])])
+def test_what_an_optimizer_keeps_is_checked(kept: Any) -> None:
+    own = optim.Optimizer("own", {}, lambda p: {"m": kept}, lambda g, k, p, h, t: (p, k))
+    with pytest.raises(adjit.AdjitError, match="own: what init keeps"):
+        adjit.training_step(loss, own).init(make_params())
+
+
+def test_masked_arrays_keep_their_mask() -> None:
+    with pytest.raises(adjit.ArgumentError, match="a masked array would lose its mask"):
+        adjit.jit(lambda x: x)(np.ma.array([1.0, 2.0], mask=[0, 1]))
+
+
 # -- arguments that were cut, or taken for others, without a word -----------------------------------------------------
 
 

@@ -26,7 +26,8 @@ class Loc:
     end_column: int | None = None
 
     def __str__(self) -> str:
-        return f"{printable(self.file.replace(chr(92), '/').rsplit('/', 1)[-1])}:{self.line}"
+        name = self.file.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
+        return f"{printable(name) or '?'}:{self.line}"
 
 
 @dataclass(frozen=True, eq=False, slots=True)

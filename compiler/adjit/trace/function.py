@@ -47,7 +47,7 @@ def trace_flat(name: str, call: Callable[[list[Tracer]], Any], types: Sequence[A
             for given, type in zip(names, types, strict=True)
         ]
         try:
-            leaves, tree = optree.tree_flatten(call(inputs))
+            leaves, tree = _flattened(call(inputs))
             outputs = [lower.lift(leaf) for leaf in leaves]
         except AdjitError as error:
             raise refuse.relocated(error) from None
@@ -60,6 +60,13 @@ def trace_flat(name: str, call: Callable[[list[Tracer]], Any], types: Sequence[A
     # A capture holds the value that was read: a later change in place of its array is none of the inner graph's.
     held = [make(Root(owner, outer), (), outer, None, scalar=True) for outer, (_, owner) in trace.captures.items()]
     return Traced(graph, tree, held)
+
+
+def _flattened(result: Any) -> tuple[list[Any], optree.PyTreeSpec]:
+    try:
+        return optree.tree_flatten(result)
+    except RecursionError:
+        raise refuse.trace_error("the tree of results is nested too deep, or holds itself") from None
 
 
 def _closed(name: str, inputs: tuple[Node, ...], nodes: tuple[Node, ...], outputs: Sequence[Node]) -> Graph:
