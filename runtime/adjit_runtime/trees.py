@@ -130,9 +130,11 @@ def known_dtype(x: Any) -> np.dtype | None:
 
 def leaf_type(x: Any, name: object) -> LeafType:
     """The type of an argument's leaf; raises ArgumentError or DTypeError, naming it."""
-    if isinstance(x, np.ma.MaskedArray):
-        raise ArgumentError(f"{name}: a masked array would lose its mask: write x.filled(value), or give the mask, too")
     if isinstance(x, np.ndarray | np.generic):
+        if isinstance(x, np.ma.MaskedArray):
+            raise ArgumentError(
+                f"{name}: a masked array would lose its mask: write x.filled(value), or give the mask, too"
+            )
         dtype = x.dtype.newbyteorder("=")
         if dtype not in DTYPES:
             known = "bool, int32, int64, uint8, uint64, float32, float64"
