@@ -38,12 +38,13 @@ LAYERS: dict[str, set[str]] = {
 TOP: set[str] = {"__init__", "compilation", "driver", "machine", "profile", "training"}
 
 # What a layer of the compiler may import of the runtime (`program` is data: what codegen makes and the runtime
-# runs; `fork` and `guard` are for whoever calls LLVM or sets the interpreter); the rest is for the driver, and for
-# those who measure.
-RUNTIME_FOR_ALL: set[str] = {"errors", "fork", "guard", "program", "target"}
+# runs; `checks` refuses wrong arguments; `fork` and `guard` are for whoever calls LLVM or sets the interpreter); the
+# rest is for the driver, and for those who measure.
+RUNTIME_FOR_ALL: set[str] = {"checks", "errors", "fork", "guard", "program", "target"}
 RUNTIME_USERS: set[str] = {"compilation", "driver", "machine", "profile"}
 
-# Layers that users' networks are made of: the same NumPy that users write, so nothing of the runtime but its errors.
+# Layers that users' networks are made of: the same NumPy that users write, so nothing of the runtime but its errors
+# and the checks of arguments that raise them.
 LIBRARY: set[str] = {"nn", "optim", "random"}
 
 # Third-party package -> layers that may import it at module level. NumPy: everyone.
@@ -164,7 +165,7 @@ def _runtime_complaint(found: Import, layer: str) -> str | None:
     if found.late:
         return f"{found}: a function-level import hides a cycle"
     target = (*found.module.split("."), "__init__")[1]
-    allowed = {"errors"} if layer in LIBRARY else RUNTIME_FOR_ALL
+    allowed = {"checks", "errors"} if layer in LIBRARY else RUNTIME_FOR_ALL
     if layer == "runtime" or layer in RUNTIME_USERS or target in allowed:
         return None
     return f"{found}: {layer} may import {sorted(allowed)} of the runtime alone"

@@ -43,6 +43,9 @@ DEFINITIONS: dict[str, dict[str, str]] = {
     "compiler/adjit/codegen/trial.py": {"CALLS ALONE LEAST": "words of a trial", "MONOTONIC": "a clock of Linux"},
     "compiler/adjit/codegen/run_loop.py": {"FOLD": "the counters of adjit.random"},
     "compiler/adjit/ir/builder.py": {"SMALL_CONSTANT": "how the text looks"},
+    "compiler/adjit/ir/graph.py": {"MOST_NESTED": "a bound for safety"},
+    "compiler/adjit/ir/parse.py": {"_SHOWN": "how an error looks"},
+    "compiler/adjit/ir/types.py": {"MOST_DIMENSIONS MOST_BYTES": "NumPy's bounds"},
     "compiler/adjit/ir/text.py": {"HEADER_WIDTH COMMENT_COLUMN": "how the text looks"},
     "compiler/adjit/machine.py": {"RUNS SECONDS": "how long a measurement takes, not what it gives"},
     "compiler/adjit/ops/mathematics/elementary.py": {
@@ -58,12 +61,14 @@ DEFINITIONS: dict[str, dict[str, str]] = {
     "compiler/adjit/random/__init__.py": {
         "_FOLD _SPLIT _LOWEST": "which counters are whose",
         "_DTYPES": "types, not numbers",
+        "_MOST_KEYS": "a bound for safety",
     },
     "compiler/adjit/schedule/arena.py": {"ALIGN": "the contract of the arena"},
     "compiler/adjit/schedule/group.py": {"WIDEST": "bytes of AVX-512's vectors"},
     "compiler/adjit/trace/locate.py": {"_MOST_PLACES": "a bound for safety"},
     "compiler/adjit/trace/refuse.py": {"_NB_SUBSCR": "an operand of CPython's code"},
     "runtime/adjit_runtime/cache.py": {"_DIGEST": "bytes of SHA-256"},
+    "runtime/adjit_runtime/checks.py": {"LOWEST HIGHEST": "the range of int64"},
     "runtime/adjit_runtime/load.py": {
         "ALIGN": "the contract of the arena",
         "PAGE": "bytes of a page",
@@ -77,6 +82,7 @@ DEFINITIONS: dict[str, dict[str, str]] = {
         "INTERRUPTED": "the contract of the entry",
         "MOST_DIMENSIONS POOL_WORDS POOL_SIZE": "layout of what the runtime and machine code share",
     },
+    "runtime/adjit_runtime/step.py": {"_MOST_STEPS": "a bound for safety"},
     "runtime/adjit_runtime/target.py": {
         "_DEFAULT_CACHES": "sizes of caches where the system does not tell",
         "LINE": "bytes of a line of cache",

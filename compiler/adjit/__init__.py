@@ -16,6 +16,7 @@ from adjit_runtime.errors import (
     IndexOutOfRange,
     InternalError,
     MissingExtraError,
+    OutOfMemory,
     ShapeError,
     StateError,
     TraceError,
@@ -27,7 +28,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AdjitError", "ArgumentError", "DTypeError", "FormatError", "Graph", "History", "IndexOutOfRange", "InternalError",
-    "MissingExtraError", "ShapeError", "State", "StateError", "TraceError", "TrainingStep", "WeakOverflowError",
-    "WideningWarning", "asarray", "evaluate", "get_threads", "grad", "jit", "load", "machine", "nn", "optim", "parse",
-    "random", "save", "set_threads", "stop_gradient", "training_step", "value_and_grad",
+    "MissingExtraError", "OutOfMemory", "ShapeError", "State", "StateError", "TraceError", "TrainingStep",
+    "WeakOverflowError", "WideningWarning", "asarray", "evaluate", "get_threads", "grad", "jit", "load", "machine",
+    "nn", "optim", "parse", "random", "save", "set_threads", "stop_gradient", "training_step", "value_and_grad",
 ]  # fmt: skip

@@ -32,7 +32,7 @@ from adjit.schedule.plan import may_be_direct
 from adjit.schedule.text import print_plan
 from adjit.schedule.verify import verify_plan
 from adjit.tuned import THREADED_ELEMENTS
-from adjit_runtime import cache, fork, log
+from adjit_runtime import cache, checks, fork, log
 from adjit_runtime.errors import AdjitError, ArgumentError, InternalError
 from adjit_runtime.load import Loaded, provide_libraries
 from adjit_runtime.program import Library, Program, dump_program, load_program
@@ -113,8 +113,7 @@ class Record:
 
     def stage(self, stage: str) -> Any:
         """What a stage made: a Graph, or text."""
-        if stage not in STAGES:
-            raise ArgumentError(f"there is no stage {stage!r}; there are {', '.join(STAGES)}")
+        checks.choice("stage", stage, STAGES)
         if stage in self.graphs:
             return self.graphs[stage]
         if self.source is None or stage not in ("optimized", "plan", "llvm", "asm"):

@@ -30,7 +30,7 @@ from adjit.profile import Explanation, Profile, explain
 from adjit.profile import profile as measure
 from adjit.trace import Tracer, current_trace, inline, is_tracer, trace_flat
 from adjit.trace.promote import type_of
-from adjit_runtime import log
+from adjit_runtime import checks, log
 from adjit_runtime.call import Compiled, CompiledFunction
 from adjit_runtime.checkpoint import load, save
 from adjit_runtime.errors import ArgumentError, DTypeError
@@ -38,11 +38,11 @@ from adjit_runtime.program import Library
 from adjit_runtime.state import State, layout_of
 from adjit_runtime.step import History, StepFunction
 from adjit_runtime.threads import get_threads, set_threads
-from adjit_runtime.trees import LeafType, Signature, as_array, flatten, leaf_names
+from adjit_runtime.trees import LeafType, Signature, as_array, flatten, leaf_names, leaf_type
 
 __all__ = [
     "Function", "History", "Library", "Profile", "Record", "Signature", "State", "StepFunction", "Text",
-    "compile_graph", "flatten", "get_threads", "grad", "jit", "layout_of", "leaf_names", "load",
+    "compile_graph", "flatten", "get_threads", "grad", "jit", "layout_of", "leaf_names", "leaf_type", "load",
     "save", "set_threads", "shared_library", "split_aux", "tiling", "trace_call", "value_and_grad",
 ]  # fmt: skip
 
@@ -71,15 +71,18 @@ class Function(CompiledFunction):
     def __init__(
         self, function: Callable[..., Any], static_argnames: Iterable[str], static_argnums: Iterable[int]
     ) -> None:
-        if not callable(function):
-            raise ArgumentError(f"{self.kind} takes a function, not {function!r}")
-        names = {static_argnames} if isinstance(static_argnames, str) else set(static_argnames)
-        positions = (static_argnums,) if isinstance(static_argnums, int) else tuple(static_argnums)
+        # (A training step calls its function a loss.)
+        argument = "loss" if self.kind == "training_step" else "function"
+        checks.function(f"{self.kind}: {argument}", function)
+        names, positions = set(static_argnames), tuple(static_argnums)
         if positions:
-            parameters = list(inspect.signature(function).parameters)
+            parameters = _parameters(self.kind, function)
             for position in positions:
                 if not -len(parameters) <= position < len(parameters):
-                    raise ArgumentError(f"{name_of(function)} has no argument number {position} that could be static")
+                    raise ArgumentError(
+                        f"{self.kind}: static_argnums has {position}, and {name_of(function)} has no argument of that "
+                        "number that could be static"
+                    )
                 names.add(parameters[position])
         super().__init__(function, name_of(function), names)
         self.records: dict[Signature, Record] = {}
@@ -123,6 +126,7 @@ class Function(CompiledFunction):
         (`adjit.machine()`)."""
         self.ir("optimized", *args, **kwargs)
         record = self._record(args, kwargs)
+        calls = checks.integer(f"{self.__name__}.profile: calls", calls, 1)
         return measure(record.optimized, self.__name__, self.bound(args, kwargs), calls, flushes=self.flushes)
 
     def bound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[np.ndarray]:
@@ -185,7 +189,10 @@ class GradFunction(Function):
         static_argnums: Iterable[int],
     ) -> None:
         super().__init__(function, static_argnames, static_argnums)
-        self.argnums = argnums if isinstance(argnums, int) else tuple(argnums)
+        several = checks.several(f"{self.kind}: argnums", argnums, int)
+        self.argnums = argnums if isinstance(argnums, int) else several
+        if not several or len(set(several)) < len(several):
+            raise ArgumentError(f"{self.kind}: argnums is one position or several different ones, not {argnums}")
         self.has_aux = has_aux
         self.with_value = with_value
 
@@ -306,7 +313,7 @@ def jit(
     NumPy would raise ValueError, TypeError and IndexError; ArgumentError for an argument that is no array."""
     if function is None:
         return functools.partial(jit, static_argnames=static_argnames, static_argnums=static_argnums, tile=tile)
-    return tiling(Function(function, _listed(static_argnames), _numbers(static_argnums)), tile)
+    return tiling(Function(function, *_static("jit", static_argnames, static_argnums)), tile)
 
 
 def value_and_grad(
@@ -365,10 +372,12 @@ def _gradient_function(
     tile: str,
 ) -> Any:
     """The compiled gradient of a function; without one, the decorator that makes it."""
-    names, numbers = _listed(static_argnames), _numbers(static_argnums)
+    kind = GradFunction.kind
+    names, numbers = _static(kind, static_argnames, static_argnums)
+    with_aux = checks.flag(f"{kind}: has_aux", has_aux)
 
     def decorate(function: Callable[..., Any]) -> GradFunction:
-        return tiling(GradFunction(function, argnums, has_aux, with_value, names, numbers), tile)
+        return tiling(GradFunction(function, argnums, with_aux, with_value, names, numbers), tile)
 
     return decorate if function is None else decorate(function)
 
@@ -378,18 +387,28 @@ FunctionT = TypeVar("FunctionT", bound=Function)
 
 def tiling(function: FunctionT, tile: str) -> FunctionT:
     """The function with `tile` noted."""
-    if tile not in ("auto", "off"):
-        raise ArgumentError(f'{function.kind}: tile is "auto" or "off", not {tile!r}')
-    function.tiles = tile == "auto"
+    function.tiles = checks.choice(f"{function.kind}: tile", tile, ("auto", "off")) == "auto"
     return function
 
 
-def _listed(names: str | Iterable[str]) -> tuple[str, ...]:
-    return (names,) if isinstance(names, str) else tuple(names)
+def _static(
+    kind: str, names: str | Iterable[str], numbers: int | Iterable[int]
+) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """The names and numbers of static arguments."""
+    return (
+        checks.several(f"{kind}: static_argnames", names, str),
+        checks.several(f"{kind}: static_argnums", numbers, int),
+    )
 
 
-def _numbers(numbers: int | Iterable[int]) -> tuple[int, ...]:
-    return (numbers,) if isinstance(numbers, int) else tuple(numbers)
+def _parameters(kind: str, function: Callable[..., Any]) -> list[str]:
+    """The names of a function's parameters."""
+    try:
+        return list(inspect.signature(function).parameters)
+    except (TypeError, ValueError):
+        raise ArgumentError(
+            f"{kind}: static_argnums counts the parameters of {name_of(function)}, which does not tell them"
+        ) from None
 
 
 log.configure()

@@ -20,6 +20,7 @@ from adjit.driver import (
     flatten,
     layout_of,
     leaf_names,
+    leaf_type,
     split_aux,
     tiling,
     trace_call,
@@ -31,6 +32,7 @@ from adjit.optim import Optimizer, Schedule
 from adjit.random import fold_in
 from adjit.trace import inline, lower
 from adjit.trace.tracer import fresh
+from adjit_runtime import checks
 from adjit_runtime.errors import ArgumentError, DTypeError, ShapeError, StateError
 
 Mask = Callable[[Any], Any]
@@ -54,7 +56,10 @@ class TrainingStep(StepFunction, Function):
         static_argnames: Iterable[str],
     ) -> None:
         if not isinstance(optimizer, Optimizer):
-            raise ArgumentError(f"training_step takes an optimiser, such as adjit.optim.adam(1e-3), not {optimizer!r}")
+            raise ArgumentError(
+                "training_step: optimizer is an optimiser, such as adjit.optim.adam(1e-3), not "
+                f"{checks.shown(optimizer)}"
+            )
         super().__init__(loss, static_argnames, ())
         self.optimizer = optimizer
         self.has_aux = has_aux
@@ -94,9 +99,14 @@ class TrainingStep(StepFunction, Function):
         """A state with copies of the parameters: a pytree of float32 and float64 arrays.
 
         `key` is the integer that a loss with the argument `key` gets its random numbers from. Raises DTypeError for a
-        parameter of another dtype."""
+        parameter of another dtype, ArgumentError for what is no array or no integer, WeakOverflowError (an
+        OverflowError) for a key outside int64."""
+        number = checks.integer(f"{self.__name__}.init: key", key)
         layout, values = self._layout(params)
-        return State(layout, [*values, key, 0], self.__name__)
+        try:
+            return State(layout, [*values, number, 0], self.__name__)
+        except RecursionError:
+            raise ArgumentError(f"{self.__name__}.init: the tree params is nested too deep") from None
 
     def _layout(self, params: Any) -> tuple[Any, list[Any]]:
         leaves, spec = flatten(params)
@@ -111,7 +121,7 @@ class TrainingStep(StepFunction, Function):
                     "trained is an argument of the loss"
                 )
             arrays.append(array.astype(array.dtype.newbyteorder("="), copy=False))
-        kept = [self.optimizer.init(array) for array in arrays]
+        kept = [self._kept(array) for array in arrays]
         hyper = {
             name: dict(value.numbers) if isinstance(value, Schedule) else value
             for name, value in self.hyper.items()
@@ -120,6 +130,13 @@ class TrainingStep(StepFunction, Function):
         trees = (optree.tree_unflatten(spec, arrays), optree.tree_unflatten(spec, kept))
         shared = {name: initial for name, (initial, _) in self.optimizer.shared.items()}
         return layout_of(*trees, shared, hyper, self.structural)
+
+    def _kept(self, array: np.ndarray) -> Any:
+        """What the optimiser keeps for a parameter: a pytree of arrays and numbers."""
+        kept = self.optimizer.init(array)
+        for leaf in flatten(kept)[0]:
+            leaf_type(leaf, f"{self.optimizer.name}: what init keeps")
+        return kept
 
     def check_state(self, state: Any) -> None:
         """Refuse what is no state, or the state of a step with another optimiser or form."""
@@ -146,7 +163,8 @@ class TrainingStep(StepFunction, Function):
 
     def profile(self, *args: Any, calls: int = 200, steps: int | None = None, **kwargs: Any) -> Profile:
         """Time of each kernel of a step on a copy of the state: `step.profile(state, x, y, steps=200)`; see `jit`."""
-        return super().profile(*args, calls=calls if steps is None else steps, **kwargs)
+        count = calls if steps is None else checks.integer(f"{self.__name__}.profile: steps", steps, 1)
+        return super().profile(*args, calls=count, **kwargs)
 
     def bound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[np.ndarray]:
         """The leaves of the state, then those of the batch."""
@@ -403,13 +421,15 @@ def training_step(
 
     Raises what `jit` raises; StateError for a state that is busy, closed or of another step."""
     extras = {"clip_norm": clip_norm, "clip_value": clip_value, "weight_decay": weight_decay, "l1": l1, "l2": l2}
-    for name, value in extras.items():
-        if value is not None and (isinstance(value, bool) or not isinstance(value, float | int) or value < 0):
-            raise ArgumentError(f"training_step: {name} is a number >= 0 or None, not {value!r}")
-    if not isinstance(flush_subnormals, bool):
-        raise ArgumentError(f"training_step: flush_subnormals is True or False, not {flush_subnormals!r}")
-    names = (static_argnames,) if isinstance(static_argnames, str) else tuple(static_argnames)
-    switched = {name: value or None for name, value in extras.items()}
-    step = TrainingStep(loss, optimizer, has_aux, switched, regularized, names)
-    step.flushes = flush_subnormals
+    switched = {
+        name: None if value is None else checks.real(f"training_step: {name} is None or", value, 0.0) or None
+        for name, value in extras.items()
+    }
+    if regularized is not None:
+        checks.function("training_step: regularized", regularized)
+    names = checks.several("training_step: static_argnames", static_argnames, str)
+    with_aux = checks.flag("training_step: has_aux", has_aux)
+    flushes = checks.flag("training_step: flush_subnormals", flush_subnormals)
+    step = TrainingStep(loss, optimizer, with_aux, switched, regularized, names)
+    step.flushes = flushes
     return tiling(step, tile)

@@ -17,6 +17,7 @@ import numpy as np
 import optree
 
 from adjit_runtime import fork
+from adjit_runtime.checks import shown
 from adjit_runtime.errors import ArgumentError
 from adjit_runtime.guard import Lock
 from adjit_runtime.load import Loaded, address_of
@@ -83,7 +84,7 @@ class CompiledFunction:
         except (TypeError, ValueError):
             self.__signature__ = inspect.Signature([inspect.Parameter("args", inspect.Parameter.VAR_POSITIONAL)])
         for static in self.static_argnames - set(self.__signature__.parameters):
-            raise ArgumentError(f"{name} has no parameter {static!r} that could be static")
+            raise ArgumentError(f"static_argnames: {name} has no parameter {static!r} that could be static")
         self._compiled: dict[Signature, Compiled] = {}
         self._lock = Lock()
         self._entries: list[Entry] = []
@@ -259,7 +260,7 @@ class CompiledFunction:
             return "the state has another layout"
         if last.statics != signature.statics:
             changed = [
-                f"{now.name} is {now.value!r}, was {was.value!r}"
+                f"{now.name} is {shown(now.value)}, was {shown(was.value)}"
                 for now, was in zip(signature.statics, last.statics, strict=True)
                 if now != was
             ]

@@ -40,6 +40,10 @@ class WeakOverflowError(AdjitError, OverflowError):
     """A Python integer that does not fit the dtype of the array that it meets."""
 
 
+class OutOfMemory(AdjitError, MemoryError):
+    """More memory is needed than there is to be had."""
+
+
 class FormatError(AdjitError, ValueError):
     """Text or a file that cannot be read back: a parse error, a damaged checkpoint."""
 

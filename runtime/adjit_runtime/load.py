@@ -19,7 +19,7 @@ import llvmlite.binding as llvm
 import numpy as np
 
 from adjit_runtime import errors
-from adjit_runtime.errors import AdjitError, InternalError
+from adjit_runtime.errors import AdjitError, InternalError, OutOfMemory
 from adjit_runtime.fork import calls_llvmlite, in_child
 from adjit_runtime.program import Library, Program
 from adjit_runtime.target import host_target, initialize
@@ -36,8 +36,12 @@ _RUN = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)
 
 
 def aligned_bytes(nbytes: int) -> np.ndarray:
-    """Zeroed memory that begins on 64 bytes: uint8[nbytes]."""
-    memory = np.zeros(nbytes + ALIGN, dtype=np.uint8)
+    """Zeroed memory that begins on 64 bytes: uint8[nbytes]. Raises OutOfMemory."""
+    try:
+        memory = np.zeros(nbytes + ALIGN, dtype=np.uint8)
+    except (MemoryError, ValueError):
+        # NumPy has a ValueError for sizes beyond int64.
+        raise OutOfMemory(f"{nbytes} bytes of memory are needed, and there are not as many to be had") from None
     start = -address_of(memory) % ALIGN
     return memory[start : start + nbytes]
 
@@ -209,7 +213,7 @@ class Loaded:
         """The error of a check that failed: `status` is the entry's result, `value` what it reported."""
         check = self.program.checks[status - 1]
         kind: type[AdjitError] = getattr(errors, check.error)
-        return kind(check.message.format(value=value))
+        return kind(f"{check.before}{value}{check.after}")
 
     @property
     def polls(self) -> bool:

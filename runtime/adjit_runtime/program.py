@@ -46,10 +46,12 @@ INTERRUPTED = -1
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A test that machine code makes at run time; `message` has `{value}` where the refused value goes."""
+    """A test that machine code makes at run time: the name of its error, and the text before and after the value that
+    was refused. The text has the user's words in it, so it is no format."""
 
     error: str
-    message: str
+    before: str
+    after: str
 
 
 RUN_HEAD = (

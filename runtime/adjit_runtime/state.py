@@ -16,7 +16,7 @@ from typing import Any, NoReturn, TypeVar
 import numpy as np
 import optree
 
-from adjit_runtime import fork
+from adjit_runtime import checks, fork
 from adjit_runtime.containers import ReadOnlyDict
 from adjit_runtime.errors import ArgumentError, StateError
 from adjit_runtime.guard import exclusive
@@ -164,7 +164,7 @@ class State:
     @key.setter
     def key(self, value: int) -> None:
         self._check_open()
-        self.exclusively(operator.setitem, self._views[-2], ..., value)
+        self.exclusively(operator.setitem, self._views[-2], ..., checks.integer("state.key", value))
 
     @property
     def step(self) -> int:
@@ -353,7 +353,8 @@ class Hyper(MutableMapping[str, Any]):
             raise ArgumentError(
                 f"{self._prefix}{name} is a schedule with the numbers {', '.join(place)}; set one of these"
             )
-        self._state.exclusively(operator.setitem, place, ..., float(value))
+        number = checks.real(f"state.hyper: {self._prefix}{name}", value)
+        self._state.exclusively(operator.setitem, place, ..., number)
 
     def __delitem__(self, name: str) -> None:
         raise StateError("hyper-parameters cannot be deleted")

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import optree
 
+from adjit_runtime import checks
 from adjit_runtime.call import Compiled, CompiledFunction
-from adjit_runtime.errors import AdjitError, ArgumentError, ShapeError
+from adjit_runtime.errors import AdjitError, ArgumentError, OutOfMemory, ShapeError
 from adjit_runtime.load import Loaded, address_of, run_function
 from adjit_runtime.native import Entry, fits
 from adjit_runtime.program import RUN_ARRAY, RUN_HEAD, RUN_OUTPUT
@@ -180,8 +181,18 @@ class StepFunction(CompiledFunction):
         leaves the state as after the step before; it names the step, and has the losses so far as `losses`. Raises
         ArgumentError for data that do not fit, IndexOutOfRange for an index out of range."""
         self.check_state(state)
+        if progress is not None:
+            checks.function(f"{self.__name__}.run: progress", progress)
+        if not isinstance(constants, Mapping | None) or not all(isinstance(name, str) for name in constants or ()):
+            raise ArgumentError(
+                f"{self.__name__}.run: constants is a mapping from names to values, not {checks.shown(constants)}"
+            )
         job = _Run(self, state, data, batch_size, epochs, shuffle, seed, drop_last, dict(constants or {}))
         return state.exclusively(job.run, progress)
+
+
+_MOST_STEPS = 1 << 48
+"""Of one run: their losses would be a thousand terabytes."""
 
 
 class _Run:
@@ -203,26 +214,30 @@ class _Run:
             raise ArgumentError(
                 f"{function.__name__}.run: data is a tuple of arrays, (X, Y), not a {type(data).__name__}"
             )
-        for name, value in (("batch_size", batch_size), ("epochs", epochs)):
-            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < (name == "batch_size"):
-                raise ArgumentError(f"{function.__name__}.run: {name} is a positive integer, not {value!r}")
+        size = checks.integer(f"{function.__name__}.run: batch_size", batch_size, 1)
+        self.epochs = checks.integer(f"{function.__name__}.run: epochs", epochs, 0)
+        self.shuffle = checks.flag(f"{function.__name__}.run: shuffle", shuffle)
+        self.seed = checks.integer(f"{function.__name__}.run: seed", seed)
+        drops = checks.flag(f"{function.__name__}.run: drop_last", drop_last)
         self.function, self.state, self.constants = function, state, constants
         leaves, self.tree = flatten(tuple(data))
         self.arrays = [self._array(leaf, i) for i, leaf in enumerate(leaves)]
         if not self.arrays:
             raise ArgumentError(f"{function.__name__}.run: data has no arrays")
         self.rows = self._rows()
-        self.batch = min(int(batch_size), self.rows) if not drop_last else int(batch_size)
+        self.batch = size if drops else min(size, self.rows)
         self.whole = self.rows // self.batch if self.batch else 0
-        self.rest = 0 if drop_last or not self.batch else self.rows % self.batch
-        self.epochs = int(epochs)
+        self.rest = 0 if drops or not self.batch else self.rows % self.batch
         self.total = self.epochs * (self.whole + (self.rest > 0))
         if self.total == 0 and self.epochs:
             raise ArgumentError(
                 f"{function.__name__}.run: {self.rows} rows make no batch of {batch_size} (drop_last={drop_last})"
             )
-        self.shuffle = bool(shuffle)
-        self.seed = int(seed)
+        if self.total > _MOST_STEPS:
+            raise ArgumentError(
+                f"{function.__name__}.run: epochs={self.epochs} are {self.total} steps, and no memory holds the losses "
+                f"of more than {_MOST_STEPS}"
+            )
 
     def _array(self, leaf: Any, number: int) -> np.ndarray:
         dtype = known_dtype(leaf)
@@ -261,7 +276,7 @@ class _Run:
         if not self.total:
             return History(np.empty(0))
         loop = self._loop()
-        outputs = [np.empty((self.total, *shape), dtype) for shape, dtype in loop.results]
+        outputs = self._outputs(loop)
         losses = outputs[0]
         arena = loop.begin(self, outputs)
         done = 0
@@ -286,6 +301,16 @@ class _Run:
         tree = loop.first.compiled.out_tree
         aux = optree.tree_unflatten(tree, outputs[1:]) if tree.num_leaves else None
         return History(losses.astype(np.float64), aux)
+
+    def _outputs(self, loop: _Loop) -> list[np.ndarray]:
+        """Memory for the results of all steps."""
+        try:
+            return [np.empty((self.total, *shape), dtype) for shape, dtype in loop.results]
+        except (MemoryError, ValueError):
+            raise OutOfMemory(
+                f"{self.function.__name__}.run: there is no memory for the results of epochs={self.epochs}, "
+                f"{self.total} steps; run fewer epochs at a time"
+            ) from None
 
     def _failure(self, loop: _Loop, status: int, losses: np.ndarray) -> AdjitError:
         """The error of a step, with its number and the losses before it."""

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import optree
 
+from adjit_runtime.checks import shown
 from adjit_runtime.containers import NAMESPACE
 from adjit_runtime.errors import ArgumentError, DTypeError
 
@@ -28,7 +29,10 @@ _PLAIN: dict[optree.PyTreeSpec, optree.PyTreeSpec] = {}
 
 def flatten(tree: Any) -> tuple[list[Any], optree.PyTreeSpec]:
     """The leaves of a pytree and its structure, in which a state's own containers are plain ones."""
-    leaves, spec = optree.tree_flatten(tree, namespace=NAMESPACE)
+    try:
+        leaves, spec = optree.tree_flatten(tree, namespace=NAMESPACE)
+    except RecursionError:
+        raise ArgumentError("a tree of arguments or parameters is nested too deep, or holds itself") from None
     plain = _PLAIN.get(spec)
     if plain is None:
         # Unflattening gives plain containers, whose leaves have the same order.
@@ -82,6 +86,10 @@ def known_dtype(x: Any) -> np.dtype | None:
 def leaf_type(x: Any, name: object) -> LeafType:
     """The type of an argument's leaf; raises ArgumentError or DTypeError, naming it."""
     if isinstance(x, np.ndarray | np.generic):
+        if isinstance(x, np.ma.MaskedArray):
+            raise ArgumentError(
+                f"{name}: a masked array would lose its mask: write x.filled(value), or give the mask, too"
+            )
         dtype = x.dtype.newbyteorder("=")
         if dtype not in DTYPES:
             known = "bool, int32, int64, uint8, uint64, float32, float64"
@@ -89,11 +97,11 @@ def leaf_type(x: Any, name: object) -> LeafType:
         return LeafType(np.dtype(dtype.name), x.shape)
     if type(x) in _PYTHON:
         if type(x) is int and not -(2**63) <= x < 2**63:
-            raise ArgumentError(f"{name}: {x} does not fit int64")
+            raise ArgumentError(f"{name}: {shown(x)} does not fit int64")
         return LeafType(_PYTHON[type(x)], (), True)
     if type(x) is str or callable(x):
         raise ArgumentError(
-            f"{name}: {x!r} is no array; name the argument in static_argnames if the code should depend on it"
+            f"{name}: {shown(x)} is no array; name the argument in static_argnames if the code should depend on it"
         )
     raise ArgumentError(f"{name}: {type(x).__module__}.{type(x).__qualname__} is no array, number or pytree of them")
 
@@ -143,4 +151,4 @@ class Signature:
     def describe(self, names: Sequence[str]) -> str:
         """`x: f32[4,2], n=3`."""
         dynamic = [f"{name}: {type}" for name, type in zip(names, self.types, strict=True)]
-        return ", ".join(dynamic + [f"{static.name}={static.value!r}" for static in self.statics])
+        return ", ".join(dynamic + [f"{static.name}={shown(static.value)}" for static in self.statics])

@@ -261,13 +261,13 @@ def test_bad_optimizers() -> None:
         step, state = make(made(update))
         with pytest.raises(error, match=text):
             step(state, *data())
-    with pytest.raises(adjit.ArgumentError, match="bad: rate is a number, a schedule or None"):
-        made(None, {"rate": "high"})
-    with pytest.raises(adjit.ArgumentError, match="takes an optimiser, such as"):
+    with pytest.raises(adjit.ArgumentError, match="bad: rate is a schedule, None, or is a number, not 'high'"):
+        made(lambda g, k, p, h, t: (p, k), {"rate": "high"})
+    with pytest.raises(adjit.ArgumentError, match="optimizer is an optimiser, such as"):
         adjit.training_step(loss, 0.1)
     with pytest.raises(adjit.ArgumentError, match="adamw has a weight_decay of its own"):
         adjit.training_step(loss, optim.adamw(0.1), weight_decay=0.1)
-    with pytest.raises(adjit.ArgumentError, match="clip_norm is a number >= 0"):
+    with pytest.raises(adjit.ArgumentError, match="clip_norm is None or is a number >= 0"):
         adjit.training_step(loss, optim.sgd(0.1), clip_norm=-1.0)
 
 

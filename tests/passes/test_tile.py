@@ -157,7 +157,7 @@ def test_off_means_off() -> None:
     assert not tiles_in(off.ir("optimized"))
     assert "tiles on" in str(on.ir("plan"))
     np.testing.assert_allclose(a[1]["w"], b[1]["w"], rtol=1e-12)
-    with pytest.raises(adjit.ArgumentError, match='tile is "auto" or "off"'):
+    with pytest.raises(adjit.ArgumentError, match="tile is 'auto' or 'off', not 'on'"):
         adjit.jit(function, tile="on")
 
 

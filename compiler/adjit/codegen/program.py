@@ -44,13 +44,14 @@ from adjit.codegen.subnormals import flushing
 from adjit.codegen.tiles import emit_tiles, tile_ranges
 from adjit.codegen.trial import begin_trial, end_trial, short_threads
 from adjit.ir.graph import Graph
+from adjit.ir.types import MOST_BYTES
 from adjit.schedule.arena import storage
 from adjit.schedule.build import make_plan
 from adjit.schedule.plan import Buffer, CheckRange, Plan, Product, Single, Straight, Tiles, Work, works_of
 from adjit.schedule.slots import slots_of
 from adjit.schedule.straight import fits, straight_plan
 from adjit.tuned import PRODUCT_PARTS, TILE_GROUPS, WAKE_FLOPS
-from adjit_runtime.errors import InternalError
+from adjit_runtime.errors import InternalError, OutOfMemory
 from adjit_runtime.program import Library, Program
 from adjit_runtime.target import Target
 
@@ -101,6 +102,8 @@ def build(
 
     slots = slots_of(graph)
     plan = straight_plan(graph, slots) if straight and fits(graph) else make_plan(graph, target, slots, scratch)
+    if plan.arena_bytes > MOST_BYTES:
+        raise OutOfMemory(f"{name}: {plan.arena_bytes} bytes of memory are needed, more than int64 counts")
     libraries = _product_libraries(plan, target)
     for needed in libraries:
         begin(needed)

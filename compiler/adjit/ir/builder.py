@@ -17,6 +17,7 @@ from adjit.ir.graph import Graph, copy_node
 from adjit.ir.node import Data, Loc, Node
 from adjit.ir.op import OPS, Op, register
 from adjit.ir.types import Array, Tuple, Type
+from adjit_runtime.errors import ShapeError
 
 SMALL_CONSTANT = 16
 """An array constant of up to this many elements is written out in the text."""
@@ -35,6 +36,8 @@ def _item_type(types: tuple[Type, ...], attrs: Mapping[str, Any]) -> Type:
     if not isinstance(of, Tuple):
         raise TypeError("item of a node that is no tuple")
     index: int = attrs["index"]
+    if not 0 <= index < len(of.items):
+        raise IndexError(f"item {index} of {of}")
     return of.items[index]
 
 
@@ -62,6 +65,12 @@ ITEM = register(
     )
 )
 
+
+def _check_size(name: str, type: Array) -> None:
+    if type.problem:
+        raise ShapeError(f"{name}: {type.problem}")
+
+
 Number = float | int | bool | np.generic
 
 
@@ -73,24 +82,34 @@ class Builder:
         self.inputs: list[Node] = []
         self.nodes: list[Node] = []
         self._data = 0
+        self._names: set[str] = set()
 
     def emit(self, op: Op | str, *args: Node, **attrs: Any) -> Node:
-        """Make a node; raises what the op's type rule raises."""
+        """Make a node; raises what the op's type rule raises, and ShapeError for a result that is too big."""
         op = OPS[op] if isinstance(op, str) else op
         if op.arity is not None and len(args) != op.arity:
             raise TypeError(f"{op.name} takes {op.arity} operands, not {len(args)}")
-        node = Node(op, args, attrs, op.infer(tuple(arg.type for arg in args), attrs), self.loc)  # type: ignore[misc]
+        type = op.infer(tuple(arg.type for arg in args), attrs)  # type: ignore[misc]
+        for array in (type,) if isinstance(type, Array) else type.items:
+            _check_size(op.name, array)
+        node = Node(op, args, attrs, type, self.loc)
         self.nodes.append(node)
         return node
 
     def input(self, name: str, type: Type) -> Node:
-        """A new input."""
+        """A new input; a number behind its name tells it from an earlier one of that name."""
+        given, count = name, 0
+        while name in self._names:
+            count += 1
+            name = f"{given}_{count}"
+        self._names.add(name)
         node = Node(INPUT, (), {"name": name}, type, self.loc)
         self.inputs.append(node)
         return node
 
     def splat(self, value: Number, type: Array) -> Node:
-        """A constant with `value` in every element, rounded to the dtype."""
+        """A constant with `value` in every element, rounded to the dtype; raises ShapeError where it is too big."""
+        _check_size("constant", type)
         with np.errstate(all="ignore"):
             scalar = np.asarray(value).astype(type.dtype).item()
         node = Node(CONSTANT, (), {"value": scalar}, type, self.loc)

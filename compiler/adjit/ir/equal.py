@@ -36,10 +36,13 @@ def _key(value: Any) -> Any:
 
 def equal(a: Graph, b: Graph) -> bool:
     """Whether `a` and `b` compute the same values by the same nodes."""
-    graphs = [(a, b)]
+    graphs, seen = [(a, b)], {(a, b)}
     while graphs:
-        if not _correspond(*graphs.pop(), graphs):
+        nested: list[tuple[Graph, Graph]] = []
+        if not _correspond(*graphs.pop(), nested):
             return False
+        graphs += [pair for pair in dict.fromkeys(nested) if pair not in seen]
+        seen.update(nested)
     return True
 
 
@@ -48,7 +51,8 @@ def _correspond(a: Graph, b: Graph, nested: list[tuple[Graph, Graph]]) -> bool:
     lengths = [(len(g.inputs), len(g.outputs), len(g.updates)) for g in (a, b)]
     if lengths[0] != lengths[1]:
         return False
-    targets = [[g.inputs.index(target) for target, _ in g.updates] for g in (a, b)]
+    places = [{node: i for i, node in enumerate(g.inputs)} for g in (a, b)]
+    targets = [[place[target] for target, _ in g.updates] for place, g in zip(places, (a, b), strict=True)]
     if sorted(targets[0]) != sorted(targets[1]):
         return False
     values = [[value for _, (_, value) in sorted(zip(t, g.updates, strict=True), key=lambda pair: pair[0])]

@@ -7,6 +7,7 @@ last user, so that the memory needed is that of the values alive.
 from __future__ import annotations
 
 import builtins
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,17 @@ from adjit.ir.graph import Graph
 from adjit.ir.node import Data, Node
 from adjit.ir.text import node_names, quoted
 from adjit.ir.types import Array, Tuple, Type, dtype_name
-from adjit_runtime.errors import ArgumentError, DTypeError, InternalError, ShapeError
+from adjit_runtime import checks
+from adjit_runtime.errors import (
+    AdjitError,
+    ArgumentError,
+    DTypeError,
+    IndexOutOfRange,
+    InternalError,
+    OutOfMemory,
+    ShapeError,
+    WeakOverflowError,
+)
 
 Callback = Callable[[Node, Any], None]
 Break = Callable[[Node, dict[str, Any]], None]
@@ -45,8 +56,15 @@ def evaluate(
     `"model.py:12"` or `12`, `on_break(node, values)` is called before each node of that line, with the values that are
     alive by the names under which they print; without `on_break` Python's debugger starts there.
 
-    Raises ArgumentError for a wrong number of inputs or a constant that is not bound, ShapeError and DTypeError for an
-    input that does not fit, IndexOutOfRange where NumPy would raise IndexError.
+    Inputs are arrays, or Python numbers for scalars; a pytree is given leaf by leaf. Raises ArgumentError for a wrong
+    number of inputs, what is no array, or a constant that is not bound, ShapeError and DTypeError for an input that
+    does not fit, FormatError for graphs too deep in one another, and what the compiled program raises, with the user's
+    line: IndexOutOfRange where NumPy would raise IndexError, WeakOverflowError for OverflowError, OutOfMemory.
+
+    >>> import numpy as np, adjit
+    >>> f = adjit.jit(lambda x: x + 1)
+    >>> adjit.evaluate(f.ir("trace", np.zeros(2)), np.ones(2))
+    [array([2., 2.])]
     """
     return evaluate_all(graph, *inputs, callback=callback, breakpoint=breakpoint, on_break=on_break).outputs
 
@@ -59,6 +77,8 @@ def evaluate_all(
     on_break: Break | None = None,
 ) -> Evaluated:
     """Like `evaluate`, with the updated inputs; the arrays that were given are not written to."""
+    _check_options(graph, callback, breakpoint, on_break)
+    graph.check_nesting()
     if len(inputs) != len(graph.inputs):
         wanted = ", ".join(str(node.attrs["name"]) for node in graph.inputs)
         raise ArgumentError(f"@{graph.name} takes {len(graph.inputs)} inputs ({wanted}), not {len(inputs)}")
@@ -75,8 +95,22 @@ def evaluate_all(
                 callback(node, values[node])
             for value in dead.get(node, ()):
                 values.pop(value, None)
-    outputs = [np.array(values[node]) for node in graph.outputs]
-    return Evaluated(outputs, {str(to.attrs["name"]): np.array(values[node]) for to, node in graph.updates})
+    outputs = [_owned(node, values) for node in graph.outputs]
+    return Evaluated(outputs, {str(to.attrs["name"]): _owned(node, values) for to, node in graph.updates})
+
+
+def _check_options(graph: Any, callback: Any, breakpoint: Any, on_break: Any) -> None:
+    if not isinstance(graph, Graph):
+        raise ArgumentError(
+            f"evaluate: graph is a Graph, as f.ir(stage) and adjit.parse give it, not a {type(graph).__name__}"
+        )
+    for name, function in (("callback", callback), ("on_break", on_break)):
+        if function is not None:
+            checks.function(f"evaluate: {name}", function)
+    if breakpoint is not None and (isinstance(breakpoint, bool) or not isinstance(breakpoint, str | int)):
+        raise ArgumentError(
+            f'evaluate: breakpoint is a line, 12 or "model.py:12", or None, not {checks.shown(breakpoint)}'
+        )
 
 
 def _last_reads(graph: Graph) -> dict[Node, list[Node]]:
@@ -90,9 +124,42 @@ def _last_reads(graph: Graph) -> dict[Node, list[Node]]:
     return dead
 
 
+def _owned(node: Node, values: dict[Node, Any]) -> np.ndarray:
+    try:
+        return np.array(values[node])
+    except MemoryError as error:
+        raise _located(node, error) from None
+
+
+_FAMILY: dict[type[Exception], type[AdjitError]] = {
+    IndexError: IndexOutOfRange, MemoryError: OutOfMemory, OverflowError: WeakOverflowError, TypeError: DTypeError,
+    ValueError: ShapeError,
+}  # fmt: skip
+"""What an exception of NumPy is in the family."""
+
+
+def _located(node: Node, error: Exception) -> AdjitError:
+    """An error of a node as one of the family, with the user's line in its text as in that of a compiled program."""
+    if isinstance(error, AdjitError) and "loc" in error.__dict__:
+        return error
+    kind = next((ours for raw, ours in _FAMILY.items() if isinstance(error, raw)), InternalError)
+    text = str(error) if isinstance(error, AdjitError) else f"{node.op.name}: {error}"
+    found = (type(error) if isinstance(error, AdjitError) else kind)(f"{node.loc}: {text}" if node.loc else text)
+    found.__dict__["loc"] = node.loc
+    return found
+
+
 def _value(node: Node, values: dict[Node, Any]) -> Any:
-    if node.op is CONSTANT:
-        return _constant(node)
+    try:
+        result = _constant(node) if node.op is CONSTANT else _applied(node, values)
+    except InternalError:
+        raise
+    except Exception as error:
+        raise _located(node, error) from error
+    return result
+
+
+def _applied(node: Node, values: dict[Node, Any]) -> Any:
     result = node.op.evaluate(*(values[arg] for arg in node.args), **node.attrs)
     if isinstance(node.type, Tuple):
         items = tuple(np.asarray(item) for item in result)
@@ -123,12 +190,27 @@ def _checked(node: Node, value: Any) -> np.ndarray:
     name = node.attrs["name"]
     if isinstance(value, bool | int | float) and not type.shape:
         return _scalar(type, name, value)
-    array = np.asarray(value)
+    array = _array(name, value)
     if array.shape != type.shape:
         raise ShapeError(f"evaluate: input {name} has the shape {array.shape}, the graph wants {type}")
-    if array.dtype != type.dtype:
+    if array.dtype.newbyteorder("=") != type.dtype:
         raise DTypeError(f"evaluate: input {name} is {dtype_name(array.dtype)}, the graph wants {type}")
     return array.astype(type.dtype, copy=False)
+
+
+def _array(name: str, value: Any) -> np.ndarray:
+    try:
+        array = np.asarray(value)
+    except AdjitError:
+        raise
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ArgumentError(f"evaluate: input {name} is no array: {error}") from None
+    if array.dtype == object:
+        raise ArgumentError(
+            f"evaluate: input {name} is a {value.__class__.__name__}, not an array; the leaves of a pytree are given "
+            "one by one"
+        )
+    return array
 
 
 def _scalar(type: Array, name: str, value: bool | int | float) -> np.ndarray:
@@ -136,7 +218,14 @@ def _scalar(type: Array, name: str, value: bool | int | float) -> np.ndarray:
     kinds = "biuf" if isinstance(value, bool) else "iuf" if isinstance(value, int) else "f"
     if type.dtype.kind not in kinds:
         raise DTypeError(f"evaluate: input {name} is the {value.__class__.__name__} {value}, the graph wants {type}")
-    return np.asarray(value, type.dtype)
+    try:
+        with np.errstate(over="ignore"):
+            scalar = np.asarray(value, type.dtype)
+    except OverflowError:
+        scalar = None
+    if scalar is None or (np.isinf(scalar) and not math.isinf(value)):
+        raise WeakOverflowError(f"evaluate: input {name}: {value} does not fit {dtype_name(type.dtype)}")
+    return scalar
 
 
 def _is_at(node: Node, line: str | int | None) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from adjit.ir.node import Node
+from adjit_runtime.errors import FormatError
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -47,6 +48,27 @@ class Graph:
     def __str__(self) -> str:
         # The printer imports the graph; a graph prints itself through the hook that the printer sets.
         return _PRINTER[0](self)
+
+    def check_nesting(self) -> None:
+        """Raise FormatError where graphs in attributes of graphs lie deeper than `MOST_NESTED`; a loop."""
+        level, depth = [self], 0
+        while level := list({id(graph): graph for outer in level for graph in outer.nested()}.values()):
+            depth += 1
+            if depth > MOST_NESTED:
+                raise too_deep(self.name)
+
+    def nested(self) -> list[Graph]:
+        """The graphs in attributes of its nodes."""
+        return [value for node in self.nodes for value in node.attrs.values() if isinstance(value, Graph)]
+
+
+MOST_NESTED = 32
+"""How deep graphs may lie in one another: text, printer and evaluator go down by recursion."""
+
+
+def too_deep(name: str) -> FormatError:
+    """The error of a graph with more in one another than `MOST_NESTED`."""
+    return FormatError(f"@{name}: graphs lie more than {MOST_NESTED} deep in one another")
 
 
 _PRINTER: list[Callable[[Graph], str]] = [lambda graph: f"<graph @{graph.name}, {len(graph.nodes)} nodes>"]

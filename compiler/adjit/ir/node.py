@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from adjit.ir.op import Attrs, Op
+from adjit.ir.quote import printable
 from adjit.ir.types import Array, Type
 
 
@@ -25,7 +26,8 @@ class Loc:
     end_column: int | None = None
 
     def __str__(self) -> str:
-        return f"{self.file.replace(chr(92), '/').rsplit('/', 1)[-1]}:{self.line}"
+        name = self.file.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
+        return f"{printable(name) or '?'}:{self.line}"
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -6,7 +6,7 @@ A literal without a type has the type that `bare_type` in `ir.text` describes.
 
 from __future__ import annotations
 
-import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,11 +15,12 @@ from typing import Any, NoReturn
 import numpy as np
 
 from adjit.ir.builder import CONSTANT, INPUT
-from adjit.ir.graph import Graph
+from adjit.ir.graph import MOST_NESTED, Graph, too_deep
 from adjit.ir.node import Data, Loc, Node, digest_of
 from adjit.ir.op import OPS, Op
+from adjit.ir.quote import unquote
 from adjit.ir.types import BOOL, DTYPE_NAMES, Array, Tuple, Type
-from adjit_runtime.errors import AdjitError, FormatError
+from adjit_runtime.errors import AdjitError, ArgumentError, FormatError
 
 _TOKEN = re.compile(
     r"""
@@ -27,10 +28,10 @@ _TOKEN = re.compile(
   | (?P<comment>\#[^\n]*)
   | (?P<node>%(?:"(?:[^"\\\n]|\\.)*"|[\w.]+))
   | (?P<name>@(?:"(?:[^"\\\n]|\\.)*"|[\w.]+))
-  | (?P<type>(?:bool|[iuf]\d+)\[[\d,]*\]~?)
-  | (?P<spec>\[[^\[\]\s"]*->[^\[\]\s"]*\])
+  | (?P<type>(?:bool|[iuf][0-9]+)\[[0-9,]*\]~?)
+  | (?P<spec>\[(?:(?!->)[^\[\]\s"])*->[^\[\]\s"]*\])
   | (?P<digest>sha256=[0-9a-f]+)
-  | (?P<number>-?(?:\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|inf\b|nan\b))
+  | (?P<number>-?(?:[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?|inf\b|nan\b))
   | (?P<word>[A-Za-z_]\w*)
   | (?P<string>"(?:[^"\\\n]|\\.)*")
   | (?P<sign>->|[(){}\[\]:,=])
@@ -54,9 +55,25 @@ class _Literal:
     type: Array | None
 
 
+_LINE = re.compile(r"[0-9]{1,9}")
+_SHOWN = 100
+"""Characters of a line that an error shows on either side of what is wrong."""
+
+
 def parse(text: str, constants: Mapping[str, np.ndarray] | None = None) -> Graph:
     """The graph that `text` prints. `constants` binds named array constants, whose digests must agree; one that is
-    not bound keeps its name, and evaluating it raises. Raises FormatError."""
+    not bound keeps its name, and evaluating it raises. Raises FormatError, with line and caret, for everything that is
+    no graph, and ArgumentError for arguments that are no text and no mapping.
+
+    >>> import adjit
+    >>> graph = adjit.parse("graph @f(%x: f32[]) -> f32[] { %0 = neg %x : f32[] return %0 }")
+    >>> adjit.evaluate(graph, 2)
+    [array(-2., dtype=float32)]
+    """
+    if not isinstance(text, str):
+        raise ArgumentError(f"parse: text is a str, not a {type(text).__name__}")
+    if constants is not None and not isinstance(constants, Mapping):
+        raise ArgumentError(f"parse: constants is a mapping from names to arrays, not a {type(constants).__name__}")
     parser = _Parser(text, constants or {})
     graph = parser.graph()
     parser.expect("end", "")
@@ -70,11 +87,18 @@ def parse_type(text: str) -> Array:
     array = Array(DTYPE_NAMES[dtype], tuple(int(n) for n in shape.split(",")) if shape else (), weak)
     if weak and array.shape:
         raise ValueError("only a scalar is weak")
+    if array.problem:
+        raise ValueError(array.problem)
     return array
 
 
-def _unquoted(text: str) -> str:
-    return str(json.loads(text[1:])) if text[1] == '"' else text[1:]
+def _float(text: str, dtype: np.dtype) -> float:
+    """The float of `dtype` that a literal is rounded to; ValueError where that is an infinity that nobody wrote."""
+    with np.errstate(over="ignore"):
+        value = float(dtype.type(float(text)))
+    if math.isinf(value) and not text.endswith("inf"):
+        raise ValueError
+    return value
 
 
 class _Parser:
@@ -84,6 +108,7 @@ class _Parser:
         self.tokens: list[_Token] = []
         self.comments: dict[int, str] = {}
         self.at = 0
+        self.depth = 0
         self._scan()
 
     # -- tokens -------------------------------------------------------------------------------------------------------
@@ -95,8 +120,8 @@ class _Parser:
             if match is None:
                 self.fail(f"{self.text[place]!r} is not part of the grammar", place)
             kind = match.lastgroup or ""
-            if kind == "comment" and self.tokens and "\n" not in self.text[end:place]:
-                self.comments[len(self.tokens) - 1] = match.group()[1:].strip()
+            if kind == "comment" and self.tokens and self.text.find("\n", end, place) < 0:
+                self.comments[len(self.tokens) - 1] = match.group()[1:].removeprefix(" ").rstrip()
             elif kind not in ("space", "comment"):
                 self.tokens.append(_Token(kind, match.group(), place))
                 end = match.end()
@@ -107,8 +132,21 @@ class _Parser:
         place = where.start if isinstance(where, _Token) else where
         number = self.text.count("\n", 0, place) + 1
         start = self.text.rfind("\n", 0, place) + 1
-        line = self.text[start:].partition("\n")[0]
-        raise FormatError(f"line {number}: {message}\n    {line}\n    {' ' * (place - start)}^")
+        stop = self.text.find("\n", place)
+        left, right = max(start, place - _SHOWN), min(len(self.text) if stop < 0 else stop, place + _SHOWN)
+        if len(message) > 2 * _SHOWN:
+            message = f"{message[:_SHOWN]} ... {message[-_SHOWN:]}"
+        raise FormatError(f"line {number}: {message}\n    {self.text[left:right]}\n    {' ' * (place - left)}^")
+
+    def unquoted(self, token: _Token) -> str:
+        """The name of a node or graph, or the text of a string, without quotes."""
+        text = token.text if token.kind == "string" else token.text[1:]
+        if not text.startswith('"'):
+            return text
+        try:
+            return unquote(text)
+        except ValueError as error:
+            self.fail(str(error), token)
 
     @property
     def token(self) -> _Token:
@@ -175,16 +213,21 @@ class _Parser:
                 raise ValueError
             if dtype == BOOL:
                 return text == "true"
-            return dtype.type(float(text)).item() if dtype.kind == "f" else dtype.type(int(text)).item()
+            return _float(text, dtype) if dtype.kind == "f" else dtype.type(int(text)).item()
         except (ValueError, OverflowError):
             self.fail(f"{text} is no {dtype.name}", token)
 
     # -- graphs -------------------------------------------------------------------------------------------------------
 
     def graph(self) -> Graph:
-        self.expect("word", "graph")
-        name = _unquoted(self.expect("name").text)
-        return _Body(self, name).read()
+        word = self.expect("word", "graph")
+        name = self.unquoted(self.expect("name"))
+        if self.depth > MOST_NESTED:
+            self.fail(str(too_deep(name)), word)
+        self.depth += 1
+        found = _Body(self, name).read()
+        self.depth -= 1
+        return found
 
 
 class _Body:
@@ -239,7 +282,7 @@ class _Body:
     def input(self) -> Node:
         token = self.parser.expect("node")
         self.parser.expect("sign", ":")
-        node = Node(INPUT, (), {"name": _unquoted(token.text)}, self.parser.type())
+        node = Node(INPUT, (), {"name": self.parser.unquoted(token)}, self.parser.array_type())
         self.define(token, node)
         return node
 
@@ -249,10 +292,9 @@ class _Body:
             self.parser.fail(f"{token.text} is defined twice", token)
         self.values[name] = node
 
-    @staticmethod
-    def key(token: _Token) -> str:
+    def key(self, token: _Token) -> str:
         # A quoted name made of digits is an input's; the bare digits are a node's number.
-        bare = _unquoted(token.text)
+        bare = self.parser.unquoted(token)
         return token.text if token.text[1] == '"' and bare[:1].isdigit() else bare
 
     def named(self) -> Node:
@@ -310,7 +352,7 @@ class _Body:
 
     def loc(self) -> Loc | None:
         file, _, line = self.parser.comments.get(self.parser.at - 1, "").rpartition(":")
-        return Loc(file, int(line)) if file and line.isdecimal() else None
+        return Loc(file, int(line)) if file and _LINE.fullmatch(line) else None
 
     def application(self, op: Op, word: _Token) -> Node:
         parser = self.parser
@@ -331,7 +373,7 @@ class _Body:
         args = tuple(value if isinstance(value, Node) else self.splat(value, bare) for value in written)
         try:
             inferred = op.infer(tuple(arg.type for arg in args), attrs)  # type: ignore[misc]
-        except (AdjitError, TypeError, ValueError, LookupError, AttributeError) as error:
+        except (AdjitError, ArithmeticError, TypeError, ValueError, LookupError, AttributeError) as error:
             parser.fail(str(error), word)
         if inferred != type:
             parser.fail(f"{op.name} gives {inferred} here, not {type}", at)
@@ -365,7 +407,7 @@ class _Body:
         if kind == "graph":
             return parser.graph()
         if kind == "str":
-            return json.loads(parser.expect("string").text)
+            return parser.unquoted(parser.expect("string"))
         if kind == "dtype":
             token = parser.expect("word")
             if token.text not in DTYPE_NAMES:
@@ -377,7 +419,7 @@ class _Body:
             return parser.scalar(token, DTYPE_NAMES[dtypes[kind]])
         if token.text in ("true", "false"):
             return token.text == "true"
-        return int(token.text) if token.text.lstrip("-").isdecimal() else float(token.text)
+        return parser.scalar(token, DTYPE_NAMES["i64" if token.text.lstrip("-").isdecimal() else "f64"])
 
     # -- constants ----------------------------------------------------------------------------------------------------
 
@@ -386,7 +428,7 @@ class _Body:
         parser = self.parser
         name = parser.accept("name")
         if name is not None:
-            return self.named_constant(_unquoted(name.text), name)
+            return self.named_constant(parser.unquoted(name), name)
         if parser.accept("sign", "["):
             tokens = parser.sequence("]", parser.literal_token)
             parser.expect("sign", ":")
@@ -410,7 +452,10 @@ class _Body:
         type = parser.array_type()
         if name not in self.parser.constants:
             return Node(CONSTANT, (), {"data": Data(name, digest, None)}, type, self.loc())
-        array = np.asarray(parser.constants[name])
+        array = parser.constants[name]
+        if not isinstance(array, np.ndarray | np.generic):
+            parser.fail(f"constants[{name!r}] is a {array.__class__.__name__}, not an array", token)
+        array = np.asarray(array)
         if Array(array.dtype, array.shape) != type:
             parser.fail(f"constants[{name!r}] is {Array(array.dtype, array.shape)}, not {type}", token)
         if digest_of(array) != digest:

@@ -17,7 +17,6 @@ the order of the op's `attr_kinds`; a bool that is false is left out; `spec` sta
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -26,9 +25,10 @@ from typing import Any
 import numpy as np
 
 from adjit.ir.builder import SMALL_CONSTANT
-from adjit.ir.graph import Graph, set_printer
+from adjit.ir.graph import MOST_NESTED, Graph, set_printer, too_deep
 from adjit.ir.node import Data, Node
 from adjit.ir.parse import parse
+from adjit.ir.quote import quote
 from adjit.ir.types import BOOL, Array, Type, dtype_name
 
 __all__ = ["bare_type", "literal", "node_names", "node_text", "parse", "print_graph"]
@@ -44,7 +44,9 @@ COMMENT_COLUMN = 72
 
 
 def print_graph(graph: Graph, *, locs: bool = True) -> str:
-    """The text of `graph`, ending in a newline; without its lines of source where `locs` is false."""
+    """The text of `graph`, ending in a newline; without its lines of source where `locs` is false.
+
+    ASCII but for the files of its lines. Raises FormatError where graphs lie too deep in one another."""
     return "\n".join(_graph_lines(graph, locs, {})) + "\n"
 
 
@@ -66,7 +68,7 @@ def node_names(graph: Graph) -> dict[Node, str]:
 
 def quoted(sign: str, name: str) -> str:
     """`%name`, or `%"name"` where it is no plain word."""
-    return sign + (name if PLAIN.fullmatch(name) else json.dumps(name))
+    return sign + (name if PLAIN.fullmatch(name) else quote(name))
 
 
 def literal(value: Any, dtype: np.dtype) -> str:
@@ -101,9 +103,11 @@ def _signature(graph: Graph) -> list[str]:
     return [f"graph {quoted('@', graph.name)}(", *inputs, f") -> {result} {{"]
 
 
-def _graph_lines(graph: Graph, locs: bool, data: dict[str, str]) -> list[str]:
+def _graph_lines(graph: Graph, locs: bool, data: dict[str, str], depth: int = 0) -> list[str]:
+    if depth > MOST_NESTED:
+        raise too_deep(graph.name)
     names = node_names(graph)
-    lines = [(f"  {_node(node, names, locs, data)}", node.loc) for node in graph.nodes if not node.is_splat]
+    lines = [(f"  {_node(node, names, locs, data, depth)}", node.loc) for node in graph.nodes if not node.is_splat]
     column = max((len(line) for line, _ in lines if len(line) <= COMMENT_COLUMN and "\n" not in line), default=0)
     text = _signature(graph)
     for line, loc in lines:
@@ -123,23 +127,23 @@ def _operand(node: Node, bare: Type, names: Mapping[Node, str]) -> str:
     return text if node.type == bare else f"{text}:{node.type}"
 
 
-def _node(node: Node, names: Mapping[Node, str], locs: bool, data: dict[str, str]) -> str:
+def _node(node: Node, names: Mapping[Node, str], locs: bool, data: dict[str, str], depth: int = 0) -> str:
     parts = [f"{names.get(node, '%?')} = {node.op.name}"]
     if node.args:
         bare = bare_type([None if arg.is_splat else arg.type for arg in node.args], node.type)
         parts.append(", ".join(_operand(arg, bare, names) for arg in node.args))
     for name, kind in node.op.attr_kinds.items():
         if name in node.attrs and not (kind == "bool" and node.attrs[name] is False):
-            parts.append(_attribute(name, kind, node, locs, data))
+            parts.append(_attribute(name, kind, node, locs, data, depth))
     return f"{' '.join(parts)} : {node.type}"
 
 
-def _attribute(name: str, kind: str, node: Node, locs: bool, data: dict[str, str]) -> str:
+def _attribute(name: str, kind: str, node: Node, locs: bool, data: dict[str, str], depth: int) -> str:
     value = node.attrs[name]
     if kind == "data":
         return _data(value, node.array_type, data)
     if kind == "graph":
-        return f"{name}=" + "\n  ".join(_graph_lines(value, locs, data))
+        return f"{name}=" + "\n  ".join(_graph_lines(value, locs, data, depth + 1))
     if name == "spec":
         return f"[{value}]"
     return f"{name}={_scalar(kind, value)}"
@@ -151,7 +155,7 @@ def _scalar(kind: str, value: Any) -> str:
     if kind == "dtype":
         return dtype_name(value)
     if kind == "str":
-        return json.dumps(value)
+        return quote(value)
     return literal(value, np.asarray(np.asarray(value).item()).dtype)
 
 

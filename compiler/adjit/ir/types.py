@@ -34,6 +34,11 @@ BOOL, I32, I64, U8, F32, F64 = (DTYPE_NAMES[name] for name in ("bool", "i32", "i
 COMPILED_DTYPES = frozenset({BOOL, I32, I64, U8, DTYPE_NAMES["u64"], F32, F64})
 """The dtypes that machine code exists for."""
 
+MOST_DIMENSIONS = 64
+"""NumPy's bound."""
+MOST_BYTES = 2**63 - 1
+"""NumPy's bound on the bytes of an array."""
+
 
 def dtype_name(dtype: np.dtype) -> str:
     """`f32` for float32; the NumPy name where the type system has none."""
@@ -67,6 +72,19 @@ class Array:
     def nbytes(self) -> int:
         """Bytes of the elements."""
         return self.size * self.dtype.itemsize
+
+    @property
+    def problem(self) -> str:
+        """Why no array has this type, or "" where one may: NumPy's bounds on dimensions and bytes.
+
+        As in NumPy the bytes count without the extents that are 0, so that strides fit too."""
+        if len(self.shape) > MOST_DIMENSIONS:
+            return f"{len(self.shape)} dimensions, where an array has at most {MOST_DIMENSIONS}"
+        if self.dtype.itemsize * math.prod(self.shape) > MOST_BYTES or (
+            0 in self.shape and self.dtype.itemsize * math.prod(n for n in self.shape if n) > MOST_BYTES
+        ):
+            return f"{self} is too big: its bytes do not fit int64"
+        return ""
 
     def with_shape(self, shape: tuple[int, ...]) -> Array:
         """The same dtype, another shape, not weak."""

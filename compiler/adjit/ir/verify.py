@@ -13,7 +13,7 @@ from adjit.ir.node import Data, Node
 from adjit.ir.op import OPS
 from adjit.ir.text import node_names, node_text, print_graph
 from adjit.ir.types import DTYPE_NAMES, Array, Tuple, Type
-from adjit_runtime.errors import AdjitError, InternalError
+from adjit_runtime.errors import AdjitError, FormatError, InternalError
 
 _DTYPES = frozenset(DTYPE_NAMES.values())
 
@@ -26,17 +26,24 @@ def verify(graph: Graph) -> None:
     - Args are inputs of this graph or stand earlier in the list: topological order, nothing from outside.
     - The number of args is the op's arity.
     - Attributes are those of `attr_kinds`, each of its kind; only a bool may be missing.
-    - The type is the one that the op's rule infers; dtypes are of the type system, extents are ints >= 0, and only a
-      scalar is weak.
+    - The type is the one that the op's rule infers; dtypes are of the type system, extents are ints >= 0 that NumPy
+      has arrays of, and only a scalar is weak; inputs are arrays.
     - A constant has either a value, a Python scalar that its dtype holds exactly, or data of its dtype and shape.
     - A tuple is read by `item` alone, within its length.
     - Outputs and new values of updates are in the graph.
     - An update's target is an input, updated once, by a value of exactly its type.
-    - Nested graphs hold all of this by themselves.
+    - Nested graphs hold all of this by themselves, and lie at most `MOST_NESTED` deep in one another.
     """
-    graphs = [graph]
+    try:
+        graph.check_nesting()
+    except FormatError as error:
+        raise InternalError(f"verify {error}") from None
+    graphs, seen = [graph], {graph}
     while graphs:
-        _verify_one(graphs.pop(), graphs)
+        nested: list[Graph] = []
+        _verify_one(graphs.pop(), nested)
+        graphs += [inner for inner in dict.fromkeys(nested) if inner not in seen]
+        seen.update(nested)
 
 
 def _fail(graph: Graph, message: str, node: Node | None = None) -> NoReturn:
@@ -45,7 +52,7 @@ def _fail(graph: Graph, message: str, node: Node | None = None) -> NoReturn:
         names = node_names(graph)
         at = "" if node is None else f"\n    {names.get(node, '%?') if node.op is INPUT else node_text(node, names)}"
         text = print_graph(graph)
-    except (AttributeError, LookupError, TypeError, ValueError):
+    except (AttributeError, LookupError, OverflowError, TypeError, ValueError):
         # What is wrong may be what the printer needs.
         at, text = f"\n    {node!r}", "(the graph does not print)"
     raise InternalError(f"verify @{graph.name}: {message}{place}{at}\n\n{text}")
@@ -62,6 +69,8 @@ def _verify_one(graph: Graph, nested: list[Graph]) -> None:
         known.add(node)
         _verify_attributes(graph, node)
         _verify_type(graph, node)
+        if not isinstance(node.type, Array):
+            _fail(graph, "an input is a tuple", node)
         if node.attrs["name"] in names:
             _fail(graph, "two inputs have one name", node)
         names.add(node.attrs["name"])
@@ -75,8 +84,8 @@ def _verify_one(graph: Graph, nested: list[Graph]) -> None:
         if any(arg not in known for arg in node.args):
             _fail(graph, "an arg does not stand before its user", node)
         _verify_node(graph, node)
-        nested += [value for value in node.attrs.values() if isinstance(value, Graph)]
         known.add(node)
+    nested += graph.nested()
     if any(root not in known for root in graph.roots):
         _fail(graph, "an output or update is not in the graph")
     _verify_updates(graph)
@@ -95,16 +104,16 @@ def _verify_node(graph: Graph, node: Node) -> None:
         _fail(graph, "a tuple is read by another op than item", node)
     try:
         inferred: Type | str = node.op.infer(tuple(arg.type for arg in node.args), node.attrs)  # type: ignore[misc]
-    except (AdjitError, TypeError, ValueError, LookupError) as error:
+    except (AdjitError, ArithmeticError, TypeError, ValueError, LookupError, AttributeError) as error:
         inferred = str(error)
     if inferred != node.type:
         _fail(graph, f"the type rule gives {inferred}, the node has {node.type}", node)
 
 
 def _verify_updates(graph: Graph) -> None:
-    updated: set[Node] = set()
+    inputs, updated = frozenset(graph.inputs), set[Node]()
     for target, value in graph.updates:
-        if target not in graph.inputs:
+        if target not in inputs:
             _fail(graph, "the target of an update is no input", target)
         if target in updated:
             _fail(graph, "an input is updated twice", target)
@@ -119,6 +128,8 @@ def _verify_type(graph: Graph, node: Node) -> None:
             _fail(graph, f"{array.dtype} is no dtype of the type system", node)
         if any(type(n) is not int or n < 0 for n in array.shape):
             _fail(graph, f"{array.shape} is no shape", node)
+        if array.problem:
+            _fail(graph, array.problem, node)
         if array.weak and array.shape:
             _fail(graph, "a weak value is no scalar", node)
 

@@ -1,8 +1,9 @@
 """Activations: functions of each element, and softmax and its kin along an axis.
 
 `x` is an array, a number or a traced value. The result has its shape (but for `logsumexp`) and its dtype where that is
-float; integers become float64, as in NumPy. Formulas are chosen so that value and derivative are finite at logits of
-any size, and so that derivatives of every order are those of the function at 0, where it has them.
+float; integers become float64, as in NumPy. What holds no numbers is a DTypeError that names it. Formulas are chosen so
+that value and derivative are finite at logits of any size, and so that derivatives of every order are those of the
+function at 0, where it has them.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from adjit.nn.operands import axes, factor, floats, operand
 from adjit.trace import apply, stop_gradient
+from adjit_runtime import checks
 
 Axis = int | tuple[int, ...] | None
 
@@ -26,6 +29,7 @@ def relu(x: Any) -> Any:
     >>> float(nn.relu(-2.0) + nn.relu(3.0))
     3.0
     """
+    x = operand("relu: x", x)
     return np.where(x <= 0, 0.0, x)[()]
 
 
@@ -38,6 +42,8 @@ def leaky_relu(x: Any, slope: float = 0.01) -> Any:
     >>> float(nn.leaky_relu(-2.0, slope=0.5))
     -1.0
     """
+    x = operand("leaky_relu: x", x)
+    slope = factor("leaky_relu: slope", slope, x)
     return np.where(x <= 0, slope * x, x)[()]
 
 
@@ -50,6 +56,8 @@ def elu(x: Any, alpha: float = 1.0) -> Any:
     >>> float(nn.elu(-1e4)), float(nn.elu(2.0))
     (-1.0, 2.0)
     """
+    x = operand("elu: x", x)
+    alpha = factor("elu: alpha", alpha, x)
     # The exponential sees no positive number, so it never overflows; np.minimum would halve the derivative at 0.
     return np.where(x > 0, x, alpha * np.expm1(np.where(x > 0, 0.0, x)))[()]
 
@@ -63,7 +71,7 @@ def sigmoid(x: Any) -> Any:
     >>> float(nn.sigmoid(0.0)), float(nn.sigmoid(-1e4))
     (0.5, 0.0)
     """
-    return apply("sigmoid", x)
+    return apply("sigmoid", operand("sigmoid: x", x))
 
 
 def tanh(x: Any) -> Any:
@@ -73,7 +81,7 @@ def tanh(x: Any) -> Any:
     >>> float(nn.tanh(1e4))
     1.0
     """
-    return np.tanh(x)
+    return np.tanh(operand("tanh: x", x))
 
 
 def silu(x: Any) -> Any:
@@ -85,6 +93,7 @@ def silu(x: Any) -> Any:
     >>> float(nn.silu(0.0)), float(nn.silu(1e4))
     (0.0, 10000.0)
     """
+    x = operand("silu: x", x)
     return x * sigmoid(x)
 
 
@@ -97,6 +106,7 @@ def softplus(x: Any) -> Any:
     >>> float(nn.softplus(1e4)), float(nn.softplus(-1e4))
     (10000.0, 0.0)
     """
+    x = operand("softplus: x", x)
     return np.where(x > 0, x, 0.0) + log1p_exp_minus_abs(x)
 
 
@@ -106,6 +116,7 @@ def log1p_exp_minus_abs(x: Any) -> Any:
     Both this and max(x, 0) take the side x <= 0 at 0, so that their sum has the derivatives of softplus there;
     `np.abs` would give 0 for the second one.
     """
+    x = floats(x)
     return np.log1p(np.exp(np.where(x > 0, -x, x)))
 
 
@@ -118,7 +129,8 @@ def gelu(x: Any, approximate: bool = False) -> Any:
     >>> round(float(nn.gelu(1.0)), 4), round(float(nn.gelu(1.0, approximate=True)), 4)
     (0.8413, 0.8412)
     """
-    if approximate:
+    x = operand("gelu: x", x)
+    if checks.flag("gelu: approximate", approximate):
         return 0.5 * x * (1.0 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
     return x * (0.5 + 0.5 * apply("erf", x * math.sqrt(0.5)))
 
@@ -127,13 +139,14 @@ def softmax(x: Any, axis: Axis = -1) -> Any:
     """e^x over its sum along `axis`: an int, several, or None for all axes.
 
     Shape and float dtype of `x`. An element -inf gets 0, with derivative 0; a row of -inf alone, or with inf, has no
-    softmax and is NaN. Raises ValueError for an empty axis or one that is not there. Source: Bridle 1990.
+    softmax and is NaN. Raises ShapeError for an empty axis or one that is not there. Source: Bridle 1990.
 
     >>> import numpy as np
     >>> from adjit import nn
     >>> nn.softmax(np.array([1e4, 1e4, -np.inf])).tolist()
     [0.5, 0.5, 0.0]
     """
+    x, axis = _checked("softmax", x, axis)
     e = np.exp(shifted(x, axis))
     return e / np.sum(e, axis=axis, keepdims=True)
 
@@ -148,6 +161,7 @@ def log_softmax(x: Any, axis: Axis = -1) -> Any:
     >>> nn.log_softmax(np.array([0.0, 1e4])).tolist()
     [-10000.0, 0.0]
     """
+    x, axis = _checked("log_softmax", x, axis)
     logits = shifted(x, axis)
     return logits - np.log(np.sum(np.exp(logits), axis=axis, keepdims=True))
 
@@ -156,19 +170,26 @@ def logsumexp(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     """log(sum(e^x)) along `axis` (an int, several, or None for all axes), without overflow.
 
     The shape of `x` without `axis`, or with 1 there for `keepdims`; float dtype of `x`. -inf where all are -inf and inf
-    where one is inf, with derivative 0 there. Raises ValueError for an empty axis or one that is not there.
+    where one is inf, with derivative 0 there. Raises ShapeError for an empty axis or one that is not there.
 
     >>> import numpy as np
     >>> from adjit import nn
     >>> float(nn.logsumexp(np.array([1e4, -np.inf])))
     10000.0
     """
+    keepdims = checks.flag("logsumexp: keepdims", keepdims)
+    x, axis = _checked("logsumexp", x, axis)
     top = _top(x, axis)
     infinite = np.isinf(top)
     total = np.sum(np.exp(x - np.where(infinite, 0.0, top)), axis=axis, keepdims=True)
     # The logarithm does not see the 0 that a sum over nothing but -inf is.
     result = np.where(infinite, top, np.log(np.where(infinite, 1.0, total)) + top)
     return result if keepdims else np.squeeze(result, axis=axis)[()]
+
+
+def _checked(name: str, x: Any, axis: Axis) -> tuple[Any, tuple[int, ...]]:
+    x = operand(f"{name}: x", x)
+    return x, axes(f"{name}: axis", axis, x)
 
 
 def shifted(x: Any, axis: Axis) -> Any:

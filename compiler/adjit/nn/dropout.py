@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from adjit.nn.operands import operand
 from adjit.random import bernoulli
+from adjit_runtime import checks
 from adjit_runtime.errors import ArgumentError
 
 
@@ -24,7 +26,8 @@ def dropout(x: Any, rate: float, key: Any) -> Any:
     (1.3333, True)
     """
     # A NumPy float64 for a rate would widen a float32.
-    rate = float(rate)
+    rate = checks.real("dropout: rate", rate)
+    x = operand("dropout: x", x)
     if not 0 <= rate < 1:
         raise ArgumentError(f"dropout: rate is in [0, 1), not {rate}")
     if key is None or rate == 0:

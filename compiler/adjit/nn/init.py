@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from adjit.random import normal, uniform
+from adjit_runtime import checks
 from adjit_runtime.errors import ShapeError
 
 __all__ = ["glorot_normal", "glorot_uniform", "he_normal", "he_uniform", "lecun_normal", "lecun_uniform"]
@@ -24,9 +25,10 @@ Rule = Callable[[int, int], float]
 
 
 def _fans(shape: Sequence[int]) -> tuple[int, int]:
+    shape = checks.extents("shape", shape)
     if len(shape) < 2:
         raise ShapeError(
-            f"initial values of weights have a shape (..., inputs, outputs), not {tuple(shape)}; biases are zeros"
+            f"initial values of weights have a shape (..., inputs, outputs), not {shape}; biases are zeros"
         )
     area = math.prod(shape[:-2])
     return area * shape[-2], area * shape[-1]
@@ -34,7 +36,8 @@ def _fans(shape: Sequence[int]) -> tuple[int, int]:
 
 def _normal(shape: Sequence[int], key: Any, dtype: Any, variance: Rule) -> Any:
     deviation = math.sqrt(variance(*_fans(shape)))
-    return normal(key, shape, dtype) * np.dtype(dtype).type(deviation)
+    values = normal(key, shape, dtype)
+    return values * values.dtype.type(deviation)
 
 
 def _uniform(shape: Sequence[int], key: Any, dtype: Any, variance: Rule) -> Any:

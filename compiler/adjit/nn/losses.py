@@ -1,8 +1,9 @@
 """Losses: predictions, logits or scores first, then targets.
 
 `reduction` is "mean" or "sum" over everything, or "none" for a loss of each element (of each row for a cross-entropy);
-another one raises ArgumentError. The result has the dtype of the predictions; targets that are integers or bools are
-converted to it, and a float64 beside a float32 gives float64, as in NumPy.
+another one raises ArgumentError, and operands that hold no numbers raise DTypeError. The result has the dtype of the
+predictions; targets that are integers or bools are converted to it, and a float64 beside a float32 gives float64, as in
+NumPy.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from typing import Any
 import numpy as np
 
 from adjit.nn.activations import log1p_exp_minus_abs, relu, shifted
+from adjit.nn.operands import axes, factor, floats, operand
 from adjit.trace import apply, is_tracer, lower
+from adjit_runtime import checks
 from adjit_runtime.errors import ArgumentError, DTypeError, IndexOutOfRange, ShapeError
 
 
@@ -27,7 +30,7 @@ def mse(prediction: Any, target: Any, reduction: str = "mean") -> Any:
     2.0
     """
     error = _difference("mse", prediction, target)
-    return _reduced(error * error, reduction)
+    return _reduced("mse", error * error, reduction)
 
 
 def mae(prediction: Any, target: Any, reduction: str = "mean") -> Any:
@@ -40,7 +43,7 @@ def mae(prediction: Any, target: Any, reduction: str = "mean") -> Any:
     >>> float(nn.mae(np.array([1.0, 3.0]), np.array([1.0, 1.0]), reduction="sum"))
     2.0
     """
-    return _reduced(np.abs(_difference("mae", prediction, target)), reduction)
+    return _reduced("mae", np.abs(_difference("mae", prediction, target)), reduction)
 
 
 def huber(prediction: Any, target: Any, delta: float = 1.0, reduction: str = "mean") -> Any:
@@ -54,12 +57,13 @@ def huber(prediction: Any, target: Any, delta: float = 1.0, reduction: str = "me
     >>> nn.huber(np.array([0.5, -3.0]), np.zeros(2), reduction="none").tolist()
     [0.125, 2.5]
     """
+    error = _difference("huber", prediction, target)
+    delta = floats(factor("huber: delta", delta, error))
     if not is_tracer(delta) and not np.all(np.asarray(delta) > 0):
         raise ArgumentError(f"huber: delta is positive, not {delta!r}")
-    error = _difference("huber", prediction, target)
     # Both pieces in one formula: no square of a large error, and smooth at 0, where |e| is not.
     near = np.clip(error, -delta, delta)
-    return _reduced(near * (error - 0.5 * near), reduction)
+    return _reduced("huber", near * (error - 0.5 * near), reduction)
 
 
 def cross_entropy(logits: Any, targets: Any, axis: int = -1, reduction: str = "mean") -> Any:
@@ -73,7 +77,11 @@ def cross_entropy(logits: Any, targets: Any, axis: int = -1, reduction: str = "m
     >>> float(nn.cross_entropy(np.array([[1e4, 0.0]]), np.array([1])))
     10000.0
     """
-    if _dtype_of(targets).kind == "f":
+    targets = operand("cross_entropy: targets", targets)
+    dtype = _dtype_of(targets)
+    if dtype.kind not in "iuf":
+        raise DTypeError(f"cross_entropy: targets that are labels are integers, not {dtype}; probabilities are floats")
+    if dtype.kind == "f":
         return cross_entropy_with_probabilities(logits, targets, axis, reduction)
     return cross_entropy_with_labels(logits, targets, axis, reduction)
 
@@ -91,18 +99,20 @@ def cross_entropy_with_labels(logits: Any, labels: Any, axis: int = -1, reductio
     >>> nn.cross_entropy_with_labels(np.zeros((2, 4)), np.array([0, 3]), reduction="none").round(4).tolist()
     [1.3863, 1.3863]
     """
+    logits, labels = operand("cross_entropy: logits", logits), operand("cross_entropy: labels", labels)
     dtype = _dtype_of(labels)
     if dtype.kind not in "iu":
         raise DTypeError(f"cross_entropy: labels are integers, not {dtype} (float probabilities are the other kind)")
     shape = np.shape(logits)
-    axis = _axis(shape, axis)
+    axis = _axis(logits, axis)
     if np.shape(labels) != shape[:axis] + shape[axis + 1 :]:
-        raise ShapeError(f"cross_entropy: logits of shape {shape} and labels of shape {np.shape(labels)}")
+        raise ShapeError(f"cross_entropy: logits of shape {shape} and targets (labels) of {np.shape(labels)}")
     checked = _checked(labels, shape[axis], axis)
     # A comparison with every class, not an index: it fuses into the loop over the row.
     chosen = _positions(checked, shape, axis) == np.expand_dims(checked, axis)
     rows = shifted(logits, axis)
-    return _reduced(_log_total(rows, axis) - np.sum(np.where(chosen, rows, 0.0), axis=axis), reduction)
+    each = _log_total(rows, axis) - np.sum(np.where(chosen, rows, 0.0), axis=axis)
+    return _reduced("cross_entropy", each, reduction)
 
 
 def cross_entropy_with_probabilities(logits: Any, probabilities: Any, axis: int = -1, reduction: str = "mean") -> Any:
@@ -116,13 +126,14 @@ def cross_entropy_with_probabilities(logits: Any, probabilities: Any, axis: int 
     >>> float(nn.cross_entropy_with_probabilities(np.array([[1e4, 0.0]]), np.array([[0.5, 0.5]])))
     5000.0
     """
-    axis = _axis(np.shape(logits), axis)
-    _same_shape("cross_entropy", logits, probabilities)
+    logits, probabilities = _pair("cross_entropy", logits=logits, probabilities=probabilities)
+    axis = _axis(logits, axis)
     p = _like(probabilities, logits)
     rows = shifted(logits, axis)
     # 0 times -inf is NaN. Only that product is replaced, so that the derivative with respect to p lives.
     finite = np.where((p == 0) & (rows == -np.inf), 0.0, rows)
-    return _reduced(np.sum(p, axis=axis) * _log_total(rows, axis) - np.sum(p * finite, axis=axis), reduction)
+    each = np.sum(p, axis=axis) * _log_total(rows, axis) - np.sum(p * finite, axis=axis)
+    return _reduced("cross_entropy", each, reduction)
 
 
 def binary_cross_entropy_with_logits(logits: Any, targets: Any, reduction: str = "mean") -> Any:
@@ -136,10 +147,11 @@ def binary_cross_entropy_with_logits(logits: Any, targets: Any, reduction: str =
     >>> nn.binary_cross_entropy_with_logits(np.array([1e4, 1e4]), np.array([1, 0]), reduction="none").tolist()
     [0.0, 10000.0]
     """
-    _same_shape("binary_cross_entropy_with_logits", logits, targets)
+    name = "binary_cross_entropy_with_logits"
+    logits, targets = _pair(name, logits=logits, targets=targets)
     # In this order: the difference is exact for targets 0 and 1, so that a small loss keeps its digits.
     margin = np.where(logits > 0, logits, 0.0) - logits * _like(targets, logits)
-    return _reduced(margin + log1p_exp_minus_abs(logits), reduction)
+    return _reduced(name, margin + log1p_exp_minus_abs(logits), reduction)
 
 
 def hinge(scores: Any, targets: Any, reduction: str = "mean") -> Any:
@@ -153,28 +165,27 @@ def hinge(scores: Any, targets: Any, reduction: str = "mean") -> Any:
     >>> nn.hinge(np.array([2.0, 0.5]), np.array([1, -1]), reduction="none").tolist()
     [0.0, 1.5]
     """
-    _same_shape("hinge", scores, targets)
-    return _reduced(relu(1.0 - scores * _like(targets, scores)), reduction)
+    scores, targets = _pair("hinge", scores=scores, targets=targets)
+    return _reduced("hinge", relu(1.0 - scores * _like(targets, scores)), reduction)
 
 
-def _reduced(values: Any, reduction: str) -> Any:
-    if reduction == "mean":
-        return np.mean(values)
-    if reduction == "sum":
-        return np.sum(values)
-    if reduction == "none":
+def _reduced(name: str, values: Any, reduction: str) -> Any:
+    if checks.choice(f"{name}: reduction", reduction, ("mean", "sum", "none")) == "none":
         return values
-    raise ArgumentError(f"reduction is 'mean', 'sum' or 'none', not {reduction!r}")
+    return np.mean(values) if reduction == "mean" else np.sum(values)
 
 
-def _same_shape(name: str, prediction: Any, target: Any) -> None:
-    """Broadcasting (n, 1) against (n,) would give n * n errors, and no message."""
-    if np.shape(prediction) != np.shape(target):
-        raise ShapeError(f"{name}: predictions of shape {np.shape(prediction)} and targets of {np.shape(target)}")
+def _pair(name: str, **operands: Any) -> list[Any]:
+    """Operands of one shape: broadcasting (n, 1) against (n,) would give n * n errors, and no message."""
+    found = {key: operand(f"{name}: {key}", x) for key, x in operands.items()}
+    if len({np.shape(x) for x in found.values()}) > 1:
+        shapes = ", ".join(f"{key} {np.shape(x)}" for key, x in found.items())
+        raise ShapeError(f"{name}: predictions and targets differ in shape: {shapes}")
+    return list(found.values())
 
 
 def _difference(name: str, prediction: Any, target: Any) -> Any:
-    _same_shape(name, prediction, target)
+    prediction, target = _pair(name, prediction=prediction, target=target)
     return prediction - _like(target, prediction)
 
 
@@ -191,10 +202,9 @@ def _like(targets: Any, prediction: Any) -> Any:
     return targets.astype(dtype) if is_tracer(targets) else np.asarray(targets, dtype=dtype)
 
 
-def _axis(shape: tuple[int, ...], axis: int) -> int:
-    if not -len(shape) <= axis < len(shape):
-        raise ShapeError(f"cross_entropy: logits of shape {shape} have no axis {axis}")
-    return axis % len(shape)
+def _axis(logits: Any, axis: int) -> int:
+    (found,) = axes("cross_entropy: axis", checks.integer("cross_entropy: axis", axis), logits, "logits")
+    return found
 
 
 def _log_total(rows: Any, axis: int) -> Any:
@@ -209,9 +219,7 @@ def _checked(labels: Any, classes: int, axis: int) -> Any:
     known = np.asarray(labels)
     bad = known[(known < 0) | (known >= classes)]
     if bad.size:
-        raise IndexOutOfRange(
-            f"cross_entropy: label {bad.flat[0]} is out of bounds for axis {axis} with size {classes}"
-        )
+        raise IndexOutOfRange(f"cross_entropy: label {bad[0]} is out of bounds for axis {axis} with size {classes}")
     return known.astype(np.int64)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from adjit.optim.schedule import Schedule
+from adjit_runtime import checks
 from adjit_runtime.errors import ArgumentError
 
 Hyper = float | Schedule | None
@@ -41,13 +42,24 @@ class Optimizer:
     shared: Mapping[str, tuple[float, Advance]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise ArgumentError(f"Optimizer: name is a str, not {checks.shown(self.name)}")
+        for what in ("hyper", "masks", "shared"):
+            given = getattr(self, what)
+            if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
+                raise ArgumentError(f"{self.name}: {what} is a mapping with names for keys, not {checks.shown(given)}")
+        checks.function(f"{self.name}: init", self.init)
+        checks.function(f"{self.name}: update", self.update)
         for name, value in self.hyper.items():
-            number = isinstance(value, float | int) and not isinstance(value, bool)
-            if not (value is None or isinstance(value, Schedule) or number):
-                raise ArgumentError(f"{self.name}: {name} is a number, a schedule or None, not {value!r}")
-        for name in self.masks:
+            if value is not None and not isinstance(value, Schedule):
+                checks.real(f"{self.name}: {name} is a schedule, None, or", value)
+        for name, mask in self.masks.items():
+            checks.function(f"{self.name}: the mask of {name}", mask)
             if name not in self.hyper:
                 raise ArgumentError(f"{self.name}: a mask for {name}, which is no hyper-parameter")
-        for name in self.shared:
+        for name, pair in self.shared.items():
+            if not (isinstance(pair, tuple) and len(pair) == 2 and callable(pair[1])):
+                raise ArgumentError(f"{self.name}: {name} in shared is (number, function), not {checks.shown(pair)}")
+            checks.real(f"{self.name}: the number of {name} in shared", pair[0])
             if name in self.hyper:
                 raise ArgumentError(f"{self.name}: {name} is a hyper-parameter and cannot be a shared number, too")

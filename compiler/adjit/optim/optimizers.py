@@ -1,4 +1,6 @@
-"""The optimisers, each with its source. All work on one parameter array at a time."""
+"""The optimisers, each with its source. All work on one parameter array at a time.
+
+Rates, decays and the like are numbers >= 0 (decays of Adam below 1); another one raises ArgumentError."""
 
 from __future__ import annotations
 
@@ -9,13 +11,28 @@ import numpy as np
 
 from adjit.optim.optimizer import Advance, Mask, Optimizer
 from adjit.optim.schedule import Schedule
+from adjit_runtime import checks
+from adjit_runtime.errors import ArgumentError
 
 Rate = float | Schedule
 
 
-def _or_none(value: float | None) -> float | None:
-    """0 switches off: no buffer, no code."""
-    return value or None
+def _rate(what: str, value: Any) -> Any:
+    """A schedule, or a number >= 0: a step against the gradient has no negative length."""
+    return value if isinstance(value, Schedule) else checks.real(what, value, 0.0)
+
+
+def _decay(what: str, value: Any) -> float:
+    """How much of a running mean stays: from 0, and less than 1, with which it would never begin."""
+    number = checks.real(what, value, 0.0, 1.0)
+    if number == 1.0:
+        raise ArgumentError(f"{what} is a number >= 0 and < 1, not {number}")
+    return number
+
+
+def _or_none(what: str, value: Any) -> float | None:
+    """A number >= 0; 0 switches off: no buffer, no code."""
+    return None if value is None else checks.real(what, value, 0.0) or None
 
 
 def _zeros(*names: str) -> Callable[[Any], dict[str, Any]]:
@@ -30,7 +47,12 @@ def sgd(learning_rate: Rate, momentum: float | None = 0.0, nesterov: bool = Fals
         >>> from adjit.optim import sgd
         >>> optimizer = sgd(0.1, momentum=0.9)
     """
-    keeps = bool(momentum)
+    hyper = {
+        "learning_rate": _rate("sgd: learning_rate", learning_rate),
+        "momentum": _or_none("sgd: momentum", momentum),
+    }
+    nesterov = checks.flag("sgd: nesterov", nesterov)
+    keeps = hyper["momentum"] is not None
 
     def update(g: Any, kept: Any, p: Any, h: Mapping[str, Any], t: Any) -> tuple[Any, Any]:
         if not keeps:
@@ -39,7 +61,6 @@ def sgd(learning_rate: Rate, momentum: float | None = 0.0, nesterov: bool = Fals
         direction = g + h["momentum"] * v if nesterov else v
         return p - h["learning_rate"] * direction, {"v": v}
 
-    hyper = {"learning_rate": learning_rate, "momentum": _or_none(momentum)}
     return Optimizer("sgd", hyper, _zeros("v") if keeps else _zeros(), update)
 
 
@@ -60,6 +81,15 @@ def _adam(g: Any, kept: Any, h: Mapping[str, Any]) -> tuple[Any, Any]:
     return rate * m / (np.sqrt(v) * spread + h["eps"]), {"m": m, "v": v}
 
 
+def _adam_hyper(name: str, learning_rate: Any, b1: Any, b2: Any, eps: Any) -> dict[str, Any]:
+    return {
+        "learning_rate": _rate(f"{name}: learning_rate", learning_rate),
+        "b1": _decay(f"{name}: b1", b1),
+        "b2": _decay(f"{name}: b2", b2),
+        "eps": checks.real(f"{name}: eps", eps, 0.0),
+    }
+
+
 def adam(learning_rate: Rate, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Optimizer:
     """Adam (Kingma and Ba 2015): steps along the mean of gradients over the root of the mean of their squares.
 
@@ -71,7 +101,7 @@ def adam(learning_rate: Rate, b1: float = 0.9, b2: float = 0.999, eps: float = 1
         change, moments = _adam(g, kept, h)
         return p - change, moments
 
-    hyper = {"learning_rate": learning_rate, "b1": b1, "b2": b2, "eps": eps}
+    hyper = _adam_hyper("adam", learning_rate, b1, b2, eps)
     return Optimizer("adam", hyper, _zeros("m", "v"), update, shared=_ADAM_SHARED)
 
 
@@ -97,8 +127,9 @@ def adamw(
             change = change + h["learning_rate"] * h["weight_decay"] * p
         return p - change, moments
 
-    hyper = {"learning_rate": learning_rate, "b1": b1, "b2": b2, "eps": eps, "weight_decay": _or_none(weight_decay)}
-    masks = {"weight_decay": mask} if mask is not None else {}
+    hyper = _adam_hyper("adamw", learning_rate, b1, b2, eps)
+    hyper["weight_decay"] = _or_none("adamw: weight_decay", weight_decay)
+    masks = {"weight_decay": checks.function("adamw: mask", mask)} if mask is not None else {}
     return Optimizer("adamw", hyper, _zeros("m", "v"), update, masks, _ADAM_SHARED)
 
 
@@ -111,7 +142,13 @@ def rmsprop(learning_rate: Rate, decay: float = 0.9, eps: float = 1e-8, momentum
         >>> from adjit.optim import rmsprop
         >>> optimizer = rmsprop(1e-3)
     """
-    keeps = bool(momentum)
+    hyper = {
+        "learning_rate": _rate("rmsprop: learning_rate", learning_rate),
+        "decay": checks.real("rmsprop: decay", decay, 0.0, 1.0),
+        "eps": checks.real("rmsprop: eps", eps, 0.0),
+        "momentum": _or_none("rmsprop: momentum", momentum),
+    }
+    keeps = hyper["momentum"] is not None
 
     def update(g: Any, kept: Any, p: Any, h: Mapping[str, Any], t: Any) -> tuple[Any, Any]:
         s = h["decay"] * kept["s"] + (1.0 - h["decay"]) * (g * g)
@@ -121,7 +158,6 @@ def rmsprop(learning_rate: Rate, decay: float = 0.9, eps: float = 1e-8, momentum
         v = h["momentum"] * kept["v"] + scaled
         return p - h["learning_rate"] * v, {"s": s, "v": v}
 
-    hyper = {"learning_rate": learning_rate, "decay": decay, "eps": eps, "momentum": _or_none(momentum)}
     return Optimizer("rmsprop", hyper, _zeros("s", "v") if keeps else _zeros("s"), update)
 
 
@@ -136,4 +172,7 @@ def adagrad(learning_rate: Rate, eps: float = 1e-10) -> Optimizer:
         s = kept["s"] + g * g
         return p - h["learning_rate"] * g / (np.sqrt(s) + h["eps"]), {"s": s}
 
-    return Optimizer("adagrad", {"learning_rate": learning_rate, "eps": eps}, _zeros("s"), update)
+    rate = _rate("adagrad: learning_rate", learning_rate)
+    return Optimizer(
+        "adagrad", {"learning_rate": rate, "eps": checks.real("adagrad: eps", eps, 0.0)}, _zeros("s"), update
+    )

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from adjit_runtime import checks
 from adjit_runtime.errors import ArgumentError
 
 
@@ -28,18 +29,24 @@ class Schedule:
     value: Callable[[Mapping[str, Any], Any], Any]
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise ArgumentError(f"Schedule: name is a str, not {checks.shown(self.name)}")
+        if not isinstance(self.numbers, Mapping) or not all(isinstance(name, str) for name in self.numbers):
+            raise ArgumentError(
+                f"{self.name}: numbers is a mapping from names to numbers, not {checks.shown(self.numbers)}"
+            )
         for name, number in self.numbers.items():
-            if isinstance(number, bool) or not isinstance(number, float | int):
-                raise ArgumentError(f"{self.name}: {name} is a number, not {number!r}")
+            checks.real(f"{self.name}: {name}", number)
+        checks.function(f"{self.name}: value", self.value)
 
     def __call__(self, count: int) -> float:
         """The value with the numbers as they were given: for a look at the curve."""
-        return float(self.value(self.numbers, count))
+        return float(self.value(self.numbers, checks.integer(f"{self.name}: count", count, 0)))
 
 
 def _positive(name: str, **numbers: float) -> None:
     for key, number in numbers.items():
-        if not number > 0:
+        if not checks.real(f"{name}: {key}", number) > 0:
             raise ArgumentError(f"{name}: {key} is positive, not {number!r}")
 
 
@@ -78,6 +85,8 @@ def warm_up(then: float | Schedule, steps: float) -> Schedule:
 
     The other schedule counts from the first step on."""
     _positive("warm_up", steps=steps)
+    if not isinstance(then, Schedule):
+        checks.real("warm_up: then", then)
     inner = then if isinstance(then, Schedule) else Schedule("constant", {"peak": then}, lambda n, count: n["peak"])
     if "warm_up_steps" in inner.numbers:
         raise ArgumentError("warm_up: the schedule warms up already")

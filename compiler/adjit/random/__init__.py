@@ -22,7 +22,8 @@ import numpy as np
 
 from adjit.ir.types import F32, F64, I64
 from adjit.trace import apply, is_tracer, lower
-from adjit_runtime.errors import DTypeError, ShapeError
+from adjit_runtime import checks
+from adjit_runtime.errors import ArgumentError, DTypeError, OutOfMemory, ShapeError
 
 __all__ = ["bernoulli", "bits", "fold_in", "key", "normal", "permutation", "split", "uniform"]
 
@@ -30,24 +31,32 @@ __all__ = ["bernoulli", "bits", "fold_in", "key", "normal", "permutation", "spli
 _FOLD = 1 << 61
 _SPLIT = 1 << 62
 _LOWEST = -(1 << 63)
+# More keys than a list has room for.
+_MOST_KEYS = (1 << 32) - 1
 _DTYPES = (F32, F64)
 
 
 def key(seed: Any) -> Any:
-    """The key of an integer seed: int64, shape (). Every seed in the range of int64 has its own stream."""
-    if is_tracer(seed):
-        return lower.cast(seed, I64)
-    return np.int64(seed)
+    """The key of an integer seed: int64, shape (). Every seed in the range of int64 has its own stream.
+
+    Raises ArgumentError for what is no integer and WeakOverflowError (an OverflowError) for one outside int64.
+
+    >>> from adjit import random
+    >>> random.key(7)
+    np.int64(7)
+    """
+    return _int("random.key: seed", seed)
 
 
 def fold_in(key: Any, data: Any) -> Any:
     """A new key from a key and an integer 0 <= data < 2**61, such as a step count. int64, shape ()."""
-    return apply("random_bits", _checked(key), _int(data) | np.int64(_FOLD))
+    number = _int("random.fold_in: data", data, 0, _FOLD - 1)
+    return apply("random_bits", _checked(key), number | np.int64(_FOLD))
 
 
 def split(key: Any, count: int = 2) -> list[Any]:
     """`count` new keys, independent of each other and of the numbers that `key` gives."""
-    key = _checked(key)
+    key, count = _checked(key), checks.integer("random.split: count", count, 0, _MOST_KEYS)
     return [apply("random_bits", key, np.int64(_SPLIT | i)) for i in range(count)]
 
 
@@ -59,7 +68,8 @@ def bits(key: Any, shape: Sequence[int] | int = ()) -> Any:
 
 def uniform(key: Any, shape: Sequence[int] | int = (), low: Any = 0.0, high: Any = 1.0, dtype: Any = np.float32) -> Any:
     """Uniform on [low, high): `dtype` (float32 or float64) of `shape`. 24 or 53 random bits an element."""
-    dtype = _dtype(dtype)
+    dtype, shape = _dtype(dtype), _shape(shape)
+    _check_numbers(shape, low=low, high=high)
     unit = _unit(bits(key, shape), dtype)
     if isinstance(low, float | int) and isinstance(high, float | int) and (low, high) == (0, 1):
         return unit
@@ -78,11 +88,14 @@ def normal(key: Any, shape: Sequence[int] | int = (), dtype: Any = np.float32) -
 
 
 def bernoulli(key: Any, probability: Any = 0.5, shape: Sequence[int] | int = ()) -> Any:
-    """True with the given probability: bool of `shape`; as `uniform(key, shape, dtype=np.float64) < probability`."""
-    if not isinstance(probability, float | int):
+    """True with the given probability: bool of `shape`; as `uniform(key, shape, dtype=np.float64) < probability`.
+
+    Raises ArgumentError for a known probability outside [0, 1]."""
+    _check_numbers(_shape(shape), probability=probability)
+    if is_tracer(probability) or np.ndim(probability):
         return uniform(key, shape, dtype=F64) < probability
     # The same comparison in integers: the top 53 bits of the word, read as unsigned, are below probability * 2**53.
-    bound = math.ceil(min(max(probability, 0.0), 1.0) * 2.0**53) << 11
+    bound = math.ceil(checks.real("random.bernoulli: probability", probability, 0.0, 1.0) * 2.0**53) << 11
     words = bits(key, shape)
     if bound == 1 << 64:
         return words == words
@@ -95,7 +108,8 @@ def permutation(key: Any, count: int) -> np.ndarray:
     Not for traced keys. `step.run` shuffles with `permutation(fold_in(seed, step count), rows)`."""
     if is_tracer(key):
         raise DTypeError("adjit.random.permutation takes a key that is known, not a traced one")
-    order = np.arange(count, dtype=np.int64)
+    count = checks.integer("random.permutation: count", count, 0)
+    order: np.ndarray = _counters(_checked(key), checks.extents("random.permutation: count", count))
     words = bits(key, count).view(np.uint64)
     # Position i swaps with floor(word * (i + 1) / 2**64), in exact integers.
     for i in range(count - 1, 0, -1):
@@ -105,35 +119,59 @@ def permutation(key: Any, count: int) -> np.ndarray:
 
 
 def _checked(key: Any) -> Any:
+    """A key that is one; raises DTypeError, and WeakOverflowError for a number outside int64."""
     if is_tracer(key):
         if key.dtype != I64 or key.shape != ():
             raise DTypeError(
                 f"a key is an int64 scalar, not {key.dtype} of shape {key.shape}; adjit.random.key makes one"
             )
         return key
-    array = np.asarray(key)
-    if array.dtype.kind not in "iu" or array.shape != ():
-        raise DTypeError(
-            f"a key is an int64 scalar, not {array.dtype} of shape {array.shape}; adjit.random.key makes one"
-        )
-    return np.int64(array)
+    try:
+        return np.int64(checks.integer("a key", key))
+    except ArgumentError:
+        raise DTypeError(f"a key is an int64 scalar, not {checks.shown(key)}; adjit.random.key makes one") from None
 
 
-def _int(data: Any) -> Any:
-    return lower.cast(data, I64) if is_tracer(data) else np.int64(data)
+def _int(what: str, data: Any, low: int = checks.LOWEST, high: int = checks.HIGHEST) -> Any:
+    """An integer as int64; of a traced one the type alone is checked."""
+    if not is_tracer(data):
+        return np.int64(checks.integer(what, data, low, high))
+    if data.dtype.kind not in "iu" or data.shape != ():
+        raise DTypeError(f"{what} is an integer scalar, not {data.dtype} of shape {data.shape}")
+    return lower.cast(data, I64)
 
 
 def _shape(shape: Sequence[int] | int) -> tuple[int, ...]:
-    shape = (shape,) if isinstance(shape, int | np.integer) else tuple(shape)
-    if any(n < 0 for n in shape):
-        raise ShapeError(f"a shape has no negative numbers: {shape}")
-    return tuple(int(n) for n in shape)
+    return checks.extents("shape", shape)
+
+
+def _check_numbers(shape: tuple[int, ...], **given: Any) -> None:
+    """Refuse what is neither traced nor made of real numbers, or does not broadcast against the shape."""
+    for name, x in given.items():
+        if is_tracer(x):
+            continue
+        try:
+            dtype = np.asarray(x).dtype
+        except ValueError:
+            dtype = np.dtype(object)
+        if dtype.kind not in "biuf":
+            raise DTypeError(f"random: {name} is a number or an array of numbers, not {checks.shown(x)}")
+        if np.ndim(x) == 0:
+            checks.real(f"random: {name}", x.item() if isinstance(x, np.generic) else x)
+        try:
+            lower.broadcast_shapes(np.shape(x), shape)
+        except ShapeError:
+            raise ShapeError(f"random: {name} of shape {np.shape(x)} does not broadcast against {shape}") from None
 
 
 def _dtype(dtype: Any) -> np.dtype:
-    wanted: np.dtype = np.dtype(dtype)
+    try:
+        wanted: np.dtype = np.dtype(dtype)
+    except Exception:
+        # NumPy shows what is no dtype, and that may raise what it likes.
+        raise DTypeError(f"dtype is float32 or float64, not {checks.shown(dtype)}") from None
     if wanted not in _DTYPES:
-        raise DTypeError(f"random numbers are float32 or float64, not {wanted}")
+        raise DTypeError(f"dtype of random numbers is float32 or float64, not {wanted}")
     return wanted
 
 
@@ -141,7 +179,10 @@ def _counters(key: Any, shape: tuple[int, ...]) -> Any:
     size = math.prod(shape)
     if is_tracer(key):
         return np.reshape(lower.iota((size,), 0, I64), shape)
-    return np.arange(size, dtype=np.int64).reshape(shape)
+    try:
+        return np.arange(size, dtype=np.int64).reshape(shape)
+    except MemoryError:
+        raise OutOfMemory(f"there is no memory for random numbers of shape {shape}") from None
 
 
 def _number(x: Any, dtype: np.dtype) -> Any:

@@ -216,8 +216,8 @@ class _Planner(Memory):
         builder = BodyBuilder(None, index.shape, self._reader(None))
         at = builder.value(index, builder.full)
         where = f"{node.loc}: " if node.loc is not None else ""
-        error, message, low, high = _condition(node)
-        self.checks.append(Check(error, where + message))
+        error, before, after, low, high = _condition(node)
+        self.checks.append(Check(error, where + before, after))
         work = CheckRange(collapse_greedily(builder.body()), at, low, high, len(self.checks) - 1)
         kernels = [Kernel(work, tuple(builder.params), (node,))]
         if node in self.wanted or (node in self.placements and self._is_fixed(node)):
@@ -452,16 +452,16 @@ class _Planner(Memory):
         return body, tuple(builder.params)
 
 
-def _condition(node: Node) -> tuple[str, str, int, int]:
-    """What a check asks: the error, its text, and the range [low, high) that the operand lies in."""
+def _condition(node: Node) -> tuple[str, str, str, int, int]:
+    """What a check asks: the error, its text before and after the value, the range [low, high) that the operand lies
+    in."""
     if node.op.name == "check_index":
         size, axis = node.attrs["size"], node.attrs["axis"]
-        message = f"index {{value}} is out of bounds for axis {axis} with size {size}"
-        return "IndexOutOfRange", message, -size, size
+        return "IndexOutOfRange", "index ", f" is out of bounds for axis {axis} with size {size}", -size, size
     limits = np.iinfo(node.dtype)
-    message = f"Python integer {{value}} out of bounds for {node.dtype.name}: cast the array with .astype"
+    after = f" out of bounds for {node.dtype.name}: cast the array with .astype"
     # The operand is int64: one above its largest would wrap.
-    return "WeakOverflowError", message, int(limits.min), min(int(limits.max) + 1, 2**63 - 1)
+    return "WeakOverflowError", "Python integer ", after, int(limits.min), min(int(limits.max) + 1, 2**63 - 1)
 
 
 def _reduce(node: Node, arg: int) -> Any:

@@ -10,6 +10,7 @@ import numpy as np
 
 from adjit.ir.graph import Graph
 from adjit.ir.node import Node
+from adjit.ir.quote import printable
 from adjit.schedule.body import Placement, base, unshaped
 from adjit.schedule.group import Group, Grouping
 from adjit.schedule.maps import contiguous_strides
@@ -79,7 +80,7 @@ class Memory:
     def _slot_buffer(self, number: int) -> Buffer:
         slot = self.slots[number]
         size = math.prod(slot.shape)
-        buffer = Buffer(slot.name, np.dtype(slot.dtype), size, slot=number)
+        buffer = Buffer(printable(slot.name), np.dtype(slot.dtype), size, slot=number)
         self.buffers.append(buffer)
         return buffer
 

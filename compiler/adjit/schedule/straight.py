@@ -11,6 +11,7 @@ import numpy as np
 
 from adjit.ir.graph import Graph
 from adjit.ir.node import Node
+from adjit.ir.quote import printable
 from adjit.ops.contraction import split_spec
 from adjit.ops.declare import Elementwise
 from adjit.schedule.plan import Buffer, Kernel, Plan, Straight
@@ -37,7 +38,7 @@ def fits(graph: Graph) -> bool:
 def straight_plan(graph: Graph, slots: tuple[Slot, ...]) -> Plan:
     """The plan of a graph that fits; `slots` are inputs, then outputs, in the graph's order."""
     buffers = tuple(
-        Buffer(slot.name, np.dtype(slot.dtype), math.prod(slot.shape), slot=number, first=0, last=0)
+        Buffer(printable(slot.name), np.dtype(slot.dtype), math.prod(slot.shape), slot=number, first=0, last=0)
         for number, slot in enumerate(slots)
     )
     kernel = Kernel(Straight(graph), tuple((buffer, 0) for buffer in buffers), graph.nodes)

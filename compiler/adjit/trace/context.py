@@ -57,7 +57,7 @@ class Trace:
             return known[1]
         self.builder.loc = loc
         if _is_uniform(array):
-            node = self.builder.splat(array.flat[0], Array(array.dtype, array.shape))
+            node = self.builder.splat(array[(0,) * array.ndim], Array(array.dtype, array.shape))
         else:
             node = self.builder.array(array)
         # The array is kept, so that its id is not given to another one.
@@ -74,8 +74,8 @@ def _is_uniform(array: np.ndarray) -> bool:
     if array.size == 0:
         return False
     bits = _bits(array)
-    first = bits.flat[0]
-    return bool(first == bits.flat[-1] and (bits == first).all())
+    flat = bits.ravel()
+    return bool(flat[0] == flat[-1] and (flat == flat[0]).all())
 
 
 def _holds(node: Node, array: np.ndarray) -> bool:
@@ -83,7 +83,7 @@ def _holds(node: Node, array: np.ndarray) -> bool:
     data = node.attrs.get("data")
     if data is None:
         # A splat's bits were those of every element.
-        return _is_uniform(array) and same_scalar(node.attrs["value"], array.flat[0])
+        return _is_uniform(array) and same_scalar(node.attrs["value"], array[(0,) * array.ndim])
     return data.array is not None and bool(np.array_equal(_bits(data.array), _bits(array)))
 
 

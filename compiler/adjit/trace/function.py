@@ -20,10 +20,10 @@ from adjit.ir.types import Array
 from adjit.ops.declare import Elementwise
 from adjit.trace import lower, refuse
 from adjit.trace.context import Trace, current_trace, tracing
-from adjit.trace.handle import Root, c_strides
+from adjit.trace.handle import Root, c_strides, common_shape
 from adjit.trace.promote import resolve, type_of
 from adjit.trace.tracer import Tracer, fresh, is_tracer, make
-from adjit_runtime.errors import AdjitError
+from adjit_runtime.errors import AdjitError, ShapeError
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -50,7 +50,7 @@ def _traced(trace: Trace, call: Callable[[list[Tracer]], Any], types: Sequence[A
         for given, type in zip(names, types, strict=True)
     ]
     try:
-        leaves, tree = optree.tree_flatten(call(inputs))
+        leaves, tree = _flattened(call(inputs))
         outputs = [lower.lift(leaf) for leaf in leaves]
     except AdjitError as error:
         raise refuse.relocated(error) from None
@@ -63,6 +63,13 @@ def _traced(trace: Trace, call: Callable[[list[Tracer]], Any], types: Sequence[A
     # A capture holds the value that was read: a later change in place of its array is none of the inner graph's.
     held = [make(Root(owner, outer), (), outer, None, scalar=True) for outer, (_, owner) in trace.captures.items()]
     return Traced(graph, tree, held)
+
+
+def _flattened(result: Any) -> tuple[list[Any], optree.PyTreeSpec]:
+    try:
+        return optree.tree_flatten(result)
+    except RecursionError:
+        raise refuse.trace_error("the tree of results is nested too deep, or holds itself") from None
 
 
 def _closed(name: str, inputs: tuple[Node, ...], nodes: tuple[Node, ...], outputs: Sequence[Node]) -> Graph:
@@ -109,7 +116,8 @@ def apply(op_name: str, *operands: Any, **attrs: Any) -> Any:
         return lower.elementwise(op_name, *operands, ufunc=rule)
     dtypes = resolve(rule, [type_of(x) for x in operands])
     arrays = [np.asarray(x, dtype=dtype) for x, dtype in zip(operands, dtypes, strict=False)]
-    return _scalar(op.evaluate(*np.broadcast_arrays(*arrays), **attrs))
+    shape = common_shape(*(array.shape for array in arrays))
+    return _scalar(op.evaluate(*(np.broadcast_to(array, shape) for array in arrays), **attrs))
 
 
 def _rule(op: Elementwise) -> np.ufunc:
@@ -127,11 +135,14 @@ def _scalar(value: Any) -> Any:
 def asarray(x: Any) -> Any:
     """`x` as an array that traced values can index: inside a traced function a constant of the graph, else an ndarray.
 
-    Lists of traced values are stacked."""
+    Lists of traced values are stacked. Raises ShapeError for lists of different lengths."""
     if is_tracer(x):
         return x
     if current_trace() is None:
-        return np.asarray(x)
+        try:
+            return np.asarray(x)
+        except ValueError as error:
+            raise ShapeError(f"asarray: x is no array: {error}") from None
     if isinstance(x, list | tuple):
         return lower.as_tracer(x)
     array = np.asarray(x)

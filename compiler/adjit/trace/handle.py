@@ -157,6 +157,18 @@ def broadcasted(b: Builder, x: Node, shape: tuple[int, ...]) -> Node:
     return b.emit("broadcast", core, shape=shape, axes=tuple(lead + i for i in kept))
 
 
+def common_shape(*shapes: Sequence[int]) -> tuple[int, ...]:
+    """The shape that shapes broadcast to; raises ValueError. (`np.broadcast_shapes` takes no more than 32 axes.)"""
+    rank = max(map(len, shapes), default=0)
+    common = [1] * rank
+    for shape in shapes:
+        for axis, n in enumerate(shape, rank - len(shape)):
+            if n != 1 and common[axis] not in (1, n):
+                raise ValueError(f"an axis of {n} beside one of {common[axis]}")
+            common[axis] = n if n != 1 else common[axis]
+    return tuple(common)
+
+
 def c_strides(shape: Sequence[int]) -> Strides:
     """The strides of a C-ordered array."""
     strides: list[int] = []

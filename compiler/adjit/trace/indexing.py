@@ -19,7 +19,7 @@ from adjit.ir.builder import Builder
 from adjit.ir.node import Node
 from adjit.ir.types import BOOL, I64, Array
 from adjit.trace import refuse
-from adjit.trace.handle import Reshape, Step, Strides, broadcasted
+from adjit.trace.handle import Reshape, Step, Strides, broadcasted, common_shape
 from adjit.trace.regions import Box, Gather, Ints
 from adjit.trace.tracer import Tracer, node_of
 
@@ -200,7 +200,7 @@ def _entry(item: Any, size: int, axis: int) -> _Entry:
     if isinstance(item, np.ndarray):
         bad = (item < -size) | (item >= size)
         if bad.any():
-            raise _out_of_range(int(item[bad].flat[0]), axis, size)
+            raise _out_of_range(int(item[bad][0]), axis, size)
         positions = item.astype(np.int64)
         return _Positions(np.where(positions < 0, positions + size, positions))
     if not -size <= item < size:
@@ -345,7 +345,7 @@ def _linear(b: Builder, chosen: list[_Entry], axes: Ints, shape: Ints, sliced: I
             shapes.append(entry.array.shape)
             fixed = _sum(fixed, entry.array * weight, shapes)
     try:
-        common = np.broadcast_shapes(*shapes)
+        common = common_shape(*shapes)
     except ValueError:
         raise _mismatch(shapes) from None
     if not terms:
@@ -374,8 +374,8 @@ def _constant(b: Builder, index: np.ndarray) -> Node:
     """Static positions: a splat, a count, or an array."""
     index = np.ascontiguousarray(index, dtype=np.int64)
     type = Array(I64, index.shape)
-    if index.size and (index == index.flat[0]).all():
-        return b.splat(index.flat[0], type)
+    if index.size and (index == index.ravel()[0]).all():
+        return b.splat(index.ravel()[0], type)
     if index.ndim == 1 and np.array_equal(index, np.arange(index.size)):
         return b.emit("iota", shape=index.shape, axis=0, dtype=I64)
     return b.array(index)

@@ -12,7 +12,7 @@ from adjit.ir.node import Node
 from adjit.ir.types import BOOL, Array, Tuple, dtype_name
 from adjit.trace import refuse
 from adjit.trace.context import Trace, current_trace
-from adjit.trace.handle import Strides, broadcasted, c_strides, is_c_ordered, reshaped
+from adjit.trace.handle import Strides, broadcasted, c_strides, common_shape, is_c_ordered, reshaped
 from adjit.trace.locate import locate
 from adjit.trace.promote import check_dtype, check_fits, log_weak, resolve, type_of
 from adjit.trace.tracer import Tracer, fresh, node_of
@@ -181,7 +181,7 @@ def _c_strides_if(*operands: Any) -> Strides | None:
         if not is_c_ordered(found.shape, strides):
             return None
         shapes.append(found.shape)
-    return c_strides(np.broadcast_shapes(*shapes))
+    return c_strides(common_shape(*shapes))
 
 
 def c_ordered(x: Tracer) -> Tracer:
@@ -193,7 +193,7 @@ def c_ordered(x: Tracer) -> Tracer:
 def broadcast_shapes(*shapes: Sequence[int]) -> tuple[int, ...]:
     """NumPy's common shape; raises ShapeError."""
     try:
-        return np.broadcast_shapes(*map(tuple, shapes))
+        return common_shape(*shapes)
     except ValueError:
         listed = ", ".join("x".join(map(str, shape)) if shape else "()" for shape in shapes)
         raise refuse.shape_error(f"broadcast: shapes do not fit each other: {listed}") from None

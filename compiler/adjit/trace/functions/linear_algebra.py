@@ -27,7 +27,7 @@ from adjit.trace.functions.calling import (
 from adjit.trace.functions.elementary import root_of_squares
 from adjit.trace.functions.reductions import extremum, reduced, sum_dtype
 from adjit.trace.functions.shaping import move_axes
-from adjit.trace.functions.subscripts import LETTERS, interleaved, parse, sizes_of
+from adjit.trace.functions.subscripts import interleaved, letters, parse, sizes_of
 from adjit.trace.lower import as_tracer, broadcast_shapes, is_tracer, maybe_view, normalize_axes, normalize_axis
 from adjit.trace.promote import widened
 from adjit.trace.refuse import dtype_error, shape_error, trace_error
@@ -63,7 +63,7 @@ def _matmul_spec(left: tuple[int, ...], right: tuple[int, ...]) -> tuple[str, tu
         return None
     lead_left, lead_right = left[:-2], right[:-2]
     depth = max(len(lead_left), len(lead_right))
-    names = LETTERS[3 : 3 + depth]
+    names = letters(3 + depth)[3:]
     terms = []
     kept: list[tuple[int, ...]] = []
     padded = [(1,) * (depth - len(lead)) + lead for lead in (lead_left, lead_right)]
@@ -116,8 +116,8 @@ def _vecdot_of(u: Any, v: Any) -> Any:
     if not u.shape or not v.shape or u.shape[-1] != v.shape[-1]:
         raise shape_error(f"vecdot: last dimensions differ, {u.type} and {v.type}")
     shape = (*broadcast_shapes(u.shape[:-1], v.shape[:-1]), u.shape[-1])
-    letters = LETTERS[: len(shape)]
-    return _contracted(f"{letters},{letters}->{letters[:-1]}", spread_to(u, shape), spread_to(v, shape))
+    names = letters(len(shape))
+    return _contracted(f"{names},{names}->{names[:-1]}", spread_to(u, shape), spread_to(v, shape))
 
 
 @since(gufunc, "matvec")
@@ -156,9 +156,15 @@ def _dot(a: Any, b: Any) -> Any:
         return wrap_c(_matmul("dot", x, y))
     # The sum over the last axis of x and the second to last of y; all other axes stand side by side.
     _check_inner("dot", x, y, x.shape[-1], y.shape[-2])
-    left, right = LETTERS[: len(x.shape)], LETTERS[len(x.shape) : len(x.shape) + len(y.shape)]
+    left, right = _letters_of(x, y)
     inner = right[:-2] + left[-1] + right[-1]
     return wrap_c(_contracted(f"{left},{inner}->{left[:-1]}{right[:-2]}{right[-1]}", x, y))
+
+
+def _letters_of(x: Any, y: Any) -> tuple[str, str]:
+    """Letters for the axes of two operands, all different."""
+    both = letters(len(x.shape) + len(y.shape))
+    return both[: len(x.shape)], both[len(x.shape) :]
 
 
 def _check_inner(function: str, x: Any, y: Any, m: int, n: int) -> None:
@@ -172,7 +178,7 @@ def _inner(a: Any, b: Any) -> Any:
     if not x.shape or not y.shape:
         return _dot(a, b)
     _check_inner("inner", x, y, x.shape[-1], y.shape[-1])
-    left, right = LETTERS[: len(x.shape)], LETTERS[len(x.shape) : len(x.shape) + len(y.shape)]
+    left, right = _letters_of(x, y)
     return wrap_c(_contracted(f"{left},{right[:-1]}{left[-1]}->{left[:-1]}{right[:-1]}", x, y))
 
 
@@ -206,8 +212,8 @@ def _tensordot(a: Any, b: Any, axes: Any = 2) -> Any:
     mine, theirs = _tensordot_axes(x, y, axes)
     if len(mine) != len(theirs) or any(x.shape[i] != y.shape[j] for i, j in zip(mine, theirs, strict=False)):
         raise shape_error(f"tensordot: axes {axes} of {x.type} and {y.type} do not fit each other")
-    left = LETTERS[: len(x.shape)]
-    right = list(LETTERS[len(x.shape) : len(x.shape) + len(y.shape)])
+    left, behind = _letters_of(x, y)
+    right = list(behind)
     for i, j in zip(mine, theirs, strict=True):
         right[j] = left[i]
     result = "".join(c for i, c in enumerate(left) if i not in mine)

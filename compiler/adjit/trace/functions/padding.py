@@ -62,7 +62,7 @@ def _pad_constant(x: Any, widths: list[tuple[int, int]], values: Any) -> Any:
     if not is_tracer(values) and not _holds_tracer(values):
         pairs = np.broadcast_to(np.asarray(values), (x.ndim, 2)) if x.ndim else np.zeros((0, 2))
         if np.all(pairs == pairs[:1, :1]) or not pairs.size:
-            fill = pairs.flat[0] if pairs.size else 0
+            fill = pairs.ravel()[0] if pairs.size else 0
             grown = pad(x, [low for low, _ in widths], [high for _, high in widths], _converted(fill, x.dtype))
             return ordered_as(grown, x)
         ends = [(pair[0], pair[1]) for pair in pairs]

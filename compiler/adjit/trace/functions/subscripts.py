@@ -25,6 +25,13 @@ def interleaved(arguments: Sequence[Any]) -> tuple[str, list[Any]]:
     return spec, operands
 
 
+def letters(count: int, of: Sequence[str] = LETTERS) -> str:
+    """The first letters of an alphabet, one for an axis; raises ShapeError where it has not as many."""
+    if count > len(of):
+        raise ShapeError(f"sums of products have a letter for each axis, and {count - len(of)} axes are too many")
+    return "".join(of[:count])
+
+
 def _sublist(entries: Sequence[Any]) -> str:
     text = ""
     for entry in entries:
@@ -49,8 +56,7 @@ def parse(spec: str, shapes: Sequence[tuple[int, ...]]) -> tuple[list[str], str]
     if len(terms) != len(shapes):
         raise ShapeError(f"einsum: {spec!r} names {len(terms)} operands, {len(shapes)} are given")
     ranks = [_ellipsis_rank(term, shape) for term, shape in zip(terms, shapes, strict=True)]
-    unused = [letter for letter in LETTERS if letter not in spec]
-    dots = "".join(unused[: max(ranks, default=0)])
+    dots = letters(max(ranks, default=0), [letter for letter in LETTERS if letter not in spec])
     named = [_expand(term, dots, rank) for term, rank in zip(terms, ranks, strict=True)]
     if arrow and dots and "..." not in result:
         raise ShapeError(f"einsum: {spec!r} has no '...' in the result for the axes that '...' stands for")
@@ -61,10 +67,10 @@ def parse(spec: str, shapes: Sequence[tuple[int, ...]]) -> tuple[list[str], str]
 
 
 def _ellipsis_rank(term: str, shape: tuple[int, ...]) -> int:
-    letters = term.replace("...", "")
-    if "." in letters or term.count("...") > 1:
+    named = term.replace("...", "")
+    if "." in named or term.count("...") > 1:
         raise ShapeError(f"einsum: {term!r} is no index expression")
-    rank = len(shape) - len(letters)
+    rank = len(shape) - len(named)
     if rank < 0 or (rank and "..." not in term):
         raise ShapeError(f"einsum: {term!r} does not name the {len(shape)} axes of an operand of shape {shape}")
     return rank

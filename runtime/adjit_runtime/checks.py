@@ -1,0 +1,125 @@
+"""What plain arguments of public functions must be.
+
+Each check gives the value in one form, or raises an AdjitError that names the argument, what was given and what is
+right. Nothing is rounded, cut or guessed.
+
+`what` names the argument, as `random.key: seed`. A traced value raises the TraceError of its own conversion.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+import operator
+import reprlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+
+from adjit_runtime.errors import ArgumentError, ShapeError, WeakOverflowError
+
+LOWEST, HIGHEST = -(2**63), 2**63 - 1
+"""The range of int64."""
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def shown(value: object) -> str:
+    """A value as an error shows it: short, on one line, and never an error of its own."""
+    try:
+        text = reprlib.repr(value)
+    except Exception:
+        text = "?"
+    if isinstance(value, np.ndarray):
+        text = f"an array {value.dtype}{list(value.shape)}"
+    return " ".join(text.split()) if len(text) <= 100 else f"a {type(value).__name__}"
+
+
+def integer(what: str, value: Any, low: int = LOWEST, high: int = HIGHEST) -> int:
+    """An int from `low` to `high`; no bool, no float. WeakOverflowError outside int64, else ArgumentError."""
+    bounds = "" if (low, high) == (LOWEST, HIGHEST) else f" from {low} to {high}" if high < HIGHEST else f" >= {low}"
+    try:
+        number = None if isinstance(value, bool | np.bool_) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None:
+        raise ArgumentError(f"{what} is an integer{bounds}, not {shown(value)}")
+    if not LOWEST <= number <= HIGHEST:
+        raise WeakOverflowError(f"{what} is an integer{bounds}, and {shown(number)} does not fit int64")
+    if not low <= number <= high:
+        raise ArgumentError(f"{what} is an integer{bounds}, not {number}")
+    return number
+
+
+def real(what: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
+    """A number from `low` to `high` as a float; no bool, no NaN. WeakOverflowError where float64 does not hold it."""
+    bounds = (
+        "" if (low, high) == (-math.inf, math.inf) else f" from {low} to {high}" if high < math.inf else f" >= {low}"
+    )
+    scalar = value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value
+    if isinstance(scalar, bool | np.bool_) or not isinstance(scalar, numbers.Real):
+        raise ArgumentError(f"{what} is a number{bounds}, not {shown(value)}")
+    try:
+        number = float(scalar)
+    except OverflowError:
+        raise WeakOverflowError(f"{what} is a number{bounds}, and {shown(value)} does not fit float64") from None
+    if not low <= number <= high:
+        raise ArgumentError(f"{what} is a number{bounds}, not {number}")
+    return number
+
+
+def flag(what: str, value: Any) -> bool:
+    """True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise ArgumentError(f"{what} is True or False, not {shown(value)}")
+    return bool(value)
+
+
+def choice(what: str, value: Any, choices: Sequence[str]) -> str:
+    """One of some words."""
+    if not isinstance(value, str) or value not in choices:
+        raise ArgumentError(f"{what} is {', '.join(map(repr, choices[:-1]))} or {choices[-1]!r}, not {shown(value)}")
+    return value
+
+
+def function(what: str, value: F) -> F:
+    """Something that can be called."""
+    if not callable(value):
+        raise ArgumentError(f"{what} is a function, not {shown(value)}")
+    return value
+
+
+def several(what: str, value: Any, kind: type) -> tuple[Any, ...]:
+    """One value of a kind (str or int), or an iterable of such, as a tuple."""
+    name = "name" if kind is str else "integer"
+    try:
+        found = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (value,)
+    except TypeError:
+        # An array of no dimensions.
+        found = (None,)
+    if not all(isinstance(item, kind) and not isinstance(item, bool) for item in found):
+        raise ArgumentError(f"{what} is one {name} or several, not {shown(value)}")
+    return tuple(integer(what, item) for item in found) if kind is int else found
+
+
+def extents(what: str, value: Any) -> tuple[int, ...]:
+    """A shape, given as an int or a sequence of ints; ShapeError for a negative one, or one that no array has."""
+    try:
+        given = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str | bytes | dict) else (value,)
+    except TypeError:
+        # What iterates over no axis: an array of no dimensions.
+        given = (value,)
+    try:
+        shape = tuple(None if isinstance(n, bool | np.bool_) else operator.index(n) for n in given)
+    except TypeError:
+        shape = (None,)
+    if None in shape:
+        raise ArgumentError(f"{what} is an integer or a sequence of integers, not {shown(value)}")
+    found = tuple(n for n in shape if n is not None)
+    if any(n < 0 for n in found):
+        raise ShapeError(f"{what} has no negative numbers, but is {shown(found)}")
+    # 8 bytes an element: the widest of our dtypes.
+    if len(found) > 64 or math.prod(n for n in found if n) > HIGHEST // 8:
+        raise ShapeError(f"{what} is {shown(found)}, which no array has: at most 64 dimensions and 2**63 bytes")
+    return found

@@ -1,0 +1,380 @@
+"""Whatever the public functions are given, what comes out is a result or an AdjitError that names the argument.
+
+Every public function, class and method is walked with one good call of it, each argument in turn replaced by each of
+many bad ones; a function without a good call fails the test, so a new one is covered."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+import adjit
+from adjit import nn, optim, random
+from tests.api.models import data, loss, make_params
+
+
+class Unhashable:
+    """What has neither a hash nor a text."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no text")
+
+
+RAGGED: list[Any] = [[1.0, 2.0], [3.0]]
+BAD: dict[str, Any] = {
+    "None": None, "True": True, "-1": -1, "1.5": 1.5, "nan": float("nan"), "inf": float("inf"), "-inf": -float("inf"),
+    "10**20": 10**20, "2**63": 2**63, "-2**70": -(2**70), "10**400": 10**400, "10**5000": 10**5000, "1j": 1j,
+    "fraction": Fraction(1, 3), "float32": np.float32(0.5), "int8": np.int8(-3), "uint64": np.uint64(2**64 - 1),
+    "float32 nan": np.float32("nan"), "bool_": np.bool_(True), "complex64": np.complex64(1j), "str": "x", "empty": "",
+    "surrogate": "\udcff", "braces": "{x}%s", "bytes": b"x", "list": [], "ragged": RAGGED, "tuple": (1, 2), "dict": {},
+    "dict of str": {"a": "b"}, "set": {1}, "object": object(), "unhashable": Unhashable(), "type": int,
+    "function": lambda *_: None, "slice": slice(3), "ellipsis": ..., "array": np.arange(6.0).reshape(2, 3),
+    "float16": np.ones(2, np.float16), "bool array": np.array([True]), "no rows": np.zeros((0, 3)),
+    "huge and empty": np.zeros((0, 2**40)), "64 axes": np.zeros((1,) * 64), "str array": np.array(["a"]),
+    "object array": np.array([None]), "0-d object": np.array(None), "dates": np.array(["2020-01-01"], "M8[D]"),
+    "records": np.zeros(2, [("a", "f4")]), "complex array": np.ones(2, complex), "generator": (n for n in (1.5, 2)),
+    "module": np,
+}  # fmt: skip
+
+X, Y = data(6)
+LOGITS, LABELS, KEY = np.zeros((2, 3)), np.array([0, 2]), random.key(1)
+GRAPH = "graph @f(%x: f32[2]) -> f32[2] { %0 = neg %x : f32[2] return %0 }"
+STEP = adjit.training_step(loss, optim.sgd(0.1))
+SQUARE = adjit.jit(lambda x: x * x)
+SQUARE(np.ones(2))
+
+
+def squares(p: Any, x: Any) -> Any:
+    return np.sum((p * x) ** 2)
+
+
+def state() -> Any:
+    return STEP.init(make_params())
+
+
+Call = tuple[Callable[..., Any], dict[str, Any]]
+
+# One good call of each public function, by the name under which users find it.
+GOOD: dict[str, Callable[[], Call]] = {
+    "jit": lambda: (adjit.jit, {"function": squares, "static_argnames": (), "static_argnums": (), "tile": "auto"}),
+    **{
+        name: lambda name=name: (getattr(adjit, name), {  # type: ignore[misc]
+            "function": squares, "argnums": 0, "has_aux": False, "static_argnames": (), "static_argnums": (),
+            "tile": "auto",
+        })
+        for name in ("grad", "value_and_grad")
+    },
+    "training_step": lambda: (adjit.training_step, {
+        "loss": squares, "optimizer": optim.sgd(0.1), "has_aux": False, "clip_norm": None, "clip_value": None,
+        "weight_decay": None, "l1": None, "l2": None, "regularized": None, "static_argnames": (), "tile": "auto",
+        "flush_subnormals": True,
+    }),
+    "parse": lambda: (adjit.parse, {"text": GRAPH, "constants": {}}),
+    "evaluate": lambda: (
+        lambda *, input, **options: adjit.evaluate(options.pop("graph"), input, **options),
+        {"graph": adjit.parse(GRAPH), "input": np.ones(2, np.float32), "callback": None, "breakpoint": None,
+         "on_break": lambda *_: None},
+    ),
+    "asarray": lambda: (adjit.asarray, {"x": 1.0}),
+    "stop_gradient": lambda: (adjit.stop_gradient, {"x": 1.0}),
+    "machine": lambda: (adjit.machine, {}),
+    "get_threads": lambda: (adjit.get_threads, {}),
+    "random.key": lambda: (random.key, {"seed": 1}),
+    "random.fold_in": lambda: (random.fold_in, {"key": KEY, "data": 1}),
+    "random.split": lambda: (random.split, {"key": KEY, "count": 2}),
+    "random.bits": lambda: (random.bits, {"key": KEY, "shape": (2,)}),
+    "random.uniform": lambda: (
+        random.uniform, {"key": KEY, "shape": (2,), "low": 0.0, "high": 2.0, "dtype": np.float32},
+    ),
+    "random.normal": lambda: (random.normal, {"key": KEY, "shape": (2,), "dtype": np.float32}),
+    "random.bernoulli": lambda: (random.bernoulli, {"key": KEY, "probability": 0.5, "shape": (2,)}),
+    "random.permutation": lambda: (random.permutation, {"key": KEY, "count": 3}),
+    **{
+        f"nn.{name}": lambda name=name: (getattr(nn, name), {"x": LOGITS})  # type: ignore[misc]
+        for name in ("relu", "sigmoid", "tanh", "silu", "softplus")
+    },
+    "nn.leaky_relu": lambda: (nn.leaky_relu, {"x": LOGITS, "slope": 0.1}),
+    "nn.elu": lambda: (nn.elu, {"x": LOGITS, "alpha": 0.1}),
+    "nn.gelu": lambda: (nn.gelu, {"x": LOGITS, "approximate": False}),
+    "nn.softmax": lambda: (nn.softmax, {"x": LOGITS, "axis": -1}),
+    "nn.log_softmax": lambda: (nn.log_softmax, {"x": LOGITS, "axis": -1}),
+    "nn.logsumexp": lambda: (nn.logsumexp, {"x": LOGITS, "axis": -1, "keepdims": False}),
+    "nn.dropout": lambda: (nn.dropout, {"x": LOGITS, "rate": 0.5, "key": KEY}),
+    "nn.mse": lambda: (nn.mse, {"prediction": LOGITS, "target": LOGITS, "reduction": "mean"}),
+    "nn.mae": lambda: (nn.mae, {"prediction": LOGITS, "target": LOGITS, "reduction": "mean"}),
+    "nn.huber": lambda: (nn.huber, {"prediction": LOGITS, "target": LOGITS, "delta": 1.0, "reduction": "mean"}),
+    "nn.hinge": lambda: (nn.hinge, {"scores": LOGITS, "targets": LOGITS, "reduction": "mean"}),
+    "nn.binary_cross_entropy_with_logits": lambda: (
+        nn.binary_cross_entropy_with_logits, {"logits": LOGITS, "targets": LOGITS, "reduction": "mean"},
+    ),
+    "nn.cross_entropy": lambda: (
+        nn.cross_entropy, {"logits": LOGITS, "targets": LABELS, "axis": -1, "reduction": "mean"},
+    ),
+    "nn.cross_entropy_with_labels": lambda: (
+        nn.cross_entropy_with_labels, {"logits": LOGITS, "labels": LABELS, "axis": -1, "reduction": "mean"},
+    ),
+    "nn.cross_entropy_with_probabilities": lambda: (
+        nn.cross_entropy_with_probabilities,
+        {"logits": LOGITS, "probabilities": LOGITS, "axis": -1, "reduction": "mean"},
+    ),
+    **{
+        f"nn.init.{name}": lambda name=name: (  # type: ignore[misc]
+            getattr(nn.init, name), {"shape": (2, 3), "key": KEY, "dtype": np.float32}
+        )
+        for name in nn.init.__all__
+    },
+    "optim.sgd": lambda: (optim.sgd, {"learning_rate": 0.1, "momentum": 0.9, "nesterov": False}),
+    "optim.adam": lambda: (optim.adam, {"learning_rate": 0.1, "b1": 0.9, "b2": 0.9, "eps": 1e-8}),
+    "optim.adamw": lambda: (
+        optim.adamw, {"learning_rate": 0.1, "b1": 0.9, "b2": 0.9, "eps": 1e-8, "weight_decay": 0.1, "mask": None},
+    ),
+    "optim.rmsprop": lambda: (optim.rmsprop, {"learning_rate": 0.1, "decay": 0.9, "eps": 1e-8, "momentum": 0.9}),
+    "optim.adagrad": lambda: (optim.adagrad, {"learning_rate": 0.1, "eps": 1e-8}),
+    "optim.Optimizer": lambda: (optim.Optimizer, {
+        "name": "own", "hyper": {}, "init": lambda p: {}, "update": lambda g, k, p, h, t: (p, k), "masks": {},
+        "shared": {},
+    }),
+    "optim.Schedule": lambda: (optim.Schedule, {"name": "own", "numbers": {"a": 1.0}, "value": lambda n, t: n["a"]}),
+    "optim.Schedule.__call__": lambda: (optim.schedule.cosine(0.1, 9), {"count": 3}),
+    "optim.schedule.constant": lambda: (optim.schedule.constant, {"value": 0.1}),
+    "optim.schedule.step": lambda: (optim.schedule.step, {"initial": 0.1, "factor": 0.5, "every": 3}),
+    "optim.schedule.exponential": lambda: (optim.schedule.exponential, {"initial": 0.1, "rate": 0.5, "every": 3}),
+    "optim.schedule.cosine": lambda: (optim.schedule.cosine, {"peak": 0.1, "steps": 9, "end": 0.0}),
+    "optim.schedule.warm_up": lambda: (optim.schedule.warm_up, {"then": 0.1, "steps": 9}),
+    "TrainingStep.init": lambda: (STEP.init, {"params": make_params(), "key": 0}),
+    "TrainingStep.run": lambda: (STEP.run, {
+        "state": state(), "data": (X, Y), "batch_size": 4, "epochs": 1, "shuffle": True, "seed": 0, "drop_last": False,
+        "constants": None, "progress": None,
+    }),
+    "TrainingStep.profile": lambda: (
+        lambda *, calls, steps: STEP.profile(state(), X, Y, calls=calls, steps=steps), {"calls": 2, "steps": None},
+    ),
+    "TrainingStep.ir": lambda: (SQUARE.ir, {"stage": "plan"}),
+    "State.key": lambda: (lambda *, key: setattr(state(), "key", key), {"key": 1}),
+    "State.hyper": lambda: (
+        lambda *, learning_rate: state().hyper.__setitem__("learning_rate", learning_rate), {"learning_rate": 0.1},
+    ),
+}  # fmt: skip
+
+# What is public and stands in no row, with the reason.
+EXEMPT = {
+    "Graph": "made by tracing and parse", "History": "what run gives", "State": "made by init and load",
+    "TrainingStep": "made by training_step", "save": "a file: test_checkpoint", "load": "a file: test_checkpoint",
+    "set_threads": "the number of threads: tests/runtime/test_threads",
+    "TrainingStep.explain": "takes a batch, as a call", "TrainingStep.__call__": "takes a batch: tested below",
+}  # fmt: skip
+
+
+def public() -> Iterator[str]:
+    """The names of everything that users may call: modules are walked by `__all__`, or what they define."""
+
+    seen: set[int] = set()
+
+    def walk(module: ModuleType, prefix: str) -> Iterator[str]:
+        defined = [
+            n for n, x in vars(module).items() if getattr(x, "__module__", "") == module.__name__ and n[0] != "_"
+        ]
+        for name in getattr(module, "__all__", defined):
+            found = getattr(module, name)
+            if isinstance(found, ModuleType):
+                yield from walk(found, f"{prefix}{name}.")
+            elif not (inspect.isclass(found) and issubclass(found, Exception)) and callable(found):
+                if id(found) not in seen:
+                    yield prefix + name
+                seen.add(id(found))
+
+    yield from walk(adjit, "")
+    yield from (f"TrainingStep.{name}" for name in ("__call__", "explain", "init", "ir", "profile", "run"))
+    yield from ("optim.Schedule.__call__", "State.key", "State.hyper")
+
+
+def test_every_public_function_has_a_good_call() -> None:
+    names = set(public())
+    assert names - set(GOOD) - set(EXEMPT) == set(), "a public function without a row in GOOD"
+    assert (set(GOOD) | set(EXEMPT)) - names == set(), "a row for what is not there"
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_the_good_call_is_one(name: str) -> None:
+    function, arguments = GOOD[name]()
+    function(**arguments)
+    if name not in ("evaluate", "State.key", "State.hyper", "TrainingStep.profile", "TrainingStep.ir"):
+        parameters = inspect.signature(function).parameters
+        assert set(arguments) == set(parameters), "each argument stands in the row"
+
+
+CASES = [(name, argument) for name, make in GOOD.items() for argument in make()[1]]
+
+
+CALLED = {("progress", "type"), ("callback", "type")}
+"""int is a function: what it says of its arguments is its own."""
+
+
+def outcome(name: str, argument: str, bad: Any) -> Exception | None:
+    """What a bad argument raises."""
+    function, arguments = GOOD[name]()
+    try:
+        function(**{**arguments, argument: bad})
+    except Exception as error:
+        return error
+    return None
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's own, of NaN and infinities outside a trace
+@pytest.mark.parametrize(("name", "argument"), CASES, ids=[f"{name}-{argument}" for name, argument in CASES])
+def test_a_bad_argument_gives_an_error_that_names_it(name: str, argument: str) -> None:
+    refused = 0
+    for kind, bad in BAD.items():
+        error = None if (argument, kind) in CALLED else outcome(name, argument, bad)
+        if error is None:
+            continue
+        refused += 1
+        assert isinstance(error, adjit.AdjitError), f"{kind}: {type(error).__name__}: {error}"
+        assert not isinstance(error, adjit.InternalError), f"{kind}: {error}"
+        text = str(error)
+        # An error in a text or in a mapping that was given names the place in it.
+        named = argument in text or isinstance(error, adjit.FormatError) or (kind == "dict of str" and " a" in text)
+        assert named, f"{kind}: the text does not name {argument}: {text}"
+        assert len(text) < 2000, kind
+    assert refused or name == "stop_gradient", "nothing is refused"
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_arguments_of_compiled_functions(kind: str) -> None:
+    bad = BAD[kind]
+    ignores = adjit.jit(lambda *_, **__: 1.0)
+    step = adjit.training_step(lambda p, *_, **__: np.sum(p["w1"]), optim.sgd(0.1))
+    mine = step.init(make_params())
+    calls: list[Callable[[], Any]] = [
+        lambda: ignores(bad), lambda: ignores(1.0, k=bad), lambda: ignores([bad, {"a": bad}]), lambda: step(mine, bad),
+        lambda: step(mine, batch=bad), lambda: ignores.ir("plan", bad), lambda: step.explain(mine, bad),
+        lambda: STEP(bad, X, Y), lambda: STEP.ir("plan", bad, X), lambda: adjit.grad(lambda _: 0.0)(bad),
+    ]  # fmt: skip
+    for call in calls:
+        try:
+            call()
+        except adjit.InternalError:
+            raise
+        except adjit.AdjitError:
+            continue
+
+
+def test_trees_that_are_too_deep() -> None:
+    def deep(x: Any, depth: int) -> Any:
+        for _ in range(depth):
+            x = [x]
+        return x
+
+    loop: list[Any] = []
+    loop.append(loop)
+    step = adjit.training_step(lambda p: 0.0, optim.sgd(0.1))
+    for tree in (deep(np.ones(2), 20_000), loop):
+        for call in (adjit.jit(lambda *_: 1.0), step.init):
+            with pytest.raises(adjit.ArgumentError, match="nested too deep"):
+                call(tree)
+    with pytest.raises(adjit.ArgumentError, match="nested too deep"):
+        step.init(deep(np.ones(2), 900))
+    with pytest.raises(adjit.TraceError, match="results is nested too deep"):
+        adjit.jit(lambda x: deep(x, 20_000))(np.ones(2))
+
+
+@pytest.mark.parametrize("kept", ["x", 1j, object(), 2**70, np.ones(1, np.float16), np.array(["a"]), np.array([None])])
+def test_what_an_optimizer_keeps_is_checked(kept: Any) -> None:
+    own = optim.Optimizer("own", {}, lambda p: {"m": kept}, lambda g, k, p, h, t: (p, k))
+    with pytest.raises(adjit.AdjitError, match="own: what init keeps"):
+        adjit.training_step(loss, own).init(make_params())
+
+
+def test_masked_arrays_keep_their_mask() -> None:
+    with pytest.raises(adjit.ArgumentError, match="a masked array would lose its mask"):
+        adjit.jit(lambda x: x)(np.ma.array([1.0, 2.0], mask=[0, 1]))
+
+
+# -- arguments that were cut, or taken for others, without a word -----------------------------------------------------
+
+
+@pytest.mark.parametrize(("value", "error"), [
+    (1.5, TypeError), (True, TypeError), (2**63, OverflowError), (2**70, OverflowError),
+    (np.uint64(2**63), OverflowError), (np.array([1]), TypeError), ("1", TypeError),
+    (None, TypeError), (np.float64(1), TypeError),
+])  # fmt: skip
+def test_keys_and_seeds_are_integers(value: Any, error: type[Exception]) -> None:
+    s = state()
+    for refused in (
+        lambda: random.key(value), lambda: random.split(value), lambda: random.bits(value),
+        lambda: setattr(s, "key", value),
+        lambda: STEP.init(make_params(), key=value), lambda: STEP.run(s, (X, Y), batch_size=2, seed=value),
+        lambda: random.fold_in(0, value), lambda: random.permutation(value, 3),
+    ):  # fmt: skip
+        with pytest.raises(error) as caught:
+            refused()
+        assert isinstance(caught.value, adjit.AdjitError)
+    assert (s.key, s.step) == (0, 0)
+
+
+@pytest.mark.parametrize("value", [-(2**63), -1, 2**63 - 1, np.int8(-1), np.uint64(7), np.array(5)])
+def test_keys_of_every_integer_type(value: Any) -> None:
+    s = STEP.init(make_params(), key=value)
+    assert s.key == int(value) == int(random.key(value))
+    s.key = 0
+    s.key = value
+    assert s.key == int(value)
+    np.testing.assert_array_equal(random.bits(value, 3), random.bits(int(value), 3))
+
+
+def test_a_traced_key_is_an_integer_scalar() -> None:
+    key = adjit.jit(lambda seed: random.bits(random.key(seed), 2))
+    np.testing.assert_array_equal(key(np.int32(3)), random.bits(3, 2))
+    for bad in (1.5, np.float32(1), np.array([1, 2]), True):
+        with pytest.raises(adjit.DTypeError, match=r"random\.key: seed is an integer scalar"):
+            key(bad)
+
+
+@pytest.mark.parametrize("value", ["x", None, 1j, float("nan"), True, np.ones(2), [1.0], 10**400, np.complex64(1)])
+def test_hyper_parameters_are_numbers(value: Any) -> None:
+    s = state()
+    with pytest.raises(adjit.AdjitError, match=r"state\.hyper: learning_rate is a number"):
+        s.hyper["learning_rate"] = value
+    assert s.hyper["learning_rate"] == 0.1
+    s.hyper["learning_rate"] = np.float32(0.5)
+    assert s.hyper["learning_rate"] == 0.5
+
+
+def test_a_run_has_no_more_steps_than_memory() -> None:
+    s = state()
+    for epochs in (10**20, 10**17):
+        with pytest.raises(adjit.AdjitError, match="epochs"):
+            STEP.run(s, (X, Y), batch_size=2, epochs=epochs)
+    # More bytes of losses than a process has addresses.
+    with pytest.raises(adjit.OutOfMemory, match="run fewer epochs at a time"):
+        STEP.run(s, (X, Y), batch_size=2, epochs=8 * 10**13)
+    assert s.step == 0
+    STEP(s, X, Y)
+
+
+def test_data_that_are_no_rows() -> None:
+    for bad, error in (
+        ((np.zeros((0, 3)), np.zeros((0, 1))), adjit.ArgumentError), ((1.0, 2.0), adjit.ShapeError),
+        ((np.array([None] * 3), Y[:3]), adjit.DTypeError), ("ab", adjit.ArgumentError), ((X, RAGGED), adjit.ShapeError),
+    ):  # fmt: skip
+        with pytest.raises(error, match=r"data|rows"):
+            STEP.run(state(), bad, batch_size=2)
+
+
+def test_unsigned_operands_have_a_negative() -> None:
+    x = np.array([0, 3, 200], np.uint8)
+    expected = np.log1p(np.exp(x.astype(float)))
+    np.testing.assert_allclose(nn.softplus(x), expected, rtol=1e-15)  # one rounding
+    with pytest.warns(adjit.WideningWarning, match="give f64 in NumPy"):
+        np.testing.assert_allclose(adjit.jit(nn.softplus)(x), expected, rtol=1e-15)
+    np.testing.assert_allclose(
+        nn.binary_cross_entropy_with_logits(x, np.zeros(3), reduction="none"), expected, rtol=1e-15
+    )
