@@ -39,8 +39,8 @@ TOP: set[str] = {"__init__", "compilation", "driver", "machine", "profile", "tra
 
 # What a layer of the compiler may import of the runtime (`program` is data: what codegen makes and the runtime
 # runs); the rest is for the driver, and for those who measure.
-RUNTIME_FOR_ALL: set[str] = {"errors", "target", "program"}
-RUNTIME_USERS: set[str] = {"compilation", "driver", "machine", "profile"}
+RUNTIME_FOR_ALL: set[str] = {"environment", "errors", "target", "program"}
+RUNTIME_USERS: set[str] = {"__init__", "compilation", "driver", "machine", "profile"}
 
 # Layers that users' networks are made of: the same NumPy that users write, so nothing of the runtime but its errors.
 LIBRARY: set[str] = {"nn", "optim", "random"}

@@ -1,14 +1,13 @@
 """Object code becomes something that can be called: linking, constants, arenas.
 
-One JIT session serves the process. Shared libraries are linked once; a program is unlinked when the last reference to
-its `Loaded` goes.
+One session serves the process. Shared libraries are linked once; a program is unlinked when the last reference to its
+`Loaded` goes, and with the last program of one of LLVM's JITs what that kept of the others.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
-import itertools
 import math
 import sys
 import threading
@@ -22,7 +21,7 @@ from adjit_runtime import errors
 from adjit_runtime.errors import AdjitError, InternalError
 from adjit_runtime.program import Library, Program
 from adjit_runtime.target import host_target, initialize
-from adjit_runtime.tuned import RESULT_PAGE_OFFSET, REUSE_BYTES, REUSED_RESULTS
+from adjit_runtime.tuned import LINKS_PER_JIT, RESULT_PAGE_OFFSET, REUSE_BYTES, REUSED_RESULTS
 
 ALIGN = 64
 LibrarySource = Callable[[str], Library]
@@ -87,7 +86,7 @@ class Session:
     def __init__(self) -> None:
         initialize()
         self._jit = llvm.create_lljit_compiler()
-        self._numbers = itertools.count()
+        self._links = 0
         self._lock = threading.Lock()
         self._libraries: dict[tuple[str, str], dict[str, int]] = {}
         self._kept: list[llvm.ResourceTracker] = []
@@ -127,9 +126,16 @@ class Session:
         for symbol, address in imports.items():
             builder = builder.import_symbol(symbol, address)
         try:
-            return builder.link(self._jit, f"{name}.{next(self._numbers)}")
+            return builder.link(self._next_jit(), f"{name}.{self._links}")
         except RuntimeError as error:
             raise InternalError(f"the code of {name} cannot be linked: {error}") from error
+
+    def _next_jit(self) -> llvm.LLJIT:
+        """The JIT for one more program. Trackers keep theirs alive."""
+        if self._links == LINKS_PER_JIT:
+            self._jit, self._links = llvm.create_lljit_compiler(), 0
+        self._links += 1
+        return self._jit
 
 
 _SESSIONS: list[Session] = []

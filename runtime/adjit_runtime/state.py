@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 import weakref
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from typing import Any
@@ -24,7 +25,9 @@ Value = float | int
 _ALIVE: weakref.WeakSet[State] = weakref.WeakSet()
 
 
-_LAYOUTS: dict[tuple[Any, ...], Layout] = {}
+# States and programs keep their layouts; what none of them has any more goes.
+_LAYOUTS: weakref.WeakValueDictionary[tuple[Any, ...], Layout] = weakref.WeakValueDictionary()
+_LAYOUTS_LOCK = threading.Lock()
 
 PARTS = ("params", "moments", "shared", "hyper")
 """The pytrees of a state, in the order of its leaves."""
@@ -247,6 +250,8 @@ class _Writing:
 
 
 def _after_fork() -> None:
+    global _LAYOUTS_LOCK
+    _LAYOUTS_LOCK = threading.Lock()
     for state in _ALIVE:
         if state.busy[0]:
             state._torn = True
@@ -310,6 +315,8 @@ def layout_of(
     types += [LeafType(integer), LeafType(integer, (), True)]
     trees = (parts[0][1], parts[1][1], parts[2][1], parts[3][1])
     key = (trees, tuple(types), tuple(sorted(structural.items())))
-    if key not in _LAYOUTS:
-        _LAYOUTS[key] = Layout(*trees, types, structural)
-    return _LAYOUTS[key], values
+    with _LAYOUTS_LOCK:
+        layout = _LAYOUTS.get(key)
+        if layout is None:
+            layout = _LAYOUTS[key] = Layout(*trees, types, structural)
+    return layout, values
