@@ -62,7 +62,10 @@ DEFINITIONS: dict[str, dict[str, str]] = {
     "compiler/adjit/schedule/group.py": {"WIDEST": "bytes of AVX-512's vectors"},
     "compiler/adjit/trace/locate.py": {"_MOST_PLACES": "a bound for safety"},
     "compiler/adjit/trace/refuse.py": {"_NB_SUBSCR": "an operand of CPython's code"},
-    "runtime/adjit_runtime/cache.py": {"_DIGEST": "bytes of SHA-256", "ABANDONED_SECONDS": "longer than any write takes"},
+    "runtime/adjit_runtime/cache.py": {
+        "_DIGEST": "bytes of SHA-256",
+        "ABANDONED_SECONDS": "longer than any write takes",
+    },
     "runtime/adjit_runtime/load.py": {
         "ALIGN": "the contract of the arena",
         "PAGE": "bytes of a page",

@@ -19,8 +19,9 @@ X86_CPUS = (
     "clearwaterforest", "cooperlake", "core-avx-i", "core-avx2", "core2", "corei7", "corei7-avx", "diamondrapids",
     "emeraldrapids", "goldmont", "goldmont-plus", "gracemont", "grandridge", "graniterapids", "graniterapids-d",
     "haswell", "icelake-client", "icelake-server", "ivybridge", "knl", "knm", "lunarlake", "meteorlake", "nehalem",
-    "nocona", "novalake", "pantherlake", "penryn", "raptorlake", "rocketlake", "sandybridge", "sapphirerapids", "sierraforest",
-    "silvermont", "skx", "skylake", "skylake-avx512", "slm", "tigerlake", "tremont", "westmere", "wildcatlake",
+    "nocona", "novalake", "pantherlake", "penryn", "raptorlake", "rocketlake", "sandybridge", "sapphirerapids",
+    "sierraforest", "silvermont", "skx", "skylake", "skylake-avx512", "slm", "tigerlake", "tremont",
+    "westmere", "wildcatlake",
     "athlon-fx", "athlon64", "athlon64-sse3", "bdver1", "bdver2", "bdver3", "bdver4", "btver1", "btver2", "k8",
     "k8-sse3", "opteron", "opteron-sse3", "znver1", "znver2", "znver3", "znver4", "znver5",
 )  # fmt: skip
