@@ -35,6 +35,7 @@ SUFFIX = ".adjit"
 ABANDONED_SECONDS = 3600
 """Age from which a file that is being written has no writer any more."""
 _TEMPORARY = re.compile(r"\.[a-z0-9_]{8}\.tmp")
+_ROOTS_FOLDER = "/.cache/adjit"
 _DIGEST = 32
 # What the file system, or a name that it cannot have, raises.
 _UNUSABLE = (OSError, ValueError)
@@ -50,16 +51,23 @@ def enabled() -> bool:
 
 def folder() -> Path | None:
     """Where entries lie; None where the user has no home for them."""
-    chosen = os.path.expanduser(environment.value("ADJIT_CACHE_DIR"))
-    home = os.path.expanduser("~")
-    shared = os.environ.get("XDG_CACHE_HOME", "")
-    # What stays as it was has no home to stand for it; the root of the file system is nobody's.
-    homeless = (not os.path.isabs(home) or home == "/") and not os.path.isabs(shared)
-    found = chosen or platformdirs.user_cache_dir("adjit", appauthor=False)
-    if found.startswith("~") or (not chosen and (homeless or not os.path.isabs(found))):
+    chosen = environment.value("ADJIT_CACHE_DIR")
+    found = os.path.expanduser(chosen) if chosen else _users_folder()
+    # What `expanduser` leaves as it is has no home to stand for it.
+    if not found or found.startswith("~"):
         _LOG.debug("off: the user has no home folder to keep it in; ADJIT_CACHE_DIR names another place")
         return None
     return Path(found)
+
+
+def _users_folder() -> str:
+    """The folder for such data, empty where the user has none: no home, or the root of the file system for one."""
+    try:
+        found: str = platformdirs.user_cache_dir("adjit", appauthor=False)
+    except (*_UNUSABLE, RuntimeError) as error:
+        _LOG.debug("%s", error)
+        return ""
+    return found if os.path.isabs(found) and found != _ROOTS_FOLDER else ""
 
 
 def limit() -> float:
