@@ -66,6 +66,7 @@ DEFINITIONS: dict[str, dict[str, str]] = {
         "_DIGEST": "bytes of SHA-256",
         "ABANDONED_SECONDS": "longer than any write takes",
     },
+    "runtime/adjit_runtime/environment.py": {"_SHOWN": "what fits a line"},
     "runtime/adjit_runtime/load.py": {
         "ALIGN": "the contract of the arena",
         "PAGE": "bytes of a page",

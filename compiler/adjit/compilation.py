@@ -7,7 +7,6 @@ the libraries that programs share.
 from __future__ import annotations
 
 import logging
-import os
 import pickle
 import threading
 import time
@@ -32,7 +31,7 @@ from adjit.schedule.plan import may_be_direct
 from adjit.schedule.text import print_plan
 from adjit.schedule.verify import verify_plan
 from adjit.tuned import THREADED_ELEMENTS
-from adjit_runtime import cache, environment, log
+from adjit_runtime import cache, environment, fork, log
 from adjit_runtime.errors import AdjitError, ArgumentError, InternalError
 from adjit_runtime.load import Loaded, provide_libraries
 from adjit_runtime.program import Library, Program, dump_program, load_program
@@ -75,9 +74,12 @@ class Record:
         """The graph after the passes."""
         if "optimized" not in self.graphs:
             assert self.source is not None
-            with self.timed("passes"), undisturbed():
-                self.keep("optimized", optimize(self.source, tiles=self.tiles, registers=host_target().registers))
+            with self.timed("passes"):
+                self.keep("optimized", undisturbed(self._optimize, self.source))
         return self.graphs["optimized"]
+
+    def _optimize(self, source: Graph) -> Graph:
+        return optimize(source, tiles=self.tiles, registers=host_target().registers)
 
     @property
     def lowered(self) -> Lowered:
@@ -126,24 +128,21 @@ class Record:
 
 
 class _LibraryJob:
-    """The object code of one library: made once, by the first who asks; the others wait."""
+    """The object code of one library: made once, by the first who asks; the others wait.
+
+    Nobody waits for what is made already: the interrupt of a `with` may leave its lock taken, re-entrant so that the
+    thread that was interrupted can go on. (`guard.Lock` is itself made of a library.)"""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         self.library: Library | None = None
 
     def get(self, name: str, target: Target) -> Library:
-        with self.lock:
-            if self.library is None:
-                key = cache.key_of(("library", name, target.key))
-                found = cache.load(key)
-                if found is not None:
-                    self.library = Library(name, *pickle.loads(found))
-                else:
-                    self.library = library(name, target)
-                    made = self.library
-                    cache.store(key, pickle.dumps((made.code, made.symbols, made.needs)))
-            return self.library
+        if self.library is None:
+            with self.lock:
+                if self.library is None:
+                    self.library = _made(name, target)
+        return self.library
 
     def begin(self, name: str, target: Target) -> None:
         """`get`, on a thread of its own."""
@@ -154,9 +153,20 @@ class _LibraryJob:
             _LOG.debug("%s was not made beside: %s", name, error)
 
 
+def _made(name: str, target: Target) -> Library:
+    """A library from the cache, or a new one."""
+    key = cache.key_of(("library", name, target.key))
+    found = cache.load(key)
+    if found is not None:
+        return Library(name, *pickle.loads(found))
+    made = library(name, target)
+    cache.store(key, pickle.dumps((made.code, made.symbols, made.needs)))
+    return made
+
+
 _JOBS: dict[tuple[str, Target], _LibraryJob] = {}
 # A child process has none of the threads that may hold a lock.
-os.register_at_fork(after_in_child=_JOBS.clear)
+fork.in_child(_JOBS.clear)
 
 
 def shared_library(name: str) -> Library:

@@ -17,7 +17,6 @@ from adjit.driver import (
     Record,
     State,
     StepFunction,
-    begin_library,
     flatten,
     layout_of,
     leaf_names,
@@ -160,8 +159,6 @@ class TrainingStep(StepFunction, Function):
         """The graph of the whole step: loss, adjoint, clipping and optimiser, with updates of the state."""
         layout = signature.layout
         count = layout.params.num_leaves
-        # Every state needs it, as soon as the step is compiled.
-        begin_library("acquire")
         with record.timed("trace"):
             loss = self._loss(signature, names)
         record.keep("trace", loss.graph)

@@ -37,9 +37,8 @@ def save(path: str | os.PathLike[str], state: State) -> None:
     `path` is replaced in one piece. Raises StateError where the state is busy or closed, OSError where the file cannot
     be written, MissingExtraError without the package safetensors."""
     library = _safetensors()
-    with state.writing():
-        layout = state.layout
-        tensors = {name: view.copy() for name, view in zip(_names(layout), state.values(), strict=True)}
+    layout = state.layout
+    tensors = dict(zip(_names(layout), state.leaves(), strict=True))
     structure = {part: _encode(getattr(layout, part)) for part in PARTS} | {"structural": layout.structural}
     data = library.numpy.save(tensors, {"adjit": VERSION, "structure": json.dumps(structure)})
     target = Path(path)

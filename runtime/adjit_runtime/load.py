@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import itertools
 import math
 import sys
-import threading
 from collections import deque
 from collections.abc import Callable
 
@@ -19,6 +19,7 @@ import numpy as np
 
 from adjit_runtime import errors
 from adjit_runtime.errors import AdjitError, InternalError
+from adjit_runtime.fork import calls_llvmlite
 from adjit_runtime.program import Library, Program
 from adjit_runtime.target import host_target, initialize
 from adjit_runtime.tuned import LINKS_PER_JIT, RESULT_PAGE_OFFSET, REUSE_BYTES, REUSED_RESULTS
@@ -27,8 +28,6 @@ ALIGN = 64
 LibrarySource = Callable[[str], Library]
 
 _ENTRY = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
-# PYFUNCTYPE keeps the GIL, which costs less than to give it back.
-_ACQUIRE = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)
 _RUN = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)
 
 
@@ -81,32 +80,28 @@ def on_library(name: str, hook: Callable[[], None]) -> None:
 
 
 class Session:
-    """The process's JIT: links programs and libraries. Safe to use from several threads."""
+    """The process's JIT: links programs and libraries. Safe to use from several threads, without a lock that an
+    interrupt or a fork could leave taken: where two threads link a library at once, both use what the first one made.
+    """
 
+    @calls_llvmlite
     def __init__(self) -> None:
         initialize()
         self._jit = llvm.create_lljit_compiler()
-        self._links = 0
-        self._lock = threading.Lock()
-        self._libraries: dict[tuple[str, str], dict[str, int]] = {}
-        self._kept: list[llvm.ResourceTracker] = []
+        self._numbers = itertools.count()
+        self._libraries: dict[tuple[str, str], tuple[llvm.ResourceTracker, dict[str, int]]] = {}
 
     def library(self, name: str) -> dict[str, int]:
         """The addresses of a library's functions; made and linked at the first call, for each target."""
         key = (name, host_target().key)
         known = self._libraries.get(key)
-        if known is not None:
-            return known
-        library = _SOURCES[-1](name)
-        imports: dict[str, int] = {}
-        for needed in library.needs:
-            imports.update(self.library(needed))
-        with self._lock:
-            if key not in self._libraries:
-                tracker = self._link(library.code, library.symbols, imports, library.name)
-                self._kept.append(tracker)
-                self._libraries[key] = {symbol: tracker[symbol] for symbol in library.symbols}
-            return self._libraries[key]
+        if known is None:
+            library = _SOURCES[-1](name)
+            imports: dict[str, int] = {}
+            for needed in library.needs:
+                imports.update(self.library(needed))
+            known = self._libraries.setdefault(key, self._link(library.code, library.symbols, imports, library.name))
+        return known[1]
 
     def program(self, program: Program) -> tuple[llvm.ResourceTracker, int]:
         """Link a program; what keeps its code alive, and the address of its entry."""
@@ -115,39 +110,39 @@ class Session:
             imports.update(self.library(name))
             if name in _HOOKS:
                 _HOOKS[name]()
-        with self._lock:
-            tracker = self._link(program.code, (program.entry,), imports, program.name)
-            return tracker, tracker[program.entry]
+        tracker, addresses = self._link(program.code, (program.entry,), imports, program.name)
+        return tracker, addresses[program.entry]
 
-    def _link(self, code: bytes, exports: tuple[str, ...], imports: dict[str, int], name: str) -> llvm.ResourceTracker:
+    @calls_llvmlite
+    def _link(
+        self, code: bytes, exports: tuple[str, ...], imports: dict[str, int], name: str
+    ) -> tuple[llvm.ResourceTracker, dict[str, int]]:
         builder = llvm.JITLibraryBuilder().add_object_img(code).add_current_process()
         for symbol in exports:
             builder = builder.export_symbol(symbol)
         for symbol, address in imports.items():
             builder = builder.import_symbol(symbol, address)
         try:
-            return builder.link(self._next_jit(), f"{name}.{self._links}")
+            number = next(self._numbers)
+            tracker = builder.link(self._jit_of(number), f"{name}.{number}")
         except RuntimeError as error:
             raise InternalError(f"the code of {name} cannot be linked: {error}") from error
+        return tracker, {symbol: tracker[symbol] for symbol in exports}
 
-    def _next_jit(self) -> llvm.LLJIT:
-        """The JIT for one more program. Trackers keep theirs alive."""
-        if self._links == LINKS_PER_JIT:
-            self._jit, self._links = llvm.create_lljit_compiler(), 0
-        self._links += 1
+    def _jit_of(self, number: int) -> llvm.LLJIT:
+        """The JIT for the program of a number. Trackers keep theirs alive."""
+        if number and number % LINKS_PER_JIT == 0:
+            self._jit = llvm.create_lljit_compiler()
         return self._jit
 
 
-_SESSIONS: list[Session] = []
-_SESSION_LOCK = threading.Lock()
+_SESSIONS: dict[None, Session] = {}
 
 
 def session() -> Session:
     """The process's session, made at the first call."""
-    with _SESSION_LOCK:
-        if not _SESSIONS:
-            _SESSIONS.append(Session())
-        return _SESSIONS[0]
+    known = _SESSIONS.get(None)
+    return known if known is not None else _SESSIONS.setdefault(None, Session())
 
 
 PAGE = 4096
@@ -224,14 +219,3 @@ def run_function() -> Callable[[int], int]:
     """The native loop over minibatches, `adjit_run`."""
     function: Callable[[int], int] = _RUN(session().library("run")["adjit_run"])
     return function
-
-
-@functools.cache
-def _acquire_function() -> Callable[[int], int]:
-    function: Callable[[int], int] = _ACQUIRE(session().library("acquire")["adjit_acquire"])
-    return function
-
-
-def acquire(word: np.ndarray) -> bool:
-    """Set a word to 1 in one atomic step; True where it was 1 already."""
-    return bool(_acquire_function()(address_of(word)))

@@ -7,27 +7,33 @@ state raises, and so does one on a state that was busy in another thread when th
 from __future__ import annotations
 
 import math
-import os
+import operator
 import threading
 import weakref
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 import optree
 
+from adjit_runtime import fork
 from adjit_runtime.errors import ArgumentError, StateError
-from adjit_runtime.load import ALIGN, acquire, address_of, aligned_bytes
+from adjit_runtime.guard import Lock, exclusive
+from adjit_runtime.load import ALIGN, address_of, aligned_bytes
 from adjit_runtime.trees import LeafType, flatten, leaf_names, read_only
 
 Value = float | int
+ResultT = TypeVar("ResultT")
 
-_ALIVE: weakref.WeakSet[State] = weakref.WeakSet()
+CLOSED, TORN = 2, 3
+"""Words of a state that no call gets into any more; the number of a thread is greater."""
+
+_ALIVE: fork.Living[State] = fork.Living()
 
 
 # States and programs keep their layouts; what none of them has any more goes.
 _LAYOUTS: weakref.WeakValueDictionary[tuple[Any, ...], Layout] = weakref.WeakValueDictionary()
-_LAYOUTS_LOCK = threading.Lock()
+_LAYOUTS_LOCK = Lock()
 
 PARTS = ("params", "moments", "shared", "hyper")
 """The pytrees of a state, in the order of its leaves."""
@@ -98,10 +104,10 @@ class State:
             self._views.append(view)
         self.addresses = [address_of(view) for view in self._views]
         self._params = read_only(self._tree("params"))
-        # 1 while a call writes. Native entries and Python set it by one atomic instruction.
+        # What is not 0 lets no call in: 1 while a native entry writes, the number of a thread while that does by way of
+        # Python, CLOSED or TORN for good. Set by one atomic instruction.
         self.busy = np.zeros(1, dtype=np.int64)
-        self._closed = False
-        self._torn = False
+        self._busy_address = address_of(self.busy)
         # What steps keep with a state: tables with its addresses, by program; native loops; native entries.
         self.bindings: dict[Any, Any] = {}
         self.loops: dict[Any, Any] = {}
@@ -142,8 +148,8 @@ class State:
 
     @key.setter
     def key(self, value: int) -> None:
-        with self.writing():
-            self._views[-2][...] = value
+        self._check_open()
+        self.exclusively(operator.setitem, self._views[-2], ..., value)
 
     @property
     def step(self) -> int:
@@ -157,27 +163,29 @@ class State:
         return self._layout.nbytes
 
     def leaves(self) -> list[np.ndarray]:
-        """Copies of all leaves in the order of the layout."""
-        self._check_open()
+        """Copies of all leaves in the order of the layout, all after the same step."""
+        return self.exclusively(self._copies)
+
+    def _copies(self) -> list[np.ndarray]:
         return [view.copy() for view in self._views]
 
     def close(self) -> None:
         """Let go of the memory; views that someone still holds stay valid."""
-        with self.writing():
-            self._closed = True
-            self.bindings.clear()
-            self.loops.clear()
-            for entry in self.entries:
-                entry.unbind()
-            self.entries.clear()
-            self._views.clear()
-            self._params = None
-            self._block = np.empty(0, np.uint8)
+        self.exclusively(self._close)
+
+    def _close(self) -> None:
+        # First of all: nothing reads what is gone, should an interrupt come in the middle.
+        self.busy[0] = CLOSED
+        self.bindings.clear()
+        self.loops.clear()
+        self.entries.clear()
+        self._views.clear()
+        self._params = None
+        self._block = np.empty(0, np.uint8)
 
     def copy(self) -> State:
         """A state of its own with the same values."""
-        with self.writing():
-            return State(self._layout, [view.copy() for view in self._views], self._owner)
+        return State(self._layout, self.leaves(), self._owner)
 
     def __copy__(self) -> State:
         return self.copy()
@@ -189,7 +197,7 @@ class State:
         raise StateError("a state does not pickle: write it with adjit.save(path, state)")
 
     def __repr__(self) -> str:
-        if self._closed:
+        if self.busy[0] == CLOSED:
             return f"<state of {self._owner}, closed>"
         return (
             f"<state of {self._owner}: {self._layout.params.num_leaves} parameters, {self.nbytes} bytes, "
@@ -198,13 +206,11 @@ class State:
 
     # -- for steps ----------------------------------------------------------------------------------------------------
 
-    def writing(self) -> _Writing:
-        """The block of code in which this thread is the one writer."""
-        return _Writing(self)
+    def exclusively(self, function: Callable[..., ResultT], *args: Any) -> ResultT:
+        """`function(*args)` as the one writer; StateError where there is one already, or the state is closed or torn.
 
-    def acquire(self) -> bool:
-        """Mark the state busy; True where it was already."""
-        return acquire(self.busy)
+        However it ends, an interrupt at any bytecode included, the state is free again afterwards."""
+        return exclusive(self._busy_address, self._refuse, function, *args)
 
     def overlaps(self, array: np.ndarray) -> bool:
         """Whether a C-ordered array shares memory with the block."""
@@ -225,40 +231,27 @@ class State:
         return optree.tree_unflatten(getattr(self._layout, part), self._views[self._layout.parts[part]])
 
     def _check_open(self) -> None:
-        if self._closed:
+        if self.busy[0] == CLOSED:
             raise StateError("the state is closed")
-        if self._torn:
+        if self.busy[0] == TORN:
             raise StateError(
                 "the state was being written in another thread when this process was forked, so its values are torn; "
                 "make a new one with step.init or adjit.load"
             )
 
-
-class _Writing:
-    def __init__(self, state: State) -> None:
-        self._state = state
-
-    def __enter__(self) -> State:
-        state = self._state
-        state._check_open()
-        if state.acquire():
-            raise StateError("the state is busy in another thread: one state has one writer at a time")
-        return state
-
-    def __exit__(self, *_: object) -> None:
-        self._state.busy[0] = 0
+    def _refuse(self) -> NoReturn:
+        self._check_open()
+        raise StateError("the state is busy in another thread: one state has one writer at a time")
 
 
-def _after_fork() -> None:
-    global _LAYOUTS_LOCK
-    _LAYOUTS_LOCK = threading.Lock()
+def _tear_busy_states() -> None:
+    """In a child process: what another thread was writing stays half written; what this one writes, it goes on with."""
     for state in _ALIVE:
-        if state.busy[0]:
-            state._torn = True
-            state.busy[0] = 0
+        if state.busy[0] not in (0, CLOSED, TORN, threading.get_ident()):
+            state.busy[0] = TORN
 
 
-os.register_at_fork(after_in_child=_after_fork)
+fork.in_child(_tear_busy_states)
 
 
 class Hyper(MutableMapping[str, Any]):
@@ -286,8 +279,7 @@ class Hyper(MutableMapping[str, Any]):
             raise ArgumentError(
                 f"{self._prefix}{name} is a schedule with the numbers {', '.join(place)}; set one of these"
             )
-        with self._state.writing():
-            place[...] = float(value)
+        self._state.exclusively(operator.setitem, place, ..., float(value))
 
     def __delitem__(self, name: str) -> None:
         raise StateError("hyper-parameters cannot be deleted")
@@ -315,8 +307,11 @@ def layout_of(
     types += [LeafType(integer), LeafType(integer, (), True)]
     trees = (parts[0][1], parts[1][1], parts[2][1], parts[3][1])
     key = (trees, tuple(types), tuple(sorted(structural.items())))
-    with _LAYOUTS_LOCK:
-        layout = _LAYOUTS.get(key)
-        if layout is None:
-            layout = _LAYOUTS[key] = Layout(*trees, types, structural)
-    return layout, values
+    return _LAYOUTS_LOCK.run(_shared_layout, key, lambda: Layout(*trees, types, structural)), values
+
+
+def _shared_layout(key: tuple[Any, ...], make: Callable[[], Layout]) -> Layout:
+    layout = _LAYOUTS.get(key)
+    if layout is None:
+        layout = _LAYOUTS[key] = make()
+    return layout

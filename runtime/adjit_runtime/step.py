@@ -89,21 +89,7 @@ class StepFunction(CompiledFunction):
         if signature not in state.bindings:
             # Before the state is taken, as the code that takes it is made beside.
             self.compiled(signature, names)
-        with state.writing():
-            binding = self._binding(state, signature, names)
-            arrays = binding.arguments(state, leaves)
-            results = binding.fresh_results()
-            loaded = binding.loaded
-            arena = loaded.borrow_arena()
-            begun = time.perf_counter()
-            try:
-                status = loaded.entry(binding.pointers[0], address_of(arena), binding.pointers[1])
-            finally:
-                loaded.return_arena(arena)
-            seconds = time.perf_counter() - begun
-            del arrays
-            if status:
-                raise loaded.failure(status, binding.report[0])
+        binding, results, seconds = state.exclusively(self._make, state, signature, leaves, names)
         binding.calls += 1
         if binding.calls % CALLS_TO_ENTRY == 2:
             self._offer_step(binding, state, signature, args, kwargs, seconds)
@@ -111,6 +97,26 @@ class StepFunction(CompiledFunction):
         if len(results) == 1 and binding.compiled.out_tree.num_leaves == 0:
             return float(loss)
         return float(loss), optree.tree_unflatten(binding.compiled.out_tree, aux)
+
+    def _make(
+        self, state: State, signature: Signature, leaves: Sequence[Any], names: Callable[[], list[str]]
+    ) -> tuple[_Binding, list[np.ndarray], float]:
+        """The step itself, on a state that is ours meanwhile: results, and the seconds that the machine code took."""
+        binding = self._binding(state, signature, names)
+        arrays = binding.arguments(state, leaves)
+        results = binding.fresh_results()
+        loaded = binding.loaded
+        arena = loaded.borrow_arena()
+        begun = time.perf_counter()
+        try:
+            status = loaded.entry(binding.pointers[0], address_of(arena), binding.pointers[1])
+        finally:
+            loaded.return_arena(arena)
+        seconds = time.perf_counter() - begun
+        del arrays
+        if status:
+            raise loaded.failure(status, binding.report[0])
+        return binding, results, seconds
 
     def _offer_step(
         self,
@@ -175,8 +181,7 @@ class StepFunction(CompiledFunction):
         that do not fit, IndexOutOfRange for an index out of range."""
         self.check_state(state)
         job = _Run(self, state, data, batch_size, epochs, shuffle, seed, drop_last, dict(constants or {}))
-        with state.writing():
-            return job.run(progress)
+        return state.exclusively(job.run, progress)
 
 
 class _Run:

@@ -16,6 +16,7 @@ import llvmlite.binding as llvm
 
 from adjit_runtime.cpus import FOREIGN_CPUS, check_runs_here, chosen_cpu, implied
 from adjit_runtime.errors import MissingExtraError
+from adjit_runtime.fork import calls_llvmlite
 
 LINE = 64
 """Bytes of a line of the cache."""
@@ -78,6 +79,7 @@ def host_target() -> Target:
 
 
 @functools.cache
+@calls_llvmlite
 def _target(cpu: str) -> Target:
     """The target of a CPU by its name, which may be one of another machine; of this one where it is empty."""
     initialize()
@@ -104,6 +106,7 @@ def _target(cpu: str) -> Target:
 
 
 @functools.cache
+@calls_llvmlite
 def initialize() -> None:
     """Start LLVM's code generators, once a process. Raises MissingExtraError where llvmlite is too old."""
     found = tuple(int(number) for number in re.findall(r"\d+", llvmlite.__version__)[:2])

@@ -2,8 +2,8 @@
 
 llvmlite takes one lock around each call into LLVM, so that threads that generate code take turns. LLVM itself asks only
 that no two threads work in one context: each module here has a context and a code generator of its own, and its code is
-made by the C function that `TargetMachine.emit_object` calls, without the lock. (Shared products of f32 and a step's
-own code on two cores: 265 ms in turns, 190 together.)
+made by the C function that `TargetMachine.emit_object` calls, without the lock, while a fork waits. (Shared products of
+f32 and a step's own code on two cores: 265 ms in turns, 190 together.)
 """
 
 from __future__ import annotations
@@ -16,21 +16,35 @@ import llvmlite.binding as llvm
 from llvmlite.utils import get_library_name
 
 from adjit_runtime.errors import InternalError
+from adjit_runtime.fork import calls_llvmlite
+from adjit_runtime.guard import unforked
 from adjit_runtime.target import Target, target_machine
 
 
-def compile_text(text: str, target: Target) -> bytes:
-    """LLVM text to a relocatable object. No optimisation pipeline: the text is vectorised and in SSA form already."""
+def compile_text(text: str, target: Target, in_turn: bool = False) -> bytes:
+    """LLVM text to a relocatable object. No optimisation pipeline: the text is vectorised and in SSA form already.
+
+    What `guard` itself is made of is compiled `in_turn`, with llvmlite's lock."""
     machine, module = _prepared(text, target)
-    return _emit_object(machine, module)
+    if in_turn:
+        return _emit_in_turn(machine, module)
+    return unforked(_emit_object, machine, module)
 
 
+@calls_llvmlite
+def _emit_in_turn(machine: llvm.TargetMachine, module: llvm.ModuleRef) -> bytes:
+    code: bytes = machine.emit_object(module)
+    return code
+
+
+@calls_llvmlite
 def assembly(text: str, target: Target) -> str:
     """The machine code of LLVM text as assembly."""
     machine, module = _prepared(text, target)
     return str(machine.emit_assembly(module))
 
 
+@calls_llvmlite
 def _prepared(text: str, target: Target) -> tuple[llvm.TargetMachine, llvm.ModuleRef]:
     try:
         module = llvm.parse_assembly(text, llvm.create_context())

@@ -20,10 +20,11 @@ from adjit.codegen.gemm import (
     gemm_workspace_bytes,
     scratch_allowed,
 )
+from adjit.codegen.guards import emit_guard_library
 from adjit.codegen.kernels import emit_kernel, is_glue, is_short, write_kernel
 from adjit.codegen.light import light_kernels
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal, memory_type
-from adjit.codegen.native_call import emit_acquire_library, emit_call_library
+from adjit.codegen.native_call import emit_call_library
 from adjit.codegen.objects import assembly, compile_text
 from adjit.codegen.peaks import emit_peaks_library
 from adjit.codegen.pool import SYMBOLS, pool_text
@@ -252,12 +253,12 @@ def library(name: str, target: Target) -> Library:
         emit_run_library(module)
     elif name == "call":
         emit_call_library(module)
-    elif name == "acquire":
-        emit_acquire_library(module)
+    elif name == "guard":
+        emit_guard_library(module)
     elif name == "peaks":
         emit_peaks_library(module, target)
     else:
         raise InternalError(f"no library is called {name!r}")
     symbols = tuple(function.name for function in module.functions if function.is_public)
     needs = gemm_needs(name) if name in GEMM_LIBRARIES else ()
-    return Library(name, compile_text(str(module), target), symbols, needs)
+    return Library(name, compile_text(str(module), target, in_turn=name == "guard"), symbols, needs)
