@@ -437,5 +437,5 @@ def test_steps_that_share_a_state_run_their_own_programs() -> None:
     for _ in range(3):
         assert [step(state, x) for step in steps] == [3.0, 300.0]
     rows = np.ones((4, 3))
-    runs = [step.run(state, rows, batch_size=2, epochs=1) for step in steps]
+    runs = [step.run(state, (rows,), batch_size=2, epochs=1) for step in steps]
     assert [list(run.losses) for run in runs] == [[6.0, 6.0], [600.0, 600.0]]
