@@ -43,7 +43,7 @@ CACHE_MB = 256
 and their libraries are 14 entries of 252 KB together: room for fourteen thousand such entries.)"""
 CACHE_SLACK = 1 / 64
 """The part of that bound that is left free when entries are thrown out, and that a process may write before it looks at
-all entries again. (To look at SCANNED of them takes TIME ms.)"""
+all entries again. (To look at 14,000 of them takes 200 ms.)"""
 LINKS_PER_JIT = 32
 """Programs that are linked by one of LLVM's JITs before the next one is made. A JIT keeps 9 KB of each program that is
 gone until it goes itself, with its last program; to make one takes 0.5 ms and 115 KB. (Every program in a JIT of its
