@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import _thread
 import functools
+import operator
 import os
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from llvmlite.binding import ffi
 
@@ -35,8 +36,8 @@ FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 
 class Living(Generic[T]):
-    """The objects of a kind that are alive, for a function of `in_child`. Unlike a WeakSet's, the upkeep when one goes is
-    written in C: an interrupt in a callback of Python's would be printed and forgotten."""
+    """The objects of a kind that are alive, for a function of `in_child`. Unlike a WeakSet's, the upkeep when one goes
+    is written in C: an interrupt in a callback of Python's would be printed and forgotten."""
 
     def __init__(self) -> None:
         self._known: set[weakref.ref[T]] = set()
@@ -79,18 +80,18 @@ class _Fork:
     """The fork that this process is about to make: `GATE` says whose it is."""
 
     had_llvmlite = False
-    interrupted = False
+    interrupts: ClassVar[list[Callable[[], None]]] = []
 
 
 def _before() -> None:
-    _Fork.interrupted = False
+    _Fork.interrupts.clear()
     while True:
         try:
             _wait()
             return
         except KeyboardInterrupt:
             # Python forks all the same after an exception here, and forgets it: it comes again when that is done.
-            _Fork.interrupted = True
+            _Fork.interrupts.append(_thread.interrupt_main)
 
 
 def _wait() -> None:
@@ -108,10 +109,7 @@ def _after() -> None:
         LLVMLITE.release()
     else:
         _let_go(LLVMLITE)
-    interrupted = _Fork.interrupted
     _let_go(GATE)
-    if interrupted:
-        _thread.interrupt_main()
 
 
 def _after_in_child() -> None:
@@ -122,3 +120,6 @@ def _after_in_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_before, after_in_parent=_after, after_in_child=_after_in_child)
+    # Calls each of the list without a bytecode of Python, at which the interrupt would come at once, and be forgotten.
+    _interrupt = functools.partial(max, _Fork.interrupts, key=operator.call, default=None)
+    os.register_at_fork(after_in_parent=_interrupt)

@@ -112,6 +112,29 @@ def _renew_locks() -> None:
 fork.in_child(_renew_locks)
 
 
+def uninterrupted(function: Callable[..., ResultT], *args: Any) -> ResultT:
+    """`function(*args)`, on a thread of its own, as handlers of signals run in the main thread alone: for what others
+    wrote and an interrupt would break. The caller can be interrupted while it waits; the function ends all the same."""
+    if threading.current_thread() is not threading.main_thread():
+        return function(*args)
+    done = threading.Event()
+    results: list[ResultT] = []
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            results.append(function(*args))
+        except BaseException as error:
+            errors.append(error)
+        done.set()
+
+    threading.Thread(target=work, name=f"adjit {function.__name__}").start()
+    done.wait()
+    if errors:
+        raise errors[0]
+    return results[0]
+
+
 def unforked(function: Callable[..., ResultT], *args: Any) -> ResultT:
     """Call a function of LLVM that takes locks of its own and not llvmlite's: a fork waits for it."""
     token = object()

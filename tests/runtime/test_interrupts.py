@@ -173,11 +173,12 @@ def test_closing(training: Training) -> None:
     states = []
 
     def check() -> None:
-        try:
+        if states[-1].busy[0]:
+            with pytest.raises(adjit.StateError, match="closed"):
+                training.step(states[-1], training.batch)
+        else:
             np.testing.assert_array_equal(states[-1].params["w"], np.ones(3))
             training.step(states[-1], training.batch)
-        except adjit.StateError as error:
-            assert "closed" in str(error)
 
     def close() -> None:
         states[-1].close()

@@ -16,35 +16,36 @@ import llvmlite.binding as llvm
 from llvmlite.utils import get_library_name
 
 from adjit_runtime.errors import InternalError
-from adjit_runtime.fork import calls_llvmlite
-from adjit_runtime.guard import unforked
+from adjit_runtime.guard import unforked, uninterrupted
 from adjit_runtime.target import Target, target_machine
 
 
 def compile_text(text: str, target: Target, in_turn: bool = False) -> bytes:
     """LLVM text to a relocatable object. No optimisation pipeline: the text is vectorised and in SSA form already.
 
-    What `guard` itself is made of is compiled `in_turn`, with llvmlite's lock."""
+    What `guard` itself is made of is compiled `in_turn`, with llvmlite's lock. llvmlite is not to be interrupted: a
+    string of its `OutputString` would be freed twice."""
+    return uninterrupted(_compile, text, target, in_turn)
+
+
+def _compile(text: str, target: Target, in_turn: bool) -> bytes:
     machine, module = _prepared(text, target)
     if in_turn:
-        return _emit_in_turn(machine, module)
+        code: bytes = machine.emit_object(module)
+        return code
     return unforked(_emit_object, machine, module)
 
 
-@calls_llvmlite
-def _emit_in_turn(machine: llvm.TargetMachine, module: llvm.ModuleRef) -> bytes:
-    code: bytes = machine.emit_object(module)
-    return code
-
-
-@calls_llvmlite
 def assembly(text: str, target: Target) -> str:
     """The machine code of LLVM text as assembly."""
+    return uninterrupted(_assembly, text, target)
+
+
+def _assembly(text: str, target: Target) -> str:
     machine, module = _prepared(text, target)
     return str(machine.emit_assembly(module))
 
 
-@calls_llvmlite
 def _prepared(text: str, target: Target) -> tuple[llvm.TargetMachine, llvm.ModuleRef]:
     try:
         module = llvm.parse_assembly(text, llvm.create_context())
