@@ -9,6 +9,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -301,15 +302,21 @@ class Interrupter:
 
     def reaches(self, call: Callable[[], Any]) -> bool:
         """Whether the bytecode was reached; the interrupt must come out then."""
-        before = sys.gettrace()
+        # On a thread of its own: CPython's record of the exceptions that are being handled, one for each thread, does
+        # not survive that the bytecodes which keep it raise.
+        with ThreadPoolExecutor(1) as pool:
+            came_out = pool.submit(self._comes_out, call).result()
+        assert came_out or self.left > 0, "an interrupt was swallowed"
+        return came_out
+
+    def _comes_out(self, call: Callable[[], Any]) -> bool:
         sys.settrace(self)
         try:
             call()
         except KeyboardInterrupt:
             return True
         finally:
-            sys.settrace(before)
-        assert self.left > 0, "an interrupt was swallowed"
+            sys.settrace(None)
         return False
 
 
