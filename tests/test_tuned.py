@@ -13,6 +13,7 @@ import pytest
 
 import adjit
 from adjit_runtime import cache
+from adjit_runtime import sources as loaded_sources
 from tests.test_layers import COMPILER, ROOT, RUNTIME, sources
 
 TUNED = (COMPILER / "tuned.py", RUNTIME / "tuned.py")
@@ -67,8 +68,12 @@ DEFINITIONS: dict[str, dict[str, str]] = {
     "compiler/adjit/schedule/group.py": {"WIDEST": "bytes of AVX-512's vectors"},
     "compiler/adjit/trace/locate.py": {"_MOST_PLACES": "a bound for safety"},
     "compiler/adjit/trace/refuse.py": {"_NB_SUBSCR": "an operand of CPython's code"},
-    "runtime/adjit_runtime/cache.py": {"_DIGEST": "bytes of SHA-256"},
+    "runtime/adjit_runtime/cache.py": {
+        "_DIGEST": "bytes of SHA-256",
+        "ABANDONED_SECONDS": "longer than any write takes",
+    },
     "runtime/adjit_runtime/checks.py": {"LOWEST HIGHEST": "the range of int64"},
+    "runtime/adjit_runtime/environment.py": {"_SHOWN": "what fits a line"},
     "runtime/adjit_runtime/load.py": {
         "ALIGN": "the contract of the arena",
         "PAGE": "bytes of a page",
@@ -178,10 +183,9 @@ def test_every_tuned_number_is_read(path: Path) -> None:
 @pytest.mark.parametrize("path", TUNED, ids=lambda p: str(p.relative_to(ROOT)))
 def test_a_changed_number_is_another_cache_key(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert Path(adjit.__file__).parent == COMPILER
-    before = cache.sources.__wrapped__()
-    state = cache.file_state
-    monkeypatch.setattr(cache, "file_state", lambda p: state(p) + "#" * path.samefile(p))
-    assert cache.sources.__wrapped__() != before
+    before = cache.loaded_code.__wrapped__()
+    monkeypatch.setitem(loaded_sources._STATES, str(path), "another state")
+    assert cache.loaded_code.__wrapped__() != before
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,8 @@
 """adjit: plain NumPy model functions in, one native training step out."""
 
+# Before any other module: the runtime notes the files that they come from.
+import adjit_runtime as adjit_runtime  # isort: split
+
 from adjit import nn, optim, random
 from adjit.driver import History, State, get_threads, grad, jit, load, save, set_threads, value_and_grad
 from adjit.ir.evaluate import evaluate

@@ -6,7 +6,7 @@ the libraries that programs share.
 
 from __future__ import annotations
 
-import os
+import logging
 import pickle
 import threading
 import time
@@ -32,11 +32,13 @@ from adjit.schedule.plan import may_be_direct
 from adjit.schedule.text import print_plan
 from adjit.schedule.verify import verify_plan
 from adjit.tuned import THREADED_ELEMENTS
-from adjit_runtime import cache, checks, fork, log
+from adjit_runtime import cache, checks, environment, fork, log
 from adjit_runtime.errors import AdjitError, ArgumentError, InternalError
 from adjit_runtime.load import Loaded, provide_libraries
 from adjit_runtime.program import Library, Program, dump_program, load_program
 from adjit_runtime.target import Target, host_target
+
+_LOG = logging.getLogger("adjit.threads")
 
 STAGES = ("trace", "adjoint", "step", "optimized", "plan", "llvm", "asm")
 """The stages of a dump. A function that is not differentiated has no adjoint, and only a training step has a step."""
@@ -101,7 +103,7 @@ class Record:
 
     def keep(self, stage: str, graph: Graph) -> Graph:
         """Note a stage's graph; it is verified where ADJIT_VERIFY is 1."""
-        if os.environ.get("ADJIT_VERIFY") == "1":
+        if environment.flag("ADJIT_VERIFY", False):
             try:
                 verify(graph)
             except AdjitError as error:
@@ -142,6 +144,14 @@ class _LibraryJob:
                     self.library = _made(name, target)
         return self.library
 
+    def begin(self, name: str, target: Target) -> None:
+        """`get`, on a thread of its own."""
+        try:
+            self.get(name, target)
+        except AdjitError as error:
+            # Who needs the library meets the same error, where it can be caught.
+            _LOG.debug("%s was not made beside: %s", name, error)
+
 
 def _made(name: str, target: Target) -> Library:
     """A library from the cache, or a new one."""
@@ -170,7 +180,10 @@ def begin_library(name: str) -> None:
     target = host_target()
     if (name, target) not in _JOBS:
         job = _JOBS.setdefault((name, target), _LibraryJob())
-        threading.Thread(target=job.get, args=(name, target), name=f"adjit {name}").start()
+        try:
+            threading.Thread(target=job.begin, args=(name, target), name=f"adjit {name}").start()
+        except RuntimeError as error:
+            _LOG.warning("%s is not made beside, but by who needs it: %s", name, error)
 
 
 def begin_libraries(graph: Graph) -> None:
@@ -188,6 +201,7 @@ def begin_libraries(graph: Graph) -> None:
 def compile_graph(graph: Graph, record: Record, tiles: bool = True) -> Loaded:
     """Passes, plan, machine code and linking of a graph; what an earlier process left in the cache skips all but the
     last."""
+    log.check()
     target = host_target()
     record.source, record.tiles = graph, tiles
     with record.timed("cache"):
@@ -200,11 +214,9 @@ def compile_graph(graph: Graph, record: Record, tiles: bool = True) -> Loaded:
         record.program = record.lowered.program
         with record.timed("cache"):
             cache.store(key, dump_program(record.program, _digests(record.program, record.optimized)))
-    if os.environ.get("ADJIT_VERIFY") == "1":
+    if environment.flag("ADJIT_VERIFY", False):
         verify_plan(record.lowered.plan)
         verify_jobs(record.lowered.plan, target)
-    if os.environ.get("ADJIT_CPU"):
-        _refuse_foreign(target)
     with record.timed("libraries"):
         for name in record.program.libraries:
             shared_library(name)
@@ -236,11 +248,6 @@ def _program_key(graph: Graph, record: Record, target: Target) -> str:
     checks = [str(node.loc) for node in graph.nodes if node.op.kind == "check"]
     mode = f"flushes={record.flushes} tiles={record.tiles}"
     return cache.key_of(("program", record.name, mode, target.key, print_graph(graph, locs=False), *checks))
-
-
-def _refuse_foreign(target: Target) -> None:
-    if target.triple.split("-")[0] not in (os.uname().machine, "x86_64") or os.uname().machine != "x86_64":
-        raise ArgumentError(f"ADJIT_CPU={os.environ['ADJIT_CPU']}: code for {target.triple} does not run here")
 
 
 def log_compilation(record: Record, signature: str, reason: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import logging
 import threading
 import weakref
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from typing import Any, TypeVar
 from adjit_runtime import fork
 from adjit_runtime.load import session
 
+_LOG = logging.getLogger("adjit.threads")
 ResultT = TypeVar("ResultT")
 
 _FASTCALL, _ONE_ARGUMENT = 0x0080, 0x0008
@@ -128,7 +130,11 @@ def uninterrupted(function: Callable[..., ResultT], *args: Any) -> ResultT:
             errors.append(error)
         done.set()
 
-    threading.Thread(target=work, name=f"adjit {function.__name__}").start()
+    try:
+        threading.Thread(target=work, name=f"adjit {function.__name__}").start()
+    except RuntimeError as error:
+        _LOG.warning("%s runs where an interrupt may break it: %s", function.__name__, error)
+        work()
     done.wait()
     if errors:
         raise errors[0]

@@ -1,7 +1,7 @@
 """Object code becomes something that can be called: linking, constants, arenas.
 
-One JIT session serves the process. Shared libraries are linked once; a program is unlinked when the last reference to
-its `Loaded` goes.
+One session serves the process. Shared libraries are linked once; a program is unlinked when the last reference to its
+`Loaded` goes, and with the last program of one of LLVM's JITs what that kept of the others.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from adjit_runtime.errors import AdjitError, InternalError, OutOfMemory
 from adjit_runtime.fork import calls_llvmlite, in_child
 from adjit_runtime.program import Library, Program
 from adjit_runtime.target import host_target, initialize
-from adjit_runtime.tuned import RESULT_PAGE_OFFSET, REUSE_BYTES, REUSED_RESULTS
+from adjit_runtime.tuned import LINKS_PER_JIT, RESULT_PAGE_OFFSET, REUSE_BYTES, REUSED_RESULTS
 
 ALIGN = 64
 LibrarySource = Callable[[str], Library]
@@ -131,10 +131,17 @@ class Session:
         for symbol, address in imports.items():
             builder = builder.import_symbol(symbol, address)
         try:
-            tracker = builder.link(self._jit, f"{name}.{next(self._numbers)}")
+            number = next(self._numbers)
+            tracker = builder.link(self._jit_of(number), f"{name}.{number}")
         except RuntimeError as error:
             raise InternalError(f"the code of {name} cannot be linked: {error}") from error
         return tracker, {symbol: tracker[symbol] for symbol in exports}
+
+    def _jit_of(self, number: int) -> llvm.LLJIT:
+        """The JIT for the program of a number. Trackers keep theirs alive."""
+        if number and number % LINKS_PER_JIT == 0:
+            self._jit = llvm.create_lljit_compiler()
+        return self._jit
 
 
 _SESSIONS: dict[None, Session] = {}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import operator
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
@@ -19,7 +20,7 @@ import optree
 from adjit_runtime import checks, fork
 from adjit_runtime.containers import ReadOnlyDict
 from adjit_runtime.errors import ArgumentError, StateError
-from adjit_runtime.guard import exclusive
+from adjit_runtime.guard import Lock, exclusive
 from adjit_runtime.load import ALIGN, address_of, aligned_bytes
 from adjit_runtime.shown import Shown
 from adjit_runtime.trees import LeafType, flatten, leaf_names
@@ -33,7 +34,9 @@ CLOSED, TORN = 2, 3
 _ALIVE: fork.Living[State] = fork.Living()
 
 
-_LAYOUTS: dict[tuple[Any, ...], Layout] = {}
+# States and programs keep their layouts; what none of them has any more goes.
+_LAYOUTS: weakref.WeakValueDictionary[tuple[Any, ...], Layout] = weakref.WeakValueDictionary()
+_LAYOUTS_LOCK = Lock()
 
 PARTS = ("params", "moments", "shared", "hyper")
 """The pytrees of a state, in the order of its leaves."""
@@ -398,6 +401,11 @@ def layout_of(
     types += [LeafType(integer), LeafType(integer, (), True)]
     trees = (parts[0][1], parts[1][1], parts[2][1], parts[3][1])
     key = (trees, tuple(types), tuple(sorted(structural.items())))
-    if key not in _LAYOUTS:
-        _LAYOUTS[key] = Layout(*trees, types, structural)
-    return _LAYOUTS[key], values
+    return _LAYOUTS_LOCK.run(_shared_layout, key, lambda: Layout(*trees, types, structural)), values
+
+
+def _shared_layout(key: tuple[Any, ...], make: Callable[[], Layout]) -> Layout:
+    layout = _LAYOUTS.get(key)
+    if layout is None:
+        layout = _LAYOUTS[key] = make()
+    return layout

@@ -87,10 +87,9 @@ class StepFunction(CompiledFunction):
         """One step: the state is updated in place, and the loss comes back, as a float; with aux, (loss, aux)."""
         self.check_state(state)
         signature, leaves, names = self.step_signature(state, args, kwargs)
-        if signature not in state.bindings:
-            # Before the state is taken, as the code that takes it is made beside.
-            self.compiled(signature, names)
-        binding, results, seconds = state.exclusively(self._make, state, signature, leaves, names)
+        # Before the state is taken, as the code that takes it is made beside.
+        compiled = self.compiled(signature, names)
+        binding, results, seconds = state.exclusively(self._make, state, compiled, leaves)
         binding.calls += 1
         if binding.calls % CALLS_TO_ENTRY == 2:
             self._offer_step(binding, state, signature, args, kwargs, seconds)
@@ -100,10 +99,10 @@ class StepFunction(CompiledFunction):
         return float(loss), optree.tree_unflatten(binding.compiled.out_tree, aux)
 
     def _make(
-        self, state: State, signature: Signature, leaves: Sequence[Any], names: Callable[[], list[str]]
+        self, state: State, compiled: Compiled, leaves: Sequence[Any]
     ) -> tuple[_Binding, list[np.ndarray], float]:
         """The step itself, on a state that is ours meanwhile: results, and the seconds that the machine code took."""
-        binding = self._binding(state, signature, names)
+        binding = self._binding(state, compiled)
         arrays = binding.arguments(state, leaves)
         results = binding.fresh_results()
         loaded = binding.loaded
@@ -148,11 +147,12 @@ class StepFunction(CompiledFunction):
         signature, leaves, names = self.signature_of((None, *args), kwargs)
         return replace(signature, layout=state.layout), leaves, names
 
-    def _binding(self, state: State, signature: Signature, names: Callable[[], list[str]]) -> _Binding:
-        found = state.bindings.get(signature)
+    def _binding(self, state: State, compiled: Compiled) -> _Binding:
+        """The table of a program for a state. By program: a state may be used by several steps in turn, whose batches
+        have one signature."""
+        found: _Binding | None = state.bindings.get(compiled)
         if found is None:
-            found = _Binding(self.compiled(signature, names), state)
-            state.bindings[signature] = found
+            found = state.bindings[compiled] = _Binding(compiled, state)
         return found
 
     def run(
@@ -347,10 +347,8 @@ class _Loop:
         """The binding for batches of so many rows, with the constants in its table."""
         sample: Any = optree.tree_unflatten(run.tree, [array[:rows] for array in run.arrays])
         signature, leaves, names = run.function.step_signature(run.state, sample, run.constants)
-        known = run.state.bindings.get(signature)
         # A table of its own: the loop writes into it.
-        compiled = known.compiled if known is not None else run.function.compiled(signature, names)
-        binding = _Binding(compiled, run.state)
+        binding = _Binding(run.function.compiled(signature, names), run.state)
         constants = binding.arguments(run.state, leaves)[len(run.arrays) :]
         self.kept += constants
         return binding

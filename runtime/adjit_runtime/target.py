@@ -1,13 +1,12 @@
 """The machine that code is made for: CPU name, features, vector width, registers and cache sizes.
 
-The only module that knows them. `ADJIT_CPU` names another CPU to compile for (`haswell`, `x86-64-v4`,
-`apple-m1`), so that one machine can test the code of another. A `Target` is part of every cache key.
+The only module that knows them. `ADJIT_CPU` names another CPU to compile for (`haswell`, `x86-64-v4`), whose code this
+machine can run, so that one machine can test the code of another. A `Target` is part of every cache key.
 """
 
 from __future__ import annotations
 
 import functools
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import llvmlite
 import llvmlite.binding as llvm
 
+from adjit_runtime.cpus import FOREIGN_CPUS, check_runs_here, chosen_cpu, implied
 from adjit_runtime.errors import MissingExtraError
 from adjit_runtime.fork import calls_llvmlite
 
@@ -23,17 +23,8 @@ LINE = 64
 LLVMLITE = (0, 50)
 """The oldest version whose LLVM reads the text that is written."""
 
-# What LLVM's short names stand for, where the name is no host that we can ask.
-_NAMED_FEATURES = {
-    "haswell": ("avx2", "fma"),
-    "znver3": ("avx2", "fma"),
-    "x86-64-v3": ("avx2", "fma"),
-    "x86-64-v4": ("avx2", "fma", "avx512f", "avx512vl", "avx512bw", "avx512dq"),
-    "skylake-avx512": ("avx2", "fma", "avx512f", "avx512vl", "avx512bw", "avx512dq"),
-    "znver4": ("avx2", "fma", "avx512f", "avx512vl", "avx512bw", "avx512dq"),
-    "apple-m1": ("neon",),
-}
-_AVX512 = frozenset({"avx512f", "avx512vl", "avx512bw", "avx512dq"})
+_AVX2 = frozenset({"avx2", "fma"})
+_AVX512 = _AVX2 | {"avx512f", "avx512vl", "avx512bw", "avx512dq"}
 _DEFAULT_CACHES = (32 << 10, 512 << 10, 8 << 20)
 
 
@@ -77,20 +68,26 @@ class Target:
 
 
 def host_target() -> Target:
-    """The target of this process: `ADJIT_CPU` if it is set, else the CPU that runs us."""
-    return _target(os.environ.get("ADJIT_CPU", ""))
+    """The target of this process: `ADJIT_CPU` if it is set, else the CPU that runs us.
+
+    Raises ArgumentError where ADJIT_CPU names no CPU that is known, or one whose code this machine cannot run."""
+    cpu = chosen_cpu()
+    target = _target(cpu)
+    if cpu:
+        check_runs_here(cpu)
+    return target
 
 
 @functools.cache
 @calls_llvmlite
 def _target(cpu: str) -> Target:
+    """The target of a CPU by its name, which may be one of another machine; of this one where it is empty."""
     initialize()
-    triple = llvm.get_process_triple()
-    if cpu:
-        known = frozenset(_NAMED_FEATURES.get(cpu, ()))
-        features = ""
-        if cpu == "apple-m1":
-            triple = "aarch64-unknown-linux-gnu"
+    triple, features = llvm.get_process_triple(), ""
+    if cpu in FOREIGN_CPUS:
+        triple, known = FOREIGN_CPUS[cpu], frozenset[str]()
+    elif cpu:
+        known = implied(cpu, sorted(_AVX512))
     else:
         cpu = llvm.get_host_cpu_name()
         host = llvm.get_host_cpu_features()
@@ -98,9 +95,9 @@ def _target(cpu: str) -> Target:
         features = host.flatten()
     if known >= _AVX512:
         width, registers, masks = 64, 32, True
-    elif "avx2" in known:
+    elif known >= _AVX2:
         width, registers, masks = 32, 16, False
-    elif "neon" in known or triple.startswith("aarch64"):
+    elif triple.startswith("aarch64"):
         width, registers, masks = 16, 32, False
     else:
         width, registers, masks = 16, 16, False
@@ -118,9 +115,6 @@ def initialize() -> None:
         raise MissingExtraError(f"adjit needs llvmlite {wanted} or newer; {llvmlite.__version__} is installed")
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
-    if os.environ.get("ADJIT_CPU") == "apple-m1":
-        llvm.initialize_all_targets()
-        llvm.initialize_all_asmprinters()
 
 
 def target_machine(target: Target) -> llvm.TargetMachine:

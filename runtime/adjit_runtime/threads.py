@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import ctypes
+import logging
 import math
 import os
 import sys
@@ -18,13 +19,14 @@ from pathlib import Path
 
 import numpy as np
 
-from adjit_runtime import fork
+from adjit_runtime import environment, fork
 from adjit_runtime.errors import ArgumentError
 from adjit_runtime.guard import Lock, exchange
 from adjit_runtime.load import address_of, on_library, session
 from adjit_runtime.program import POOL_SIZE, POOL_WORDS
 
 MOST_THREADS = 256
+_LOG = logging.getLogger("adjit.threads")
 _LOCK = Lock()
 
 
@@ -52,12 +54,14 @@ def get_threads() -> int:
 
 
 def default_threads() -> int:
-    """ADJIT_THREADS, or the number of CPUs that this process may use."""
-    text = os.environ.get("ADJIT_THREADS", "")
+    """ADJIT_THREADS, or the number of CPUs that this process may use. Raises ArgumentError for an ADJIT_THREADS that is
+    no number from 1 to 256."""
+    text = environment.value("ADJIT_THREADS")
     if text:
-        if not text.isdecimal():
-            raise ArgumentError(f"ADJIT_THREADS={text}: a number of threads from 1 to {MOST_THREADS}")
-        return _checked(int(text), "ADJIT_THREADS")
+        # The length first: Python refuses to read numbers of thousands of digits.
+        if not text.isdecimal() or len(text) > len(str(MOST_THREADS)) or not 1 <= int(text) <= MOST_THREADS:
+            raise environment.refusal("ADJIT_THREADS", f"a number of threads from 1 to {MOST_THREADS}")
+        return int(text)
     if hasattr(os, "sched_getaffinity"):
         cpus = len(os.sched_getaffinity(0))
     else:
@@ -95,6 +99,9 @@ class _Pool:
         """So many threads from now on."""
         if count == self.wanted and self.running == self.needed:
             return
+        if count is None and self.needed:
+            # Raises while the workers are still there.
+            default_threads()
         try:
             self.wanted = count
             self._restart()
@@ -126,7 +133,6 @@ class _Pool:
         memory = np.zeros(POOL_SIZE + 16, np.int64)
         skip = (-address_of(memory) % 128) // 8
         words = memory[skip : skip + POOL_SIZE]
-        words[POOL_WORDS["threads"]] = count
         # A foreign function gives the GIL back for as long as it runs.
         run = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(functions["adjit_worker"])
         self.words = words
@@ -134,7 +140,14 @@ class _Pool:
             # Their arguments keep the words alive, whatever becomes of the pool.
             worker = threading.Thread(target=_work, args=(run, words), name=f"adjit {number}", daemon=True)
             self.workers.append(worker)
-            worker.start()
+            try:
+                worker.start()
+            except RuntimeError as error:
+                self.workers.pop()
+                _LOG.warning("large kernels run on %d threads in place of %d: %s", number, count, error)
+                break
+        # Workers look at it when they have a job.
+        words[POOL_WORDS["threads"]] = len(self.workers) + 1
         _set_pool(address_of(words))
 
     def stop(self) -> None:

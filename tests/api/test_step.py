@@ -423,3 +423,17 @@ def test_ir_of_a_step() -> None:
         text = str(step.ir(stage))
         assert str(adjit.parse(text)) == text
     assert "in place" in str(step.ir("plan")) or "state slot" in str(step.ir("plan"))
+
+
+def test_steps_that_share_a_state_run_their_own_programs() -> None:
+    """Two steps of one optimiser fit each other's states, and their batches have one signature."""
+    steps = [
+        adjit.training_step(lambda p, x: np.sum(p * x), optim.sgd(0.0)),
+        adjit.training_step(lambda p, x: 100.0 * np.sum(p * x), optim.sgd(0.0)),
+    ]
+    state, x = steps[0].init(np.ones(3)), np.ones(3)
+    for _ in range(3):
+        assert [step(state, x) for step in steps] == [3.0, 300.0]
+    rows = np.ones((4, 3))
+    runs = [step.run(state, (rows,), batch_size=2, epochs=1) for step in steps]
+    assert [list(run.losses) for run in runs] == [[6.0, 6.0], [600.0, 600.0]]

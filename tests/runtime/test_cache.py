@@ -1,11 +1,17 @@
-"""The cache of object code: hits generate no code, damaged and foreign files are never run, many processes agree."""
+"""The cache of object code: hits generate no code, damaged and foreign files are never run, many processes agree, what
+is killed or interrupted leaves nothing behind. Which code an entry stands for is tested in test_sources."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+import time
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -13,7 +19,7 @@ import pytest
 
 import adjit
 from adjit import compilation, optim
-from adjit_runtime import cache
+from adjit_runtime import cache, sources
 from tests.api.models import data, loss, make_params
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,6 +37,16 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def entries(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.adjit"))
+
+
+def run_python(program: str, *args: str, code: int = 0) -> str:
+    """The output of a program that ends with this code."""
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "compiler"), str(ROOT / "runtime")])
+    environment = {**os.environ, "PYTHONPATH": paths}
+    command = [sys.executable, "-c", program, *args]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == code, done.stderr
+    return done.stdout
 
 
 def train() -> tuple[list[float], Any]:
@@ -185,6 +201,172 @@ def test_the_least_recently_used_entries_go(folder: Path, monkeypatch: pytest.Mo
     assert [cache.load(key) is not None for key in keys] == [True, False, True, True, False]
     cache.clear()
     assert not entries(folder)
+
+
+def left_by_a_writer(folder: Path, seconds: float, size: int = 10_000) -> Path:
+    """What a process that was killed so long ago left of an entry."""
+    path = folder / f".{os.urandom(4).hex()}.tmp"
+    path.write_bytes(bytes(size))
+    os.utime(path, (time.time() - seconds,) * 2)
+    return path
+
+
+def test_what_a_killed_writer_left_counts_and_goes_with_time(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADJIT_CACHE_MB", str(35 / 1024))
+    keys = [cache.key_of((str(i),)) for i in range(4)]
+    for i, key in enumerate(keys[:2]):
+        cache.store(key, bytes(10_000))
+        os.utime(folder / f"{key}.adjit", ns=(i, i))
+    young, old = left_by_a_writer(folder, 60), left_by_a_writer(folder, 2 * cache.ABANDONED_SECONDS)
+    other = folder / ".keep.tmp"
+    other.write_bytes(b"not ours")
+    os.utime(other, (0, 0))
+    cache.store(keys[2], bytes(10_000))
+    assert not old.exists()
+    assert young.exists()
+    assert [(folder / f"{key}.adjit").exists() for key in keys] == [False, True, True, False]
+    cache.store(keys[3], bytes(10_000))
+    assert [(folder / f"{key}.adjit").exists() for key in keys] == [False, False, True, True]
+    left_by_a_writer(folder, 0)
+    cache.clear()
+    assert [path.name for path in folder.iterdir()] == [".keep.tmp"]
+
+
+KILLED = """
+import os, signal, sys
+from adjit_runtime import cache
+if sys.argv[1] == "replace":
+    os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+cache.store(cache.key_of(("key",)), bytes(100_000))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs SIGKILL")
+def test_a_writer_that_is_killed(folder: Path) -> None:
+    run_python(KILLED, "replace", code=-9)
+    (left,) = folder.iterdir()
+    assert not entries(folder)
+    os.utime(left, (0, 0))
+    run_python(KILLED, "nothing")
+    assert [path.suffix for path in folder.iterdir()] == [".adjit"]
+
+
+def test_the_folder_is_not_searched_at_every_entry(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = []
+    evict = cache._evict
+    monkeypatch.setattr(cache, "_evict", lambda *args: (looks.append(args), evict(*args)))
+    for i in range(50):
+        cache.store(cache.key_of((str(i),)), bytes(1000))
+    assert len(looks) == 1
+    monkeypatch.setenv("ADJIT_CACHE_MB", "0.04")
+    for i in range(50, 100):
+        cache.store(cache.key_of((str(i),)), bytes(1000))
+        assert sum(path.stat().st_size for path in entries(folder)) <= 0.04 * (1 << 20)
+    assert len(entries(folder)) > 30
+    monkeypatch.setenv("ADJIT_CACHE_MB", "inf")
+    looks.clear()
+    cache.store(cache.key_of(("last",)), bytes(1000))
+    assert not looks
+
+
+def test_two_processes_throw_out_the_same_entries(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another process threw out meanwhile is gone, and nothing else goes in its place."""
+    for i in range(6):
+        key = cache.key_of((str(i),))
+        cache.store(key, bytes(10_000))
+        os.utime(folder / f"{key}.adjit", ns=(i, i))
+    unlink = os.unlink
+
+    def race(path: Any) -> None:
+        unlink(path)
+        unlink(path)
+
+    monkeypatch.setattr(os, "unlink", race)
+    cache._evict(folder, 35_000)
+    assert len(entries(folder)) == 3
+
+
+class Interrupter:
+    """Raises KeyboardInterrupt at one bytecode of a call and of what that calls."""
+
+    def __init__(self, at: int) -> None:
+        self.left = at
+
+    def __call__(self, frame: FrameType, event: str, _: Any) -> Any:
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            self.left -= 1
+            if self.left == 0:
+                raise KeyboardInterrupt
+        return self
+
+    def reaches(self, call: Callable[[], Any]) -> bool:
+        """Whether the bytecode was reached; the interrupt must come out then."""
+        # On a thread of its own: CPython's record of the exceptions that are being handled, one for each thread, does
+        # not survive that the bytecodes which keep it raise.
+        with ThreadPoolExecutor(1) as pool:
+            came_out = pool.submit(self._comes_out, call).result()
+        assert came_out or self.left > 0, "an interrupt was swallowed"
+        return came_out
+
+    def _comes_out(self, call: Callable[[], Any]) -> bool:
+        sys.settrace(self)
+        try:
+            call()
+        except KeyboardInterrupt:
+            return True
+        finally:
+            sys.settrace(None)
+        return False
+
+
+@pytest.fixture
+def interruptible(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """One file of adjit's stands for all, each of which takes a few hundred bytecodes. An interrupt between `open` and
+    `with` leaves a file to the garbage collector, which closes it and warns."""
+    cache.loaded_code()
+    monkeypatch.setattr(sources, "_STATES", dict([next(iter(sources._STATES.items()))]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        yield
+
+
+@pytest.mark.parametrize("there", [False, True], ids=["new", "again"])
+def test_interrupts_at_every_bytecode_of_store(folder: Path, there: bool, interruptible: None) -> None:
+    key = cache.key_of(("key",))
+    old, new = b"old" * 100, b"new" * 100
+    cache.store(cache.key_of(("other",)), old)
+    at, found = 1, True
+    while found:
+        if there:
+            cache.store(key, old)
+        else:
+            (folder / f"{key}.adjit").unlink(missing_ok=True)
+        # So that this store looks at all entries.
+        cache._WRITTEN.clear()
+        left_by_a_writer(folder, 2 * cache.ABANDONED_SECONDS)
+        found = Interrupter(at).reaches(lambda: cache.store(key, new))
+        assert cache.load(key) in (new, old if there else None)
+        left = {path.name for path in folder.glob(".*.tmp") if path.stat().st_size != 10_000}
+        assert not left, f"bytecode {at}"
+        for path in folder.glob(".*.tmp"):
+            path.unlink()
+        at += 1
+    assert cache.load(key) == new
+    assert at > 300
+
+
+def test_interrupts_at_every_bytecode_of_load_and_clear(folder: Path, interruptible: None) -> None:
+    key = cache.key_of(("key",))
+    for call in (lambda: cache.load(key), cache.clear):
+        at, found = 1, True
+        while found:
+            cache.store(key, b"new")
+            found = Interrupter(at).reaches(call)
+            assert cache.load(key) in (b"new", None if call is cache.clear else b"new")
+            at += 1
+        assert at > 50
+    assert not list(folder.iterdir())
 
 
 def test_keys_depend_on_every_part() -> None:

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 import adjit
-from adjit import nn, optim
+from adjit import compilation, nn, optim
 from adjit.codegen import cuts
 from adjit.passes import tile
 from adjit_runtime import threads
+from adjit_runtime.program import POOL_WORDS
 from tests.thresholds import cut_everything
 
 
@@ -240,3 +241,77 @@ def test_workers_stay_free_to_use_every_cpu(eager: None) -> None:
             assert all(os.sched_getaffinity(worker or 0) == cpus for worker in workers)
     finally:
         os.sched_setaffinity(0, allowed)
+
+
+def few_threads(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """The system has so many threads of ours, and no more."""
+    start = threading.Thread.start
+    begun: list[threading.Thread] = []
+
+    def limited(thread: threading.Thread) -> None:
+        if thread.name.startswith("adjit "):
+            if len(begun) >= most:
+                raise RuntimeError("can't start new thread")
+            begun.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+
+
+@pytest.mark.parametrize("most", [0, 1, 3])
+def test_no_thread_to_be_had(
+    most: int, eager: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The pool runs with the workers that there are, and says so; what is made beside is made by who needs it."""
+    x, w = np.random.default_rng(4).normal(size=(2, 96, 96))
+    adjit.set_threads(1)
+    wanted = adjit.jit(lambda x, w: np.tanh(x @ w) * 2.0)(x, w)
+    monkeypatch.setattr(compilation, "_JOBS", {})
+    few_threads(monkeypatch, most)
+    compiled = adjit.jit(lambda x, w: np.tanh(x @ w) * 2.0)
+    adjit.set_threads(5)
+    for _ in range(5):
+        np.testing.assert_array_equal(compiled(x, w), wanted)
+    assert len(threads._POOL.workers) <= most
+    assert threads._POOL.words is not None
+    assert int(threads._POOL.words[POOL_WORDS["threads"]]) == len(threads._POOL.workers) + 1
+    assert f"large kernels run on {len(threads._POOL.workers) + 1} threads in place of 5" in caplog.text
+    monkeypatch.undo()
+    adjit.set_threads(3)
+    assert len(threads._POOL.workers) == 2
+    np.testing.assert_array_equal(compiled(x, w), wanted)
+
+
+WRONG = """
+import os
+import numpy as np
+import adjit
+from adjit_runtime import threads
+
+x = np.eye(128)
+def refused(call):
+    try:
+        call()
+    except adjit.ArgumentError as error:
+        return str(error) == f"ADJIT_THREADS={os.environ['ADJIT_THREADS']}: a number of threads from 1 to 256"
+    return False
+
+def first_call():
+    return adjit.jit(lambda x: np.tanh(x @ x) @ x)(x)
+
+for text in ("foo", "0", "1e9", "257", "-1"):
+    os.environ["ADJIT_THREADS"] = text
+    print(*[refused(call) for call in (adjit.get_threads, first_call, first_call)])
+os.environ["ADJIT_THREADS"] = "3"
+first_call()
+print(len(threads._POOL.workers))
+adjit.set_threads(5)
+os.environ["ADJIT_THREADS"] = "foo"
+print(refused(lambda: adjit.set_threads(None)), refused(lambda: adjit.set_threads(None)), len(threads._POOL.workers))
+"""
+
+
+def test_a_wrong_setting_raises_for_every_program() -> None:
+    """Not once, with one thread from then on; who sets it right has the threads."""
+    done = subprocess.run([sys.executable, "-c", WRONG], capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines() == ["True True True"] * 5 + ["2", "True True 4"], done.stderr

@@ -6,7 +6,6 @@ the graph is verified after each one, and a failure names the pass and prints th
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
 from adjit.ir.graph import Graph
@@ -24,6 +23,7 @@ from adjit.passes.mask_from_result import mask_from_result
 from adjit.passes.orient import orient
 from adjit.passes.simplify import simplify
 from adjit.passes.tile import tile as in_tiles
+from adjit_runtime import environment
 from adjit_runtime.errors import AdjitError, InternalError
 
 Pass = Callable[[Graph], Graph]
@@ -59,7 +59,7 @@ def optimize(
     machine with so many vector `registers`. The result is for
     scheduling; it is not to be differentiated again."""
     passes = (*PIPELINE, simplify_reals, eliminate_dead) if allow_inexact else PIPELINE
-    verified = os.environ.get("ADJIT_VERIFY") == "1"
+    verified = environment.flag("ADJIT_VERIFY", False)
     # A pass has nothing to do where nothing changed since it ran last.
     seen: dict[Pass, Graph] = {}
     for run in passes * ROUNDS:
