@@ -55,20 +55,12 @@ def test_sizes_that_do_not_fit_int64(name: str) -> None:
         adjit.jit(TOO_BIG[name])(np.float64(1))
 
 
-@pytest.fixture
-def unverified(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Checks of plans that go through all elements have no end with such sizes."""
-    monkeypatch.setenv("ADJIT_VERIFY", "0")
-
-
-@pytest.mark.usefixtures("unverified")
 def test_empty_arrays_with_huge_extents() -> None:
     x = np.zeros((0, 2**40), np.float32)
     assert adjit.jit(lambda x: x + 1)(x).shape == x.shape
     assert adjit.jit(lambda x: x.sum(axis=0)[:2])(x).tolist() == [0, 0]
 
 
-@pytest.mark.usefixtures("unverified")
 def test_memory_that_is_not_there() -> None:
     with pytest.raises(adjit.OutOfMemory, match="bytes of memory are needed"):
         adjit.jit(lambda x: np.broadcast_to(x, (2**58,)))(np.float64(1))

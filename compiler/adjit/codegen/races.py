@@ -28,7 +28,8 @@ from adjit_runtime.errors import InternalError
 from adjit_runtime.target import Target
 
 MOST_INTERVALS = 1 << 22
-"""Intervals that an access is taken apart into; beyond, it counts as all bytes that it spans."""
+"""Intervals that an access is taken apart into; beyond, it counts as all bytes that it spans. So many units, too: of
+more, neighbours are taken together."""
 
 
 def verify_jobs(plan: Plan, target: Target) -> None:
@@ -84,12 +85,13 @@ class Owned:
         lows, highs, owners = lows[order], highs[order], owners[order]
         if not len(lows):
             return Owned(lows, highs, owners)
-        apart = int(highs.max() - lows.min()) + 1
-        reached = np.maximum.accumulate(highs + owners * apart) - owners * apart
+        # By rank, so that the numbers of owners can be put in front.
+        ends, ranks = np.unique(highs, return_inverse=True)
+        reached = ends[np.maximum.accumulate(ranks + owners * len(ends)) - owners * len(ends)]
         begins = np.ones(len(lows), bool)
         begins[1:] = (lows[1:] > reached[:-1]) | (owners[1:] != owners[:-1])
-        ends = np.append(np.flatnonzero(begins)[1:], len(lows)) - 1
-        return Owned(lows[begins], reached[ends], owners[begins])
+        last = np.append(np.flatnonzero(begins)[1:], len(lows)) - 1
+        return Owned(lows[begins], reached[last], owners[begins])
 
 
 def _intervals(access: Access, extents: Sequence[int]) -> tuple[np.ndarray, int]:
@@ -120,6 +122,7 @@ def by_unit(access: Access, dim: int | None, unit: int) -> Owned:
         twice = np.concatenate([lows, lows])
         return Owned(twice, twice + run, np.repeat([0, 1], len(lows)))
     extent, stride = access.extents[dim], access.strides[dim]
+    unit *= -(-extent // (unit * MOST_INTERVALS)) or 1
     whole, rest = divmod(extent, unit)
     parts = []
     for first, count, length in ((0, whole, unit), (whole, 1, rest)):
