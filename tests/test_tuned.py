@@ -62,6 +62,7 @@ DEFINITIONS: dict[str, dict[str, str]] = {
     "compiler/adjit/trace/locate.py": {"_MOST_PLACES": "a bound for safety"},
     "compiler/adjit/trace/refuse.py": {"_NB_SUBSCR": "an operand of CPython's code"},
     "runtime/adjit_runtime/cache.py": {"_DIGEST": "bytes of SHA-256"},
+    "runtime/adjit_runtime/guard.py": {"_FASTCALL _ONE_ARGUMENT": "flags of CPython"},
     "runtime/adjit_runtime/load.py": {
         "ALIGN": "the contract of the arena",
         "PAGE": "bytes of a page",
@@ -79,7 +80,11 @@ DEFINITIONS: dict[str, dict[str, str]] = {
         "LINE": "bytes of a line of cache",
         "LLVMLITE": "a version",
     },
-    "runtime/adjit_runtime/threads.py": {"MOST_THREADS": "the contract of set_threads"},
+    "runtime/adjit_runtime/state.py": {"CLOSED TORN": "what a word says"},
+    "runtime/adjit_runtime/threads.py": {
+        "MOST_THREADS": "the contract of set_threads",
+        "_ENDING": "what a word says",
+    },
 }
 
 
