@@ -128,7 +128,11 @@ def uninterrupted(function: Callable[..., ResultT], *args: Any) -> ResultT:
             errors.append(error)
         done.set()
 
-    threading.Thread(target=work, name=f"adjit {function.__name__}").start()
+    try:
+        threading.Thread(target=work, name=f"adjit {function.__name__}").start()
+    except RuntimeError:
+        # There is no thread to be had: a limit, or the interpreter's end. Code is worth more than an interrupt.
+        return function(*args)
     done.wait()
     if errors:
         raise errors[0]
