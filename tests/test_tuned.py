@@ -74,6 +74,7 @@ DEFINITIONS: dict[str, dict[str, str]] = {
     },
     "runtime/adjit_runtime/checks.py": {"LOWEST HIGHEST": "the range of int64"},
     "runtime/adjit_runtime/environment.py": {"_SHOWN": "what fits a line"},
+    "runtime/adjit_runtime/guard.py": {"_FASTCALL _ONE_ARGUMENT": "flags of CPython"},
     "runtime/adjit_runtime/load.py": {
         "ALIGN": "the contract of the arena",
         "PAGE": "bytes of a page",
@@ -93,11 +94,10 @@ DEFINITIONS: dict[str, dict[str, str]] = {
         "LINE": "bytes of a line of cache",
         "LLVMLITE": "a version",
     },
-    "runtime/adjit_runtime/guard.py": {"_FASTCALL _ONE_ARGUMENT": "numbers of CPython"},
-    "runtime/adjit_runtime/state.py": {"CLOSED TORN": "words of a state that is neither free nor a thread's"},
+    "runtime/adjit_runtime/state.py": {"CLOSED TORN": "what a word says"},
     "runtime/adjit_runtime/threads.py": {
         "MOST_THREADS": "the contract of set_threads",
-        "_ENDING": "a word of the pool's lock",
+        "_ENDING": "what a word says",
     },
 }
 

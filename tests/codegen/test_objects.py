@@ -47,6 +47,14 @@ def test_text_that_does_not_hold_is_a_fault_of_the_compiler() -> None:
         compile_text("define void @f() { ret i64 0 }", host_target())
 
 
+def test_code_is_made_where_there_is_no_thread_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert compile_text("define void @f() { ret void }", host_target())
+
+
 @pytest.mark.parametrize("collects", [True, False])
 def test_the_interpreter_is_set_back(collects: bool) -> None:
     interval, was_on = sys.getswitchinterval(), gc.isenabled()
