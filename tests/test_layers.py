@@ -38,8 +38,9 @@ LAYERS: dict[str, set[str]] = {
 TOP: set[str] = {"__init__", "compilation", "driver", "machine", "profile", "training"}
 
 # What a layer of the compiler may import of the runtime (`program` is data: what codegen makes and the runtime
-# runs); the rest is for the driver, and for those who measure.
-RUNTIME_FOR_ALL: set[str] = {"checks", "errors", "target", "program"}
+# runs; `fork` and `guard` are for whoever calls LLVM or sets the interpreter); the rest is for the driver, and for
+# those who measure.
+RUNTIME_FOR_ALL: set[str] = {"checks", "errors", "fork", "guard", "program", "target"}
 RUNTIME_USERS: set[str] = {"compilation", "driver", "machine", "profile"}
 
 # Layers that users' networks are made of: the same NumPy that users write, so nothing of the runtime but its errors

@@ -22,6 +22,7 @@ TABLES = {COMPILER / "ops" / "mathematics" / "coefficients.py"}
 
 # Module -> names -> what fixes them.
 DEFINITIONS: dict[str, dict[str, str]] = {
+    "compiler/adjit/codegen/cuts.py": {"ROWS COLUMNS": "dimensions of a product"},
     "compiler/adjit/codegen/gemm/forms.py": {
         "ACCUMULATE SCRATCH NEAR TILES SWAPPED DOTS_A DOTS_B": "bits of the argument `flags`",
         "MOST_NEAR": "words that every caller sets aside before the context",
@@ -37,8 +38,9 @@ DEFINITIONS: dict[str, dict[str, str]] = {
         "CPU_WORDS": "Linux's usual set of CPUs",
     },
     "compiler/adjit/codegen/program.py": {"ALIGN": "the contract of the arena"},
+    "compiler/adjit/codegen/races.py": {"MOST_INTERVALS": "a bound for safety"},
     "compiler/adjit/codegen/subnormals.py": {"FLUSH": "bits of control registers"},
-    "compiler/adjit/codegen/trial.py": {"CALLS ALONE LEAST": "words of a trial", "_MONOTONIC": "a clock of Linux"},
+    "compiler/adjit/codegen/trial.py": {"CALLS ALONE LEAST": "words of a trial", "MONOTONIC": "a clock of Linux"},
     "compiler/adjit/codegen/run_loop.py": {"FOLD": "the counters of adjit.random"},
     "compiler/adjit/ir/builder.py": {"SMALL_CONSTANT": "how the text looks"},
     "compiler/adjit/ir/graph.py": {"MOST_NESTED": "a bound for safety"},
@@ -66,6 +68,7 @@ DEFINITIONS: dict[str, dict[str, str]] = {
     "compiler/adjit/trace/locate.py": {"_MOST_PLACES": "a bound for safety"},
     "compiler/adjit/trace/refuse.py": {"_NB_SUBSCR": "an operand of CPython's code"},
     "runtime/adjit_runtime/cache.py": {"_DIGEST": "bytes of SHA-256"},
+    "compiler/adjit/training.py": {"MOST_DEEP": "a bound for safety"},
     "runtime/adjit_runtime/checks.py": {"LOWEST HIGHEST": "the range of int64"},
     "runtime/adjit_runtime/load.py": {
         "ALIGN": "the contract of the arena",
@@ -77,6 +80,7 @@ DEFINITIONS: dict[str, dict[str, str]] = {
         "_METH _NEW_FROM_DESCR _RETURN": "numbers of CPython and NumPy",
     },
     "runtime/adjit_runtime/program.py": {
+        "INTERRUPTED": "the contract of the entry",
         "MOST_DIMENSIONS POOL_WORDS POOL_SIZE": "layout of what the runtime and machine code share",
     },
     "runtime/adjit_runtime/step.py": {"_MOST_STEPS": "a bound for safety"},
@@ -85,7 +89,12 @@ DEFINITIONS: dict[str, dict[str, str]] = {
         "LINE": "bytes of a line of cache",
         "LLVMLITE": "a version",
     },
-    "runtime/adjit_runtime/threads.py": {"MOST_THREADS": "the contract of set_threads"},
+    "runtime/adjit_runtime/guard.py": {"_FASTCALL _ONE_ARGUMENT": "numbers of CPython"},
+    "runtime/adjit_runtime/state.py": {"CLOSED TORN": "words of a state that is neither free nor a thread's"},
+    "runtime/adjit_runtime/threads.py": {
+        "MOST_THREADS": "the contract of set_threads",
+        "_ENDING": "a word of the pool's lock",
+    },
 }
 
 

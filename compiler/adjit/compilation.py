@@ -20,6 +20,7 @@ import numpy as np
 from adjit.codegen.gemm import GEMM_DTYPES
 from adjit.codegen.interpreter import undisturbed
 from adjit.codegen.program import Lowered, build, library
+from adjit.codegen.races import verify_jobs
 from adjit.ir.graph import Graph
 from adjit.ir.node import Data
 from adjit.ir.text import print_graph
@@ -31,7 +32,7 @@ from adjit.schedule.plan import may_be_direct
 from adjit.schedule.text import print_plan
 from adjit.schedule.verify import verify_plan
 from adjit.tuned import THREADED_ELEMENTS
-from adjit_runtime import cache, checks, log
+from adjit_runtime import cache, checks, fork, log
 from adjit_runtime.errors import AdjitError, ArgumentError, InternalError
 from adjit_runtime.load import Loaded, provide_libraries
 from adjit_runtime.program import Library, Program, dump_program, load_program
@@ -72,9 +73,12 @@ class Record:
         """The graph after the passes."""
         if "optimized" not in self.graphs:
             assert self.source is not None
-            with self.timed("passes"), undisturbed():
-                self.keep("optimized", optimize(self.source, tiles=self.tiles, registers=host_target().registers))
+            with self.timed("passes"):
+                self.keep("optimized", undisturbed(self._optimize, self.source))
         return self.graphs["optimized"]
+
+    def _optimize(self, source: Graph) -> Graph:
+        return optimize(source, tiles=self.tiles, registers=host_target().registers)
 
     @property
     def lowered(self) -> Lowered:
@@ -122,29 +126,37 @@ class Record:
 
 
 class _LibraryJob:
-    """The object code of one library: made once, by the first who asks; the others wait."""
+    """The object code of one library: made once, by the first who asks; the others wait.
+
+    Nobody waits for what is made already: the interrupt of a `with` may leave its lock taken, re-entrant so that the
+    thread that was interrupted can go on. (`guard.Lock` is itself made of a library.)"""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         self.library: Library | None = None
 
     def get(self, name: str, target: Target) -> Library:
-        with self.lock:
-            if self.library is None:
-                key = cache.key_of(("library", name, target.key))
-                found = cache.load(key)
-                if found is not None:
-                    self.library = Library(name, *pickle.loads(found))
-                else:
-                    self.library = library(name, target)
-                    made = self.library
-                    cache.store(key, pickle.dumps((made.code, made.symbols, made.needs)))
-            return self.library
+        if self.library is None:
+            with self.lock:
+                if self.library is None:
+                    self.library = _made(name, target)
+        return self.library
+
+
+def _made(name: str, target: Target) -> Library:
+    """A library from the cache, or a new one."""
+    key = cache.key_of(("library", name, target.key))
+    found = cache.load(key)
+    if found is not None:
+        return Library(name, *pickle.loads(found))
+    made = library(name, target)
+    cache.store(key, pickle.dumps((made.code, made.symbols, made.needs)))
+    return made
 
 
 _JOBS: dict[tuple[str, Target], _LibraryJob] = {}
 # A child process has none of the threads that may hold a lock.
-os.register_at_fork(after_in_child=_JOBS.clear)
+fork.in_child(_JOBS.clear)
 
 
 def shared_library(name: str) -> Library:
@@ -190,6 +202,7 @@ def compile_graph(graph: Graph, record: Record, tiles: bool = True) -> Loaded:
             cache.store(key, dump_program(record.program, _digests(record.program, record.optimized)))
     if os.environ.get("ADJIT_VERIFY") == "1":
         verify_plan(record.lowered.plan)
+        verify_jobs(record.lowered.plan, target)
     if os.environ.get("ADJIT_CPU"):
         _refuse_foreign(target)
     with record.timed("libraries"):

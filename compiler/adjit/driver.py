@@ -20,7 +20,6 @@ from adjit.compilation import (
     Record,
     Text,
     begin_libraries,
-    begin_library,
     compile_graph,
     log_compilation,
     shared_library,
@@ -43,7 +42,7 @@ from adjit_runtime.trees import LeafType, Signature, as_array, flatten, leaf_nam
 
 __all__ = [
     "Function", "History", "Library", "Profile", "Record", "Signature", "State", "StepFunction", "Text",
-    "begin_library", "compile_graph", "flatten", "get_threads", "grad", "jit", "layout_of", "leaf_names", "leaf_type",
+    "compile_graph", "flatten", "get_threads", "grad", "jit", "layout_of", "leaf_names", "leaf_type",
     "load", "save", "set_threads", "shared_library", "split_aux", "tiling", "trace_call", "value_and_grad",
 ]  # fmt: skip
 
@@ -149,12 +148,14 @@ class Function(CompiledFunction):
     def compile(self, signature: Signature, names: Sequence[str], reason: str) -> Compiled:
         """All stages for one signature."""
         record = Record(self.__name__, self.flushes)
-        with undisturbed():
-            graph, tree = self.build(signature, names, record)
-            loaded = compile_graph(graph, record, self.tiles)
+        compiled = undisturbed(self._compile, signature, names, record)
         log_compilation(record, signature.describe(names), reason)
         self.records[signature] = record
-        return Compiled(loaded, tree)
+        return compiled
+
+    def _compile(self, signature: Signature, names: Sequence[str], record: Record) -> Compiled:
+        graph, tree = self.build(signature, names, record)
+        return Compiled(compile_graph(graph, record, self.tiles), tree)
 
     def build(self, signature: Signature, names: Sequence[str], record: Record) -> tuple[Graph, optree.PyTreeSpec]:
         """The graph to compile, and the tree of its results."""

@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from adjit.codegen.kernels import is_short, loop_parts
-from adjit.codegen.products import product_parts
+from adjit.codegen.cuts import cut_of
 from adjit.codegen.program import Lowered, build
 from adjit.ir.graph import Graph
 from adjit.ir.node import Loc
@@ -297,11 +296,7 @@ def _itemsize(work: Single) -> int:
 def is_shared(kernel: Kernel) -> bool:
     """Whether several threads work on a kernel."""
     work = kernel.work
-    if isinstance(work, Product):
-        return product_parts(work) > 0
-    if isinstance(work, Loop):
-        return loop_parts(work, host_target()) is not None
-    return isinstance(work, Tiles)
+    return isinstance(work, Tiles) or cut_of(work, host_target()) is not None
 
 
 def _plural(count: int) -> str:
@@ -405,12 +400,13 @@ def _threads(kernel: Kernel) -> str:
     work = kernel.work
     if isinstance(work, Tiles):
         return f"Its {work.groups} groups of tiles run on the threads of the pool, each with sums of its own."
-    if is_short(work, host_target()):
+    cut = cut_of(work, host_target())
+    if cut is not None and cut.short:
         return (
             "Large enough for the threads of the pool, which take parts of it while the program finds this faster than "
             "one thread."
         )
-    if is_shared(kernel):
+    if cut is not None:
         return "Large enough for the threads of the pool, which take parts of it."
     if isinstance(work, Loop) and work.body.reduced and _flops(work) > 1e6:
         return "On one thread: one long reduction, whose order must not depend on the number of threads."

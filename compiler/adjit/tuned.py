@@ -360,6 +360,26 @@ CALLER_SPINS = 1000
 """Looks of the caller, when all indices are taken, before it lets another thread have its core. (10, 1000, 100,000 on
 two threads: 128 cubed 23.6, 20.2, 20.0 us, 256 cubed 221, 147, 152.)"""
 
+# -- signals -----------------------------------------------------------------------------------------------------------
+
+POLL_EFFORT = 10_000_000
+"""Vector instructions of a program from one poll for signals to the next. A poll takes 26 ns; so many instructions 1.4
+ms in products and 16 in loops over memory on Zen 5 (6.7 and 0.6 a nanosecond), and half a second in the slowest loop
+there is, over a transposed array of 64 MB: little beside `POLL_NANOSECONDS`, and programs below it have no polls."""
+POLL_NANOSECONDS = 50_000_000
+"""How long a poll only looks at the clock once one has asked Python, as to ask it may wait 5 ms for another thread that
+has the GIL. A bound of how long Ctrl-C waits, as the runtime's `RUN_SLICE_SECONDS`."""
+
+TURN_EFFORT = 250_000_000
+"""Vector instructions of a range of a long kernel, which is taken in turns, with a poll after each: some 40 to 400 ms
+of one thread, where a turn costs a job, 10 us."""
+TURN_PRODUCT_EFFORT = 1_000_000_000
+"""The same for products, to which turns cost more: of half a second and above."""
+TURN_EXTENT = 1024
+"""Rows or columns of such a range of a product, each of which packs the other operand anew. (One thread of Zen 5, whole
+and in ranges of 256, 512 and 1024 rows: f32 4096x4096x1024 246, 225, 237, 241 GFLOP/s, 8192x1024x2048 247, 227, 239,
+238; f64 4096x2048x1024 122, 112, 118, 119.)"""
+
 # -- compile time ------------------------------------------------------------------------------------------------------
 
 GLUE_SHARE = 1 / 256

@@ -8,7 +8,6 @@ from __future__ import annotations
 import ctypes
 import functools
 import inspect
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,8 +16,10 @@ from typing import Any
 import numpy as np
 import optree
 
+from adjit_runtime import fork
 from adjit_runtime.checks import shown
 from adjit_runtime.errors import ArgumentError
+from adjit_runtime.guard import Lock
 from adjit_runtime.load import Loaded, address_of
 from adjit_runtime.native import Entry, fits
 from adjit_runtime.trees import LeafType, Signature, Static, as_array, flatten, known_dtype, leaf_names, leaf_type
@@ -84,9 +85,10 @@ class CompiledFunction:
         for static in self.static_argnames - set(self.__signature__.parameters):
             raise ArgumentError(f"static_argnames: {name} has no parameter {static!r} that could be static")
         self._compiled: dict[Signature, Compiled] = {}
-        self._lock = threading.RLock()
+        self._lock = Lock()
         self._entries: list[Entry] = []
         self._calls: dict[Compiled, int] = {}
+        _ALIVE.add(self)
 
     def compile(self, signature: Signature, names: Sequence[str], reason: str) -> Compiled:
         """Make the program of a signature."""
@@ -126,17 +128,26 @@ class CompiledFunction:
 
     def install(self, entry: Entry) -> None:
         """Put a native entry before the others; the oldest one goes where there are too many."""
-        with self._lock:
-            kind = type(self)
-            self._entries.insert(0, entry)
-            # The Python path stands on the class below the function's own.
-            path: Callable[..., Any] = functools.partial(kind.__mro__[1].__call__, self)
-            for known in reversed(self._entries[:NATIVE_ENTRIES]):
-                known.fall_through_to(path)
-                path = known.function
-            # An entry that goes may be running in another thread: it keeps its next path, and itself, alive.
-            del self._entries[NATIVE_ENTRIES:]
-            kind.__call__ = path  # type: ignore[method-assign]
+        self._lock.run(self._chain, lambda: [entry, *self._entries])
+
+    def leave_busy_entries(self) -> None:
+        """In a child process: an entry that another thread was in stays busy, so it leaves the chain."""
+        if any(entry.busy[0] for entry in self._entries):
+            self._lock.run(self._chain, lambda: [entry for entry in self._entries if not entry.busy[0]])
+
+    def _chain(self, entries: Callable[[], list[Entry]]) -> None:
+        """Link entries, and at last, each in one store, make them the function's; so an interrupt leaves a whole chain,
+        the old one or the new."""
+        kind = type(self)
+        chosen = entries()[:NATIVE_ENTRIES]
+        # The Python path stands on the class below the function's own.
+        path: Callable[..., Any] = functools.partial(kind.__mro__[1].__call__, self)
+        # An entry that goes may be running in another thread: it keeps its next path, and itself, alive.
+        for known in reversed(chosen):
+            known.fall_through_to(path)
+            path = known.function
+        kind.__call__ = path  # type: ignore[method-assign]
+        self._entries = chosen
 
     def __reduce__(self) -> str:
         return self.__qualname__
@@ -157,12 +168,13 @@ class CompiledFunction:
     def compiled(self, signature: Signature, names: Callable[[], list[str]]) -> Compiled:
         """The program of a signature."""
         found = self._compiled.get(signature)
+        return found if found is not None else self._lock.run(self._made, signature, names)
+
+    def _made(self, signature: Signature, names: Callable[[], list[str]]) -> Compiled:
+        found = self._compiled.get(signature)
         if found is None:
-            with self._lock:
-                found = self._compiled.get(signature)
-                if found is None:
-                    found = self.compile(signature, names(), self._reason(signature, names()))
-                    self._compiled[signature] = found
+            found = self.compile(signature, names(), self._reason(signature, names()))
+            self._compiled[signature] = found
         return found
 
     def signatures(self) -> list[str]:
@@ -260,6 +272,17 @@ class CompiledFunction:
             if now != was
         ]
         return "; ".join(changed)
+
+
+_ALIVE: fork.Living[CompiledFunction] = fork.Living()
+
+
+def _leave_busy_entries() -> None:
+    for function in _ALIVE:
+        function.leave_busy_entries()
+
+
+fork.in_child(_leave_busy_entries)
 
 
 class _Name:

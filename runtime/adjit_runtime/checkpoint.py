@@ -1,25 +1,36 @@
 """Checkpoints: a state as a safetensors file, from which training goes on bit for bit.
 
 Tensors carry the names of the state's leaves (`params.w1`, `optimizer.w1.m`, `hyper.learning_rate`, `key`, `step`), so
-that other programs can read them; the metadata has the pytrees' structure as JSON. A file is written beside its place
-and then moved there, so that a crash leaves the old one.
+that other programs can read them; the metadata has the pytrees' structure as JSON, and a checksum of all, without
+which a file loads, too. A file is replaced in one piece, so that a crash leaves the old one. Nothing in a file is
+believed: what is not a whole checkpoint is a FormatError, and no state is made of it.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import tempfile
+import zlib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optree
 
-from adjit_runtime.errors import ArgumentError, FormatError, MissingExtraError
-from adjit_runtime.state import PARTS, Layout, State, layout_of
+from adjit_runtime.errors import AdjitError, ArgumentError, FormatError, MissingExtraError
+from adjit_runtime.replace import replace_file
+from adjit_runtime.state import PARTS, ROOTS, Layout, State, layout_of
+from adjit_runtime.trees import DTYPES, LeafType, flatten, leaf_names, numbered
 
 VERSION = "2"
+
+_PARAMETERS = frozenset(map(np.dtype, ("float32", "float64")))
+_NUMBER, _INTEGER = LeafType(np.dtype(np.float64)), LeafType(np.dtype(np.int64))
+
+Tensors = Mapping[str, np.ndarray]
+Way = tuple[Any, ...]
+"""A leaf's way from its root: part, then a key for each container; a str or int, or (class, text) for others."""
 
 
 def _safetensors() -> Any:
@@ -31,128 +42,254 @@ def _safetensors() -> Any:
     return safetensors
 
 
-def save(path: str | os.PathLike[str], state: State) -> None:
+def save(path: str | bytes | os.PathLike[Any], state: State) -> None:
     """Write a state: parameters, what the optimiser keeps, hyper-parameters, key and step count.
 
-    `path` is replaced in one piece. Raises StateError where the state is busy or closed, OSError where the file cannot
-    be written, MissingExtraError without the package safetensors."""
+    `path` is replaced in one piece, and keeps its mode; where it is a symlink, its target is replaced. Raises
+    StateError where the state is busy or closed, ArgumentError where it is no state, OSError where the file cannot be
+    written, MissingExtraError without the package safetensors."""
     library = _safetensors()
-    with state.writing():
-        layout = state.layout
-        tensors = {name: view.copy() for name, view in zip(_names(layout), state.values(), strict=True)}
-    structure = {part: _encode(getattr(layout, part)) for part in PARTS} | {"structural": layout.structural}
-    data = library.numpy.save(tensors, {"adjit": VERSION, "structure": json.dumps(structure)})
-    target = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    target = _file_name("save", path)
+    if not isinstance(state, State):
+        raise ArgumentError(
+            f"save takes a path and a state, which step.init(params) makes, not a {type(state).__name__}; arrays of "
+            "your own are for numpy.savez"
+        )
+    layout = state.layout
+    tensors = dict(zip(layout.names, state.leaves(), strict=True))
+    whole = {part: _encode(getattr(layout, part)) for part in PARTS} | {"structural": layout.structural}
+    structure = json.dumps(whole)
+    metadata = {"adjit": VERSION, "structure": structure}
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+        metadata["checksum"] = _checksum(structure, tensors)
+        data = library.numpy.save(tensors, metadata)
+    except UnicodeEncodeError as error:
+        raise ArgumentError(f"save: a file cannot hold the name {error.object!r}; rename this key") from None
+    replace_file(target, data)
 
 
-def load(path: str | os.PathLike[str], like: State | None = None) -> State:
+def load(path: str | bytes | os.PathLike[Any], like: State | None = None) -> State:
     """The state that `save` wrote. A step takes it as one of its own if its optimiser and parameters have that form.
 
     Pytrees of dicts, lists, tuples and None are read from the file; for others pass a state of the same form as
     `like`. Raises FormatError for a file that is damaged or not a checkpoint, ArgumentError where `like` has another
-    form, OSError where there is no such file."""
+    form or is no state, OSError where there is no such file."""
     library = _safetensors()
-    data = Path(path).read_bytes()
-    try:
-        tensors = library.numpy.load(data)
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        metadata = header["__metadata__"]
-        if metadata["adjit"] != VERSION:
-            raise FormatError(
-                f"{path}: a checkpoint of version {metadata['adjit']}; this is adjit for version {VERSION}"
-            )
-        structure = json.loads(metadata["structure"])
-    except FormatError:
-        raise
-    except Exception as error:
-        raise FormatError(f"{path}: this is no checkpoint of adjit, or it is damaged: {error}") from error
-    if like is None:
-        layout = _layout(path, structure, tensors)
-    else:
-        layout = like.layout
-    names = _names(layout)
-    if sorted(names) != sorted(tensors):
-        kind = ArgumentError if like is not None else FormatError
-        different = sorted(set(names) ^ set(tensors))
-        raise kind(f"{path}: the file and the state differ in {', '.join(different[:5])}")
-    for name, type in zip(names, layout.types, strict=True):
-        found = tensors[name]
-        if found.shape != type.shape or found.dtype != type.dtype:
-            raise (ArgumentError if like is not None else FormatError)(
-                f"{path}: {name} is {found.dtype}{list(found.shape)}, not {type}"
-            )
-    return State(layout, [tensors[name] for name in names], "checkpoint")
-
-
-def _names(layout: Layout) -> list[str]:
-    """A name for each leaf; a number is added where two paths read alike."""
-    names: list[str] = []
-    seen: dict[str, int] = {}
-    for name in layout.names:
-        seen[name] = seen.get(name, 0) + 1
-        names.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
-    return names
-
-
-def _layout(path: Any, structure: dict[str, Any], tensors: dict[str, np.ndarray]) -> Layout:
-    try:
-        params, moments, shared, hyper = (_decode(structure[part]) for part in PARTS)
-        structural = {str(name): str(reason) for name, reason in structure["structural"].items()}
-    except _ForeignNode as foreign:
+    name = _file_name("load", path)
+    if like is not None and not isinstance(like, State):
         raise ArgumentError(
-            f"{path}: the parameters hold a {foreign}, which the file cannot rebuild; pass like=step.init(params)"
+            f"load: like is a state of the form that the file has, which step.init(params) makes, not a "
+            f"{type(like).__name__}"
+        )
+    data = Path(name).read_bytes()
+    try:
+        tensors, structure = _read(library, data)
+        layout, values = _restored(tensors, structure) if like is None else _fitted(tensors, structure, like.layout)
+    except MemoryError:
+        raise
+    except AdjitError as error:
+        raise type(error)(f"{name}: {error}") from None
+    except Exception as error:
+        # Whatever a library or a walk over the file's structure stumbles on.
+        raise FormatError(
+            f"{name}: this is no checkpoint of adjit, or it is damaged: {type(error).__name__}: {error}"
+        ) from error
+    return State(layout, values, "checkpoint")
+
+
+def _file_name(what: str, path: Any) -> str:
+    try:
+        name = os.fsdecode(path)
+    except TypeError:
+        raise ArgumentError(
+            f"{what}: the path is a str, bytes or an os.PathLike, not a {type(path).__name__}"
         ) from None
-    except (KeyError, TypeError, ValueError) as error:
-        raise FormatError(f"{path}: the structure of the checkpoint is damaged: {error}") from error
-    # Names follow from the trees alone, and the leaves from the names.
-    empty, _ = layout_of(params, moments, shared, hyper, structural)
-    values = [tensors.get(name, 0.0) for name in _names(empty)]
-    parts: dict[str, Any] = {
-        part: optree.tree_unflatten(getattr(empty, part), values[leaves]) for part, leaves in empty.parts.items()
+    if "\0" in name:
+        raise ArgumentError(f"{what}: {name!r} is no path: it has a null character")
+    return name
+
+
+def _checksum(structure: str, tensors: Tensors) -> str:
+    found = zlib.crc32(structure.encode())
+    for name in sorted(tensors):
+        array = tensors[name]
+        found = zlib.crc32(f"{name} {array.dtype} {array.shape}".encode(), found)
+        found = zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data, found)
+    return f"{found:08x}"
+
+
+def _read(library: Any, data: bytes) -> tuple[Tensors, dict[str, Any]]:
+    """Tensors and structure of a file whose checksum, if it has one, is right."""
+    tensors = library.numpy.load(data)
+    metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
+    if metadata["adjit"] != VERSION:
+        raise FormatError(f"a checkpoint of version {metadata['adjit']}; this is adjit for version {VERSION}")
+    structure = json.loads(metadata["structure"])
+    if metadata.get("checksum", found := _checksum(metadata["structure"], tensors)) != found:
+        raise FormatError("the checkpoint is damaged: its checksum differs")
+    if not isinstance(structure, dict) or structure.keys() != {*PARTS, "structural"}:
+        raise FormatError("the structure of the checkpoint is damaged")
+    return tensors, structure
+
+
+# -- the state that a file describes ----------------------------------------------------------------------------------
+
+
+def _restored(tensors: Tensors, structure: dict[str, Any]) -> tuple[Layout, list[np.ndarray]]:
+    """Layout and values of the state that was saved."""
+    specs = {part: flatten(_decode(structure[part]))[1] for part in PARTS}
+    structural = structure["structural"]
+    if not isinstance(structural, dict) or not all(isinstance(reason, str) for reason in structural.values()):
+        raise FormatError("the structure of the checkpoint is damaged: structural")
+    _check_form(specs)
+    names = {part: leaf_names(specs[part], ROOTS[part]) for part in PARTS}
+    order = [name for part in PARTS for name in names[part]] + ["key", "step"]
+    _check_names(order, tensors, FormatError)
+    _check_types(names, tensors)
+    trees: dict[str, Any] = {
+        part: optree.tree_unflatten(specs[part], [tensors[name] for name in names[part]]) for part in PARTS
     }
-    return layout_of(**parts, structural=structural)[0]
+    return layout_of(**trees, structural=structural)[0], [tensors[name] for name in order]
 
 
-class _ForeignNode(Exception):
-    pass
+def _check_form(specs: Mapping[str, optree.PyTreeSpec]) -> None:
+    """The form that every state has: moments for each parameter, numbers by name, numbers of schedules by name."""
+    if not optree.treespec_is_prefix(specs["params"], specs["moments"]):
+        raise FormatError("the structure of the checkpoint is damaged: the moments are not those of the parameters")
+    schedules = [child for child in specs["hyper"].children() if not child.is_leaf(strict=True)]
+    for spec in (specs["hyper"], specs["shared"], *schedules):
+        if spec.type is not dict or not all(isinstance(name, str) for name in spec.entries()):
+            raise FormatError("the structure of the checkpoint is damaged: numbers without names")
+    for spec in (specs["shared"], *schedules):
+        if not all(child.is_leaf(strict=True) for child in spec.children()):
+            raise FormatError("the structure of the checkpoint is damaged: names without numbers")
+
+
+def _check_types(names: Mapping[str, list[str]], tensors: Tensors) -> None:
+    for part, known in (("params", _PARAMETERS), ("moments", DTYPES)):
+        for name in names[part]:
+            if tensors[name].dtype not in known:
+                raise FormatError(f"{name} is {tensors[name].dtype}, which no step has there")
+    numbers = dict.fromkeys([*names["shared"], *names["hyper"]], _NUMBER) | {"key": _INTEGER, "step": _INTEGER}
+    for name, type in numbers.items():
+        _check_type(name, tensors[name], type, FormatError)
+    if tensors["step"] < 0:
+        raise FormatError(f"the step count is {tensors['step']}")
+
+
+def _check_type(name: str, found: np.ndarray, type: LeafType, kind: type[AdjitError]) -> None:
+    if found.shape != type.shape or found.dtype != type.dtype:
+        raise kind(f"{name} is {found.dtype}{list(found.shape)}, not {type}")
+
+
+def _check_names(names: Iterable[str], found: Iterable[str], kind: type[AdjitError]) -> None:
+    different = sorted(set(names) ^ set(found))
+    if different:
+        raise kind(f"the file and the state differ in {', '.join(different[:5])}")
+
+
+# -- the file for a state that is there -------------------------------------------------------------------------------
+
+
+def _fitted(tensors: Tensors, structure: dict[str, Any], layout: Layout) -> tuple[Layout, list[np.ndarray]]:
+    """A layout and the values for it, leaf by leaf from the same place; the containers may be of other classes."""
+    wanted = _named({part: _encode(getattr(layout, part)) for part in PARTS})
+    try:
+        ways = _named(structure)
+    except _NoKeys:
+        ways = wanted
+    _check_names([*ways.values(), "key", "step"], tensors, ArgumentError if ways is wanted else FormatError)
+    if ways.keys() != wanted.keys():
+        known = {**wanted, **ways}
+        different = sorted(known[path] for path in ways.keys() ^ wanted.keys())
+        raise ArgumentError(f"the file and the state differ in {', '.join(different[:5])}")
+    order = [*(ways[path] for path in wanted), "key", "step"]
+    for name, type in zip(order, layout.types, strict=True):
+        _check_type(name, tensors[name], type, ArgumentError)
+    if tensors["step"] < 0:
+        raise FormatError(f"the step count is {tensors['step']}")
+    return layout, [tensors[name] for name in order]
+
+
+def _named(structure: Mapping[str, Any]) -> dict[Way, str]:
+    """The name of each leaf's tensor by its path, in the order of the leaves."""
+    found: dict[Way, str] = {}
+    for part in PARTS:
+        paths = _paths(structure[part], ())
+        texts = (".".join([ROOTS[part], *(e[1] if isinstance(e, tuple) else str(e) for e in path)]) for path in paths)
+        named = dict(zip(((part, *path) for path in paths), numbered(texts), strict=True))
+        if len(named) != len(paths):
+            raise FormatError("the structure of the checkpoint is damaged: it has a key twice")
+        found |= named
+    return found
+
+
+class _NoKeys(Exception):
+    """A file of a time when the keys in containers of other classes were not written."""
+
+
+def _paths(code: Any, at: Way) -> list[Way]:
+    """The path of each leaf."""
+    if code == "*":
+        return [at]
+    return [path for key, child in _children(code) for path in _paths(child, (*at, key))]
+
+
+# -- structure as JSON ------------------------------------------------------------------------------------------------
 
 
 def _encode(spec: optree.PyTreeSpec) -> Any:
-    """A tree's structure as JSON: "*" is a leaf."""
+    """A tree's structure as JSON: "*" is a leaf, null None, {"list": [..]} a list, {"dict": [[key, ..]]} a dict.
+
+    Of other containers, {"foreign": [name, [[key, ..]]]}, only the leaves can be had back."""
     if spec.is_leaf(strict=True):
         return "*"
     kind = spec.type
     if kind is type(None):
         return None
     children = [_encode(child) for child in spec.children()]
-    if kind is dict:
-        keys = spec.entries()
-        if all(type(key) in (str, int) for key in keys):
-            return {"dict": [[key, child] for key, child in zip(keys, children, strict=True)]}
-    elif kind in (list, tuple):
+    if kind in (list, tuple):
         return {kind.__name__: children}
-    return {"foreign": getattr(kind, "__qualname__", str(kind))}
+    keys = spec.entries()
+    if kind is dict and all(type(key) in (str, int) for key in keys):
+        return {"dict": [[key, child] for key, child in zip(keys, children, strict=True)]}
+    texts = [key if type(key) in (str, int) else [type(key).__qualname__, str(key)] for key in keys]
+    name = getattr(kind, "__qualname__", str(kind))
+    return {"foreign": [name, [[key, child] for key, child in zip(texts, children, strict=True)]]}
+
+
+def _children(code: Any) -> list[tuple[Any, Any]]:
+    """The keys and children of a container, in the order of their leaves."""
+    if code is None:
+        return []
+    ((kind, children),) = code.items()
+    if kind in ("list", "tuple"):
+        return list(enumerate(children))
+    if kind == "foreign" and isinstance(children, str):
+        raise _NoKeys
+    if kind == "foreign":
+        _, children = children
+    elif kind != "dict":
+        raise FormatError(f"the structure of the checkpoint is damaged: it has a {kind!r}")
+    return [(tuple(key) if isinstance(key, list) else key, child) for key, child in children]
 
 
 def _decode(code: Any) -> Any:
+    """A tree of that structure, with 0.0 as leaves."""
     if code == "*":
         return 0.0
     if code is None:
         return None
     ((kind, children),) = code.items()
     if kind == "foreign":
-        raise _ForeignNode(children)
+        name = children if isinstance(children, str) else children[0]
+        raise ArgumentError(f"the parameters hold a {name}, which the file cannot rebuild; pass like=step.init(params)")
     if kind == "dict":
-        return {key: _decode(child) for key, child in children}
+        pairs = [(key, _decode(child)) for key, child in children]
+        if len(dict(pairs)) != len(pairs) or not all(type(key) in (str, int) for key, _ in pairs):
+            raise FormatError("the structure of the checkpoint is damaged: the keys of a dict")
+        return dict(pairs)
+    if kind not in ("list", "tuple") or not isinstance(children, list):
+        raise FormatError(f"the structure of the checkpoint is damaged: it has a {kind!r}")
     items = [_decode(child) for child in children]
     return tuple(items) if kind == "tuple" else items

@@ -20,6 +20,7 @@ import numpy as np
 
 from adjit_runtime import errors
 from adjit_runtime.errors import AdjitError, InternalError, OutOfMemory
+from adjit_runtime.fork import calls_llvmlite, in_child
 from adjit_runtime.program import Library, Program
 from adjit_runtime.target import host_target, initialize
 from adjit_runtime.tuned import RESULT_PAGE_OFFSET, REUSE_BYTES, REUSED_RESULTS
@@ -28,8 +29,9 @@ ALIGN = 64
 LibrarySource = Callable[[str], Library]
 
 _ENTRY = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
-# PYFUNCTYPE keeps the GIL, which costs less than to give it back.
-_ACQUIRE = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)
+# `adjit_enter` gives the GIL back itself; PYFUNCTYPE raises the exception that it leaves.
+_ENTER = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
+_ENTER_RUN = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p)
 _RUN = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)
 
 
@@ -86,32 +88,28 @@ def on_library(name: str, hook: Callable[[], None]) -> None:
 
 
 class Session:
-    """The process's JIT: links programs and libraries. Safe to use from several threads."""
+    """The process's JIT: links programs and libraries. Safe to use from several threads, without a lock that an
+    interrupt or a fork could leave taken: where two threads link a library at once, both use what the first one made.
+    """
 
+    @calls_llvmlite
     def __init__(self) -> None:
         initialize()
         self._jit = llvm.create_lljit_compiler()
         self._numbers = itertools.count()
-        self._lock = threading.Lock()
-        self._libraries: dict[tuple[str, str], dict[str, int]] = {}
-        self._kept: list[llvm.ResourceTracker] = []
+        self._libraries: dict[tuple[str, str], tuple[llvm.ResourceTracker, dict[str, int]]] = {}
 
     def library(self, name: str) -> dict[str, int]:
         """The addresses of a library's functions; made and linked at the first call, for each target."""
         key = (name, host_target().key)
         known = self._libraries.get(key)
-        if known is not None:
-            return known
-        library = _SOURCES[-1](name)
-        imports: dict[str, int] = {}
-        for needed in library.needs:
-            imports.update(self.library(needed))
-        with self._lock:
-            if key not in self._libraries:
-                tracker = self._link(library.code, library.symbols, imports, library.name)
-                self._kept.append(tracker)
-                self._libraries[key] = {symbol: tracker[symbol] for symbol in library.symbols}
-            return self._libraries[key]
+        if known is None:
+            library = _SOURCES[-1](name)
+            imports: dict[str, int] = {}
+            for needed in library.needs:
+                imports.update(self.library(needed))
+            known = self._libraries.setdefault(key, self._link(library.code, library.symbols, imports, library.name))
+        return known[1]
 
     def program(self, program: Program) -> tuple[llvm.ResourceTracker, int]:
         """Link a program; what keeps its code alive, and the address of its entry."""
@@ -120,32 +118,32 @@ class Session:
             imports.update(self.library(name))
             if name in _HOOKS:
                 _HOOKS[name]()
-        with self._lock:
-            tracker = self._link(program.code, (program.entry,), imports, program.name)
-            return tracker, tracker[program.entry]
+        tracker, addresses = self._link(program.code, (program.entry,), imports, program.name)
+        return tracker, addresses[program.entry]
 
-    def _link(self, code: bytes, exports: tuple[str, ...], imports: dict[str, int], name: str) -> llvm.ResourceTracker:
+    @calls_llvmlite
+    def _link(
+        self, code: bytes, exports: tuple[str, ...], imports: dict[str, int], name: str
+    ) -> tuple[llvm.ResourceTracker, dict[str, int]]:
         builder = llvm.JITLibraryBuilder().add_object_img(code).add_current_process()
         for symbol in exports:
             builder = builder.export_symbol(symbol)
         for symbol, address in imports.items():
             builder = builder.import_symbol(symbol, address)
         try:
-            return builder.link(self._jit, f"{name}.{next(self._numbers)}")
+            tracker = builder.link(self._jit, f"{name}.{next(self._numbers)}")
         except RuntimeError as error:
             raise InternalError(f"the code of {name} cannot be linked: {error}") from error
+        return tracker, {symbol: tracker[symbol] for symbol in exports}
 
 
-_SESSIONS: list[Session] = []
-_SESSION_LOCK = threading.Lock()
+_SESSIONS: dict[None, Session] = {}
 
 
 def session() -> Session:
     """The process's session, made at the first call."""
-    with _SESSION_LOCK:
-        if not _SESSIONS:
-            _SESSIONS.append(Session())
-        return _SESSIONS[0]
+    known = _SESSIONS.get(None)
+    return known if known is not None else _SESSIONS.setdefault(None, Session())
 
 
 PAGE = 4096
@@ -171,12 +169,13 @@ class _Block:
 
 
 class Loaded:
-    """A program that can run. `entry(table, arena, report)` is the native function, as `program` describes it."""
+    """A program that can run. `entry(table, arena, report)` is the native function, as `program` describes it; it
+    raises what a handler of a signal raised meanwhile."""
 
     def __init__(self, program: Program) -> None:
         self.program = program
         self._tracker, self.address = session().program(program)
-        self.entry = _ENTRY(self.address)
+        self.entry = _entry_of(self)
         self.constants = {number: np.ascontiguousarray(array) for number, array in program.constants.items()}
         self.constant_addresses = {number: address_of(array) for number, array in self.constants.items()}
         # One arena for each call in flight; what comes back is used again. deque is safe between threads.
@@ -216,20 +215,50 @@ class Loaded:
         kind: type[AdjitError] = getattr(errors, check.error)
         return kind(f"{check.before}{value}{check.after}")
 
+    @property
+    def polls(self) -> bool:
+        """Whether it looks for signals as it runs."""
+        return POLLING and "signals" in self.program.libraries
+
+
+POLLING = sys.implementation.name == "cpython"
+"""Whether long programs look for signals: it takes the C functions of CPython."""
+
+
+def _entry_of(loaded: Loaded) -> Callable[[int, int, int], int]:
+    if not loaded.polls:
+        return _ENTRY(loaded.address)
+    return functools.partial(_ENTER(session().library("python")["adjit_enter"]), loaded.address)
+
 
 @functools.cache
-def run_function() -> Callable[[int], int]:
-    """The native loop over minibatches, `adjit_run`."""
-    function: Callable[[int], int] = _RUN(session().library("run")["adjit_run"])
-    return function
+def run_function(polls: bool) -> Callable[[int], int]:
+    """The native loop over minibatches, `adjit_run`, for programs of which one `polls` or none does."""
+    address = session().library("run")["adjit_run"]
+    if not polls:
+        return _RUN(address)
+    return functools.partial(_ENTER_RUN(session().library("python")["adjit_enter_run"]), address)
 
 
-@functools.cache
-def _acquire_function() -> Callable[[int], int]:
-    function: Callable[[int], int] = _ACQUIRE(session().library("acquire")["adjit_acquire"])
-    return function
+_POLL: list[Callable[[int], None]] = []
+"""Once a program polls: what says which thread may."""
 
 
-def acquire(word: np.ndarray) -> bool:
-    """Set a word to 1 in one atomic step; True where it was 1 already."""
-    return bool(_acquire_function()(address_of(word)))
+def _begin_polls() -> None:
+    """Let programs that look for signals find them in the main thread, the only one that runs their handlers."""
+    if not POLLING or _POLL:
+        return
+    set_poll = ctypes.PYFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(session().library("signals")["adjit_set_poll"])
+    begin = functools.partial(set_poll, session().library("python")["adjit_handle"])
+    begin(threading.main_thread().ident or 0)
+    _POLL.append(begin)
+
+
+def _poll_in_child() -> None:
+    # The thread that forked is the child's main thread.
+    for set_thread in _POLL:
+        set_thread(threading.get_ident())
+
+
+on_library("signals", _begin_polls)
+in_child(_poll_in_child)

@@ -11,12 +11,12 @@ import ctypes
 import functools
 import math
 import sys
-import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from adjit_runtime.guard import MethodDef, builtin, zero_at_death
 from adjit_runtime.load import Loaded, address_of, session
 from adjit_runtime.program import (
     CALL_ARGUMENT,
@@ -37,15 +37,6 @@ MOST_ARGUMENTS = 64
 MOST_RESULTS = 8
 _METH = 0x0002 | 0x0080  # keywords, fastcall
 _NEW_FROM_DESCR, _RETURN = 94, 76
-
-
-class _MethodDef(ctypes.Structure):
-    _fields_ = [
-        ("name", ctypes.c_char_p),
-        ("function", ctypes.c_void_p),
-        ("flags", ctypes.c_int),
-        ("doc", ctypes.c_char_p),
-    ]
 
 
 @functools.cache
@@ -130,11 +121,9 @@ class Entry:
         for i, number in enumerate(program.outputs):
             words += self._result(number, program.slots[number], i < losses)
         self.words = np.array(words, dtype=np.int64)
-        if state is not None:
-            # The state's address may be given to another object once it is gone.
-            place = CALL_HEAD.index("state")
-            weakref.finalize(state, self.words.__setitem__, place, 0).atexit = False
-        self._method = _MethodDef(b"__call__", session().library("call")["adjit_call"], _METH, None)
+        # The state's address may be given to another object once it is gone.
+        at_death = zero_at_death(state, self._address_of("state")) if state is not None else None
+        self._method = MethodDef(b"__call__", session().library("call")["adjit_call"], _METH, None)
         # The garbage collector sees the next path through the list.
         self._next: list[Any] = [None]
         owner = (
@@ -147,19 +136,27 @@ class Entry:
             self.dtypes,
             self._method,
             loaded,
+            at_death,
         )
-        make = ctypes.pythonapi.PyCFunction_NewEx
-        make.restype, make.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p]
-        self.function: Callable[..., Any] = make(ctypes.addressof(self._method), owner, None)
+        self.function: Callable[..., Any] = builtin(self._method, owner)
 
     def fall_through_to(self, path: Callable[..., Any]) -> None:
         """What is called with arguments that do not fit."""
-        self._next[0] = path
+        # Both are kept until the word has changed: an interrupt, or another thread's call, may come in between.
+        self._next.append(path)
         self.words[CALL_HEAD.index("slow")] = id(path)
+        del self._next[:-1]
+
+    def bind(self, state: Any) -> None:
+        """Take steps of the state that this was made for."""
+        self.words[CALL_HEAD.index("state")] = id(state)
 
     def unbind(self) -> None:
-        """The state is closed: nothing fits any more."""
+        """Take no steps: Python has to look at the state first."""
         self.words[CALL_HEAD.index("state")] = 0
+
+    def _address_of(self, name: str) -> int:
+        return address_of(self.words) + self.words.itemsize * CALL_HEAD.index(name)
 
     def _record(self, fields: Sequence[str], shape: Sequence[int] = (), **values: int) -> list[int]:
         return [values.get(name, 0) for name in fields] + [*shape, *[0] * (MOST_DIMENSIONS - len(shape))]

@@ -4,12 +4,14 @@ Self-contained: it pickles, and runs with this package alone. The entry is
 
     i64 entry(ptr table, ptr arena, ptr report)
 
-`table` holds one address for each slot, in order; `arena` is `arena_bytes` of 64-byte aligned scratch memory,
-one for each call in flight; `report` is two i64. The result is 0, or k > 0 where check k - 1 failed: then nothing
-of a state slot has been written and report[0] is the value that was refused. Slots of role "state" are read and
-written in place; "output" slots are written only; the others are read only. No slot may overlap an "output" or
-"state" slot, except a slot that is the same state. Arrays are C-ordered and aligned to their element; bools are
-bytes 0 or 1.
+`table` holds one address for each slot, in order; `arena` is `arena_bytes` of 64-byte aligned scratch memory, one for
+each call in flight; `report` is two i64. The result is 0, or k > 0 where check k - 1 failed: then nothing of a state
+slot has been written and report[0] is the value that was refused; or INTERRUPTED where a handler of a signal raised in
+the midst of a long call (codegen/signals.py): nothing of a state slot has been written then either, and the exception
+is set in the thread's state of Python, for the caller to raise. Outputs are undefined after both. Slots of role "state"
+are read and written in place; "output" slots are written only; the others are read only. No slot may overlap an
+"output" or "state" slot, except a slot that is the same state. Arrays are C-ordered and aligned to their element; bools
+are bytes 0 or 1.
 """
 
 from __future__ import annotations
@@ -36,6 +38,10 @@ class Slot:
     def nbytes(self) -> int:
         """Bytes of the elements."""
         return np.dtype(self.dtype).itemsize * math.prod(self.shape)
+
+
+INTERRUPTED = -1
+"""What an entry returns where a handler of a signal raised: the only result below 0."""
 
 
 @dataclass(frozen=True, slots=True)

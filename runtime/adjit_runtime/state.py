@@ -1,34 +1,45 @@
 """State: one aligned block of parameters, what the optimiser keeps, hyper-parameters, key and step count.
 
-`params` are views of the block, which lives as long as its last view. One writer at a time: a call on a busy or closed
-state raises, and so does one on a state that was busy in another thread when the process forked.
+`params` are views of the block, which lives as long as its last view; what is assigned in their containers is refused
+or performed (see `shown`). One writer at a time: a call on a busy or closed state raises, and so does one on a
+state that was busy in another thread when the process forked.
 """
 
 from __future__ import annotations
 
 import math
-import os
-import weakref
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
-from typing import Any
+import operator
+import threading
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 import optree
 
-from adjit_runtime import checks
+from adjit_runtime import checks, fork
+from adjit_runtime.containers import ReadOnlyDict
 from adjit_runtime.errors import ArgumentError, StateError
-from adjit_runtime.load import ALIGN, acquire, address_of, aligned_bytes
-from adjit_runtime.trees import LeafType, flatten, leaf_names, read_only
+from adjit_runtime.guard import exclusive
+from adjit_runtime.load import ALIGN, address_of, aligned_bytes
+from adjit_runtime.shown import Shown
+from adjit_runtime.trees import LeafType, flatten, leaf_names
 
 Value = float | int
+ResultT = TypeVar("ResultT")
 
-_ALIVE: weakref.WeakSet[State] = weakref.WeakSet()
+CLOSED, TORN = 2, 3
+"""Words of a state that no call gets into any more; the number of a thread is greater."""
+
+_ALIVE: fork.Living[State] = fork.Living()
 
 
 _LAYOUTS: dict[tuple[Any, ...], Layout] = {}
 
 PARTS = ("params", "moments", "shared", "hyper")
 """The pytrees of a state, in the order of its leaves."""
+
+ROOTS = dict(zip(PARTS, ("params", "optimizer", "shared", "hyper"), strict=True))
+"""What the names of their leaves begin with."""
 
 
 class Layout:
@@ -50,8 +61,7 @@ class Layout:
         self.types = tuple(types)
         self.structural = dict(structural)
         self.names = [
-            *leaf_names(params, "params"), *leaf_names(moments, "optimizer"), *leaf_names(shared, "shared"),
-            *leaf_names(hyper, "hyper"), "key", "step",
+            *(name for part in PARTS for name in leaf_names(getattr(self, part), ROOTS[part])), "key", "step",
         ]  # fmt: skip
         self.offsets: list[int] = []
         at = 0
@@ -75,12 +85,18 @@ class Layout:
 class State:
     """The state of a training run, made by `step.init` or `adjit.load`.
 
-    `params`        the pytree of parameters, as views that may be written: state.params["w"][...] = array
+    `params`        the pytree of parameters, as views that may be written: state.params["w"][...] = array, or
+                    state.params["w"] += array. Dicts, lists and their kind refuse other changes; what is assigned in a
+                    container of another class, registered with optree, is copied into the state at its next use
     `optimizer`     what the optimiser keeps for each parameter, as views
     `shared`        what it keeps once for all of them: numbers by name
     `hyper`         hyper-parameters by name; a new value takes effect at the next step
     `key`           the key of random numbers; each step folds its count into it
     `step`          how many steps have been made
+
+    A copy (`copy()`, `copy.copy`, `copy.deepcopy`) is a state of its own. A pickle of a state is one of a plain dict
+    with the six entries above, and pickles of its parts are plain containers: all load without adjit, and none is a
+    state again, as `adjit.load` gives one from what `adjit.save` wrote.
     """
 
     def __init__(self, layout: Layout, values: Sequence[Any], owner: str) -> None:
@@ -95,11 +111,11 @@ class State:
             view[...] = value
             self._views.append(view)
         self.addresses = [address_of(view) for view in self._views]
-        self._params = read_only(self._tree("params"))
-        # 1 while a call writes. Native entries and Python set it by one atomic instruction.
+        self._shown: dict[str, Shown] = {}
+        # What is not 0 lets no call in: 1 while a native entry writes, the number of a thread while that does by way of
+        # Python, CLOSED or TORN for good. Set by one atomic instruction.
         self.busy = np.zeros(1, dtype=np.int64)
-        self._closed = False
-        self._torn = False
+        self._busy_address = address_of(self.busy)
         # What steps keep with a state: tables with its addresses, by program; native loops; native entries.
         self.bindings: dict[Any, Any] = {}
         self.loops: dict[Any, Any] = {}
@@ -111,20 +127,27 @@ class State:
     @property
     def params(self) -> Any:
         """The pytree of parameters, as NumPy views of the state."""
-        self._check_open()
-        return self._params
+        return self._show("params")
+
+    @params.setter
+    def params(self, value: Any) -> None:
+        # `state.params *= 0.5` of a single array has written into it by now.
+        if value is not self.params:
+            raise StateError(
+                "the parameters of a state stay where they are: write new values into an array, "
+                "state.params[key][...] = array, or make a state with step.init(params)"
+            )
 
     @property
     def optimizer(self) -> Any:
         """What the optimiser keeps, as NumPy views of the state."""
-        self._check_open()
-        return read_only(self._tree("moments"))
+        return self._show("moments")
 
     @property
     def shared(self) -> dict[str, float]:
         """What the optimiser keeps once for all parameters: numbers by name."""
         self._check_open()
-        return {name: float(value) for name, value in self._tree("shared").items()}
+        return ReadOnlyDict({name: float(value) for name, value in self._tree("shared").items()})
 
     @property
     def hyper(self) -> Hyper:
@@ -141,8 +164,8 @@ class State:
     @key.setter
     def key(self, value: int) -> None:
         number = checks.integer("state.key", value)
-        with self.writing():
-            self._views[-2][...] = number
+        self._check_open()
+        self.exclusively(operator.setitem, self._views[-2], ..., number)
 
     @property
     def step(self) -> int:
@@ -156,27 +179,30 @@ class State:
         return self._layout.nbytes
 
     def leaves(self) -> list[np.ndarray]:
-        """Copies of all leaves in the order of the layout."""
-        self._check_open()
+        """Copies of all leaves in the order of the layout, all after the same step."""
+        return self.exclusively(self._copies)
+
+    def _copies(self) -> list[np.ndarray]:
         return [view.copy() for view in self._views]
 
     def close(self) -> None:
         """Let go of the memory; views that someone still holds stay valid."""
-        with self.writing():
-            self._closed = True
-            self.bindings.clear()
-            self.loops.clear()
-            for entry in self.entries:
-                entry.unbind()
-            self.entries.clear()
-            self._views.clear()
-            self._params = None
-            self._block = np.empty(0, np.uint8)
+        # What was assigned in containers goes with them.
+        exclusive(self._busy_address, self._refuse, self._close)
+
+    def _close(self) -> None:
+        # First of all: nothing reads what is gone, should an interrupt come in the middle.
+        self.busy[0] = CLOSED
+        self.bindings.clear()
+        self.loops.clear()
+        self.entries.clear()
+        self._views.clear()
+        self._shown.clear()
+        self._block = np.empty(0, np.uint8)
 
     def copy(self) -> State:
         """A state of its own with the same values."""
-        with self.writing():
-            return State(self._layout, [view.copy() for view in self._views], self._owner)
+        return State(self._layout, self.leaves(), self._owner)
 
     def __copy__(self) -> State:
         return self.copy()
@@ -184,11 +210,19 @@ class State:
     def __deepcopy__(self, memo: dict[int, Any]) -> State:
         return self.copy()
 
-    def __reduce__(self) -> Any:
-        raise StateError("a state does not pickle: write it with adjit.save(path, state)")
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """A pickle of a plain dict, since a state belongs to code of the process that it was made in.
+
+        `{"params", "optimizer", "shared", "hyper", "key", "step"}`, with arrays that own their memory."""
+        values, leaves = self.leaves(), self._layout.parts
+        parts = {part: optree.tree_unflatten(getattr(self._layout, part), values[leaves[part]]) for part in PARTS}
+        numbers = {part: optree.tree_map(float, parts[part]) for part in ("shared", "hyper")}
+        key, step = map(int, values[-2:])
+        plain = {"params": parts["params"], "optimizer": parts["moments"], **numbers, "key": key, "step": step}
+        return dict, (plain,)
 
     def __repr__(self) -> str:
-        if self._closed:
+        if self.busy[0] == CLOSED:
             return f"<state of {self._owner}, closed>"
         return (
             f"<state of {self._owner}: {self._layout.params.num_leaves} parameters, {self.nbytes} bytes, "
@@ -197,13 +231,18 @@ class State:
 
     # -- for steps ----------------------------------------------------------------------------------------------------
 
-    def writing(self) -> _Writing:
-        """The block of code in which this thread is the one writer."""
-        return _Writing(self)
+    def exclusively(self, function: Callable[..., ResultT], *args: Any) -> ResultT:
+        """`function(*args)` as the one writer; StateError where there is one already, or the state is closed or torn.
 
-    def acquire(self) -> bool:
-        """Mark the state busy; True where it was already."""
-        return acquire(self.busy)
+        However it ends, an interrupt at any bytecode included, the state is free again afterwards."""
+        self._settle()
+        return exclusive(self._busy_address, self._refuse, function, *args)
+
+    def add_entry(self, entry: Any) -> None:
+        """Keep a native entry for steps of this state; it takes none while containers of it may change unseen."""
+        self.entries.append(entry)
+        if self._may_change():
+            entry.unbind()
 
     def overlaps(self, array: np.ndarray) -> bool:
         """Whether a C-ordered array shares memory with the block."""
@@ -223,39 +262,71 @@ class State:
         """One of `PARTS` with the views as leaves."""
         return optree.tree_unflatten(getattr(self._layout, part), self._views[self._layout.parts[part]])
 
+    def _show(self, part: str) -> Any:
+        """The tree of views that users get: one object as long as someone holds it."""
+        self._check_open()
+        shown = self._shown.get(part)
+        return self._look(part) if shown is None or shown.mutable else shown.tree
+
+    def _look(self, part: str) -> Any:
+        self._settle()
+        leaves = self._layout.parts[part]
+        shown = self._shown.get(part)
+        if shown is None:
+            fresh = Shown(getattr(self._layout, part), self._views[leaves], self._layout.names[leaves])
+            shown = self._shown.setdefault(part, fresh)
+        if shown.mutable:
+            # Native entries do not look whether something was assigned.
+            for entry in self.entries:
+                entry.unbind()
+        return shown.tree
+
+    def _settle(self) -> None:
+        """Perform what was assigned in containers that cannot refuse it; raises StateError where it does not fit.
+
+        Every use of the state that goes through Python begins with this. While someone holds such a container,
+        native entries are unbound, so that all do."""
+        mutable = [(part, shown) for part, shown in self._shown.items() if shown.mutable]
+        for part, shown in mutable:
+            try:
+                changes = shown.changes()
+                if changes:
+                    exclusive(self._busy_address, self._refuse, shown.perform, changes)
+            except StateError:
+                if shown.lost:
+                    self._shown.pop(part, None)
+                raise
+            if not shown.held():
+                self._shown.pop(part, None)
+        if mutable and not self._may_change():
+            for entry in self.entries:
+                entry.bind(self)
+
+    def _may_change(self) -> bool:
+        return any(shown.mutable for shown in self._shown.values())
+
     def _check_open(self) -> None:
-        if self._closed:
+        if self.busy[0] == CLOSED:
             raise StateError("the state is closed")
-        if self._torn:
+        if self.busy[0] == TORN:
             raise StateError(
                 "the state was being written in another thread when this process was forked, so its values are torn; "
                 "make a new one with step.init or adjit.load"
             )
 
-
-class _Writing:
-    def __init__(self, state: State) -> None:
-        self._state = state
-
-    def __enter__(self) -> State:
-        state = self._state
-        state._check_open()
-        if state.acquire():
-            raise StateError("the state is busy in another thread: one state has one writer at a time")
-        return state
-
-    def __exit__(self, *_: object) -> None:
-        self._state.busy[0] = 0
+    def _refuse(self) -> NoReturn:
+        self._check_open()
+        raise StateError("the state is busy in another thread: one state has one writer at a time")
 
 
-def _after_fork() -> None:
+def _tear_busy_states() -> None:
+    """In a child process: what another thread was writing stays half written; what this one writes, it goes on with."""
     for state in _ALIVE:
-        if state.busy[0]:
-            state._torn = True
-            state.busy[0] = 0
+        if state.busy[0] not in (0, CLOSED, TORN, threading.get_ident()):
+            state.busy[0] = TORN
 
 
-os.register_at_fork(after_in_child=_after_fork)
+fork.in_child(_tear_busy_states)
 
 
 class Hyper(MutableMapping[str, Any]):
@@ -284,8 +355,7 @@ class Hyper(MutableMapping[str, Any]):
                 f"{self._prefix}{name} is a schedule with the numbers {', '.join(place)}; set one of these"
             )
         number = checks.real(f"state.hyper: {self._prefix}{name}", value)
-        with self._state.writing():
-            place[...] = number
+        self._state.exclusively(operator.setitem, place, ..., number)
 
     def __delitem__(self, name: str) -> None:
         raise StateError("hyper-parameters cannot be deleted")
@@ -297,7 +367,23 @@ class Hyper(MutableMapping[str, Any]):
         return len(self._tree)
 
     def __repr__(self) -> str:
-        return repr({name: dict(value) if isinstance(value := self[name], Hyper) else value for name in self})
+        return repr(self.copy())
+
+    def copy(self) -> dict[str, Any]:
+        """The numbers in plain dicts."""
+        return {name: value.copy() if isinstance(value := self[name], Hyper) else value for name in self}
+
+    def __copy__(self) -> dict[str, Any]:
+        return self.copy()
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return dict, (self.copy(),)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        # As of a dict: NumPy takes other mappings for sequences of their keys.
+        whole = np.empty((), object)
+        whole[()] = self.copy()
+        return whole if dtype is None else whole.astype(dtype)
 
 
 def layout_of(

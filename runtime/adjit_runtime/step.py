@@ -90,21 +90,7 @@ class StepFunction(CompiledFunction):
         if signature not in state.bindings:
             # Before the state is taken, as the code that takes it is made beside.
             self.compiled(signature, names)
-        with state.writing():
-            binding = self._binding(state, signature, names)
-            arrays = binding.arguments(state, leaves)
-            results = binding.fresh_results()
-            loaded = binding.loaded
-            arena = loaded.borrow_arena()
-            begun = time.perf_counter()
-            try:
-                status = loaded.entry(binding.pointers[0], address_of(arena), binding.pointers[1])
-            finally:
-                loaded.return_arena(arena)
-            seconds = time.perf_counter() - begun
-            del arrays
-            if status:
-                raise loaded.failure(status, binding.report[0])
+        binding, results, seconds = state.exclusively(self._make, state, signature, leaves, names)
         binding.calls += 1
         if binding.calls % CALLS_TO_ENTRY == 2:
             self._offer_step(binding, state, signature, args, kwargs, seconds)
@@ -112,6 +98,26 @@ class StepFunction(CompiledFunction):
         if len(results) == 1 and binding.compiled.out_tree.num_leaves == 0:
             return float(loss)
         return float(loss), optree.tree_unflatten(binding.compiled.out_tree, aux)
+
+    def _make(
+        self, state: State, signature: Signature, leaves: Sequence[Any], names: Callable[[], list[str]]
+    ) -> tuple[_Binding, list[np.ndarray], float]:
+        """The step itself, on a state that is ours meanwhile: results, and the seconds that the machine code took."""
+        binding = self._binding(state, signature, names)
+        arrays = binding.arguments(state, leaves)
+        results = binding.fresh_results()
+        loaded = binding.loaded
+        arena = loaded.borrow_arena()
+        begun = time.perf_counter()
+        try:
+            status = loaded.entry(binding.pointers[0], address_of(arena), binding.pointers[1])
+        finally:
+            loaded.return_arena(arena)
+        seconds = time.perf_counter() - begun
+        del arrays
+        if status:
+            raise loaded.failure(status, binding.report[0])
+        return binding, results, seconds
 
     def _offer_step(
         self,
@@ -131,7 +137,7 @@ class StepFunction(CompiledFunction):
         if entry is None:
             release = seconds > RELEASE_SECONDS
             entry = Entry(binding.loaded, signature.types, single=True, losses=1, state=state, release=release)
-            state.entries.append(entry)
+            state.add_entry(entry)
         if not self.has_entry(entry):
             self.install(entry)
 
@@ -171,9 +177,9 @@ class StepFunction(CompiledFunction):
         `constants` are keyword arguments of the loss that are not batched. `progress(steps done, steps in all, last
         loss)` is called about every 50 ms.
 
-        Ctrl-C stops between two steps, with the state as after the last one. An error in a step leaves the state as
-        after the step before; it names the step, and has the losses so far as `losses`. Raises ArgumentError for data
-        that do not fit, IndexOutOfRange for an index out of range."""
+        Ctrl-C stops between two steps or in a long one, with the state as after the last whole one. An error in a step
+        leaves the state as after the step before; it names the step, and has the losses so far as `losses`. Raises
+        ArgumentError for data that do not fit, IndexOutOfRange for an index out of range."""
         self.check_state(state)
         if progress is not None:
             checks.function(f"{self.__name__}.run: progress", progress)
@@ -182,8 +188,7 @@ class StepFunction(CompiledFunction):
                 f"{self.__name__}.run: constants is a mapping from names to values, not {checks.shown(constants)}"
             )
         job = _Run(self, state, data, batch_size, epochs, shuffle, seed, drop_last, dict(constants or {}))
-        with state.writing():
-            return job.run(progress)
+        return state.exclusively(job.run, progress)
 
 
 _MOST_STEPS = 1 << 48
@@ -336,7 +341,7 @@ class _Loop:
         self.lender = max(programs, key=lambda loaded: loaded.program.arena_bytes)
         self.pace = 1
         self._address = address_of(self.words)
-        self._function = run_function()
+        self._function = run_function(any(loaded.polls for loaded in programs))
 
     def _bound(self, run: _Run, rows: int) -> _Binding:
         """The binding for batches of so many rows, with the constants in its table."""

@@ -16,6 +16,7 @@ import llvmlite
 import llvmlite.binding as llvm
 
 from adjit_runtime.errors import MissingExtraError
+from adjit_runtime.fork import calls_llvmlite
 
 LINE = 64
 """Bytes of a line of the cache."""
@@ -81,6 +82,7 @@ def host_target() -> Target:
 
 
 @functools.cache
+@calls_llvmlite
 def _target(cpu: str) -> Target:
     initialize()
     triple = llvm.get_process_triple()
@@ -107,6 +109,7 @@ def _target(cpu: str) -> Target:
 
 
 @functools.cache
+@calls_llvmlite
 def initialize() -> None:
     """Start LLVM's code generators, once a process. Raises MissingExtraError where llvmlite is too old."""
     found = tuple(int(number) for number in re.findall(r"\d+", llvmlite.__version__)[:2])

@@ -13,16 +13,19 @@ import math
 import os
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
+from adjit_runtime import fork
 from adjit_runtime.errors import ArgumentError
-from adjit_runtime.load import acquire, address_of, on_library, session
+from adjit_runtime.guard import Lock, exchange
+from adjit_runtime.load import address_of, on_library, session
 from adjit_runtime.program import POOL_SIZE, POOL_WORDS
 
 MOST_THREADS = 256
-_LOCK = threading.Lock()
+_LOCK = Lock()
 
 
 def set_threads(count: int | None) -> None:
@@ -40,12 +43,7 @@ def set_threads(count: int | None) -> None:
     Raises ArgumentError for what is no number from 1 to 256."""
     if count is not None:
         count = _checked(count, "set_threads")
-    with _LOCK:
-        if count != _POOL.wanted:
-            _POOL.stop()
-            _POOL.wanted = count
-            if _POOL.needed:
-                _POOL.start()
+    _LOCK.run(_POOL.change, count)
 
 
 def get_threads() -> int:
@@ -83,19 +81,47 @@ def _control_group_limit() -> int:
 
 
 class _Pool:
-    """The workers of this process."""
+    """The workers of this process. An interrupt may come in the middle of anything here, which the next call of the
+    same then finishes: what is done already is done again without harm."""
 
     def __init__(self) -> None:
         self.wanted: int | None = None
         self.needed = False
+        self.running = False
         self.words: np.ndarray | None = None
         self.workers: list[threading.Thread] = []
+
+    def change(self, count: int | None) -> None:
+        """So many threads from now on."""
+        if count == self.wanted and self.running == self.needed:
+            return
+        try:
+            self.wanted = count
+            self._restart()
+        except BaseException:
+            # An interrupt is no reason to leave the process with fewer threads than it says.
+            self._restart()
+            raise
+
+    def need(self) -> None:
+        """There is work for threads."""
+        self.needed = True
+        if not self.running:
+            self._restart()
+
+    def _restart(self) -> None:
+        self.stop()
+        if self.needed:
+            self.start()
 
     def start(self) -> None:
         """Make the workers."""
         count = get_threads()
-        if self.workers or count < 2 or not sys.platform.startswith("linux"):
-            return
+        if count > 1 and sys.platform.startswith("linux"):
+            self._make_workers(count)
+        self.running = True
+
+    def _make_workers(self, count: int) -> None:
         functions = session().library("pool")
         memory = np.zeros(POOL_SIZE + 16, np.int64)
         skip = (-address_of(memory) % 128) // 8
@@ -105,22 +131,26 @@ class _Pool:
         run = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(functions["adjit_worker"])
         self.words = words
         for number in range(1, count):
-            worker = threading.Thread(target=run, args=(address_of(words),), name=f"adjit {number}", daemon=True)
-            worker.start()
+            # Their arguments keep the words alive, whatever becomes of the pool.
+            worker = threading.Thread(target=_work, args=(run, words), name=f"adjit {number}", daemon=True)
             self.workers.append(worker)
+            worker.start()
         _set_pool(address_of(words))
 
     def stop(self) -> None:
         """Let the workers finish, once no job is under way."""
+        self.running = False
         if self.words is None:
             return
         _set_pool(0)
         if self.workers:
-            _take_lock(self.words)
+            _close(self.words)
             stop = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(session().library("pool")["adjit_stop"])
             stop(address_of(self.words))
             for worker in self.workers:
-                worker.join()
+                # One that was not quite started when an interrupt came ends by itself.
+                if worker.is_alive():
+                    worker.join()
         self.workers = []
         self.words = None
 
@@ -130,18 +160,27 @@ class _Pool:
             _set_pool(0)
         self.workers = []
         self.words = None
+        self.running = False
         if self.needed:
             self.start()
+
+
+def _work(run: Callable[[int], None], words: np.ndarray) -> None:
+    run(address_of(words))
 
 
 def _set_pool(address: int) -> None:
     ctypes.CFUNCTYPE(None, ctypes.c_void_p)(session().library("pool")["adjit_set_pool"])(address)
 
 
-def _take_lock(words: np.ndarray) -> None:
-    """Wait until no job runs, and let none begin."""
-    lock = words[POOL_WORDS["lock"] :]
-    while acquire(lock):
+_ENDING = 2
+"""The lock of a pool that ends; while a job runs it is 1."""
+
+
+def _close(words: np.ndarray) -> None:
+    """Wait until no job runs, and let none begin ever again."""
+    lock = address_of(words) + words.itemsize * POOL_WORDS["lock"]
+    while exchange(lock, _ENDING) not in (0, _ENDING):
         # The job that runs needs no Python; this thread has nothing else to do.
         threading.Event().wait(0.0005)
 
@@ -150,18 +189,10 @@ _POOL = _Pool()
 
 
 def _needed() -> None:
-    with _LOCK:
-        if not _POOL.needed:
-            _POOL.needed = True
-            _POOL.start()
-
-
-def _in_child() -> None:
-    global _LOCK
-    _LOCK = threading.Lock()
-    _POOL.forget()
+    if not _POOL.running:
+        _LOCK.run(_POOL.need)
 
 
 on_library("pool", _needed)
 atexit.register(_POOL.stop)
-os.register_at_fork(after_in_child=_in_child)
+fork.in_child(_POOL.forget)

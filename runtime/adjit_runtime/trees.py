@@ -1,22 +1,21 @@
 """Arguments as leaves: pytrees, the types of leaves, and the signature that a compiled program belongs to.
 
-`ReadOnlyDict` and `ReadOnlyList` are how a state shows its own dicts and lists; as arguments they count as the plain
-ones, so that `predict(params, x)` and `predict(state.params, x)` are one signature.
+The containers in which a state shows its arrays count as plain ones, so that `predict(params, x)` and
+`predict(state.params, x)` are one signature.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import optree
 
 from adjit_runtime.checks import shown
-from adjit_runtime.errors import ArgumentError, DTypeError, StateError
-
-NAMESPACE = "adjit"
+from adjit_runtime.containers import NAMESPACE
+from adjit_runtime.errors import ArgumentError, DTypeError
 
 DTYPES = frozenset(map(np.dtype, ("bool", "int32", "int64", "uint8", "uint64", "float32", "float64")))
 """The dtypes that arguments may have."""
@@ -25,85 +24,41 @@ _PYTHON = {float: np.dtype(np.float64), int: np.dtype(np.int64), bool: np.dtype(
 _SHORT = {"float32": "f32", "float64": "f64", "int32": "i32", "int64": "i64", "uint8": "u8", "uint64": "u64"}
 
 
-def _refuse(*_: object, **__: object) -> NoReturn:
-    raise StateError(
-        "the arrays of a state stay where they are: write new values into one, state.params[key][...] = array"
-    )
-
-
-class ReadOnlyDict(dict[Any, Any]):
-    """A dict of a state's arrays: their elements may be written, the dict may not."""
-
-    __setitem__ = __delitem__ = __ior__ = _refuse
-    clear = pop = popitem = setdefault = update = _refuse
-
-
-class ReadOnlyList(list[Any]):
-    """A list of a state's arrays: their elements may be written, the list may not."""
-
-    __setitem__ = __delitem__ = __iadd__ = __imul__ = _refuse
-    append = extend = insert = pop = remove = clear = sort = reverse = _refuse
-
-
-def _sorted_keys(mapping: ReadOnlyDict) -> list[Any]:
-    return list(optree.utils.total_order_sorted(mapping))
-
-
-def _flatten_dict(mapping: Any) -> tuple[list[Any], tuple[Any, ...], list[Any]]:
-    keys = _sorted_keys(mapping)
-    return [mapping[key] for key in keys], tuple(keys), keys
-
-
-def _rebuild_dict(keys: Any, children: Iterable[Any]) -> Any:
-    return dict(zip(keys, children, strict=True))
-
-
-optree.register_pytree_node(
-    ReadOnlyDict,
-    _flatten_dict,
-    _rebuild_dict,
-    namespace=NAMESPACE,
-)
-optree.register_pytree_node(
-    ReadOnlyList,
-    lambda items: (list(items), None, range(len(items))),
-    lambda _, children: list(children),
-    namespace=NAMESPACE,
-)
-
 _PLAIN: dict[optree.PyTreeSpec, optree.PyTreeSpec] = {}
 
 
 def flatten(tree: Any) -> tuple[list[Any], optree.PyTreeSpec]:
-    """The leaves of a pytree and its structure, in which a state's own dicts and lists are plain ones."""
+    """The leaves of a pytree and its structure, in which a state's own containers are plain ones."""
     try:
         leaves, spec = optree.tree_flatten(tree, namespace=NAMESPACE)
     except RecursionError:
         raise ArgumentError("a tree of arguments or parameters is nested too deep, or holds itself") from None
     plain = _PLAIN.get(spec)
     if plain is None:
-        # Unflattening gives plain dicts and lists, whose leaves have the same order.
-        plain = optree.tree_structure(optree.tree_unflatten(spec, range(spec.num_leaves)), namespace=NAMESPACE)
+        # Unflattening gives plain containers, whose leaves have the same order.
+        plain = optree.tree_structure(optree.tree_unflatten(spec, leaves), namespace=NAMESPACE)
         if len(_PLAIN) > 10_000:
             _PLAIN.clear()
         _PLAIN[spec] = plain
     return leaves, plain
 
 
-def read_only(tree: Any) -> Any:
-    """The same tree with dicts and lists that refuse to be changed."""
-    if type(tree) is dict:
-        return ReadOnlyDict({key: read_only(value) for key, value in tree.items()})
-    if type(tree) is list:
-        return ReadOnlyList([read_only(value) for value in tree])
-    if type(tree) is tuple:
-        return tuple(read_only(value) for value in tree)
-    return tree
-
-
 def leaf_names(spec: optree.PyTreeSpec, root: str) -> list[str]:
-    """A name for each leaf: `params.w1`, `layers.0.w`."""
-    return [".".join([root, *map(str, path)]) for path in spec.paths()]
+    """A name for each leaf, such as `params.w1`, `layers.0.w`; no two are equal."""
+    return numbered(".".join([root, *map(str, path)]) for path in spec.paths())
+
+
+def numbered(names: Iterable[str]) -> list[str]:
+    """The names, with numbers at those that were there before: paths may read alike, such as those of
+    `{"a.b": x, "a": {"b": y}}` and of the keys 1 and "1"."""
+    found: dict[str, int] = {}
+    for plain in names:
+        name = plain
+        while name in found:
+            found[plain] += 1
+            name = f"{plain}#{found[plain]}"
+        found[name] = 1
+    return list(found)
 
 
 @dataclass(frozen=True, slots=True)

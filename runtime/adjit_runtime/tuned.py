@@ -23,6 +23,9 @@ RUN_SLICE_SECONDS = 0.05
 waits, as coming back costs nothing to speak of: a million steps of a small network took 115 to 124 ms with slices of
 0.1, 1, 50 and 1000 ms."""
 
+FORK_LOOK_SECONDS = 0.0005
+"""Seconds between two looks whether LLVM is done, ahead of a fork. (The code of one module takes 1 to 300 ms.)"""
+
 # -- memory ------------------------------------------------------------------------------------------------------------
 
 REUSE_BYTES = 1 << 20

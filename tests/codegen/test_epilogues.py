@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import adjit
-from adjit.codegen import products
+from adjit.codegen import cuts, products
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -45,7 +45,7 @@ def test_sums_of_rows_in_a_product(
 
     adjit.set_threads(1)
     alone = adjit.jit(f)(x, w, v)
-    monkeypatch.setattr(products, "PARALLEL_FLOPS", 1)
+    monkeypatch.setattr(cuts, "PARALLEL_FLOPS", 1)
     adjit.set_threads(threads)
     try:
         program = adjit.jit(f)

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adjit.autodiff.reverse import gradient
+from adjit.codegen.races import verify_jobs
 from adjit.ir.builder import Builder
 from adjit.ir.equal import equal
 from adjit.ir.evaluate import evaluate
@@ -88,7 +89,9 @@ def test_plans_of_gradients_hold(seed: int, steps: int) -> None:
     graph = scalar_program(seed, steps)
     for each in (graph, gradient(graph, range(len(graph.inputs)))):
         optimized = optimize(each)
-        verify_plan(make_plan(optimized, host_target(), slots_of(optimized)))
+        plan = make_plan(optimized, host_target(), slots_of(optimized))
+        verify_plan(plan)
+        verify_jobs(plan, host_target())
 
 
 @settings(max_examples=300)

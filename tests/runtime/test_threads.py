@@ -14,11 +14,10 @@ import pytest
 
 import adjit
 from adjit import nn, optim
-from adjit.codegen import kernels, products
+from adjit.codegen import cuts
 from adjit.passes import tile
 from adjit_runtime import threads
-from tests.both import run_both
-from tests.ops.samples import COMPUTED, cases_of, graph_of
+from tests.thresholds import cut_everything
 
 
 @pytest.fixture(autouse=True)
@@ -30,9 +29,7 @@ def setting() -> Iterator[None]:
 @pytest.fixture
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything that can be cut is cut."""
-    monkeypatch.setattr(products, "PARALLEL_FLOPS", 1)
-    monkeypatch.setattr(kernels, "PARALLEL_COST", 1)
-    monkeypatch.setattr(kernels, "LOOP_PARTS", 4)
+    cut_everything(monkeypatch)
 
 
 COUNTS = (1, 2, 3, 8)
@@ -76,8 +73,8 @@ def test_the_same_bits_on_both_sides_of_the_thresholds(monkeypatch: pytest.Monke
     x, labels = data(100, np.float32)
     found = set()
     for flops in (1, 10**12):
-        monkeypatch.setattr(products, "PARALLEL_FLOPS", flops)
-        monkeypatch.setattr(kernels, "PARALLEL_COST", flops)
+        monkeypatch.setattr(cuts, "PARALLEL_FLOPS", flops)
+        monkeypatch.setattr(cuts, "PARALLEL_COST", flops)
         step = adjit.training_step(loss, optim.sgd(1e-2))
         for count in COUNTS:
             adjit.set_threads(count)
@@ -100,14 +97,6 @@ def test_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
             results.add((float(value), slope.tobytes()))
         assert len(results) == 1
         assert "tiles on" in str(function.ir("plan"))
-
-
-@pytest.mark.parametrize("name", COMPUTED)
-def test_every_op_cut_in_parts(name: str, eager: None) -> None:
-    """Machine code of kernels in parts, run part after part."""
-    cases = [case for case in cases_of(name) if any(array.size > 30 for array in case.arrays)][:12]
-    if cases:
-        run_both(graph_of(cases), *(array for case in cases for array in case.arrays))
 
 
 def test_many_callers_at_once(eager: None) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import adjit
-from adjit.codegen import kernels
+from adjit.codegen import cuts
 from adjit.codegen.llvm import I64, Module
 from adjit.codegen.subnormals import flushing
 from adjit_runtime.target import _target
@@ -79,7 +79,7 @@ def test_the_mode_ends_with_the_step() -> None:
 
 
 def test_workers_take_the_mode_of_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels, "PARALLEL_COST", 1)
+    monkeypatch.setattr(cuts, "PARALLEL_COST", 1)
     size = 1 << 16
     x = np.full(size, 1e-40, np.float32)
     step = adjit.training_step(lambda w, x: np.sum(w) + 0.0 * np.sum(x), adjit.optim.sgd(1.0, momentum=0.9))

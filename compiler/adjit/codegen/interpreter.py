@@ -2,62 +2,61 @@
 
 from __future__ import annotations
 
+import functools
 import gc
-import os
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from adjit.tuned import COMPILER_SWITCH_SECONDS
+from adjit_runtime import fork
+from adjit_runtime.guard import held
+
+ResultT = TypeVar("ResultT")
+
+_CHANGED: dict[Callable[[], Any], int] = {}
+"""What will set the interpreter back, and the thread that is going to call it."""
 
 
-class _Settings:
-    """How many compilations are under way, and what the interpreter was set to before the first of them."""
-
-    lock = threading.Lock()
-    under_way = 0
-    collects = False
-    interval = 0.0
-
-    @classmethod
-    def restore(cls) -> None:
-        """Set the interpreter to what it was."""
-        sys.setswitchinterval(cls.interval)
-        if cls.collects:
-            gc.enable()
-
-
-@contextmanager
-def undisturbed() -> Iterator[None]:
-    """While something is compiled the interpreter does not look for garbage, and threads take turns more often.
+def undisturbed(function: Callable[..., ResultT], *args: Any) -> ResultT:
+    """`function(*args)`, for a compilation: the interpreter does not look for garbage meanwhile, and threads take turns
+    more often.
 
     The cyclic collector finds nothing in graphs and plans that are alive until the end, and takes up to a tenth of a
     compilation to look. A thread that comes back from LLVM waits for its turn, 5 ms as a rule, which it does some dozen
-    times for a shared library."""
-    with _Settings.lock:
-        if _Settings.under_way == 0:
-            _Settings.collects, _Settings.interval = gc.isenabled(), sys.getswitchinterval()
-            gc.disable()
-            sys.setswitchinterval(min(_Settings.interval, COMPILER_SWITCH_SECONDS))
-        _Settings.under_way += 1
-    try:
-        yield
-    finally:
-        with _Settings.lock:
-            # A child process that was forked meanwhile has none under way.
-            if _Settings.under_way:
-                _Settings.under_way -= 1
-                if _Settings.under_way == 0:
-                    _Settings.restore()
+    times for a shared library. Who finds a setting changed by another compilation leaves it to that one."""
+    interval = sys.getswitchinterval()
+    if interval > COMPILER_SWITCH_SECONDS:
+        faster = functools.partial(sys.setswitchinterval, COMPILER_SWITCH_SECONDS)
+        back = functools.partial(sys.setswitchinterval, interval)
+        result: ResultT = _changed(faster, back, _without_collector, function, *args)
+        return result
+    return _without_collector(function, *args)
 
 
-def _forget_compilations() -> None:
-    """A child process has only the thread that forked: no other compilation goes on in it, and none holds the lock."""
-    _Settings.lock = threading.Lock()
-    if _Settings.under_way:
-        _Settings.restore()
-    _Settings.under_way = 0
+def _without_collector(function: Callable[..., ResultT], *args: Any) -> ResultT:
+    if gc.isenabled():
+        return _changed(gc.disable, functools.partial(gc.enable), function, *args)
+    return function(*args)
 
 
-os.register_at_fork(after_in_child=_forget_compilations)
+def _changed(
+    change: Callable[[], Any], back: Callable[[], Any], function: Callable[..., ResultT], *args: Any
+) -> ResultT:
+    """`function(*args)` between two calls, of which a child process knows the second."""
+    note = functools.partial(_CHANGED.__setitem__, back, threading.get_ident())
+    forget = functools.partial(_CHANGED.pop, back, None)
+    result: ResultT = held(note, forget, held, change, back, function, *args)
+    return result
+
+
+def _set_back() -> None:
+    """A child process has none of the other threads, which would have set the interpreter back."""
+    for back, thread in list(_CHANGED.items()):
+        if thread != threading.get_ident():
+            back()
+            del _CHANGED[back]
+
+
+fork.in_child(_set_back)

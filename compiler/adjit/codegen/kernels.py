@@ -1,21 +1,22 @@
 """One emitter for each kind of kernel: a `Work` becomes a function of the module, or a part of the one that runs it.
 
 Kernels take one pointer for each parameter. A product takes its packing memory too; a check also takes the
-report and returns 0, or its number + 1.
+report and returns 0, or its number + 1; one that is left for a signal returns 0 or INTERRUPTED.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from adjit.codegen.access import Scope
-from adjit.codegen.analysis import analyse, lanes_of, lanes_together, total_cost, vector_dimension
-from adjit.codegen.jobs import open_job, parts_for, range_of, run_job
+from adjit.codegen.analysis import analyse, lanes_of, lanes_together, vector_dimension
+from adjit.codegen.cuts import Cut, cut_of
+from adjit.codegen.jobs import open_job, parts_for, range_of, range_of_turn, run_job
 from adjit.codegen.lanes import Lanes
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal, literal, memory_type
 from adjit.codegen.nest import Nest
-from adjit.codegen.products import is_short_product, product_extents, product_parameters, write_product
+from adjit.codegen.products import product_extents, product_parameters, product_ranges, write_product
+from adjit.codegen.signals import effort
 from adjit.schedule.plan import (
     Body,
     CheckRange,
@@ -24,52 +25,64 @@ from adjit.schedule.plan import (
     Running,
     Scatter,
     Single,
-    Work,
 )
-from adjit.tuned import (
-    LOOP_PART_UNIT,
-    LOOP_PARTS,
-    PARALLEL_BYTES_COST,
-    PARALLEL_COST,
-    SHORT_JOBS,
-)
+from adjit.tuned import TURN_EFFORT
 from adjit_runtime.target import Target
 
 
 def emit_kernel(
-    module: Module, name: str, work: Single, target: Target, parallel: bool = True, light: bool = False
+    module: Module, name: str, work: Single, target: Target, parallel: bool = True, light: bool = False, ranges: int = 0
 ) -> Function:
-    """Write the function of one kernel; with `parallel` a large one runs on the threads of the pool.
+    """Write the function of one kernel; with `parallel` a large one runs on the threads of the pool. With `ranges`
+    (`kernel_ranges`) it may be left between them.
 
     The code of a `light` one, or of its epilogue, is generated without optimisation."""
-    is_check = isinstance(work, CheckRange)
+    has_status = isinstance(work, CheckRange) or ranges > 0
     glue = is_glue(work, target, parallel, light)
     params = [(PTR, f"p{i}") for i in range(_parameters(work))]
-    function = module.function(name, I64 if is_check else VOID, params, internal=True, glue=glue)
-    write_kernel(function, function.params, name, work, target, parallel, light)
-    function.ret(int_literal(0) if is_check else None)
+    function = module.function(name, I64 if has_status else VOID, params, internal=True, glue=glue)
+    write_kernel(function, function.params, name, work, target, parallel, light, ranges)
+    function.ret(int_literal(0) if has_status else None)
     return function
 
 
 def is_glue(work: Single, target: Target, parallel: bool, light: bool) -> bool:
     """Whether a kernel's own code only calls others, or is light."""
     if isinstance(work, Loop):
-        return light or (parallel and loop_parts(work, target) is not None)
+        return light or (parallel and cut_of(work, target) is not None)
     return light or isinstance(work, Product)
 
 
+def kernel_ranges(work: Single, target: Target) -> int:
+    """Into how many ranges a long kernel is cut, so that a program may leave it between two; 0 where it is not."""
+    if isinstance(work, Product):
+        return product_ranges(work, target)
+    cut = cut_of(work, target)
+    if cut is None:
+        return 0
+    ranges = min(int(effort(work, target) // TURN_EFFORT), cut.extent // cut.unit)
+    return ranges if ranges > 1 else 0
+
+
 def write_kernel(
-    f: Function, params: Sequence[Value], name: str, work: Single, target: Target, parallel: bool, light: bool
+    f: Function,
+    params: Sequence[Value],
+    name: str,
+    work: Single,
+    target: Target,
+    parallel: bool,
+    light: bool,
+    ranges: int = 0,
 ) -> None:
     """Write a kernel into `f`, which is still open after it; functions of its own begin with `name`. Where a check
-    fails, `f` returns."""
+    fails, or between its `ranges` a handler of a signal raises, `f` returns."""
     if 0 in _extents(work):
         # It touches no memory: the loads that stand before its loops would.
         return
     if isinstance(work, Loop):
-        _write_loop(f, params, name, work, target, parallel)
+        _write_loop(f, params, name, work, target, parallel, ranges)
     elif isinstance(work, Product):
-        write_product(f, params, name, work, target, parallel, light)
+        write_product(f, params, name, work, target, parallel, light, ranges)
     elif isinstance(work, Running):
         _write_running(f, params, work, target)
     elif isinstance(work, Scatter):
@@ -90,57 +103,31 @@ def _extents(work: Single) -> tuple[int, ...]:
     return work.body.domain
 
 
-def _write_loop(f: Function, params: Sequence[Value], name: str, work: Loop, target: Target, parallel: bool) -> None:
+def _write_loop(
+    f: Function, params: Sequence[Value], name: str, work: Loop, target: Target, parallel: bool, ranges: int
+) -> None:
     body = work.body
     lanes = lanes_of(body, target.vector_bytes)
     vector = vector_dimension(body, lanes, range(len(body.domain)))
     lanes = lanes_together(body, lanes, vector, target)
-    dim = loop_parts(work, target) if parallel else None
-    if dim is None:
+    cut = cut_of(work, target) if parallel else None
+    if cut is None:
         Nest(f, body, dict(enumerate(params)), lanes, vector, ahead=work.ahead).run()
         return
-    job = _part_of_loop(f.module, f"{name}_part", body, dim, lanes, vector)
-    run_job(f, params, job, parts_for(f, LOOP_PARTS, short=is_short_loop(work, target)))
+    job = _part_of_loop(f.module, f"{name}_part", body, cut, lanes, vector, ranges > 0)
+    run_job(f, params, job, parts_for(f, cut), ranges)
 
 
-def _part_of_loop(module: Module, name: str, body: Body, dim: int, lanes: int, vector: int | None) -> Function:
+def _part_of_loop(
+    module: Module, name: str, body: Body, cut: Cut, lanes: int, vector: int | None, in_turns: bool
+) -> Function:
     """The job of one thread: a range of one dimension, along which no element depends on another."""
     f, params, part, parts = open_job(module, name, len(body.params))
-    low, high = range_of(f, part, parts, body.domain[dim], LOOP_PART_UNIT if dim == vector else 1)
-    Nest(f, body, dict(enumerate(params)), lanes, vector, ranges={dim: (low, high)}).run()
+    at, ranges = range_of_turn(f, len(body.params), part, parts) if in_turns else (part, parts)
+    low, high = range_of(f, at, ranges, cut)
+    Nest(f, body, dict(enumerate(params)), lanes, vector, ranges={cut.dim: (low, high)}).run()
     f.ret()
     return f
-
-
-def loop_parts(work: Loop, target: Target) -> int | None:
-    """The dimension along which a loop is cut for several threads, or None where it stays whole."""
-    body = work.body
-    lanes = lanes_of(body, target.vector_bytes)
-    vector = vector_dimension(body, lanes, range(len(body.domain)))
-    if _loop_cost(work, target) < PARALLEL_COST:
-        return None
-    free = [d for d in range(len(body.domain)) if d not in body.reduced and body.domain[d] >= LOOP_PARTS]
-    # Columns of a reduction go through the loops together, several vectors at a time.
-    free = [d for d in free if not (d == vector and body.reduced)]
-    return min(free, default=None)
-
-
-def is_short(work: Work, target: Target) -> bool:
-    """Whether a kernel of a program is cut for threads, but not always worth it."""
-    if isinstance(work, Product):
-        return is_short_product(work)
-    return isinstance(work, Loop) and is_short_loop(work, target)
-
-
-def is_short_loop(work: Loop, target: Target) -> bool:
-    """Whether a loop is cut, but not always worth it."""
-    return loop_parts(work, target) is not None and _loop_cost(work, target) < SHORT_JOBS * PARALLEL_COST
-
-
-def _loop_cost(work: Loop, target: Target) -> float:
-    """Vector instructions, and what loads and stores beyond the cache take."""
-    vectors = math.prod(work.body.domain) / lanes_of(work.body, target.vector_bytes)
-    return vectors * (total_cost(work.body.code) + PARALLEL_BYTES_COST)
 
 
 def _write_running(f: Function, params: Sequence[Value], work: Running, target: Target) -> None:

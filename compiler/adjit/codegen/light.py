@@ -31,8 +31,8 @@ def light_kernels(plan: Plan, target: Target) -> set[Function]:
     whole = 0.0
     for (work, alone), count in times.items():
         body = work.epilogue if isinstance(work, Product) else work.body
-        efforts[work, alone] = count * _body_effort(body, target) if body is not None else 0.0
-        whole += efforts[work, alone] + (count * _product_effort(work, target) if isinstance(work, Product) else 0.0)
+        efforts[work, alone] = count * body_effort(body, target) if body is not None else 0.0
+        whole += efforts[work, alone] + (count * product_effort(work, target) if isinstance(work, Product) else 0.0)
     light: set[Function] = set()
     left = GLUE_SHARE * whole
     for function, effort in sorted(efforts.items(), key=lambda item: item[1]):
@@ -43,8 +43,9 @@ def light_kernels(plan: Plan, target: Target) -> set[Function]:
     return light
 
 
-def _body_effort(body: Body, target: Target) -> float:
-    """Vector instructions, about: each instruction is computed as often as what it depends on varies."""
+def body_effort(body: Body, target: Target, lanes: int | None = None) -> float:
+    """Vector instructions, about: each instruction is computed as often as what it depends on varies. `lanes` are those
+    of the body's vectors, unless said otherwise."""
     varies = analyse(body).varies
     effort = 0
     for number, instruction in enumerate(body.code):
@@ -52,9 +53,10 @@ def _body_effort(body: Body, target: Target) -> float:
         if isinstance(instruction, Reduce):
             dims = dims.union(*(varies[arg] for arg in operands(instruction)))
         effort += cost_of(instruction) * math.prod(body.domain[d] for d in dims)
-    return effort / lanes_of(body, target.vector_bytes)
+    return effort / (lanes or lanes_of(body, target.vector_bytes))
 
 
-def _product_effort(work: Product, target: Target) -> float:
+def product_effort(work: Product, target: Target) -> float:
+    """Vector instructions of a product without its epilogue, about."""
     batch = math.prod(entry[0] for entry in work.batch)
     return batch * work.m * work.n * work.k * work.dtype.itemsize / target.vector_bytes

@@ -5,19 +5,17 @@
 A builtin of CPython (METH_FASTCALL | METH_KEYWORDS). `self` is a tuple (.., words, ...) that owns every reference:
 `words` is an int64 array with the `CALL_HEAD` words, then `CALL_ARGUMENT` and `CALL_RESULT` records (see
 `adjit_runtime.program`). Whatever does not fit goes to the object `slow` with the same arguments: other types, dtypes,
-shapes, layouts, keywords, an argument in a state's memory, a busy program, a check that failed. No address of an object
-is in the code. One function serves all programs.
-
-    i64 adjit_acquire(ptr word)
-
-sets a word that is 0 to 1 and returns what it was; for the Python side of a state's one-writer rule.
+shapes, layouts, keywords, an argument in a state's memory, a busy program, a check that failed. What a handler of a
+signal raises in the call is raised by it. No address of an object is in the code. One function serves all programs. The
+word that marks a state busy is the one that calls through Python take, too (`guards`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from adjit.codegen.llvm import F32, F64, I32, I64, PTR, VOID, Function, Module, Ty, Value, int_literal, literal
+from adjit.codegen.guards import NULL, exchange
+from adjit.codegen.llvm import F32, F64, I32, I64, PTR, VOID, Module, Ty, Value, int_literal, literal
 from adjit_runtime.program import (
     CALL_ARGUMENT,
     CALL_ARRAY,
@@ -26,6 +24,7 @@ from adjit_runtime.program import (
     CALL_LOSS64,
     CALL_RESULT,
     CALL_STATE,
+    INTERRUPTED,
     MOST_DIMENSIONS,
 )
 
@@ -34,26 +33,11 @@ TYPE, TUPLE_ITEMS, FLOAT_VALUE = 8, 24, 16
 ARRAY_DATA, ARRAY_NDIM, ARRAY_DIMS, ARRAY_DESCR, ARRAY_FLAGS = 16, 24, 32, 56, 64
 C_CONTIGUOUS_ALIGNED = 0x1 | 0x100
 MOST_RESULTS = 8
-NULL = literal(PTR, 0)
 
 
 def emit_call_library(module: Module) -> None:
     """Write `adjit_call`."""
     _Call(module).emit()
-
-
-def emit_acquire_library(module: Module) -> None:
-    """Write `adjit_acquire`: apart, because every state needs it and a native entry only what is called twice."""
-    f = module.function("adjit_acquire", I64, [(PTR, "word")])
-    (word,) = f.params
-    pair = f.define(I64, f"extractvalue {{ i64, i1 }} {_exchange(f, word)}, 0")
-    f.ret(pair)
-
-
-def _exchange(f: Function, word: Value) -> str:
-    name = f"%pair{len(f._lines)}"
-    f.line(f"{name} = cmpxchg {word}, i64 0, i64 1 seq_cst seq_cst")
-    return name
 
 
 class _Call:
@@ -112,7 +96,7 @@ class _Call:
         self.leave(self.differs(self.names, NULL))
         self.leave(self.differs(self.count, self.head("arguments")))
         # Before anything is written: another thread may be running with this table.
-        was = f.define(I64, f"extractvalue {{ i64, i1 }} {_exchange(f, self.busy)}, 0")
+        was = exchange(f, self.busy, int_literal(0), int_literal(1))
         self.leave(self.differs(was, int_literal(0)))
         table = self.head("table", PTR)
         first = int_literal(len(CALL_HEAD))
@@ -127,8 +111,14 @@ class _Call:
         )
         status = self._run(table)
         self.let_in()
+
+        def failed() -> None:
+            self._drop(results, made)
+            # The exception of the handler is set.
+            f.return_if(f.compare("eq", status, int_literal(INTERRUPTED)), NULL)
+
         # The slow path finds out what was wrong.
-        self.leave(f.compare("ne", status, int_literal(0)), lambda: self._drop(results, made))
+        self.leave(f.compare("ne", status, int_literal(0)), failed)
         self._give(results, made)
 
     # -- arguments ----------------------------------------------------------------------------------------------------

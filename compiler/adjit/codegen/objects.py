@@ -2,8 +2,8 @@
 
 llvmlite takes one lock around each call into LLVM, so that threads that generate code take turns. LLVM itself asks only
 that no two threads work in one context: each module here has a context and a code generator of its own, and its code is
-made by the C function that `TargetMachine.emit_object` calls, without the lock. (Shared products of f32 and a step's
-own code on two cores: 265 ms in turns, 190 together.)
+made by the C function that `TargetMachine.emit_object` calls, without the lock, while a fork waits. (Shared products of
+f32 and a step's own code on two cores: 265 ms in turns, 190 together.)
 """
 
 from __future__ import annotations
@@ -16,17 +16,32 @@ import llvmlite.binding as llvm
 from llvmlite.utils import get_library_name
 
 from adjit_runtime.errors import InternalError
+from adjit_runtime.guard import unforked, uninterrupted
 from adjit_runtime.target import Target, target_machine
 
 
-def compile_text(text: str, target: Target) -> bytes:
-    """LLVM text to a relocatable object. No optimisation pipeline: the text is vectorised and in SSA form already."""
+def compile_text(text: str, target: Target, in_turn: bool = False) -> bytes:
+    """LLVM text to a relocatable object. No optimisation pipeline: the text is vectorised and in SSA form already.
+
+    What `guard` itself is made of is compiled `in_turn`, with llvmlite's lock. llvmlite is not to be interrupted: a
+    string of its `OutputString` would be freed twice."""
+    return uninterrupted(_compile, text, target, in_turn)
+
+
+def _compile(text: str, target: Target, in_turn: bool) -> bytes:
     machine, module = _prepared(text, target)
-    return _emit_object(machine, module)
+    if in_turn:
+        code: bytes = machine.emit_object(module)
+        return code
+    return unforked(_emit_object, machine, module)
 
 
 def assembly(text: str, target: Target) -> str:
     """The machine code of LLVM text as assembly."""
+    return uninterrupted(_assembly, text, target)
+
+
+def _assembly(text: str, target: Target) -> str:
     machine, module = _prepared(text, target)
     return str(machine.emit_assembly(module))
 

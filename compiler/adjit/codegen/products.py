@@ -5,34 +5,32 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from adjit.codegen.access import TileAccess
-from adjit.codegen.analysis import lanes_of, total_cost, vectors_together
+from adjit.codegen.analysis import lanes_of, vectors_together
+from adjit.codegen.cuts import COLUMNS, Cut, cut_of, follows_columns
 from adjit.codegen.direct import emit_direct
 from adjit.codegen.gemm import (
     MOST_NEAR,
     NEAR,
     TILES,
-    blocks_are_wide,
     gemm_flags,
     gemm_scratch_bytes,
     gemm_workspace_bytes,
     product_symbols,
     tiles_for,
 )
-from adjit.codegen.jobs import open_job, parts_for, range_of, run_job
+from adjit.codegen.jobs import open_job, parts_for, range_of, range_of_turn, run_job
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal, literal, memory_type
 from adjit.codegen.nest import Nest
+from adjit.codegen.signals import effort, emit_poll
 from adjit.schedule.plan import Load, Product, is_direct
 from adjit.tuned import (
     EPILOGUE_MASKED_VECTORS,
     EPILOGUE_PREFETCH_BYTES,
-    PARALLEL_FLOPS,
-    PARTS_PER_THREAD,
+    POLL_EFFORT,
     PRODUCT_PART_UNIT,
-    PRODUCT_PARTS,
     REDUCTION_STRANDS,
-    SHORT_JOBS,
-    TURNED_PACK_COST,
-    WHOLE_PARTS_FLOPS,
+    TURN_EXTENT,
+    TURN_PRODUCT_EFFORT,
 )
 from adjit_runtime.target import Target
 
@@ -48,19 +46,25 @@ def product_extents(work: Product) -> tuple[int, ...]:
 
 
 def write_product(
-    f: Function, params: Sequence[Value], name: str, work: Product, target: Target, parallel: bool, light: bool
+    f: Function,
+    params: Sequence[Value],
+    name: str,
+    work: Product,
+    target: Target,
+    parallel: bool,
+    light: bool,
+    ranges: int = 0,
 ) -> None:
     """Write the kernel into `f`: see kernels.write_kernel."""
     module = f.module
-    epilogue = _emit_epilogue(module, f"{name}_epilogue", work, target, light) if work.epilogue is not None else None
-    if parallel and product_parts(work):
-        job = _part_of_product(module, f"{name}_part", work, target, epilogue)
-        # Each part packs what the others pack, too.
-        each = 1 if 2 * work.m * work.n * work.k >= WHOLE_PARTS_FLOPS else PARTS_PER_THREAD
-        run_job(f, params, job, parts_for(f, product_parts(work), each, is_short_product(work)))
+    cut = cut_of(work, target) if parallel else None
+    epilogue = _emit_epilogue(module, f"{name}_epilogue", work, cut, target, light) if work.epilogue else None
+    if cut is not None:
+        job = _part_of_product(module, f"{name}_part", work, cut, target, epilogue, ranges > 0)
+        run_job(f, params, job, parts_for(f, cut), ranges)
     else:
         direct = emit_direct(module, name, work, target) if is_direct(work, target.vector_bytes) else None
-        _multiply(f, params, work, target, epilogue, (int_literal(0), int_literal(0)), None, direct)
+        _multiply(f, params, work, target, epilogue, (int_literal(0), int_literal(0)), None, direct, ranges > 0)
 
 
 def _beside(work: Product, target: Target) -> list[int]:
@@ -79,62 +83,44 @@ def _beside(work: Product, target: Target) -> list[int]:
     return sorted(found)[:MOST_NEAR]
 
 
-def _part_of_product(module: Module, name: str, work: Product, target: Target, epilogue: Function | None) -> Function:
-    """The job of one thread: some of the rows or columns of C, whichever there are more of; tiles stay whole.
+def _part_of_product(
+    module: Module, name: str, work: Product, cut: Cut, target: Target, epilogue: Function | None, in_turns: bool
+) -> Function:
+    """The job of one thread: some of the rows or columns of C; tiles stay whole.
 
     Each element is the same sum whatever the parts, as the form of the whole product is passed with each."""
     f, params, part, parts = open_job(module, name, product_parameters(work), glue=True)
-    low, high = range_of(f, part, parts, work.n if _by_columns(work) else work.m, PRODUCT_PART_UNIT)
+    at, ranges = range_of_turn(f, product_parameters(work), part, parts) if in_turns else (part, parts)
+    low, high = range_of(f, at, ranges, cut)
     nbytes = gemm_workspace_bytes(work.dtype, work.m, work.n, work.k, target)
     params[-1] = f.offset(params[-1], f.mul(part, nbytes))
     if work.scratch:
         params[2] = f.offset(params[2], f.mul(part, gemm_scratch_bytes(work.dtype, target)))
-    start = (int_literal(0), low) if _by_columns(work) else (low, int_literal(0))
-    _multiply(f, params, work, target, epilogue, start, f.sub(high, low))
+    zero, length = int_literal(0), f.sub(high, low)
+    if cut.dim == COLUMNS:
+        _multiply(f, params, work, target, epilogue, (zero, low), (int_literal(work.m), length))
+    else:
+        _multiply(f, params, work, target, epilogue, (low, zero), (length, int_literal(work.n)))
     f.ret()
     return f
 
 
-def _by_columns(work: Product) -> bool:
-    """Whether parts are columns of C: each packs all of A then, as rows pack all of B; what is transposed while it is
-    packed takes longer."""
-    if _reduces(work):
-        # A part has all rows.
-        return True
-    if 2 * work.m * work.n * work.k < WHOLE_PARTS_FLOPS:
-        return work.n > work.m
-    a, b = (
-        extent * (1 if stride == 1 else TURNED_PACK_COST)
-        for extent, stride in ((work.m, work.a_strides[0]), (work.n, work.b_strides[1]))
-    )
-    return a <= b
-
-
-def product_parts(work: Product) -> int:
-    """Into how many parts a product may be cut; 0 where it stays whole."""
-    extent = work.n if _by_columns(work) else work.m
-    alone = work.batch or work.dtype.kind != "f" or _product_flops(work) < PARALLEL_FLOPS
-    return 0 if alone or extent < 2 * PRODUCT_PART_UNIT else min(PRODUCT_PARTS, extent // PRODUCT_PART_UNIT)
-
-
-def _reduces(work: Product) -> bool:
-    return work.epilogue is not None and bool(work.epilogue.reduced)
-
-
-def is_short_product(work: Product) -> bool:
-    """Whether a product is cut, but not always worth it."""
-    return product_parts(work) > 0 and _product_flops(work) < SHORT_JOBS * PARALLEL_FLOPS
-
-
-def _product_flops(work: Product) -> int:
-    """Floating-point operations; an instruction of the epilogue takes as long as a multiply-add."""
-    each = work.k + (total_cost(work.epilogue.code) if work.epilogue is not None else 0)
-    return 2 * work.m * work.n * each
+def product_ranges(work: Product, target: Target) -> int:
+    """Into how many ranges a product is cut so that a program may leave it between two; 0 where it is not: it is short,
+    or they would be so narrow that packing shows."""
+    whole = effort(work, target)
+    if whole < 2 * TURN_PRODUCT_EFFORT:
+        return 0
+    cut = cut_of(work, target)
+    if cut is None:
+        return work.batch[0][0] if work.batch and whole >= POLL_EFFORT * work.batch[0][0] else 0
+    ranges = min(int(whole // TURN_PRODUCT_EFFORT), cut.extent // TURN_EXTENT)
+    return ranges if ranges > 1 else 0
 
 
 def product_libraries(work: Product, target: Target, parallel: bool) -> list[str]:
     """The libraries whose functions the kernel of a product calls."""
-    cut = parallel and product_parts(work) > 0
+    cut = parallel and cut_of(work, target) is not None
     if 0 in product_extents(work) or (not cut and is_direct(work, target.vector_bytes)):
         return []
     return [symbol.removeprefix("adjit_") for symbol in _symbols(work, target, cut) if symbol]
@@ -156,11 +142,12 @@ def _multiply(
     target: Target,
     epilogue: Function | None,
     start: tuple[Value, Value],
-    extent: Value | None,
+    part: tuple[Value, Value] | None,
     direct: Function | None = None,
+    polls: bool = False,
 ) -> None:
-    """Call the library for each pair of matrices, or `direct` where that is given; of C the part from `start` on,
-    `extent` long where it is cut."""
+    """Call the library for each pair of matrices, or `direct` where that is given; of C the `part` (rows, columns) from
+    `start` on where it is cut. Where it `polls`, `f` may be left between two pairs."""
     a, b, c, *others, workspace = params
     row, column = start
     context = literal(PTR, 0)
@@ -178,12 +165,10 @@ def _multiply(
             f.store(array, f.element(context, PTR, -2 - i))
     memory = memory_type(work.dtype)
     flags = _flags(work, target) | (NEAR if beside else 0)
-    symbol, edge = _symbols(work, target, extent is not None)
+    symbol, edge = _symbols(work, target, part is not None)
     if edge:
         f.module.declare(edge, VOID, ())
-    m, n = int_literal(work.m), int_literal(work.n)
-    if extent is not None:
-        m, n = (m, extent) if _by_columns(work) else (extent, n)
+    m, n = part or (int_literal(work.m), int_literal(work.n))
 
     def multiply(indices: list[Value]) -> None:
         places = []
@@ -215,11 +200,13 @@ def _multiply(
         ]  # fmt: skip
         f.call(symbol, VOID, arguments)
 
-    _nested(f, [entry[0] for entry in work.batch], multiply)
+    _nested(f, [entry[0] for entry in work.batch], multiply, (lambda: emit_poll(f)) if polls else lambda: None)
 
 
-def _nested(function: Function, extents: list[int], body: Callable[[list[Value]], None]) -> None:
-    """Plain loops over a static domain."""
+def _nested(
+    function: Function, extents: list[int], body: Callable[[list[Value]], None], after: Callable[[], None]
+) -> None:
+    """Plain loops over a static domain, with `after` behind each turn of the outermost one."""
 
     def level(depth: int, indices: list[Value]) -> None:
         if depth == len(extents):
@@ -228,6 +215,8 @@ def _nested(function: Function, extents: list[int], body: Callable[[list[Value]]
 
             def inside(i: Value, _: list[Value]) -> list[Value]:
                 level(depth + 1, [*indices, i])
+                if not depth:
+                    after()
                 return []
 
             function.loop(0, extents[depth], 1, [], inside)
@@ -251,7 +240,7 @@ def _whole_vectors(work: Product, lanes: int, most: int, target: Target) -> int:
     return most
 
 
-def _emit_epilogue(module: Module, name: str, work: Product, target: Target, light: bool) -> Function:
+def _emit_epilogue(module: Module, name: str, work: Product, cut: Cut | None, target: Target, light: bool) -> Function:
     body = work.epilogue
     assert body is not None
     signature = [
@@ -267,21 +256,20 @@ def _emit_epilogue(module: Module, name: str, work: Product, target: Target, lig
     i0, i1 = function.add(i0, row0), function.add(i1, row0)
     j0, j1 = function.add(j0, column0), function.add(j1, column0)
     lanes = lanes_of(body, target.vector_bytes)
-    cut = product_parts(work) > 0 and _by_columns(work)
-    wide = blocks_are_wide(work.dtype, work.n, target) and not cut
+    follows = follows_columns(work, cut, target)
     ranges: dict[int, tuple[Value | int, Value | int]] = {
         0: (batch, function.add(batch, 1)) if work.batch else (0, 1),
         1: (i0, i1),
     }
-    if not (wide or is_direct(work, target.vector_bytes)):
+    if follows:
         ranges[2] = (j0, j1)
     access = TileAccess(tile, row, i0, j0, 1, 2)
     # Masked stores are slow on Zen 4: without them a step of 784-512-256-10 takes 3.35 ms in place of 3.5, and one of
     # 64-32-10, whose columns are known as no block is narrower than C, 4.76 us in place of 5.11.
     whole = _blocks_are_whole(work, lanes, target)
-    strands = _whole_vectors(work, lanes, REDUCTION_STRANDS, target) if whole and 2 in ranges else REDUCTION_STRANDS
+    strands = _whole_vectors(work, lanes, REDUCTION_STRANDS, target) if whole and follows else REDUCTION_STRANDS
     lanes *= 1 if body.reduced else _whole_vectors(work, lanes, vectors_together(body, target), target)
-    few = target.masks and not body.reduced and not whole and not wide and work.n < EPILOGUE_MASKED_VECTORS * lanes
+    few = target.masks and not body.reduced and not whole and follows and work.n < EPILOGUE_MASKED_VECTORS * lanes
     Nest(
         *(function, body, pointers, lanes, 2),
         ranges=ranges,

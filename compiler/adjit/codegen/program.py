@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from adjit.codegen.cuts import cut_of
 from adjit.codegen.gemm import (
     GEMM_LIBRARIES,
     emit_gemm_library,
@@ -20,18 +21,27 @@ from adjit.codegen.gemm import (
     gemm_workspace_bytes,
     scratch_allowed,
 )
-from adjit.codegen.kernels import emit_kernel, is_glue, is_short, write_kernel
+from adjit.codegen.guards import emit_guard_library
+from adjit.codegen.kernels import emit_kernel, is_glue, kernel_ranges, write_kernel
 from adjit.codegen.light import light_kernels
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal, memory_type
-from adjit.codegen.native_call import emit_acquire_library, emit_call_library
+from adjit.codegen.native_call import emit_call_library
 from adjit.codegen.objects import assembly, compile_text
 from adjit.codegen.peaks import emit_peaks_library
 from adjit.codegen.pool import SYMBOLS, pool_text
-from adjit.codegen.products import product_libraries, product_parts
+from adjit.codegen.products import product_libraries
 from adjit.codegen.run_loop import emit_run_library
+from adjit.codegen.signals import (
+    Polls,
+    emit_poll,
+    emit_python_library,
+    emit_signals_library,
+    polls_of,
+    verify_polls,
+)
 from adjit.codegen.straight import emit_straight
 from adjit.codegen.subnormals import flushing
-from adjit.codegen.tiles import emit_tiles
+from adjit.codegen.tiles import emit_tiles, tile_ranges
 from adjit.codegen.trial import begin_trial, end_trial, short_threads
 from adjit.ir.graph import Graph
 from adjit.ir.types import MOST_BYTES
@@ -46,6 +56,8 @@ from adjit_runtime.program import Library, Program
 from adjit_runtime.target import Target
 
 ALIGN = 64
+_CALLED = {"pool": "adjit_parallel", "signals": "adjit_poll"}
+"""Libraries, and the function that a program which needs one calls."""
 
 
 @dataclass(eq=False, slots=True)
@@ -105,7 +117,7 @@ def build(
         outputs=plan.outputs,
         arena_bytes=arena_bytes,
         target=target.key,
-        libraries=(*libraries, *(("pool",) if "@adjit_parallel(" in text else ())),
+        libraries=(*libraries, *(name for name, symbol in _CALLED.items() if f"@{symbol}(" in text)),
         flushes=flushes,
         checks=plan.checks,
         constants=plan.constants,
@@ -144,29 +156,36 @@ def emit_plan(
     else:
         entry = module.function(_symbol(name), I64, params, glue=not isinstance(first, Straight))
     light = light_kernels(plan, target)
+    polls = polls_of(plan, target, lambda work: _ranges_of(work, target))
+    verify_polls(plan, polls)
     times = Counter(kernel.work for kernel in plan.kernels)
     inline: dict[Work, Single] = {}
     for kernel in plan.kernels:
         work = kernel.work
         alone = not isinstance(work, Tiles)
         for part in works_of(work):
-            options = (part, target, alone, (part, alone) in light)
-            if alone and times[part] == 1 and is_glue(*options):
+            options = (part, target, alone, (part, alone) in light, polls.ranges.get(part, 0) if alone else 0)
+            if alone and times[part] == 1 and is_glue(*options[:4]):
                 inline[part] = part
             elif (part, alone) not in functions:
                 functions[part, alone] = emit_kernel(module, f"shared{len(functions)}", *options)
             if isinstance(part, Product):
                 nbytes = gemm_workspace_bytes(part.dtype, part.m, part.n, part.k, target)
-                workspace_bytes = max(workspace_bytes, nbytes * max(1, product_parts(part) if alone else TILE_GROUPS))
+                cut = cut_of(part, target)
+                times_kept = TILE_GROUPS if not alone else cut.parts if cut is not None else 1
+                workspace_bytes = max(workspace_bytes, nbytes * times_kept)
         if isinstance(work, Tiles) and (work, True) not in functions:
-            functions[work, True] = emit_tiles(module, f"shared{len(functions)}", work, functions, target)
+            functions[work, True] = emit_tiles(
+                module, f"shared{len(functions)}", work, functions, target, polls.ranges.get(work, 0)
+            )
 
     def run(number: int, arguments: list[Value]) -> None:
         work = plan.kernels[number].work
         if work in inline:
             # A function of its own would take longer to compile than what is in it.
-            write_kernel(entry, arguments, f"kernel{number}", inline[work], target, True, (work, True) in light)
-        elif isinstance(work, CheckRange):
+            options = (inline[work], target, True, (work, True) in light, polls.ranges.get(work, 0))
+            write_kernel(entry, arguments, f"kernel{number}", *options)
+        elif isinstance(work, CheckRange) or work in polls.ranges:
             status = entry.call(functions[work, True].name, I64, arguments)
             entry.return_if(entry.compare("ne", status, int_literal(0)), status)
         else:
@@ -175,7 +194,7 @@ def emit_plan(
     if isinstance(first, Straight):
         emit_straight(entry, first.graph, entry.params[0])
     else:
-        _emit_entry(entry, plan, target, run, workspace_at, timed)
+        _emit_entry(entry, plan, target, run, workspace_at, timed, polls)
     instructions = sum(function.instruction_count for function in module.functions)
     kernels = len(functions) + len(inline)
     return str(module), instructions, kernels, max(ALIGN, workspace_at + workspace_bytes)
@@ -188,6 +207,7 @@ def _emit_entry(
     run: Callable[[int, list[Value]], None],
     workspace_at: int,
     timed: bool,
+    polls: Polls,
 ) -> None:
     """Write the kernels in order: `run(number, arguments)` writes one."""
     table, arena, report = entry.params
@@ -203,9 +223,10 @@ def _emit_entry(
             return entry.offset(slots[home.slot], nbytes)
         return entry.offset(arena, home.offset + nbytes)
 
-    short = [kernel for kernel in plan.kernels if is_short(kernel.work, target)]
+    cuts = [(kernel.work, cut) for kernel in plan.kernels if (cut := cut_of(kernel.work, target)) is not None]
+    short = [work for work, cut in cuts if cut.short]
     begun = begin_trial(entry) if short else None
-    flops, flops_of_short = (sum(_flops(kernel.work) for kernel in kernels) for kernels in (plan.kernels, short))
+    flops, flops_of_short = (sum(map(_flops, works)) for works in ([work for work, _ in cuts], short))
 
     def wake() -> list[Value]:
         # Workers that sleep are on their way when the first large kernel comes.
@@ -222,6 +243,8 @@ def _emit_entry(
 
     before = ticks() if timed else None
     for number, kernel in enumerate(plan.kernels):
+        if number in polls.ahead:
+            emit_poll(entry)
         arguments = [address(buffer, offset) for buffer, offset in kernel.params]
         if isinstance(kernel.work, Product | Tiles):
             arguments.append(entry.offset(arena, workspace_at))
@@ -238,9 +261,16 @@ def _emit_entry(
     entry.ret(int_literal(0))
 
 
+def _ranges_of(work: Work, target: Target) -> int:
+    """Into how many ranges a long kernel may be cut, with a poll between two; 0 where it is not."""
+    if isinstance(work, Tiles):
+        return tile_ranges(work, target)
+    return 0 if isinstance(work, Straight) else kernel_ranges(work, target)
+
+
 def _flops(work: Work) -> int:
-    """Floating-point operations of the products that threads share."""
-    return 2 * work.m * work.n * work.k if isinstance(work, Product) and product_parts(work) else 0
+    """Floating-point operations of a product."""
+    return 2 * work.m * work.n * work.k if isinstance(work, Product) else 0
 
 
 @functools.cache
@@ -255,12 +285,16 @@ def library(name: str, target: Target) -> Library:
         emit_run_library(module)
     elif name == "call":
         emit_call_library(module)
-    elif name == "acquire":
-        emit_acquire_library(module)
+    elif name == "guard":
+        emit_guard_library(module)
+    elif name == "signals":
+        emit_signals_library(module)
+    elif name == "python":
+        emit_python_library(module)
     elif name == "peaks":
         emit_peaks_library(module, target)
     else:
         raise InternalError(f"no library is called {name!r}")
     symbols = tuple(function.name for function in module.functions if function.is_public)
     needs = gemm_needs(name) if name in GEMM_LIBRARIES else ()
-    return Library(name, compile_text(str(module), target), symbols, needs)
+    return Library(name, compile_text(str(module), target, in_turn=name == "guard"), symbols, needs)

@@ -2,11 +2,11 @@
 
     i64 adjit_run(ptr desc)
 
-`desc` is an array of i64 words; pointers are words too. `HEAD` names the first ones; behind them stand `arrays`
-records of `ARRAY` words, then `outputs` records of `OUTPUT` words. It makes at most `budget` steps from `position` on
-and returns 0, or what the entry returned at the step that failed; `position`, `done` and `budget` say how far it came,
-so that calling it again goes on. Where `order` is not null, rows are taken in its order, which is made anew at
-position 0: Fisher-Yates from the key fold_in(seed, step count), the same as `adjit.random.permutation`.
+`desc` is an array of i64 words; pointers are words too. `HEAD` names the first ones; behind them stand `arrays` records
+of `ARRAY` words, then `outputs` records of `OUTPUT` words. It makes at most `budget` steps from `position` on and
+returns 0, or what the entry returned at the step that failed or was interrupted; `position`, `done` and `budget` say
+how far it came, so that calling it again goes on. Where `order` is not null, rows are taken in its order, which is made
+anew at position 0: Fisher-Yates from the key fold_in(seed, step count), the same as `adjit.random.permutation`.
 """
 
 from __future__ import annotations

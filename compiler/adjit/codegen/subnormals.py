@@ -28,6 +28,19 @@ def flushing(f: Function, run: Callable[[], Value]) -> Value:
     return result
 
 
+def precisely(f: Function, run: Callable[[], Value]) -> Value:
+    """The result of `run`, which calls a function, with subnormal numbers as they are, like Python's own code; the mode
+    is put back after it."""
+    machine = _machine(f)
+    if machine not in FLUSH:
+        return run()
+    before = _mode(f, machine)
+    _set_mode(f, machine, f.binary("and", before, literal(before.ty, ~FLUSH[machine])))
+    result = run()
+    _set_mode(f, machine, before)
+    return result
+
+
 def _machine(f: Function) -> str:
     target = f.module.target
     return target.triple.split("-")[0] if target is not None else ""

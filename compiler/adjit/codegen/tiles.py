@@ -5,25 +5,32 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from adjit.codegen.gemm import gemm_workspace_bytes
-from adjit.codegen.jobs import open_job, run_job, share
+from adjit.codegen.jobs import in_turns, open_job, run_job, share, turn_of
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal
+from adjit.codegen.signals import effort
 from adjit.schedule.plan import Place, Product, Tiles, Work
-from adjit.tuned import MEMORY_BYTES, ROWS_TOGETHER, SHARED_SCRATCH_BYTES, STREAM_AHEAD_LINES
+from adjit.tuned import MEMORY_BYTES, ROWS_TOGETHER, SHARED_SCRATCH_BYTES, STREAM_AHEAD_LINES, TURN_EFFORT
 from adjit_runtime.target import LINE, Target
 
 
 def emit_tiles(
-    module: Module, name: str, work: Tiles, functions: Mapping[tuple[Work, bool], Function], target: Target
+    module: Module,
+    name: str,
+    work: Tiles,
+    functions: Mapping[tuple[Work, bool], Function],
+    target: Target,
+    ranges: int = 0,
 ) -> Function:
     """Write a loop over tiles, which calls the functions of its steps; the last parameter is memory for packing.
 
     The groups are a job for the threads of the pool. One thread alone takes one after another, where scratch memory is
-    large in that of the first, which is near from the group before."""
+    large in that of the first, which is near from the group before. With `ranges` (`tile_ranges`) the tiles of each
+    group are cut into so many, a job for each, and the function, which has a status then, may be left between two."""
     count = len(work.extents) + 1
     scratch = count - 2
     job, pointers, group, room = open_job(module, f"{name}_group", count, glue=True)
-    turns = work.extents[scratch] // work.groups >= SHARED_SCRATCH_BYTES
-    own = job.minimum(group, job.sub(room, 1)) if turns else group
+    large = work.extents[scratch] // work.groups >= SHARED_SCRATCH_BYTES
+    own = job.minimum(group, job.sub(room, 1)) if large else group
     products = [step.work for step in work.steps if isinstance(step.work, Product)]
     packing = max((gemm_workspace_bytes(p.dtype, p.m, p.n, p.k, target) for p in products), default=0)
     workspace = job.offset(pointers[-1], job.mul(own, packing))
@@ -51,20 +58,29 @@ def emit_tiles(
             job.call(functions[step.work, False].name, VOID, arguments)
         return []
 
+    at = group
+    if ranges:
+        turns, turn = turn_of(job, count)
+        at = job.add(job.mul(group, turns), turn)
     first, last = (
-        job.binary("sdiv", job.mul(at, work.count), int_literal(work.groups)) for at in (group, job.add(group, 1))
+        job.binary("sdiv", job.mul(end, work.count), int_literal(work.groups * max(1, ranges)))
+        for end in (at, job.add(at, 1))
     )
     job.loop(first, last, 1, [], tile)
     job.ret()
-    function = module.function(name, VOID, [(PTR, f"p{i}") for i in range(count)], internal=True, glue=True)
-    if not turns:
-        run_job(function, function.params, job, int_literal(work.groups))
+    result, status = (I64, int_literal(0)) if ranges else (VOID, None)
+    function = module.function(name, result, [(PTR, f"p{i}") for i in range(count)], internal=True, glue=True)
+    groups = int_literal(work.groups)
+    if not (large or ranges):
+        run_job(function, function.params, job, groups)
         function.ret()
         return function
-    alone = function.compare("sle", function.call("adjit_threads", I64, []), int_literal(1))
-    shared = share(function, function.params, function.select(alone, int_literal(1), int_literal(work.groups)))
+    # Whether each group goes to the scratch memory of the first.
+    alone = function.compare("sle", function.call("adjit_threads", I64, []), int_literal(1)) if large else None
+    room = function.select(alone, int_literal(1), groups) if alone is not None else groups
+    shared = share(function, function.params, room, *((int_literal(ranges), int_literal(0)) if ranges else ()))
 
-    def in_turn() -> list[Value]:
+    def one_after_another() -> list[Value]:
         def one(i: Value, _: list[Value]) -> list[Value]:
             function.call(job.name, VOID, [shared, i])
             return []
@@ -73,12 +89,28 @@ def emit_tiles(
         return []
 
     def together() -> list[Value]:
-        function.call("adjit_parallel", VOID, [Value(PTR, f"@{job.name}"), shared, int_literal(work.groups)])
+        function.call("adjit_parallel", VOID, [Value(PTR, f"@{job.name}"), shared, groups])
         return []
 
-    function.branch(alone, in_turn, together)
-    function.ret()
+    def all_groups() -> None:
+        if alone is not None:
+            function.branch(alone, one_after_another, together)
+        else:
+            together()
+
+    if ranges:
+        in_turns(function, shared, count, ranges, all_groups)
+    else:
+        all_groups()
+    function.ret(status)
     return function
+
+
+def tile_ranges(work: Tiles, target: Target) -> int:
+    """Into how many ranges the tiles of each group are cut, so that a program may leave the loop between two; 0 where
+    they are not."""
+    ranges = min(int(effort(work, target) // TURN_EFFORT), work.count // work.groups)
+    return ranges if ranges > 1 else 0
 
 
 def _bring_next_near(job: Function, work: Tiles, known: Mapping[Place, Value], low: int, high: int) -> None:

@@ -19,7 +19,7 @@ from adjit.tuned import TRIAL_CALLS, TRIAL_PERIOD
 SYMBOLS = ("adjit_trial_begin", "adjit_trial_end", "adjit_short_threads")
 CALLS, ALONE, LEAST = 0, 1, 2
 """The words of a trial: calls so far, whether short kernels stay with the caller, the least times shared and alone."""
-_MONOTONIC = 1
+MONOTONIC = 1
 """The number of Linux's clock."""
 
 
@@ -54,7 +54,7 @@ declare i32 @clock_gettime(i32, ptr)
 
 define internal i64 @nanoseconds() {GLUE} {{
   %time = alloca [2 x i64]
-  %told = call i32 @clock_gettime(i32 {_MONOTONIC}, ptr %time)
+  %told = call i32 @clock_gettime(i32 {MONOTONIC}, ptr %time)
   %seconds = load i64, ptr %time
   %rest_at = getelementptr i64, ptr %time, i64 1
   %rest = load i64, ptr %rest_at

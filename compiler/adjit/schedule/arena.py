@@ -187,16 +187,15 @@ def _share(kernel: Kernel, number: int) -> None:
     if not isinstance(kernel.work, (Loop, Product)):
         return
     body, _ = body_of(kernel)
-    if body is None or not _is_one_pass(body):
+    if body is None:
         return
     reduces = any(isinstance(instruction, Reduce) for instruction in body.code)
     taken: set[Buffer] = set()
-    untouched = {kernel.params[i][0] for i in range(3)} if isinstance(kernel.work, Product) else set()
     for store in body.code:
         if not isinstance(store, Store):
             continue
         result, offset = kernel.params[store.param]
-        if result.slot is not None or result.inside is not None or result.first != number or result in untouched:
+        if result.slot is not None or result.inside is not None or result.first != number:
             continue
         if reduces and result.nbytes < INPLACE_REDUCTION_BYTES:
             continue
@@ -204,18 +203,33 @@ def _share(kernel: Kernel, number: int) -> None:
             if candidate.slot is not None or candidate.last != number or candidate.first == number:
                 continue
             root = storage(candidate)
-            if root in taken or candidate in untouched or candidate.nbytes != result.nbytes or offset != 0:
+            if root in taken or candidate.nbytes != result.nbytes or offset != 0:
                 continue
             if candidate.dtype.itemsize != result.dtype.itemsize or root.last > number or root.nbytes != result.nbytes:
                 continue
-            loads = [i for i in body.code if isinstance(i, (Load, Gather)) and kernel.params[i.param][0] is candidate]
-            if all(
-                isinstance(i, Load) and i.coefficients == store.coefficients and kernel.params[i.param][1] == 0
-                for i in loads
-            ) and _moves(replace(body, reduced=()), store.coefficients):
+            if elements_in_place(kernel, candidate, result):
                 result.inside = candidate
                 taken.add(root)
                 break
+
+
+def elements_in_place(kernel: Kernel, old: Buffer, new: Buffer) -> bool:
+    """Whether each element of `new` may be written where the one of `old` lay that is read for it, ahead of that."""
+    body, _ = body_of(kernel)
+    if body is None or not isinstance(kernel.work, Loop | Product) or not _is_one_pass(body):
+        return False
+    if isinstance(kernel.work, Product) and not {old, new}.isdisjoint(kernel.params[i][0] for i in range(3)):
+        return False
+    touched = [
+        (kernel.params[i.param][1], i.coefficients, isinstance(i, Gather))
+        for i in body.code
+        if (isinstance(i, Load | Gather) and kernel.params[i.param][0] is old)
+        or (isinstance(i, Store) and kernel.params[i.param][0] is new)
+    ]
+    if len(set(touched)) != 1:
+        return False
+    ((_, coefficients, gathers),) = set(touched)
+    return not gathers and _moves(replace(body, reduced=()), coefficients)
 
 
 def _is_one_pass(body: Body) -> bool:

@@ -34,7 +34,7 @@ from adjit.schedule.group import Group
 from adjit.schedule.maps import contiguous_strides, identity
 from adjit.schedule.memory import Memory, Notes, ScratchRule
 from adjit.schedule.normalize import normalize
-from adjit.schedule.order import order_groups
+from adjit.schedule.order import delay_small, order_groups
 from adjit.schedule.plan import (
     Apply,
     Body,
@@ -111,8 +111,10 @@ class _Planner(Memory):
         tail += [self._copy(node, place, commits=True) for node, place in self.commits]
         for group in reversed(order_groups(self.grouping)):
             kernels[:0] = self._kernels(group)
+        state = {self.placements[target].buffer for target, _ in self.graph.updates}
+        kernels = delay_small(kernels + tail, state)
         plan, unsafe = finish(
-            self.graph, tuple(kernels + tail), self.buffers, tuple(self.slots), self.constants, tuple(self.checks)
+            self.graph, tuple(kernels), self.buffers, tuple(self.slots), self.constants, tuple(self.checks)
         )
         if unsafe:
             updates = {id(self.placements[target].buffer): unshaped(value) for target, value in self.graph.updates}

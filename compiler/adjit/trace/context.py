@@ -1,4 +1,4 @@
-"""Trace: one function on its way to becoming a graph; and the stack of traces that are under way in this thread.
+"""Trace: one function on its way to becoming a graph; and the traces that are under way in this thread.
 
 A trace owns a `Builder`. A value of an enclosing trace that is used inside becomes an extra input, a capture. A plain
 array is a constant, one node for one array object as long as its bytes stay the same.
@@ -6,16 +6,18 @@ array is a constant, one node for one array object as long as its bytes stay the
 
 from __future__ import annotations
 
+import contextvars
 import itertools
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 
 from adjit.ir.builder import Builder
 from adjit.ir.node import Loc, Node
 from adjit.ir.types import Array
+
+ResultT = TypeVar("ResultT")
 
 
 class Trace:
@@ -90,26 +92,26 @@ def same_scalar(value: float | int | bool, element: np.generic) -> bool:
     return bool(_bits(np.asarray(value, dtype=element.dtype)) == _bits(np.asarray(element)))
 
 
-class _Stack(threading.local):
-    def __init__(self) -> None:
-        self.traces: list[Trace] = []
-
-
-_STACK = _Stack()
+_CURRENT: contextvars.ContextVar[Trace | None] = contextvars.ContextVar("adjit trace", default=None)
 
 
 def current_trace() -> Trace | None:
     """The innermost trace under way in this thread."""
-    return _STACK.traces[-1] if _STACK.traces else None
+    return _CURRENT.get()
 
 
-@contextmanager
-def tracing(name: str) -> Iterator[Trace]:
-    """Open a trace; it ends with the block."""
+def tracing(name: str, function: Callable[[Trace], ResultT]) -> ResultT:
+    """`function(trace)` with a new trace, which ends with it.
+
+    In a context of its own, which C code leaves: however the function ends, an interrupt included, no trace stays
+    behind as the current one."""
     trace = Trace(name, current_trace())
-    _STACK.traces.append(trace)
     try:
-        yield trace
+        return contextvars.copy_context().run(_inside, trace, function)
     finally:
-        _STACK.traces.pop()
         trace.alive = False
+
+
+def _inside(trace: Trace, function: Callable[[Trace], ResultT]) -> ResultT:
+    _CURRENT.set(trace)
+    return function(trace)

@@ -19,7 +19,7 @@ from adjit.ir.op import OPS
 from adjit.ir.types import Array
 from adjit.ops.declare import Elementwise
 from adjit.trace import lower, refuse
-from adjit.trace.context import current_trace, tracing
+from adjit.trace.context import Trace, current_trace, tracing
 from adjit.trace.handle import Root, c_strides, common_shape
 from adjit.trace.promote import resolve, type_of
 from adjit.trace.tracer import Tracer, fresh, is_tracer, make
@@ -41,22 +41,25 @@ def trace_flat(name: str, call: Callable[[list[Tracer]], Any], types: Sequence[A
     Leaves of the result that are no tracers become constants. A live tracer of an enclosing trace that `call` closes
     over becomes an extra input behind the others, and stands in `captures`.
     """
-    with tracing(name) as trace:
-        inputs = [
-            fresh(trace.builder.input(given, type), readonly=f"the argument `{given}`")
-            for given, type in zip(names, types, strict=True)
-        ]
-        try:
-            leaves, tree = _flattened(call(inputs))
-            outputs = [lower.lift(leaf) for leaf in leaves]
-        except AdjitError as error:
-            raise refuse.relocated(error) from None
-        except Exception as error:
-            found = refuse.ours(error)
-            if found is None:
-                raise
-            raise found from None
-        graph = _closed(name, tuple(trace.builder.inputs), tuple(trace.builder.nodes), outputs)
+    return tracing(name, lambda trace: _traced(trace, call, types, names))
+
+
+def _traced(trace: Trace, call: Callable[[list[Tracer]], Any], types: Sequence[Array], names: Sequence[str]) -> Traced:
+    inputs = [
+        fresh(trace.builder.input(given, type), readonly=f"the argument `{given}`")
+        for given, type in zip(names, types, strict=True)
+    ]
+    try:
+        leaves, tree = _flattened(call(inputs))
+        outputs = [lower.lift(leaf) for leaf in leaves]
+    except AdjitError as error:
+        raise refuse.relocated(error) from None
+    except Exception as error:
+        found = refuse.ours(error)
+        if found is None:
+            raise
+        raise found from None
+    graph = _closed(trace.name, tuple(trace.builder.inputs), tuple(trace.builder.nodes), outputs)
     # A capture holds the value that was read: a later change in place of its array is none of the inner graph's.
     held = [make(Root(owner, outer), (), outer, None, scalar=True) for outer, (_, owner) in trace.captures.items()]
     return Traced(graph, tree, held)

@@ -1,0 +1,121 @@
+"""How kernels are cut for threads: along which dimension, in what units, into how many parts.
+
+The emitters write what stands here, and `races` proves from the same data that no part meets another one."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from adjit.codegen.analysis import lanes_of, total_cost, vector_dimension
+from adjit.codegen.gemm import blocks_are_wide
+from adjit.schedule.plan import Loop, Product, Work, is_direct
+from adjit.tuned import (
+    LOOP_PART_UNIT,
+    LOOP_PARTS,
+    PARALLEL_BYTES_COST,
+    PARALLEL_COST,
+    PARALLEL_FLOPS,
+    PARTS_PER_THREAD,
+    PRODUCT_PART_UNIT,
+    PRODUCT_PARTS,
+    SHORT_JOBS,
+    TURNED_PACK_COST,
+    WHOLE_PARTS_FLOPS,
+)
+from adjit_runtime.target import Target
+
+ROWS, COLUMNS = 1, 2
+"""Dimensions of a product, whose domain is (batch, m, n)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Parts of a kernel: ranges of dimension `dim` of its domain, `extent` long, of whole `unit`s.
+
+    There are `each` parts for each thread and `parts` at most. A `short` kernel is cut only while its program finds
+    that this is faster."""
+
+    dim: int
+    extent: int
+    unit: int
+    parts: int
+    each: int
+    short: bool
+
+
+def cut_of(work: Work, target: Target) -> Cut | None:
+    """How a kernel of a program is cut; None where it stays whole. (Tiles are cut into their groups.)"""
+    if isinstance(work, Product):
+        return _cut_of_product(work)
+    return _cut_of_loop(work, target) if isinstance(work, Loop) else None
+
+
+def follows_columns(work: Product, cut: Cut | None, target: Target) -> bool:
+    """Whether the loops of a product's epilogue run over the columns of the block that it is given, and not over all
+    columns of C, which stand in the code then: every block has them all."""
+    if cut is not None and cut.dim == COLUMNS:
+        return True
+    is_one_block = cut is None and is_direct(work, target.vector_bytes)
+    return not (is_one_block or blocks_are_wide(work.dtype, work.n, target))
+
+
+# -- loops ----------------------------------------------------------------------------------------------------------
+
+
+def _cut_of_loop(work: Loop, target: Target) -> Cut | None:
+    body = work.body
+    cost = loop_cost(work, target)
+    if cost < PARALLEL_COST:
+        return None
+    vector = vector_dimension(body, lanes_of(body, target.vector_bytes), range(len(body.domain)))
+    free = [d for d in range(len(body.domain)) if d not in body.reduced and body.domain[d] >= LOOP_PARTS]
+    # Columns of a reduction go through the loops together, several vectors at a time.
+    free = [d for d in free if not (d == vector and body.reduced)]
+    if not free:
+        return None
+    unit = LOOP_PART_UNIT if free[0] == vector else 1
+    is_short = cost < SHORT_JOBS * PARALLEL_COST
+    return Cut(free[0], body.domain[free[0]], unit, LOOP_PARTS, PARTS_PER_THREAD, is_short)
+
+
+def loop_cost(work: Loop, target: Target) -> float:
+    """Vector instructions, and what loads and stores beyond the cache take."""
+    vectors = math.prod(work.body.domain) / lanes_of(work.body, target.vector_bytes)
+    return vectors * (total_cost(work.body.code) + PARALLEL_BYTES_COST)
+
+
+# -- products -------------------------------------------------------------------------------------------------------
+
+
+def _cut_of_product(work: Product) -> Cut | None:
+    dim = COLUMNS if _by_columns(work) else ROWS
+    extent = work.n if dim == COLUMNS else work.m
+    flops = product_flops(work)
+    if work.batch or work.dtype.kind != "f" or flops < PARALLEL_FLOPS or extent < 2 * PRODUCT_PART_UNIT:
+        return None
+    # Each part packs what the others pack, too.
+    each = 1 if 2 * work.m * work.n * work.k >= WHOLE_PARTS_FLOPS else PARTS_PER_THREAD
+    parts = min(PRODUCT_PARTS, extent // PRODUCT_PART_UNIT)
+    return Cut(dim, extent, PRODUCT_PART_UNIT, parts, each, flops < SHORT_JOBS * PARALLEL_FLOPS)
+
+
+def _by_columns(work: Product) -> bool:
+    """Whether parts are columns of C: each packs all of A then, as rows pack all of B; what is transposed while it is
+    packed takes longer."""
+    if work.epilogue is not None and work.epilogue.reduced:
+        # A part has all rows.
+        return True
+    if 2 * work.m * work.n * work.k < WHOLE_PARTS_FLOPS:
+        return work.n > work.m
+    a, b = (
+        extent * (1 if stride == 1 else TURNED_PACK_COST)
+        for extent, stride in ((work.m, work.a_strides[0]), (work.n, work.b_strides[1]))
+    )
+    return a <= b
+
+
+def product_flops(work: Product) -> int:
+    """Floating-point operations; an instruction of the epilogue takes as long as a multiply-add."""
+    each = work.k + (total_cost(work.epilogue.code) if work.epilogue is not None else 0)
+    return 2 * work.m * work.n * each

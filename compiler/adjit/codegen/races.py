@@ -1,0 +1,303 @@
+"""verify_jobs: the proof that parts of a kernel never meet, and that no kernel destroys what another one will read.
+
+A race detector on the plan's own index maps: each access of a part is taken apart into intervals of bytes, and what one
+part writes must be disjoint from all that another one reads or writes. It takes the cuts, and which loops of an
+epilogue keep to their block, from `cuts`, as the emitters do.
+
+1. Units of a cut kernel write disjoint bytes, and none reads what another one writes: so for any number of parts.
+2. So do the groups of a loop over tiles.
+3. Memory for the blocks of a cut product has room for every part, and nothing else of the kernel touches it.
+4. An epilogue whose loops do not keep to the columns of its block is given blocks of all columns alone.
+5. Between kernels: what a kernel reads was written, and has not been overwritten since. A result in the place of an
+   operand of the same kernel is written element for element where that operand is read, after it is read.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from adjit.codegen.cuts import ROWS, Cut, cut_of, follows_columns
+from adjit.codegen.gemm import blocks_are_wide, gemm_scratch_bytes
+from adjit.schedule.arena import body_of, elements_in_place, read, storage, written
+from adjit.schedule.plan import Body, Buffer, Gather, Kernel, Load, Plan, Product, Scatter, Single, Store, Tiles
+from adjit_runtime.errors import InternalError
+from adjit_runtime.target import Target
+
+MOST_INTERVALS = 1 << 22
+"""Intervals that an access is taken apart into; beyond, it counts as all bytes that it spans."""
+
+
+def verify_jobs(plan: Plan, target: Target) -> None:
+    """Raise InternalError, naming the kernel and the memory, where one of the rules above does not hold."""
+    for number, kernel in enumerate(plan.kernels):
+        found = _fault_of(kernel, target)
+        if found:
+            raise InternalError(f"kernel {number} of @{plan.name} is not safe on threads: {found}")
+    for each in (plan, *(kernel.inner for kernel in plan.kernels if kernel.inner is not None)):
+        _values_last(each)
+
+
+# -- accesses as intervals of bytes -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Elements of `size` bytes at start + strides . index bytes of a parameter, for all indices below `extents`."""
+
+    param: int
+    start: int
+    extents: tuple[int, ...]
+    strides: tuple[int, ...]
+    size: int
+    writes: bool
+
+    def shifted(self, param: int, nbytes: int) -> Access:
+        """The same elsewhere."""
+        return Access(param, self.start + nbytes, self.extents, self.strides, self.size, self.writes)
+
+    def repeated(self, count: int, stride: int) -> Access:
+        """For one more index, the first."""
+        return Access(self.param, self.start, (count, *self.extents), (stride, *self.strides), self.size, self.writes)
+
+
+@dataclass(frozen=True, slots=True)
+class Owned:
+    """Intervals [low, high) of bytes, each with the number of its owner."""
+
+    lows: np.ndarray
+    highs: np.ndarray
+    owners: np.ndarray
+
+    @staticmethod
+    def together(parts: Iterable[Owned]) -> Owned:
+        """All of them, those of one owner merged where they touch, sorted by owner and place."""
+        every = list(parts)
+        lows, highs, owners = (
+            np.concatenate([getattr(part, name) for part in every]) if every else np.empty(0, np.int64)
+            for name in ("lows", "highs", "owners")
+        )
+        order = np.lexsort((lows, owners))
+        lows, highs, owners = lows[order], highs[order], owners[order]
+        if not len(lows):
+            return Owned(lows, highs, owners)
+        apart = int(highs.max() - lows.min()) + 1
+        reached = np.maximum.accumulate(highs + owners * apart) - owners * apart
+        begins = np.ones(len(lows), bool)
+        begins[1:] = (lows[1:] > reached[:-1]) | (owners[1:] != owners[:-1])
+        ends = np.append(np.flatnonzero(begins)[1:], len(lows)) - 1
+        return Owned(lows[begins], reached[ends], owners[begins])
+
+
+def _intervals(access: Access, extents: Sequence[int]) -> tuple[np.ndarray, int]:
+    """Where the contiguous runs of an access begin, and their length."""
+    if 0 in extents:
+        return np.empty(0, np.int64), 0
+    run = access.size
+    rest: list[tuple[int, int]] = []
+    for stride, extent in sorted((abs(s), n) for s, n in zip(access.strides, extents, strict=True) if s and n > 1):
+        if stride <= run and not rest:
+            run += stride * (extent - 1)
+        else:
+            rest.append((stride, extent))
+    start = access.start + sum(s * (n - 1) for s, n in zip(access.strides, extents, strict=True) if s < 0)
+    if math.prod(n for _, n in rest) > MOST_INTERVALS:
+        run, rest = run + sum(s * (n - 1) for s, n in rest), []
+    lows = np.array([start], np.int64)
+    for stride, extent in rest:
+        lows = (lows[:, None] + stride * np.arange(extent)).ravel()
+    return lows, run
+
+
+def by_unit(access: Access, dim: int | None, unit: int) -> Owned:
+    """An access whose owners are the units of a dimension; None: each unit does all of it."""
+    if dim is None:
+        # Two owners stand for all.
+        lows, run = _intervals(access, access.extents)
+        twice = np.concatenate([lows, lows])
+        return Owned(twice, twice + run, np.repeat([0, 1], len(lows)))
+    extent, stride = access.extents[dim], access.strides[dim]
+    whole, rest = divmod(extent, unit)
+    parts = []
+    for first, count, length in ((0, whole, unit), (whole, 1, rest)):
+        if count and length:
+            lows, run = _intervals(access, (*access.extents[:dim], length, *access.extents[dim + 1 :]))
+            owners = first + np.arange(count)
+            if len(lows) * count > MOST_INTERVALS and len(lows):
+                run, lows = int(lows.max() - lows.min()) + run, lows.min(keepdims=True)
+            places = (stride * unit * owners[:, None] + lows).ravel()
+            parts.append(Owned(places, places + run, np.repeat(owners, len(lows))))
+    return Owned.together(parts)
+
+
+def meeting(writes: Owned, reads: Owned) -> bool:
+    """Whether an owner writes what another one reads or writes."""
+    order = np.argsort(writes.lows, kind="stable")
+    lows, highs, owners = writes.lows[order], writes.highs[order], writes.owners[order]
+    # Those of one owner are apart, so neighbours that overlap have two.
+    if np.any(highs[:-1] > lows[1:]):
+        return True
+    first, last = np.searchsorted(highs, reads.lows, "right"), np.searchsorted(lows, reads.highs, "left")
+    some = last > first
+    changes = np.concatenate([[0, 0], np.cumsum(owners[1:] != owners[:-1])]) if len(owners) else np.zeros(1)
+    first, last, of = first[some], last[some], reads.owners[some]
+    return bool(np.any((owners[first] != of) | (changes[last] != changes[first + 1])))
+
+
+# -- what kernels touch -----------------------------------------------------------------------------------------------
+
+
+def accesses_of_body(body: Body) -> Iterator[Access]:
+    """The loads and stores of a body, over its domain."""
+    for instruction in body.code:
+        if not isinstance(instruction, Load | Gather | Store):
+            continue
+        size = instruction.dtype.itemsize
+        extents = body.domain
+        strides = tuple(c * size for c in instruction.coefficients)
+        if isinstance(instruction, Gather):
+            # Any position: one index more.
+            extents, strides = (*extents, max(instruction.size, 1)), (*strides, instruction.stride * size)
+        yield Access(instruction.param, 0, extents, strides, size, isinstance(instruction, Store))
+
+
+def accesses_of_product(work: Product) -> Iterator[Access]:
+    """What the product itself touches, over (batch ..., m, n, k); not its block where that is scratch."""
+    size = work.dtype.itemsize
+    counts = tuple(entry[0] for entry in work.batch)
+    extents = (*counts, work.m, work.n, work.k)
+    places = (
+        (0, 1, (work.a_strides[0], 0, work.a_strides[1])),
+        (1, 2, (0, work.b_strides[1], work.b_strides[0])),
+        (2, 3, (work.c_row, 1, 0)),
+    )
+    for param, which, strides in places:
+        if param == 2 and work.scratch:
+            continue
+        steps = (*(entry[which] for entry in work.batch), *strides)
+        yield Access(param, 0, extents, tuple(s * size for s in steps), size, param == 2)
+
+
+def _accesses(work: Single) -> Iterator[Access]:
+    """All that a kernel touches."""
+    if isinstance(work, Product):
+        yield from accesses_of_product(work)
+        if work.epilogue is not None:
+            yield from accesses_of_body(work.epilogue)
+        return
+    yield from accesses_of_body(work.body)
+    if isinstance(work, Scatter):
+        size = work.body.code[work.value].dtype.itemsize
+        strides = (*(c * size for c in work.coefficients), work.stride * size)
+        yield Access(0, 0, (*work.body.domain, work.size), strides, size, True)
+
+
+# -- kernels ----------------------------------------------------------------------------------------------------------
+
+
+def _fault_of(kernel: Kernel, target: Target) -> str:
+    """How parts of a kernel meet, or ""."""
+    if isinstance(kernel.work, Tiles):
+        return _fault_of_groups(kernel, kernel.work)
+    cut = cut_of(kernel.work, target)
+    if isinstance(kernel.work, Product):
+        return _fault_of_product(kernel, kernel.work, cut, target)
+    body, _ = body_of(kernel)
+    if cut is None or body is None:
+        return ""
+    return _fault_of_parts(kernel, [(by_unit(a, cut.dim, cut.unit), a) for a in _meant(kernel, accesses_of_body(body))])
+
+
+def _fault_of_product(kernel: Kernel, work: Product, cut: Cut | None, target: Target) -> str:
+    follows = follows_columns(work, cut, target)
+    body = work.epilogue
+    if body is not None and cut is not None and not follows and not blocks_are_wide(work.dtype, work.n, target):
+        return "the loops of the epilogue do not keep to the columns of a block, which has not all of them"
+    if cut is None:
+        return ""
+    block = cut.parts * gemm_scratch_bytes(work.dtype, target)
+    if work.scratch and kernel.params[2][0].nbytes < block:
+        return f"the blocks of {cut.parts} parts take {block} bytes, %{kernel.params[2][0].name} has less"
+    others = {storage(buffer) for number, (buffer, _) in enumerate(kernel.params) if number != 2}
+    if work.scratch and storage(kernel.params[2][0]) in others:
+        return f"%{kernel.params[2][0].name}, where blocks are made, is an operand, too"
+    before = len(work.batch)
+    found = [
+        (by_unit(access, before + (0 if cut.dim == ROWS else 1), cut.unit), access)
+        for access in _meant(kernel, accesses_of_product(work))
+    ]
+    if body is not None:
+        keeps = cut.dim == ROWS or follows
+        found += [
+            (by_unit(access, cut.dim if keeps else None, cut.unit), access)
+            for access in _meant(kernel, accesses_of_body(body))
+        ]
+    return _fault_of_parts(kernel, found)
+
+
+def _meant(kernel: Kernel, accesses: Iterable[Access]) -> list[Access]:
+    """The accesses of memory that the kernel writes."""
+    every = list(accesses)
+    kept = {storage(kernel.params[access.param][0]) for access in every if access.writes}
+    return [access for access in every if storage(kernel.params[access.param][0]) in kept]
+
+
+def _fault_of_parts(kernel: Kernel, found: Sequence[tuple[Owned, Access]]) -> str:
+    regions: dict[Buffer, tuple[list[Owned], list[Owned]]] = {}
+    for owned, access in found:
+        buffer, offset = kernel.params[access.param]
+        base = offset * buffer.dtype.itemsize
+        moved = Owned(owned.lows + base, owned.highs + base, owned.owners)
+        regions.setdefault(storage(buffer), ([], []))[0 if access.writes else 1].append(moved)
+    for home, (writes, reads) in regions.items():
+        if meeting(Owned.together(writes), Owned.together(reads)):
+            return f"one part touches what another one writes in %{home.name}"
+    return ""
+
+
+def _fault_of_groups(kernel: Kernel, work: Tiles) -> str:
+    """The same for groups of tiles: their number is the owner."""
+    found: list[tuple[Owned, Access]] = []
+    for step in work.steps:
+        for access in _accesses(step.work):
+            place = step.params[access.param]
+            for group in range(work.groups):
+                low, high = (at * work.count // work.groups for at in (group, group + 1))
+                start = place.start + group * place.group + low * place.tile
+                moved = access.shifted(place.param, start).repeated(high - low, place.tile)
+                lows, run = _intervals(moved, moved.extents)
+                found.append((Owned(lows, lows + run, np.full(len(lows), group)), moved))
+    kept = {storage(kernel.params[access.param][0]) for _, access in found if access.writes}
+    return _fault_of_parts(kernel, [(o, a) for o, a in found if storage(kernel.params[a.param][0]) in kept])
+
+
+# -- between kernels --------------------------------------------------------------------------------------------------
+
+
+def _values_last(plan: Plan) -> None:
+    """Rule 5: buffers hold their values from who writes them to who reads them."""
+    alive: set[Buffer] = set()
+    for number, kernel in enumerate(plan.kernels):
+        new, old = written(kernel), read(kernel)
+        for buffer in old - new:
+            if buffer.slot is None and buffer not in alive:
+                raise InternalError(
+                    f"kernel {number} of @{plan.name} reads %{buffer.name}, which is not written, or was overwritten"
+                )
+        for buffer in new:
+            for other in [other for other in alive if other is not buffer and _overlap(other, buffer)]:
+                if other in old and not elements_in_place(kernel, other, buffer):
+                    raise InternalError(
+                        f"kernel {number} of @{plan.name} writes %{buffer.name} over %{other.name}, which it reads "
+                        "elsewhere"
+                    )
+                alive.remove(other)
+        alive |= {buffer for buffer in new if buffer.slot is None}
+
+
+def _overlap(a: Buffer, b: Buffer) -> bool:
+    """Whether two buffers of the arena share bytes."""
+    return b.slot is None and a.offset < b.offset + b.nbytes and b.offset < a.offset + a.nbytes
