@@ -36,6 +36,8 @@ from adjit_runtime import checks
 from adjit_runtime.errors import ArgumentError, DTypeError, ShapeError, StateError
 
 Mask = Callable[[Any], Any]
+MOST_DEEP = 100
+"""Containers in one another that parameters may lie in: a state shows them by recursion."""
 _EXTRAS = ("clip_norm", "clip_value", "weight_decay", "l1", "l2")
 
 
@@ -103,13 +105,12 @@ class TrainingStep(StepFunction, Function):
         OverflowError) for a key outside int64."""
         number = checks.integer(f"{self.__name__}.init: key", key)
         layout, values = self._layout(params)
-        try:
-            return State(layout, [*values, number, 0], self.__name__)
-        except RecursionError:
-            raise ArgumentError(f"{self.__name__}.init: the tree params is nested too deep") from None
+        return State(layout, [*values, number, 0], self.__name__)
 
     def _layout(self, params: Any) -> tuple[Any, list[Any]]:
         leaves, spec = flatten(params)
+        if max(map(len, spec.paths()), default=0) > MOST_DEEP:
+            raise ArgumentError(f"{self.__name__}: params is nested too deep, in more than {MOST_DEEP} containers")
         arrays = []
         for name, leaf in zip(leaf_names(spec, "params"), leaves, strict=True):
             if not isinstance(leaf, np.ndarray | np.generic | float):

@@ -166,8 +166,9 @@ class State:
 
     @key.setter
     def key(self, value: int) -> None:
+        number = checks.integer("state.key", value)
         self._check_open()
-        self.exclusively(operator.setitem, self._views[-2], ..., checks.integer("state.key", value))
+        self.exclusively(operator.setitem, self._views[-2], ..., number)
 
     @property
     def step(self) -> int:

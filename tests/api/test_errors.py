@@ -280,8 +280,11 @@ def test_trees_that_are_too_deep() -> None:
         for call in (adjit.jit(lambda *_: 1.0), step.init):
             with pytest.raises(adjit.ArgumentError, match="nested too deep"):
                 call(tree)
-    with pytest.raises(adjit.ArgumentError, match="nested too deep"):
-        step.init(deep(np.ones(2), 900))
+    with pytest.raises(adjit.ArgumentError, match="params is nested too deep"):
+        step.init(deep(np.ones(2), 101))
+    s = step.init(deep(np.ones(2), 100))
+    assert step(s) == 0
+    assert len(s.params) == 1
     with pytest.raises(adjit.TraceError, match="results is nested too deep"):
         adjit.jit(lambda x: deep(x, 20_000))(np.ones(2))
 
