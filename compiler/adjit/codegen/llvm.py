@@ -94,18 +94,28 @@ class Value:
 
 
 def literal(ty: Ty, value: float | int | bool) -> Value:
-    """A constant of type `ty`, splatted over its lanes; floats are written by their bits, so any value is exact."""
+    """A constant of type `ty`, splatted over its lanes; floats are written by their bits, so any value is exact.
+
+    Raises InternalError for an integer that has more bits, signed or unsigned, than the type: LLVM would cut it."""
     if ty.kind == "f":
         as_double = float(np.float32(value)) if ty.bits == 32 else float(value)
         text = f"0x{struct.unpack('<Q', struct.pack('<d', as_double))[0]:016X}"
     elif ty.kind == "ptr":
         text = "null"
     else:
-        wrapped = int(value) & ((1 << ty.bits) - 1)
-        text = str(wrapped if ty.bits == 1 or wrapped < 1 << (ty.bits - 1) else wrapped - (1 << ty.bits))
+        text = _integer_text(ty, value)
     if ty.lanes:
         text = "<" + ", ".join([f"{ty.scalar} {text}"] * ty.lanes) + ">"
     return Value(ty, text)
+
+
+def _integer_text(ty: Ty, value: float | int | bool) -> str:
+    """An integer as the signed number of `ty` that has its bits; of a bool, 0 or 1."""
+    whole, size = int(value), 1 << ty.bits
+    low = 0 if ty.bits == 1 else -(size >> 1)
+    if whole != value or not low <= whole < size:
+        raise InternalError(f"{value!r} does not fit {ty.scalar}")
+    return str(whole if whole < size + low or ty.bits == 1 else whole - size)
 
 
 def vector_literal(ty: Ty, values: Sequence[float | int]) -> Value:
@@ -115,7 +125,9 @@ def vector_literal(ty: Ty, values: Sequence[float | int]) -> Value:
 
 
 def int_literal(value: int) -> Value:
-    """A constant i64: what sizes, strides and offsets are."""
+    """A constant i64: what sizes, strides and offsets are. Raises InternalError where it has more bits."""
+    if not -(1 << 63) <= value < 1 << 63:
+        raise InternalError(f"{value} does not fit i64: a size, stride or offset is too large")
     return Value(I64, str(value))
 
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from adjit_runtime.errors import ShapeError
+
 DTYPE_NAMES: dict[str, np.dtype] = {
     "bool": np.dtype(np.bool_),
     "i8": np.dtype(np.int8),
@@ -35,6 +37,10 @@ COMPILED_DTYPES = frozenset({BOOL, I32, I64, U8, DTYPE_NAMES["u64"], F32, F64})
 """The dtypes that machine code exists for."""
 
 
+MOST_BYTES = (1 << 63) - 1
+"""Bytes of the largest array: what NumPy takes, and what offsets in 64 bits reach."""
+
+
 def dtype_name(dtype: np.dtype) -> str:
     """`f32` for float32; the NumPy name where the type system has none."""
     return _SHORT.get(dtype, dtype.name)
@@ -47,11 +53,19 @@ def is_float(dtype: np.dtype) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Array:
-    """An n-dimensional array of one dtype; `weak` only where the shape is ()."""
+    """An n-dimensional array of one dtype; `weak` only where the shape is ().
+
+    Raises ShapeError where a dimension is negative or no address reaches all elements, were empty dimensions 1."""
 
     dtype: np.dtype
     shape: tuple[int, ...] = ()
     weak: bool = False
+
+    def __post_init__(self) -> None:
+        if self.shape and min(self.shape) < 0:
+            raise ShapeError(f"{self}: negative dimensions are not allowed")
+        if self.shape and math.prod(n or 1 for n in self.shape) * self.dtype.itemsize > MOST_BYTES:
+            raise ShapeError(f"{self} is too big: an array has at most {MOST_BYTES} bytes")
 
     @property
     def ndim(self) -> int:
