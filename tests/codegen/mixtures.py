@@ -79,7 +79,8 @@ class Mixture:
 
     def grow(self) -> None:
         """Add one op, where operands fit."""
-        self.choose.choice((self.elementwise, self.elementwise, self.reduce, self.move, self.select, self.index))()
+        steps = (self.elementwise, self.elementwise, self.reduce, self.move, self.select, self.index, self.contract)
+        self.choose.choice(steps)()
 
     def elementwise(self) -> None:
         """Any elementwise op."""
@@ -193,6 +194,23 @@ class Mixture:
             self._add(self.b.scatter_add(x, at, added, axis=axis), exact and x.dtype.kind != "f")
         else:
             self._add(self.b.scatter(x, at, taken, axis=axis), exact)
+
+    def contract(self) -> None:
+        """A product, with what comes after it."""
+        x = self._pick(lambda v: len(v.shape) == 2 and v.dtype != BOOL)
+        if x is None:
+            return
+        exact = x.node in self.exact and x.dtype.kind != "f"
+        x = self.b.tanh(x) if x.dtype.kind == "f" else x
+        other = self._pick(lambda v: len(v.shape) == 2 and x.shape[1] in v.shape and v.dtype == x.dtype)
+        if other is None:
+            self._add(self.b.contract(x, x, spec=self.choose.choice(("ik,jk->ij", "ki,kj->ij", "ij,ij->i"))), exact)
+            return
+        spec = "ik,kj->ij" if other.shape[0] == x.shape[1] else "ik,jk->ij"
+        product = self.b.contract(x, other, spec=spec)
+        self._add(product, exact and other.node in self.exact)
+        if x.dtype.kind == "f":
+            self._add(self.b.tanh(product + self._like(product, x.dtype, False)), False)
 
     def graph(self, steps: int, outputs: int = 4) -> Graph:
         """Grow and close."""

@@ -11,7 +11,20 @@ import math
 from collections import Counter
 
 from adjit.codegen.analysis import analyse, cost_of, lanes_of
-from adjit.schedule.plan import Body, Gather, Load, Plan, Product, Reduce, Single, Store, Tiles, operands, works_of
+from adjit.schedule.plan import (
+    Body,
+    Gather,
+    Load,
+    Plan,
+    Product,
+    Reduce,
+    Scatter,
+    Single,
+    Store,
+    Tiles,
+    operands,
+    works_of,
+)
 from adjit.tuned import GLUE_SHARE
 from adjit_runtime.target import Target
 
@@ -46,17 +59,17 @@ def light_kernels(plan: Plan, target: Target) -> set[Function]:
 
 
 def _has_bytes(work: Single) -> bool:
-    """Whether a body has lanes of one byte: bools in memory or in a reduction, or numbers. A bool that only chooses has
-    as many bits as what it was compared of."""
+    """Whether a body has lanes of one byte: numbers, and bools in memory or in a reduction. A bool that only chooses
+    has as many bits as what it was compared of."""
     body = work.epilogue if isinstance(work, Product) else work.body
     if body is None:
         return False
-    reduced = {
-        operand for instruction in body.code if isinstance(instruction, Reduce) for operand in operands(instruction)
-    }
+    kept = {arg for instruction in body.code if isinstance(instruction, Reduce) for arg in operands(instruction)}
+    if isinstance(work, Scatter):
+        kept.add(work.value)
     return any(
         instruction.dtype.itemsize < 4
-        and (instruction.dtype.kind != "b" or number in reduced or isinstance(instruction, Load | Gather | Store))
+        and (instruction.dtype.kind != "b" or number in kept or isinstance(instruction, Load | Gather | Store))
         for number, instruction in enumerate(body.code)
     )
 

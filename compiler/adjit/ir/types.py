@@ -37,7 +37,7 @@ COMPILED_DTYPES = frozenset({BOOL, I32, I64, U8, DTYPE_NAMES["u64"], F32, F64})
 """The dtypes that machine code exists for."""
 
 
-MOST_BYTES = (1 << 63) - 1
+MOST_BYTES = int(np.iinfo(np.intp).max)
 """Bytes of the largest array: what NumPy takes, and what offsets in 64 bits reach."""
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,6 @@ import numpy as np
 from adjit.trace.functions.calling import anew, ordered_as, static_int
 from adjit.trace.functions.shaping import gather_static
 from adjit.trace.lower import as_tracer, broadcast_to, cast, concatenate, is_tracer, pad, strong
-from adjit.trace.promote import check_fits
 from adjit.trace.refuse import located, shape_error, trace_error
 from adjit.trace.table import implements
 from adjit_runtime.errors import WeakOverflowError
@@ -95,13 +93,16 @@ def _pairs(values: Any, ndim: int) -> list[tuple[Any, Any]]:
 
 
 def _converted(value: Any, dtype: np.dtype) -> Any:
-    """A number as an element of `dtype`; NumPy assigns it, so an integer has to fit."""
-    number = value.item() if isinstance(value, np.generic | np.ndarray) else value
-    if dtype.kind in "iu":
-        if isinstance(number, float) and not math.isfinite(number):
-            raise located(WeakOverflowError, f"np.pad: {number} is no {dtype.name}")
-        check_fits(int(number), dtype)
-    return np.asarray(number).astype(dtype).item()
+    """A number as an element of `dtype`; NumPy's own assignment says which do not fit."""
+    made = np.zeros(1, dtype)
+    try:
+        with np.errstate(all="ignore"):
+            made[:] = value
+    except (OverflowError, ValueError) as error:
+        raise located(
+            WeakOverflowError, f"np.pad: constant_values={value} in an array of {dtype.name}: {error}"
+        ) from None
+    return made.item()
 
 
 def _filled(x: Any, axis: int, width: int, value: Any) -> Any:
