@@ -88,8 +88,14 @@ class Record:
         if self._lowered is None:
             graph = self.optimized
             with self.timed("code"):
-                self._lowered = build(graph, host_target(), self.name, flushes=self.flushes, begin=begin_library)
+                self._lowered = self._built(graph)
         return self._lowered
+
+    def _built(self, graph: Graph) -> Lowered:
+        try:
+            return build(graph, host_target(), self.name, flushes=self.flushes, begin=begin_library)
+        except InternalError as error:
+            raise InternalError(f"{self.name}: {error}\n\nThe graph:\n{print_graph(graph)}") from error
 
     @contextmanager
     def timed(self, part: str) -> Iterator[None]:

@@ -74,6 +74,9 @@ class Instructions(Accumulators):
         return isinstance(instruction, Reduce) or self._full(number)
 
     def _keeps(self, number: int) -> bool:
+        if self.function.is_glue and self.body.code[number].dtype.kind == "b":
+            # Bools are kept as bytes, of which glue has no vectors.
+            return False
         cost, stack, seen = 0, [number], set()
         while stack:
             i = stack.pop()

@@ -2,7 +2,7 @@
 
 Their functions are glue (`llvm.GLUE`), which compiles in a fifth of the time: a step of a network has a dozen kernels
 of a few rows, scalars and small sums beside the products that take its time. The same operations in the same order, so
-the same bits.
+the same bits. What has vectors of bytes is never light: see `GLUE`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,20 @@ import math
 from collections import Counter
 
 from adjit.codegen.analysis import analyse, cost_of, lanes_of
-from adjit.schedule.plan import Body, Plan, Product, Reduce, Single, Tiles, operands, works_of
+from adjit.schedule.plan import (
+    Body,
+    Gather,
+    Load,
+    Plan,
+    Product,
+    Reduce,
+    Scatter,
+    Single,
+    Store,
+    Tiles,
+    operands,
+    works_of,
+)
 from adjit.tuned import GLUE_SHARE
 from adjit_runtime.target import Target
 
@@ -36,11 +49,29 @@ def light_kernels(plan: Plan, target: Target) -> set[Function]:
     light: set[Function] = set()
     left = GLUE_SHARE * whole
     for function, effort in sorted(efforts.items(), key=lambda item: item[1]):
+        if _has_bytes(function[0]):
+            continue
         left -= effort
         if left < 0:
             break
         light.add(function)
     return light
+
+
+def _has_bytes(work: Single) -> bool:
+    """Whether a body has lanes of one byte: numbers, and bools in memory or in a reduction. A bool that only chooses
+    has as many bits as what it was compared of."""
+    body = work.epilogue if isinstance(work, Product) else work.body
+    if body is None:
+        return False
+    kept = {arg for instruction in body.code if isinstance(instruction, Reduce) for arg in operands(instruction)}
+    if isinstance(work, Scatter):
+        kept.add(work.value)
+    return any(
+        instruction.dtype.itemsize < 4
+        and (instruction.dtype.kind != "b" or number in kept or isinstance(instruction, Load | Gather | Store))
+        for number, instruction in enumerate(body.code)
+    )
 
 
 def body_effort(body: Body, target: Target, lanes: int | None = None) -> float:

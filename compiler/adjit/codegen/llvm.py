@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from adjit_runtime.errors import InternalError
 from adjit_runtime.target import Target
 
 
@@ -93,18 +94,28 @@ class Value:
 
 
 def literal(ty: Ty, value: float | int | bool) -> Value:
-    """A constant of type `ty`, splatted over its lanes; floats are written by their bits, so any value is exact."""
+    """A constant of type `ty`, splatted over its lanes; floats are written by their bits, so any value is exact.
+
+    Raises InternalError for an integer that has more bits, signed or unsigned, than the type: LLVM would cut it."""
     if ty.kind == "f":
         as_double = float(np.float32(value)) if ty.bits == 32 else float(value)
         text = f"0x{struct.unpack('<Q', struct.pack('<d', as_double))[0]:016X}"
     elif ty.kind == "ptr":
         text = "null"
     else:
-        wrapped = int(value) & ((1 << ty.bits) - 1)
-        text = str(wrapped if ty.bits == 1 or wrapped < 1 << (ty.bits - 1) else wrapped - (1 << ty.bits))
+        text = _integer_text(ty, value)
     if ty.lanes:
         text = "<" + ", ".join([f"{ty.scalar} {text}"] * ty.lanes) + ">"
     return Value(ty, text)
+
+
+def _integer_text(ty: Ty, value: float | int | bool) -> str:
+    """An integer as the signed number of `ty` that has its bits; of a bool, 0 or 1."""
+    whole, size = int(value), 1 << ty.bits
+    low = 0 if ty.bits == 1 else -(size >> 1)
+    if whole != value or not low <= whole < size:
+        raise InternalError(f"{value!r} does not fit {ty.scalar}")
+    return str(whole if whole < size + low or ty.bits == 1 else whole - size)
 
 
 def vector_literal(ty: Ty, values: Sequence[float | int]) -> Value:
@@ -114,13 +125,20 @@ def vector_literal(ty: Ty, values: Sequence[float | int]) -> Value:
 
 
 def int_literal(value: int) -> Value:
-    """A constant i64: what sizes, strides and offsets are."""
+    """A constant i64: what sizes, strides and offsets are. Raises InternalError where it has more bits."""
+    if not -(1 << 63) <= value < 1 << 63:
+        raise InternalError(f"{value} does not fit i64: a size, stride or offset is too large")
     return Value(I64, str(value))
 
 
 GLUE = "nounwind noinline optnone"
-"""The attributes of a function that only prepares calls of others: LLVM generates its code without optimisation, in a
-fifth of the time."""
+"""The attributes of a function that only prepares calls of others, or is light: LLVM generates its code without
+optimisation, in a fifth of the time.
+
+LLVM 22 ends the process where such a function blends words of two vectors, by a choice that is known and takes the last
+word of the second (llvm-project 178883: an immediate of `vpblendw` is negative, which only optimisation mends). So glue
+has no vectors of bytes or words; its bools, which are such vectors where a machine has no registers of masks, hold no
+lane that LLVM knows and the others not: see `Function.hidden`."""
 
 
 class Module:
@@ -213,6 +231,8 @@ class Function:
 
     def define(self, ty: Ty, text: str) -> Value:
         """Append one instruction that makes a value of type `ty`."""
+        if ty.lanes and ty.kind == "i" and 1 < ty.bits < 32 and self.is_glue:
+            raise InternalError(f"{self.name} has the type {ty}, which LLVM may not survive in glue")
         ref = self._fresh()
         self._lines.append(f"  {ref} = {text}")
         return Value(ty, ref)
@@ -231,6 +251,7 @@ class Function:
         """`opcode` is LLVM's: add, fadd, and, shl ...; both operands have the same type."""
         if a.ty != b.ty:
             raise TypeError(f"{opcode}: {a.ty} and {b.ty} differ")
+        a, b = self.hidden(a), self.hidden(b)
         return self.define(a.ty, f"{opcode} {a.ty} {a.ref}, {b.ref}")
 
     def unary(self, opcode: str, a: Value) -> Value:
@@ -246,6 +267,8 @@ class Function:
 
     def select(self, condition: Value, a: Value, b: Value) -> Value:
         """Lane-wise (or whole) choice."""
+        if a.ty.bits == 1:
+            condition, a, b = self.hidden(condition), self.hidden(a), self.hidden(b)
         return self.define(a.ty, f"select {condition}, {a}, {b}")
 
     def convert(self, opcode: str, a: Value, ty: Ty) -> Value:
@@ -269,6 +292,16 @@ class Function:
     def opaque(self, value: Value) -> Value:
         """The same value, of which LLVM no longer knows how it was made; no instruction."""
         return self.define(value.ty, f'call {value.ty} asm "", "=r,0"({value})')
+
+    def hidden(self, value: Value) -> Value:
+        """The same value; in glue LLVM does not know it where it is a constant vector of bools that differ."""
+        lanes = _constant_bools(value) if self.is_glue else []
+        if len(set(lanes)) < 2:
+            return value
+        ty = I32.vector(value.ty.lanes)
+        name = "mask_" + "".join(str(int(lane)) for lane in lanes)
+        known = self.module.constant_table(name, np.dtype(np.int32), lanes)
+        return self.compare("ne", self.load(known, ty), literal(ty, 0))
 
     def call(self, name: str, result: Ty, args: Sequence[Value]) -> Value:
         """Call a function, declaring it unless this module defines it."""
@@ -322,6 +355,9 @@ class Function:
     def splat(self, a: Value, lanes: int) -> Value:
         """A scalar in every lane."""
         ty = a.ty.vector(lanes)
+        if self.is_glue and a.ty in (I32, I64) and not a.ref.startswith("%"):
+            # An index: with the numbers of the lanes LLVM would know in which lanes a bound holds. See GLUE.
+            a = self.opaque(a)
         first = self.define(ty, f"insertelement {ty} poison, {a}, i64 0")
         zeros = f"<{lanes} x i32> zeroinitializer"
         return self.define(ty, f"shufflevector {first}, {ty} poison, {zeros}")
@@ -533,10 +569,14 @@ def _element_bytes(ty: Ty) -> int:
     return 8 if ty.kind == "ptr" else max(1, ty.bits // 8)
 
 
+def _constant_bools(value: Value) -> list[bool]:
+    """The lanes of a constant vector of bools; none of any other value."""
+    is_constant = value.ty.bits == 1 and value.ref.startswith("<")
+    return [text in ("i1 1", "i1 true") for text in value.ref[1:-1].split(", ")] if is_constant else []
+
+
 def _first_lanes(mask: Value) -> int | None:
     """How many lanes a constant mask has, where they are the first ones and there are some."""
-    if not mask.ref.startswith("<"):
-        return None
-    lanes = [text in ("i1 1", "i1 true") for text in mask.ref[1:-1].split(", ")]
+    lanes = _constant_bools(mask)
     count = lanes.index(False) if False in lanes else len(lanes)
     return count if count and not any(lanes[count:]) else None

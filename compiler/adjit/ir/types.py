@@ -80,6 +80,8 @@ class Array:
         As in NumPy the bytes count without the extents that are 0, so that strides fit too."""
         if len(self.shape) > MOST_DIMENSIONS:
             return f"{len(self.shape)} dimensions, where an array has at most {MOST_DIMENSIONS}"
+        if self.shape and min(self.shape) < 0:
+            return f"{self}: negative dimensions are not allowed"
         if self.dtype.itemsize * math.prod(self.shape) > MOST_BYTES or (
             0 in self.shape and self.dtype.itemsize * math.prod(n for n in self.shape if n) > MOST_BYTES
         ):

@@ -132,6 +132,8 @@ def full(value: Any, shape: Sequence[int], dtype: Any) -> Tracer:
     if isinstance(value, Tracer):
         node = broadcasted(builder(), lift(cast(value, dtype)), shape)
     else:
+        if type(value) is int:
+            check_fits(value, dtype)
         node = builder().splat(value, Array(dtype, shape))
     return fresh(node, c_strides(shape))
 

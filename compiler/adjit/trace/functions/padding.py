@@ -9,8 +9,9 @@ import numpy as np
 from adjit.trace.functions.calling import anew, ordered_as, static_int
 from adjit.trace.functions.shaping import gather_static
 from adjit.trace.lower import as_tracer, broadcast_to, cast, concatenate, is_tracer, pad, strong
-from adjit.trace.refuse import shape_error, trace_error
+from adjit.trace.refuse import located, shape_error, trace_error
 from adjit.trace.table import implements
+from adjit_runtime.errors import WeakOverflowError
 
 
 @implements(np.pad)
@@ -92,13 +93,23 @@ def _pairs(values: Any, ndim: int) -> list[tuple[Any, Any]]:
 
 
 def _converted(value: Any, dtype: np.dtype) -> Any:
-    return np.asarray(value).astype(dtype).item()
+    """A number as an element of `dtype`; NumPy's own assignment says which do not fit."""
+    made = np.zeros(1, dtype)
+    try:
+        with np.errstate(all="ignore"):
+            made[:] = value
+    except (OverflowError, ValueError) as error:
+        raise located(
+            WeakOverflowError, f"np.pad: constant_values={value} in an array of {dtype.name}: {error}"
+        ) from None
+    return made.item()
 
 
 def _filled(x: Any, axis: int, width: int, value: Any) -> Any:
     if not width:
         return None
-    return broadcast_to(cast(as_tracer(value), x.dtype), (*x.shape[:axis], width, *x.shape[axis + 1 :]))
+    filler = value if is_tracer(value) else _converted(value, x.dtype)
+    return broadcast_to(cast(as_tracer(filler), x.dtype), (*x.shape[:axis], width, *x.shape[axis + 1 :]))
 
 
 def _pad_axis(x: Any, axis: int, low: int, high: int, mode: str) -> Any:
