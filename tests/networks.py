@@ -129,12 +129,17 @@ def network(seed: int, batch: int = 1000, hidden: int = 700) -> Network:
     optimizer = choose.choice(tuple(OPTIMIZERS))
     extra = {} if optimizer == "adamw" else choose.choice(EXTRAS)
     hiddens = [first if choose.random() < 0.4 else _extent(choose, 8, hidden) for _ in range(depth)]
+    dtype = choose.choice(("float32", "float32", "float64"))
+    rows = _extent(choose, 1, batch)
+    widths = (_extent(choose, 1, 100), *hiddens, _extent(choose, 1, 33))
+    # Of a few rows a standardised column is all but the same whatever they are: its gradient is roundings.
+    known = [name for name in ACTIVATIONS if name != "standardised" or rows >= 16]
     return Network(
         seed=seed,
-        dtype=choose.choice(("float32", "float32", "float64")),
-        batch=_extent(choose, 1, batch),
-        widths=(_extent(choose, 1, 100), *hiddens, _extent(choose, 1, 33)),
-        activations=tuple(choose.choice(tuple(ACTIVATIONS)) for _ in range(depth)),
+        dtype=dtype,
+        batch=rows,
+        widths=widths,
+        activations=tuple(choose.choice(known) for _ in range(depth)),
         loss=choose.choice(("mse", "mse", "mae", "huber", "cross_entropy")),
         optimizer=optimizer,
         extra=tuple(extra.items()),
