@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import math
 import time
@@ -178,8 +179,8 @@ class StepFunction(CompiledFunction):
         loss)` is called about every 50 ms.
 
         Ctrl-C stops between two steps or in a long one, with the state as after the last whole one. An error in a step
-        leaves the state as after the step before; it names the step, and has the losses so far as `losses`. Raises
-        ArgumentError for data that do not fit, IndexOutOfRange for an index out of range."""
+        leaves the state as after the step before, and names the step. Both, and what `progress` raises, have the losses
+        so far as `losses`. Raises ArgumentError for data that do not fit, IndexOutOfRange for an index out of range."""
         self.check_state(state)
         if progress is not None:
             checks.function(f"{self.__name__}.run: progress", progress)
@@ -287,14 +288,16 @@ class _Run:
                 status = loop.make(steps)
                 done = loop.done
                 if status:
-                    raise self._failure(loop, status, losses)
+                    raise self._failure(loop, status)
                 spent = time.perf_counter() - begun
                 if steps == loop.pace:
                     loop.pace = max(1, min(int(steps * RUN_SLICE_SECONDS / max(spent, 1e-9)), 8 * steps))
                 if progress is not None:
                     progress(done, self.total, float(losses[done - 1]))
-        except KeyboardInterrupt as interrupt:
-            interrupt.losses = losses[: loop.done].astype(np.float64)  # type: ignore[attr-defined]
+        except BaseException as error:
+            # A class with slots takes none.
+            with contextlib.suppress(AttributeError):
+                error.losses = losses[: loop.done].astype(np.float64)  # type: ignore[attr-defined]
             raise
         finally:
             loop.lender.return_arena(arena)
@@ -312,12 +315,10 @@ class _Run:
                 f"{self.total} steps; run fewer epochs at a time"
             ) from None
 
-    def _failure(self, loop: _Loop, status: int, losses: np.ndarray) -> AdjitError:
-        """The error of a step, with its number and the losses before it."""
+    def _failure(self, loop: _Loop, status: int) -> AdjitError:
+        """The error of a step, with its number."""
         error = loop.failed.failure(status, int(loop.report[0]))
-        found = type(error)(f"step {loop.done} of {self.total}: {error}")
-        found.losses = losses[: loop.done].astype(np.float64)  # type: ignore[attr-defined]
-        return found
+        return type(error)(f"step {loop.done} of {self.total}: {error}")
 
 
 class _Loop:

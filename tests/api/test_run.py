@@ -238,6 +238,22 @@ def test_progress_is_called_and_other_threads_run() -> None:
     assert len(ticks) > 3
 
 
+def test_what_progress_raises_has_the_losses_so_far() -> None:
+    step = adjit.training_step(loss, optim.adam(1e-3))
+    x, y = data(64)
+    whole = step.run(fresh(step), (x, y), batch_size=8, epochs=20).losses
+    state = fresh(step)
+
+    def stop(done: int, total: int, last: float) -> None:
+        raise LookupError(done)
+
+    with pytest.raises(LookupError) as found:
+        step.run(state, (x, y), batch_size=8, epochs=20, progress=stop)
+    (done,) = found.value.args
+    np.testing.assert_array_equal(found.value.losses, whole[:done])  # type: ignore[attr-defined]
+    assert state.step == done
+
+
 def test_permutation_is_one() -> None:
     for count in (0, 1, 2, 17, 1000):
         order = random.permutation(random.key(3), count)
