@@ -294,6 +294,37 @@ def test_epilogue_blocks_partition(
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", FLOATS, ids=suffix)
+def test_memory_that_is_set_aside_is_enough(library: Library, dtype: np.dtype, layout: str) -> None:
+    """Parts of a product have such memory side by side: what one writes beyond its own is another one's."""
+    tiles = tiles_for(dtype, library.target)
+    rng = np.random.default_rng(11)
+    rows = sorted(
+        {1, 2, 3, 5, 16, 18, 30, 31, 32, 33, 64, 100, *(r + d for r, _ in tiles.block_columns for d in (-1, 0, 1))}
+    )
+    for m in rows:
+        # Around the largest block that such rows may have, and thin.
+        widths = {1, 3, 4, 5, 16, tiles.block // m - 1, tiles.block // m, tiles.block // m + tiles.columns}
+        for n in sorted(width for width in widths if 0 < width <= 1100):
+            k = int(rng.integers(1, 9)) if m * n > 4000 else int(rng.integers(1, 90))
+            a, b = operand(rng, m, k, dtype, layout[0] == "T"), operand(rng, k, n, dtype, layout[1] == "T")
+            packing = gemm_workspace_bytes(dtype, m, n, k, library.target)
+            block = gemm_scratch_bytes(dtype, library.target)
+            memory = np.full(64 + packing + block + 4096, 0xA5, np.uint8)
+            start = -memory.ctypes.data % 64
+            behind_packing, behind_block = start + packing, start + packing + 1024 + block
+            flags = SCRATCH | gemm_flags(dtype, m, n, k, strides(a), strides(b), library.target)
+            symbol, edge = product_symbols(dtype, m, n, flags, library.target)
+            PRODUCT(library.address(symbol))(
+                *(m, n, k, a.ctypes.data, *strides(a), b.ctypes.data, *strides(b)),
+                *(memory.ctypes.data + behind_packing + 1024, n, memory.ctypes.data + start, flags),
+                *(library.address(edge), None, None),
+            )
+            assert (memory[behind_packing : behind_packing + 1024] == 0xA5).all(), ("packing", m, n, k)
+            assert (memory[behind_block:] == 0xA5).all(), ("block", m, n, k)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", FLOATS, ids=suffix)
 @pytest.mark.parametrize(
     ("m", "n", "k"), [(64, 96, 100), (128, 10, 700), (10, 128, 700), (700, 1, 900), (1, 700, 900), (256, 300, 1030)]
 )

@@ -163,12 +163,11 @@ def scratch_allowed(dtype: np.dtype, k: int, target: Target) -> bool:
 
 
 def gemm_scratch_bytes(dtype: np.dtype, target: Target) -> int:
-    """Bytes that `c` points to under flag SCRATCH: the largest block."""
+    """Bytes that `c` points to under flag SCRATCH: the largest block. A small product (dispatch.py) is one block, of up
+    to `tiles.block` elements, however wide."""
     tiles = tiles_for(dtype, target)
-    blocks = [rows * columns for rows, columns in tiles.block_columns]
-    return (
-        max(*blocks, THIN_COLUMNS * tiles.dot_rows, 16 * tiles.dot_rows, THIN_COLUMNS * SWAPPED_ROWS) * dtype.itemsize
-    )
+    blocks = [tiles.block, *(rows * columns for rows, columns in tiles.block_columns)]
+    return max(*blocks, THIN_COLUMNS * tiles.dot_rows, THIN_COLUMNS * SWAPPED_ROWS) * dtype.itemsize
 
 
 def blocks_are_wide(dtype: np.dtype, n: int, target: Target) -> bool:
