@@ -77,6 +77,7 @@ def test_an_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 
 def test_long_values_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    adjit.set_threads(None)
     monkeypatch.setenv("ADJIT_THREADS", "9" * 10_000)
     with pytest.raises(adjit.ArgumentError, match=r"^ADJIT_THREADS=9{57}\.\.\.: a number of threads from 1 to 256$"):
         adjit.get_threads()

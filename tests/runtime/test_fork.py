@@ -186,6 +186,7 @@ ended(pid)
 def test_an_interrupt_while_a_fork_waits_comes_afterwards() -> None:
     run("""
 from adjit_runtime import fork, guard
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, where the tests run in the background
 threading.Thread(target=guard.unforked, args=(waiting, go, inside), daemon=True).start()
 inside.wait()
 main = threading.main_thread().ident

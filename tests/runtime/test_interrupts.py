@@ -30,7 +30,7 @@ from adjit_runtime import fork, guard, threads
 from adjit_runtime.tuned import CALLS_TO_ENTRY
 
 ROOTS = tuple(str(Path(module.__file__ or "").parent) for module in (adjit, guard, llvmlite))
-OTHERS = ("cache.py", "checkpoint.py")
+OTHERS = ("cache.py", "checkpoint.py", "replace.py")
 BEFORE = (gc.isenabled(), sys.getswitchinterval())
 
 

@@ -93,7 +93,8 @@ def native(function: Any, release: bool, *args: Any, state: Any = None) -> Calla
         compiled = function.compiled(signature, names)
         entry = Entry(compiled.loaded, signature.types, single=True, release=release)
     else:
-        ((signature, binding),) = state.bindings.items()
+        (binding,) = state.bindings.values()
+        (signature,) = (known for known, compiled in function._compiled.items() if compiled is binding.compiled)
         entry = Entry(binding.loaded, signature.types, single=True, losses=1, state=state, release=release)
     entry.fall_through_to(_refuse)
     return partial(entry.function, *args)
