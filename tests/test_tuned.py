@@ -27,6 +27,7 @@ DEFINITIONS: dict[str, dict[str, str]] = {
     "compiler/adjit/codegen/gemm/forms.py": {
         "ACCUMULATE SCRATCH NEAR TILES SWAPPED DOTS_A DOTS_B": "bits of the argument `flags`",
         "MOST_NEAR": "words that every caller sets aside before the context",
+        "PACKED_UNIT": "how packing memory is shared",
     },
     "compiler/adjit/codegen/native_call.py": {
         "TYPE FLOAT_VALUE TUPLE_WORDS": "offsets in objects of CPython",

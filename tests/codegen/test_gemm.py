@@ -292,35 +292,44 @@ def test_epilogue_blocks_partition(
     assert k < 40 or min(i1 - i0 for i0, i1, _, _ in order) <= m
 
 
+def memory_used(library: Library, a: np.ndarray, b: np.ndarray, scratch: bool) -> tuple[bool, bool]:
+    """Whether a product writes beyond its packing memory, and beyond its block or its result."""
+    (m, k), n, dtype = a.shape, b.shape[1], a.dtype
+    packing = gemm_workspace_bytes(dtype, m, n, k, library.target)
+    block = gemm_scratch_bytes(dtype, library.target) if scratch else m * n * dtype.itemsize
+    memory = np.full(64 + packing + block + 8192, 0xA5, np.uint8)
+    start = -memory.ctypes.data % 64
+    space, behind = start + packing + 4096, start + packing + 4096 + block
+    flags = (SCRATCH if scratch else 0) | gemm_flags(dtype, m, n, k, strides(a), strides(b), library.target)
+    symbol, edge = product_symbols(dtype, m, n, flags, library.target)
+    PRODUCT(library.address(symbol))(
+        *(m, n, k, a.ctypes.data, *strides(a), b.ctypes.data, *strides(b), memory.ctypes.data + space, n),
+        *(memory.ctypes.data + start, flags, library.address(edge), None, None),
+    )
+    return bool((memory[start + packing : space] != 0xA5).any()), bool((memory[behind:] != 0xA5).any())
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", FLOATS, ids=suffix)
 def test_memory_that_is_set_aside_is_enough(library: Library, dtype: np.dtype, layout: str) -> None:
     """Parts of a product have such memory side by side: what one writes beyond its own is another one's."""
     tiles = tiles_for(dtype, library.target)
     rng = np.random.default_rng(11)
-    rows = sorted(
-        {1, 2, 3, 5, 16, 18, 30, 31, 32, 33, 64, 100, *(r + d for r, _ in tiles.block_columns for d in (-1, 0, 1))}
-    )
-    for m in rows:
+    shapes: list[tuple[int, int, int]] = []
+    limits = [r + d for r, _ in tiles.block_columns for d in (-1, 0, 1)]
+    for m in sorted({1, 2, 3, 5, 16, 18, 30, 31, 32, 33, 64, 100, *limits}):
         # Around the largest block that such rows may have, and thin.
         widths = {1, 3, 4, 5, 16, tiles.block // m - 1, tiles.block // m, tiles.block // m + tiles.columns}
-        for n in sorted(width for width in widths if 0 < width <= 1100):
-            k = int(rng.integers(1, 9)) if m * n > 4000 else int(rng.integers(1, 90))
-            a, b = operand(rng, m, k, dtype, layout[0] == "T"), operand(rng, k, n, dtype, layout[1] == "T")
-            packing = gemm_workspace_bytes(dtype, m, n, k, library.target)
-            block = gemm_scratch_bytes(dtype, library.target)
-            memory = np.full(64 + packing + block + 4096, 0xA5, np.uint8)
-            start = -memory.ctypes.data % 64
-            behind_packing, behind_block = start + packing, start + packing + 1024 + block
-            flags = SCRATCH | gemm_flags(dtype, m, n, k, strides(a), strides(b), library.target)
-            symbol, edge = product_symbols(dtype, m, n, flags, library.target)
-            PRODUCT(library.address(symbol))(
-                *(m, n, k, a.ctypes.data, *strides(a), b.ctypes.data, *strides(b)),
-                *(memory.ctypes.data + behind_packing + 1024, n, memory.ctypes.data + start, flags),
-                *(library.address(edge), None, None),
-            )
-            assert (memory[behind_packing : behind_packing + 1024] == 0xA5).all(), ("packing", m, n, k)
-            assert (memory[behind_block:] == 0xA5).all(), ("block", m, n, k)
+        shapes += [(m, n, int(rng.integers(1, 40))) for n in sorted(widths) if 0 < n <= 1100]
+    shapes += [(m, n, k) for m in (7, 13, 270, 601) for n in (1, 4, 7, 12, 15, 16) for k in (300, 4093, 4096)]
+    shapes += [(n, m, k) for m, n, k in shapes[-72:]]
+    # Packed on one side or both, with all that is left over of panels and blocks.
+    sizes = (int(size) for size in np.exp(rng.uniform(np.log(90), np.log(700), 360)))
+    shapes += list(zip(sizes, sizes, sizes, strict=True))
+    for m, n, k in shapes:
+        a, b = operand(rng, m, k, dtype, layout[0] == "T"), operand(rng, k, n, dtype, layout[1] == "T")
+        scratch = scratch_allowed(dtype, k, library.target)
+        assert memory_used(library, a, b, scratch) == (False, False), (m, n, k)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

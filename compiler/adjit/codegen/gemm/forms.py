@@ -126,10 +126,14 @@ def _round_up(value: int, multiple: int) -> int:
     return -(-value // multiple) * multiple
 
 
+PACKED_UNIT = 64
+"""Elements of which packed B takes whole numbers, as packed A lies behind it."""
+
+
 def packed_b_bytes(tiles: Tiles, n: int, k: int) -> int:
     """Packing memory for B: whole panels, and what a transposed panel's last block writes beyond its end."""
     columns, depth = _round_up(min(n, tiles.nc), tiles.columns), min(k, tiles.kc)
-    return _round_up((columns * depth + tiles.columns * tiles.lanes) * tiles.dtype.itemsize, 64)
+    return _round_up(columns * depth + tiles.columns * tiles.lanes, PACKED_UNIT) * tiles.dtype.itemsize
 
 
 def packed_a_bytes(tiles: Tiles, m: int, k: int) -> int:

@@ -8,7 +8,7 @@ columns in steps of `nc`, rows in steps of `mc` within, then the block's columns
 
 from __future__ import annotations
 
-from adjit.codegen.gemm.forms import ACCUMULATE, MOST_NEAR, NEAR, SCRATCH, Tiles
+from adjit.codegen.gemm.forms import ACCUMULATE, MOST_NEAR, NEAR, PACKED_UNIT, SCRATCH, Tiles
 from adjit.codegen.gemm.microkernel import PARAMETERS as PANEL_PARAMETERS
 from adjit.codegen.gemm.microkernel import emit_panel, panel_name
 from adjit.codegen.gemm.packing import pack_name
@@ -274,5 +274,5 @@ def _column_block(f: Function, tiles: Tiles, height: Value) -> Value:
 def _packed_b_elements(f: Function, tiles: Tiles, width: Value, depth: Value) -> Value:
     """Elements that packed B takes, as `packed_b_bytes` counts them."""
     whole = f.mul(f.binary("udiv", f.add(width, tiles.columns - 1), int_literal(tiles.columns)), tiles.columns)
-    elements = f.add(f.mul(whole, depth), tiles.columns * tiles.lanes + 63)
-    return f.binary("and", elements, literal(I64, -64))
+    elements = f.add(f.mul(whole, depth), tiles.columns * tiles.lanes + PACKED_UNIT - 1)
+    return f.binary("and", elements, literal(I64, -PACKED_UNIT))
