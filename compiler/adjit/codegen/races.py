@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -45,8 +45,7 @@ def verify_jobs(plan: Plan, target: Target) -> None:
 # -- accesses as intervals of bytes -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
+class Access(NamedTuple):
     """Elements of `size` bytes at start + strides . index bytes of a parameter, for all indices below `extents`."""
 
     param: int
@@ -58,15 +57,14 @@ class Access:
 
     def shifted(self, param: int, nbytes: int) -> Access:
         """The same elsewhere."""
-        return Access(param, self.start + nbytes, self.extents, self.strides, self.size, self.writes)
+        return self._replace(param=param, start=self.start + nbytes)
 
     def repeated(self, count: int, stride: int) -> Access:
         """For one more index, the first."""
-        return Access(self.param, self.start, (count, *self.extents), (stride, *self.strides), self.size, self.writes)
+        return self._replace(extents=(count, *self.extents), strides=(stride, *self.strides))
 
 
-@dataclass(frozen=True, slots=True)
-class Owned:
+class Owned(NamedTuple):
     """Intervals [low, high) of bytes, each with the number of its owner."""
 
     lows: np.ndarray
