@@ -178,6 +178,19 @@ def test_a_result_in_the_place_of_an_operand_of_a_product() -> None:
         verify_jobs(plan, host_target())
 
 
+def test_an_operand_that_an_epilogue_overwrites(cut: None) -> None:
+    """Each part reads all of B, and writes some of it."""
+    b = Builder()
+    x, w = b.value(b.input("x", Array(F64, (64, 64)))), b.value(b.input("w", Array(F64, (64, 64))))
+    plan = plan_of(b.graph("f", [b.tanh(b.contract(x, w, spec="ik,kj->ij")).node]))
+    verify_jobs(plan, host_target())
+    (kernel,) = plan.kernels
+    stores = {i.param for i in kernel.work.epilogue.code if isinstance(i, Store)}  # type: ignore[union-attr]
+    params = [kernel.params[1] if number in (2, *stores) else at for number, at in enumerate(kernel.params)]
+    with pytest.raises(InternalError, match="one part touches what another one writes"):
+        verify_jobs(broken(plan, 0, params=tuple(params)), host_target())
+
+
 def test_scratch_memory_for_fewer_parts(cut: None) -> None:
     lowered = Ran(soft_product(64, 30, 300), arrays(soft_product(64, 30, 300), 0)).lowered
     plan = lowered.plan

@@ -209,7 +209,7 @@ def _fault_of(kernel: Kernel, target: Target) -> str:
     body, _ = body_of(kernel)
     if cut is None or body is None:
         return ""
-    return _fault_of_parts(kernel, [(by_unit(a, cut.dim, cut.unit), a) for a in _meant(kernel, accesses_of_body(body))])
+    return _fault_of_units(kernel, [(access, cut.dim) for access in accesses_of_body(body)], cut.unit)
 
 
 def _fault_of_product(kernel: Kernel, work: Product, cut: Cut | None, target: Target) -> str:
@@ -225,25 +225,19 @@ def _fault_of_product(kernel: Kernel, work: Product, cut: Cut | None, target: Ta
     others = {storage(buffer) for number, (buffer, _) in enumerate(kernel.params) if number != 2}
     if work.scratch and storage(kernel.params[2][0]) in others:
         return f"%{kernel.params[2][0].name}, where blocks are made, is an operand, too"
-    before = len(work.batch)
-    found = [
-        (by_unit(access, before + (0 if cut.dim == ROWS else 1), cut.unit), access)
-        for access in _meant(kernel, accesses_of_product(work))
-    ]
+    of_product = len(work.batch) + (0 if cut.dim == ROWS else 1)
+    along: list[tuple[Access, int | None]] = [(access, of_product) for access in accesses_of_product(work)]
     if body is not None:
-        keeps = cut.dim == ROWS or follows
-        found += [
-            (by_unit(access, cut.dim if keeps else None, cut.unit), access)
-            for access in _meant(kernel, accesses_of_body(body))
-        ]
-    return _fault_of_parts(kernel, found)
+        of_body = cut.dim if cut.dim == ROWS or follows else None
+        along += [(access, of_body) for access in accesses_of_body(body)]
+    return _fault_of_units(kernel, along, cut.unit)
 
 
-def _meant(kernel: Kernel, accesses: Iterable[Access]) -> list[Access]:
-    """The accesses of memory that the kernel writes."""
-    every = list(accesses)
-    kept = {storage(kernel.params[access.param][0]) for access in every if access.writes}
-    return [access for access in every if storage(kernel.params[access.param][0]) in kept]
+def _fault_of_units(kernel: Kernel, along: Sequence[tuple[Access, int | None]], unit: int) -> str:
+    """How units meet, of a dimension that each access has by a number of its own, in memory that the kernel writes."""
+    kept = {storage(kernel.params[access.param][0]) for access, _ in along if access.writes}
+    meant = [(access, dim) for access, dim in along if storage(kernel.params[access.param][0]) in kept]
+    return _fault_of_parts(kernel, [(by_unit(access, dim, unit), access) for access, dim in meant])
 
 
 def _fault_of_parts(kernel: Kernel, found: Sequence[tuple[Owned, Access]]) -> str:
