@@ -65,7 +65,7 @@ DEFINITIONS: dict[str, dict[str, str]] = {
         "_DTYPES": "types, not numbers",
         "_MOST_KEYS": "a bound for safety",
     },
-    "compiler/adjit/schedule/arena.py": {"ALIGN": "the contract of the arena"},
+    "compiler/adjit/schedule/places.py": {"ALIGN": "the contract of the arena"},
     "compiler/adjit/schedule/group.py": {"WIDEST": "bytes of AVX-512's vectors"},
     "compiler/adjit/trace/locate.py": {"_MOST_PLACES": "a bound for safety"},
     "compiler/adjit/trace/refuse.py": {"_NB_SUBSCR": "an operand of CPython's code"},

@@ -58,6 +58,9 @@ class Memory:
         for group in self.grouping.groups:
             for node in self.grouping.reads(group):
                 self._readers.setdefault(node, []).append(group)
+        self._checks = [group for group in self.grouping.groups if group.kind == "check"]
+        # State whose old value is a result, or is still to be read when its new one is copied to it.
+        self._kept = {unshaped(node) for node in graph.outputs}
 
     def _must_store(self) -> set[Node]:
         stored = {unshaped(root) for root in self.graph.roots} | self.notes.stored
@@ -101,6 +104,7 @@ class Memory:
                 self.placements[value] = home
             else:
                 self.commits.append((value, home))
+                self._kept.add(value)
         first_output = len(self.graph.inputs)
         for position, shaped in enumerate(self.graph.outputs):
             node = unshaped(shaped)
@@ -136,12 +140,9 @@ class Memory:
         writer = self.grouping.group_of[value]
         if writer.kind not in ("loop", "product"):
             return False
-        before = [g for g in self._readers.get(target, ()) if g is not writer]
-        before += [g for g in self.grouping.groups if g.kind == "check" and g is not writer]
-        if any(node is target for node, _ in self.commits):
+        if target in self._kept:
             return False
-        if any(unshaped(node) is target for node in self.graph.outputs):
-            return False
+        before = [group for group in (*self._readers.get(target, ()), *self._checks) if group is not writer]
         if any(self.grouping.depends_on(group, writer) for group in before):
             return False
         for group in before:
