@@ -59,6 +59,13 @@ STRAIGHT_WORK = 4096
 layers, beyond the bound, 13.5 and 7.45.)"""
 STRAIGHT_LANES = 16
 """Elements that one instruction of that estimate works on: a vector of AVX-512."""
+STRAIGHT_EFFORT = 3000
+"""Instructions of its code for vectors of the target's own registers, with those of paths that are seldom taken, for
+each of which LLVM takes 15 to 37 us: 100 ms at most. (The gradient of sums over 40, 128 and 200 float64s: of sines
+11,200, 22,400 and 44,800 of them, 0.19, 0.48 and 1.40 s; of powers 1,400, 2,800 and 5,900, 48, 105 and 290 ms. Kernels,
+which do not depend on the size, take 20 and 8 ms.)"""
+GATHER_EFFORT = 20
+"""What a gather of a register counts among them: it is an instruction for each element, or two."""
 
 # -- tiles: steps that work row by row ---------------------------------------------------------------------------------
 

@@ -38,7 +38,7 @@ from adjit.codegen.signals import (
     polls_of,
     verify_polls,
 )
-from adjit.codegen.straight import emit_straight
+from adjit.codegen.straight import code_effort, emit_straight
 from adjit.codegen.subnormals import flushing
 from adjit.codegen.tiles import emit_tiles, tile_ranges
 from adjit.ir.graph import Graph
@@ -47,14 +47,18 @@ from adjit.schedule.build import make_plan
 from adjit.schedule.plan import CheckRange, Plan, Product, Single, Straight, Tiles, Work, works_of
 from adjit.schedule.slots import slots_of
 from adjit.schedule.straight import fits, straight_plan
-from adjit.tuned import PRODUCT_PARTS, TILE_GROUPS
+from adjit.tuned import PRODUCT_PARTS, STRAIGHT_EFFORT, TILE_GROUPS
 from adjit_runtime.errors import InternalError, OutOfMemory
-from adjit_runtime.program import Library, Program
+from adjit_runtime.program import Library, Program, Slot
 from adjit_runtime.target import Target
 
 ALIGN = 64
 _CALLED = {"pool": "adjit_parallel", "signals": "adjit_poll"}
 """Libraries, and the function that a program which needs one calls."""
+
+
+_Code = tuple[str, int, int, int]
+"""LLVM text, instructions written, distinct kernels, and bytes of arena with packing memory."""
 
 
 @dataclass(eq=False, slots=True)
@@ -98,13 +102,15 @@ def build(
         return PRODUCT_PARTS * gemm_scratch_bytes(dtype, target) if scratch_allowed(dtype, k, target) else 0
 
     slots = slots_of(graph)
-    plan = straight_plan(graph, slots) if straight and fits(graph) else make_plan(graph, target, slots, scratch)
+    line = _straight_line(graph, slots, target, name, flushes) if straight and fits(graph) else None
+    plan = line[0] if line is not None else make_plan(graph, target, slots, scratch)
     if plan.arena_bytes > MOST_BYTES:
         raise OutOfMemory(f"{name}: {plan.arena_bytes} bytes of memory are needed, more than int64 counts")
     libraries = _product_libraries(plan, target)
     for needed in libraries:
         begin(needed)
-    text, instructions, kernels, arena_bytes = emit_plan(plan, target, name, timed, flushes)
+    code = line[1] if line is not None else emit_plan(plan, target, name, timed, flushes)
+    text, instructions, kernels, arena_bytes = code
     program = Program(
         name=name,
         entry=_symbol(name),
@@ -122,6 +128,15 @@ def build(
     return Lowered(plan, text, program, target, instructions, kernels)
 
 
+def _straight_line(
+    graph: Graph, slots: tuple[Slot, ...], target: Target, name: str, flushes: bool
+) -> tuple[Plan, _Code] | None:
+    """Plan and code of a graph as a straight line, or None where LLVM would take long for it."""
+    plan = straight_plan(graph, slots)
+    code = emit_plan(plan, target, name, flushes=flushes)
+    return (plan, code) if code_effort(code[0], target) <= STRAIGHT_EFFORT else None
+
+
 def _product_libraries(plan: Plan, target: Target) -> list[str]:
     works = {
         (work, not isinstance(kernel.work, Tiles)): None
@@ -136,9 +151,7 @@ def _symbol(name: str) -> str:
     return "adjit_main_" + "".join(c if c.isalnum() and c.isascii() else "_" for c in name)
 
 
-def emit_plan(
-    plan: Plan, target: Target, name: str, timed: bool = False, flushes: bool = False
-) -> tuple[str, int, int, int]:
+def emit_plan(plan: Plan, target: Target, name: str, timed: bool = False, flushes: bool = False) -> _Code:
     """LLVM text, instructions written, distinct kernels, and bytes of arena with packing memory."""
     module = Module(name, target)
     functions: dict[tuple[Work, bool], Function] = {}
