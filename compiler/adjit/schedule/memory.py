@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from adjit.schedule.body import Placement, base, unshaped
 from adjit.schedule.group import Group, Grouping
 from adjit.schedule.maps import contiguous_strides
 from adjit.schedule.plan import Buffer, Plan
+from adjit.tuned import TRANSPOSE_COPY_READS
 from adjit_runtime.program import Check, Slot
 from adjit_runtime.target import Target
 
@@ -171,3 +173,34 @@ class Memory:
         placement = self._dense(node, self._slot_buffer(number))
         self.placements[node] = placement
         return placement
+
+
+def turned_copies(graph: Graph) -> set[Node]:
+    """Transposes that are copied, as what reads them reads each row several times, where each element lies far from the
+    next."""
+    found = set()
+    for node in graph.nodes:
+        (x, *_) = node.args or (node,)
+        if (
+            node.op.name != "broadcast"
+            or x.op.name != "transpose"
+            or node.array_type.size < TRANSPOSE_COPY_READS * x.array_type.size
+        ):
+            continue
+        last = len(x.shape) - 1
+        if node.attrs["axes"][-1] == len(node.shape) - 1 and x.attrs["axes"][-1] != last:
+            found.add(x)
+    return found
+
+
+def alike(graph: Graph, needed: set[Node]) -> set[Node]:
+    """The nodes that are made and read as one of `needed` is: in a chain of equal links, where memory for one shows
+    that the next one needs some, they will be needed, too."""
+    users = graph.users()
+
+    def key(node: Node) -> tuple[Any, ...]:
+        readers = sorted({user.op.name for user in users.get(node, ())})
+        return node.op.name, node.type, tuple(node.attrs.items()), tuple(arg.op.name for arg in node.args), *readers
+
+    wanted = {key(node) for node in needed}
+    return {node for node in graph.nodes if node.op.kind != "leaf" and key(node) in wanted}
