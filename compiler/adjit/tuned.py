@@ -59,6 +59,13 @@ STRAIGHT_WORK = 4096
 layers, beyond the bound, 13.5 and 7.45.)"""
 STRAIGHT_LANES = 16
 """Elements that one instruction of that estimate works on: a vector of AVX-512."""
+STRAIGHT_EFFORT = 3000
+"""Instructions of its code for vectors of the target's own registers, with those of paths that are seldom taken, for
+each of which LLVM takes 15 to 37 us: 100 ms at most. (The gradient of sums over 40, 128 and 200 float64s: of sines
+11,200, 22,400 and 44,800 of them, 0.19, 0.48 and 1.40 s; of powers 1,400, 2,800 and 5,900, 48, 105 and 290 ms. Kernels,
+which do not depend on the size, take 20 and 8 ms.)"""
+GATHER_EFFORT = 20
+"""What a gather of a register counts among them: it is an instruction for each element, or two."""
 
 # -- tiles: steps that work row by row ---------------------------------------------------------------------------------
 
@@ -386,6 +393,10 @@ GLUE_SHARE = 1 / 256
 """Work of a program, in its lightest kernels, whose code is generated without optimisation: that takes a fifth of the
 time and runs one to three times as long. (With 0 and 1/256: 784-512-256-10 with Adam 80 and 55 ms, its steps 2,989 and
 2,993 us; a step of 64-32-10 5.15 and 5.05 us.)"""
+ENTRY_LINES = 1000
+"""Lines of LLVM of the function that runs the kernels, without optimisation, beyond which another one goes on. (The
+machine code of Runge and Kutta's method of 100 steps, 30,800 such lines, in one function 6.2 s, in several of 4000,
+2000, 1000, 500 lines 0.46, 0.38, 0.34, 0.33; of 50 steps 0.88, 0.30, 0.23, 0.21, 0.22.)"""
 GLUE_STRANDS = 2
 """`REDUCTION_STRANDS` of such kernels. (1, 2, 8: the code of 784-512-256-10 with Adam in 48, 52 and 58 ms; with 2 its
 steps and those of 64-32-10 take what they took.)"""

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 import adjit
+from adjit.tuned import ENTRY_LINES
 
 
 def lowered(layers: int) -> Any:
@@ -41,3 +42,30 @@ def test_24_layers_are_at_most_twice_the_code_of_3() -> None:
     assert many.instructions <= 2 * few.instructions
     # Every layer has its three products in the plan all the same.
     assert len(many.plan.kernels) - len(few.plan.kernels) == 3 * (24 - 3)
+
+
+def test_a_long_program_runs_in_functions_of_bounded_length() -> None:
+    """LLVM takes time with the square of the length of a function that it does not optimise."""
+
+    def loss(p: Any, x: Any) -> Any:
+        h = np.zeros((4, 6))
+        for t in range(len(x)):
+            h = np.tanh(x[t] @ p["a"] + h @ p["b"])
+        return np.mean(h**2)
+
+    rng = np.random.default_rng(0)
+    params = {"a": rng.normal(size=(3, 6)), "b": rng.normal(size=(6, 6)) / 6}
+    x = rng.normal(size=(120, 4, 3))
+    gradient = adjit.value_and_grad(loss)
+    value, _ = gradient(params, x)
+    (record,) = gradient.records.values()
+    glue = [part for part in record.lowered.llvm.split("\ndefine ")[1:] if "optnone {" in part]
+    parts = [part for part in glue if part.startswith("internal i64 @part")]
+    assert len(record.lowered.plan.kernels) > 400
+    assert len(parts) > 1
+    # The last kernel may begin on the last line.
+    assert max(part.count("\n") for part in glue) < 1.5 * ENTRY_LINES
+    h = np.zeros((4, 6))
+    for each in x:
+        h = np.tanh(each @ params["a"] + h @ params["b"])
+    np.testing.assert_allclose(value, np.mean(h**2), rtol=1e-12)  # sums in another order

@@ -12,10 +12,13 @@ from hypothesis import strategies as st
 
 import adjit
 from adjit import nn, optim
+from adjit.codegen import program
+from adjit.codegen.straight import code_effort
 from adjit.ir.evaluate import evaluate
 from adjit.ir.types import F64
 from adjit.schedule import straight
-from adjit_runtime.target import Target
+from adjit.tuned import GATHER_EFFORT, STRAIGHT_EFFORT
+from adjit_runtime.target import Target, host_target
 from tests.codegen.running import Ran
 from tests.graphs import GraphMaker, arrays
 from tests.ops.samples import COMPUTED, assert_close, cases_of, graph_of, tolerance
@@ -28,6 +31,7 @@ WITHOUT = {"argmax", "argmin", "cumsum", "cumprod", "check_index", "check_fits",
 @pytest.mark.parametrize("name", [name for name in COMPUTED if name not in WITHOUT])
 def test_every_op_in_a_straight_line(name: str, target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(straight, "STRAIGHT_WORK", 10**9)
+    monkeypatch.setattr(program, "STRAIGHT_EFFORT", 10**9)
     cases = [case for case in cases_of(name) if straight.fits(graph_of([case]))]
     small = [case for case in cases if all(array.size <= 40 for array in case.arrays)]
     assert small
@@ -109,3 +113,75 @@ def test_contractions(spec: str, sizes: tuple[int, ...]) -> None:
     graph = function.ir("optimized")
     assert straight.fits(graph)
     np.testing.assert_array_equal(Ran(graph, [x, y], straight=True).outputs[0], np.einsum(spec, x, y))
+
+
+def gradient(function: Any, x: Any) -> Any:
+    """The record of the gradient of a sum of `function`, whose value is right."""
+    compiled = adjit.value_and_grad(lambda x: np.sum(function(x)))
+    value, _ = compiled(x)
+    np.testing.assert_allclose(value, np.sum(function(x)), rtol=1e-5 if x.dtype == np.float32 else 1e-12)
+    (record,) = compiled.records.values()
+    return record
+
+
+ELEMENTWISE = {
+    "sin": np.sin, "cos": np.cos, "tan": np.tan, "sinh": np.sinh, "tanh": np.tanh, "power": lambda x: x**2.5,
+    "arctan": np.arctan, "expm1": np.expm1, "log1p": np.log1p, "chain": lambda x: np.log(np.sum(np.exp(x)) + np.exp(x)),
+    "fmod": lambda x: np.fmod(x, 0.1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_what_llvm_would_take_long_for_is_no_straight_line(name: str, dtype: Any) -> None:
+    """LLVM takes so long as it has instructions for whole registers, of seldom paths too: they are bounded."""
+    lines = 0
+    for size in (8, 100, 256):
+        record = gradient(ELEMENTWISE[name], np.full(size, 0.5, dtype))
+        if "straight line" in str(record.stage("plan")):
+            lines += 1
+            assert code_effort(record.lowered.llvm, host_target()) <= STRAIGHT_EFFORT
+    # Each is a line where it is short, but for the slow paths of float64s that take no fewer for less.
+    assert lines or name in ("sin", "cos", "tan", "fmod")
+
+
+def test_many_operations_on_a_small_table_are_no_straight_line() -> None:
+    def f(a: Any, b: Any) -> Any:
+        z = np.clip(np.cos(np.minimum(a, b)), -1.5, 1.5)
+        return np.sum(z + np.sin(a)) + np.sum(np.arctan(a * b) + np.tan(0.1 * a))
+
+    compiled = adjit.value_and_grad(f, argnums=(0, 1))
+    a, b = np.full((19, 1), 0.3), np.full((1, 9), 0.4)
+    value, _ = compiled(a, b)
+    np.testing.assert_allclose(value, f(a, b), rtol=1e-12)
+    assert "straight line" not in str(compiled.ir("plan"))
+
+
+def test_effort_counts_registers() -> None:
+    """A vector counts as often as it fills one, a gather for each element, a shuffle for its result."""
+    lines = [
+        ("  %a = fadd <32 x double> %x, %y", 4),
+        ("  %a = fcmp ogt <32 x double> %x, %y", 4),
+        ("  %a = fadd double %x, %y", 1),
+        ("  %a = shufflevector <32 x double> %x, <32 x double> poison, <8 x i32> <i32 0, i32 1>", 1),
+        ("  %a = call <8 x double> @llvm.masked.gather.v8f64(<8 x ptr> %p, i32 8)", GATHER_EFFORT),
+        ("entry:", 0),
+    ]
+    wide = [target for target in targets() if target.vector_bytes == 64]
+    for target in wide:
+        for line, count in lines:
+            assert code_effort(line, target) == count
+    for target in targets():
+        assert code_effort("  %a = fadd <64 x float> %x, %y", target) == 256 // target.vector_bytes
+
+
+def test_the_smallest_networks_are_far_from_the_bound() -> None:
+    """2-8-1 with Adam, on the four rows of xor: bounds on what LLVM takes must leave it a line, with the same code."""
+    rng = np.random.default_rng(0)
+    params = {"w1": rng.normal(size=(2, 8)), "b1": np.zeros(8), "w2": rng.normal(size=(8, 1)), "b2": np.zeros(1)}
+    x, y = np.array([[0, 0], [0, 1], [1, 0], [1, 1.0]]), np.array([[0], [1], [1], [0.0]])
+    step = adjit.training_step(loss, optim.adam(1e-2))
+    step(step.init(params), x, y)
+    (record,) = step.records.values()
+    assert "straight line" in str(record.stage("plan"))
+    assert 4 * code_effort(record.lowered.llvm, host_target()) < STRAIGHT_EFFORT

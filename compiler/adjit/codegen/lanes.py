@@ -357,7 +357,7 @@ class Lanes(Mathematics):
         ty = xs[0].value.ty
         # Signed and unsigned integers are one type of LLVM's, but not one function.
         symbol = f"adjit_{name}_{'u' if xs[0].dtype.kind == 'u' else ''}{ty.suffix}"
-        if all(function.name != symbol for function in f.module.functions):
+        if symbol not in f.module.defined:
             inner = f.module.function(symbol, ty, [(ty, f"x{i}") for i in range(len(xs))], internal=True)
             kit = Lanes(inner, self.lanes)
             result = rule(kit, *(kit.wrap(p, x.dtype) for p, x in zip(inner.params, xs, strict=True)))

@@ -150,6 +150,7 @@ class Module:
         self.name = name
         self.target = target
         self.functions: list[Function] = []
+        self.defined: set[str] = set()
         self.declarations: dict[str, str] = {}
         self.globals: dict[str, str] = {}
 
@@ -173,6 +174,7 @@ class Module:
         `glue` gives it the attributes `GLUE`."""
         function = Function(self, name, result, params, internal=internal, glue=glue)
         self.functions.append(function)
+        self.defined.add(name)
         return function
 
     def __str__(self) -> str:
@@ -218,6 +220,11 @@ class Function:
     def instruction_count(self) -> int:
         """How many instructions have been written, labels not counted."""
         return len(self._allocas) + sum(not line.endswith(":") for line in self._lines)
+
+    @property
+    def lines(self) -> int:
+        """How many lines have been written."""
+        return len(self._lines)
 
     # -- plumbing -----------------------------------------------------------------------------------------------------
 
@@ -305,7 +312,7 @@ class Function:
 
     def call(self, name: str, result: Ty, args: Sequence[Value]) -> Value:
         """Call a function, declaring it unless this module defines it."""
-        if all(function.name != name for function in self.module.functions):
+        if name not in self.module.defined:
             self.module.declare(name, result, [arg.ty for arg in args])
         text = f"call {result} @{name}({', '.join(map(str, args))})"
         if result == VOID:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from adjit.codegen.cuts import cut_of
+from adjit.codegen.entry import emit_entry
 from adjit.codegen.gemm import (
     GEMM_LIBRARIES,
     emit_gemm_library,
@@ -24,7 +25,7 @@ from adjit.codegen.gemm import (
 from adjit.codegen.guards import emit_guard_library
 from adjit.codegen.kernels import emit_kernel, is_glue, kernel_ranges, write_kernel
 from adjit.codegen.light import light_kernels
-from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal, memory_type
+from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal
 from adjit.codegen.native_call import emit_call_library
 from adjit.codegen.objects import assembly, compile_text
 from adjit.codegen.peaks import emit_peaks_library
@@ -32,32 +33,32 @@ from adjit.codegen.pool import SYMBOLS, pool_text
 from adjit.codegen.products import product_libraries
 from adjit.codegen.run_loop import emit_run_library
 from adjit.codegen.signals import (
-    Polls,
-    emit_poll,
     emit_python_library,
     emit_signals_library,
     polls_of,
     verify_polls,
 )
-from adjit.codegen.straight import emit_straight
+from adjit.codegen.straight import code_effort, emit_straight
 from adjit.codegen.subnormals import flushing
 from adjit.codegen.tiles import emit_tiles, tile_ranges
-from adjit.codegen.trial import begin_trial, end_trial, short_threads
 from adjit.ir.graph import Graph
 from adjit.ir.types import MOST_BYTES
-from adjit.schedule.arena import storage
 from adjit.schedule.build import make_plan
-from adjit.schedule.plan import Buffer, CheckRange, Plan, Product, Single, Straight, Tiles, Work, works_of
+from adjit.schedule.plan import CheckRange, Plan, Product, Single, Straight, Tiles, Work, works_of
 from adjit.schedule.slots import slots_of
 from adjit.schedule.straight import fits, straight_plan
-from adjit.tuned import PRODUCT_PARTS, TILE_GROUPS, WAKE_FLOPS
+from adjit.tuned import PRODUCT_PARTS, STRAIGHT_EFFORT, TILE_GROUPS
 from adjit_runtime.errors import InternalError, OutOfMemory
-from adjit_runtime.program import Library, Program
+from adjit_runtime.program import Library, Program, Slot
 from adjit_runtime.target import Target
 
 ALIGN = 64
 _CALLED = {"pool": "adjit_parallel", "signals": "adjit_poll"}
 """Libraries, and the function that a program which needs one calls."""
+
+
+_Code = tuple[str, int, int, int]
+"""LLVM text, instructions written, distinct kernels, and bytes of arena with packing memory."""
 
 
 @dataclass(eq=False, slots=True)
@@ -101,13 +102,15 @@ def build(
         return PRODUCT_PARTS * gemm_scratch_bytes(dtype, target) if scratch_allowed(dtype, k, target) else 0
 
     slots = slots_of(graph)
-    plan = straight_plan(graph, slots) if straight and fits(graph) else make_plan(graph, target, slots, scratch)
+    line = _straight_line(graph, slots, target, name, flushes) if straight and fits(graph) else None
+    plan = line[0] if line is not None else make_plan(graph, target, slots, scratch)
     if plan.arena_bytes > MOST_BYTES:
         raise OutOfMemory(f"{name}: {plan.arena_bytes} bytes of memory are needed, more than int64 counts")
     libraries = _product_libraries(plan, target)
     for needed in libraries:
         begin(needed)
-    text, instructions, kernels, arena_bytes = emit_plan(plan, target, name, timed, flushes)
+    code = line[1] if line is not None else emit_plan(plan, target, name, timed, flushes)
+    text, instructions, kernels, arena_bytes = code
     program = Program(
         name=name,
         entry=_symbol(name),
@@ -125,6 +128,15 @@ def build(
     return Lowered(plan, text, program, target, instructions, kernels)
 
 
+def _straight_line(
+    graph: Graph, slots: tuple[Slot, ...], target: Target, name: str, flushes: bool
+) -> tuple[Plan, _Code] | None:
+    """Plan and code of a graph as a straight line, or None where LLVM would take long for it."""
+    plan = straight_plan(graph, slots)
+    code = emit_plan(plan, target, name, flushes=flushes)
+    return (plan, code) if code_effort(code[0], target) <= STRAIGHT_EFFORT else None
+
+
 def _product_libraries(plan: Plan, target: Target) -> list[str]:
     works = {
         (work, not isinstance(kernel.work, Tiles)): None
@@ -139,9 +151,7 @@ def _symbol(name: str) -> str:
     return "adjit_main_" + "".join(c if c.isalnum() and c.isascii() else "_" for c in name)
 
 
-def emit_plan(
-    plan: Plan, target: Target, name: str, timed: bool = False, flushes: bool = False
-) -> tuple[str, int, int, int]:
+def emit_plan(plan: Plan, target: Target, name: str, timed: bool = False, flushes: bool = False) -> _Code:
     """LLVM text, instructions written, distinct kernels, and bytes of arena with packing memory."""
     module = Module(name, target)
     functions: dict[tuple[Work, bool], Function] = {}
@@ -179,86 +189,25 @@ def emit_plan(
                 module, f"shared{len(functions)}", work, functions, target, polls.ranges.get(work, 0)
             )
 
-    def run(number: int, arguments: list[Value]) -> None:
+    def run(f: Function, number: int, arguments: list[Value]) -> None:
         work = plan.kernels[number].work
         if work in inline:
             # A function of its own would take longer to compile than what is in it.
             options = (inline[work], target, True, (work, True) in light, polls.ranges.get(work, 0))
-            write_kernel(entry, arguments, f"kernel{number}", *options)
+            write_kernel(f, arguments, f"kernel{number}", *options)
         elif isinstance(work, CheckRange) or work in polls.ranges:
-            status = entry.call(functions[work, True].name, I64, arguments)
-            entry.return_if(entry.compare("ne", status, int_literal(0)), status)
+            status = f.call(functions[work, True].name, I64, arguments)
+            f.return_if(f.compare("ne", status, int_literal(0)), status)
         else:
-            entry.call(functions[work, True].name, VOID, arguments)
+            f.call(functions[work, True].name, VOID, arguments)
 
     if isinstance(first, Straight):
         emit_straight(entry, first.graph, entry.params[0])
     else:
-        _emit_entry(entry, plan, target, run, workspace_at, timed, polls)
+        emit_entry(entry, plan, target, run, workspace_at, timed, polls)
     instructions = sum(function.instruction_count for function in module.functions)
     kernels = len(functions) + len(inline)
     return str(module), instructions, kernels, max(ALIGN, workspace_at + workspace_bytes)
-
-
-def _emit_entry(
-    entry: Function,
-    plan: Plan,
-    target: Target,
-    run: Callable[[int, list[Value]], None],
-    workspace_at: int,
-    timed: bool,
-    polls: Polls,
-) -> None:
-    """Write the kernels in order: `run(number, arguments)` writes one."""
-    table, arena, report = entry.params
-    slots = {
-        number: entry.load(entry.element(table, PTR, number), PTR)
-        for number in sorted({buffer.slot for buffer in plan.buffers if buffer.slot is not None})
-    }
-
-    def address(buffer: Buffer, offset: int) -> Value:
-        home = storage(buffer)
-        nbytes = offset * memory_type(buffer.dtype).bits // 8
-        if home.slot is not None:
-            return entry.offset(slots[home.slot], nbytes)
-        return entry.offset(arena, home.offset + nbytes)
-
-    cuts = [(kernel.work, cut) for kernel in plan.kernels if (cut := cut_of(kernel.work, target)) is not None]
-    short = [work for work, cut in cuts if cut.short]
-    begun = begin_trial(entry) if short else None
-    flops, flops_of_short = (sum(map(_flops, works)) for works in ([work for work, _ in cuts], short))
-
-    def wake() -> list[Value]:
-        # Workers that sleep are on their way when the first large kernel comes.
-        entry.call("adjit_wake", VOID, [])
-        return []
-
-    if flops - flops_of_short >= WAKE_FLOPS:
-        wake()
-    elif flops >= WAKE_FLOPS:
-        entry.branch(entry.compare("sgt", short_threads(entry), int_literal(1)), wake)
-
-    def ticks() -> Value:
-        return entry.call("llvm.readcyclecounter", I64, [])
-
-    before = ticks() if timed else None
-    for number, kernel in enumerate(plan.kernels):
-        if number in polls.ahead:
-            emit_poll(entry)
-        arguments = [address(buffer, offset) for buffer, offset in kernel.params]
-        if isinstance(kernel.work, Product | Tiles):
-            arguments.append(entry.offset(arena, workspace_at))
-        elif isinstance(kernel.work, CheckRange):
-            arguments.append(report)
-        run(number, arguments)
-        if before is not None:
-            after = ticks()
-            place = entry.element(report, I64, 2 + number)
-            entry.store(entry.add(entry.load(place, I64), entry.sub(after, before)), place)
-            before = after
-    if begun is not None:
-        end_trial(entry, begun)
-    entry.ret(int_literal(0))
 
 
 def _ranges_of(work: Work, target: Target) -> int:
@@ -266,11 +215,6 @@ def _ranges_of(work: Work, target: Target) -> int:
     if isinstance(work, Tiles):
         return tile_ranges(work, target)
     return 0 if isinstance(work, Straight) else kernel_ranges(work, target)
-
-
-def _flops(work: Work) -> int:
-    """Floating-point operations of a product."""
-    return 2 * work.m * work.n * work.k if isinstance(work, Product) else 0
 
 
 @functools.cache

@@ -7,6 +7,7 @@ two shuffles, then a sum. Vectors have a power of two of lanes; those beyond the
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -28,6 +29,8 @@ from adjit.ir.node import Node
 from adjit.ir.op import OPS
 from adjit.ops.contraction import split_spec
 from adjit.ops.declare import Elementwise
+from adjit.tuned import GATHER_EFFORT
+from adjit_runtime.target import Target
 
 Positions = np.ndarray
 """int64 array: for each element of a result the element of the operand that it is."""
@@ -273,3 +276,23 @@ def emit_straight(function: Function, graph: Graph, table: Value) -> None:
     pointers = [f.load(f.element(table, PTR, number), PTR) for number in range(count + len(graph.outputs))]
     Straight(f).emit(graph, pointers[:count], pointers[count:])
     f.ret(int_literal(0))
+
+
+_VECTOR = re.compile(r"<(\d+) x ([a-z]+)(\d*)>")
+_BITS = {"double": 64, "float": 32, "ptr": 64}
+
+
+def code_effort(text: str, target: Target) -> int:
+    """What LLVM does for straight-line code: its instructions, each once for every register that its vectors fill on
+    the target, with those of paths that are seldom taken. (A shuffle makes what its result fills.)"""
+    bits = 8 * target.vector_bytes
+    effort = 0
+    for line in text.splitlines():
+        if not line.startswith("  "):
+            continue
+        types = [(int(lanes), _BITS.get(kind) or int(width)) for lanes, kind, width in _VECTOR.findall(line)]
+        if types and " = shufflevector " in line:
+            types = [(types[-1][0], types[0][1])]
+        registers = max((-(-lanes * width // bits) for lanes, width in types), default=1)
+        effort += registers * (GATHER_EFFORT if "@llvm.masked.gather" in line else 1)
+    return effort

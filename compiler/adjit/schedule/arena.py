@@ -6,6 +6,7 @@ only at the element that it writes."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from adjit.ir.graph import Graph
+from adjit.schedule.places import assign_places, padded
 from adjit.schedule.plan import (
     Body,
     Buffer,
@@ -30,8 +32,6 @@ from adjit.schedule.plan import (
     operands,
 )
 from adjit.tuned import INPLACE_REDUCTION_BYTES
-
-ALIGN = 64
 
 
 def finish(
@@ -60,7 +60,7 @@ def finish(
         if root is not buffer:
             first, last = spans[root]
             spans[root] = (min(first, buffer.first), max(last, buffer.last))
-    total = _assign(roots, spans)
+    total = assign_places(roots, spans, len(kernels))
     for buffer in arena:
         buffer.offset = storage(buffer).offset
     peak, peak_buffer = _peak(roots, spans, len(kernels))
@@ -69,7 +69,7 @@ def finish(
         kernels=kernels,
         buffers=tuple(buffer for buffer in buffers if buffer in used),
         arena_bytes=total,
-        bytes_without_reuse=sum(_padded(buffer.nbytes) for buffer in arena),
+        bytes_without_reuse=sum(padded(buffer.nbytes) for buffer in arena),
         peak_bytes=peak,
         peak_loc=peak_buffer.loc if peak_buffer is not None else None,
         slots=slots,
@@ -84,9 +84,7 @@ def finish(
 
 def storage(buffer: Buffer) -> Buffer:
     """The buffer whose place `buffer` has."""
-    while buffer.inside is not None:
-        buffer = buffer.inside
-    return buffer
+    return buffer.home or buffer
 
 
 def body_of(kernel: Kernel) -> tuple[Body | None, int]:
@@ -208,7 +206,7 @@ def _share(kernel: Kernel, number: int) -> None:
             if candidate.dtype.itemsize != result.dtype.itemsize or root.last > number or root.nbytes != result.nbytes:
                 continue
             if elements_in_place(kernel, candidate, result):
-                result.inside = candidate
+                result.inside, result.home = candidate, root
                 taken.add(root)
                 break
 
@@ -251,38 +249,17 @@ def _is_one_pass(body: Body) -> bool:
     return after.isdisjoint(full)
 
 
-def _padded(nbytes: int) -> int:
-    return max(ALIGN, -(-nbytes // ALIGN) * ALIGN)
-
-
-def _assign(roots: list[Buffer], spans: dict[Buffer, tuple[int, int]]) -> int:
-    """Offsets, largest buffer first, each at the lowest place that is free while it is alive; returns the size."""
-    placed: list[Buffer] = []
-    total = 0
-    for buffer in sorted(roots, key=lambda b: (-b.nbytes, spans[b])):
-        first, last = spans[buffer]
-        alive = sorted(
-            (other.offset, other.offset + _padded(other.nbytes))
-            for other in placed
-            if spans[other][0] <= last and first <= spans[other][1]
-        )
-        at = 0
-        for start, end in alive:
-            if at + _padded(buffer.nbytes) <= start:
-                break
-            at = max(at, end)
-        buffer.offset = at
-        placed.append(buffer)
-        total = max(total, at + _padded(buffer.nbytes))
-    return total
-
-
 def _peak(roots: list[Buffer], spans: dict[Buffer, tuple[int, int]], count: int) -> tuple[int, Buffer | None]:
     """The most bytes alive at one kernel, and the largest buffer that is alive there."""
-    best, owner = 0, None
-    for number in range(count):
-        alive = [buffer for buffer in roots if spans[buffer][0] <= number <= spans[buffer][1]]
-        size = sum(_padded(buffer.nbytes) for buffer in alive)
-        if size > best:
-            best, owner = size, max(alive, key=lambda buffer: buffer.nbytes)
-    return best, owner
+    gained = [0] * (count + 1)
+    for buffer in roots:
+        first, last = spans[buffer]
+        gained[first] += padded(buffer.nbytes)
+        gained[last + 1] -= padded(buffer.nbytes)
+    alive = list(itertools.accumulate(gained))
+    best = max(alive)
+    if not best:
+        return 0, None
+    number = alive.index(best)
+    there = [buffer for buffer in roots if spans[buffer][0] <= number <= spans[buffer][1]]
+    return best, max(there, key=lambda buffer: buffer.nbytes)

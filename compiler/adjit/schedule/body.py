@@ -1,8 +1,8 @@
 """A group's nodes as scalar instructions over its space.
 
 `BodyBuilder.value(node, map)` gives the number of the instruction that is `node` at `map`: a load where the node has
-memory, else its own computation, with movement ops turned into index maps on the way. What cannot be written
-so raises `NeedsStorage`: the planner then gives that node memory and starts again.
+memory, else its own computation, with movement ops turned into index maps on the way. For what cannot be written so
+`body` raises `NeedsStorage`: the planner then gives those nodes memory and starts again.
 
 The recursion is bounded: it descends through the members of one group and the light nodes between them.
 """
@@ -38,12 +38,11 @@ from adjit.schedule.plan import (
 
 
 class NeedsStorage(Exception):
-    """`node` must have memory of its own (dense, if `dense`) for the plan to go on."""
+    """Each of `nodes` must have memory of its own (dense, where its value is True) for the plan to go on."""
 
-    def __init__(self, node: Node, dense: bool = False) -> None:
-        super().__init__(node.op.name)
-        self.node = node
-        self.dense = dense
+    def __init__(self, nodes: dict[Node, bool]) -> None:
+        super().__init__(", ".join(node.op.name for node in nodes))
+        self.nodes = nodes
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -78,6 +77,7 @@ class BodyBuilder:
         self._param_numbers: dict[tuple[int, int], int] = {}
         self._numbers: dict[tuple[Node, Map, tuple[Bound, ...]], int] = {}
         self._same: dict[Instruction, int] = {}
+        self._lacking: dict[Node, bool] = {}
         self.tile_of: Node | None = None
 
     @property
@@ -91,7 +91,9 @@ class BodyBuilder:
         return identity(len(self.domain), self.group.rows)
 
     def body(self, reduced: tuple[int, ...] = ()) -> Body:
-        """Close the body."""
+        """Close the body; raises NeedsStorage for all that lack memory."""
+        if self._lacking:
+            raise NeedsStorage(self._lacking)
         dtypes = tuple(buffer.dtype for buffer, _ in self.params)
         return Body(self.domain, reduced, dtypes, tuple(self.code))
 
@@ -134,7 +136,7 @@ class BodyBuilder:
             return self.constant(node.attrs["value"], node.dtype)
         if node is self.tile_of:
             if map_ != self.full or inside:
-                raise NeedsStorage(node)
+                return self._lacks(node, node.dtype)
             return self.emit(Tile(node.dtype))
         if self.group is not None and node in self.group.members:
             expected = self.full if self.group.members[node] == "full" else self.rows()
@@ -150,7 +152,12 @@ class BodyBuilder:
         if node.op.name == "iota":
             constant, coefficients = map_[node.attrs["axis"]]
             return self.emit(Index(constant, self._padded(coefficients), node.dtype))
-        raise NeedsStorage(node)
+        return self._lacks(node, node.dtype)
+
+    def _lacks(self, node: Node, dtype: np.dtype, dense: bool = False) -> int:
+        """Note that a node needs memory, and go on with a number in place of what is read of it."""
+        self._lacking[node] = dense or self._lacking.get(node, False)
+        return self.constant(0, dtype)
 
     def constant(self, value: object, dtype: np.dtype) -> int:
         """A constant."""
@@ -175,7 +182,7 @@ class BodyBuilder:
         if node.op.name == "iota":
             constant, coefficients = map_[node.attrs["axis"]]
             return self.emit(Index(constant, self._padded(coefficients), node.dtype))
-        raise NeedsStorage(node)
+        return self._lacks(node, node.dtype)
 
     def _apply(self, node: Node, map_: Map, inside: tuple[Bound, ...]) -> int:
         args = tuple(self.value(arg, map_, inside) for arg in node.args)
@@ -189,7 +196,7 @@ class BodyBuilder:
         axis = node.attrs["axis"]
         placement = self.place(source)
         if placement is None:
-            raise NeedsStorage(source)
+            return self._lacks(source, node.dtype)
         after = axis + len(index.shape)
         at = self.value(index, map_[axis:after], inside)
         outer = map_[:axis] + map_[after:]
@@ -202,17 +209,17 @@ class BodyBuilder:
 
     def _moved(self, node: Node, map_: Map, inside: tuple[Bound, ...]) -> int:
         if node.op.name == "concatenate":
-            raise NeedsStorage(node)
+            return self._lacks(node, node.dtype)
         (arg,) = node.args
         inner, bounds = operand_map(node, map_, self.domain)
         if inner is None:
             if node.op.name != "reshape":
-                raise NeedsStorage(node)
+                return self._lacks(node, node.dtype)
             placement = self.place(arg)
             if placement is None:
-                raise NeedsStorage(arg)
+                return self._lacks(arg, node.dtype)
             if not placement.is_dense(arg.shape):
-                raise NeedsStorage(arg, dense=True)
+                return self._lacks(arg, node.dtype, dense=True)
             offset, coefficients = linear(map_, contiguous_strides(node.shape), placement.offset)
             param = self.param(placement.buffer, offset)
             return self.emit(Load(param, self._padded(coefficients), self._bounds(inside), node.dtype))

@@ -2,12 +2,14 @@
 
 The plan is made as often as it takes: a value that turns out to need memory (`NeedsStorage`), an epilogue whose
 operands do not follow the product's tiles, an update that cannot be written in place, is noted and the plan is made
-again with it. Each round notes something new, so the rounds end."""
+again with it. A round goes on after that, so that it notes what all kernels lack; each notes something new, so the
+rounds end."""
 
 from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -32,7 +34,7 @@ from adjit.schedule.body import (
 )
 from adjit.schedule.group import Group
 from adjit.schedule.maps import contiguous_strides, identity
-from adjit.schedule.memory import Memory, Notes, ScratchRule
+from adjit.schedule.memory import Memory, Notes, ScratchRule, alike, turned_copies
 from adjit.schedule.normalize import normalize
 from adjit.schedule.order import delay_small, order_groups
 from adjit.schedule.plan import (
@@ -54,9 +56,11 @@ from adjit.schedule.plan import (
 )
 from adjit.schedule.slots import slots_of
 from adjit.schedule.tiles import inner_nodes, tiles_of
-from adjit.tuned import TRANSPOSE_COPY_READS
 from adjit_runtime.program import Check, Slot
 from adjit_runtime.target import Target
+
+ROUNDS_ALONE = 4
+"""Rounds after which what is like a node that needs memory is given some, too."""
 
 
 class _Again(Exception):
@@ -66,51 +70,42 @@ class _Again(Exception):
 def make_plan(graph: Graph, target: Target, slots: tuple[Slot, ...], scratch: ScratchRule = lambda dtype, k: 0) -> Plan:
     """The plan of `graph`; `slots` are inputs, then outputs, in the graph's order (constants are added)."""
     flat = normalize(graph)
-    notes = Notes(stored=_turned_copies(flat))
+    notes = Notes(stored=turned_copies(flat))
+    number = 0
     while True:
-        try:
-            return _Planner(flat, target, slots, notes, scratch).plan()
-        except _Again:
-            continue
-        except NeedsStorage as need:
-            known = notes.dense if need.dense else notes.stored
-            if need.node in known:
-                raise
-            known.add(need.node)
-
-
-def _turned_copies(graph: Graph) -> set[Node]:
-    """Transposes that are copied, as what reads them reads each row several times, where each element lies far from the
-    next."""
-    found = set()
-    for node in graph.nodes:
-        (x, *_) = node.args or (node,)
-        if (
-            node.op.name != "broadcast"
-            or x.op.name != "transpose"
-            or node.array_type.size < TRANSPOSE_COPY_READS * x.array_type.size
-        ):
-            continue
-        last = len(x.shape) - 1
-        if node.attrs["axes"][-1] == len(node.shape) - 1 and x.attrs["axes"][-1] != last:
-            found.add(x)
-    return found
+        planner = _Planner(flat, target, slots, notes, scratch)
+        plan = planner.plan()
+        if plan is not None:
+            return plan
+        number += 1
+        if number > ROUNDS_ALONE:
+            notes.stored.update(alike(flat, planner.needed))
 
 
 class _Planner(Memory):
     """Kernels for the groups of a graph."""
 
-    def plan(self) -> Plan:
-        """One round."""
+    def __init__(
+        self, graph: Graph, target: Target, slots: tuple[Slot, ...], notes: Notes, scratch: ScratchRule
+    ) -> None:
+        super().__init__(graph, target, slots, notes, scratch)
+        self.needed: set[Node] = set()
+        self._needs: list[NeedsStorage] = []
+        self._again = False
+
+    def plan(self) -> Plan | None:
+        """One round: None where something was noted."""
         self._assign_roots()
         for node, _ in self.copies + self.commits:
             if node in self.grouping.group_of:
                 self._place(node)
-        kernels: list[Kernel] = []
-        tail = [self._copy(node, place, commits=False) for node, place in self.copies]
-        tail += [self._copy(node, place, commits=True) for node, place in self.commits]
-        for group in reversed(order_groups(self.grouping)):
-            kernels[:0] = self._kernels(group)
+        tail = [kernel for node, place in self.copies for kernel in self._tried(self._copies, node, place, False)]
+        tail += [kernel for node, place in self.commits for kernel in self._tried(self._copies, node, place, True)]
+        made = [self._tried(self._kernels, group) for group in reversed(order_groups(self.grouping))]
+        if self._needs or self._again:
+            self._note_needs()
+            return None
+        kernels = [kernel for each in reversed(made) for kernel in each]
         state = {self.placements[target].buffer for target, _ in self.graph.updates}
         kernels = delay_small(kernels + tail, state)
         plan, unsafe = finish(
@@ -119,8 +114,28 @@ class _Planner(Memory):
         if unsafe:
             updates = {id(self.placements[target].buffer): unshaped(value) for target, value in self.graph.updates}
             self.notes.shadowed.update(updates[id(buffer)] for buffer in unsafe)
-            raise _Again
+            return None
         return plan
+
+    def _tried(self, make: Callable[..., list[Kernel]], *args: Any) -> list[Kernel]:
+        """What `make` makes of `args`; nothing where that needs something to be noted."""
+        try:
+            return make(*args)
+        except NeedsStorage as need:
+            self._needs.append(need)
+        except _Again:
+            self._again = True
+        return []
+
+    def _note_needs(self) -> None:
+        """Note the needs of this round; raise the first where all were known, as that would go on for ever."""
+        known = len(self.notes.dense) + len(self.notes.stored)
+        for need in self._needs:
+            self.needed.update(need.nodes)
+            for node, dense in need.nodes.items():
+                (self.notes.dense if dense else self.notes.stored).add(node)
+        if not self._again and known == len(self.notes.dense) + len(self.notes.stored):
+            raise self._needs[0]
 
     def _kernels(self, group: Group) -> list[Kernel]:
         if group.kind == "loop":
@@ -177,6 +192,9 @@ class _Planner(Memory):
             return []
         body = collapse_greedily(builder.body(group.reduced or ()))
         return [Kernel(Loop(body), tuple(builder.params), tuple(group.members))]
+
+    def _copies(self, node: Node, place: Placement, commits: bool) -> list[Kernel]:
+        return [self._copy(node, place, commits)]
 
     def _copy(self, node: Node, place: Placement, commits: bool) -> Kernel:
         builder = BodyBuilder(None, node.shape, self._reader(None))
@@ -278,7 +296,7 @@ class _Planner(Memory):
             place = self._place(item)
             assert place is not None
             if not place.is_dense(item.shape):
-                raise NeedsStorage(item, dense=True)
+                raise NeedsStorage({item: True})
             results[item.attrs["index"]] = (place.buffer, place.offset)
         types = node.type.items  # type: ignore[union-attr]
         for i, type in enumerate(types):
@@ -329,7 +347,7 @@ class _Planner(Memory):
         """Where an operand lies, C-ordered without gaps."""
         found = operand_strides(node, self._place)
         if found is None or found[2] != contiguous_strides(node.shape):
-            raise NeedsStorage(node)
+            raise NeedsStorage({node: False})
         return found[0], found[1]
 
     def _start_value(self, node: Node, part: Buffer, name: str) -> Kernel:
@@ -360,7 +378,7 @@ class _Planner(Memory):
         for arg, letters in zip(node.args, (left, right), strict=True):
             found = operand_strides(arg, self._reader(group))
             if found is None:
-                raise NeedsStorage(arg)
+                raise NeedsStorage({arg: False})
             operands.append((found[0], found[1], dict(zip(letters, found[2], strict=True))))
         batch = [c for c in result if c in left and c in right]
         rest = [c for c in result if c not in batch]
@@ -389,7 +407,7 @@ class _Planner(Memory):
             return []
         place = self._place(node) if keep else None
         if place is not None and not place.is_dense(node.shape):
-            raise NeedsStorage(node, dense=True)
+            raise NeedsStorage({node: True})
         if place is None and epilogue is not None:
             place = self._overwritten(node, _one_stride(batch, strides, sizes), c_row, *epilogue)
         block = 0
@@ -481,5 +499,5 @@ def _run(letters: list[str], strides: dict[str, int], sizes: dict[str, int], nod
         return 0
     stride = _one_stride(letters, strides, sizes)
     if stride is None:
-        raise NeedsStorage(node)
+        raise NeedsStorage({node: False})
     return stride

@@ -37,7 +37,8 @@ STARTS = frozenset({"contraction", "running", "scatter", "check", "tiled"})
 
 @dataclass(eq=False, slots=True)
 class Group:
-    """What becomes one kernel. `reduced` is None until a reduction joins; `ancestors` is a bit set of numbers."""
+    """What becomes one kernel. `reduced` is None until a reduction joins; `ancestors` is a bit set of the numbers of
+    all groups that come before it, `before` has those that do so by themselves, `after` those that it does so to."""
 
     number: int
     kind: str
@@ -45,7 +46,9 @@ class Group:
     reduced: tuple[int, ...] | None = None
     members: dict[Node, str] = field(default_factory=dict)
     ancestors: int = 0
-    absorbed: bool = False
+    before: dict[Group, None] = field(default_factory=dict)
+    after: dict[Group, None] = field(default_factory=dict)
+    absorbed_by: Group | None = None
 
     @property
     def rows(self) -> tuple[int, ...]:
@@ -73,11 +76,17 @@ class Grouping:
         for node in graph.nodes:
             for arg in node.args:
                 self._users.setdefault(arg, []).append(node)
+        self._spread = _spread(graph, self._users)
+        self._after_product: set[Node] = set()
+        # Bit sets of numbers: what reads a node, what reduces a space along some axes, what takes no more members.
+        self._readers: dict[Node, int] = {}
+        self._reducing: dict[tuple[tuple[int, ...], tuple[int, ...] | None], int] = {}
+        self._closed = 0
         for node in graph.inputs:
             self._leaves[node] = {}
         for node in graph.nodes:
             self._place(node)
-        self.groups = [group for group in self.groups if not group.absorbed]
+        self.groups = [group for group in self.groups if group.absorbed_by is None]
 
     def is_heavy(self, node: Node) -> bool:
         """Whether `node` is computed in one group only."""
@@ -93,15 +102,16 @@ class Grouping:
 
     def reads(self, group: Group) -> set[Node]:
         """Everything that has memory of its own and that the members of `group` may read."""
-        read: set[Node] = set()
-        for member in group.members:
-            for arg in member.args:
-                read |= self._cost.get(arg, (0, frozenset({arg})))[1]
-        return read
+        return {node for member in group.members for arg in member.args for node in self._read(arg)}
 
     def order_after(self, group: Group, earlier: Group) -> None:
         """Make `group` come after `earlier`, which does not depend on it."""
-        self._gain(group, earlier.ancestors | 1 << earlier.number)
+        self._follow(group, [earlier])
+
+    def _read(self, arg: Node) -> frozenset[Node]:
+        """What has memory of its own and is read for an operand."""
+        known = self._cost.get(arg)
+        return frozenset({arg}) if known is None else known[1]
 
     # -- one node -----------------------------------------------------------------------------------------------------
 
@@ -133,9 +143,8 @@ class Grouping:
         cost = node.op.cost
         leaves: frozenset[Node] = frozenset()
         for arg in node.args:
-            more, read = self._cost.get(arg, (0, frozenset({arg})))
-            cost += more
-            leaves |= read
+            cost += self._cost[arg][0] if arg in self._cost else 0
+            leaves |= self._read(arg)
         self._cost[node] = (cost, leaves)
         if cost <= LIGHT_COST and len(leaves) <= LIGHT_LEAVES and not self._is_repeated(node, cost + len(leaves)):
             return True
@@ -145,16 +154,15 @@ class Grouping:
     def _replaces_product(self, node: Node) -> bool:
         """Whether several values are made of `node`, and a product is read for it alone: stored in place of what the
         product is without it, it takes no memory, and its readers need not read all that it is made of."""
-        return len(self._users.get(node, ())) > 1 and self._alone_reads_product(node)
-
-    def _alone_reads_product(self, node: Node) -> bool:
-        return isinstance(node.op, Elementwise) and any(
+        if isinstance(node.op, Elementwise) and any(
             arg.shape == node.shape
             and len(self._users[arg]) == 1
             and arg not in self.stored
-            and (arg.op.kind == "contraction" or self._alone_reads_product(arg))
+            and (arg.op.kind == "contraction" or arg in self._after_product)
             for arg in node.args
-        )
+        ):
+            self._after_product.add(node)
+        return node in self._after_product and len(self._users.get(node, ())) > 1
 
     def _is_repeated(self, node: Node, cost: int) -> bool:
         """Whether a light value is worth memory, as broadcasts along outer axes would have it computed once more for
@@ -180,28 +188,50 @@ class Grouping:
     # -- groups -------------------------------------------------------------------------------------------------------
 
     def _new_group(self, kind: str, space: tuple[int, ...], reduced: tuple[int, ...] | None = None) -> Group:
-        group = Group(len(self.groups), kind, space, reduced)
+        group = Group(len(self.groups), kind, space)
         self.groups.append(group)
+        if kind != "loop":
+            self._closed |= 1 << group.number
+        self._reduce(group, reduced)
         return group
+
+    def _reduce(self, group: Group, axes: tuple[int, ...] | None) -> None:
+        group.reduced = axes
+        if axes is not None:
+            key = (group.space, axes)
+            self._reducing[key] = self._reducing.get(key, 0) | 1 << group.number
 
     def _add(self, group: Group, node: Node, level: str, leaves: Iterable[Node]) -> None:
         group.members[node] = level
         self.group_of[node] = group
-        gained = 0
-        for leaf in leaves:
-            other = self.group_of[leaf]
-            if other is not group:
-                gained |= other.ancestors | 1 << other.number
-        self._gain(group, gained)
+        for arg in node.args:
+            for read in self._read(arg):
+                self._readers[read] = self._readers.get(read, 0) | 1 << group.number
+        if len(group.members) >= KERNEL_MEMBERS:
+            self._closed |= 1 << group.number
+        self._follow(group, (other for leaf in leaves if (other := self.group_of[leaf]) is not group))
 
-    def _gain(self, group: Group, gained: int) -> None:
-        if gained & ~group.ancestors == 0:
-            return
-        group.ancestors |= gained
-        bit = 1 << group.number
-        for other in self.groups:
-            if other.ancestors & bit:
-                other.ancestors |= group.ancestors
+    def _follow(self, group: Group, others: Iterable[Group]) -> None:
+        """Put `group`, and all that comes after it, after the `others`."""
+        gained = 0
+        for other in others:
+            group.before[other] = None
+            other.after[group] = None
+            gained |= other.ancestors | 1 << other.number
+        if gained & ~group.ancestors:
+            group.ancestors |= gained
+            self._hand_on(group)
+
+    def _hand_on(self, group: Group) -> None:
+        """Give what comes before `group` to all that comes after it."""
+        waiting = [group]
+        while waiting:
+            giver = waiting.pop()
+            known = giver.ancestors | 1 << giver.number
+            for other in giver.after:
+                if known & ~other.ancestors:
+                    other.ancestors |= known
+                    waiting.append(other)
 
     def _start(self, node: Node, kind: str) -> None:
         space = () if kind == "tiled" else node.args[0].shape if kind in ("check", "running") else node.shape
@@ -233,7 +263,7 @@ class Grouping:
             target = self._new_group("loop", space, axes)
             fitting[target] = "row" if reduces else "full"
         if reduces and target.reduced is None:
-            target.reduced = axes
+            self._reduce(target, axes)
         self._add(target, node, fitting[target], leaves)
 
     def _fits(
@@ -266,15 +296,7 @@ class Grouping:
 
     def _is_spread(self, node: Node, space: tuple[int, ...]) -> bool:
         """Whether a row's value goes back to the elements of the row."""
-        waiting, seen = [node], {node}
-        while waiting:
-            for user in self._users.get(waiting.pop(), ()):
-                if user.op.name == "broadcast" and user.shape == space:
-                    return True
-                if isinstance(user.op, Elementwise) and user.shape == node.shape and user not in seen:
-                    seen.add(user)
-                    waiting.append(user)
-        return False
+        return space in self._spread.get(node, ())
 
     def _is_legal(self, group: Group, leaves: Iterable[Node]) -> bool:
         """Whether nothing that a node of these leaves needs from elsewhere needs `group` first."""
@@ -292,42 +314,51 @@ class Grouping:
         kinds = {a.kind, b.kind}
         if kinds == {"product"} or ("product" in kinds and reductions):
             return None
-        between = (group for group in self.groups if not group.absorbed and group is not a and group is not b)
-        for other in between:
-            if (self.depends_on(a, other) and self.depends_on(other, b)) or (
-                self.depends_on(b, other) and self.depends_on(other, a)
-            ):
-                return None
+        if self._is_between(a, b) or self._is_between(b, a):
+            return None
         keep, drop = (a, b) if a.kind == "product" or b.kind != "product" else (b, a)
-        drop.absorbed = True
-        keep.reduced = next(iter(reductions), None)
+        self._absorb(keep, drop)
+        self._reduce(keep, next(iter(reductions), None))
+        return keep
+
+    def _is_between(self, a: Group, b: Group) -> bool:
+        """Whether a third group comes after `b` and before `a`."""
+        return any(self.depends_on(other, b) for other in a.before)
+
+    def _absorb(self, keep: Group, drop: Group) -> None:
+        drop.absorbed_by = keep
         keep.members.update(drop.members)
         for node in drop.members:
             self.group_of[node] = keep
-        bits = 1 << drop.number
-        for group in self.groups:
-            if group.ancestors & bits and group is not keep:
-                group.ancestors |= 1 << keep.number
-        self._gain(keep, (drop.ancestors | keep.ancestors) & ~bits & ~(1 << keep.number))
-        keep.ancestors &= ~bits & ~(1 << keep.number)
-        for group in self.groups:
-            if group.ancestors >> keep.number & 1:
-                group.ancestors |= keep.ancestors
-        return keep
+            for arg in node.args:
+                for read in self._read(arg):
+                    self._readers[read] |= 1 << keep.number
+        for other in drop.before:
+            del other.after[drop]
+            other.after[keep] = None
+        for other in drop.after:
+            del other.before[drop]
+            other.before[keep] = None
+        both = 1 << keep.number | 1 << drop.number
+        keep.before = {other: None for other in (*keep.before, *drop.before) if other is not keep}
+        keep.after = {other: None for other in (*keep.after, *drop.after) if other is not keep}
+        keep.ancestors = (keep.ancestors | drop.ancestors) & ~both
+        self._closed |= 1 << drop.number
+        if len(keep.members) >= KERNEL_MEMBERS:
+            self._closed |= 1 << keep.number
+        self._hand_on(keep)
 
     def _sibling(self, node: Node, axes: tuple[int, ...], leaves: dict[Node, set[Relation]]) -> Group | None:
-        """A group that already reduces the same space along the same axes and reads a common value."""
-        wanted = self._cost.get(node.args[0], (0, frozenset({node.args[0]})))[1]
-        for group in reversed(self.groups):
-            if group.absorbed or group.kind != "loop" or group.reduced != axes or group.space != node.args[0].shape:
-                continue
-            if len(group.members) >= KERNEL_MEMBERS or not self._is_legal(group, leaves):
-                continue
-            if any(self.group_of[leaf] is group for leaf in leaves):
-                continue
-            if wanted & self.reads(group):
-                return group
-        return None
+        """The last group that already reduces the same space along the same axes and reads a common value."""
+        found = 0
+        for read in self._read(node.args[0]):
+            found |= self._readers.get(read, 0)
+        needed = self._closed
+        for leaf in leaves:
+            group = self.group_of[leaf]
+            needed |= group.ancestors | 1 << group.number
+        found &= self._reducing.get((node.args[0].shape, axes), 0) & ~needed
+        return self.groups[found.bit_length() - 1] if found else None
 
     def _sums_rows(self, group: Group, axes: tuple[int, ...], node: Node) -> bool:
         """Whether a product has all that `node` reduces in one block, along its rows: of a few, or of many small
@@ -360,6 +391,21 @@ def _rows_summed(group: Group, axes: tuple[int, ...], node: Node) -> tuple[bool,
     )
     is_along = len(rows) == 1 and axes == (result.index(rows[0]),)
     return (bool(batch), m, n, k) if is_along else None
+
+
+def _spread(graph: Graph, users: dict[Node, list[Node]]) -> dict[Node, frozenset[tuple[int, ...]]]:
+    """For each node the shapes that it is broadcast to, by itself or by what is made of it element by element."""
+    found: dict[Node, frozenset[tuple[int, ...]]] = {}
+    for node in reversed(graph.nodes):
+        shapes: frozenset[tuple[int, ...]] = frozenset()
+        for user in users.get(node, ()):
+            if user.op.name == "broadcast":
+                shapes |= {user.shape}
+            elif isinstance(user.op, Elementwise) and user.shape == node.shape:
+                shapes |= found.get(user, frozenset())
+        if shapes:
+            found[node] = shapes
+    return found
 
 
 def _through(node: Node, relation: Relation) -> Relation:

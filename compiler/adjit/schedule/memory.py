@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from adjit.schedule.body import Placement, base, unshaped
 from adjit.schedule.group import Group, Grouping
 from adjit.schedule.maps import contiguous_strides
 from adjit.schedule.plan import Buffer, Plan
+from adjit.tuned import TRANSPOSE_COPY_READS
 from adjit_runtime.program import Check, Slot
 from adjit_runtime.target import Target
 
@@ -58,6 +60,9 @@ class Memory:
         for group in self.grouping.groups:
             for node in self.grouping.reads(group):
                 self._readers.setdefault(node, []).append(group)
+        self._checks = [group for group in self.grouping.groups if group.kind == "check"]
+        # State whose old value is a result, or is still to be read when its new one is copied to it.
+        self._kept = {unshaped(node) for node in graph.outputs}
 
     def _must_store(self) -> set[Node]:
         stored = {unshaped(root) for root in self.graph.roots} | self.notes.stored
@@ -101,6 +106,7 @@ class Memory:
                 self.placements[value] = home
             else:
                 self.commits.append((value, home))
+                self._kept.add(value)
         first_output = len(self.graph.inputs)
         for position, shaped in enumerate(self.graph.outputs):
             node = unshaped(shaped)
@@ -136,12 +142,9 @@ class Memory:
         writer = self.grouping.group_of[value]
         if writer.kind not in ("loop", "product"):
             return False
-        before = [g for g in self._readers.get(target, ()) if g is not writer]
-        before += [g for g in self.grouping.groups if g.kind == "check" and g is not writer]
-        if any(node is target for node, _ in self.commits):
+        if target in self._kept:
             return False
-        if any(unshaped(node) is target for node in self.graph.outputs):
-            return False
+        before = [group for group in (*self._readers.get(target, ()), *self._checks) if group is not writer]
         if any(self.grouping.depends_on(group, writer) for group in before):
             return False
         for group in before:
@@ -170,3 +173,34 @@ class Memory:
         placement = self._dense(node, self._slot_buffer(number))
         self.placements[node] = placement
         return placement
+
+
+def turned_copies(graph: Graph) -> set[Node]:
+    """Transposes that are copied, as what reads them reads each row several times, where each element lies far from the
+    next."""
+    found = set()
+    for node in graph.nodes:
+        (x, *_) = node.args or (node,)
+        if (
+            node.op.name != "broadcast"
+            or x.op.name != "transpose"
+            or node.array_type.size < TRANSPOSE_COPY_READS * x.array_type.size
+        ):
+            continue
+        last = len(x.shape) - 1
+        if node.attrs["axes"][-1] == len(node.shape) - 1 and x.attrs["axes"][-1] != last:
+            found.add(x)
+    return found
+
+
+def alike(graph: Graph, needed: set[Node]) -> set[Node]:
+    """The nodes that are made and read as one of `needed` is: in a chain of equal links, where memory for one shows
+    that the next one needs some, they will be needed, too."""
+    users = graph.users()
+
+    def key(node: Node) -> tuple[Any, ...]:
+        readers = sorted({user.op.name for user in users.get(node, ())})
+        return node.op.name, node.type, tuple(node.attrs.items()), tuple(arg.op.name for arg in node.args), *readers
+
+    wanted = {key(node) for node in needed}
+    return {node for node in graph.nodes if node.op.kind != "leaf" and key(node) in wanted}

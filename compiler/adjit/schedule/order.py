@@ -9,11 +9,15 @@ signal, ahead of its first write to state.
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+import heapq
+from collections.abc import Mapping, Sequence, Set
 
-from adjit.schedule.arena import ALIGN, read, written
+from adjit.ir.node import Node
+from adjit.schedule.arena import read, written
 from adjit.schedule.group import Group, Grouping
+from adjit.schedule.places import ALIGN
 from adjit.schedule.plan import Buffer, Kernel, Loop
+from adjit_runtime.errors import InternalError
 
 _Rank = tuple[int, int]
 
@@ -21,36 +25,49 @@ _Rank = tuple[int, int]
 def order_groups(grouping: Grouping) -> list[Group]:
     """The groups of `grouping`, each after all that it depends on."""
     groups = grouping.groups
-    reads = {group: {node for node in grouping.reads(group) if node in grouping.group_of} for group in groups}
-    foreign = {group: {n for n in reads[group] if grouping.group_of[n] is not group} for group in groups}
-    readers_left: dict[object, int] = {}
+    foreign = {
+        group: [node for node in grouping.reads(group) if grouping.group_of.get(node, group) is not group]
+        for group in groups
+    }
+    readers: dict[Node, dict[Group, None]] = {}
     for group in groups:
         for node in foreign[group]:
-            readers_left[node] = readers_left.get(node, 0) + 1
-    made = {
-        group: sum(node.array_type.nbytes for node in group.members if readers_left.get(node, 0)) for group in groups
-    }
-    live_bits = 0
-    for group in groups:
-        live_bits |= 1 << group.number
-    waiting = list(groups)
-    done = 0
-    order: list[Group] = []
-    while waiting:
-        ready = [group for group in waiting if group.ancestors & live_bits & ~done == 0]
-        if not ready:
-            raise RuntimeError("the groups of a plan depend on each other in a circle")
-        best = max(ready, key=lambda g: (_freed(g, foreign, readers_left) - made[g], -g.number))
+            readers.setdefault(node, {})[group] = None
+    made = {group: sum(node.array_type.nbytes for node in group.members if node in readers) for group in groups}
+    missing = {group: len(group.before) for group in groups}
+    # What gains by waiting is entered again: an entry with an earlier gain comes later, and then is done.
+    ready = [(_loss(group, foreign, readers, made), group.number, group) for group in groups if not missing[group]]
+    heapq.heapify(ready)
+    order: dict[Group, None] = {}
+    while ready:
+        _, _, best = heapq.heappop(ready)
+        if best in order:
+            continue
+        order[best] = None
+        changed: dict[Group, None] = {}
         for node in foreign[best]:
-            readers_left[node] -= 1
-        order.append(best)
-        waiting.remove(best)
-        done |= 1 << best.number
-    return order
+            del readers[node][best]
+            if len(readers[node]) == 1:
+                changed.update(readers[node])
+        for group in best.after:
+            missing[group] -= 1
+            changed[group] = None
+        for group in changed:
+            if not missing[group]:
+                heapq.heappush(ready, (_loss(group, foreign, readers, made), group.number, group))
+    if len(order) < len(groups):
+        raise InternalError("the groups of a plan depend on each other in a circle")
+    return list(order)
 
 
-def _freed(group: Group, foreign: dict[Group, set], readers_left: dict[object, int]) -> int:  # type: ignore[type-arg]
-    return sum(node.array_type.nbytes for node in foreign[group] if readers_left[node] == 1)
+def _loss(
+    group: Group,
+    foreign: Mapping[Group, Sequence[Node]],
+    readers: Mapping[Node, Mapping[Group, None]],
+    made: Mapping[Group, int],
+) -> int:
+    """Bytes that are in use once `group` has run and were not before."""
+    return made[group] - sum(node.array_type.nbytes for node in foreign[group] if len(readers[node]) == 1)
 
 
 def delay_small(kernels: Sequence[Kernel], state: Set[Buffer]) -> list[Kernel]:

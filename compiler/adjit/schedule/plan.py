@@ -322,7 +322,8 @@ Work = Single | Tiles | Straight
 class Buffer:
     """Memory of one value. `slot` is the program's slot, or None for the arena, where `offset` is its place.
 
-    `first` and `last` are the numbers of the kernels that write it first and read it last.
+    `first` and `last` are the numbers of the kernels that write it first and read it last. It may lie in the place of
+    another one, `inside`, which may do so itself: the first of them is its `home`.
     """
 
     name: str
@@ -334,6 +335,7 @@ class Buffer:
     last: int = -1
     loc: Loc | None = None
     inside: Buffer | None = None
+    home: Buffer | None = None
 
     @property
     def nbytes(self) -> int:
