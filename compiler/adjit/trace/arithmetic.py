@@ -14,6 +14,8 @@ from adjit.trace.tracer import Tracer, fresh, node_of
 
 ufunc(np.subtract, "sub")
 ufunc(np.true_divide, "div")
+ufunc(np.floor_divide, "floor_divide")
+ufunc(np.remainder, "remainder")
 ufunc(np.equal, "eq")
 ufunc(np.not_equal, "ne")
 ufunc(np.bitwise_and, "and")
@@ -81,40 +83,6 @@ def _less_equal(x: Tracer, y: Tracer) -> Any:
 @ufunc(np.greater_equal)
 def _greater_equal(x: Tracer, y: Tracer) -> Any:
     return _less_equal(y, x) if x.dtype == BOOL else emit("ge", x, y)
-
-
-def _divided(x: Tracer, y: Tracer) -> tuple[Tracer, Tracer, Tracer]:
-    """C's remainder of floats, Python's, and where they differ (npy_divmod in NumPy's sources)."""
-    rest = emit("fmod", x, y)
-    zero = _number(0.0, x)
-    other_sign = emit("ne", emit("lt", y, zero), emit("lt", rest, zero))
-    nonzero = emit("ne", rest, zero)
-    adjusted = emit("and", nonzero, other_sign)
-    signed_zero = emit("copysign", zero, y)
-    result = emit("select", adjusted, emit("add", rest, y), emit("select", nonzero, rest, signed_zero))
-    return rest, result, adjusted
-
-
-@ufunc(np.remainder)
-def _remainder(x: Tracer, y: Tracer) -> Any:
-    return _divided(x, y)[1] if x.dtype.kind == "f" else emit("remainder", x, y)
-
-
-@ufunc(np.floor_divide)
-def _floor_divide(x: Tracer, y: Tracer) -> Any:
-    if x.dtype.kind != "f":
-        return emit("floor_divide", x, y)
-    rest, _, adjusted = _divided(x, y)
-    zero, one = _number(0.0, x), _number(1.0, x)
-    exact = emit("div", emit("sub", x, rest), y)
-    exact = emit("select", adjusted, emit("sub", exact, one), exact)
-    floor = emit("floor", exact)
-    # The quotient is nearly whole; a rounding error below it must not cost one.
-    near = emit("gt", emit("sub", exact, floor), _number(0.5, x))
-    floor = emit("select", near, emit("add", floor, one), floor)
-    quotient = emit("div", x, y)
-    whole = emit("select", emit("ne", exact, zero), floor, emit("copysign", zero, quotient))
-    return emit("select", emit("eq", y, zero), quotient, whole)
 
 
 @ufunc(np.power)
