@@ -330,8 +330,8 @@ def tolerance(case: Case) -> float:
     """In units of the last place, against the evaluator."""
     op = OPS[case.op]
     if isinstance(op, Elementwise):
-        # Arithmetic, rounding and remainders are exact; a function has 2 ULP of its own, and NumPy's SIMD loops about as
-        # many.
+        # Arithmetic, rounding and remainders are exact; a function has 2 ULP of its own, and NumPy's SIMD loops about
+        # as many.
         exact = op.cost <= 6 or op.name in ("fmod", "remainder", "floor_divide")
         return 0.0 if exact else 4.0
     return 64.0 if op.kind in SUMMED else 0.0

@@ -173,8 +173,8 @@ def float_fmod(k: Any, x: Lane, y: Lane) -> Lane:
     def step(state: list[Lane]) -> list[Lane]:
         (r,) = state
         ratio = r / divisor
-        # Where even the quotient overflows, 2^1100 times less of it does not: the dividend is above 2^-50 there, and the
-        # divisor below 1.
+        # Where even the quotient overflows, 2^1100 times less of it does not: the dividend is above 2^-50 then, and
+        # the divisor below 1.
         huge = ratio == INF
         ratio = k.select(huge, (r * 2.0**-550) / (divisor * 2.0**550), ratio)
         bits = k.bitcast(ratio, I64)
