@@ -68,7 +68,7 @@ arccos = elementwise(
     vjp=lambda b, g, y, x: (-g / b.sqrt((1.0 - x) * (1.0 + x)),), scalar=lambda k, x: k.arccos(x),
 )  # fmt: skip
 arctan = elementwise(
-    "arctan", numpy=np.arctan, symbolic=sympy_name("atan"), cost=25,
+    "arctan", numpy=np.arctan, symbolic=sympy_name("atan"), singular=True, cost=25,
     vjp=lambda b, g, y, x: (g / (1.0 + x * x),), scalar=lambda k, x: k.arctan(x),
 )  # fmt: skip
 arctan2 = elementwise(
@@ -85,11 +85,11 @@ cosh = elementwise(
     vjp=lambda b, g, y, x: (g * b.sinh(x),), scalar=lambda k, x: k.cosh(x),
 )  # fmt: skip
 tanh = elementwise(
-    "tanh", numpy=np.tanh, symbolic=sympy_name("tanh"), cost=16,
+    "tanh", numpy=np.tanh, symbolic=sympy_name("tanh"), singular=True, cost=16,
     vjp=lambda b, g, y, x: (g * (1.0 - y * y),), scalar=lambda k, x: k.tanh(x),
 )  # fmt: skip
 arcsinh = elementwise(
-    "arcsinh", numpy=np.arcsinh, symbolic=sympy_name("asinh"), cost=30,
+    "arcsinh", numpy=np.arcsinh, symbolic=sympy_name("asinh"), singular=True, cost=30,
     vjp=lambda b, g, y, x: (g / b.sqrt(1.0 + x * x),), scalar=lambda k, x: k.arcsinh(x),
 )  # fmt: skip
 arccosh = elementwise(
@@ -101,11 +101,11 @@ arctanh = elementwise(
     vjp=lambda b, g, y, x: (g / ((1.0 - x) * (1.0 + x)),), scalar=lambda k, x: k.arctanh(x),
 )  # fmt: skip
 sigmoid = elementwise(
-    "sigmoid", numpy=lambda x: _sigmoid(x), symbolic=lambda x: 1 / (1 + sympy_name("exp")(-x)), cost=14,
+    "sigmoid", numpy=lambda x: _sigmoid(x), symbolic=lambda x: 1 / (1 + sympy_name("exp")(-x)), singular=True, cost=14,
     vjp=lambda b, g, y, x: (g * y * b.sigmoid(-x),), scalar=lambda k, x: k.sigmoid(x),
 )  # fmt: skip
 erf = elementwise(
-    "erf", numpy=lambda x: _erf(x), symbolic=sympy_name("erf"), cost=25,
+    "erf", numpy=lambda x: _erf(x), symbolic=sympy_name("erf"), singular=True, cost=25,
     vjp=lambda b, g, y, x: (g * b.exp(-x * x) * (2.0 / math.sqrt(math.pi)),), scalar=lambda k, x: k.erf(x),
 )  # fmt: skip
 rsqrt = elementwise(
