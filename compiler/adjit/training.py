@@ -31,6 +31,7 @@ from adjit.ir.node import Node
 from adjit.optim import Optimizer, Schedule
 from adjit.random import fold_in
 from adjit.trace import inline, lower
+from adjit.trace.integers import bound
 from adjit.trace.tracer import fresh
 from adjit_runtime import checks
 from adjit_runtime.errors import ArgumentError, DTypeError, ShapeError, StateError
@@ -187,6 +188,8 @@ class TrainingStep(StepFunction, Function):
 
         def whole(leaves: list[Any]) -> list[Any]:
             state, batch = leaves[: len(layout.types)], leaves[len(layout.types) :]
+            # No one makes more steps than float64 counts.
+            bound(state[-1], 0, 2**53)
             key = [fold_in(state[-2], state[-1])] if self._wants_key else []
             results = inline(adjoint, [*state[:count], *batch, *key])
             value, penalised = self._penalised(layout, state, results[0], results[n_outputs:])

@@ -257,6 +257,13 @@ def other_cases(op: Op) -> Iterator[Case]:
         for dtype in INTEGERS:
             yield Case("check_fits", (np.array(7),), {"dtype": dtype})
         return
+    if op.name == "check_holds":
+        for dtype in INTEGERS:
+            for shape in ((), (0,), (17,)):
+                yield Case(
+                    op.name, (values(shape, dtype), np.array(True)), {"error": "DomainError", "text": "a {text}"}
+                )
+        return
     if op.name in ("take", "scatter", "scatter_add"):
         yield from indexing_cases(op.name)
         return
@@ -396,6 +403,7 @@ MEANING: dict[str, Callable[..., Any]] = {
     "scatter": lambda x, i, u, axis: _scattered(x, i, u, axis, False),
     "scatter_add": lambda x, i, u, axis: _scattered(x, i, u, axis, True),
     "check_index": lambda x, size, axis: np.arange(size)[x], "check_fits": lambda x, dtype: x.astype(dtype),
+    "check_holds": lambda x, holds, error, text: x,
 }  # fmt: skip
 SAME_NAME = [
     "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sqrt", "cbrt", "sin", "cos", "tan", "arcsin", "arccos",
