@@ -20,7 +20,7 @@ def run_both(graph: Graph, *inputs: Any, terms: float = 0.0) -> list[np.ndarray]
     ran = Ran(optimize(graph), [np.asarray(x) for x in inputs])
     if ran.status:
         check = ran.lowered.program.checks[ran.status - 1]
-        raise getattr(errors, check.error)(check.message.format(value=ran.report[0]))
+        raise getattr(errors, check.error)(check.message(int(ran.report[0])))
     for found, wanted in zip(ran.outputs, expected, strict=True):
         assert (found.dtype, found.shape) == (wanted.dtype, wanted.shape)
         if wanted.dtype.kind != "f":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
+import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -31,6 +33,7 @@ from adjit.ir.node import Node
 from adjit.optim import Optimizer, Schedule
 from adjit.random import fold_in
 from adjit.trace import inline, lower
+from adjit.trace.integers import bound
 from adjit.trace.tracer import fresh
 from adjit_runtime import checks
 from adjit_runtime.errors import ArgumentError, DTypeError, ShapeError, StateError
@@ -187,6 +190,8 @@ class TrainingStep(StepFunction, Function):
 
         def whole(leaves: list[Any]) -> list[Any]:
             state, batch = leaves[: len(layout.types)], leaves[len(layout.types) :]
+            # No one makes more steps than float64 counts.
+            bound(state[-1], 0, 2**53)
             key = [fold_in(state[-2], state[-1])] if self._wants_key else []
             results = inline(adjoint, [*state[:count], *batch, *key])
             value, penalised = self._penalised(layout, state, results[0], results[n_outputs:])
@@ -358,15 +363,31 @@ class _Shaped:
 
 
 def _clipped(gradients: list[Any], limit: Any) -> list[Any]:
-    """Gradients scaled so that the norm of all together is at most `limit` (Pascanu, Mikolov, Bengio 2013)."""
-    squares = [np.sum(g * g) for g in gradients]
-    total = squares[0]
-    for square in squares[1:]:
-        total = total + square
-    norm = np.sqrt(total)
+    """Gradients scaled so that the norm of all together is at most `limit` (Pascanu, Mikolov, Bengio 2013).
+
+    Nothing overflows on the way: see `_norm`; and a norm too large for its inverse to be a normal number of float32
+    scales twice."""
+    norm = _norm(gradients)
+    down = np.where(norm > 2.0**64, 2.0**-64, 1.0)
     # Not limit / max(norm, limit) alone: 0 / 0 where the limit is 0.
-    scale = np.where(norm > limit, limit / norm, 1.0)
-    return [g * scale.astype(g.dtype) for g in gradients]
+    scale = np.where(norm > limit, limit / (norm * down), 1.0)
+    down = np.where(norm > limit, down, 1.0)
+    return [g * down.astype(g.dtype) * scale.astype(g.dtype) for g in gradients]
+
+
+def _norm(gradients: list[Any]) -> Any:
+    """The norm of all elements, float64. Squares of float32 are summed in float64, in which they are numbers; where
+    there is float64, all are summed once more, times a power of two where the first sum was infinite or tiny."""
+    wide = [g.astype(np.float64) for g in gradients]
+    total = _squares(wide)
+    if all(g.dtype.itemsize < 8 for g in gradients):
+        return np.sqrt(total)
+    down = np.where(total == np.inf, 2.0**-600, np.where(total < 2.0**-900, 2.0**600, 1.0))
+    return np.sqrt(_squares([g * down for g in wide])) / down
+
+
+def _squares(arrays: list[Any]) -> Any:
+    return functools.reduce(operator.add, [np.sum(a * a) for a in arrays])
 
 
 def _with_updates(graph: Graph, n_outputs: int, targets: Sequence[int]) -> Graph:

@@ -37,7 +37,15 @@ class ArgumentError(AdjitError, TypeError):
 
 
 class WeakOverflowError(AdjitError, OverflowError):
-    """A Python integer that does not fit the dtype of the array that it meets."""
+    """A Python integer that does not fit the dtype of the array that it meets, or the 64 bits it is computed in."""
+
+
+class DivisionByZero(AdjitError, ZeroDivisionError):
+    """A quotient or remainder of Python integers by zero, found when the program ran."""
+
+
+class DomainError(AdjitError, ValueError):
+    """An integer that an operation does not take: a negative exponent, a negative shift; found when the program ran."""
 
 
 class OutOfMemory(AdjitError, MemoryError):

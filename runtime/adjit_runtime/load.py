@@ -220,7 +220,7 @@ class Loaded:
         """The error of a check that failed: `status` is the entry's result, `value` what it reported."""
         check = self.program.checks[status - 1]
         kind: type[AdjitError] = getattr(errors, check.error)
-        return kind(f"{check.before}{value}{check.after}")
+        return kind(check.message(value))
 
     @property
     def polls(self) -> bool:

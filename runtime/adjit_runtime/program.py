@@ -47,11 +47,16 @@ INTERRUPTED = -1
 @dataclass(frozen=True, slots=True)
 class Check:
     """A test that machine code makes at run time: the name of its error, and the text before and after the value that
-    was refused. The text has the user's words in it, so it is no format."""
+    was refused; `after` is None where the value is not told. The text has the user's words in it, so it is no
+    format."""
 
     error: str
     before: str
-    after: str
+    after: str | None
+
+    def message(self, value: int) -> str:
+        """The text of the error."""
+        return self.before if self.after is None else f"{self.before}{value}{self.after}"
 
 
 RUN_HEAD = (

@@ -257,6 +257,13 @@ def other_cases(op: Op) -> Iterator[Case]:
         for dtype in INTEGERS:
             yield Case("check_fits", (np.array(7),), {"dtype": dtype})
         return
+    if op.name == "check_holds":
+        for dtype in INTEGERS:
+            for shape in ((), (0,), (17,)):
+                yield Case(
+                    op.name, (values(shape, dtype), np.array(True)), {"error": "DomainError", "text": "a {text}"}
+                )
+        return
     if op.name in ("take", "scatter", "scatter_add"):
         yield from indexing_cases(op.name)
         return
@@ -330,8 +337,10 @@ def tolerance(case: Case) -> float:
     """In units of the last place, against the evaluator."""
     op = OPS[case.op]
     if isinstance(op, Elementwise):
-        # Arithmetic and rounding are exact; a function has 2 ULP of its own, and NumPy's SIMD loops about as many.
-        return 4.0 if op.cost > 6 else 0.0
+        # Arithmetic, rounding and remainders are exact; a function has 2 ULP of its own, and NumPy's SIMD loops about
+        # as many.
+        exact = op.cost <= 6 or op.name in ("fmod", "remainder", "floor_divide")
+        return 0.0 if exact else 4.0
     return 64.0 if op.kind in SUMMED else 0.0
 
 
@@ -394,6 +403,7 @@ MEANING: dict[str, Callable[..., Any]] = {
     "scatter": lambda x, i, u, axis: _scattered(x, i, u, axis, False),
     "scatter_add": lambda x, i, u, axis: _scattered(x, i, u, axis, True),
     "check_index": lambda x, size, axis: np.arange(size)[x], "check_fits": lambda x, dtype: x.astype(dtype),
+    "check_holds": lambda x, holds, error, text: x,
 }  # fmt: skip
 SAME_NAME = [
     "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sqrt", "cbrt", "sin", "cos", "tan", "arcsin", "arccos",

@@ -12,6 +12,7 @@ import pytest
 from adjit.compilation import Record, compile_graph
 from adjit.ir.evaluate import evaluate
 from adjit_runtime.call import invoke
+from adjit_runtime.errors import DomainError
 from adjit_runtime.target import Target, _target, host_target
 from tests.codegen.running import Ran
 from tests.ops.samples import COMPUTED, Case, assert_close, cases_of, graph_of, tolerance
@@ -73,6 +74,17 @@ def test_an_index_out_of_range_is_refused(value: int, size: int) -> None:
         evaluate(graph_of([case]), *case.arrays)
     ran = Ran(graph_of([case]), case.arrays)
     assert (ran.status, ran.report[0]) == (1, value)
+
+
+@pytest.mark.parametrize("size", [(), (1000,)])
+def test_what_does_not_hold_is_refused(size: tuple[int, ...]) -> None:
+    attrs = {"error": "DomainError", "text": "a {text}"}
+    case = Case("check_holds", (np.ones(size, np.int64), np.array(False)), attrs)
+    with pytest.raises(DomainError, match=r"a \{text\}"):
+        evaluate(graph_of([case]), *case.arrays)
+    ran = Ran(graph_of([case]), case.arrays)
+    check = ran.lowered.program.checks[ran.status - 1]
+    assert (ran.status, check.error, check.message(7)) == (1, "DomainError", "a {text}")
 
 
 @pytest.mark.parametrize(("value", "dtype"), [(256, "uint8"), (-1, "uint8"), (2**31, "int32"), (-1, "uint64")])

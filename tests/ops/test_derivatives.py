@@ -18,7 +18,7 @@ from adjit.ops.declare import Elementwise
 from tests.ops.samples import COMPUTED, Case, cases_of
 
 DIFFERENTIABLE = [name for name in COMPUTED if getattr(OPS[name], "vjp", None) is not None]
-PIECEWISE_CONSTANT = {"sign", "floor", "ceil", "trunc", "rint"}
+PIECEWISE_CONSTANT = {"sign", "floor", "ceil", "trunc", "rint", "floor_divide"}
 
 
 def test_every_op_has_a_derivative_or_a_reason() -> None:
@@ -100,7 +100,8 @@ def differences(graph: Graph, case: Case, number: int) -> np.ndarray:
 # -- the rules, proved ------------------------------------------------------------------------------------------------
 
 NO_SYMBOL = {
-    "fmod": "SymPy's Mod has the sign of the divisor", "copysign": "zeros have signs only in floats",
+    "fmod": "SymPy's Mod has the sign of the divisor", "remainder": "SymPy has no derivative of Mod by the divisor",
+    "floor_divide": "piecewise constant", "copysign": "zeros have signs only in floats",
     "floor": "piecewise constant", "ceil": "piecewise constant", "trunc": "piecewise constant",
     "rint": "piecewise constant",
 }  # fmt: skip

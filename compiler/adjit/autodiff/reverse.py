@@ -7,16 +7,23 @@ A contribution to a node's cotangent is a pair (ct, guard): where the guard is f
 - Elementwise rules apply to ct and keep the guard; movement applies its index map to both.
 - Dead lanes are set to zero only where it is needed: where contributions with different guards meet, at the inputs,
   and before sums, contractions and scatters, which mix lanes.
-- A guard is dropped, and its lanes set to zero, where nothing singular lies between the node and the inputs.
+- What a rule that mixes lanes multiplies by is shielded: an element all of whose uses are dead does not reach it, as
+  zero times NaN is NaN. One that an alive result uses as well stays, as that result shows it.
+- A guard is dropped, and its lanes set to zero, where nothing singular lies between the node and the inputs: singular
+  is a rule that makes anything but zero of a zero cotangent, whatever number, infinity or NaN the values are.
 
 The engine knows kinds of ops, never single ones, save `select`, which makes guards, and `stop_gradient`, which blocks.
 """
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from adjit.ir.builder import Builder, Value
 from adjit.ir.graph import Graph, topological
@@ -29,10 +36,14 @@ from adjit_runtime.errors import DTypeError, ShapeError, TraceError
 
 @dataclass(frozen=True, slots=True)
 class Cotangent:
-    """A cotangent and where it is alive; a guard of None means everywhere."""
+    """A cotangent and where it is alive; a guard of None means everywhere.
+
+    `holds` says that the node's value is no NaN where the guard is false: so it is below a rectifier, which is dead
+    where its operand compares as smaller, and what made that operand needs no shield."""
 
     value: Value
     guard: Value | None = None
+    holds: bool = False
 
 
 def vjp(graph: Graph, wrt: Sequence[int]) -> Graph:
@@ -133,13 +144,13 @@ class _Reach:
 
 
 def _is_singular(node: Node) -> bool:
-    """Whether the rule of `node` can make an infinity or a NaN of a finite cotangent."""
+    """Whether the rule of `node` can make anything but zero of a cotangent of zero."""
     if node.op.name == "mul":
-        # By a constant it cannot.
-        return not any(arg.is_splat for arg in node.args)
+        # By a finite constant it cannot.
+        return not any(arg.is_splat and math.isfinite(arg.attrs["value"]) for arg in node.args)
     if node.op.name == "div":
         divisor = node.args[1]
-        return not (divisor.is_splat and divisor.attrs["value"] != 0)
+        return not divisor.is_splat or divisor.attrs["value"] == 0 or math.isnan(divisor.attrs["value"])
     if node.op.kind == "reduction":
         return node.op.name == "prod"
     if node.op.name in ("cumprod", "contract"):
@@ -157,21 +168,19 @@ def _total(b: Builder, parts: list[Cotangent]) -> Cotangent:
     first = parts[0]
     if len(parts) == 1:
         return first
+    # What is dead for all of them is dead for the one that knows.
+    holds = any(part.holds for part in parts)
     if all(_same(part.guard, first.guard) for part in parts):
         value = first.value
         for part in parts[1:]:
             value = value + part.value
-        return Cotangent(value, first.guard)
+        return Cotangent(value, first.guard, holds)
     value = _alive(b, first)
+    guard = first.guard
     for part in parts[1:]:
         value = value + _alive(b, part)
-    guards = [part.guard for part in parts]
-    if any(guard is None for guard in guards):
-        return Cotangent(value)
-    guard = guards[0]
-    for other in guards[1:]:
-        guard = _or(guard, other)
-    return Cotangent(value, guard)
+        guard = _or(guard, part.guard)
+    return Cotangent(value, guard, holds and guard is not None)
 
 
 def _same(a: Value | None, b: Value | None) -> bool:
@@ -179,9 +188,13 @@ def _same(a: Value | None, b: Value | None) -> bool:
 
 
 def _or(a: Value | None, b: Value | None) -> Value | None:
-    if a is None or b is None:
+    if a is None or b is None or _opposite(a.node, b.node) or _opposite(b.node, a.node):
         return None
     return a if a.node is b.node else a | b
+
+
+def _opposite(a: Node, b: Node) -> bool:
+    return a.op.name == "not" and a.args[0] is b
 
 
 def _and(a: Value | None, b: Value) -> Value:
@@ -203,14 +216,19 @@ def _contributions(b: Builder, node: Node, ct: Cotangent, reach: _Reach) -> list
         raise TraceError(f"{where}{node.op.name} has no derivative: {reason}; adjit.stop_gradient(x) leaves it out")
     mixes = node.op.name == "broadcast" or node.op.kind in ("contraction", "running", "gather", "scatter")
     g = _alive(b, ct) if mixes else ct.value
-    values = rule(b, g, b.value(node), *args, **node.attrs)
+    values = rule(b, g, b.value(node), *_shielded(b, node, args, ct), **node.attrs)
     guards = _guards(b, node, args, ct.guard, reach)
-    return [None if value is None else Cotangent(value, guard) for value, guard in zip(values, guards, strict=True)]
+    holds = ct.holds and _hands_nan_through(node)
+    return [
+        None if value is None else Cotangent(value, guard, holds and guard is not None)
+        for value, guard in zip(values, guards, strict=True)
+    ]
 
 
 def _through_select(b: Builder, args: list[Value], ct: Cotangent, reach: _Reach) -> list[Cotangent | None]:
     """Each branch is alive where it is chosen; zeros at once where nothing below can be singular."""
     condition = args[0]
+    known = ct.guard is None or ct.holds
     result: list[Cotangent | None] = [None]
     for branch, chosen in ((args[1], condition), (args[2], None)):
         if branch.node not in reach.active:
@@ -218,12 +236,76 @@ def _through_select(b: Builder, args: list[Value], ct: Cotangent, reach: _Reach)
             continue
         if branch.node in reach.singular:
             test = chosen if chosen is not None else ~condition
-            result.append(Cotangent(ct.value, _and(ct.guard, test)))
+            holds = known and chosen is None and _excludes_nan(condition.node, branch.node)
+            result.append(Cotangent(ct.value, _and(ct.guard, test), holds))
             continue
         value = _alive(b, ct)
         kept = b.select(condition, value, 0.0) if chosen is not None else b.select(condition, b.full(0.0, value), value)
         result.append(Cotangent(kept))
     return result
+
+
+def _excludes_nan(condition: Node, value: Node) -> bool:
+    """Whether `condition`, where true, compares `value` with another: NaN is not smaller, larger or equal."""
+    if condition.op.name == "or":
+        return all(_excludes_nan(arg, value) for arg in condition.args)
+    return condition.op.name in ("lt", "le", "gt", "ge", "eq") and value in condition.args
+
+
+def _hands_nan_through(node: Node) -> bool:
+    """Whether a NaN in any operand is seen in all results that it has part in, and each element has a result."""
+    if isinstance(node.op, Elementwise):
+        return _is_nan_of_nan(node.op)
+    if node.op.kind == "contraction":
+        # What meets zeros of a guard is dead for another reason.
+        return not any(_is_zeroed(arg) for arg in node.args)
+    if node.op.kind == "reduction":
+        return True
+    return node.op.name in ("reshape", "transpose", "broadcast", "flip", "pad", "concatenate", "cumsum", "cumprod")
+
+
+@functools.cache
+def _is_nan_of_nan(op: Elementwise) -> bool:
+    """Whether a function is NaN wherever one of its operands is, by trial: 1 and 0 to the power NaN are where pow is
+    not. False for ops with attributes."""
+    if op.attr_kinds or op.arity is None or "f" not in op.accepts:
+        return False
+    values = np.array([-1.0, 0.0, 0.5, 1.0, 2.0, np.inf, -np.inf, np.nan])
+    points = np.stack(np.meshgrid(*[values] * op.arity)).reshape(op.arity, -1)
+    results = op.evaluate(*points)
+    return bool(results.dtype.kind == "f" and np.isnan(results[np.isnan(points).any(axis=0)]).all())
+
+
+def _shielded(b: Builder, node: Node, args: list[Value], ct: Cotangent) -> list[Value]:
+    """The operands as a rule that mixes lanes may see them: neutral where all that they have part in is dead."""
+    if ct.guard is None or ct.holds:
+        return args
+    if node.op.kind == "contraction":
+        *letters, result = split_spec(node.attrs["spec"])
+        return [
+            arg if _is_finite(arg.node) else b.select(_spread_any(b, ct.guard, result, own, arg.shape), arg, 0.0)
+            for own, arg in zip(letters, args, strict=True)
+        ]
+    if node.op.name == "cumprod":
+        return [b.select(_any_after(b, node, ct.guard), args[0], 1.0)]
+    return args
+
+
+def _is_finite(node: Node) -> bool:
+    """Whether all elements are known to be finite."""
+    if node.op.name == "constant":
+        if node.is_splat:
+            return math.isfinite(node.attrs["value"])
+        array = node.attrs["data"].array
+        return array is not None and bool(np.isfinite(array).all())
+    return node.op.name == "cast" and not is_float(node.args[0].dtype)
+
+
+def _any_after(b: Builder, node: Node, guard: Value) -> Value:
+    """Where a running sum or product adds up something that is alive."""
+    counted = b.cumsum(b.cast(guard, dtype=I64), axis=node.attrs["axis"], reverse=not node.attrs["reverse"])
+    alive: Value = counted > 0
+    return alive
 
 
 def _guards(b: Builder, node: Node, args: list[Value], guard: Value | None, reach: _Reach) -> list[Value | None]:
@@ -244,8 +326,7 @@ def _guards(b: Builder, node: Node, args: list[Value], guard: Value | None, reac
         axes = tuple(i for i in range(len(node.shape)) if i not in node.attrs["axes"])
         return [b.any(guard, axes=axes) if axes else guard]
     if kind == "running":
-        counted = b.cumsum(b.cast(guard, dtype=I64), axis=node.attrs["axis"], reverse=not node.attrs["reverse"])
-        return [counted > 0]
+        return [_any_after(b, node, guard)]
     if kind == "gather":
         axis = node.attrs["axis"]
         nowhere = b.full(0, args[0].type.with_dtype(I64))
@@ -285,10 +366,11 @@ def _contraction_guards(
 
 def _zeroing_mask(b: Builder, operand: Value) -> Value | None:
     """The condition of an operand of the form select(mask, x, 0)."""
-    node = operand.node
-    if node.op.name != "select" or not node.args[2].is_splat or node.args[2].attrs["value"] != 0:
-        return None
-    return b.value(node.args[0])
+    return b.value(operand.node.args[0]) if _is_zeroed(operand.node) else None
+
+
+def _is_zeroed(node: Node) -> bool:
+    return node.op.name == "select" and node.args[2].is_splat and node.args[2].attrs["value"] == 0
 
 
 def _spread_any(b: Builder, guard: Value, letters: str, wanted: str, shape: tuple[int, ...]) -> Value:

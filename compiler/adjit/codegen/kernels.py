@@ -177,7 +177,7 @@ def _write_check(f: Function, params: Sequence[Value], work: CheckRange) -> None
     def sink(nest: Nest, scope: Scope) -> None:
         lane = scope.values[work.at]
         at = lane.value
-        wide = at if at.ty == I64 else f.convert("zext" if lane.dtype.kind == "u" else "sext", at, I64)
+        wide = at if at.ty == I64 else f.convert("sext" if lane.dtype.kind == "i" else "zext", at, I64)
         if lane.dtype.kind == "u":
             bad = f.compare("uge", wide, int_literal(work.high))
         else:

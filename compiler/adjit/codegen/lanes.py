@@ -242,6 +242,9 @@ class Lanes(Mathematics):
         return quotient, self.select(zero, x, rest)
 
     def floor_divide(self, x: Lane, y: Lane) -> Lane:
+        if x.dtype.kind == "f":
+            floor: Lane = self._float_floor_divide(x, y)
+            return floor
         quotient, rest = self._divide(x, y)
         if x.dtype.kind == "u":
             return quotient
@@ -249,6 +252,9 @@ class Lanes(Mathematics):
         return self.select(lower, quotient - 1, quotient)
 
     def remainder(self, x: Lane, y: Lane) -> Lane:
+        if x.dtype.kind == "f":
+            exact: Lane = self._float_remainder(x, y)
+            return exact
         _, rest = self._divide(x, y)
         zero = self.const(x, 0)
         rest = self.select(y == 0, zero, rest)

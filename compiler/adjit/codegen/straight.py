@@ -42,9 +42,10 @@ class Straight:
     def __init__(self, function: Function) -> None:
         self.function = function
         self._values: dict[Node, Value] = {}
+        self._checks = 0
 
     def emit(self, graph: Graph, inputs: Sequence[Value], outputs: Sequence[Value]) -> None:
-        """Load the inputs, compute, store the outputs, then the new values of state."""
+        """Load the inputs, compute and check, store the outputs, then the new values of state."""
         for node, pointer in zip(graph.inputs, inputs, strict=True):
             self._values[node] = self._load(node, pointer)
         for node in graph.nodes:
@@ -94,8 +95,16 @@ class Straight:
             return self._moved(node, values)
         if node.op.name == "contract":
             return self._contracted(node, *values)
+        if node.op.name == "check_holds":
+            return self._checked(*values)
         axes = node.attrs["axes"]
         return self._reduced(node.op.name, values[0], node.args[0].shape, axes, node.args[0].dtype)
+
+    def _checked(self, value: Value, holds: Value) -> Value:
+        """The value; the program is left with the number of the check where it does not hold."""
+        self._checks += 1
+        self.function.return_if(self.function.compare("eq", holds, literal(holds.ty, 0)), int_literal(self._checks))
+        return value
 
     def _constant(self, node: Node) -> Value:
         if node.is_splat:

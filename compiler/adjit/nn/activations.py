@@ -180,10 +180,10 @@ def logsumexp(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     keepdims = checks.flag("logsumexp: keepdims", keepdims)
     x, axis = _checked("logsumexp", x, axis)
     top = _top(x, axis)
-    infinite = np.isinf(top)
-    total = np.sum(np.exp(x - np.where(infinite, 0.0, top)), axis=axis, keepdims=True)
-    # The logarithm does not see the 0 that a sum over nothing but -inf is.
-    result = np.where(infinite, top, np.log(np.where(infinite, 1.0, total)) + top)
+    total = np.sum(np.exp(x - np.where(np.isinf(top), 0.0, top)), axis=axis, keepdims=True)
+    # Elsewhere it is at least 1. Asked of the sum itself, so that its NaN is known to be none of these.
+    infinite = (total == 0) | (total == np.inf)
+    result = np.log(np.where(infinite, 1.0, total)) + top
     return result if keepdims else np.squeeze(result, axis=axis)[()]
 
 

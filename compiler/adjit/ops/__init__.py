@@ -6,7 +6,7 @@ functions     exp, log, sin, pow, floor ...
 reduction     sum, max, argmax, cumsum ...
 contraction   contract
 movement      reshape, transpose, broadcast, slice, pad, concatenate, flip, iota
-indexing      check_index, check_fits, take, scatter_add, scatter
+indexing      check_index, check_fits, check_holds, take, scatter_add, scatter
 tiles         tiled
 scalar        the protocol that elementwise lowerings are written in
 """

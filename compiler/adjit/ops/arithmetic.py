@@ -69,16 +69,17 @@ def _extremum(b: Any, g: Any, first: Any, second: Any) -> tuple[Any, Any]:
 
 
 floor_divide = elementwise(
-    "floor_divide", numpy=np.floor_divide, arity=2, accepts="iu", cost=12, exempt="integers carry no derivative",
-    scalar=lambda k, x, y: k.floor_divide(x, y),
+    "floor_divide", numpy=np.floor_divide, arity=2, accepts="iuf", cost=40, domain=((-7.0, 7.0), (0.5, 2.0)),
+    vjp=lambda b, g, z, x, y: (None, None), scalar=lambda k, x, y: k.floor_divide(x, y),
 )  # fmt: skip
 remainder = elementwise(
-    "remainder", numpy=np.remainder, arity=2, accepts="iu", cost=12, exempt="integers carry no derivative",
-    scalar=lambda k, x, y: k.remainder(x, y),
+    "remainder", numpy=np.remainder, arity=2, accepts="iuf", cost=40, domain=((-7.0, 7.0), (0.5, 2.0)), singular=True,
+    vjp=lambda b, g, z, x, y: (g, -g * b.floor_divide(x, y)), scalar=lambda k, x, y: k.remainder(x, y),
 )  # fmt: skip
 fmod = elementwise(
     "fmod", numpy=np.fmod, arity=2, accepts="iuf", cost=30, domain=((-7.0, 7.0), (0.5, 2.0)), singular=True,
-    vjp=lambda b, g, z, x, y: (g, -g * b.trunc(x / y)), scalar=lambda k, x, y: k.fmod(x, y),
+    # x / y itself may round up to the next whole number; less the remainder it is whole but for its last bits.
+    vjp=lambda b, g, z, x, y: (g, -g * b.rint((x - z) / y)), scalar=lambda k, x, y: k.fmod(x, y),
 )  # fmt: skip
 
 eq = elementwise(

@@ -68,12 +68,12 @@ arccos = elementwise(
     vjp=lambda b, g, y, x: (-g / b.sqrt((1.0 - x) * (1.0 + x)),), scalar=lambda k, x: k.arccos(x),
 )  # fmt: skip
 arctan = elementwise(
-    "arctan", numpy=np.arctan, symbolic=sympy_name("atan"), cost=25,
+    "arctan", numpy=np.arctan, symbolic=sympy_name("atan"), singular=True, cost=25,
     vjp=lambda b, g, y, x: (g / (1.0 + x * x),), scalar=lambda k, x: k.arctan(x),
 )  # fmt: skip
 arctan2 = elementwise(
     "arctan2", numpy=np.arctan2, symbolic=sympy_name("atan2"), arity=2, singular=True, domain=(0.3, 3.0), cost=35,
-    vjp=lambda b, g, z, x, y: (g * y / (x * x + y * y), -g * x / (x * x + y * y)),
+    vjp=lambda b, g, z, x, y: _by_angle(b, g, x, y),
     scalar=lambda k, x, y: k.arctan2(x, y),
 )  # fmt: skip
 sinh = elementwise(
@@ -85,27 +85,30 @@ cosh = elementwise(
     vjp=lambda b, g, y, x: (g * b.sinh(x),), scalar=lambda k, x: k.cosh(x),
 )  # fmt: skip
 tanh = elementwise(
-    "tanh", numpy=np.tanh, symbolic=sympy_name("tanh"), cost=16,
+    "tanh", numpy=np.tanh, symbolic=sympy_name("tanh"), singular=True, cost=16,
     vjp=lambda b, g, y, x: (g * (1.0 - y * y),), scalar=lambda k, x: k.tanh(x),
 )  # fmt: skip
 arcsinh = elementwise(
-    "arcsinh", numpy=np.arcsinh, symbolic=sympy_name("asinh"), cost=30,
-    vjp=lambda b, g, y, x: (g / b.sqrt(1.0 + x * x),), scalar=lambda k, x: k.arcsinh(x),
+    "arcsinh", numpy=np.arcsinh, symbolic=sympy_name("asinh"), singular=True, cost=30,
+    # Where x^2 may overflow, and already where it hides the 1, the root is |x|.
+    vjp=lambda b, g, y, x: (g / b.select(b.abs(x) > _large(x), b.abs(x), b.sqrt(1.0 + x * x)),),
+    scalar=lambda k, x: k.arcsinh(x),
 )  # fmt: skip
 arccosh = elementwise(
     "arccosh", numpy=np.arccosh, symbolic=sympy_name("acosh"), singular=True, domain=(1.2, 4.0), cost=30,
-    vjp=lambda b, g, y, x: (g / b.sqrt((x - 1.0) * (x + 1.0)),), scalar=lambda k, x: k.arccosh(x),
+    vjp=lambda b, g, y, x: (g / b.select(x > _large(x), x, b.sqrt((x - 1.0) * (x + 1.0))),),
+    scalar=lambda k, x: k.arccosh(x),
 )  # fmt: skip
 arctanh = elementwise(
     "arctanh", numpy=np.arctanh, symbolic=sympy_name("atanh"), singular=True, domain=(-0.8, 0.8), cost=30,
     vjp=lambda b, g, y, x: (g / ((1.0 - x) * (1.0 + x)),), scalar=lambda k, x: k.arctanh(x),
 )  # fmt: skip
 sigmoid = elementwise(
-    "sigmoid", numpy=lambda x: _sigmoid(x), symbolic=lambda x: 1 / (1 + sympy_name("exp")(-x)), cost=14,
+    "sigmoid", numpy=lambda x: _sigmoid(x), symbolic=lambda x: 1 / (1 + sympy_name("exp")(-x)), singular=True, cost=14,
     vjp=lambda b, g, y, x: (g * y * b.sigmoid(-x),), scalar=lambda k, x: k.sigmoid(x),
 )  # fmt: skip
 erf = elementwise(
-    "erf", numpy=lambda x: _erf(x), symbolic=sympy_name("erf"), cost=25,
+    "erf", numpy=lambda x: _erf(x), symbolic=sympy_name("erf"), singular=True, cost=25,
     vjp=lambda b, g, y, x: (g * b.exp(-x * x) * (2.0 / math.sqrt(math.pi)),), scalar=lambda k, x: k.erf(x),
 )  # fmt: skip
 rsqrt = elementwise(
@@ -127,6 +130,23 @@ floor = elementwise("floor", numpy=np.floor, vjp=lambda b, g, y, x: (None,), sca
 ceil = elementwise("ceil", numpy=np.ceil, vjp=lambda b, g, y, x: (None,), scalar=lambda k, x: k.ceil(x))
 trunc = elementwise("trunc", numpy=np.trunc, vjp=lambda b, g, y, x: (None,), scalar=lambda k, x: k.trunc(x))
 rint = elementwise("rint", numpy=np.rint, vjp=lambda b, g, y, x: (None,), scalar=lambda k, x: k.rint(x))
+
+
+def _large(x: Any) -> float:
+    """Beyond it x^2 + 1 is x^2 to the last bit."""
+    return 2.0**14 if x.dtype.itemsize == 4 else 2.0**28
+
+
+def _by_angle(b: Any, g: Any, x: Any, y: Any) -> tuple[Any, Any]:
+    """y / (x^2 + y^2) and -x / (x^2 + y^2): both are scaled by a power of two where their squares would overflow or
+    vanish."""
+    limit, scale = (2.0**60, 2.0**100) if x.dtype.itemsize == 4 else (2.0**480, 2.0**700)
+    largest = b.maximum(b.abs(x), b.abs(y))
+    factor = b.select(largest < 1 / limit, b.full(scale, x), 1.0)
+    factor = b.select(largest > limit, 1 / scale, factor)
+    u, v = x * factor, y * factor
+    square = u * u + v * v
+    return g * (v / square * factor), -g * (u / square * factor)
 
 
 def _sigmoid(x: np.ndarray) -> Any:

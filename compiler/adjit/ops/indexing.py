@@ -1,4 +1,5 @@
-"""Indexing by values: check_index, take, scatter_add, scatter; and check_fits, for integers that come from Python.
+"""Indexing by values: check_index, take, scatter_add, scatter; check_fits, for integers that come from Python, and
+check_holds, for what else must be true.
 
 Indices are checked once, by `check_index`, which also counts negative ones from the end; `take` and the scatters
 then assume 0 <= index < size. The tracer lowers NumPy's indexing by several arrays to one linear index.
@@ -12,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from adjit.ir.op import Attrs, register
-from adjit.ir.types import I64, Array
+from adjit.ir.types import BOOL, I64, Array
 from adjit.ops.declare import Indexing, check_axes
+from adjit_runtime import errors
 from adjit_runtime.errors import DTypeError, IndexOutOfRange, ShapeError, WeakOverflowError
 
 
@@ -49,6 +51,21 @@ def _evaluate_fits(x: Any, *, dtype: np.dtype) -> np.ndarray:
         found = int(values[bad].ravel()[0])
         raise WeakOverflowError(f"Python integer {found} out of bounds for {dtype.name}: cast the array with .astype")
     return values.astype(dtype)
+
+
+def _holds_type(types: tuple[Array, ...], attrs: Attrs) -> Array:
+    x, holds = types
+    if x.dtype.kind not in "iu":
+        raise DTypeError(f"check_holds: of an integer, not {x}")
+    if holds.dtype != BOOL or holds.shape != ():
+        raise DTypeError(f"check_holds: asks one bool, not {holds}")
+    return x
+
+
+def _evaluate_holds(x: Any, holds: Any, *, error: str, text: str) -> np.ndarray:
+    if not holds:
+        raise getattr(errors, error)(text)
+    return np.asarray(x)
 
 
 def _take_type(types: tuple[Array, ...], attrs: Attrs) -> Array:
@@ -118,6 +135,12 @@ check_fits = register(
     Indexing(
         name="check_fits", kind="check", arity=1, infer=_fits_type, attr_kinds={"dtype": "dtype"},
         evaluate=_evaluate_fits, exempt="an integer",
+    )
+)  # fmt: skip
+check_holds = register(
+    Indexing(
+        name="check_holds", kind="check", arity=2, infer=_holds_type, attr_kinds={"error": "str", "text": "str"},
+        evaluate=_evaluate_holds, exempt="an integer",
     )
 )  # fmt: skip
 take = register(

@@ -59,10 +59,10 @@ class Scalars(Protocol):
     def rint(self, x: Lane) -> Lane: ...
 
     def floor_divide(self, x: Lane, y: Lane) -> Lane:
-        """np.floor_divide on integers: floors; x // 0 is 0; MIN // -1 wraps. (Floats: composed by the op.)"""
+        """np.floor_divide: floors; of integers x // 0 is 0 and MIN // -1 wraps."""
 
     def remainder(self, x: Lane, y: Lane) -> Lane:
-        """np.remainder on integers: the sign of y; x % 0 is 0. (Floats: composed by the op.)"""
+        """np.remainder: the sign of y; of integers x % 0 is 0."""
 
     def fmod(self, x: Lane, y: Lane) -> Lane:
         """C's fmod on floats, exact; on integers np.fmod (sign of x, x fmod 0 is 0)."""

@@ -39,12 +39,15 @@ _DTYPES = (F32, F64)
 def key(seed: Any) -> Any:
     """The key of an integer seed: int64, shape (). Every seed in the range of int64 has its own stream.
 
-    Raises ArgumentError for what is no integer and WeakOverflowError (an OverflowError) for one outside int64.
+    One from 2**63 to 2**64 - 1 is read as the int64 of the same bits, as a traced uint64 is. Raises ArgumentError for
+    what is no integer and WeakOverflowError (an OverflowError) for one of more than 64 bits.
 
     >>> from adjit import random
     >>> random.key(7)
     np.int64(7)
     """
+    if isinstance(seed, int | np.unsignedinteger) and checks.HIGHEST < seed < 1 << 64:
+        seed = int(seed) - (1 << 64)
     return _int("random.key: seed", seed)
 
 
@@ -67,13 +70,21 @@ def bits(key: Any, shape: Sequence[int] | int = ()) -> Any:
 
 
 def uniform(key: Any, shape: Sequence[int] | int = (), low: Any = 0.0, high: Any = 1.0, dtype: Any = np.float32) -> Any:
-    """Uniform on [low, high): `dtype` (float32 or float64) of `shape`. 24 or 53 random bits an element."""
+    """Uniform on [low, high): `dtype` (float32 or float64) of `shape`. 24 or 53 random bits an element.
+
+    Finite for all finite bounds; what rounding would make `high` is `low`."""
     dtype, shape = _dtype(dtype), _shape(shape)
     _check_numbers(shape, low=low, high=high)
     unit = _unit(bits(key, shape), dtype)
     if isinstance(low, float | int) and isinstance(high, float | int) and (low, high) == (0, 1):
         return unit
-    return unit * (_number(high, dtype) - _number(low, dtype)) + _number(low, dtype)
+    first, last = _number(low, dtype), _number(high, dtype)
+    known = not any(is_tracer(x) or np.ndim(x) for x in (first, last))
+    with np.errstate(over="ignore"):
+        plain = known and np.isfinite(last - first)
+    value = unit * (last - first) + first if plain else _between(unit, first, last)
+    outside = np.where(first < last, value >= last, value <= last)
+    return np.where(outside, first, value)[()]
 
 
 def normal(key: Any, shape: Sequence[int] | int = (), dtype: Any = np.float32) -> Any:
@@ -187,6 +198,11 @@ def _counters(key: Any, shape: tuple[int, ...]) -> Any:
 
 def _number(x: Any, dtype: np.dtype) -> Any:
     return x.astype(dtype) if is_tracer(x) else dtype.type(x)
+
+
+def _between(unit: Any, first: Any, last: Any) -> Any:
+    """As unit * (last - first) + first, to the bit but for subnormal numbers, where last - first would overflow."""
+    return (unit * (last * 0.5 - first * 0.5) + first * 0.5) * 2.0
 
 
 def _unit(words: Any, dtype: np.dtype) -> Any:

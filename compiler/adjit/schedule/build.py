@@ -230,9 +230,9 @@ class _Planner(Memory):
         return [Kernel(copy.work, copy.params, (node,)), Kernel(work, params, (node,))]
 
     def _check(self, node: Node) -> list[Kernel]:
-        (index,) = node.args
-        builder = BodyBuilder(None, index.shape, self._reader(None))
-        at = builder.value(index, builder.full)
+        index, asked = node.args[0], node.args[-1]
+        builder = BodyBuilder(None, asked.shape, self._reader(None))
+        at = builder.value(asked, builder.full)
         where = f"{node.loc}: " if node.loc is not None else ""
         error, before, after, low, high = _condition(node)
         self.checks.append(Check(error, where + before, after))
@@ -470,9 +470,11 @@ class _Planner(Memory):
         return body, tuple(builder.params)
 
 
-def _condition(node: Node) -> tuple[str, str, str, int, int]:
-    """What a check asks: the error, its text before and after the value, the range [low, high) that the operand lies
-    in."""
+def _condition(node: Node) -> tuple[str, str, str | None, int, int]:
+    """What a check asks: the error, its text before and after the value, the range [low, high) that the last operand
+    lies in."""
+    if node.op.name == "check_holds":
+        return node.attrs["error"], node.attrs["text"], None, 1, 2
     if node.op.name == "check_index":
         size, axis = node.attrs["size"], node.attrs["axis"]
         return "IndexOutOfRange", "index ", f" is out of bounds for axis {axis} with size {size}", -size, size

@@ -234,7 +234,7 @@ class Grouping:
                     waiting.append(other)
 
     def _start(self, node: Node, kind: str) -> None:
-        space = () if kind == "tiled" else node.args[0].shape if kind in ("check", "running") else node.shape
+        space = () if kind == "tiled" else node.args[-1].shape if kind in ("check", "running") else node.shape
         reduced = (node.attrs["axis"],) if kind == "running" else None
         leaves = self._combined(node)
         self._add(self._new_group(kind, space, reduced), node, "full", leaves)

@@ -16,7 +16,7 @@ from adjit.ops.contraction import split_spec
 from adjit.ops.declare import Elementwise
 from adjit.schedule.plan import Buffer, Kernel, Plan, Straight
 from adjit.tuned import STRAIGHT_ELEMENTS, STRAIGHT_LANES, STRAIGHT_WORK
-from adjit_runtime.program import Slot
+from adjit_runtime.program import Check, Slot
 
 REDUCTIONS = frozenset({"sum", "prod", "max", "min", "any", "all"})
 LEAVES = frozenset({"input", "constant", "iota"})
@@ -44,7 +44,18 @@ def straight_plan(graph: Graph, slots: tuple[Slot, ...]) -> Plan:
     kernel = Kernel(Straight(graph), tuple((buffer, 0) for buffer in buffers), graph.nodes)
     inputs = tuple(range(len(graph.inputs)))
     outputs = tuple(range(len(graph.inputs), len(slots)))
-    return Plan(graph.name, (kernel,), buffers, 0, 0, 0, None, slots, inputs, outputs, ())
+    checks = tuple(Check(node.attrs["error"], text_of(node), None) for node in graph.nodes if _is_check(node))
+    return Plan(graph.name, (kernel,), buffers, 0, 0, 0, None, slots, inputs, outputs, checks)
+
+
+def text_of(check: Node) -> str:
+    """What a `check_holds` says: the user's line, then its own text."""
+    where = f"{check.loc}: " if check.loc is not None else ""
+    return where + str(check.attrs["text"])
+
+
+def _is_check(node: Node) -> bool:
+    return node.op.name == "check_holds"
 
 
 def _cost(node: Node) -> int | None:
@@ -54,7 +65,7 @@ def _cost(node: Node) -> int | None:
     vectors = -(-node.array_type.size // STRAIGHT_LANES)
     if isinstance(node.op, Elementwise):
         return vectors * node.op.cost
-    if node.op.name in LEAVES or node.op.kind == "movement":
+    if node.op.name in LEAVES or node.op.kind == "movement" or _is_check(node):
         return vectors
     if node.op.name in REDUCTIONS:
         return 3 * -(-node.args[0].array_type.size // STRAIGHT_LANES)

@@ -30,6 +30,7 @@ class Trace:
         self.builder = Builder()
         self.captures: dict[Node, tuple[Node, Trace]] = {}
         self.warned: set[tuple[str, int]] = set()
+        self.bounds: dict[Node, tuple[int, int]] = {}
         self._constants: dict[int, tuple[np.ndarray, Node]] = {}
 
     def encloses(self, other: Trace) -> bool:

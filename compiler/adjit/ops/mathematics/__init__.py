@@ -105,5 +105,11 @@ class Mathematics:
     def _float_fmod(self, x: Lane, y: Lane) -> Lane:
         return self.out_of_line("fmod", (x, y), special.float_fmod)
 
+    def _float_remainder(self, x: Lane, y: Lane) -> Lane:
+        return self.out_of_line("remainder", (x, y), special.float_remainder)
+
+    def _float_floor_divide(self, x: Lane, y: Lane) -> Lane:
+        return self.out_of_line("floor_divide", (x, y), special.float_floor_divide)
+
     def threefry(self, key: Lane, counter: Lane) -> Lane:
         return special.threefry(self, key, counter)

@@ -1,4 +1,4 @@
-"""erf, pow, fmod and Threefry over the basic scalar protocol."""
+"""erf, pow, remainders and Threefry over the basic scalar protocol."""
 
 from __future__ import annotations
 
@@ -173,9 +173,10 @@ def float_fmod(k: Any, x: Lane, y: Lane) -> Lane:
     def step(state: list[Lane]) -> list[Lane]:
         (r,) = state
         ratio = r / divisor
-        # Where even the quotient overflows, one by 2^1100 times the divisor does not.
+        # Where even the quotient overflows, 2^1100 times less of it does not: the dividend is above 2^-50 then, and
+        # the divisor below 1.
         huge = ratio == INF
-        ratio = k.select(huge, r / k.select(huge, divisor * 2.0**600 * 2.0**500, one), ratio)
+        ratio = k.select(huge, (r * 2.0**-550) / (divisor * 2.0**550), ratio)
         bits = k.bitcast(ratio, I64)
         exponent = ((bits >> k.const(bits, 52)) & 2047) - 1023 - 50
         exponent = exponent + k.select(huge, k.const(bits, 1100), k.const(bits, 0))
@@ -194,6 +195,27 @@ def float_fmod(k: Any, x: Lane, y: Lane) -> Lane:
     (r,) = k.repeat_while([start], lambda state: state[0] >= divisor, step)
     r = k.select(b == INF, k.abs(x), r)
     return k.select(fine, k.copysign(r, x), k.const(x, NAN))
+
+
+def float_remainder(k: Any, x: Lane, y: Lane) -> Lane:
+    """Python's remainder of floats, with the sign of y, from C's; a zero has the sign of y, too."""
+    rest = k.fmod(x, y)
+    whole = rest == 0.0
+    return k.select(whole, k.copysign(k.const(x, 0.0), y), k.select((y < 0.0) != (rest < 0.0), rest + y, rest))
+
+
+def float_floor_divide(k: Any, x: Lane, y: Lane) -> Lane:
+    """The floor of the quotient as NumPy has it: of what is left without the remainder, which is nearly whole."""
+    rest = k.fmod(x, y)
+    lower = (rest != 0.0) & ((y < 0.0) != (rest < 0.0))
+    exact = (x - rest) / y
+    exact = k.select(lower, exact - 1.0, exact)
+    floor = k.floor(exact)
+    # A rounding error below the whole number must not cost one.
+    floor = k.select(exact - floor > 0.5, floor + 1.0, floor)
+    quotient = x / y
+    floor = k.select(exact == 0.0, k.copysign(k.const(x, 0.0), quotient), floor)
+    return k.select(y == 0.0, quotient, floor)
 
 
 def threefry(k: Any, key: Lane, counter: Lane) -> Lane:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from adjit.ir.types import BOOL, F64, I64
+from adjit.ir.types import BOOL, F32, F64, I64
 from adjit.trace.functions.arrays import chain_order, contract_all, diagonal, product
 from adjit.trace.functions.calling import (
     cast,
@@ -396,10 +396,42 @@ def _float(x: Any) -> Any:
     return x if x.dtype.kind == "f" else cast(x, F64)
 
 
+def _length(x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
+    """The root of the sum of squares, without overflow or underflow in the squares: those of float32 are summed in
+    float64; float64 is summed once more, times a power of two where the first sum was infinite or tiny."""
+    b = x.builder
+    if x.dtype == F32:
+        wide = cast(x, F64)
+        return cast(root_of_squares(reduced("sum", wide * wide, axes, keepdims)), F32)
+    total = b.stop_gradient(reduced("sum", x * x, axes, True))
+    huge, tiny = total.eq(math.inf), total < 2.0**-900
+    down = b.select(huge, b.full(2.0**-600, total), b.select(tiny, b.full(2.0**600, total), 1.0))
+    u = x * spread_to(down, x.shape)
+    root = root_of_squares(reduced("sum", u * u, axes, True)) / down
+    return root if keepdims else _without(root, axes)
+
+
+def _without(x: Any, axes: tuple[int, ...]) -> Any:
+    return x.builder.reshape(x, shape=tuple(n for i, n in enumerate(x.shape) if i not in axes))
+
+
+def _powers(x: Any, axes: tuple[int, ...], keepdims: bool, order: float) -> Any:
+    """The root of a sum of powers, of elements divided by the largest one, unless that is 0 or infinite."""
+    b = x.builder
+    if not x.node.array_type.size:
+        return reduced("sum", x, axes, keepdims)
+    size = b.abs(x)
+    largest = b.stop_gradient(extremum("max" if order > 0 else "min", size, axes, True))
+    largest = b.select((largest > 0.0) & (largest < math.inf), largest, 1.0)
+    total = reduced("sum", b.pow(size / spread_to(largest, x.shape), b.full(order, x)), axes, True)
+    root = b.select(total.eq(0.0), 0.0, b.pow(total, b.full(1 / order, total))) * largest
+    return root if keepdims else _without(root, axes)
+
+
 def _vector_norm(x: Any, axes: tuple[int, ...], keepdims: bool, order: Any) -> Any:
     b = x.builder
     if order in (None, 2):
-        return root_of_squares(reduced("sum", x * x, axes, keepdims)) if axes else b.abs(x)
+        return _length(x, axes, keepdims) if axes else b.abs(x)
     if order == math.inf:
         return extremum("max", b.abs(x), axes, keepdims)
     if order == -math.inf:
@@ -410,20 +442,19 @@ def _vector_norm(x: Any, axes: tuple[int, ...], keepdims: bool, order: Any) -> A
         return reduced("sum", b.abs(x), axes, keepdims)
     if isinstance(order, str) or is_tracer(order):
         raise trace_error(f"np.linalg.norm: ord={order!r} is not supported for vectors on traced arrays")
-    total = reduced("sum", b.pow(b.abs(x), b.full(order, x)), axes, keepdims)
-    return b.select(total.eq(0.0), 0.0, b.pow(total, b.full(1 / order, total)))
+    return _powers(x, axes, keepdims, order)
 
 
 def _matrix_norm(x: Any, axes: tuple[int, int], keepdims: bool, order: Any) -> Any:
     b = x.builder
     both = tuple(sorted(axes))
     if order in (None, "fro", "f"):
-        return root_of_squares(reduced("sum", x * x, both, keepdims))
+        return _length(x, both, keepdims)
     if order in (1, -1, math.inf, -math.inf):
         summed, other = (axes[0], axes[1]) if abs(order) == 1 else (axes[1], axes[0])
         sums = reduced("sum", b.abs(x), (summed,), True)
         y = extremum("max" if order > 0 else "min", sums, (other,), True)
-        return y if keepdims else b.reshape(y, shape=tuple(n for i, n in enumerate(x.shape) if i not in both))
+        return y if keepdims else _without(y, both)
     raise trace_error(
         f"np.linalg.norm: ord={order!r} of a matrix needs singular values, which have no lowering yet; "
         "'fro', 1, -1, inf and -inf are supported"

@@ -5,7 +5,6 @@ SciPy's Python functions (logsumexp, softmax) do not dispatch; adjit.nn has them
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +21,8 @@ RULES: dict[str, Callable[..., Any]] = {
     "logit": elementary.logit,
     "erf": lambda b, x: b.erf(x),
     "exp2": lambda b, x: b.exp2(x),
-    "exp10": lambda b, x: b.exp(x * math.log(10.0)),
+    # Not e^(x log 10): the rounding of that product is multiplied by its size.
+    "exp10": lambda b, x: b.pow(10.0, x),
     "expm1": lambda b, x: b.expm1(x),
     "log1p": lambda b, x: b.log1p(x),
     "cbrt": lambda b, x: b.cbrt(x),
