@@ -69,6 +69,7 @@ DEFINITIONS: dict[str, dict[str, str]] = {
     "compiler/adjit/schedule/build.py": {"ROUNDS_ALONE": "a bound for safety"},
     "compiler/adjit/schedule/places.py": {"ALIGN": "the contract of the arena"},
     "compiler/adjit/schedule/group.py": {"WIDEST": "bytes of AVX-512's vectors"},
+    "compiler/adjit/trace/integers.py": {"LEAST MOST": "the range of int64"},
     "compiler/adjit/trace/locate.py": {"_MOST_PLACES": "a bound for safety"},
     "compiler/adjit/trace/refuse.py": {"_NB_SUBSCR": "an operand of CPython's code"},
     "compiler/adjit/training.py": {"MOST_DEEP": "a bound for safety"},

@@ -14,7 +14,7 @@ def cut_everything(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(cuts, "PARALLEL_FLOPS", 1)
     patch.setattr(cuts, "PARALLEL_COST", 1)
     patch.setattr(cuts, "LOOP_PARTS", 4)
-    patch.setattr(program, "WAKE_FLOPS", 1)
+    patch.setattr(entry, "WAKE_FLOPS", 1)
 
 
 def tile_everything(patch: pytest.MonkeyPatch) -> None:
