@@ -17,6 +17,7 @@ import numpy as np
 import optree
 
 from adjit_runtime import fork
+from adjit_runtime.call_trees import Places
 from adjit_runtime.checks import shown
 from adjit_runtime.errors import ArgumentError
 from adjit_runtime.guard import Lock
@@ -88,7 +89,7 @@ class CompiledFunction:
         self._compiled: dict[Signature, Compiled] = {}
         self._lock = Lock()
         self._entries: list[Entry] = []
-        self._calls: dict[Compiled, int] = {}
+        self._calls: dict[tuple[Compiled, tuple[Any, ...]], int] = {}
         _ALIVE.add(self)
 
     def compile(self, signature: Signature, names: Sequence[str], reason: str) -> Compiled:
@@ -105,23 +106,47 @@ class CompiledFunction:
         compiled = self.compiled(signature, tree_names)
         begun = time.perf_counter()
         result = compiled(leaves)
-        self._offer_entry(compiled, signature, args, kwargs, time.perf_counter() - begun)
+        self._offer_entry(compiled, signature, leaves, args, kwargs, time.perf_counter() - begun)
         return result
 
     def _offer_entry(
-        self, compiled: Compiled, signature: Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any], seconds: float
+        self,
+        compiled: Compiled,
+        signature: Signature,
+        leaves: Sequence[Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        seconds: float,
     ) -> None:
         """Make a native entry for calls like this one, if it can take them."""
+        if not self._is_due(compiled, args, kwargs):
+            return
+        places = self._places(args, kwargs)
+        if fits(signature.types, leaves, places, compiled.loaded):
+            release = seconds > RELEASE_SECONDS
+            self.install(Entry(compiled.loaded, signature.types, places, compiled.out_tree, release=release))
+
+    def _is_due(self, compiled: Compiled, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+        """Whether a call that came through Python is one after which such calls get a native entry."""
         # At the second call, as many functions are called once; later an entry that left the chain comes back.
-        self._calls[compiled] = calls = self._calls.get(compiled, 0) + 1
-        if calls % CALLS_TO_ENTRY != 2 or any(entry.loaded is compiled.loaded for entry in self._entries):
-            return
-        if kwargs or signature.statics or len(args) != len(signature.types):
-            return
-        single = compiled.out_tree.is_leaf(strict=True)
-        flat = compiled.out_tree.type is tuple and all(tree.is_leaf() for tree in compiled.out_tree.children())
-        if signature.tree == flatten((args, {}))[1] and (single or flat) and fits(signature.types, compiled.loaded):
-            self.install(Entry(compiled.loaded, signature.types, single=single, release=seconds > RELEASE_SECONDS))
+        shape = (len(args), *sorted(kwargs))
+        key = (compiled, shape)
+        self._calls[key] = calls = self._calls.get(key, 0) + 1
+        if calls % CALLS_TO_ENTRY != 2:
+            return False
+        return not any(entry.loaded is compiled.loaded and entry.shape == shape for entry in self._entries)
+
+    def _places(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], bound: int = 0) -> Places:
+        """Where a native entry finds the leaves of a call; the first `bound` arguments are no trees."""
+        statics = self.static_argnames
+        parameters = list(self.__signature__.parameters)
+
+        def is_static(place: int | str) -> bool:
+            if isinstance(place, str):
+                return place in statics
+            return place < len(parameters) and parameters[place] in statics
+
+        return Places(args, kwargs, is_static, bound)
 
     def has_entry(self, entry: Entry) -> bool:
         """Whether an entry is in the chain."""

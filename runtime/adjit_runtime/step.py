@@ -93,7 +93,7 @@ class StepFunction(CompiledFunction):
         binding, results, seconds = state.exclusively(self._make, state, compiled, leaves)
         binding.calls += 1
         if binding.calls % CALLS_TO_ENTRY == 2:
-            self._offer_step(binding, state, signature, args, kwargs, seconds)
+            self._offer_step(binding, state, signature, leaves, args, kwargs, seconds)
         loss, *aux = (result if result.ndim else result[()] for result in results)
         if len(results) == 1 and binding.compiled.out_tree.num_leaves == 0:
             return float(loss)
@@ -124,19 +124,21 @@ class StepFunction(CompiledFunction):
         binding: _Binding,
         state: State,
         signature: Signature,
+        leaves: Sequence[Any],
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
         seconds: float,
     ) -> None:
         """Make a native entry for steps of this state with a batch like this one, if it can take them."""
-        if kwargs or signature.statics or len(args) != len(signature.types) or binding.compiled.out_tree.num_leaves:
+        places = self._places((state, *args), kwargs, bound=1)
+        if not fits(signature.types, leaves, places, binding.loaded):
             return
-        if signature.tree != flatten(((None, *args), {}))[1] or not fits(signature.types, binding.loaded):
-            return
-        entry = next((known for known in state.entries if known.loaded is binding.loaded), None)
+        entries = (known for known in state.entries if known.loaded is binding.loaded and known.shape == places.shape)
+        entry = next(entries, None)
         if entry is None:
             release = seconds > RELEASE_SECONDS
-            entry = Entry(binding.loaded, signature.types, single=True, losses=1, state=state, release=release)
+            tree = binding.compiled.out_tree
+            entry = Entry(binding.loaded, signature.types, places, tree, state=state, release=release)
             state.add_entry(entry)
         if not self.has_entry(entry):
             self.install(entry)
