@@ -71,6 +71,9 @@ DEFINITIONS: dict[str, dict[str, str]] = {
     "compiler/adjit/trace/locate.py": {"_MOST_PLACES": "a bound for safety"},
     "compiler/adjit/trace/refuse.py": {"_NB_SUBSCR": "an operand of CPython's code"},
     "compiler/adjit/training.py": {"MOST_DEEP": "a bound for safety"},
+    "runtime/adjit_runtime/call.py": {"SIGNATURES_TO_WARN": "what users see"},
+    "runtime/adjit_runtime/trees.py": {"MOST_SIGNATURES": "a bound for safety"},
+    "runtime/adjit_runtime/variety.py": {"_SHOWN": "how a warning looks"},
     "runtime/adjit_runtime/call_trees.py": {"_KINDS": "words of the native entry"},
     "runtime/adjit_runtime/cache.py": {
         "_DIGEST": "bytes of SHA-256",

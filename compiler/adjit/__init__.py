@@ -21,6 +21,7 @@ from adjit_runtime.errors import (
     MissingExtraError,
     OutOfMemory,
     ShapeError,
+    SignaturesWarning,
     StateError,
     TraceError,
     WeakOverflowError,
@@ -31,7 +32,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AdjitError", "ArgumentError", "DTypeError", "FormatError", "Graph", "History", "IndexOutOfRange", "InternalError",
-    "MissingExtraError", "OutOfMemory", "ShapeError", "State", "StateError", "TraceError", "TrainingStep",
-    "WeakOverflowError", "WideningWarning", "asarray", "evaluate", "get_threads", "grad", "jit", "load", "machine",
-    "nn", "optim", "parse", "random", "save", "set_threads", "stop_gradient", "training_step", "value_and_grad",
+    "MissingExtraError", "OutOfMemory", "ShapeError", "SignaturesWarning", "State", "StateError", "TraceError",
+    "TrainingStep", "WeakOverflowError", "WideningWarning", "asarray", "evaluate", "get_threads", "grad", "jit", "load",
+    "machine", "nn", "optim", "parse", "random", "save", "set_threads", "stop_gradient", "training_step",
+    "value_and_grad",
 ]  # fmt: skip

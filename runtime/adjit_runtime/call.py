@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import inspect
+import itertools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,15 +17,26 @@ from typing import Any
 import numpy as np
 import optree
 
-from adjit_runtime import fork
+from adjit_runtime import fork, variety
 from adjit_runtime.call_trees import Places
-from adjit_runtime.checks import shown
 from adjit_runtime.errors import ArgumentError
 from adjit_runtime.guard import Lock
 from adjit_runtime.load import Loaded, address_of
 from adjit_runtime.native import Entry, fits
-from adjit_runtime.trees import LeafType, Signature, Static, as_array, flatten, known_dtype, leaf_names, leaf_type
+from adjit_runtime.trees import (
+    MOST_SIGNATURES,
+    LeafType,
+    Signature,
+    Static,
+    as_array,
+    flatten,
+    known_dtype,
+    leaf_names,
+    leaf_type,
+)
 from adjit_runtime.tuned import CALLS_TO_ENTRY, NATIVE_ENTRIES, RELEASE_SECONDS
+
+SIGNATURES_TO_WARN = 16
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -88,6 +100,9 @@ class CompiledFunction:
             raise ArgumentError(f"static_argnames: {name} has no parameter {static!r} that could be static")
         self._compiled: dict[Signature, Compiled] = {}
         self._lock = Lock()
+        self._used: dict[Compiled, int] = {}
+        self._clock = itertools.count()
+        self._warned = False
         self._entries: list[Entry] = []
         self._calls: dict[tuple[Compiled, tuple[Any, ...]], int] = {}
         _ALIVE.add(self)
@@ -194,14 +209,46 @@ class CompiledFunction:
     def compiled(self, signature: Signature, names: Callable[[], list[str]]) -> Compiled:
         """The program of a signature."""
         found = self._compiled.get(signature)
-        return found if found is not None else self._lock.run(self._made, signature, names)
+        if found is None:
+            found = self._lock.run(self._made, signature, names)
+            self._warn_of_many(signature, names)
+        self._used[found] = next(self._clock)
+        return found
 
     def _made(self, signature: Signature, names: Callable[[], list[str]]) -> Compiled:
         found = self._compiled.get(signature)
         if found is None:
-            found = self.compile(signature, names(), self._reason(signature, names()))
+            why = variety.reason(signature, next(reversed(self._compiled)), names()) if self._compiled else "first call"
+            found = self.compile(signature, names(), why)
+            self._used[found] = next(self._clock)
             self._compiled[signature] = found
+            self._forget_the_oldest()
         return found
+
+    def _warn_of_many(self, signature: Signature, names: Callable[[], list[str]]) -> None:
+        if len(self._compiled) >= SIGNATURES_TO_WARN and not self._warned:
+            self._warned = True
+            others = [known for known in list(self._compiled) if known != signature]
+            variety.warn(self.__name__, [*others, signature], names())
+
+    def _forget_the_oldest(self) -> None:
+        """Let go of the program that was used longest ago where there are too many. One with a native entry, whose
+        calls nobody counts, is in use."""
+        if len(self._compiled) <= MOST_SIGNATURES:
+            return
+        entered = {entry.loaded for entry in self._entries}
+        oldest = min(
+            (signature for signature, found in self._compiled.items() if found.loaded not in entered),
+            key=lambda signature: self._used.get(self._compiled[signature], 0),
+        )
+        self.forget(oldest)
+
+    def forget(self, signature: Signature) -> None:
+        """Let go of a signature's program; a call makes it again."""
+        self._compiled.pop(signature, None)
+        known = set(self._compiled.values())
+        self._used = {found: self._used.get(found, 0) for found in known}
+        self._calls = {key: calls for key, calls in list(self._calls.items()) if key[0] in known}
 
     def signatures(self) -> list[str]:
         """What it has been compiled for, in order."""
@@ -275,29 +322,6 @@ class CompiledFunction:
         for key, child in zip(named.entries(), named.children(), strict=True):
             names.extend(leaf_names(child, key))
         return names
-
-    def _reason(self, signature: Signature, names: Sequence[str]) -> str:
-        """Why a program is made: what is new against the last one."""
-        if not self._compiled:
-            return "first call"
-        last = next(reversed(self._compiled))
-        if last.layout is not signature.layout:
-            return "the state has another layout"
-        if last.statics != signature.statics:
-            changed = [
-                f"{now.name} is {shown(now.value)}, was {shown(was.value)}"
-                for now, was in zip(signature.statics, last.statics, strict=True)
-                if now != was
-            ]
-            return "static argument: " + ", ".join(changed)
-        if last.tree != signature.tree:
-            return f"the arguments have another structure: {signature.tree}"
-        changed = [
-            f"{name} is {now}, was {was}"
-            for name, now, was in zip(names, signature.types, last.types, strict=True)
-            if now != was
-        ]
-        return "; ".join(changed)
 
 
 _ALIVE: fork.Living[CompiledFunction] = fork.Living()

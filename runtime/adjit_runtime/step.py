@@ -23,7 +23,7 @@ from adjit_runtime.load import Loaded, address_of, run_function
 from adjit_runtime.native import Entry, fits
 from adjit_runtime.program import RUN_ARRAY, RUN_HEAD, RUN_OUTPUT
 from adjit_runtime.state import State
-from adjit_runtime.trees import Signature, as_array, flatten, known_dtype, leaf_type
+from adjit_runtime.trees import MOST_SIGNATURES, Signature, as_array, flatten, known_dtype, leaf_type
 from adjit_runtime.tuned import CALLS_TO_ENTRY, RELEASE_SECONDS, RUN_SLICE_SECONDS, RUNS_KEPT
 
 
@@ -155,6 +155,8 @@ class StepFunction(CompiledFunction):
         have one signature."""
         found: _Binding | None = state.bindings.get(compiled)
         if found is None:
+            while len(state.bindings) >= MOST_SIGNATURES:
+                del state.bindings[next(iter(state.bindings))]
             found = state.bindings[compiled] = _Binding(compiled, state)
         return found
 

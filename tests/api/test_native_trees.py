@@ -220,7 +220,8 @@ def test_static_arguments() -> None:
         assert taken(lambda c=call, v=equal: c(X, v))  # type: ignore[misc]
     for value, others in [
         (3, (4, 3.0, True, "3")), (1, (True, 1.0)), (0.0, (-0.0, 0, False)),
-        ((1, 2), ((1, 2.0), (True, 2), (1,), [1, 2])), (True, (1,)), (frozenset({1}), (frozenset({True}), frozenset({1}))), ("a", ("b", None)),
+        ((1, 2), ((1, 2.0), (True, 2), (1,), [1, 2])),
+        (True, (1,)), (frozenset({1}), (frozenset({True}), frozenset({1}))), ("a", ("b", None)),
     ]:  # fmt: skip
         call = natively(adjit.jit(lambda x, how: x * 2, static_argnames="how"), X, value)
         assert not any(taken(lambda c=call, v=other: c(X, v)) for other in others)  # type: ignore[misc]
