@@ -165,6 +165,7 @@ def test_a_run_on_data_of_other_types(training: Training) -> None:
 
     def run() -> None:
         training.state.loops.clear()
+        training.step.plans.clear()
         training.run()
 
     assert every(run, training.check) > 1000
