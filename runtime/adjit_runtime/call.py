@@ -12,6 +12,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MethodType
 from typing import Any
 
 import numpy as np
@@ -201,7 +202,7 @@ class CompiledFunction:
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         """Methods: self is the first argument."""
-        return self if instance is None else _Bound(self, instance)
+        return self if instance is None else MethodType(self, instance)
 
     def __repr__(self) -> str:
         return f"<compiled {self.__qualname__}>"
@@ -345,18 +346,3 @@ class _Name:
 
     def __str__(self) -> str:
         return f"{self.function.__name__}: {self.function._names(self.tree)[self.number]}"
-
-
-class _Bound:
-    """A compiled function that was read from an instance."""
-
-    def __init__(self, function: CompiledFunction, instance: Any) -> None:
-        self.__func__ = function
-        self.__self__ = instance
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call with the instance as the first argument."""
-        return self.__func__(self.__self__, *args, **kwargs)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.__func__, name)

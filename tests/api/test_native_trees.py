@@ -4,6 +4,7 @@ Each call is made with the Python path taken away, so that it fails where the na
 
 from __future__ import annotations
 
+import functools
 import gc
 import pickle
 import sys
@@ -239,6 +240,23 @@ def test_static_arguments_by_keyword_and_by_default() -> None:
     assert taken(lambda: (by_default(X), by_position(X, 2), by_name(X, n=2)))
     assert not taken(lambda: by_name(X, n=3))
     assert not taken(lambda: by_name(X))
+
+
+def test_methods() -> None:
+    class Model:
+        def __init__(self, scale: float) -> None:
+            self.scale = scale
+
+        @functools.partial(adjit.jit, static_argnames="self")
+        def scaled(self, p: Any, *, shift: Any) -> Any:
+            return p["x"] * self.scale + shift
+
+    model, other = Model(2.0), Model(3.0)
+    natively(Model.scaled, model, {"x": X}, shift=Y)
+    same(model.scaled({"x": X}, shift=Y), X * 2 + Y)
+    assert not taken(lambda: other.scaled({"x": X}, shift=Y))
+    assert len(model.scaled.signatures()) == 1
+    assert model.scaled.__wrapped__ is Model.scaled.__wrapped__
 
 
 def test_a_key_that_raises_or_changes_its_dict() -> None:
