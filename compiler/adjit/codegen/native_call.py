@@ -73,10 +73,20 @@ class _Call(Frame):
         self.leave(f.compare("eq", status, int_literal(INTERRUPTED)), self.raised)
         # The slow path finds out what was wrong.
         self.leave(self.differs(status, int_literal(0)), self.failed)
-        f.loop(0, results, 1, [], lambda i, _: self._finish(self.record(CALL_RESULT, after, i), parts, i))
-        several = self.differs(self.head("makers"), int_literal(0))
-        (last,) = f.branch(several, lambda: [make_trees(self)], lambda: [int_literal(0)])
-        result = self.take(parts, last)
+
+        def one() -> list[Value]:
+            return [self._finished(self.record(CALL_RESULT, after, int_literal(0)), parts, int_literal(0))]
+
+        def tree() -> list[Value]:
+            def finish(i: Value, _: list[Value]) -> list[Value]:
+                x = self._finished(self.record(CALL_RESULT, after, i), parts, i)
+                f.store(x, f.element(parts, PTR, i))
+                return []
+
+            f.loop(0, results, 1, [], finish)
+            return [self.take(parts, make_trees(self))]
+
+        (result,) = f.branch(self.differs(self.head("makers"), int_literal(0)), tree, one)
         self.let_in()
         f.ret(result)
         self.emit_ways_out()
@@ -237,8 +247,8 @@ class _Call(Frame):
         )
         return status
 
-    def _finish(self, record: Value, parts: Value, i: Value) -> list[Value]:
-        """A result as users get it: an array, a NumPy scalar, or a Python float."""
+    def _finished(self, record: Value, parts: Value, i: Value) -> Value:
+        """A result as users get it, taken out of the parts: an array, a NumPy scalar, or a Python float."""
         f = self.f
         kind = self.field(CALL_RESULT, record, "kind")
 
@@ -249,8 +259,7 @@ class _Call(Frame):
         is_loss = self.differs(kind, int_literal(CALL_ARRAY))
         (x,) = f.branch(is_loss, lambda: [self._float_of(record, kind)], array)
         self.need(x)
-        f.store(x, f.element(parts, PTR, i))
-        return []
+        return x
 
     def _float_of(self, record: Value, kind: Value) -> Value:
         f = self.f
