@@ -23,16 +23,17 @@ TABLES = {COMPILER / "ops" / "mathematics" / "coefficients.py"}
 
 # Module -> names -> what fixes them.
 DEFINITIONS: dict[str, dict[str, str]] = {
+    "compiler/adjit/codegen/call_frame.py": {
+        "TYPE NUMBER TUPLE_WORDS": "offsets in objects of CPython",
+        "ARRAY_DATA ARRAY_NDIM ARRAY_DIMS ARRAY_DESCR ARRAY_FLAGS C_CONTIGUOUS_ALIGNED": "offsets and flags of NumPy",
+        "DESCR_ORDER DESCR_NUMBER": "offsets in descriptors of NumPy",
+    },
+    "compiler/adjit/codegen/call_trees.py": {"EQUAL": "a number of CPython"},
     "compiler/adjit/codegen/cuts.py": {"ROWS COLUMNS": "dimensions of a product"},
     "compiler/adjit/codegen/gemm/forms.py": {
         "ACCUMULATE SCRATCH NEAR TILES SWAPPED DOTS_A DOTS_B": "bits of the argument `flags`",
         "MOST_NEAR": "words that every caller sets aside before the context",
         "PACKED_UNIT": "how packing memory is shared",
-    },
-    "compiler/adjit/codegen/native_call.py": {
-        "TYPE FLOAT_VALUE TUPLE_WORDS": "offsets in objects of CPython",
-        "ARRAY_DATA ARRAY_NDIM ARRAY_DIMS ARRAY_DESCR ARRAY_FLAGS C_CONTIGUOUS_ALIGNED": "offsets and flags of NumPy",
-        "MOST_RESULTS": "what the runtime promises, as adjit_runtime.native",
     },
     "compiler/adjit/codegen/pool.py": {
         "FUTEX _WAIT _WAKE SET_AFFINITY GET_AFFINITY GET_CPU": "numbers of Linux",
@@ -73,6 +74,10 @@ DEFINITIONS: dict[str, dict[str, str]] = {
     "compiler/adjit/trace/locate.py": {"_MOST_PLACES": "a bound for safety"},
     "compiler/adjit/trace/refuse.py": {"_NB_SUBSCR": "an operand of CPython's code"},
     "compiler/adjit/training.py": {"MOST_DEEP": "a bound for safety"},
+    "runtime/adjit_runtime/call.py": {"SIGNATURES_TO_WARN": "what users see"},
+    "runtime/adjit_runtime/trees.py": {"MOST_SIGNATURES": "a bound for safety"},
+    "runtime/adjit_runtime/variety.py": {"_SHOWN": "how a warning looks"},
+    "runtime/adjit_runtime/call_trees.py": {"_KINDS": "words of the native entry"},
     "runtime/adjit_runtime/cache.py": {
         "_DIGEST": "bytes of SHA-256",
         "ABANDONED_SECONDS": "longer than any write takes",
@@ -86,8 +91,9 @@ DEFINITIONS: dict[str, dict[str, str]] = {
         "_DATA": "a layout",
     },
     "runtime/adjit_runtime/native.py": {
-        "MOST_ARGUMENTS MOST_RESULTS": "what the native entry has room for",
-        "_METH _NEW_FROM_DESCR _RETURN": "numbers of CPython and NumPy",
+        "MOST_LEAVES": "a bound for safety",
+        "_METH _NEW_FROM_DESCR _RETURN _NEW_COPY": "numbers of CPython and NumPy",
+        "_KINDS_OF_NUMBERS": "words of the native entry",
     },
     "runtime/adjit_runtime/program.py": {
         "INTERRUPTED": "the contract of the entry",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from adjit.codegen import cuts, products, program
+from adjit.codegen import cuts, entry, products
 from adjit.passes import tile
 from adjit.schedule import arena
 

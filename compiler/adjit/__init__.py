@@ -23,6 +23,7 @@ from adjit_runtime.errors import (
     MissingExtraError,
     OutOfMemory,
     ShapeError,
+    SignaturesWarning,
     StateError,
     TraceError,
     WeakOverflowError,
@@ -33,8 +34,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AdjitError", "ArgumentError", "DTypeError", "DivisionByZero", "DomainError", "FormatError", "Graph", "History",
-    "IndexOutOfRange", "InternalError", "MissingExtraError", "OutOfMemory", "ShapeError", "State", "StateError",
-    "TraceError", "TrainingStep", "WeakOverflowError", "WideningWarning", "asarray", "evaluate", "get_threads", "grad",
-    "jit", "load", "machine", "nn", "optim", "parse", "random", "save", "set_threads", "stop_gradient",
-    "training_step", "value_and_grad",
+    "IndexOutOfRange", "InternalError", "MissingExtraError", "OutOfMemory", "ShapeError", "SignaturesWarning", "State",
+    "StateError", "TraceError", "TrainingStep", "WeakOverflowError", "WideningWarning", "asarray", "evaluate",
+    "get_threads", "grad", "jit", "load", "machine", "nn", "optim", "parse", "random", "save", "set_threads",
+    "stop_gradient", "training_step", "value_and_grad",
 ]  # fmt: skip

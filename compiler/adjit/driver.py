@@ -153,6 +153,11 @@ class Function(CompiledFunction):
         self.records[signature] = record
         return compiled
 
+    def forget(self, signature: Signature) -> None:
+        """Let go of a signature's program, and of what its stages made."""
+        super().forget(signature)
+        self.records.pop(signature, None)
+
     def _compile(self, signature: Signature, names: Sequence[str], record: Record) -> Compiled:
         graph, tree = self.build(signature, names, record)
         return Compiled(compile_graph(graph, record, self.tiles), tree)

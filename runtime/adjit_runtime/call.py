@@ -8,22 +8,36 @@ from __future__ import annotations
 import ctypes
 import functools
 import inspect
+import itertools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MethodType
 from typing import Any
 
 import numpy as np
 import optree
 
-from adjit_runtime import fork
-from adjit_runtime.checks import shown
+from adjit_runtime import fork, variety
+from adjit_runtime.call_trees import Places
 from adjit_runtime.errors import ArgumentError
 from adjit_runtime.guard import Lock
 from adjit_runtime.load import Loaded, address_of
 from adjit_runtime.native import Entry, fits
-from adjit_runtime.trees import LeafType, Signature, Static, as_array, flatten, known_dtype, leaf_names, leaf_type
+from adjit_runtime.trees import (
+    MOST_SIGNATURES,
+    LeafType,
+    Signature,
+    Static,
+    as_array,
+    flatten,
+    known_dtype,
+    leaf_names,
+    leaf_type,
+)
 from adjit_runtime.tuned import CALLS_TO_ENTRY, NATIVE_ENTRIES, RELEASE_SECONDS
+
+SIGNATURES_TO_WARN = 16
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -87,8 +101,11 @@ class CompiledFunction:
             raise ArgumentError(f"static_argnames: {name} has no parameter {static!r} that could be static")
         self._compiled: dict[Signature, Compiled] = {}
         self._lock = Lock()
+        self._used: dict[Compiled, int] = {}
+        self._clock = itertools.count()
+        self._warned = False
         self._entries: list[Entry] = []
-        self._calls: dict[Compiled, int] = {}
+        self._calls: dict[tuple[Compiled, tuple[Any, ...]], int] = {}
         _ALIVE.add(self)
 
     def compile(self, signature: Signature, names: Sequence[str], reason: str) -> Compiled:
@@ -105,23 +122,47 @@ class CompiledFunction:
         compiled = self.compiled(signature, tree_names)
         begun = time.perf_counter()
         result = compiled(leaves)
-        self._offer_entry(compiled, signature, args, kwargs, time.perf_counter() - begun)
+        self._offer_entry(compiled, signature, leaves, args, kwargs, time.perf_counter() - begun)
         return result
 
     def _offer_entry(
-        self, compiled: Compiled, signature: Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any], seconds: float
+        self,
+        compiled: Compiled,
+        signature: Signature,
+        leaves: Sequence[Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        seconds: float,
     ) -> None:
         """Make a native entry for calls like this one, if it can take them."""
+        if not self._is_due(compiled, args, kwargs):
+            return
+        places = self._places(args, kwargs)
+        if fits(signature.types, leaves, places, compiled.loaded):
+            release = seconds > RELEASE_SECONDS
+            self.install(Entry(compiled.loaded, signature.types, places, compiled.out_tree, release=release))
+
+    def _is_due(self, compiled: Compiled, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+        """Whether a call that came through Python is one after which such calls get a native entry."""
         # At the second call, as many functions are called once; later an entry that left the chain comes back.
-        self._calls[compiled] = calls = self._calls.get(compiled, 0) + 1
-        if calls % CALLS_TO_ENTRY != 2 or any(entry.loaded is compiled.loaded for entry in self._entries):
-            return
-        if kwargs or signature.statics or len(args) != len(signature.types):
-            return
-        single = compiled.out_tree.is_leaf(strict=True)
-        flat = compiled.out_tree.type is tuple and all(tree.is_leaf() for tree in compiled.out_tree.children())
-        if signature.tree == flatten((args, {}))[1] and (single or flat) and fits(signature.types, compiled.loaded):
-            self.install(Entry(compiled.loaded, signature.types, single=single, release=seconds > RELEASE_SECONDS))
+        shape = (len(args), *sorted(kwargs))
+        key = (compiled, shape)
+        self._calls[key] = calls = self._calls.get(key, 0) + 1
+        if calls % CALLS_TO_ENTRY != 2:
+            return False
+        return not any(entry.loaded is compiled.loaded and entry.shape == shape for entry in self._entries)
+
+    def _places(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], bound: int = 0) -> Places:
+        """Where a native entry finds the leaves of a call; the first `bound` arguments are no trees."""
+        statics = self.static_argnames
+        parameters = list(self.__signature__.parameters)
+
+        def is_static(place: int | str) -> bool:
+            if isinstance(place, str):
+                return place in statics
+            return place < len(parameters) and parameters[place] in statics
+
+        return Places(args, kwargs, is_static, bound)
 
     def has_entry(self, entry: Entry) -> bool:
         """Whether an entry is in the chain."""
@@ -161,7 +202,7 @@ class CompiledFunction:
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         """Methods: self is the first argument."""
-        return self if instance is None else _Bound(self, instance)
+        return self if instance is None else MethodType(self, instance)
 
     def __repr__(self) -> str:
         return f"<compiled {self.__qualname__}>"
@@ -169,14 +210,46 @@ class CompiledFunction:
     def compiled(self, signature: Signature, names: Callable[[], list[str]]) -> Compiled:
         """The program of a signature."""
         found = self._compiled.get(signature)
-        return found if found is not None else self._lock.run(self._made, signature, names)
+        if found is None:
+            found = self._lock.run(self._made, signature, names)
+            self._warn_of_many(signature, names)
+        self._used[found] = next(self._clock)
+        return found
 
     def _made(self, signature: Signature, names: Callable[[], list[str]]) -> Compiled:
         found = self._compiled.get(signature)
         if found is None:
-            found = self.compile(signature, names(), self._reason(signature, names()))
+            why = variety.reason(signature, next(reversed(self._compiled)), names()) if self._compiled else "first call"
+            found = self.compile(signature, names(), why)
+            self._used[found] = next(self._clock)
             self._compiled[signature] = found
+            self._forget_the_oldest()
         return found
+
+    def _warn_of_many(self, signature: Signature, names: Callable[[], list[str]]) -> None:
+        if len(self._compiled) >= SIGNATURES_TO_WARN and not self._warned:
+            self._warned = True
+            others = [known for known in list(self._compiled) if known != signature]
+            variety.warn(self.__name__, [*others, signature], names())
+
+    def _forget_the_oldest(self) -> None:
+        """Let go of the program that was used longest ago where there are too many. One with a native entry, whose
+        calls nobody counts, is in use."""
+        if len(self._compiled) <= MOST_SIGNATURES:
+            return
+        entered = {entry.loaded for entry in self._entries}
+        oldest = min(
+            (signature for signature, found in self._compiled.items() if found.loaded not in entered),
+            key=lambda signature: self._used.get(self._compiled[signature], 0),
+        )
+        self.forget(oldest)
+
+    def forget(self, signature: Signature) -> None:
+        """Let go of a signature's program; a call makes it again."""
+        self._compiled.pop(signature, None)
+        known = set(self._compiled.values())
+        self._used = {found: self._used.get(found, 0) for found in known}
+        self._calls = {key: calls for key, calls in list(self._calls.items()) if key[0] in known}
 
     def signatures(self) -> list[str]:
         """What it has been compiled for, in order."""
@@ -251,29 +324,6 @@ class CompiledFunction:
             names.extend(leaf_names(child, key))
         return names
 
-    def _reason(self, signature: Signature, names: Sequence[str]) -> str:
-        """Why a program is made: what is new against the last one."""
-        if not self._compiled:
-            return "first call"
-        last = next(reversed(self._compiled))
-        if last.layout is not signature.layout:
-            return "the state has another layout"
-        if last.statics != signature.statics:
-            changed = [
-                f"{now.name} is {shown(now.value)}, was {shown(was.value)}"
-                for now, was in zip(signature.statics, last.statics, strict=True)
-                if now != was
-            ]
-            return "static argument: " + ", ".join(changed)
-        if last.tree != signature.tree:
-            return f"the arguments have another structure: {signature.tree}"
-        changed = [
-            f"{name} is {now}, was {was}"
-            for name, now, was in zip(names, signature.types, last.types, strict=True)
-            if now != was
-        ]
-        return "; ".join(changed)
-
 
 _ALIVE: fork.Living[CompiledFunction] = fork.Living()
 
@@ -296,18 +346,3 @@ class _Name:
 
     def __str__(self) -> str:
         return f"{self.function.__name__}: {self.function._names(self.tree)[self.number]}"
-
-
-class _Bound:
-    """A compiled function that was read from an instance."""
-
-    def __init__(self, function: CompiledFunction, instance: Any) -> None:
-        self.__func__ = function
-        self.__self__ = instance
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call with the instance as the first argument."""
-        return self.__func__(self.__self__, *args, **kwargs)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.__func__, name)

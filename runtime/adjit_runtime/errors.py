@@ -66,3 +66,7 @@ class InternalError(AdjitError):
 
 class WideningWarning(UserWarning):
     """An array of float32 or less met a float64 and the result is float64, as NumPy has it."""
+
+
+class SignaturesWarning(UserWarning):
+    """A function has been compiled for many signatures; the text names what varies among them."""

@@ -1,8 +1,9 @@
 """Native entries: calls that no Python code of ours sees.
 
 A compiled function is an instance of a class of its own, whose `__call__` is a chain of builtins, one for each of the
-last few signatures that fit (plain arrays and Python numbers by position); the last one falls through to the Python
-path. Where the layout of Python's or NumPy's objects is not the one that the code knows, there are no native entries.
+last few signatures that fit (arrays, numbers, and trees of them, by position and by keyword); the last one falls
+through to the Python path. Where the layout of Python's or NumPy's objects is not the one that the code knows, there
+are no native entries.
 """
 
 from __future__ import annotations
@@ -15,28 +16,32 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import optree
 
+from adjit_runtime.call_trees import Makers, Places
 from adjit_runtime.guard import MethodDef, builtin, zero_at_death
 from adjit_runtime.load import Loaded, address_of, session
 from adjit_runtime.program import (
-    CALL_ARGUMENT,
     CALL_ARRAY,
+    CALL_BOOL,
     CALL_FLOAT,
     CALL_HEAD,
     CALL_INT,
+    CALL_LEAF,
     CALL_LOSS32,
     CALL_LOSS64,
+    CALL_NODE,
     CALL_RESULT,
     CALL_STATE,
     MOST_DIMENSIONS,
 )
-from adjit_runtime.trees import LeafType
+from adjit_runtime.trees import DTYPES, LeafType
 from adjit_runtime.tuned import REUSE_BYTES
 
-MOST_ARGUMENTS = 64
-MOST_RESULTS = 8
+MOST_LEAVES = 1024
 _METH = 0x0002 | 0x0080  # keywords, fastcall
-_NEW_FROM_DESCR, _RETURN = 94, 76
+_NEW_FROM_DESCR, _RETURN, _NEW_COPY = 94, 76, 85
+_KINDS_OF_NUMBERS = {"f": CALL_FLOAT, "i": CALL_INT, "b": CALL_BOOL}
 
 
 @functools.cache
@@ -59,38 +64,55 @@ def available() -> bool:
         and ctypes.c_int32.from_address(id(x) + 64).value & 0x101 == 0x101
         and word(id(twice) + 40).value == id(x)
         and ctypes.c_double.from_address(id(number) + 16).value == number
+        and all(map(_is_known_dtype, DTYPES))
         and _numpy_functions()[0] != 0
+    )
+
+
+def _is_known_dtype(dtype: np.dtype) -> bool:
+    """Whether a descriptor has its type's number, and a NumPy scalar its value, where the native code reads them."""
+    x = dtype.type(1)
+    order, number = ctypes.string_at(id(dtype) + 26, 1), ctypes.c_int32.from_address(id(dtype) + 28).value
+    return (
+        (order.decode(), number) == (dtype.byteorder, dtype.num)
+        and ctypes.string_at(id(x) + 16, dtype.itemsize) == x.tobytes()
+        and dtype.type.__basicsize__ >= 24
     )
 
 
 @functools.cache
 def _numpy_functions() -> tuple[int, int, int]:
-    """The addresses of PyArray_NewFromDescr and PyArray_Return, and slot 2, which is ndarray where all is known."""
+    """The addresses of PyArray_NewFromDescr, PyArray_Return and PyArray_NewCopy; zeros where they are not known."""
     capsule = np._core._multiarray_umath._ARRAY_API  # type: ignore[attr-defined]
     pointer = ctypes.pythonapi.PyCapsule_GetPointer
     pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
     table = pointer(capsule, None)
-    slot = [ctypes.c_int64.from_address(table + 8 * number).value for number in (_NEW_FROM_DESCR, _RETURN, 2)]
-    if slot[2] != id(np.ndarray):
+    slot = [ctypes.c_int64.from_address(table + 8 * number).value for number in (_NEW_FROM_DESCR, _RETURN, _NEW_COPY)]
+    if ctypes.c_int64.from_address(table + 8 * 2).value != id(np.ndarray):
         return 0, 0, 0
     return slot[0], slot[1], slot[2]
 
 
 class Entry:
-    """One native entry: a builtin, the words that it reads, and what must live as long."""
+    """One native entry: a builtin, the words that it reads, and what must live as long.
+
+    `places` says where the leaves of the arguments, which have the `types`, are in a call; the first argument of a step
+    is its state and no tree. Results are a tree of the structure `out_tree`, of a step the loss and, where there is a
+    tree, that."""
 
     def __init__(
         self,
         loaded: Loaded,
         types: Sequence[LeafType],
+        places: Places,
+        out_tree: optree.PyTreeSpec,
         *,
-        single: bool,
-        losses: int = 0,
         state: Any = None,
         release: bool = False,
     ) -> None:
         program = loaded.program
         self.loaded = loaded
+        self.shape = places.shape
         self.busy = state.busy if state is not None else np.zeros(1, np.int64)
         self.table = np.zeros(max(len(program.slots), 1), np.int64)
         self.arena = loaded.borrow_arena()
@@ -100,25 +122,40 @@ class Entry:
         bound = list(state.addresses) if state is not None else []
         for number, address in zip(program.inputs, bound, strict=False):
             self.table[number] = address
-        new_array, as_scalar, _ = _numpy_functions()
-        count = len(types) + (state is not None)
+        results = len(program.outputs)
+        makers = _makers(results, out_tree, state is not None)
+        # What the code reads beside the words, and the memory of a call; each lives as long as the entry.
+        names, nodes, made = (
+            np.array([*numbers, 0], np.int64) for numbers in (map(id, places.names), places.records, makers.records)
+        )
+        objects, held = (np.zeros(places.count + len(types) + 1, np.int64) for _ in range(2))
+        parts = np.zeros(results + makers.count, np.int64)
+        new_array, as_scalar, copy = _numpy_functions()
         head = {
-            "arguments": count, "results": len(program.outputs), "single": int(single), "entry": loaded.address,
+            "arguments": places.arguments, "keywords": len(places.names), "plain": int(places.plain),
+            "leaves": len(types) + (state is not None), "results": results, "entry": loaded.address,
             "table": address_of(self.table), "arena": address_of(self.arena), "report": address_of(self.report),
             "release": int(release), "busy": address_of(self.busy), "block": bound[0] if bound else 0,
             "slow": 0, "block_end": bound[0] + state.nbytes if bound else 0,
             "state": id(state) if state is not None else 0,
-            "array_type": id(np.ndarray), "float_type": id(float), "int_type": id(int), "new_array": new_array,
-            "as_scalar": as_scalar,
+            "array_type": id(np.ndarray), "float_type": id(float), "int_type": id(int), "true": id(True),
+            "false": id(False), "new_array": new_array, "as_scalar": as_scalar, "copy": copy,
+            "names": address_of(names), "nodes": len(places.records) // len(CALL_NODE),
+            "node_records": address_of(nodes), "makers": makers.count, "maker_records": address_of(made),
+            "objects": address_of(objects), "held": address_of(held), "parts": address_of(parts),
         }  # fmt: skip
         words = [head[name] for name in CALL_HEAD]
-        self.dtypes: list[np.dtype] = []
+        kept: list[Any] = [places.names, places.kept, makers.kept, names, nodes, made, objects, held, parts]
         if state is not None:
-            words += self._record(CALL_ARGUMENT, kind=CALL_STATE)
-        for number, type in zip(program.inputs[len(bound) :], types, strict=True):
-            words += self._argument(number, type)
+            words += _record(CALL_LEAF, kind=CALL_STATE)
+        for number, source, type in zip(program.inputs[len(bound) :], places.sources, types, strict=True):
+            words += _leaf(number, source, type)
+            kept.append(type.dtype)
         for i, number in enumerate(program.outputs):
-            words += self._result(number, program.slots[number], i < losses)
+            slot = program.slots[number]
+            dtype = np.dtype(slot.dtype)
+            words += _result(number, dtype, slot.shape, is_loss=state is not None and i == 0)
+            kept.append(dtype)
         self.words = np.array(words, dtype=np.int64)
         # The state's address may be given to another object once it is gone.
         at_death = zero_at_death(state, self._address_of("state")) if state is not None else None
@@ -133,7 +170,7 @@ class Entry:
             self.arena,
             self.report,
             self.busy,
-            self.dtypes,
+            kept,
             self._method,
             loaded,
             at_death,
@@ -158,42 +195,48 @@ class Entry:
     def _address_of(self, name: str) -> int:
         return address_of(self.words) + self.words.itemsize * CALL_HEAD.index(name)
 
-    def _record(self, fields: Sequence[str], shape: Sequence[int] = (), **values: int) -> list[int]:
-        return [values.get(name, 0) for name in fields] + [*shape, *[0] * (MOST_DIMENSIONS - len(shape))]
 
-    def _argument(self, slot: int, type: LeafType) -> list[int]:
-        if type.weak:
-            return self._record(CALL_ARGUMENT, kind=CALL_FLOAT if type.dtype.kind == "f" else CALL_INT, slot=slot)
-        self.dtypes.append(type.dtype)
-        nbytes = math.prod(type.shape) * type.dtype.itemsize
-        return self._record(
-            CALL_ARGUMENT,
-            type.shape,
-            kind=CALL_ARRAY,
-            slot=slot,
-            descr=id(type.dtype),
-            ndim=len(type.shape),
-            nbytes=nbytes,
-        )
-
-    def _result(self, number: int, slot: Any, is_loss: bool) -> list[int]:
-        dtype = np.dtype(slot.dtype)
-        self.dtypes.append(dtype)
-        if is_loss:
-            return self._record(CALL_RESULT, kind=CALL_LOSS32 if dtype.itemsize == 4 else CALL_LOSS64, slot=number)
-        return self._record(
-            CALL_RESULT, slot.shape, kind=CALL_ARRAY, slot=number, descr=id(dtype), ndim=len(slot.shape)
-        )
+def _makers(results: int, out_tree: optree.PyTreeSpec, is_step: bool) -> Makers:
+    makers = Makers(results)
+    if not is_step:
+        makers.tree(out_tree, 0)
+    elif out_tree.num_leaves:
+        makers.tuple([0, makers.tree(out_tree, 1)])
+    return makers
 
 
-def fits(types: Sequence[LeafType], loaded: Loaded) -> bool:
-    """Whether a native entry can take these arguments and give these results."""
+def _record(fields: Sequence[str], shape: Sequence[int] = (), **values: int) -> list[int]:
+    return [values.get(name, 0) for name in fields] + [*shape, *[0] * (MOST_DIMENSIONS - len(shape))]
+
+
+def _leaf(slot: int, source: int, type: LeafType) -> list[int]:
+    dtype, shape = type.dtype, type.shape
+    if type.weak:
+        return _record(CALL_LEAF, kind=_KINDS_OF_NUMBERS[dtype.kind], slot=slot, source=source)
+    return _record(
+        CALL_LEAF, shape, kind=CALL_ARRAY, slot=slot, source=source, descr=id(dtype), number=dtype.num,
+        ndim=len(shape), nbytes=math.prod(shape) * dtype.itemsize, scalar=0 if shape else id(dtype.type),
+    )  # fmt: skip
+
+
+def _result(slot: int, dtype: np.dtype, shape: Sequence[int], *, is_loss: bool) -> list[int]:
+    if is_loss:
+        return _record(CALL_RESULT, kind=CALL_LOSS32 if dtype.itemsize == 4 else CALL_LOSS64, slot=slot)
+    return _record(CALL_RESULT, shape, kind=CALL_ARRAY, slot=slot, descr=id(dtype), ndim=len(shape))
+
+
+def fits(types: Sequence[LeafType], leaves: Sequence[Any], places: Places, loaded: Loaded) -> bool:
+    """Whether a native entry can take these arguments, whose leaves are where `places` looks, and give these results.
+
+    A container of a class that only optree knows has leaves elsewhere."""
     slots = [loaded.program.slots[number] for number in loaded.program.outputs]
     return (
         available()
-        and len(types) < MOST_ARGUMENTS
-        and 1 <= len(slots) <= MOST_RESULTS
+        and len(leaves) == len(places.leaves)
+        and all(a is b for a, b in zip(leaves, places.leaves, strict=True))
+        and max(places.count, len(slots)) <= MOST_LEAVES
+        and bool(slots)
         and all(math.prod(slot.shape) * np.dtype(slot.dtype).itemsize < REUSE_BYTES for slot in slots)
-        and all(not type.weak or type.dtype.kind in "if" for type in types)
+        and all(not type.weak or type.dtype.kind in _KINDS_OF_NUMBERS for type in types)
         and all(len(shape) <= MOST_DIMENSIONS for shape in [*(t.shape for t in types), *(s.shape for s in slots)])
     )

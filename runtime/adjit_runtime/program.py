@@ -73,18 +73,31 @@ RUN_OUTPUT = ("base", "nbytes", "slot", "rest_slot")
 
 MOST_DIMENSIONS = 8
 """Arrays of more dimensions take the path through Python."""
-CALL_ARRAY, CALL_STATE, CALL_FLOAT, CALL_INT, CALL_LOSS32, CALL_LOSS64 = range(6)
-"""Kinds of arguments and results: an array, the state, a Python float or int; a float32 or float64 given as a float."""
+CALL_ARRAY, CALL_STATE, CALL_FLOAT, CALL_INT, CALL_BOOL, CALL_LOSS32, CALL_LOSS64 = range(7)
+"""Kinds of leaves and results: an array or a NumPy scalar, the state, a Python float, int or bool; a float32 or float64
+given as a float."""
 CALL_HEAD = (
-    "arguments", "results", "single", "entry", "table", "arena", "report", "release", "busy", "block", "block_end",
-    "slow", "state", "array_type", "float_type", "int_type", "new_array", "as_scalar",
+    "arguments", "keywords", "plain", "leaves", "results", "entry", "table", "arena", "report", "release", "busy",
+    "block", "block_end", "slow", "state", "array_type", "float_type", "int_type", "true", "false", "new_array",
+    "as_scalar", "copy", "names", "nodes", "node_records", "makers", "maker_records", "objects", "held", "parts",
 )  # fmt: skip
 """The words of a native entry: counts, the program and what it is called with, whether to release the GIL, the word
 that marks it busy, the bytes of the state, and addresses of objects and functions of Python and NumPy; `slow` is
-called with what does not fit."""
-CALL_ARGUMENT = ("kind", "slot", "descr", "ndim", "nbytes", "value")
+called with what does not fit. `plain` says that every argument is a leaf by position. Memory of a call: `objects` are
+the arguments, by position, then by the `names` of keywords, then what nodes hold; `held` are references that the call
+took itself; `parts` are the results, then what makers make of them, NULL between two calls."""
+CALL_LEAF = ("kind", "slot", "source", "descr", "number", "ndim", "nbytes", "scalar", "value")
 CALL_RESULT = ("kind", "slot", "descr", "ndim", "value")
-"""Fields of a record; `MOST_DIMENSIONS` words with the shape follow."""
+"""Fields of a record; `MOST_DIMENSIONS` words with the shape follow. `source` is the number of an object."""
+CALL_DICT, CALL_LIST, CALL_TUPLE, CALL_SAME, CALL_BITS, CALL_NONE, CALL_BY = range(7)
+CALL_NODE = ("kind", "source", "first", "count", "type", "other", "known")
+"""What an object must be, before its leaves are looked at: a dict, list or tuple of exactly one of two types, whose
+`count` items become the objects from `first` on, a dict's by the keys at the address `known`; or an object that is
+`known` or equals it and is of the same `type`, or is of that type and has the same 8 bytes as value (CALL_BITS)."""
+CALL_MAKER = ("kind", "count", "children", "known")
+"""What is made of parts, whose numbers lie at the address `children`: a dict with the keys at `known`, a list, a tuple,
+None, or what the function `known` gives for a tuple of them (CALL_BY). The last one is the result; where there is none,
+the one part is."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from adjit_runtime.errors import ArgumentError, StateError
 from adjit_runtime.guard import Lock, exclusive
 from adjit_runtime.load import ALIGN, address_of, aligned_bytes
 from adjit_runtime.shown import Shown
-from adjit_runtime.trees import LeafType, flatten, leaf_names
+from adjit_runtime.trees import MOST_SIGNATURES, LeafType, flatten, leaf_names
 
 Value = float | int
 ResultT = TypeVar("ResultT")
@@ -242,7 +242,11 @@ class State:
         return exclusive(self._busy_address, self._refuse, function, *args)
 
     def add_entry(self, entry: Any) -> None:
-        """Keep a native entry for steps of this state; it takes none while containers of it may change unseen."""
+        """Keep a native entry for steps of this state; it takes none while containers of it may change unseen, and none
+        any more when it is the oldest of too many."""
+        while len(self.entries) >= MOST_SIGNATURES:
+            self.entries[0].unbind()
+            del self.entries[0]
         self.entries.append(entry)
         if self._may_change():
             entry.unbind()

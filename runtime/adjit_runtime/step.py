@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import optree
@@ -23,8 +23,10 @@ from adjit_runtime.load import Loaded, address_of, run_function
 from adjit_runtime.native import Entry, fits
 from adjit_runtime.program import RUN_ARRAY, RUN_HEAD, RUN_OUTPUT
 from adjit_runtime.state import State
-from adjit_runtime.trees import Signature, as_array, flatten, known_dtype, leaf_type
+from adjit_runtime.trees import MOST_SIGNATURES, Signature, as_array, flatten, known_dtype, leaf_type
 from adjit_runtime.tuned import CALLS_TO_ENTRY, RELEASE_SECONDS, RUN_SLICE_SECONDS, RUNS_KEPT
+
+KeptT = TypeVar("KeptT")
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,11 @@ class _Binding:
 class StepFunction(CompiledFunction):
     """A compiled training step. Call it with a state and a batch; `run` makes all steps over the data."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # What native loops are, by layout of the state and types of the data: the next state has only to be bound.
+        self.plans: dict[Any, _Plan] = {}
+
     def check_state(self, state: Any) -> None:
         """Refuse what is no state of this step."""
         raise NotImplementedError
@@ -93,7 +100,7 @@ class StepFunction(CompiledFunction):
         binding, results, seconds = state.exclusively(self._make, state, compiled, leaves)
         binding.calls += 1
         if binding.calls % CALLS_TO_ENTRY == 2:
-            self._offer_step(binding, state, signature, args, kwargs, seconds)
+            self._offer_step(binding, state, signature, leaves, args, kwargs, seconds)
         loss, *aux = (result if result.ndim else result[()] for result in results)
         if len(results) == 1 and binding.compiled.out_tree.num_leaves == 0:
             return float(loss)
@@ -124,19 +131,21 @@ class StepFunction(CompiledFunction):
         binding: _Binding,
         state: State,
         signature: Signature,
+        leaves: Sequence[Any],
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
         seconds: float,
     ) -> None:
         """Make a native entry for steps of this state with a batch like this one, if it can take them."""
-        if kwargs or signature.statics or len(args) != len(signature.types) or binding.compiled.out_tree.num_leaves:
+        places = self._places((state, *args), kwargs, bound=1)
+        if not fits(signature.types, leaves, places, binding.loaded):
             return
-        if signature.tree != flatten(((None, *args), {}))[1] or not fits(signature.types, binding.loaded):
-            return
-        entry = next((known for known in state.entries if known.loaded is binding.loaded), None)
+        entries = (known for known in state.entries if known.loaded is binding.loaded and known.shape == places.shape)
+        entry = next(entries, None)
         if entry is None:
             release = seconds > RELEASE_SECONDS
-            entry = Entry(binding.loaded, signature.types, single=True, losses=1, state=state, release=release)
+            tree = binding.compiled.out_tree
+            entry = Entry(binding.loaded, signature.types, places, tree, state=state, release=release)
             state.add_entry(entry)
         if not self.has_entry(entry):
             self.install(entry)
@@ -153,6 +162,8 @@ class StepFunction(CompiledFunction):
         have one signature."""
         found: _Binding | None = state.bindings.get(compiled)
         if found is None:
+            while len(state.bindings) >= MOST_SIGNATURES:
+                del state.bindings[next(iter(state.bindings))]
             found = state.bindings[compiled] = _Binding(compiled, state)
         return found
 
@@ -190,6 +201,15 @@ class StepFunction(CompiledFunction):
             )
         job = _Run(self, state, data, batch_size, epochs, shuffle, seed, drop_last, dict(constants or {}))
         return state.exclusively(job.run, progress)
+
+
+def _kept(known: dict[Any, Any], key: Any, value: KeptT) -> KeptT:
+    """Keep a value with the last ones."""
+    while len(known) >= RUNS_KEPT:
+        # Another thread may have been faster.
+        known.pop(next(iter(known), None), None)
+    known[key] = value
+    return value
 
 
 _MOST_STEPS = 1 << 48
@@ -260,17 +280,21 @@ class _Run:
 
     def _loop(self) -> _Loop:
         """The loop for such data: the one that the state keeps, or a new one."""
+        if self.constants:
+            return _Loop(_Plan(self), self)
         types = tuple((array.dtype.num, array.shape) for array in self.arrays)
-        key = (self.function, self.tree, types, self.batch, self.rest, self.shuffle)
-        loops = self.state.loops
-        found: _Loop | None = None if self.constants else loops.get(key)
+        data = (self.tree, types, self.batch, self.rest, self.shuffle)
+        key = (self.function, *data)
+        found: _Loop | None = self.state.loops.get(key)
         if found is None:
-            found = _Loop(self)
-            if not self.constants:
-                while len(loops) >= RUNS_KEPT:
-                    del loops[next(iter(loops))]
-                loops[key] = found
+            found = _kept(self.state.loops, key, _Loop(self._plan(data), self))
         return found
+
+    def _plan(self, data: tuple[Any, ...]) -> _Plan:
+        """The plan for such data and a state laid out like this one: the one that the function keeps, or a new one."""
+        key = (self.state.layout, *data)
+        found: _Plan | None = self.function.plans.get(key)
+        return found if found is not None else _kept(self.function.plans, key, _Plan(self))
 
     def run(self, progress: Callable[[int, int, float], None] | None) -> History:
         """All steps; the state is ours meanwhile."""
@@ -300,15 +324,15 @@ class _Run:
                 error.losses = losses[: loop.done].astype(np.float64)  # type: ignore[attr-defined]
             raise
         finally:
-            loop.lender.return_arena(arena)
-        tree = loop.first.compiled.out_tree
+            loop.plan.lender.return_arena(arena)
+        tree = loop.plan.first.out_tree
         aux = optree.tree_unflatten(tree, outputs[1:]) if tree.num_leaves else None
         return History(losses.astype(np.float64), aux)
 
     def _outputs(self, loop: _Loop) -> list[np.ndarray]:
         """Memory for the results of all steps."""
         try:
-            return [np.empty((self.total, *shape), dtype) for shape, dtype in loop.results]
+            return [np.empty((self.total, *shape), dtype) for shape, dtype in loop.plan.results]
         except (MemoryError, ValueError):
             raise OutOfMemory(
                 f"{self.function.__name__}.run: there is no memory for the results of epochs={self.epochs}, "
@@ -321,45 +345,45 @@ class _Run:
         return type(error)(f"step {loop.done} of {self.total}: {error}")
 
 
-class _Loop:
-    """The native loop over batches of data of certain types: tables, buffers and descriptor. A state keeps the last
-    ones, so that a run on such data again has only to say where the data are.
+class _Plan:
+    """What a native loop is for data of certain types on states of one layout: programs for a whole batch and for the
+    last one, which is `rest` where it is smaller, and words and tables without addresses of a state or of data.
 
-    `results` are shape and dtype of each result of a step, `pace` is how many steps take about a slice of time."""
+    `results` are shape and dtype of each result of a step; `constants` the leaves behind the data, for each program."""
 
     def __init__(self, run: _Run) -> None:
-        self.batch, self.rows = run.batch, run.rows
-        self.kept: list[Any] = []
-        whole = self._bound(run, run.batch) if run.whole else None
-        rest = self._bound(run, run.rest) if run.rest else None
+        self.constants: list[list[Any]] = []
+        whole = self._compiled(run, run.batch) if run.whole else None
+        rest = self._compiled(run, run.rest) if run.rest else None
         first = whole or rest
         assert first is not None
         self.first, self.rest = first, rest
         self.results = self._results(run, first, whole, rest)
-        self.report = np.zeros(2, np.int64)
-        self.words = self._descriptor(run, (whole or first, rest or first))
-        programs = [binding.loaded for binding in (whole, rest) if binding is not None]
-        self.lender = max(programs, key=lambda loaded: loaded.program.arena_bytes)
-        self.pace = 1
-        self._address = address_of(self.words)
-        self._function = run_function(any(loaded.polls for loaded in programs))
+        self.programs = [compiled.loaded for compiled in (whole, rest) if compiled is not None]
+        self.lender = max(self.programs, key=lambda loaded: loaded.program.arena_bytes)
+        self.run = run_function(any(loaded.polls for loaded in self.programs))
+        layout = run.state.layout
+        self.offsets = np.array(layout.offsets, np.int64)
+        self.owned = [np.array(loaded.program.inputs[: len(layout.offsets)]) for loaded in self.programs]
+        self.batched = [loaded.program.inputs[len(layout.offsets) :] for loaded in self.programs]
+        self.tables = [_constants_table(loaded) for loaded in self.programs]
+        # Of an array of the data: what a batch of it takes. Where the order is not shuffled nothing is gathered.
+        self.buffers = [((run.batch, *array.shape[1:]), array.dtype) for array in run.arrays if run.shuffle]
+        self.words = self._words(run)
 
-    def _bound(self, run: _Run, rows: int) -> _Binding:
-        """The binding for batches of so many rows, with the constants in its table."""
+    def _compiled(self, run: _Run, rows: int) -> Compiled:
+        """The program for batches of so many rows."""
         sample: Any = optree.tree_unflatten(run.tree, [array[:rows] for array in run.arrays])
         signature, leaves, names = run.function.step_signature(run.state, sample, run.constants)
-        # A table of its own: the loop writes into it.
-        binding = _Binding(run.function.compiled(signature, names), run.state)
-        constants = binding.arguments(run.state, leaves)[len(run.arrays) :]
-        self.kept += constants
-        return binding
+        self.constants.append(leaves[len(run.arrays) :])
+        return run.function.compiled(signature, names)
 
     @staticmethod
     def _results(
-        run: _Run, first: _Binding, whole: _Binding | None, rest: _Binding | None
+        run: _Run, first: Compiled, whole: Compiled | None, rest: Compiled | None
     ) -> list[tuple[tuple[int, ...], str]]:
-        def of(binding: _Binding) -> list[tuple[tuple[int, ...], str]]:
-            program = binding.loaded.program
+        def of(compiled: Compiled) -> list[tuple[tuple[int, ...], str]]:
+            program = compiled.loaded.program
             return [(program.slots[number].shape, program.slots[number].dtype) for number in program.outputs]
 
         if whole is not None and rest is not None and of(whole) != of(rest):
@@ -369,34 +393,70 @@ class _Loop:
             )
         return of(first)
 
-    def _descriptor(self, run: _Run, bindings: tuple[_Binding, _Binding]) -> np.ndarray:
-        """What does not change from run to run; addresses of data and results are put in by `begin`."""
+    def _words(self, run: _Run) -> np.ndarray:
+        """The descriptor of the loop, zero where addresses of a state, of data, buffers and results belong."""
         words: list[int] = []
         for i, array in enumerate(run.arrays):
-            buffer = 0
-            if run.shuffle:
-                gathered = np.empty((run.batch, *array.shape[1:]), array.dtype)
-                self.kept.append(gathered)
-                buffer = address_of(gathered)
-            slot, rest_slot = (binding.slots[i] for binding in bindings)
-            record = {"source": 0, "nbytes": array[:1].nbytes, "buffer": buffer, "slot": slot, "rest_slot": rest_slot}
-            words += [record[name] for name in RUN_ARRAY]
+            slot, rest_slot = self.batched[0][i], self.batched[-1][i]
+            record = {"nbytes": array[:1].nbytes, "slot": slot, "rest_slot": rest_slot}
+            words += [record.get(name, 0) for name in RUN_ARRAY]
         for i, (shape, dtype) in enumerate(self.results):
             nbytes = math.prod(shape) * np.dtype(dtype).itemsize
-            slot, rest_slot = (binding.loaded.program.outputs[i] for binding in bindings)
-            record = {"base": 0, "nbytes": nbytes, "slot": slot, "rest_slot": rest_slot}
-            words += [record[name] for name in RUN_OUTPUT]
-        order = np.empty(run.rows if run.shuffle else 0, np.int64)
-        self.kept.append(order)
-        whole, rest = bindings
+            slot, rest_slot = self.programs[0].program.outputs[i], self.programs[-1].program.outputs[i]
+            record = {"nbytes": nbytes, "slot": slot, "rest_slot": rest_slot}
+            words += [record.get(name, 0) for name in RUN_OUTPUT]
         head = {
-            "entry": whole.loaded.address, "rest_entry": rest.loaded.address, "table": whole.pointers[0],
-            "rest_table": rest.pointers[0], "arena": 0, "report": address_of(self.report),
-            "order": address_of(order) if run.shuffle else 0, "rows": run.rows, "batch": run.batch, "rest": run.rest,
-            "seed": 0, "step": run.state.addresses[-1], "position": 0, "done": 0, "budget": 0,
-            "arrays": len(run.arrays), "outputs": len(self.results), "flushes": int(self.first.loaded.program.flushes),
+            "entry": self.programs[0].address, "rest_entry": self.programs[-1].address, "rows": run.rows,
+            "batch": run.batch, "rest": run.rest, "arrays": len(run.arrays), "outputs": len(self.results),
+            "flushes": int(self.programs[0].program.flushes),
         }  # fmt: skip
-        return np.array([*(head[name] for name in RUN_HEAD), *words], dtype=np.int64)
+        return np.array([*(head.get(name, 0) for name in RUN_HEAD), *words], dtype=np.int64)
+
+
+def _constants_table(loaded: Loaded) -> np.ndarray:
+    """A program's table with the addresses of its constants alone."""
+    table = np.zeros(max(len(loaded.program.slots), 1), np.int64)
+    for number, address in loaded.constant_addresses.items():
+        table[number] = address
+    return table
+
+
+class _Loop:
+    """The native loop of a plan on one state: tables, buffers and descriptor. A state keeps the last ones, so that a
+    run on such data again has only to say where the data are. `pace` is how many steps take about a slice of time."""
+
+    def __init__(self, plan: _Plan, run: _Run) -> None:
+        self.plan = plan
+        self.batch, self.rows = run.batch, run.rows
+        self.report = np.zeros(2, np.int64)
+        self.words = words = plan.words.copy()
+        tables = [table.copy() for table in plan.tables]
+        self.kept: list[Any] = [tables]
+        places = plan.offsets + run.state.addresses[0]  # The leaves of a state lie in one block.
+        for number, table in enumerate(tables):
+            table[plan.owned[number]] = places
+            self._bind(run, number, table)
+        words[_TABLE], words[_REST_TABLE] = address_of(tables[0]), address_of(tables[-1])
+        words[_REPORT], words[_STEP] = address_of(self.report), run.state.addresses[-1]
+        for at, (shape, dtype) in enumerate(plan.buffers):
+            buffer = np.empty(shape, dtype)
+            self.kept.append(buffer)
+            words[len(RUN_HEAD) + at * len(RUN_ARRAY) + _BUFFER] = address_of(buffer)
+        if run.shuffle:
+            order = np.empty(run.rows, np.int64)
+            self.kept.append(order)
+            words[_ORDER] = address_of(order)
+        self.pace = 1
+        self._address = address_of(words)
+
+    def _bind(self, run: _Run, number: int, table: np.ndarray) -> None:
+        """Put the constants into the table of a program."""
+        program, slots = self.plan.programs[number].program, self.plan.batched[number][len(run.arrays) :]
+        for slot, leaf in zip(slots, self.plan.constants[number], strict=True):
+            array = as_array(leaf, np.dtype(program.slots[slot].dtype))
+            array = array.copy() if run.state.overlaps(array) else array
+            table[slot] = address_of(array)
+            self.kept.append(array)
 
     def begin(self, run: _Run, outputs: Sequence[np.ndarray]) -> np.ndarray:
         """Bind data, results and an arena, which is the caller's to give back."""
@@ -407,7 +467,7 @@ class _Loop:
         for output in outputs:
             words[at + _BASE] = address_of(output)
             at += len(RUN_OUTPUT)
-        arena = self.lender.borrow_arena()
+        arena = self.plan.lender.borrow_arena()
         words[_ARENA] = address_of(arena)
         words[_SEED] = run.seed
         words[_POSITION] = words[_DONE] = 0
@@ -416,7 +476,7 @@ class _Loop:
     def make(self, steps: int) -> int:
         """So many steps; the status of the last one."""
         self.words[_BUDGET] = steps
-        return self._function(self._address)
+        return self.plan.run(self._address)
 
     @property
     def done(self) -> int:
@@ -426,10 +486,14 @@ class _Loop:
     @property
     def failed(self) -> Loaded:
         """The program of the step at which the loop stopped."""
-        if self.rest is not None and self.rows - int(self.words[_POSITION]) < self.batch:
-            return self.rest.loaded
-        return self.first.loaded
+        plan = self.plan
+        if plan.rest is not None and self.rows - int(self.words[_POSITION]) < self.batch:
+            return plan.rest.loaded
+        return plan.first.loaded
 
 
-_ARENA, _SEED, _POSITION, _DONE, _BUDGET = map(RUN_HEAD.index, ("arena", "seed", "position", "done", "budget"))
-_SOURCE, _BASE = RUN_ARRAY.index("source"), RUN_OUTPUT.index("base")
+_ARENA, _SEED, _POSITION, _DONE, _BUDGET, _TABLE, _REST_TABLE, _REPORT, _ORDER, _STEP = map(
+    RUN_HEAD.index,
+    ("arena", "seed", "position", "done", "budget", "table", "rest_table", "report", "order", "step"),
+)
+_SOURCE, _BUFFER, _BASE = RUN_ARRAY.index("source"), RUN_ARRAY.index("buffer"), RUN_OUTPUT.index("base")

@@ -24,6 +24,9 @@ _PYTHON = {float: np.dtype(np.float64), int: np.dtype(np.int64), bool: np.dtype(
 _SHORT = {"float32": "f32", "float64": "f64", "int32": "i32", "int64": "i64", "uint8": "u8", "uint64": "u64"}
 
 
+MOST_SIGNATURES = 256
+"""Signatures of which a function, and a state, keep what was made for them."""
+
 _PLAIN: dict[optree.PyTreeSpec, optree.PyTreeSpec] = {}
 
 

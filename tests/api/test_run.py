@@ -85,6 +85,38 @@ def test_a_loop_serves_other_data_of_the_same_types(shuffle: bool) -> None:
     assert not one.loops
 
 
+@pytest.mark.parametrize("rows", [16, 19])
+def test_a_run_on_another_state_has_only_to_bind_it(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    step = adjit.training_step(loss, optim.adam(1e-2))
+    x, y = data(rows)
+    wanted = step.run(fresh(step), (x, y), batch_size=8, epochs=3, seed=1).losses
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("signatures were looked at again")
+
+    monkeypatch.setattr(type(step), "step_signature", refuse)
+    states = [fresh(step) for _ in range(3)]
+    for _ in range(2):
+        found = [step.run(state, (x, y), batch_size=8, epochs=3, seed=1).losses for state in states]
+    assert len(step.plans) == 1
+    monkeypatch.undo()
+    again = fresh(step)
+    assert step.run(again, (x, y), batch_size=8, epochs=3, seed=1).losses.tolist() == wanted.tolist()
+    assert step.run(again, (x, y), batch_size=8, epochs=3, seed=1).losses.tolist() == found[0].tolist()
+    assert found[0].tolist() == found[1].tolist() == found[2].tolist()
+
+
+def test_states_of_two_layouts_have_plans_of_their_own() -> None:
+    step = adjit.training_step(lambda p, x: np.sum(p) * np.sum(x), optim.sgd(0.0))
+    for size in (2, 5, 2, 5):
+        state = step.init(np.ones(size))
+        assert step.run(state, (np.ones(4),), batch_size=2).losses.tolist() == [2.0 * size] * 2
+    assert len(step.plans) == 2
+    for rows in range(2, 2 + 2 * RUNS_KEPT):
+        step.run(state, (np.ones(rows),), batch_size=2)
+    assert len(step.plans) == RUNS_KEPT
+
+
 def test_a_loop_serves_again_after_an_error() -> None:
     step = adjit.training_step(lambda p, i: np.sum(p[i] ** 2), optim.sgd(0.1))
     bad, good = np.array([0, 1, 2, 9]), np.array([0, 1, 2, 3])

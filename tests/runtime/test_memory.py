@@ -6,6 +6,7 @@ import gc
 import os
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -51,6 +52,23 @@ def test_no_object_stays(make: Callable[[int], None]) -> None:
         counts.append(len(gc.get_objects()))
     # Less than one object for each program.
     assert counts[2] - counts[1] < programs
+
+
+def test_a_signature_keeps_little() -> None:
+    """The LLVM text of one, which is written anew for who asks, has several times these bytes."""
+    f = adjit.jit(lambda x: np.tanh(x) * 2.0 + x)
+    f(np.ones(100))
+    tracemalloc.start()
+    try:
+        for n in range(101, 105):
+            f(np.ones(n))
+        gc.collect()
+        kept = tracemalloc.get_traced_memory()[0] / 4
+    finally:
+        tracemalloc.stop()
+    assert kept < 64 << 10
+    assert len(f.ir("llvm")) > 64 << 10
+    assert f.ir("llvm") == f.ir("llvm")
 
 
 def test_layouts_go_with_their_states_and_programs() -> None:

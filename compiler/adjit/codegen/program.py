@@ -66,12 +66,18 @@ class Lowered:
     """Everything that lowering a graph gives; `program` is what runs."""
 
     plan: Plan
-    llvm: str
     program: Program
     target: Target
     instructions: int
     kernels: int
+    timed: bool
+    flushes: bool
     _asm: list[str] = field(default_factory=list)
+
+    @property
+    def llvm(self) -> str:
+        """The LLVM text, written anew when it is asked for: it takes more memory than all the rest."""
+        return emit_plan(self.plan, self.target, self.program.name, self.timed, self.flushes)[0]
 
     @property
     def asm(self) -> str:
@@ -125,7 +131,7 @@ def build(
         checks=plan.checks,
         constants=plan.constants,
     )
-    return Lowered(plan, text, program, target, instructions, kernels)
+    return Lowered(plan, program, target, instructions, kernels, timed, flushes)
 
 
 def _straight_line(
