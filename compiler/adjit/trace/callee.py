@@ -1,0 +1,77 @@
+"""What the user's code calls just now: the dotted path of the call or subscript that a frame is at.
+
+A function that Cython compiled has no frame, so a call from within it looks like one from the user's frame; it is told
+apart by the callee that stands in the user's bytecode.
+"""
+
+from __future__ import annotations
+
+import dis
+import functools
+import inspect
+from types import CodeType, FrameType, ModuleType
+from typing import Any
+
+Path = tuple[str, ...]
+
+
+def called(frame: FrameType) -> Any:
+    """What the current instruction of a frame calls or subscripts, where a dotted path names it; else None."""
+    path = _paths(frame.f_code).get(frame.f_lasti)
+    if path is None:
+        return None
+    found = _variable(frame, path[0])
+    for name in path[1:]:
+        found = _attribute(found, name)
+    return found
+
+
+def _variable(frame: FrameType, name: str) -> Any:
+    code = frame.f_code
+    if name in code.co_varnames or name in code.co_cellvars or name in code.co_freevars:
+        return frame.f_locals.get(name)
+    for scope in (frame.f_globals, frame.f_builtins):
+        if name in scope:
+            return scope[name]
+    return frame.f_locals.get(name)
+
+
+def _attribute(x: Any, name: str) -> Any:
+    if isinstance(x, ModuleType):
+        return vars(x).get(name)
+    # Without running properties.
+    return inspect.getattr_static(x, name, None)
+
+
+@functools.lru_cache(maxsize=4096)
+def _paths(code: CodeType) -> dict[int, Path]:
+    """The path of what is called or subscripted, by the offset of the instruction."""
+    found: dict[int, Path] = {}
+    starts: dict[Any, Path | None] = {}
+    last: Path | None = None
+    for step in dis.get_instructions(code):
+        if step.opname in ("PUSH_NULL", "PRECALL", "KW_NAMES", "EXTENDED_ARG", "CACHE"):
+            continue
+        where = step.positions
+        start = None if where is None or where.col_offset is None else (where.lineno, where.col_offset)
+        path = _extended(step, last)
+        if start is not None and path is None and starts.get(start) is not None and _takes(step):
+            found[step.offset] = starts[start] or ()
+        if start is not None:
+            starts[start] = path
+        last = path
+    return found
+
+
+def _extended(step: dis.Instruction, last: Path | None) -> Path | None:
+    """The path of what an instruction pushes."""
+    if step.opname in ("LOAD_ATTR", "LOAD_METHOD"):
+        return None if last is None else (*last, str(step.argval))
+    if step.opname.startswith(("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FAST", "LOAD_DEREF", "LOAD_CLASSDEREF")):
+        name = step.argval[-1] if isinstance(step.argval, tuple) else step.argval
+        return (str(name),)
+    return None
+
+
+def _takes(step: dis.Instruction) -> bool:
+    return step.opname.startswith(("CALL", "BINARY_SUBSCR", "BINARY_OP"))
