@@ -15,13 +15,18 @@ from typing import Any
 Path = tuple[str, ...]
 
 
+def path(frame: FrameType) -> Path | None:
+    """The dotted path of what the current instruction of a frame calls or subscripts."""
+    return _paths(frame.f_code).get(frame.f_lasti)
+
+
 def called(frame: FrameType) -> Any:
     """What the current instruction of a frame calls or subscripts, where a dotted path names it; else None."""
-    path = _paths(frame.f_code).get(frame.f_lasti)
-    if path is None:
+    names = path(frame)
+    if names is None:
         return None
-    found = _variable(frame, path[0])
-    for name in path[1:]:
+    found = _variable(frame, names[0])
+    for name in names[1:]:
         found = _attribute(found, name)
     return found
 
@@ -54,13 +59,13 @@ def _paths(code: CodeType) -> dict[int, Path]:
             continue
         where = step.positions
         start = None if where is None or where.col_offset is None else (where.lineno, where.col_offset)
-        path = _extended(step, last)
-        if start is not None and path is None and starts.get(start) is not None and _takes(step):
-            found[step.offset] = starts[start] or ()
+        names = _extended(step, last)
+        if start is not None and names is None and _takes(step):
+            found[step.offset] = starts.get(start) or ()
         if start is not None:
-            starts[start] = path
-        last = path
-    return found
+            starts[start] = names
+        last = names
+    return {offset: names for offset, names in found.items() if names}
 
 
 def _extended(step: dis.Instruction, last: Path | None) -> Path | None:

@@ -14,7 +14,10 @@ import linecache
 from types import FrameType
 from typing import TypeVar
 
+import numpy as np
+
 from adjit.ir.node import Loc, Node
+from adjit.trace import callee
 from adjit.trace.locate import locate, raised_at, scipy_functions, user_frame
 from adjit_runtime.errors import AdjitError, DTypeError, IndexOutOfRange, ShapeError, TraceError
 
@@ -129,9 +132,9 @@ def _constant_subscript() -> TraceError | None:
         )
     if doing == "write":
         return trace_error(
-            "a traced value is written into a plain array, or at a traced position of one; its memory belongs to "
-            "NumPy, not to the compiled function: write array = adjit.asarray(array).copy() before, or build the "
-            "result with np.stack, np.concatenate or np.where"
+            "a traced value is written into a plain array, or at a traced position of one; it was made outside of the "
+            "traced function, or where a trace does not see it, so its memory is not the compiled function's: write "
+            "a = np.array(a) inside the function before, or build the result with np.stack, np.concatenate or np.where"
         )
     return None
 
@@ -188,15 +191,35 @@ def _scipy() -> TraceError | None:
     )
 
 
+def _by_name() -> TraceError | None:
+    """A call of a function or a type of NumPy that a trace does not see."""
+    frame = user_frame()
+    path, target = (None, None) if frame is None else (callee.path(frame), callee.called(frame))
+    if path is None or target is None:
+        return None
+    if isinstance(target, type) and issubclass(target, np.generic):
+        return trace_error(
+            f"{'.'.join(path)} makes a plain scalar of a traced value: write x.astype(np.{target.__name__})"
+        )
+    name = getattr(target, "__name__", "")
+    if len(path) > 1 or isinstance(target, np.ufunc) or not hasattr(np, name) or getattr(np, name) != target:
+        return None
+    return trace_error(
+        f"`{path[0]}` was taken out of NumPy by its name (as from numpy import {name} does), so that a trace does not "
+        f"see its calls: write import numpy as np, and np.{name}(...)"
+    )
+
+
 def as_array(node: Node) -> TraceError:
     """`np.asarray(tracer)`, `np.array([tracer, ...])`, nested lists."""
     return (
         _constant_subscript()
         or _scipy()
+        or _by_name()
         or trace_error(
             f"a plain NumPy array is made of a traced {node.type}{_origin(node)}; its values are not known while the "
-            "function is traced: write np.stack([...]) for a list of traced values, np.array([...], like=x) or "
-            "np.full(shape, s, like=x) to make an array, adjit.asarray(array)[i] to index a plain array, and "
+            "function is traced, and a trace sees no calls from code in C: write np.array([...]) or np.stack([...]) "
+            "in the function itself to make an array, adjit.asarray(array)[i] to index a plain array, and "
             "x.astype(np.float32) to convert"
         )
     )
@@ -261,7 +284,7 @@ def plain_out(name: str) -> TraceError:
     """`out=` or `+=` into a plain array."""
     return trace_error(
         f"{name}: the result would be written into a plain array (out=, or an operator such as +=), which lies outside "
-        "the compiled function: write a = a + x, or make the array with np.zeros_like(x) or adjit.asarray(a).copy()"
+        "the compiled function: write a = a + x, or a = np.array(a) inside the function before"
     )
 
 
