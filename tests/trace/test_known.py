@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import adjit
-from adjit_runtime.errors import TraceError
+from adjit_runtime.errors import ShapeError, TraceError
 from tests.trace.check import floats, run, same
 
 X = np.array([0.3, 0.7, 1.1])
@@ -306,3 +306,42 @@ def test_names_that_were_imported_one_by_one_are_named() -> None:
 
     with pytest.raises(TraceError, match=r"from numpy import .*np\.array"):
         run(lambda x: array([x[0], x[1]]), X)
+
+
+def test_indexing_by_a_range() -> None:
+    same(lambda w: (w[range(4)], w[range(3, 0, -1)], w[range(0)]), floats(5))
+
+
+def test_windows_that_slide() -> None:
+    windows = np.lib.stride_tricks.sliding_window_view
+    same(lambda x: (windows(x, 3), windows(x, (2,), axis=0) * 2, np.mean(windows(x, 4), axis=-1)), floats(6))
+    same(lambda x: (windows(x, (2, 3)), windows(x, 2, axis=1), windows(x, (2, 2), axis=(0, 0))), floats(4, 5))
+    for call in (lambda x: windows(x, 7), lambda x: windows(x, (2, 2)), lambda x: windows(x, -1)):
+        with pytest.raises(ShapeError):
+            run(call, floats(6))
+
+
+def test_not_of_scalars() -> None:
+    same(lambda x: (~np.isnan(x), ~(x > 0)), np.float64(0.5))
+    assert not adjit.jit(lambda x: ~(x > 0))(0.5)
+    assert adjit.jit(lambda x: ~np.isnan(x))(0.5)
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda x: np.float64(x[0]), r"x\.astype\(np\.float64\)"),
+        (lambda x: OUTSIDE.dot(x), r"write plain @ x"),
+        (lambda x: x[x > 0], r"x = np\.where\(mask, x \* a, x\)"),
+        (lambda x: np.where(x > 0), r"use np\.where\(condition, x, y\)"),
+        (lambda x: np.nonzero(x), r"np\.where\(mask, x, 0\)"),
+        (lambda x: np.extract(x > 0, x), r"np\.where\(mask, x, 0\)"),
+        (lambda x: np.place(x, x > 0, 1.0), r"x = np\.where\(mask, value, x\)"),
+        (lambda x: math.gamma(x[0]), r"math\.gamma is not supported"),
+        (lambda x: math.sin(x), r"math\.sin .*np\.sin"),
+        (lambda x: np.r_["0,2", x], r"np\.concatenate"),
+    ],
+)
+def test_refusals_say_what_to_write(call: Callable[..., Any], text: str) -> None:
+    with pytest.raises(TraceError, match=text):
+        run(call, floats(4, dtype=np.float64))

@@ -72,9 +72,8 @@ def _python_number(x: Any) -> Any:
 def unary(ufunc: np.ufunc, x: Tracer) -> Any:
     """`-x`, `+x`, `abs(x)`, `~x`."""
     if x.type.weak and x.type.dtype == BOOL:
-        if ufunc is np.invert:
-            raise refuse.trace_error("~ of a Python bool is an integer in Python: write np.logical_not(condition)")
-        x = weak_cast(x, I64)
+        # ~True is -2 in Python, deprecated there; NumPy's bools, which ~(x > 0) is of every other scalar, are logic.
+        x = x if ufunc is np.invert else weak_cast(x, I64)
     return call(ufunc, (x,), {})
 
 

@@ -202,6 +202,11 @@ def _by_name() -> TraceError | None:
             f"{'.'.join(path)} makes a plain scalar of a traced value: write x.astype(np.{target.__name__})"
         )
     name = getattr(target, "__name__", "")
+    if getattr(target, "__objclass__", None) is np.ndarray:
+        instead = {"dot": "plain @ x"}.get(name, f"np.{name}(plain, x)")
+        return trace_error(
+            f"{'.'.join(path)} is a method of a plain array, which cannot take a traced one: write {instead}"
+        )
     if len(path) > 1 or isinstance(target, np.ufunc) or not hasattr(np, name) or getattr(np, name) != target:
         return None
     return trace_error(
@@ -335,7 +340,8 @@ def mask(node: Node) -> TraceError:
     """`x[x > 0]` with a traced mask."""
     return trace_error(
         f"an array is indexed by a traced boolean mask {node.type}{_origin(node)}, so the shape of the result would "
-        "depend on values: write np.where(mask, x, 0), or sums such as np.sum(x, where=mask)"
+        "depend on values: write np.where(mask, x, 0), sums such as np.sum(x, where=mask), and for "
+        "x[mask] = x[mask] * a the select x = np.where(mask, x * a, x)"
     )
 
 
