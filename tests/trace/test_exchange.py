@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import builtins
 import math
+import os
 import signal
 import sys
 import threading
 import types
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -250,3 +252,28 @@ def test_an_exchanged_function_looks_like_the_original() -> None:
         return x.astype(np.float32)
 
     assert run(program, X).dtype == np.float32
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_child_process_has_no_traces_of_other_threads() -> None:
+    inside, done = threading.Event(), threading.Event()
+
+    def program(x: Any) -> Any:
+        inside.set()
+        assert done.wait(60)
+        return x
+
+    thread = threading.Thread(target=run, args=(program, X))
+    thread.start()
+    assert inside.wait(60)
+    assert not is_restored()
+    with warnings.catch_warnings():
+        # Python warns of a fork beside threads, which is what is tested.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        os._exit(0 if is_restored() else 1)
+    _, status = os.waitpid(child, 0)
+    done.set()
+    thread.join()
+    assert os.waitstatus_to_exitcode(status) == 0

@@ -170,6 +170,8 @@ def writers(x: Any) -> Any:
     np.fill_diagonal(q, 2.0)
     q += np.arange(3)
     q.sort(axis=0)
+    q.put([0], [0.5])
+    q[1].partition(1)
     return np.sum(h**2 * k) + np.sum(o * p) + np.sum(q @ x)
 
 

@@ -317,3 +317,26 @@ def test_asarray_outside_a_trace_is_numpys() -> None:
 def test_lists_of_tracers_as_operands() -> None:
     same(lambda x: np.add([x, 2.0], x), np.float64(2))
     assert run(lambda x: adjit.trace.stop_gradient({"a": x, "b": 2})["a"], floats(2)).shape == (2,)
+
+
+def test_refusals_of_truth_say_what_fits_the_statement() -> None:
+    def loop(x: Any) -> Any:
+        while x > 0:
+            x = x - 1
+        return x
+
+    def check(x: Any) -> Any:
+        assert x > 0
+        return x
+
+    def flag(x0: Any) -> Any:
+        return 1.0 if x0 else 2.0
+
+    for function, type, text in (
+        (loop, S, r"for _ in range\(n\)"),
+        (check, S, r"before the call or the results after"),
+        (flag, N, r"static_argnames=\('x0',\)"),
+    ):
+        with pytest.raises(TraceError, match=text) as info:
+            trace_of(function, type)
+        assert "np.where(condition" not in str(info.value)

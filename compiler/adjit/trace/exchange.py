@@ -21,13 +21,13 @@ from adjit.trace.callee import called
 from adjit.trace.context import current_trace
 from adjit.trace.known import holds_traced
 from adjit.trace.locate import is_skipped
-from adjit_runtime import guard
+from adjit_runtime import fork, guard
 
 Replacement = Callable[..., Any]
 
 _EXCHANGED: dict[ModuleType, dict[str, Any]] = {}
 _ORIGINALS: dict[ModuleType, dict[str, Any]] = {}
-_RESTORERS: list[weakref.ref[Any]] = []
+_RESTORERS: list[tuple[ModuleType, Any]] = []
 _LOCK = guard.Lock()
 _KINDS: dict[str, str] = {}
 _INSTALLED = (sysconfig.get_paths()["stdlib"], "<frozen ")
@@ -115,7 +115,11 @@ class _Session:
     __slots__ = ("__weakref__",)
 
 
-_LAST: list[Callable[[], _Session | None]] = [lambda: None]
+def _none() -> None:
+    return None
+
+
+_LAST: list[Callable[[], _Session | None]] = [_none]
 _HELD: contextvars.ContextVar[_Session] = contextvars.ContextVar("adjit exchanged functions")
 
 
@@ -135,7 +139,7 @@ def _started() -> _Session:
         for module, names in _EXCHANGED.items()
     }
     _RESTORERS[:] = [
-        _restorer({name: _ORIGINALS[module][name] for name in names})(session, vars(module).update)
+        (module, _restorer({name: _ORIGINALS[module][name] for name in names})(session, vars(module).update))
         for module, names in chosen.items()
     ]
     _LAST[0] = weakref.ref(session)
@@ -148,3 +152,15 @@ def _restorer(originals: dict[str, Any]) -> Any:
     """A class of weak references that are mappings to `dict.update`, which so can be their callback: all of it in C,
     where no interrupt comes between."""
     return type("Restorer", (weakref.ref,), {"keys": originals.keys, "__getitem__": originals.__getitem__})
+
+
+def _in_child() -> None:
+    """A child process has no traces but those of the thread that forked."""
+    if _HELD.get(None) is not None or _LAST[0]() is None:
+        return
+    for module, originals in _RESTORERS:
+        vars(module).update(originals)
+    _LAST[0] = _none
+
+
+fork.in_child(_in_child)

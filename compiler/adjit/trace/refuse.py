@@ -139,12 +139,32 @@ def _constant_subscript() -> TraceError | None:
     return None
 
 
+def _statement() -> str:
+    """The first word of the line where the user's code is."""
+    loc = locate()
+    words = linecache.getline(loc.file, loc.line).split() if loc is not None else []
+    return words[0] if words else ""
+
+
+def _instead_of_truth(node: Node) -> str:
+    statement = _statement()
+    if statement == "while":
+        return (
+            "a compiled loop has a fixed number of rounds: write for _ in range(n) with x = np.where(go_on, next_x, x) "
+            "in it, or leave the loop outside of the traced function"
+        )
+    if statement == "assert":
+        return "check the arguments before the call or the results after it"
+    if node.op.name == "input" and node.shape == () and node.dtype.kind in "bi":
+        return f"a flag is a static argument: static_argnames=({node.attrs['name']!r},)"
+    return "write np.where(condition, a, b), np.logical_and / np.logical_or / np.logical_not, np.maximum"
+
+
 def truth(node: Node) -> TraceError:
     """`if tracer:`, `and`, `not`, `max`, `in`."""
     return trace_error(
         f"the truth of a traced {node.type} is asked for (if, while, and, or, not, in, max, sorted){_origin(node)}; "
-        "its value is not known while the function is traced: write np.where(condition, a, b), "
-        "np.logical_and / np.logical_or / np.logical_not, np.maximum"
+        f"its value is not known while the function is traced: {_instead_of_truth(node)}"
     )
 
 

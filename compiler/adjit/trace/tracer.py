@@ -21,6 +21,9 @@ from adjit.trace.context import current_trace
 from adjit.trace.handle import Root, Step, Strides
 from adjit.trace.locate import locate
 
+_WRITING = frozenset({"partition", "put", "setfield"})
+"""Methods of ndarray that write into it, and that tracers whose values are known have."""
+
 
 class Tracer:
     """An array of a traced function. `x.shape`, `x.dtype`, operators, indexing, methods and NumPy functions work."""
@@ -77,10 +80,14 @@ class Tracer:
             return table.PROPERTIES[name](self)
         plain = plain_of(self)
         if plain is not None and not name.startswith("__array_"):
-            return getattr(read_only(plain), name)
+            return getattr(self._writable(plain) if name in _WRITING else read_only(plain), name)
         if name in table.UNSUPPORTED_ATTRIBUTES:
             raise refuse.attribute(name, table.UNSUPPORTED_ATTRIBUTES[name])
         raise AttributeError(f"a traced array has no attribute {name!r}")
+
+    def _writable(self, plain: np.ndarray) -> np.ndarray:
+        self._adjit_root.written_at(locate())
+        return plain
 
     # NumPy's protocols.
 
