@@ -270,6 +270,7 @@ def test_what_a_trace_made_lives_on_in_a_cache() -> None:
         np.testing.assert_allclose(f(X), np.sum(X * [1, 2, 3]))
     assert float(np.sum(weights(3))) == 6
     assert (weights(3) * 2).tolist() == [2, 4, 6]
+    assert type(weights(3).copy()) is np.ndarray
 
 
 def test_arrays_from_outside_stay_refused_for_writing() -> None:

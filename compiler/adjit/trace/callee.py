@@ -14,6 +14,14 @@ from typing import Any
 
 Path = tuple[str, ...]
 
+_ARRANGING = frozenset(
+    {
+        "BUILD_LIST", "BUILD_MAP", "BUILD_TUPLE", "CACHE", "CALL_INTRINSIC_1", "DICT_MERGE", "DICT_UPDATE",
+        "EXTENDED_ARG", "KW_NAMES", "LIST_EXTEND", "LIST_TO_TUPLE", "LOAD_CONST", "PRECALL", "PUSH_NULL",
+    }
+)  # fmt: skip
+"""Instructions that arrange the arguments of a call and carry the call's own place."""
+
 
 def path(frame: FrameType) -> Path | None:
     """The dotted path of what the current instruction of a frame calls or subscripts."""
@@ -55,7 +63,8 @@ def _paths(code: CodeType) -> dict[int, Path]:
     starts: dict[Any, Path | None] = {}
     last: Path | None = None
     for step in dis.get_instructions(code):
-        if step.opname in ("PUSH_NULL", "PRECALL", "KW_NAMES", "EXTENDED_ARG", "CACHE"):
+        if step.opname in _ARRANGING:
+            last = None if step.opname.startswith(("BUILD", "LOAD")) else last
             continue
         where = step.positions
         start = None if where is None or where.col_offset is None else (where.lineno, where.col_offset)

@@ -10,7 +10,6 @@ import numpy as np
 
 from adjit.ir.node import Node
 from adjit.trace import refuse
-from adjit.trace.context import current_trace
 from adjit.trace.handle import (
     Broadcast,
     Opaque,
@@ -193,8 +192,9 @@ def copy(x: Any) -> Tracer:
     """An array of its own, in C order."""
     x = as_tracer(x)
     plain = plain_of(x)
-    if plain is not None and current_trace() is not None:
-        return known(np.array(plain, order="C"))
+    if plain is not None:
+        made: Tracer = wrapped(np.array(plain, order="C"))
+        return made
     return fresh(node_of(x), c_strides(x.type.shape))
 
 
