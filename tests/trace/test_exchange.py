@@ -6,6 +6,7 @@ import builtins
 import math
 import os
 import signal
+import subprocess
 import sys
 import threading
 import types
@@ -245,6 +246,8 @@ def test_an_exchanged_function_looks_like_the_original() -> None:
     def program(x: Any) -> Any:
         assert np.zeros == ORIGINALS[NAMES.index((np, "zeros"))]
         assert np.zeros.__name__ == "zeros"
+        assert np.zeros.__module__ == "numpy"
+        assert np.zeros.__doc__ == ORIGINALS[NAMES.index((np, "zeros"))].__doc__
         assert repr(np.zeros) == repr(ORIGINALS[NAMES.index((np, "zeros"))])
         assert hash(builtins.max) == hash(ORIGINALS[NAMES.index((builtins, "max"))])
         assert isinstance(np.float64(1), np.float64)
@@ -277,3 +280,29 @@ def test_a_child_process_has_no_traces_of_other_threads() -> None:
     done.set()
     thread.join()
     assert os.waitstatus_to_exitcode(status) == 0
+
+
+LIBRARIES = """
+import numpy as np
+import adjit
+
+def program(x):
+    from numpy import ma
+    from scipy import interpolate, linalg, sparse
+    spline = interpolate.CubicSpline(np.linspace(0, 1, 5), np.sin(np.linspace(0, 1, 5)))(0.3)
+    total = ma.masked_equal(np.arange(3.0), 1.0).sum() + sparse.csr_matrix(np.eye(3)).sum()
+    solved = linalg.solve(np.eye(3) * 2, np.ones(3)).sum() + np.polyfit(np.arange(4.0), np.arange(4.0) ** 2, 2)[0]
+    for i in np.ndindex(2, 2):
+        total += sum(i)
+    return np.sum(x * np.hanning(3)) + spline + total + solved + np.interp(0.5, np.arange(3.0), np.arange(3.0))
+
+x = np.array([1.0, 2.0, 3.0])
+first = adjit.jit(program)(x)
+assert abs(first - program(x)) < 1e-12, (first, program(x))
+"""
+
+
+def test_libraries_that_a_trace_imports_and_calls() -> None:
+    pytest.importorskip("scipy")
+    done = subprocess.run([sys.executable, "-c", LIBRARIES], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr

@@ -50,13 +50,13 @@ def exchange(module: ModuleType, name: str, replacement: Replacement | None = No
 class Exchanged:
     """A function that sees tracers in calls of the user's code, and is the original for all others."""
 
-    __slots__ = ("__weakref__", "_adjit_makes_arrays", "_adjit_original", "_adjit_replacement")
-
     def __init__(self, original: Any, replacement: Replacement, makes_arrays: bool) -> None:
         # Code in C takes what NumPy gives it for arrays, without a look.
         self._adjit_makes_arrays = makes_arrays
         self._adjit_original = original
         self._adjit_replacement = replacement
+        # Libraries that are imported meanwhile look at these.
+        functools.update_wrapper(self, original)
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         if self._is_users(sys._getframe(1), (args, kwargs)):
