@@ -324,6 +324,33 @@ def test_windows_that_slide() -> None:
             run(call, floats(6))
 
 
+def test_elements_chosen_by_a_traced_mask() -> None:
+    def relu(x: Any, a: Any) -> Any:
+        z = x * 2
+        z[z < 0] = z[z < 0] * a
+        z[z > 1] *= 3
+        mask = z > 0.5
+        z[mask] = a * np.sqrt(z[mask]) - 1
+        return z, np.sum(z[z > 0] ** 2), z[z > 0].mean(), np.mean(z[z > 0]), z[z > 0].sum()
+
+    same(relu, floats(9, dtype=np.float64), np.float64(0.1), exact=False)
+    x = np.array([-1.0, 0.5, 2.0])
+    np.testing.assert_allclose(adjit.grad(lambda x: np.sum(np.log(x[x > 0])))(x), [0, 2, 0.5])
+
+    def other_mask(x: Any) -> Any:
+        z = x.copy()
+        z[z < 0] = z[z > 0]
+        return z
+
+    refused: list[Callable[..., Any]] = [
+        other_mask, lambda x: x[x > 0], lambda x: x + x[x > 0], lambda x: x[x > 0].max(), lambda x: len(x[x > 0]),
+        lambda x: x[x > 0] + x[x < 0], lambda x: np.sort(x[x > 0]), lambda x: [*x[x > 0]],
+    ]  # fmt: skip
+    for call in refused:
+        with pytest.raises(TraceError, match=r"indexed by a traced boolean mask"):
+            run(call, x)
+
+
 def test_not_of_scalars() -> None:
     same(lambda x: (~np.isnan(x), ~(x > 0)), np.float64(0.5))
     assert not adjit.jit(lambda x: ~(x > 0))(0.5)

@@ -9,6 +9,7 @@ import numpy as np
 
 from adjit.ir.types import BOOL, F64, I64
 from adjit.trace import refuse
+from adjit.trace.chosen import Chosen
 from adjit.trace.promote import type_of
 from adjit.trace.table import method
 from adjit.trace.tracer import ScalarTracer, Tracer, is_tracer
@@ -23,7 +24,7 @@ def _is_python(x: Any) -> bool:
 
 def _is_foreign(x: Any) -> bool:
     """Whether an operand is no business of NumPy's: text, a container, or what says so itself."""
-    return isinstance(x, str | bytes | dict | set) or getattr(type(x), "__array_ufunc__", True) is None
+    return isinstance(x, str | bytes | dict | set | Chosen) or getattr(type(x), "__array_ufunc__", True) is None
 
 
 def _checked(x: Any, other: Any) -> Any:

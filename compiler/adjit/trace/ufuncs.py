@@ -9,6 +9,7 @@ import numpy as np
 
 from adjit.ir.types import Array
 from adjit.trace import refuse, table
+from adjit.trace.chosen import Chosen
 from adjit.trace.dispatch import call_by_name
 from adjit.trace.handle import c_strides, is_c_ordered
 from adjit.trace.known import holds_known, holds_traced, memory, settled, wrapped
@@ -37,6 +38,8 @@ _ALLOWED = frozenset({"out", "where", "dtype", "casting", "order", "subok", "sig
 @method("__array_ufunc__")
 def array_ufunc(ufunc: np.ufunc, how: str, inputs: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """What `Tracer.__array_ufunc__` does."""
+    if any(isinstance(x, Chosen) for x in inputs):
+        return NotImplemented
     if how == "__call__":
         log_weak(name_of(ufunc), inputs)
         return call(ufunc, inputs, kwargs)

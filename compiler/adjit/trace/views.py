@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from adjit.ir.node import Node
+from adjit.ir.types import BOOL
 from adjit.trace import refuse
+from adjit.trace.chosen import Chosen
 from adjit.trace.handle import (
     Broadcast,
     Opaque,
@@ -206,6 +208,8 @@ def getitem(x: Any, key: Any) -> Any:
     if plain is not None and not holds_traced(key):
         return _known_item(x, plain, key)
     x = localize(x)
+    if isinstance(key, Tracer) and key.dtype == BOOL and key.shape == x.shape != ():
+        return Chosen(x, key)
     parsed = parsed_key(x, key)
     if not parsed.view:
         b = builder()

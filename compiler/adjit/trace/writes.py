@@ -11,6 +11,7 @@ import numpy as np
 from adjit.ir.node import Node
 from adjit.ir.types import BOOL
 from adjit.trace import refuse
+from adjit.trace.chosen import Chosen
 from adjit.trace.context import current_trace
 from adjit.trace.handle import Step
 from adjit.trace.indexing import Parsed
@@ -123,6 +124,9 @@ def _is_mask(x: Tracer, key: Any) -> bool:
 def _write_masked(x: Tracer, mask: Tracer, value: Any) -> None:
     """`x[mask] = value` for one value is a select; several would have to be counted."""
     shape, extra = mask.type.shape, x.type.ndim - mask.type.ndim
+    if isinstance(value, Chosen) and shape == x.type.shape and value.is_chosen_by(mask):
+        _write(x, (), lift(select(mask, convert(value._adjit_whole, x.type.dtype, shape), x)))
+        return
     if math.prod(shape_of(value)) != 1:
         raise refuse.mask(node_of(mask))
     if extra < 0 or shape != x.type.shape[: len(shape)]:
