@@ -195,11 +195,6 @@ def test_weak_operators_are_pythons(function: Callable[..., Any], x: Any, y: Any
         assert have == want
 
 
-def test_invert_of_a_weak_bool_is_refused() -> None:
-    with pytest.raises(TraceError, match="logical_not"):
-        run(lambda n: ~(n > 2), 3)
-
-
 def test_weak_integers_that_do_not_fit() -> None:
     x = integers(3, dtype=np.uint8, low=0)
     with pytest.raises(WeakOverflowError, match="Python integer 300 out of bounds for uint8"):

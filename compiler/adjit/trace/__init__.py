@@ -12,10 +12,13 @@ dispatch     how a call of a function finds it
     ufuncs       how a call of a ufunc runs; operators: Python's
 lower        the vocabulary of implementations
 arithmetic, methods, functions/   the implementations
+known        values that are known inside a trace
+exchange     functions that are exchanged while a trace is under way
+    undispatched what stands for those that do not dispatch
 function     trace_flat, inline, apply
 """
 
-from adjit.trace import arithmetic, dispatch, functions, methods, operators, ufuncs
+from adjit.trace import arithmetic, dispatch, functions, methods, operators, ufuncs, undispatched
 from adjit.trace.context import Trace, current_trace
 from adjit.trace.function import Traced, apply, asarray, inline, stop_gradient, trace_flat
 from adjit.trace.table import implements, refused, ufunc
@@ -24,5 +27,5 @@ from adjit.trace.tracer import Tracer, is_tracer
 __all__ = [
     "Trace", "Traced", "Tracer", "apply", "arithmetic", "asarray", "current_trace", "dispatch", "functions",
     "implements", "inline", "is_tracer", "methods", "operators", "refused", "stop_gradient", "trace_flat", "ufunc",
-    "ufuncs",
+    "ufuncs", "undispatched",
 ]  # fmt: skip

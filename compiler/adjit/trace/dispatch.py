@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from adjit.trace import refuse, table
+from adjit.trace.known import holds_known, holds_traced, memory, settled, shares, wrapped
 from adjit.trace.lower import check_out, store
 from adjit.trace.table import Implementation, method, name_of
+from adjit.trace.tracer import is_tracer
 
 _ABSENT: Any = object()
 
@@ -19,6 +21,38 @@ _ABSENT: Any = object()
 @method("__array_function__")
 def array_function(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """What `Tracer.__array_function__` does."""
+    return with_known(function, args, kwargs) if holds_known((args, kwargs)) else _traced(function, args, kwargs)
+
+
+_WRITING = (np.copyto, np.fill_diagonal, np.place, np.put, np.put_along_axis, np.putmask)
+"""Functions that write into their first argument."""
+
+
+def with_known(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """A call with known values among its arguments: by NumPy, unless something else is not known."""
+    targets = 1 if function in _WRITING and args and is_tracer(args[0]) else 0
+    out = kwargs.get("out")
+    given = (*args[:targets], *settled(args[targets:]))
+    named = settled({key: value for key, value in kwargs.items() if key != "out"})
+    if out is not None:
+        named["out"] = out
+    if holds_traced((given, named)) or (targets and memory(args[0]) is None):
+        return _traced(function, given, named)
+    if targets:
+        return function(memory(args[0]), *given[1:], **named)
+    named.pop("out", None)
+    result = function(*given, **named)
+    if out is not None:
+        return store(out[0] if isinstance(out, tuple) else out, result, name_of(function))
+    if not shares(result, (given, named)):
+        return wrapped(result)
+    if result is not given[0] and function not in table.FUNCTIONS:
+        return wrapped(result, readonly=f"the result of {name_of(function)}")
+    view = _traced(function, args, kwargs)
+    return view if not holds_traced(view) else wrapped(result, readonly=f"the result of {name_of(function)}")
+
+
+def _traced(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     if function in table.FUNCTIONS:
         return call(function, table.FUNCTIONS[function], args, kwargs)
     raise refuse.function(name_of(function), table.REFUSED.get(function, ""))

@@ -18,7 +18,7 @@ from adjit.ir.node import Node
 from adjit.ir.op import OPS
 from adjit.ir.types import Array
 from adjit.ops.declare import Elementwise
-from adjit.trace import lower, refuse
+from adjit.trace import exchange, lower, refuse
 from adjit.trace.context import Trace, current_trace, tracing
 from adjit.trace.handle import Root, c_strides, common_shape
 from adjit.trace.promote import resolve, type_of
@@ -45,6 +45,7 @@ def trace_flat(name: str, call: Callable[[list[Tracer]], Any], types: Sequence[A
 
 
 def _traced(trace: Trace, call: Callable[[list[Tracer]], Any], types: Sequence[Array], names: Sequence[str]) -> Traced:
+    exchange.install()
     inputs = [
         fresh(trace.builder.input(given, type), readonly=f"the argument `{given}`")
         for given, type in zip(names, types, strict=True)

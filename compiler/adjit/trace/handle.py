@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+
 from adjit.ir.builder import Builder
 from adjit.ir.node import Loc, Node
 from adjit.ir.types import Array
@@ -24,16 +26,40 @@ Strides = tuple[int, ...]
 
 
 class Root:
-    """An array's memory: its current node, how often it was written, and why it may not be."""
+    """An array's memory: its current node, how often it was written, and why it may not be.
 
-    __slots__ = ("node", "readonly", "trace", "version", "written")
+    `plain` is the array itself as long as all its values are known: it was made by NumPy inside the trace, and nothing
+    traced was written into it."""
 
-    def __init__(self, trace: Trace, node: Node, readonly: str = "") -> None:
+    __slots__ = ("_node", "plain", "readonly", "trace", "version", "written")
+
+    def __init__(self, trace: Trace, node: Node | None, readonly: str = "", plain: np.ndarray | None = None) -> None:
         self.trace = trace
-        self.node = node
+        self._node = node
+        self.plain = plain
         self.readonly = readonly
         self.version = 0
         self.written: Loc | None = None
+
+    @property
+    def node(self) -> Node:
+        """The array's value now."""
+        if self.plain is not None:
+            return self.trace.constant(self.plain, self.written)
+        if self._node is None:
+            raise TypeError("an array without a value")
+        return self._node
+
+    def write(self, node: Node, loc: Loc | None) -> None:
+        """The array has another value; one that was known is known no more."""
+        self._node = node
+        self.plain = None
+        self.written_at(loc)
+
+    def written_at(self, loc: Loc | None) -> None:
+        """Views read the array anew."""
+        self.version += 1
+        self.written = loc
 
 
 class Step(Protocol):

@@ -116,7 +116,7 @@ def _simplified(item: Any, lift: Callable[[Any], Node]) -> Any:
         raise refuse.trace_error(
             f"an array is indexed by {item}: write x[None] for an axis more, np.where for a choice"
         )
-    if isinstance(item, list | tuple):
+    if isinstance(item, list | tuple | range):
         item = _listed(item, lift)
         if isinstance(item, Node):
             return item

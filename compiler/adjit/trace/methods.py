@@ -6,14 +6,15 @@ What a tracer refuses, and what it does not have at all, stands here with the re
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
 from adjit.trace import lower, refuse, table
 from adjit.trace.handle import is_c_ordered
+from adjit.trace.known import settled, wrapped
 from adjit.trace.table import attribute, method
-from adjit.trace.tracer import Tracer, node_of
+from adjit.trace.tracer import Tracer, node_of, plain_of
 
 _SAME_NAME = (
     "all", "any", "argmax", "argmin", "argpartition", "argsort", "choose", "compress", "cumprod", "cumsum", "diagonal",
@@ -53,6 +54,9 @@ def _astype(
     x: Tracer, dtype: Any, order: str = "K", casting: str = "unsafe", subok: bool = True, copy: bool = True
 ) -> Any:
     dtype = np.dtype(dtype)
+    plain = plain_of(x)
+    if plain is not None:
+        return wrapped(plain.astype(dtype, order, casting, subok, copy)) if copy or x.dtype != dtype else x  # type: ignore[call-overload]
     if order == "F":
         raise refuse.function_argument("x.astype", "order")
     if not np.can_cast(x.dtype, dtype, casting=casting):  # type: ignore[arg-type]
@@ -148,15 +152,21 @@ def _matrix_transpose(x: Tracer) -> Any:
     return lower.transpose(x, (*range(x.ndim - 2), x.ndim - 1, x.ndim - 2))
 
 
-def _no_value(kind: str) -> Callable[..., NoReturn]:
-    def refusal(x: Tracer, *args: Any, **kwargs: Any) -> NoReturn:
-        raise refuse.number(node_of(x), kind)
+@method("item")
+def _item(x: Tracer, *args: Any) -> Any:
+    plain = plain_of(x)
+    if plain is None:
+        raise refuse.number(node_of(x), "float")
+    return plain.item(*settled(args))
 
-    return refusal
 
+@method("tolist")
+def _tolist(x: Tracer) -> Any:
+    plain = plain_of(x)
+    if plain is None:
+        raise refuse.number(node_of(x), "list")
+    return plain.tolist()
 
-method("item")(_no_value("float"))
-method("tolist")(_no_value("list"))
 
 _MEMORY = "a traced array has no memory of its own yet"
 table.UNSUPPORTED_ATTRIBUTES.update(

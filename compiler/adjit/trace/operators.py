@@ -9,6 +9,7 @@ import numpy as np
 
 from adjit.ir.types import BOOL, F64, I64
 from adjit.trace import refuse
+from adjit.trace.chosen import Chosen
 from adjit.trace.promote import type_of
 from adjit.trace.table import method
 from adjit.trace.tracer import ScalarTracer, Tracer, is_tracer
@@ -23,7 +24,7 @@ def _is_python(x: Any) -> bool:
 
 def _is_foreign(x: Any) -> bool:
     """Whether an operand is no business of NumPy's: text, a container, or what says so itself."""
-    return isinstance(x, str | bytes | dict | set) or getattr(type(x), "__array_ufunc__", True) is None
+    return isinstance(x, str | bytes | dict | set | Chosen) or getattr(type(x), "__array_ufunc__", True) is None
 
 
 def _checked(x: Any, other: Any) -> Any:
@@ -72,9 +73,8 @@ def _python_number(x: Any) -> Any:
 def unary(ufunc: np.ufunc, x: Tracer) -> Any:
     """`-x`, `+x`, `abs(x)`, `~x`."""
     if x.type.weak and x.type.dtype == BOOL:
-        if ufunc is np.invert:
-            raise refuse.trace_error("~ of a Python bool is an integer in Python: write np.logical_not(condition)")
-        x = weak_cast(x, I64)
+        # ~True is -2 in Python, deprecated there; NumPy's bools, which ~(x > 0) is of every other scalar, are logic.
+        x = x if ufunc is np.invert else weak_cast(x, I64)
     return call(ufunc, (x,), {})
 
 

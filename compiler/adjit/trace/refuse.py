@@ -14,7 +14,10 @@ import linecache
 from types import FrameType
 from typing import TypeVar
 
+import numpy as np
+
 from adjit.ir.node import Loc, Node
+from adjit.trace import callee
 from adjit.trace.locate import locate, raised_at, scipy_functions, user_frame
 from adjit_runtime.errors import AdjitError, DTypeError, IndexOutOfRange, ShapeError, TraceError
 
@@ -129,19 +132,39 @@ def _constant_subscript() -> TraceError | None:
         )
     if doing == "write":
         return trace_error(
-            "a traced value is written into a plain array, or at a traced position of one; its memory belongs to "
-            "NumPy, not to the compiled function: write array = adjit.asarray(array).copy() before, or build the "
-            "result with np.stack, np.concatenate or np.where"
+            "a traced value is written into a plain array, or at a traced position of one; it was made outside of the "
+            "traced function, or where a trace does not see it, so its memory is not the compiled function's: write "
+            "a = np.array(a) inside the function before, or build the result with np.stack, np.concatenate or np.where"
         )
     return None
+
+
+def _statement() -> str:
+    """The first word of the line where the user's code is."""
+    loc = locate()
+    words = linecache.getline(loc.file, loc.line).split() if loc is not None else []
+    return words[0] if words else ""
+
+
+def _instead_of_truth(node: Node) -> str:
+    statement = _statement()
+    if statement == "while":
+        return (
+            "a compiled loop has a fixed number of rounds: write for _ in range(n) with x = np.where(go_on, next_x, x) "
+            "in it, or leave the loop outside of the traced function"
+        )
+    if statement == "assert":
+        return "check the arguments before the call or the results after it"
+    if node.op.name == "input" and node.shape == () and node.dtype.kind in "bi":
+        return f"a flag is a static argument: static_argnames=({node.attrs['name']!r},)"
+    return "write np.where(condition, a, b), np.logical_and / np.logical_or / np.logical_not, np.maximum"
 
 
 def truth(node: Node) -> TraceError:
     """`if tracer:`, `and`, `not`, `max`, `in`."""
     return trace_error(
         f"the truth of a traced {node.type} is asked for (if, while, and, or, not, in, max, sorted){_origin(node)}; "
-        "its value is not known while the function is traced: write np.where(condition, a, b), "
-        "np.logical_and / np.logical_or / np.logical_not, np.maximum"
+        f"its value is not known while the function is traced: {_instead_of_truth(node)}"
     )
 
 
@@ -188,15 +211,40 @@ def _scipy() -> TraceError | None:
     )
 
 
+def _by_name() -> TraceError | None:
+    """A call of a function or a type of NumPy that a trace does not see."""
+    frame = user_frame()
+    path, target = (None, None) if frame is None else (callee.path(frame), callee.called(frame))
+    if path is None or target is None:
+        return None
+    if isinstance(target, type) and issubclass(target, np.generic):
+        return trace_error(
+            f"{'.'.join(path)} makes a plain scalar of a traced value: write x.astype(np.{target.__name__})"
+        )
+    name = getattr(target, "__name__", "")
+    if getattr(target, "__objclass__", None) is np.ndarray:
+        instead = {"dot": "plain @ x"}.get(name, f"np.{name}(plain, x)")
+        return trace_error(
+            f"{'.'.join(path)} is a method of a plain array, which cannot take a traced one: write {instead}"
+        )
+    if len(path) > 1 or isinstance(target, np.ufunc) or not hasattr(np, name) or getattr(np, name) != target:
+        return None
+    return trace_error(
+        f"`{path[0]}` was taken out of NumPy by its name (as from numpy import {name} does), so that a trace does not "
+        f"see its calls: write import numpy as np, and np.{name}(...)"
+    )
+
+
 def as_array(node: Node) -> TraceError:
     """`np.asarray(tracer)`, `np.array([tracer, ...])`, nested lists."""
     return (
         _constant_subscript()
         or _scipy()
+        or _by_name()
         or trace_error(
             f"a plain NumPy array is made of a traced {node.type}{_origin(node)}; its values are not known while the "
-            "function is traced: write np.stack([...]) for a list of traced values, np.array([...], like=x) or "
-            "np.full(shape, s, like=x) to make an array, adjit.asarray(array)[i] to index a plain array, and "
+            "function is traced, and a trace sees no calls from code in C: write np.array([...]) or np.stack([...]) "
+            "in the function itself to make an array, adjit.asarray(array)[i] to index a plain array, and "
             "x.astype(np.float32) to convert"
         )
     )
@@ -261,7 +309,7 @@ def plain_out(name: str) -> TraceError:
     """`out=` or `+=` into a plain array."""
     return trace_error(
         f"{name}: the result would be written into a plain array (out=, or an operator such as +=), which lies outside "
-        "the compiled function: write a = a + x, or make the array with np.zeros_like(x) or adjit.asarray(a).copy()"
+        "the compiled function: write a = a + x, or a = np.array(a) inside the function before"
     )
 
 
@@ -312,7 +360,8 @@ def mask(node: Node) -> TraceError:
     """`x[x > 0]` with a traced mask."""
     return trace_error(
         f"an array is indexed by a traced boolean mask {node.type}{_origin(node)}, so the shape of the result would "
-        "depend on values: write np.where(mask, x, 0), or sums such as np.sum(x, where=mask)"
+        "depend on values: write np.where(mask, x, 0), sums such as np.sum(x, where=mask), and for "
+        "x[mask] = x[mask] * a the select x = np.where(mask, x * a, x)"
     )
 
 

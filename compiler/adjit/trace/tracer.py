@@ -8,6 +8,7 @@ iterable. Tracers are made by `trace.lower` alone.
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
@@ -20,17 +21,21 @@ from adjit.trace.context import current_trace
 from adjit.trace.handle import Root, Step, Strides
 from adjit.trace.locate import locate
 
+_WRITING = frozenset({"partition", "put", "setfield"})
+"""Methods of ndarray that write into it, and that tracers whose values are known have."""
+
 
 class Tracer:
     """An array of a traced function. `x.shape`, `x.dtype`, operators, indexing, methods and NumPy functions work."""
 
-    __slots__ = ("_adjit_made", "_adjit_node", "_adjit_path", "_adjit_root", "_adjit_scalar", "_adjit_strides",
-                 "_adjit_type", "_adjit_version")  # fmt: skip
+    __slots__ = ("_adjit_made", "_adjit_node", "_adjit_path", "_adjit_plain", "_adjit_root", "_adjit_scalar",
+                 "_adjit_strides", "_adjit_type", "_adjit_version")  # fmt: skip
 
     _adjit_root: Root
     _adjit_path: tuple[Step, ...]
     _adjit_type: Array
-    _adjit_node: Node
+    _adjit_node: Node | None
+    _adjit_plain: np.ndarray | None
     _adjit_version: int
     _adjit_strides: Strides | None
     _adjit_scalar: bool
@@ -73,9 +78,16 @@ class Tracer:
             return functools.partial(table.METHODS[name], self)
         if name in table.PROPERTIES:
             return table.PROPERTIES[name](self)
+        plain = plain_of(self)
+        if plain is not None and not name.startswith("__array_"):
+            return getattr(self._writable(plain) if name in _WRITING else read_only(plain), name)
         if name in table.UNSUPPORTED_ATTRIBUTES:
             raise refuse.attribute(name, table.UNSUPPORTED_ATTRIBUTES[name])
         raise AttributeError(f"a traced array has no attribute {name!r}")
+
+    def _writable(self, plain: np.ndarray) -> np.ndarray:
+        self._adjit_root.written_at(locate())
+        return plain
 
     # NumPy's protocols.
 
@@ -85,59 +97,93 @@ class Tracer:
     def __array_function__(self, func: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return table.METHODS["__array_function__"](func, args, kwargs)
 
-    def __array__(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise refuse.as_array(node_of(self))
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        plain = plain_of(self)
+        if plain is None:
+            raise refuse.as_array(node_of(self))
+        # Read-only: what code in C writes into this array would be lost.
+        return read_only(np.array(plain, dtype=dtype))
 
     # What needs a value.
 
-    def __bool__(self) -> NoReturn:
-        raise refuse.truth(node_of(self))
+    def __bool__(self) -> bool:
+        plain = plain_of(self)
+        if plain is None:
+            raise refuse.truth(node_of(self))
+        return bool(plain)
 
-    def __float__(self) -> NoReturn:
-        raise refuse.number(node_of(self), "float")
+    def __float__(self) -> float:
+        plain = plain_of(self)
+        if plain is None:
+            raise refuse.number(node_of(self), "float")
+        return float(plain)
 
-    def __int__(self) -> NoReturn:
-        raise refuse.number(node_of(self), "int")
+    def __int__(self) -> int:
+        plain = plain_of(self)
+        if plain is None:
+            raise refuse.number(node_of(self), "int")
+        return int(plain)
 
-    def __complex__(self) -> NoReturn:
-        raise refuse.number(node_of(self), "complex")
+    def __complex__(self) -> complex:
+        plain = plain_of(self)
+        if plain is None:
+            raise refuse.number(node_of(self), "complex")
+        return complex(plain)
 
-    def __index__(self) -> NoReturn:
-        raise refuse.index(node_of(self))
+    def __index__(self) -> int:
+        plain = plain_of(self)
+        if plain is None:
+            raise refuse.index(node_of(self))
+        return operator.index(plain)
 
     def __round__(self, digits: int | None = None) -> Any:
-        if digits is None:
-            raise refuse.number(node_of(self), "int")
-        return np.round(self, digits)
+        return _whole(np.round, self) if digits is None else np.round(self, digits)
 
-    def __trunc__(self) -> NoReturn:
-        raise refuse.number(node_of(self), "int")
+    def __trunc__(self) -> Any:
+        return _whole(np.trunc, self)
 
-    def __floor__(self) -> NoReturn:
-        raise refuse.number(node_of(self), "int")
+    def __floor__(self) -> Any:
+        return _whole(np.floor, self)
 
-    def __ceil__(self) -> NoReturn:
-        raise refuse.number(node_of(self), "int")
+    def __ceil__(self) -> Any:
+        return _whole(np.ceil, self)
 
-    def __hash__(self) -> NoReturn:
-        raise refuse.hashing(node_of(self))
+    def __hash__(self) -> int:
+        plain = plain_of(self)
+        if plain is None:
+            raise refuse.hashing(node_of(self))
+        return hash(plain)
 
-    def __reduce_ex__(self, protocol: Any) -> NoReturn:
-        raise refuse.pickling(node_of(self))
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        plain = plain_of(self)
+        if plain is None:
+            raise refuse.pickling(node_of(self))
+        return plain.__reduce_ex__(protocol)
 
-    def __contains__(self, item: Any) -> NoReturn:
-        raise refuse.truth(node_of(self))
+    def __contains__(self, item: Any) -> bool:
+        plain = plain_of(self)
+        if plain is None:
+            raise refuse.truth(node_of(self))
+        return item in plain
 
     def __format__(self, spec: str) -> str:
+        plain = plain_of(self)
+        if plain is not None:
+            return format(plain, spec)
         if spec:
             raise refuse.formatting(node_of(self))
         return repr(self)
 
     def __repr__(self) -> str:
+        plain = plain_of(self)
+        if plain is not None:
+            return repr(plain)
         made = f" from {self._adjit_made}" if self._adjit_made is not None else ""
         return f"<traced {self._adjit_type}{made}>"
 
-    __str__ = __repr__
+    def __str__(self) -> str:
+        plain = plain_of(self)
+        return repr(self) if plain is None else str(plain)
 
     # Sequence.
 
@@ -352,18 +398,44 @@ class ScalarTracer(Tracer):
 
 def make(root: Root, path: tuple[Step, ...], node: Node, strides: Strides | None, scalar: bool) -> Tracer:
     """A tracer whose value is `node` now."""
-    shape = node.shape
-    kind = ArrayTracer if shape else ScalarTracer if scalar else ViewTracer
+    tracer = blank(root, path, node.array_type, scalar)
+    tracer._adjit_node = node
+    tracer._adjit_plain = None
+    tracer._adjit_version = root.version
+    tracer._adjit_strides = strides
+    tracer._adjit_made = root.trace.builder.loc if node.loc is None else node.loc
+    return tracer
+
+
+def blank(root: Root, path: tuple[Step, ...], type: Array, scalar: bool) -> Tracer:
+    """A tracer of that type without a value."""
+    kind = ArrayTracer if type.shape else ScalarTracer if scalar else ViewTracer
     tracer = object.__new__(kind)
     tracer._adjit_root = root
     tracer._adjit_path = path
-    tracer._adjit_type = node.array_type
-    tracer._adjit_node = node
-    tracer._adjit_version = root.version
-    tracer._adjit_strides = strides
-    tracer._adjit_scalar = scalar and not shape
-    tracer._adjit_made = root.trace.builder.loc if node.loc is None else node.loc
+    tracer._adjit_type = type
+    tracer._adjit_scalar = scalar and not type.shape
     return tracer
+
+
+def plain_of(tracer: Tracer) -> np.ndarray | None:
+    """The values of a tracer as the memory that it has, where they are known."""
+    return tracer._adjit_plain if tracer._adjit_root.plain is not None else None
+
+
+def read_only(array: np.ndarray) -> np.ndarray:
+    """A view that cannot be written."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def _whole(rounded: Any, x: Any) -> Any:
+    """Python's integer of a traced number, which NumPy's int64 stands for."""
+    if x.shape:
+        raise refuse.number(node_of(x), "int")
+    whole = rounded(x)
+    return whole if whole.dtype.kind in "iu" else whole.astype(np.int64)
 
 
 def fresh(node: Node, strides: Strides | None = None, readonly: str = "") -> Tracer:
@@ -384,18 +456,22 @@ def node_of(tracer: Tracer) -> Node:
     root = tracer._adjit_root
     trace = root.trace
     current = current_trace()
+    plain = plain_of(tracer)
+    if plain is not None and current is not None:
+        return current.constant(plain, locate())
     if not trace.alive:
         raise refuse.ended(trace.name, tracer._adjit_made)
-    if tracer._adjit_version != root.version:
-        _reread(tracer, root)
+    node = tracer._adjit_node
+    if node is None or tracer._adjit_version != root.version:
+        node = _reread(tracer, root)
     if current is trace:
-        return tracer._adjit_node
+        return node
     if current is None or not trace.encloses(current):
         raise refuse.foreign()
-    return current.capture(tracer._adjit_node, trace)
+    return current.capture(node, trace)
 
 
-def _reread(tracer: Tracer, root: Root) -> None:
+def _reread(tracer: Tracer, root: Root) -> Node:
     maybe = maybe_of(tracer)
     if maybe is not None:
         raise refuse.maybe_read(maybe, root.written)
@@ -406,10 +482,13 @@ def _reread(tracer: Tracer, root: Root) -> None:
         node = step.apply(b, node)
     tracer._adjit_node = node
     tracer._adjit_version = root.version
+    return node
 
 
 def localize(tracer: Tracer) -> Tracer:
     """The tracer, or where it belongs to an enclosing trace, one of the current trace that stands for it."""
+    if plain_of(tracer) is not None:
+        return tracer
     if tracer._adjit_root.trace is current_trace() and tracer._adjit_root.trace.alive:
         return tracer
     node = node_of(tracer)

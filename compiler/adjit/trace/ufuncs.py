@@ -9,8 +9,10 @@ import numpy as np
 
 from adjit.ir.types import Array
 from adjit.trace import refuse, table
+from adjit.trace.chosen import Chosen
 from adjit.trace.dispatch import call_by_name
 from adjit.trace.handle import c_strides, is_c_ordered
+from adjit.trace.known import holds_known, holds_traced, memory, settled, wrapped
 from adjit.trace.lower import (
     add_at,
     as_tracer,
@@ -36,17 +38,44 @@ _ALLOWED = frozenset({"out", "where", "dtype", "casting", "order", "subok", "sig
 @method("__array_ufunc__")
 def array_ufunc(ufunc: np.ufunc, how: str, inputs: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """What `Tracer.__array_ufunc__` does."""
+    if any(isinstance(x, Chosen) for x in inputs):
+        return NotImplemented
     if how == "__call__":
         log_weak(name_of(ufunc), inputs)
         return call(ufunc, inputs, kwargs)
+    if how == "at":
+        return at(ufunc, *inputs)
+    if holds_known((inputs, kwargs)):
+        inputs, kwargs = settled_call(inputs, kwargs)
+        if not holds_traced((inputs, {key: value for key, value in kwargs.items() if key != "out"})):
+            return _plainly(name_of(ufunc), getattr(ufunc, how), inputs, kwargs)
     check_alive(inputs)
     if how in ("reduce", "accumulate"):
         return _fold(ufunc, how, inputs, kwargs)
     if how == "outer":
         return outer(ufunc, inputs, kwargs)
-    if how == "at":
-        return at(ufunc, *inputs)
     raise refuse.function(f"{name_of(ufunc)}.{how}")
+
+
+def settled_call(inputs: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments with known values in place of their tracers; `out` is written and stays."""
+    return settled(inputs), {key: value if key == "out" else settled(value) for key, value in kwargs.items()}
+
+
+def _plainly(name: str, function: Any, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A call on known values, by NumPy."""
+    out = kwargs.pop("out", None)
+    if out is None:
+        return wrapped(function(*inputs, **kwargs))
+    targets = out if isinstance(out, tuple) else (out,)
+    for target in targets:
+        if target is not None:
+            check_out(name, target)
+    if kwargs.get("where", True) is not True:
+        # NumPy keeps what stands in `out` where the condition is false.
+        kwargs["out"] = tuple(None if t is None else np.array(settled(t)) for t in targets)
+    result = function(*inputs, **kwargs)
+    return _stored(name, result, targets, str(kwargs.get("casting", "same_kind")))
 
 
 def check_alive(inputs: tuple[Any, ...]) -> None:
@@ -58,6 +87,10 @@ def check_alive(inputs: tuple[Any, ...]) -> None:
 
 def call(ufunc: np.ufunc, inputs: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """`ufunc(*inputs, **kwargs)`."""
+    if holds_known((inputs, kwargs)):
+        inputs, kwargs = settled_call(inputs, kwargs)
+        if not holds_traced((inputs, {key: value for key, value in kwargs.items() if key != "out"})):
+            return _plainly(name_of(ufunc), ufunc, inputs, kwargs)
     check_alive(inputs)
     name = name_of(ufunc)
     if ufunc in table.REFUSED:
@@ -209,8 +242,16 @@ def outer(ufunc: np.ufunc, inputs: tuple[Any, ...], kwargs: Mapping[str, Any]) -
 def at(ufunc: np.ufunc, target: Any, key: Any, *operand: Any) -> None:
     """`ufunc.at`: np.add.at and np.subtract.at add once for each time that an element is named."""
     name = f"{name_of(ufunc)}.at"
+    key, operand = settled(key), settled(operand)
     if not isinstance(target, Tracer):
+        check_alive((target, key, *operand))
+        if not holds_traced((key, operand)):
+            return ufunc.at(target, key, *operand)
         raise refuse.plain_out(name)
+    check_alive((target, *operand))
+    plain = None if holds_traced((key, operand)) else memory(target)
+    if plain is not None:
+        return ufunc.at(plain, key, *operand)
     check_writable(target)
     if ufunc not in (np.add, np.subtract) or len(operand) != 1:
         raise refuse.function(name, "np.add.at and np.subtract.at are")

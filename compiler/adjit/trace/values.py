@@ -9,13 +9,14 @@ import numpy as np
 
 from adjit.ir.builder import Builder
 from adjit.ir.node import Node
-from adjit.ir.types import BOOL, Array, Tuple, dtype_name
+from adjit.ir.types import BOOL, COMPILED_DTYPES, Array, Tuple, dtype_name
 from adjit.trace import refuse
 from adjit.trace.context import Trace, current_trace
 from adjit.trace.handle import Strides, broadcasted, c_strides, common_shape, is_c_ordered, reshaped
+from adjit.trace.known import known
 from adjit.trace.locate import locate
 from adjit.trace.promote import check_dtype, check_fits, log_weak, resolve, type_of
-from adjit.trace.tracer import Tracer, fresh, node_of
+from adjit.trace.tracer import Tracer, fresh, node_of, plain_of
 from adjit_runtime.errors import AdjitError
 
 
@@ -147,6 +148,9 @@ def cast(x: Any, dtype: Any) -> Tracer:
     """An operand in another dtype, not weak; itself where it has it already."""
     dtype = np.dtype(dtype)
     source = as_tracer(x)
+    plain = plain_of(source)
+    if plain is not None and dtype in COMPILED_DTYPES:
+        return source if plain.dtype == dtype else known(plain.astype(dtype))
     if source.type.dtype == dtype and not source.type.weak:
         return source
     if dtype.kind not in "biuf":

@@ -6,8 +6,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from adjit.ir.node import Node
+from adjit.ir.types import BOOL
 from adjit.trace import refuse
+from adjit.trace.chosen import Chosen
 from adjit.trace.handle import (
     Broadcast,
     Opaque,
@@ -21,14 +25,19 @@ from adjit.trace.handle import (
     reshape_strides,
 )
 from adjit.trace.indexing import Parsed, parse
+from adjit.trace.known import holds_traced, known, known_view, settled, wrapped
 from adjit.trace.locate import locate
-from adjit.trace.tracer import Tracer, fresh, localize, make, node_of
+from adjit.trace.tracer import Tracer, fresh, localize, make, node_of, plain_of
 from adjit.trace.values import as_tracer, builder, lift, normalize_axes, normalize_axis
 from adjit_runtime.errors import AdjitError
 
 
-def _view(x: Tracer, *steps: Step, strides: Strides | None, scalar: bool = False) -> Tracer:
-    """A view of `x` by further steps."""
+def _view(
+    x: Tracer, *steps: Step, strides: Strides | None, scalar: bool = False, plain: np.ndarray | None = None
+) -> Tracer:
+    """A view of `x` by further steps; `plain` is its memory where it is known."""
+    if plain is not None:
+        return known_view(plain, x._adjit_root, x._adjit_path + steps)
     b = builder()
     node = node_of(x)
     try:
@@ -44,15 +53,18 @@ def _view(x: Tracer, *steps: Step, strides: Strides | None, scalar: bool = False
 def broadcast_to(x: Any, shape: Sequence[int]) -> Tracer:
     """A read-only view of `x` in a larger shape."""
     x, shape = localize(as_tracer(x)), tuple(shape)
+    plain = plain_of(x)
     found = x.type.shape
     if len(found) > len(shape) or any(m not in (1, n) for m, n in zip(found[::-1], shape[::-1], strict=False)):
         raise refuse.shape_error(f"broadcast_to: {x.type} cannot be broadcast to {shape}")
-    return _view(x, Broadcast(shape), strides=None)
+    viewed = None if plain is None else np.broadcast_to(plain, shape)
+    return _view(x, Broadcast(shape), strides=None, plain=viewed)
 
 
 def full_shape(x: Tracer, shape: Any) -> tuple[int, ...]:
     """The shape of a reshape, with -1 filled in."""
-    dims = list(shape) if isinstance(shape, tuple | list) else [shape]
+    shape = settled(shape)
+    dims = list(shape) if isinstance(shape, tuple | list | np.ndarray) and np.ndim(shape) else [shape]
     sizes = [n if isinstance(n, int) else _dimension(n) for n in dims]
     unknown = [i for i, n in enumerate(sizes) if n == -1]
     rest = math.prod(n for n in sizes if n != -1)
@@ -85,6 +97,9 @@ def reshape(x: Any, shape: Any, order: str | None = "C") -> Tracer:
     if order not in ("C", None):
         raise refuse.function_argument("np.reshape", "order")
     old, strides = x.type.shape, x._adjit_strides
+    plain = plain_of(x)
+    if plain is not None:
+        return _known_or_copy(x, plain, plain.reshape(new), new)
     if strides is not None:
         viewed = reshape_strides(old, strides, new)
         if viewed is None:
@@ -93,6 +108,13 @@ def reshape(x: Any, shape: Any, order: str | None = "C") -> Tracer:
     if x.type.size == 0 or not merges_axes(old, new):
         return _view(x, Reshape(old, new), strides=None)
     return _view(x, Reshape(old, new, maybe=locate()), strides=None)
+
+
+def _known_or_copy(x: Tracer, plain: np.ndarray, reshaped: np.ndarray, shape: tuple[int, ...]) -> Tracer:
+    """A reshape of a known array: a view where NumPy gave one."""
+    if not np.may_share_memory(plain, reshaped):
+        return known(reshaped)
+    return _view(x, Reshape(x.type.shape, shape), strides=None, plain=reshaped)
 
 
 def _reshape_node(x: Tracer, shape: tuple[int, ...]) -> Node:
@@ -107,6 +129,9 @@ def ravel(x: Any, order: str | None = "C") -> Tracer:
     if order not in ("C", None):
         raise refuse.function_argument("np.ravel", "order")
     old, new = x.type.shape, (x.type.size,)
+    plain = plain_of(x)
+    if plain is not None:
+        return _known_or_copy(x, plain, plain.ravel(), new)
     if is_c_ordered(old, x._adjit_strides):
         return _view(x, Reshape(old, new), strides=(1,))
     if x._adjit_strides is not None:
@@ -122,6 +147,9 @@ def transpose(x: Any, axes: Sequence[int] | None = None) -> Tracer:
     if sorted(order) != list(range(ndim)):
         raise refuse.shape_error(f"transpose: axes {axes} do not fit the {ndim} dimensions of {x.type}")
     strides = x._adjit_strides
+    plain = plain_of(x)
+    if plain is not None:
+        return _view(x, Transpose(order), strides=None, plain=plain.transpose(order))
     return _view(x, Transpose(order), strides=None if strides is None else tuple(strides[axis] for axis in order))
 
 
@@ -129,7 +157,8 @@ def flip(x: Any, axes: Any = None) -> Tracer:
     """A view with the elements along `axes` in reverse; along all for None."""
     x = as_tracer(x)
     turned = normalize_axes(axes, x.type.ndim)
-    return getitem(x, (*(slice(None, None, -1 if i in turned else 1) for i in range(x.type.ndim)), Ellipsis))
+    flipped: Tracer = getitem(x, (*(slice(None, None, -1 if i in turned else 1) for i in range(x.type.ndim)), Ellipsis))
+    return flipped
 
 
 def expand_dims(x: Any, axes: Sequence[int]) -> Tracer:
@@ -164,12 +193,23 @@ def maybe_view(result: Tracer, base: Any) -> Tracer:
 def copy(x: Any) -> Tracer:
     """An array of its own, in C order."""
     x = as_tracer(x)
+    plain = plain_of(x)
+    if plain is not None:
+        made: Tracer = wrapped(np.array(plain, order="C"))
+        return made
     return fresh(node_of(x), c_strides(x.type.shape))
 
 
-def getitem(x: Any, key: Any) -> Tracer:
-    """`x[key]`: a view where the key has integers, slices, None and Ellipsis alone."""
-    x = localize(as_tracer(x))
+def getitem(x: Any, key: Any) -> Any:
+    """`x[key]`: a view where the key has integers, slices, None and Ellipsis alone. Of a known array, by a known key,
+    what NumPy gives: a known array, or a scalar."""
+    x, key = as_tracer(x), settled(key)
+    plain = plain_of(x)
+    if plain is not None and not holds_traced(key):
+        return _known_item(x, plain, key)
+    x = localize(x)
+    if isinstance(key, Tracer) and key.dtype == BOOL and key.shape == x.shape != ():
+        return Chosen(x, key)
     parsed = parsed_key(x, key)
     if not parsed.view:
         b = builder()
@@ -179,6 +219,16 @@ def getitem(x: Any, key: Any) -> Tracer:
         return fresh(node)
     strides = None if x._adjit_strides is None else parsed.strides(x._adjit_strides)
     return _view(x, *parsed.steps, strides=strides, scalar=parsed.scalar)
+
+
+def _known_item(x: Tracer, plain: np.ndarray, key: Any) -> Any:
+    found = plain[key]
+    if not isinstance(found, np.ndarray):
+        return found
+    if not np.may_share_memory(found, plain):
+        return wrapped(found)
+    parsed = parse(x._adjit_root.trace.builder, x.type, key, lift)
+    return _view(x, *parsed.steps, strides=None, plain=found)
 
 
 def parsed_key(x: Tracer, key: Any) -> Parsed:

@@ -11,9 +11,11 @@ import numpy as np
 from adjit.ir.node import Node
 from adjit.ir.types import BOOL
 from adjit.trace import refuse
+from adjit.trace.chosen import Chosen
 from adjit.trace.context import current_trace
 from adjit.trace.handle import Step
 from adjit.trace.indexing import Parsed
+from adjit.trace.known import holds_traced, is_known, memory, settled
 from adjit.trace.promote import type_of
 from adjit.trace.regions import Gather
 from adjit.trace.tracer import Tracer, fresh, maybe_of, node_of
@@ -57,6 +59,10 @@ def check_out(name: str, target: Any) -> None:
 
 def setitem(x: Tracer, key: Any, value: Any) -> None:
     """`x[key] = value`, with NumPy's cast to the dtype of `x`."""
+    key = settled(key)
+    if is_known(x) and not holds_traced((key, value)):
+        _write_plainly(x, key, settled(value))
+        return None
     check_writable(x)
     if x._adjit_scalar:
         raise refuse.trace_error("a traced scalar does not support item assignment: write s = value")
@@ -69,9 +75,19 @@ def setitem(x: Tracer, key: Any, value: Any) -> None:
     return None
 
 
+def _write_plainly(x: Tracer, key: Any, value: Any) -> None:
+    """A write of what is known into a known array."""
+    if x._adjit_root.readonly:
+        raise refuse.read_only(x._adjit_root.readonly)
+    plain = memory(x)
+    if plain is not None:
+        plain[key] = value
+
+
 def add_at(x: Tracer, key: Any, value: Any) -> None:
     """`np.add.at(x, key, value)`: an element that is named twice is added to twice."""
     check_writable(x)
+    key = settled(key)
     parsed = parsed_key(x, key)
     node = _fitted(value, x.type.dtype, parsed.shape)
     if not any(isinstance(step, Gather) for step in parsed.steps):
@@ -94,6 +110,9 @@ def store(out: Any, value: Any, name: str = "out=", casting: str = "same_kind") 
     if broadcast_shapes(found.shape, out.type.shape) != out.type.shape:
         raise refuse.shape_error(f"{name}: a result of {found} does not fit into {out.type}, whose shape never grows")
     target: Tracer = out
+    if is_known(target) and not holds_traced(value):
+        _write_plainly(target, ..., settled(value))
+        return target
     _write(target, (), _fitted(value, target.type.dtype, target.type.shape))
     return target
 
@@ -105,6 +124,9 @@ def _is_mask(x: Tracer, key: Any) -> bool:
 def _write_masked(x: Tracer, mask: Tracer, value: Any) -> None:
     """`x[mask] = value` for one value is a select; several would have to be counted."""
     shape, extra = mask.type.shape, x.type.ndim - mask.type.ndim
+    if isinstance(value, Chosen) and shape == x.type.shape and value.is_chosen_by(mask):
+        _write(x, (), lift(select(mask, convert(value._adjit_whole, x.type.dtype, shape), x)))
+        return
     if math.prod(shape_of(value)) != 1:
         raise refuse.mask(node_of(mask))
     if extra < 0 or shape != x.type.shape[: len(shape)]:
@@ -149,6 +171,4 @@ def _write(x: Tracer, steps: tuple[Step, ...], value: Node) -> None:
         bases.append(step.apply(b, bases[-1]))
     for step, base in zip(reversed(path), reversed(bases), strict=True) if path else ():
         value = step.put(b, base, value)
-    root.node = value
-    root.version += 1
-    root.written = b.loc
+    root.write(value, b.loc)

@@ -26,6 +26,7 @@ from adjit.trace.functions.calling import (
     wrap_c,
 )
 from adjit.trace.functions.shaping import move_axes
+from adjit.trace.handle import is_c_ordered
 from adjit.trace.lower import (
     as_tracer,
     broadcast_shapes,
@@ -99,7 +100,12 @@ def _asarray(a: Any, dtype: Any = None) -> Any:
 @implements(np.ascontiguousarray)
 def _ascontiguousarray(a: Any, dtype: Any = None) -> Any:
     x = _asarray(a, dtype)
-    return x if x.ndim else reshape(x, (1,))
+    if not x.ndim:
+        return reshape(x, (1,))
+    # NumPy gives an array itself where it is in C order, else a copy.
+    if x._adjit_root.readonly or is_c_ordered(x.shape, x._adjit_strides):
+        return x
+    return maybe_view(copy(x), x) if x._adjit_strides is None else copy(x)
 
 
 @implements(np.full)

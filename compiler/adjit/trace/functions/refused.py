@@ -11,7 +11,7 @@ import numpy as np
 from adjit.trace.table import refused
 
 _SHAPE = "the shape of its result depends on values; a compiled program has static shapes"
-_MASK = f"{_SHAPE}; use np.where with three arguments, or a mask"
+_MASK = f"{_SHAPE}; write np.where(mask, x, 0) with three arguments, or np.sum(x, where=mask)"
 _SORT = "sorting has no lowering yet; sort outside of the traced function"
 _SPECTRAL = "Fourier transforms give complex numbers, which have no lowering"
 _LAPACK = "matrix factorisations have no lowering yet; compute it outside of the traced function"
@@ -65,7 +65,7 @@ FUNCTIONS: dict[str, str] = {
     "numpy.partition": _SORT,
     "numpy.percentile": _SORT,
     "numpy.piecewise": "it calls Python on masked parts; use np.select or np.where",
-    "numpy.place": _WRITE,
+    "numpy.place": "write x = np.where(mask, value, x)",
     "numpy.poly": "it needs eigenvalues or roots; compute it outside of the traced function",
     "numpy.polydiv": "its shapes depend on leading zeros",
     "numpy.polyfit": _LAPACK,

@@ -19,6 +19,7 @@ from adjit.trace.lower import (
     flip,
     getitem,
     is_tracer,
+    maybe_view,
     normalize_axes,
     normalize_axis,
     ravel,
@@ -392,3 +393,24 @@ def _copy(a: Any, order: Any = "K") -> Any:
     if order not in ("C", "K", "A"):
         raise trace_error(f"np.copy: order={order!r} is not supported on traced arrays")
     return copy(as_tracer(a)) if order == "C" else anew(as_tracer(a))
+
+
+@implements(np.lib.stride_tricks.sliding_window_view)
+def _sliding_window_view(x: Any, window_shape: Any, axis: Any = None, writeable: Any = False) -> Any:
+    name = "sliding_window_view"
+    if writeable:
+        raise trace_error(f"{name}: writeable=True is not supported on traced arrays: write into a copy")
+    source = as_tracer(x)
+    sizes = static_ints(window_shape, name, "window_shape")
+    axes = tuple(range(source.ndim)) if axis is None else static_ints(axis, name, "axis")
+    if len(sizes) != len(axes):
+        raise shape_error(f"{name}: {len(sizes)} sizes of a window for {len(axes)} axes")
+    y: Any = source
+    for size, at in zip(sizes, (normalize_axis(a, source.ndim) for a in axes), strict=True):
+        count = y.shape[at] - size + 1
+        if size < 0 or count < 1:
+            raise shape_error(f"{name}: a window of {size} does not fit the axis {at} of {source.type}")
+        places = np.arange(count)[:, None] + np.arange(size)
+        y = move_axes(getitem(y, (*(slice(None),) * at, places)), at + 1, -1)
+    # NumPy's is a read-only view.
+    return maybe_view(as_tracer(y), source)
