@@ -15,6 +15,7 @@ from adjit_runtime.errors import (
     AdjitError,
     ArgumentError,
     DTypeError,
+    FileMissing,
     FormatError,
     IndexOutOfRange,
     InternalError,
@@ -30,8 +31,9 @@ from adjit_runtime.errors import (
 __version__ = "0.1.0"
 
 __all__ = [
-    "AdjitError", "ArgumentError", "DTypeError", "FormatError", "Graph", "History", "IndexOutOfRange", "InternalError",
-    "MissingExtraError", "OutOfMemory", "ShapeError", "State", "StateError", "TraceError", "TrainingStep",
-    "WeakOverflowError", "WideningWarning", "asarray", "evaluate", "get_threads", "grad", "jit", "load", "machine",
-    "nn", "optim", "parse", "random", "save", "set_threads", "stop_gradient", "training_step", "value_and_grad",
+    "AdjitError", "ArgumentError", "DTypeError", "FileMissing", "FormatError", "Graph", "History",
+    "IndexOutOfRange", "InternalError", "MissingExtraError", "OutOfMemory", "ShapeError", "State", "StateError",
+    "TraceError", "TrainingStep", "WeakOverflowError", "WideningWarning", "asarray", "evaluate", "get_threads",
+    "grad", "jit", "load", "machine", "nn", "optim", "parse", "random", "save", "set_threads", "stop_gradient",
+    "training_step", "value_and_grad",
 ]  # fmt: skip

@@ -102,7 +102,7 @@ def evaluate_all(
 def _check_options(graph: Any, callback: Any, breakpoint: Any, on_break: Any) -> None:
     if not isinstance(graph, Graph):
         raise ArgumentError(
-            f"evaluate: graph is a Graph, as f.ir(stage) and adjit.parse give it, not a {type(graph).__name__}"
+            f"evaluate: graph is a Graph, as f.ir(stage) and adjit.parse give it, not {checks.kind(graph)}"
         )
     for name, function in (("callback", callback), ("on_break", on_break)):
         if function is not None:

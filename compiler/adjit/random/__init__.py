@@ -159,7 +159,7 @@ def _check_numbers(shape: tuple[int, ...], **given: Any) -> None:
         if np.ndim(x) == 0:
             checks.real(f"random: {name}", x.item() if isinstance(x, np.generic) else x)
         try:
-            lower.broadcast_shapes(np.shape(x), shape)
+            lower.broadcast_shapes("random", np.shape(x), shape)
         except ShapeError:
             raise ShapeError(f"random: {name} of shape {np.shape(x)} does not broadcast against {shape}") from None
 

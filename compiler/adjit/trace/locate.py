@@ -35,7 +35,8 @@ _PLACES: dict[tuple[int, int], tuple[CodeType, Loc]] = {}
 _MOST_PLACES = 100_000
 
 
-def _is_skipped(file: str) -> bool:
+def is_skipped(file: str) -> bool:
+    """Whether a file is no user's: ours, or of a package that runs between the user's code and us."""
     skipped = file.startswith((*_OURS, "<__array_function__"))
     _SKIPPED[file] = skipped
     return skipped
@@ -48,7 +49,7 @@ def user_frame() -> FrameType | None:
         file = frame.f_code.co_filename
         skipped = _SKIPPED.get(file)
         if skipped is None:
-            skipped = _is_skipped(file)
+            skipped = is_skipped(file)
         if not skipped:
             return frame
         frame = frame.f_back
@@ -97,7 +98,7 @@ def raised_at(error: BaseException) -> Loc | None:
     at = error.__traceback__
     while at is not None:
         code = at.tb_frame.f_code
-        if not _is_skipped(code.co_filename):
+        if not is_skipped(code.co_filename):
             found = place(code, at.tb_lasti, at.tb_lineno)
         at = at.tb_next
     return found

@@ -91,7 +91,7 @@ def store(out: Any, value: Any, name: str = "out=", casting: str = "same_kind") 
             f"{name}: a result of {found} cannot be written into {out.type} under the rule {casting!r}: "
             f"write x = x + v, or cast the result with .astype"
         )
-    if broadcast_shapes(found.shape, out.type.shape) != out.type.shape:
+    if broadcast_shapes(name, found, out.type) != out.type.shape:
         raise refuse.shape_error(f"{name}: a result of {found} does not fit into {out.type}, whose shape never grows")
     target: Tracer = out
     _write(target, (), _fitted(value, target.type.dtype, target.type.shape))
