@@ -36,10 +36,11 @@ from adjit_runtime import checks, log
 from adjit_runtime.call import Compiled, CompiledFunction
 from adjit_runtime.checkpoint import load, save
 from adjit_runtime.errors import AdjitError, ArgumentError, DTypeError
+from adjit_runtime.history import History
 from adjit_runtime.program import Library
 from adjit_runtime.public import public, shorten
 from adjit_runtime.state import State, layout_of
-from adjit_runtime.step import History, StepFunction
+from adjit_runtime.step import StepFunction
 from adjit_runtime.threads import get_threads, set_threads
 from adjit_runtime.trees import LeafType, Signature, as_array, flatten, leaf_names, leaf_type
 
@@ -139,7 +140,7 @@ class Function(CompiledFunction):
 
     @public(name="profile")
     def profile(self, *args: Any, calls: int = 200, **kwargs: Any) -> Profile:
-        """Time of each kernel of the program of these arguments, as the mean of `calls` on copies of them.
+        """Time of each kernel of the program of these arguments, as the median of `calls` on copies of them.
 
         A table that prints: the user's lines, microseconds, bytes, GB/s, GFLOP/s and the share of the machine's limit
         (`adjit.machine()`)."""

@@ -10,7 +10,7 @@ import ctypes
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ import optree
 from adjit_runtime import checks
 from adjit_runtime.call import Compiled, CompiledFunction
 from adjit_runtime.errors import AdjitError, ArgumentError, OutOfMemory, ShapeError
+from adjit_runtime.history import History
 from adjit_runtime.load import Loaded, address_of, run_function
 from adjit_runtime.native import Entry, fits
 from adjit_runtime.program import RUN_ARRAY, RUN_HEAD, RUN_OUTPUT
@@ -26,17 +27,6 @@ from adjit_runtime.public import public, shorten
 from adjit_runtime.state import State
 from adjit_runtime.trees import Signature, as_array, flatten, known_dtype, leaf_type
 from adjit_runtime.tuned import CALLS_TO_ENTRY, RELEASE_SECONDS, RUN_SLICE_SECONDS, RUNS_KEPT
-
-
-@dataclass(frozen=True)
-class History:
-    """What a run gave: `losses`, one float for each step, and `aux`, each result stacked, or None."""
-
-    losses: np.ndarray
-    aux: Any = None
-
-    def __len__(self) -> int:
-        return len(self.losses)
 
 
 class _Binding:
