@@ -59,10 +59,19 @@ def public(known: Mapping[str, str] | None = None, name: str = "") -> Callable[[
         @functools.wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
             try:
-                _fit(shown, signature, known or {}, args, kwargs)
-                return function(*args, **kwargs)
+                return _call(args, kwargs)
             except AdjitError as error:
                 shorten(error)
+                raise
+
+        def _call(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+            try:
+                return function(*args, **kwargs)
+            except AdjitError:
+                raise
+            except TypeError:
+                # Looked at now alone: a call that fits pays nothing.
+                _fit(shown, signature, known or {}, args, kwargs)
                 raise
 
         return cast(F, call)
@@ -82,7 +91,7 @@ def _fit(
     takes_all = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
     for key in kwargs:
         if key not in names and not takes_all:
-            raise ArgumentError(f"{function} has no argument {key!r}: {_instead(key, known, names)}")
+            raise ArgumentError(f"{function} has no argument {key!r}: {_instead(key, known, names)}") from None
     try:
         signature.bind(*args, **kwargs)
     except TypeError as error:

@@ -30,6 +30,7 @@ from adjit_runtime.errors import (
     ShapeError,
     WeakOverflowError,
 )
+from adjit_runtime.public import public
 
 Callback = Callable[[Node, Any], None]
 Break = Callable[[Node, dict[str, Any]], None]
@@ -43,6 +44,7 @@ class Evaluated:
     updates: dict[str, np.ndarray]
 
 
+@public()
 def evaluate(
     graph: Graph,
     *inputs: Any,

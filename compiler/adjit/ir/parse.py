@@ -22,6 +22,7 @@ from adjit.ir.quote import unquote
 from adjit.ir.types import BOOL, DTYPE_NAMES, Array, Tuple, Type
 from adjit_runtime import checks
 from adjit_runtime.errors import AdjitError, ArgumentError, FormatError
+from adjit_runtime.public import public
 
 _TOKEN = re.compile(
     r"""
@@ -61,6 +62,7 @@ _SHOWN = 100
 """Characters of a line that an error shows on either side of what is wrong."""
 
 
+@public()
 def parse(text: str, constants: Mapping[str, np.ndarray] | None = None) -> Graph:
     """The graph that `text` prints. `constants` binds named array constants, whose digests must agree; one that is
     not bound keeps its name, and evaluating it raises. Raises FormatError, with line and caret, for everything that is
