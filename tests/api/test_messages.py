@@ -104,7 +104,7 @@ BAD: list[tuple[Callable[[], Any], str]] = [
     (lambda: adjit.nn.dropout(X, p=0.5, key=1), "it is 'rate' here"),
     (lambda: adjit.nn.mse(X), r"mse: missing a required argument: 'target'; it is mse\(prediction, target"),
     (lambda: adjit.nn.cross_entropy(X[None], np.zeros(3, int)), "cross_entropy: logits of shape"),
-    (lambda: adjit.nn.init.he_normal((2, 3), rng=1, key=1), "he_normal has no argument 'rng': it has shape, key, dtype"),
+    (lambda: adjit.nn.init.he_normal((2, 3), rng=1, key=1), "he_normal has no argument 'rng': it has shape, key"),
     (lambda: adjit.parse("graph"), "expected"),
     (lambda: adjit.evaluate(3), "evaluate: graph is a Graph"),
     (lambda: adjit.machine(refresh=True), "machine has no argument 'refresh': it is 'remeasure' here"),
