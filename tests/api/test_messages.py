@@ -16,6 +16,7 @@ import adjit
 from adjit import optim
 from adjit.optim import schedule
 from adjit.trace import table
+from tests.api.test_errors import GOOD
 
 X, Y = np.ones(4), np.ones(3)
 HERE = os.path.basename(__file__)
@@ -141,6 +142,21 @@ def test_bad_calls(call: Callable[[], Any], expected: str) -> None:
         call()
     assert not INTERNAL.search(str(caught.value)), str(caught.value)
     assert "value_and_grad" not in str(caught.value) or "value_and_grad" in expected
+    files = {os.path.basename(frame.filename) for frame in traceback.extract_tb(caught.value.__traceback__)}
+    assert files == {HERE}, files
+
+
+# Classes made by dataclass, and calls by way of a function of the table's own.
+BY_PYTHON = {"State.hyper", "State.key", "TrainingStep.profile", "evaluate", "optim.Optimizer", "optim.Schedule",
+             "optim.Schedule.__call__"}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(GOOD.keys() - BY_PYTHON))
+def test_every_public_function_tells_what_it_does_not_have(name: str) -> None:
+    function, arguments = GOOD[name]()
+    with pytest.raises(adjit.ArgumentError, match="surely_not") as caught:
+        function(**arguments, surely_not=1)
+    assert not INTERNAL.search(str(caught.value)), str(caught.value)
     files = {os.path.basename(frame.filename) for frame in traceback.extract_tb(caught.value.__traceback__)}
     assert files == {HERE}, files
 

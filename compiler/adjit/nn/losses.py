@@ -100,6 +100,7 @@ def cross_entropy(logits: Any, targets: Any, axis: int = -1, reduction: str = "m
     return cross_entropy_with_labels(logits, targets, axis, reduction)
 
 
+@public(_KNOWN)
 def cross_entropy_with_labels(logits: Any, labels: Any, axis: int = -1, reduction: str = "mean") -> Any:
     """-log softmax(logits)[label] along `axis`.
 
@@ -129,6 +130,7 @@ def cross_entropy_with_labels(logits: Any, labels: Any, axis: int = -1, reductio
     return _reduced("cross_entropy", each, reduction)
 
 
+@public(_KNOWN)
 def cross_entropy_with_probabilities(logits: Any, probabilities: Any, axis: int = -1, reduction: str = "mean") -> Any:
     """-sum(p log softmax(logits)) along `axis`, with p the probabilities of the classes.
 
