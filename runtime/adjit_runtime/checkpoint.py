@@ -61,7 +61,7 @@ def save(path: str | bytes | os.PathLike[Any], state: State) -> None:
         raise FileMissing(f"save: there is no folder {folder!r}: os.makedirs({folder!r}) makes it")
     if not isinstance(state, State):
         raise ArgumentError(
-            f"save takes a path and a state, which step.init(params) makes, not a {type(state).__name__}; arrays of "
+            f"save takes a path and a state, which step.init(params) makes, not {checks.kind(state)}; arrays of "
             "your own are for numpy.savez"
         )
     layout = state.layout

@@ -70,6 +70,7 @@ BAD: list[tuple[Callable[[], Any], str]] = [
     (traced(lambda a, b: np.add(a, b, out=a.copy())), rf"np\.add: {FIT}"),
     (traced(lambda a, b: a @ b), r"matmul: .*f64\[4\] @ f64\[3\]: 4 is not 3"),
     (lambda: step_and_state()[0](step_and_state()[1], X), r"np\.multiply: f64\[3\] and f64\[4\]"),
+    (traced(lambda a, b: a.copy().__setitem__(slice(None), b)), r"f64\[3\] is written into a place of f64\[4\]"),
     # What a function returns: at its return.
     (traced(text, X), r"test_messages\.py:\d+: text returns a str, 'model' in its result(.|\n)*return {\"sum\""),
     (lambda: adjit.jit(branches, static_argnames="flag")(X, True), r"'yes'; .* \(it returns in lines \d+, \d+\)"),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from adjit.ir.node import Node
-from adjit.ir.types import BOOL
+from adjit.ir.types import BOOL, Array
 from adjit.trace import refuse
 from adjit.trace.context import current_trace
 from adjit.trace.handle import Step
@@ -135,7 +135,7 @@ def _fitted(value: Any, dtype: np.dtype, shape: tuple[int, ...]) -> Node:
         value = reshape(value, found[extra:])
         found = found[extra:]
     if len(found) > len(shape) or any(m not in (1, n) for m, n in zip(found[::-1], shape[::-1], strict=False)):
-        raise refuse.shape_error(f"a value of shape {found} is written into a place of shape {shape}")
+        raise refuse.shape_error(f"x[...] = value: {type_of(value)} is written into a place of {Array(dtype, shape)}")
     return lift(convert(value, dtype, shape))
 
 
