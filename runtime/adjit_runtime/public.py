@@ -95,9 +95,7 @@ def _fit(
     try:
         signature.bind(*args, **kwargs)
     except TypeError as error:
-        text = ", ".join(str(signature.parameters[name]) for name in names if name.isidentifier())
-        plain = text if "'" not in text else ", ".join(names)
-        raise ArgumentError(f"{function}: {error}; it is {function}({plain})") from None
+        raise ArgumentError(f"{function}: {error}; it is {function}({', '.join(names)})") from None
 
 
 def _instead(key: str, known: Mapping[str, str], names: list[str]) -> str:
