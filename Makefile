@@ -1,12 +1,12 @@
 # One command for each habit. Every target sets up what it needs: `make test` works in a fresh clone.
 
-PYTHON ?= python3.11
+PYTHON ?= python3
 VENV ?= .venv
 PY := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv train test versions lowest check format bless bench clean
+.PHONY: help venv train test versions lowest check format bless functions bench clean
 
 help:
 	@echo "make train    train the handwritten digits to 97% and more, in machine code"
@@ -16,18 +16,29 @@ help:
 	@echo "make check    formatting, lint, types"
 	@echo "make format   rewrite the sources as 'make check' wants them"
 	@echo "make bless    rewrite the expected part of tests/filetests/*.ir from what the compiler prints now"
+	@echo "make functions rewrite docs/functions.md from the table of functions"
 	@echo "make bench    side by side with peers                (W=mlp T=1 P=jax,torch choose work, threads, peers)"
 	@echo "make venv     the environment alone; every other target makes it too"
 
 venv: $(VENV)/.stamp
 
-# Made anew whenever the dependencies can have changed.
-$(VENV)/.stamp: pyproject.toml
+INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check --editable
+CHECK := import sys; sys.exit("adjit needs Python 3.11 or newer, and $(PYTHON) is %d.%d; name another one: \
+make PYTHON=python3.12 train" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)
+
+# What users have: the package alone. Made anew whenever the dependencies can have changed.
+$(VENV)/.user: pyproject.toml
+	@$(PYTHON) -c '$(CHECK)'
 	$(PYTHON) -m venv --clear $(VENV)
-	$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(INSTALL) .
 	@touch $@
 
-train: venv
+# With the tools of those who change something.
+$(VENV)/.stamp: $(VENV)/.user
+	$(INSTALL) '.[dev]'
+	@touch $@
+
+train: $(VENV)/.user
 	$(PY) examples/digits.py
 
 test: venv
@@ -52,6 +63,9 @@ format: venv
 
 bless: venv
 	$(PY) -m pytest tests/filetests --bless
+
+functions: venv
+	$(PY) -m tests.functions
 
 # The peers are large, so they are installed by hand: pip install -e '.[bench]' in an environment named here.
 BENCH_PYTHON ?= $(PY)

@@ -35,13 +35,13 @@ LAYERS: dict[str, set[str]] = {
 }
 
 # Modules that stand above the layers and may import all of them.
-TOP: set[str] = {"__init__", "compilation", "driver", "machine", "profile", "training"}
+TOP: set[str] = {"__init__", "compilation", "driver", "machine", "profile", "results", "training"}
 
 # What a layer of the compiler may import of the runtime (`program` is data: what codegen makes and the runtime
 # runs; `checks` and `environment` refuse what users give; `fork` and `guard` are for whoever calls LLVM or sets the
 # interpreter); the rest is for the driver, and for those who measure. The compiler's face imports the runtime ahead
 # of all.
-RUNTIME_FOR_ALL: set[str] = {"checks", "environment", "errors", "fork", "guard", "program", "target"}
+RUNTIME_FOR_ALL: set[str] = {"checks", "environment", "errors", "fork", "guard", "program", "public", "target"}
 RUNTIME_USERS: set[str] = {"__init__", "compilation", "driver", "machine", "profile"}
 
 # Layers that users' networks are made of: the same NumPy that users write, so nothing of the runtime but its errors
@@ -51,7 +51,7 @@ LIBRARY: set[str] = {"nn", "optim", "random"}
 # Third-party package -> layers that may import it at module level. NumPy: everyone.
 AT_TOP: dict[str, set[str]] = {
     "llvmlite": {"codegen", "driver", "runtime"},
-    "optree": {"trace", "nn", "optim", "driver", "training", "runtime"},
+    "optree": {"trace", "nn", "optim", "driver", "results", "training", "runtime"},
     "platformdirs": {"runtime"},
 }
 
@@ -166,7 +166,7 @@ def _runtime_complaint(found: Import, layer: str) -> str | None:
     if found.late:
         return f"{found}: a function-level import hides a cycle"
     target = (*found.module.split("."), "__init__")[1]
-    allowed = {"checks", "errors"} if layer in LIBRARY else RUNTIME_FOR_ALL
+    allowed = {"checks", "errors", "public"} if layer in LIBRARY else RUNTIME_FOR_ALL
     if layer == "runtime" or layer in RUNTIME_USERS or target in allowed:
         return None
     return f"{found}: {layer} may import {sorted(allowed)} of the runtime alone"

@@ -47,11 +47,14 @@ DEFINITIONS: dict[str, dict[str, str]] = {
     "compiler/adjit/codegen/trial.py": {"CALLS ALONE LEAST": "words of a trial", "MONOTONIC": "a clock of Linux"},
     "compiler/adjit/codegen/run_loop.py": {"FOLD": "the counters of adjit.random"},
     "compiler/adjit/ir/builder.py": {"SMALL_CONSTANT": "how the text looks"},
-    "compiler/adjit/ir/graph.py": {"MOST_NESTED": "a bound for safety"},
+    "compiler/adjit/ir/graph.py": {"MOST_NESTED": "a bound for safety", "MOST_SHOWN": "how the text looks"},
     "compiler/adjit/ir/parse.py": {"_SHOWN": "how an error looks"},
     "compiler/adjit/ir/types.py": {"MOST_DIMENSIONS MOST_BYTES": "NumPy's bounds"},
     "compiler/adjit/ir/text.py": {"HEADER_WIDTH COMMENT_COLUMN": "how the text looks"},
-    "compiler/adjit/machine.py": {"RUNS SECONDS": "how long a measurement takes, not what it gives"},
+    "compiler/adjit/machine.py": {
+        "RUNS SECONDS MOST_PASSES": "how long a measurement takes, not what it gives",
+        "AGREEMENT": "when two measurements are one",
+    },
     "compiler/adjit/ops/mathematics/elementary.py": {
         "ROOT_HALF": "mathematics",
         "LOG_EDGES": "an operand of vfixupimm",
@@ -85,6 +88,7 @@ DEFINITIONS: dict[str, dict[str, str]] = {
     "runtime/adjit_runtime/checks.py": {"LOWEST HIGHEST": "the range of int64"},
     "runtime/adjit_runtime/environment.py": {"_SHOWN": "what fits a line"},
     "runtime/adjit_runtime/guard.py": {"_FASTCALL _ONE_ARGUMENT": "flags of CPython"},
+    "runtime/adjit_runtime/history.py": {"_CURVE_POINTS _CURVE_WIDTH _CURVE_HEIGHT": "how a picture looks"},
     "runtime/adjit_runtime/load.py": {
         "ALIGN": "the contract of the arena",
         "PAGE": "bytes of a page",

@@ -17,6 +17,7 @@ from adjit_runtime.errors import (
     DivisionByZero,
     DomainError,
     DTypeError,
+    FileMissing,
     FormatError,
     IndexOutOfRange,
     InternalError,
@@ -33,9 +34,9 @@ from adjit_runtime.errors import (
 __version__ = "0.1.0"
 
 __all__ = [
-    "AdjitError", "ArgumentError", "DTypeError", "DivisionByZero", "DomainError", "FormatError", "Graph", "History",
-    "IndexOutOfRange", "InternalError", "MissingExtraError", "OutOfMemory", "ShapeError", "SignaturesWarning", "State",
-    "StateError", "TraceError", "TrainingStep", "WeakOverflowError", "WideningWarning", "asarray", "evaluate",
-    "get_threads", "grad", "jit", "load", "machine", "nn", "optim", "parse", "random", "save", "set_threads",
-    "stop_gradient", "training_step", "value_and_grad",
+    "AdjitError", "ArgumentError", "DTypeError", "DivisionByZero", "DomainError", "FileMissing", "FormatError", "Graph",
+    "History", "IndexOutOfRange", "InternalError", "MissingExtraError", "OutOfMemory", "ShapeError",
+    "SignaturesWarning", "State", "StateError", "TraceError", "TrainingStep", "WeakOverflowError", "WideningWarning",
+    "asarray", "evaluate", "get_threads", "grad", "jit", "load", "machine", "nn", "optim", "parse", "random", "save",
+    "set_threads", "stop_gradient", "training_step", "value_and_grad",
 ]  # fmt: skip

@@ -25,18 +25,22 @@ from adjit.compilation import (
     shared_library,
 )
 from adjit.ir.graph import Graph
+from adjit.ir.node import Loc
 from adjit.ir.types import Array, is_float
 from adjit.profile import Explanation, Profile, explain
 from adjit.profile import profile as measure
-from adjit.trace import Tracer, current_trace, inline, is_tracer, trace_flat
+from adjit.results import checked, split_aux
+from adjit.trace import Tracer, current_trace, inline, trace_flat
 from adjit.trace.promote import type_of
 from adjit_runtime import checks, log
 from adjit_runtime.call import Compiled, CompiledFunction
 from adjit_runtime.checkpoint import load, save
-from adjit_runtime.errors import ArgumentError, DTypeError
+from adjit_runtime.errors import AdjitError, ArgumentError, DTypeError
+from adjit_runtime.history import History
 from adjit_runtime.program import Library
+from adjit_runtime.public import public, shorten
 from adjit_runtime.state import State, layout_of
-from adjit_runtime.step import History, StepFunction
+from adjit_runtime.step import StepFunction
 from adjit_runtime.threads import get_threads, set_threads
 from adjit_runtime.trees import LeafType, Signature, as_array, flatten, leaf_names, leaf_type
 
@@ -55,9 +59,17 @@ def trace_call(name: str, call: Callable[[list[Tracer]], Any], types: Sequence[L
 
 
 def name_of(function: Callable[..., Any]) -> str:
-    """A name for the graph of a function."""
-    name = getattr(function, "__name__", type(function).__name__)
+    """What messages call a function; one without a name of its own is called by its place."""
+    name = str(getattr(function, "__name__", type(function).__name__))
+    code = getattr(function, "__code__", None)
+    if name == "<lambda>" and code is not None:
+        return f"<lambda> at {Loc(code.co_filename, code.co_firstlineno)}"
     return name if name.isidentifier() else "function"
+
+
+def _graph_name(name: str) -> str:
+    """The name of a graph: the function's. A lambda's has no line, with which its program would leave the cache."""
+    return name if name.isidentifier() else "lambda" if name.startswith("<lambda>") else "function"
 
 
 class Function(CompiledFunction):
@@ -85,20 +97,26 @@ class Function(CompiledFunction):
                     )
                 names.add(parameters[position])
         super().__init__(function, name_of(function), names)
+        self.graph_name = _graph_name(self.__name__)
         self.records: dict[Signature, Record] = {}
         self.tiles = True
         self.flushes = False
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The compiled function; inside another traced function it becomes a part of that one."""
-        if current_trace() is not None:
-            return self.inline(args, kwargs)
-        return super().__call__(*args, **kwargs)
+        try:
+            if current_trace() is not None:
+                return self.inline(args, kwargs)
+            return super().__call__(*args, **kwargs)
+        except AdjitError as error:
+            shorten(error)
+            raise
 
     def inline(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The function inside a trace that is under way."""
         return self.__wrapped__(*args, **kwargs)
 
+    @public(name="ir")
     def ir(self, stage: str, *args: Any, **kwargs: Any) -> Any:
         """What a stage made of the function: "trace", "adjoint", "optimized" give a Graph, "plan", "llvm", "asm" text.
 
@@ -111,6 +129,7 @@ class Function(CompiledFunction):
             raise ArgumentError(f"{self.__name__} has not been compiled yet: call it, or pass arguments to ir")
         return self._record(args, kwargs).stage(stage)
 
+    @public(name="explain")
     def explain(self, *args: Any, **kwargs: Any) -> Explanation:
         """Why the kernels of the program are what they are: fused or not, tiled or not, on threads or not.
 
@@ -119,8 +138,9 @@ class Function(CompiledFunction):
         record = self._record(args, kwargs)
         return explain(record.optimized, record.lowered, self.__name__)
 
+    @public(name="profile")
     def profile(self, *args: Any, calls: int = 200, **kwargs: Any) -> Profile:
-        """Time of each kernel of the program of these arguments, as the mean of `calls` on copies of them.
+        """Time of each kernel of the program of these arguments, as the median of `calls` on copies of them.
 
         A table that prints: the user's lines, microseconds, bytes, GB/s, GFLOP/s and the share of the machine's limit
         (`adjit.machine()`)."""
@@ -147,7 +167,7 @@ class Function(CompiledFunction):
 
     def compile(self, signature: Signature, names: Sequence[str], reason: str) -> Compiled:
         """All stages for one signature."""
-        record = Record(self.__name__, self.flushes)
+        record = Record(self.graph_name, self.flushes)
         compiled = undisturbed(self._compile, signature, names, record)
         log_compilation(record, signature.describe(names), reason)
         self.records[signature] = record
@@ -165,7 +185,7 @@ class Function(CompiledFunction):
     def build(self, signature: Signature, names: Sequence[str], record: Record) -> tuple[Graph, optree.PyTreeSpec]:
         """The graph to compile, and the tree of its results."""
         with record.timed("trace"):
-            traced = trace_call(self.__name__, self.on_leaves(signature), signature.types, names)
+            traced = trace_call(self.graph_name, self.on_leaves(signature), signature.types, names)
         return record.keep("trace", traced.graph), traced.out_tree
 
     def on_leaves(self, signature: Signature) -> Callable[[list[Any]], Any]:
@@ -174,7 +194,7 @@ class Function(CompiledFunction):
         def call(leaves: list[Any]) -> Any:
             given: Any = optree.tree_unflatten(signature.tree, leaves)
             args, kwargs = given
-            return self.call_plain(args, kwargs, signature.statics)
+            return checked(self, self.call_plain(args, kwargs, signature.statics))
 
         return call
 
@@ -193,11 +213,12 @@ class GradFunction(Function):
         static_argnames: Iterable[str],
         static_argnums: Iterable[int],
     ) -> None:
-        super().__init__(function, static_argnames, static_argnums)
+        self.kind = "value_and_grad" if with_value else "grad"
         several = checks.several(f"{self.kind}: argnums", argnums, int)
         self.argnums = argnums if isinstance(argnums, int) else several
         if not several or len(set(several)) < len(several):
             raise ArgumentError(f"{self.kind}: argnums is one position or several different ones, not {argnums}")
+        super().__init__(function, static_argnames, static_argnums)
         self.has_aux = has_aux
         self.with_value = with_value
 
@@ -208,7 +229,7 @@ class GradFunction(Function):
         leaves, tree = optree.tree_flatten(call)
         types = tuple(LeafType(t.dtype, t.shape, t.weak) for t in map(type_of, leaves))
         signature = Signature(tree, types, statics)
-        record = Record(self.__name__)
+        record = Record(self.graph_name)
         graph, results, captures = self._differentiated(signature, self._names(tree), record)
         return optree.tree_unflatten(results, inline(graph, [*leaves, *captures]))
 
@@ -223,7 +244,7 @@ class GradFunction(Function):
         wrt, gradient_tree = self._targets(signature, names)
         call = self.on_leaves(signature)
         with record.timed("trace"):
-            traced = trace_call(self.__name__, lambda leaves: split_aux(self, call(leaves)), signature.types, names)
+            traced = trace_call(self.graph_name, lambda leaves: split_aux(self, call(leaves)), signature.types, names)
         record.keep("trace", traced.graph)
         with record.timed("adjoint"):
             graph = gradient(traced.graph, wrt)
@@ -270,29 +291,26 @@ class GradFunction(Function):
         return wrt, optree.tree_structure(parts)
 
 
-def split_aux(function: Any, result: Any) -> tuple[Any, Any]:
-    """(loss, aux) of what a loss returned; aux is None where there is none. The loss is one value."""
-    name, has_aux = function.__name__, function.has_aux
-    if has_aux:
-        if not (isinstance(result, tuple) and len(result) == 2):
-            raise ArgumentError(f"{name}: with has_aux=True the function returns (loss, aux), not {_shown(result)}")
-        value, aux = result
-    else:
-        value, aux = result, None
-    if not (is_tracer(value) or isinstance(value, float | int) or hasattr(value, "dtype")):
-        hint = "" if has_aux else "; if it returns (loss, aux), pass has_aux=True"
-        raise ArgumentError(f"{name}: the function to differentiate returns one scalar, not {_shown(value)}{hint}")
-    return value, aux
-
-
-def _shown(x: Any) -> str:
-    return f"a {type(x).__name__}" + (f" of {len(x)}" if isinstance(x, tuple | list | dict) else "")
-
-
 def _with_outputs(graph: Graph, outputs: Sequence[Any]) -> Graph:
     return Graph(graph.name, graph.inputs, graph.nodes, tuple(outputs), graph.updates)
 
 
+_KNOWN = {
+    "argnum": "argnums",
+    "static_argnum": "static_argnums",
+    "static_argname": "static_argnames",
+    "static": "static_argnames",
+    "aux": "has_aux",
+    "wrt": "argnums counts the positional arguments, as argnums=(0, 1)",
+    "donate_argnums": "results are new arrays; a training step updates its state in place",
+    "donate_argnames": "results are new arrays; a training step updates its state in place",
+    "backend": "adjit compiles for this CPU",
+    "device": "adjit compiles for this CPU",
+}
+"""Arguments that other libraries have."""
+
+
+@public(_KNOWN)
 def jit(
     function: Callable[..., Any] | None = None,
     *,
@@ -321,6 +339,7 @@ def jit(
     return tiling(Function(function, *_static("jit", static_argnames, static_argnums)), tile)
 
 
+@public(_KNOWN)
 def value_and_grad(
     function: Callable[..., Any] | None = None,
     argnums: int | Sequence[int] = 0,
@@ -346,6 +365,7 @@ def value_and_grad(
     return _gradient_function(function, True, argnums, has_aux, static_argnames, static_argnums, tile)
 
 
+@public(_KNOWN)
 def grad(
     function: Callable[..., Any] | None = None,
     argnums: int | Sequence[int] = 0,
@@ -377,7 +397,7 @@ def _gradient_function(
     tile: str,
 ) -> Any:
     """The compiled gradient of a function; without one, the decorator that makes it."""
-    kind = GradFunction.kind
+    kind = "value_and_grad" if with_value else "grad"
     names, numbers = _static(kind, static_argnames, static_argnums)
     with_aux = checks.flag(f"{kind}: has_aux", has_aux)
 

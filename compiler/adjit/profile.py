@@ -18,7 +18,7 @@ from adjit.ir.graph import Graph
 from adjit.ir.node import Loc
 from adjit.ir.op import OPS
 from adjit.ir.types import dtype_name
-from adjit.machine import Machine, machine
+from adjit.machine import Machine, latest
 from adjit.ops.declare import Elementwise
 from adjit.passes.tile import reasons_against
 from adjit.schedule.arena import read, storage, written
@@ -86,9 +86,9 @@ RIGHT = {0, 3, 4, 5, 6, 7, 8}
 
 
 class Profile:
-    """A table, one row for each kernel: prints as text, shows as a table of rich and in notebooks.
+    """A table, one row for each kernel: text in terminals, a table of rich, HTML in notebooks.
 
-    `rows` are `Row`s in the order in which kernels run; `seconds` is a whole call, as the mean of `calls`."""
+    `rows` are `Row`s in the order in which kernels run; `seconds` is a whole call, as the median of `calls`."""
 
     def __init__(self, name: str, rows: Sequence[Row], seconds: float, calls: int, where: Machine) -> None:
         self.name, self.rows, self.seconds, self.calls, self.machine = name, list(rows), seconds, calls, where
@@ -97,9 +97,10 @@ class Profile:
     def title(self) -> str:
         """One line above the table."""
         threads = self.machine.threads
+        note = ", whose limits were measured while something else ran" if self.machine.disturbed else ""
         return (
-            f"{self.name}: {self.seconds * 1e6:.1f} us a call, mean of {self.calls}; "
-            f"{threads} thread{_plural(threads)} of {self.machine.target.cpu}"
+            f"{self.name}: {self.seconds * 1e6:.1f} us a call, median of {self.calls}; "
+            f"{threads} thread{_plural(threads)} of {self.machine.target.cpu}{note}"
         )
 
     def __str__(self) -> str:
@@ -113,6 +114,8 @@ class Profile:
             return "  ".join(cells).rstrip()
 
         return "\n".join([self.title, *map(text, table)])
+
+    __repr__ = __str__
 
     def __rich__(self) -> Any:
         from rich.table import Table
@@ -146,6 +149,8 @@ class Explanation:
         parts = [f"{head}\n" + "\n".join(f"    {line}" for line in lines) for head, lines in self.paragraphs]
         return "\n".join(parts)
 
+    __repr__ = __str__
+
     def __rich__(self) -> Any:
         from rich.table import Table
 
@@ -169,7 +174,9 @@ class Explanation:
 
 
 def profile(graph: Graph, name: str, inputs: Sequence[np.ndarray], calls: int, flushes: bool = False) -> Profile:
-    """Run a graph's program `calls` times on copies of `inputs`, with a clock between its kernels."""
+    """Run a graph's program `calls` times on copies of `inputs`, with a clock between its kernels.
+
+    Times are medians: the few calls that something else came into do not move them."""
     lowered = build(graph, host_target(), name, timed=True, flushes=flushes)
     loaded = Loaded(lowered.program)
     slots = lowered.program.slots
@@ -183,21 +190,27 @@ def profile(graph: Graph, name: str, inputs: Sequence[np.ndarray], calls: int, f
     report = np.zeros(2 + len(kernels), np.int64)
     arena = loaded.borrow_arena()
 
-    def run(times: int) -> None:
-        for _ in range(times):
-            status = loaded.entry(ctypes.addressof(table), address_of(arena), address_of(report))
-            if status:
-                raise loaded.failure(status, report[0])
+    pointers = (ctypes.addressof(table), address_of(arena), address_of(report))
 
-    run(WARM)
-    report[:] = 0
-    begun = time.perf_counter()
-    run(calls)
-    seconds = (time.perf_counter() - begun) / calls
-    ticks = report[2:].astype(np.float64)
+    def run() -> float:
+        begun = time.perf_counter()
+        status = loaded.entry(*pointers)
+        spent = time.perf_counter() - begun
+        if status:
+            raise loaded.failure(status, report[0])
+        return spent
+
+    for _ in range(WARM):
+        run()
+    spent, passed = np.empty(calls), np.empty((calls, len(kernels)))
+    for i in range(calls):
+        report[:] = 0
+        spent[i] = run()
+        passed[i] = report[2:]
+    seconds, ticks = float(np.median(spent)), np.median(passed, axis=0)
     # A straight line has one kernel and no clock.
     shares = ticks / ticks.sum() if ticks.sum() else np.full(len(kernels), 1.0 / max(len(kernels), 1))
-    where = machine()
+    where = latest()
     rows = [
         _row(number, kernel, float(share), seconds, where)
         for number, (kernel, share) in enumerate(zip(kernels, shares, strict=True))

@@ -37,6 +37,7 @@ from adjit.trace.integers import bound
 from adjit.trace.tracer import fresh
 from adjit_runtime import checks
 from adjit_runtime.errors import ArgumentError, DTypeError, ShapeError, StateError
+from adjit_runtime.public import public
 
 Mask = Callable[[Any], Any]
 MOST_DEEP = 100
@@ -100,6 +101,7 @@ class TrainingStep(StepFunction, Function):
 
     # -- states -------------------------------------------------------------------------------------------------------
 
+    @public({"seed": "key", "rng": "key", "parameters": "params"}, "init")
     def init(self, params: Any, *, key: int = 0) -> State:
         """A state with copies of the parameters: a pytree of float32 and float64 arrays.
 
@@ -117,7 +119,7 @@ class TrainingStep(StepFunction, Function):
         arrays = []
         for name, leaf in zip(leaf_names(spec, "params"), leaves, strict=True):
             if not isinstance(leaf, np.ndarray | np.generic | float):
-                raise ArgumentError(f"{self.__name__}: {name} is a {type(leaf).__name__}, not an array")
+                raise ArgumentError(f"{self.__name__}: {name} is {checks.kind(leaf)}, not an array")
             array = np.asarray(leaf)
             if array.dtype.newbyteorder("=") not in (np.dtype(np.float32), np.dtype(np.float64)):
                 raise DTypeError(
@@ -146,8 +148,8 @@ class TrainingStep(StepFunction, Function):
         """Refuse what is no state, or the state of a step with another optimiser or form."""
         if not isinstance(state, State):
             raise ArgumentError(
-                f"{self.__name__}: a training step takes a state, which step.init(params) makes, not a "
-                f"{type(state).__name__}"
+                f"{self.__name__}: a training step takes a state, which step.init(params) makes, not "
+                f"{checks.kind(state)}"
             )
         if state.layout in self._fitting:
             return
@@ -165,6 +167,7 @@ class TrainingStep(StepFunction, Function):
         self.check_state(args[0])
         return self.step_signature(args[0], args[1:], kwargs)
 
+    @public(name="profile")
     def profile(self, *args: Any, calls: int = 200, steps: int | None = None, **kwargs: Any) -> Profile:
         """Time of each kernel of a step on a copy of the state: `step.profile(state, x, y, steps=200)`; see `jit`."""
         count = calls if steps is None else checks.integer(f"{self.__name__}.profile: steps", steps, 1)
@@ -198,7 +201,7 @@ class TrainingStep(StepFunction, Function):
             return [value, *results[1:n_outputs], *self._updated(layout, state, penalised)]
 
         with record.timed("step"):
-            traced = trace_call(self.__name__, whole, (*layout.types, *signature.types), (*layout.names, *names))
+            traced = trace_call(self.graph_name, whole, (*layout.types, *signature.types), (*layout.names, *names))
             graph = _with_updates(traced.graph, n_outputs, self._targets(layout))
         return record.keep("step", graph), loss.out_tree.children()[1]
 
@@ -220,7 +223,7 @@ class TrainingStep(StepFunction, Function):
         if self._wants_key:
             types.append(layout.types[-2])
             all_names.append("key")
-        traced = trace_call(self.__name__, call, types, all_names)
+        traced = trace_call(self.graph_name, call, types, all_names)
         if traced.captures:
             raise ArgumentError(f"{self.__name__}: a training step cannot be called inside a traced function")
         return traced
@@ -399,6 +402,16 @@ def _with_updates(graph: Graph, n_outputs: int, targets: Sequence[int]) -> Graph
     return replace(graph, nodes=nodes, outputs=outputs, updates=updates)
 
 
+@public(
+    {
+        "optim": "optimizer", "opt": "optimizer", "loss_fn": "loss", "model": "loss", "function": "loss",
+        "aux": "has_aux", "max_norm": "clip_norm", "clip": "clip_norm", "grad_clip": "clip_norm",
+        "clipnorm": "clip_norm",
+        "clipvalue": "clip_value", "wd": "weight_decay", "static_argnums": "static_argnames",
+        "lr": "the rate is the optimiser's, as adjit.optim.adam(1e-3)",
+        "learning_rate": "the rate is the optimiser's, as adjit.optim.adam(1e-3)",
+    }
+)  # fmt: skip
 def training_step(
     loss: Callable[..., Any],
     optimizer: Optimizer,

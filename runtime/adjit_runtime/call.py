@@ -12,7 +12,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from types import MethodType
+from types import FunctionType, MethodType
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ import optree
 
 from adjit_runtime import fork, variety
 from adjit_runtime.call_trees import Places
+from adjit_runtime.checks import kind
 from adjit_runtime.errors import ArgumentError
 from adjit_runtime.guard import Lock
 from adjit_runtime.load import Loaded, address_of
@@ -205,7 +206,7 @@ class CompiledFunction:
         return self if instance is None else MethodType(self, instance)
 
     def __repr__(self) -> str:
-        return f"<compiled {self.__qualname__}>"
+        return f"<compiled {self.__name__}>"
 
     def compiled(self, signature: Signature, names: Callable[[], list[str]]) -> Compiled:
         """The program of a signature."""
@@ -284,7 +285,7 @@ class CompiledFunction:
                 hash(value)
             except TypeError:
                 raise ArgumentError(
-                    f"{self.__name__}: the static argument {name} is a {type(value).__name__}, which has no hash; "
+                    f"{self.__name__}: the static argument {name} is {kind(value)}, which has no hash; "
                     "give a tuple, a number or a string"
                 ) from None
         named = {name: value for name, value in kwargs.items() if name not in self.static_argnames}
@@ -307,7 +308,18 @@ class CompiledFunction:
         for parameter in parameters:
             if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
                 values.pop(parameter.name, None)
-        return self.__wrapped__(*positional, **kwargs, **values)
+        named = {**kwargs, **values}
+        if isinstance(self.__wrapped__, FunctionType):
+            self._check_arguments(positional, named)
+        return self.__wrapped__(*positional, **named)
+
+    def _check_arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Raise ArgumentError for arguments that the function does not have, or that it lacks."""
+        signature = inspect.signature(self.__wrapped__)
+        try:
+            signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise ArgumentError(f"{self.__name__}: {error}; it takes {tuple(signature.parameters)}") from None
 
     def _names(self, tree: optree.PyTreeSpec) -> list[str]:
         """A name for each leaf of (args, kwargs)."""

@@ -18,7 +18,9 @@ from typing import Any
 import numpy as np
 import optree
 
-from adjit_runtime.errors import AdjitError, ArgumentError, FormatError, MissingExtraError
+from adjit_runtime import checks
+from adjit_runtime.errors import AdjitError, ArgumentError, FileMissing, FormatError, MissingExtraError
+from adjit_runtime.public import public
 from adjit_runtime.replace import replace_file
 from adjit_runtime.state import PARTS, ROOTS, Layout, State, layout_of
 from adjit_runtime.trees import DTYPES, LeafType, flatten, leaf_names, numbered
@@ -42,17 +44,24 @@ def _safetensors() -> Any:
     return safetensors
 
 
+@public({"filename": "path", "file": "path", "model": "state", "params": "state", "obj": "state"})
 def save(path: str | bytes | os.PathLike[Any], state: State) -> None:
     """Write a state: parameters, what the optimiser keeps, hyper-parameters, key and step count.
 
     `path` is replaced in one piece, and keeps its mode; where it is a symlink, its target is replaced. Raises
-    StateError where the state is busy or closed, ArgumentError where it is no state, OSError where the file cannot be
-    written, MissingExtraError without the package safetensors."""
+    StateError where the state is busy or closed, ArgumentError where it is no state, FileMissing (a FileNotFoundError)
+    where there is no such folder, OSError where the file cannot be written, MissingExtraError without the
+    package safetensors."""
     library = _safetensors()
+    if isinstance(path, State):
+        raise ArgumentError(f"save: the path comes first: save({_example(state)}, state)")
     target = _file_name("save", path)
+    folder = os.path.dirname(target)
+    if folder and not os.path.exists(folder):
+        raise FileMissing(f"save: there is no folder {folder!r}: os.makedirs({folder!r}) makes it")
     if not isinstance(state, State):
         raise ArgumentError(
-            f"save takes a path and a state, which step.init(params) makes, not a {type(state).__name__}; arrays of "
+            f"save takes a path and a state, which step.init(params) makes, not {checks.kind(state)}; arrays of "
             "your own are for numpy.savez"
         )
     layout = state.layout
@@ -68,20 +77,25 @@ def save(path: str | bytes | os.PathLike[Any], state: State) -> None:
     replace_file(target, data)
 
 
+@public({"filename": "path", "file": "path", "state": "like", "step": "like"})
 def load(path: str | bytes | os.PathLike[Any], like: State | None = None) -> State:
     """The state that `save` wrote. A step takes it as one of its own if its optimiser and parameters have that form.
 
     Pytrees of dicts, lists, tuples and None are read from the file; for others pass a state of the same form as
     `like`. Raises FormatError for a file that is damaged or not a checkpoint, ArgumentError where `like` has another
-    form or is no state, OSError where there is no such file."""
+    form or is no state, FileMissing (a FileNotFoundError) where there is no such file, OSError where it cannot be
+    read."""
     library = _safetensors()
     name = _file_name("load", path)
     if like is not None and not isinstance(like, State):
         raise ArgumentError(
-            f"load: like is a state of the form that the file has, which step.init(params) makes, not a "
-            f"{type(like).__name__}"
+            f"load: like is a state of the form that the file has, which step.init(params) makes, not "
+            f"{checks.kind(like)}"
         )
-    data = Path(name).read_bytes()
+    try:
+        data = Path(name).read_bytes()
+    except FileNotFoundError:
+        raise FileMissing(f"load: there is no file {name!r} (from the folder {os.getcwd()!r})") from None
     try:
         tensors, structure = _read(library, data)
         layout, values = _restored(tensors, structure) if like is None else _fitted(tensors, structure, like.layout)
@@ -101,12 +115,15 @@ def _file_name(what: str, path: Any) -> str:
     try:
         name = os.fsdecode(path)
     except TypeError:
-        raise ArgumentError(
-            f"{what}: the path is a str, bytes or an os.PathLike, not a {type(path).__name__}"
-        ) from None
+        raise ArgumentError(f"{what}: the path is a str, bytes or an os.PathLike, not {checks.kind(path)}") from None
     if "\0" in name:
         raise ArgumentError(f"{what}: {name!r} is no path: it has a null character")
     return name
+
+
+def _example(path: Any) -> str:
+    """A path as it is written in a call."""
+    return repr(path) if isinstance(path, str | os.PathLike) else "'model.safetensors'"
 
 
 def _checksum(structure: str, tensors: Tensors) -> str:

@@ -33,7 +33,15 @@ def shown(value: object) -> str:
         text = "?"
     if isinstance(value, np.ndarray):
         text = f"an array {value.dtype}{list(value.shape)}"
-    return " ".join(text.split()) if len(text) <= 100 else f"a {type(value).__name__}"
+    return " ".join(text.split()) if len(text) <= 100 else kind(value)
+
+
+def kind(value: object) -> str:
+    """What sort of thing a value is, in words: `None`, `a dict`, `an OrderedDict`."""
+    if value is None:
+        return "None"
+    name = type(value).__name__
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
 
 
 def integer(what: str, value: Any, low: int = LOWEST, high: int = HIGHEST) -> int:

@@ -56,6 +56,10 @@ class FormatError(AdjitError, ValueError):
     """Text or a file that cannot be read back: a parse error, a damaged checkpoint."""
 
 
+class FileMissing(AdjitError, FileNotFoundError):
+    """A file that is to be read is not there, or the folder of one that is to be written."""
+
+
 class MissingExtraError(AdjitError, ImportError):
     """A package is needed and is not installed, or too old; the text names it, or its extra."""
 

@@ -7,6 +7,7 @@ state that was busy in another thread when the process forked.
 
 from __future__ import annotations
 
+import html
 import math
 import operator
 import threading
@@ -231,6 +232,17 @@ class State:
             f"<state of {self._owner}: {self._layout.params.num_leaves} parameters, {self.nbytes} bytes, "
             f"step {int(self._views[-1])}>"
         )
+
+    def _repr_html_(self) -> str:
+        """All leaves with their types, for a notebook."""
+        text = f"<p>{html.escape(repr(self))}</p>"
+        if self.busy[0] == CLOSED:
+            return text
+        rows = "".join(
+            f"<tr><td>{html.escape(name)}</td><td>{type}</td></tr>"
+            for name, type in zip(self._layout.names, self._layout.types, strict=True)
+        )
+        return f"{text}<table><tr><th>name</th><th>type</th></tr>{rows}</table>"
 
     # -- for steps ----------------------------------------------------------------------------------------------------
 

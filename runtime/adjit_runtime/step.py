@@ -10,7 +10,7 @@ import ctypes
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -19,25 +19,16 @@ import optree
 from adjit_runtime import checks
 from adjit_runtime.call import Compiled, CompiledFunction
 from adjit_runtime.errors import AdjitError, ArgumentError, OutOfMemory, ShapeError
+from adjit_runtime.history import History
 from adjit_runtime.load import Loaded, address_of, run_function
 from adjit_runtime.native import Entry, fits
 from adjit_runtime.program import RUN_ARRAY, RUN_HEAD, RUN_OUTPUT
+from adjit_runtime.public import public, shorten
 from adjit_runtime.state import State
 from adjit_runtime.trees import MOST_SIGNATURES, Signature, as_array, flatten, known_dtype, leaf_type
 from adjit_runtime.tuned import CALLS_TO_ENTRY, RELEASE_SECONDS, RUN_SLICE_SECONDS, RUNS_KEPT
 
 KeptT = TypeVar("KeptT")
-
-
-@dataclass(frozen=True)
-class History:
-    """What a run gave: `losses`, one float for each step, and `aux`, each result stacked, or None."""
-
-    losses: np.ndarray
-    aux: Any = None
-
-    def __len__(self) -> int:
-        return len(self.losses)
 
 
 class _Binding:
@@ -93,6 +84,13 @@ class StepFunction(CompiledFunction):
 
     def __call__(self, state: Any, /, *args: Any, **kwargs: Any) -> Any:
         """One step: the state is updated in place, and the loss comes back, as a float; with aux, (loss, aux)."""
+        try:
+            return self._step(state, args, kwargs)
+        except AdjitError as error:
+            shorten(error)
+            raise
+
+    def _step(self, state: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         self.check_state(state)
         signature, leaves, names = self.step_signature(state, args, kwargs)
         # Before the state is taken, as the code that takes it is made beside.
@@ -167,6 +165,15 @@ class StepFunction(CompiledFunction):
             found = state.bindings[compiled] = _Binding(compiled, state)
         return found
 
+    @public(
+        {
+            "callback": "progress", "callbacks": "progress", "verbose": "progress", "on_step": "progress",
+            "batchsize": "batch_size", "bs": "batch_size", "n_epochs": "epochs", "num_epochs": "epochs",
+            "epoch": "epochs", "random_state": "seed", "rng": "seed", "kwargs": "constants",
+            "steps": "a run goes by epochs: steps in all are epochs times the batches of the data",
+        },
+        "run",
+    )  # fmt: skip
     def run(
         self,
         state: State,
@@ -194,7 +201,7 @@ class StepFunction(CompiledFunction):
         so far as `losses`. Raises ArgumentError for data that do not fit, IndexOutOfRange for an index out of range."""
         self.check_state(state)
         if progress is not None:
-            checks.function(f"{self.__name__}.run: progress", progress)
+            _check_progress(f"{self.__name__}.run: progress", progress)
         if not isinstance(constants, Mapping | None) or not all(isinstance(name, str) for name in constants or ()):
             raise ArgumentError(
                 f"{self.__name__}.run: constants is a mapping from names to values, not {checks.shown(constants)}"
@@ -210,6 +217,14 @@ def _kept(known: dict[Any, Any], key: Any, value: KeptT) -> KeptT:
         known.pop(next(iter(known), None), None)
     known[key] = value
     return value
+
+
+def _check_progress(what: str, progress: Any) -> None:
+    if not callable(progress):
+        raise ArgumentError(
+            f"{what} is a function of (steps done, steps in all, last loss), not {checks.shown(progress)}: "
+            "progress=lambda done, total, loss: print(done, total, loss)"
+        )
 
 
 _MOST_STEPS = 1 << 48
@@ -232,9 +247,7 @@ class _Run:
         constants: dict[str, Any],
     ) -> None:
         if isinstance(data, np.ndarray) or not isinstance(data, tuple | list):
-            raise ArgumentError(
-                f"{function.__name__}.run: data is a tuple of arrays, (X, Y), not a {type(data).__name__}"
-            )
+            raise ArgumentError(f"{function.__name__}.run: data is a tuple of arrays, (X, Y), not {checks.kind(data)}")
         size = checks.integer(f"{function.__name__}.run: batch_size", batch_size, 1)
         self.epochs = checks.integer(f"{function.__name__}.run: epochs", epochs, 0)
         self.shuffle = checks.flag(f"{function.__name__}.run: shuffle", shuffle)

@@ -24,12 +24,14 @@ from adjit_runtime.errors import ArgumentError
 from adjit_runtime.guard import Lock, exchange
 from adjit_runtime.load import address_of, on_library, session
 from adjit_runtime.program import POOL_SIZE, POOL_WORDS
+from adjit_runtime.public import public
 
 MOST_THREADS = 256
 _LOG = logging.getLogger("adjit.threads")
 _LOCK = Lock()
 
 
+@public()
 def set_threads(count: int | None) -> None:
     """How many threads run large kernels, the calling one included; None: what the process may use.
 
@@ -48,6 +50,7 @@ def set_threads(count: int | None) -> None:
     _LOCK.run(_POOL.change, count)
 
 
+@public()
 def get_threads() -> int:
     """How many threads run large kernels, the calling one included."""
     return _POOL.wanted or default_threads()

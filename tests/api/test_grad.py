@@ -54,7 +54,7 @@ def test_aux() -> None:
     assert (aux["y"].tolist(), g.tolist()) == ([2.0, 4.0], [8.0, 16.0])
     with pytest.raises(adjit.ArgumentError, match=r"not a tuple of 2; if it returns \(loss, aux\), pass has_aux=True"):
         adjit.grad(f)(x)
-    with pytest.raises(adjit.ArgumentError, match=r"with has_aux=True the function returns \(loss, aux\)"):
+    with pytest.raises(adjit.ArgumentError, match=r"grad: with has_aux=True sum returns \(loss, aux\)"):
         adjit.grad(np.sum, has_aux=True)(x)
 
 
@@ -108,7 +108,7 @@ def test_refusals() -> None:
     with pytest.raises(adjit.DTypeError, match=r"differentiated by x, which is i64\[2\]; only floats"):
         adjit.grad(lambda x: np.sum(x * 1.0))(np.array([1, 2]))
     with pytest.raises(
-        adjit.ShapeError, match=r"test_grad\.py:\d+: grad: the function's result is f64\[2\], not a scalar"
+        adjit.ShapeError, match=r"test_grad\.py:\d+: grad: <lambda> at .* returns f64\[2\], .* return its np.sum"
     ):
         adjit.grad(lambda x: x * 2)(np.ones(2))
     with pytest.raises(adjit.DTypeError, match="only floats have a gradient"):

@@ -399,9 +399,7 @@ def test_an_index_error_comes_before_any_write() -> None:
 
 def test_steps_cannot_be_traced_and_losses_are_scalars() -> None:
     step = adjit.training_step(lambda p, x: p * x, optim.sgd(0.1))
-    with pytest.raises(
-        adjit.ShapeError, match=r"test_step\.py:\d+: grad: the function's result is f64\[3\], not a scalar"
-    ):
+    with pytest.raises(adjit.ShapeError, match=r"test_step\.py:\d+: training_step: <lambda> at .* returns f64\[3\]"):
         step(step.init(np.ones(3)), 1.0)
     with pytest.raises(adjit.ArgumentError, match="takes the parameters as its first argument"):
         adjit.training_step(lambda *, p: p, optim.sgd(0.1))

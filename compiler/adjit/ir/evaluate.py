@@ -30,6 +30,7 @@ from adjit_runtime.errors import (
     ShapeError,
     WeakOverflowError,
 )
+from adjit_runtime.public import public
 
 Callback = Callable[[Node, Any], None]
 Break = Callable[[Node, dict[str, Any]], None]
@@ -43,6 +44,7 @@ class Evaluated:
     updates: dict[str, np.ndarray]
 
 
+@public()
 def evaluate(
     graph: Graph,
     *inputs: Any,
@@ -102,7 +104,7 @@ def evaluate_all(
 def _check_options(graph: Any, callback: Any, breakpoint: Any, on_break: Any) -> None:
     if not isinstance(graph, Graph):
         raise ArgumentError(
-            f"evaluate: graph is a Graph, as f.ir(stage) and adjit.parse give it, not a {type(graph).__name__}"
+            f"evaluate: graph is a Graph, as f.ir(stage) and adjit.parse give it, not {checks.kind(graph)}"
         )
     for name, function in (("callback", callback), ("on_break", on_break)):
         if function is not None:

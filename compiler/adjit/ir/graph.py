@@ -6,6 +6,7 @@ plan can prove its in-place writes. A graph that is nested in an attribute has e
 
 from __future__ import annotations
 
+import html
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -49,6 +50,17 @@ class Graph:
         # The printer imports the graph; a graph prints itself through the hook that the printer sets.
         return _PRINTER[0](self)
 
+    def __repr__(self) -> str:
+        """Its text, for terminals: of a long graph the first lines."""
+        lines = str(self).splitlines()
+        if len(lines) <= MOST_SHOWN:
+            return "\n".join(lines)
+        return "\n".join([*lines[:MOST_SHOWN], f"... and {len(lines) - MOST_SHOWN} more lines; print(graph) shows all"])
+
+    def _repr_html_(self) -> str:
+        """The same for a notebook."""
+        return f"<pre>{html.escape(repr(self))}</pre>"
+
     def check_nesting(self) -> None:
         """Raise FormatError where graphs in attributes of graphs lie deeper than `MOST_NESTED`; a loop."""
         level, depth = [self], 0
@@ -62,6 +74,8 @@ class Graph:
         return [value for node in self.nodes for value in node.attrs.values() if isinstance(value, Graph)]
 
 
+MOST_SHOWN = 60
+"""Lines of a graph that are shown where nobody asked for its text."""
 MOST_NESTED = 32
 """How deep graphs may lie in one another: text, printer and evaluator go down by recursion."""
 

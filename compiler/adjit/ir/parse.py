@@ -20,7 +20,9 @@ from adjit.ir.node import Data, Loc, Node, digest_of
 from adjit.ir.op import OPS, Op
 from adjit.ir.quote import unquote
 from adjit.ir.types import BOOL, DTYPE_NAMES, Array, Tuple, Type
+from adjit_runtime import checks
 from adjit_runtime.errors import AdjitError, ArgumentError, FormatError
+from adjit_runtime.public import public
 
 _TOKEN = re.compile(
     r"""
@@ -60,6 +62,7 @@ _SHOWN = 100
 """Characters of a line that an error shows on either side of what is wrong."""
 
 
+@public()
 def parse(text: str, constants: Mapping[str, np.ndarray] | None = None) -> Graph:
     """The graph that `text` prints. `constants` binds named array constants, whose digests must agree; one that is
     not bound keeps its name, and evaluating it raises. Raises FormatError, with line and caret, for everything that is
@@ -71,9 +74,9 @@ def parse(text: str, constants: Mapping[str, np.ndarray] | None = None) -> Graph
     [array(-2., dtype=float32)]
     """
     if not isinstance(text, str):
-        raise ArgumentError(f"parse: text is a str, not a {type(text).__name__}")
+        raise ArgumentError(f"parse: text is a str, not {checks.kind(text)}")
     if constants is not None and not isinstance(constants, Mapping):
-        raise ArgumentError(f"parse: constants is a mapping from names to arrays, not a {type(constants).__name__}")
+        raise ArgumentError(f"parse: constants is a mapping from names to arrays, not {checks.kind(constants)}")
     parser = _Parser(text, constants or {})
     graph = parser.graph()
     parser.expect("end", "")

@@ -16,10 +16,15 @@ import numpy as np
 from adjit.nn.operands import axes, factor, floats, operand
 from adjit.trace import apply, stop_gradient
 from adjit_runtime import checks
+from adjit_runtime.public import public
 
 Axis = int | tuple[int, ...] | None
 
+_KNOWN = {"dim": "axis", "negative_slope": "slope", "input": "x", "keepdim": "keepdims"}
+"""Arguments that other libraries have, and what they are here."""
 
+
+@public(_KNOWN)
 def relu(x: Any) -> Any:
     """max(x, 0), with derivative 0 at 0 (`np.maximum(x, 0)` has one half there). NaN stays NaN.
 
@@ -33,6 +38,7 @@ def relu(x: Any) -> Any:
     return np.where(x <= 0, 0.0, x)[()]
 
 
+@public(_KNOWN)
 def leaky_relu(x: Any, slope: float = 0.01) -> Any:
     """x where x > 0, else slope x, with derivative `slope` at 0. NaN stays NaN.
 
@@ -47,6 +53,7 @@ def leaky_relu(x: Any, slope: float = 0.01) -> Any:
     return np.where(x <= 0, slope * x, x)[()]
 
 
+@public(_KNOWN)
 def elu(x: Any, alpha: float = 1.0) -> Any:
     """x where x > 0, else alpha (e^x - 1), with derivative `alpha` at 0. NaN stays NaN.
 
@@ -62,6 +69,7 @@ def elu(x: Any, alpha: float = 1.0) -> Any:
     return np.where(x > 0, x, alpha * np.expm1(np.where(x > 0, 0.0, x)))[()]
 
 
+@public(_KNOWN)
 def sigmoid(x: Any) -> Any:
     """1 / (1 + e^-x), the logistic function, without overflow.
 
@@ -74,6 +82,7 @@ def sigmoid(x: Any) -> Any:
     return apply("sigmoid", operand("sigmoid: x", x))
 
 
+@public(_KNOWN)
 def tanh(x: Any) -> Any:
     """The hyperbolic tangent, which is `np.tanh`. Shape and float dtype of `x`.
 
@@ -84,6 +93,7 @@ def tanh(x: Any) -> Any:
     return np.tanh(operand("tanh: x", x))
 
 
+@public(_KNOWN)
 def silu(x: Any) -> Any:
     """x sigmoid(x), also called swish. NaN at -inf.
 
@@ -97,6 +107,7 @@ def silu(x: Any) -> Any:
     return x * sigmoid(x)
 
 
+@public(_KNOWN)
 def softplus(x: Any) -> Any:
     """log(1 + e^x), without overflow; its derivative is the sigmoid.
 
@@ -120,6 +131,7 @@ def log1p_exp_minus_abs(x: Any) -> Any:
     return np.log1p(np.exp(np.where(x > 0, -x, x)))
 
 
+@public(_KNOWN)
 def gelu(x: Any, approximate: bool = False) -> Any:
     """x Phi(x), with the normal distribution function; `approximate` takes the tanh form of the paper. NaN at -inf.
 
@@ -135,6 +147,7 @@ def gelu(x: Any, approximate: bool = False) -> Any:
     return x * (0.5 + 0.5 * apply("erf", x * math.sqrt(0.5)))
 
 
+@public(_KNOWN)
 def softmax(x: Any, axis: Axis = -1) -> Any:
     """e^x over its sum along `axis`: an int, several, or None for all axes.
 
@@ -151,6 +164,7 @@ def softmax(x: Any, axis: Axis = -1) -> Any:
     return e / np.sum(e, axis=axis, keepdims=True)
 
 
+@public(_KNOWN)
 def log_softmax(x: Any, axis: Axis = -1) -> Any:
     """The logarithm of `softmax`, which does not underflow; -inf stays -inf.
 
@@ -166,6 +180,7 @@ def log_softmax(x: Any, axis: Axis = -1) -> Any:
     return logits - np.log(np.sum(np.exp(logits), axis=axis, keepdims=True))
 
 
+@public(_KNOWN)
 def logsumexp(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     """log(sum(e^x)) along `axis` (an int, several, or None for all axes), without overflow.
 

@@ -10,8 +10,10 @@ from adjit.nn.operands import operand
 from adjit.random import bernoulli
 from adjit_runtime import checks
 from adjit_runtime.errors import ArgumentError
+from adjit_runtime.public import public
 
 
+@public({"p": "rate", "seed": "key", "rng": "key"})
 def dropout(x: Any, rate: float, key: Any) -> Any:
     """`x` with each element set to 0 with probability `rate`, the others divided by 1 - rate.
 

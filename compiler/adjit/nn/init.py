@@ -18,6 +18,7 @@ import numpy as np
 from adjit.random import normal, uniform
 from adjit_runtime import checks
 from adjit_runtime.errors import ShapeError
+from adjit_runtime.public import public
 
 __all__ = ["glorot_normal", "glorot_uniform", "he_normal", "he_uniform", "lecun_normal", "lecun_uniform"]
 
@@ -57,6 +58,7 @@ def _lecun(fan_in: int, fan_out: int) -> float:
     return 1 / max(fan_in, 1)
 
 
+@public()
 def glorot_uniform(shape: Sequence[int], *, key: Any, dtype: Any = np.float32) -> Any:
     """Uniform on [-a, a) with a = sqrt(6 / (fan-in + fan-out)): for tanh and linear layers.
 
@@ -69,6 +71,7 @@ def glorot_uniform(shape: Sequence[int], *, key: Any, dtype: Any = np.float32) -
     return _uniform(shape, key, dtype, _glorot)
 
 
+@public()
 def glorot_normal(shape: Sequence[int], *, key: Any, dtype: Any = np.float32) -> Any:
     """Normal with mean 0 and variance 2 / (fan-in + fan-out): for tanh and linear layers.
 
@@ -81,6 +84,7 @@ def glorot_normal(shape: Sequence[int], *, key: Any, dtype: Any = np.float32) ->
     return _normal(shape, key, dtype, _glorot)
 
 
+@public()
 def he_uniform(shape: Sequence[int], *, key: Any, dtype: Any = np.float32) -> Any:
     """Uniform on [-a, a) with a = sqrt(6 / fan-in): for layers before a relu.
 
@@ -93,6 +97,7 @@ def he_uniform(shape: Sequence[int], *, key: Any, dtype: Any = np.float32) -> An
     return _uniform(shape, key, dtype, _he)
 
 
+@public()
 def he_normal(shape: Sequence[int], *, key: Any, dtype: Any = np.float32) -> Any:
     """Normal with mean 0 and variance 2 / fan-in: for layers before a relu.
 
@@ -105,6 +110,7 @@ def he_normal(shape: Sequence[int], *, key: Any, dtype: Any = np.float32) -> Any
     return _normal(shape, key, dtype, _he)
 
 
+@public()
 def lecun_uniform(shape: Sequence[int], *, key: Any, dtype: Any = np.float32) -> Any:
     """Uniform on [-a, a) with a = sqrt(3 / fan-in): keeps the variance of a linear layer.
 
@@ -117,6 +123,7 @@ def lecun_uniform(shape: Sequence[int], *, key: Any, dtype: Any = np.float32) ->
     return _uniform(shape, key, dtype, _lecun)
 
 
+@public()
 def lecun_normal(shape: Sequence[int], *, key: Any, dtype: Any = np.float32) -> Any:
     """Normal with mean 0 and variance 1 / fan-in: keeps the variance of a linear layer.
 

@@ -17,8 +17,19 @@ from adjit.nn.operands import axes, factor, floats, operand
 from adjit.trace import apply, is_tracer, lower
 from adjit_runtime import checks
 from adjit_runtime.errors import ArgumentError, DTypeError, IndexOutOfRange, ShapeError
+from adjit_runtime.public import public
+
+_KNOWN = {
+    "input": "the first argument is what the model gives",
+    "y_pred": "the first argument is what the model gives",
+    "y_true": "the second argument is what is right",
+    "dim": "axis",
+    "reduce": "reduction",
+}
+"""Arguments that other libraries have, and what they are here."""
 
 
+@public(_KNOWN)
 def mse(prediction: Any, target: Any, reduction: str = "mean") -> Any:
     """(prediction - target)^2.
 
@@ -33,6 +44,7 @@ def mse(prediction: Any, target: Any, reduction: str = "mean") -> Any:
     return _reduced("mse", error * error, reduction)
 
 
+@public(_KNOWN)
 def mae(prediction: Any, target: Any, reduction: str = "mean") -> Any:
     """|prediction - target|, with derivative 0 where they are equal.
 
@@ -46,6 +58,7 @@ def mae(prediction: Any, target: Any, reduction: str = "mean") -> Any:
     return _reduced("mae", np.abs(_difference("mae", prediction, target)), reduction)
 
 
+@public(_KNOWN)
 def huber(prediction: Any, target: Any, delta: float = 1.0, reduction: str = "mean") -> Any:
     """e^2 / 2 for errors e up to `delta`, delta (|e| - delta / 2) beyond.
 
@@ -66,6 +79,7 @@ def huber(prediction: Any, target: Any, delta: float = 1.0, reduction: str = "me
     return _reduced("huber", near * (error - 0.5 * near), reduction)
 
 
+@public(_KNOWN)
 def cross_entropy(logits: Any, targets: Any, axis: int = -1, reduction: str = "mean") -> Any:
     """The cross-entropy of softmax(logits) along `axis`, with labels or with probabilities.
 
@@ -86,6 +100,7 @@ def cross_entropy(logits: Any, targets: Any, axis: int = -1, reduction: str = "m
     return cross_entropy_with_labels(logits, targets, axis, reduction)
 
 
+@public(_KNOWN)
 def cross_entropy_with_labels(logits: Any, labels: Any, axis: int = -1, reduction: str = "mean") -> Any:
     """-log softmax(logits)[label] along `axis`.
 
@@ -115,6 +130,7 @@ def cross_entropy_with_labels(logits: Any, labels: Any, axis: int = -1, reductio
     return _reduced("cross_entropy", each, reduction)
 
 
+@public(_KNOWN)
 def cross_entropy_with_probabilities(logits: Any, probabilities: Any, axis: int = -1, reduction: str = "mean") -> Any:
     """-sum(p log softmax(logits)) along `axis`, with p the probabilities of the classes.
 
@@ -136,6 +152,7 @@ def cross_entropy_with_probabilities(logits: Any, probabilities: Any, axis: int 
     return _reduced("cross_entropy", each, reduction)
 
 
+@public(_KNOWN)
 def binary_cross_entropy_with_logits(logits: Any, targets: Any, reduction: str = "mean") -> Any:
     """-(t log s + (1 - t) log(1 - s)), with s = sigmoid(logits) and targets t between 0 and 1.
 
@@ -154,6 +171,7 @@ def binary_cross_entropy_with_logits(logits: Any, targets: Any, reduction: str =
     return _reduced(name, margin + log1p_exp_minus_abs(logits), reduction)
 
 
+@public(_KNOWN)
 def hinge(scores: Any, targets: Any, reduction: str = "mean") -> Any:
     """max(0, 1 - target score) for targets -1 and 1, with derivative 0 where the score is just 1.
 

@@ -40,7 +40,7 @@ def factor(what: str, value: Any, x: Any) -> Any:
     if not is_tracer(value) and np.ndim(value) == 0:
         checks.real(what, value.item() if isinstance(value, np.generic) else value)
     try:
-        lower.broadcast_shapes(np.shape(value), np.shape(x))
+        lower.broadcast_shapes(what, np.shape(value), np.shape(x))
     except ShapeError:
         raise ShapeError(f"{what} of shape {np.shape(value)} does not broadcast against {np.shape(x)}") from None
     return value

@@ -13,13 +13,44 @@ from adjit.optim.optimizer import Advance, Mask, Optimizer
 from adjit.optim.schedule import Schedule
 from adjit_runtime import checks
 from adjit_runtime.errors import ArgumentError
+from adjit_runtime.public import public
 
 Rate = float | Schedule
+
+_DECAYS = "it is an argument of the step, training_step(loss, optimizer, weight_decay=1e-4)"
+_STEP = "it is an argument of the step, training_step(loss, optimizer, clip_norm=1.0)"
+_KNOWN = {
+    "lr": "learning_rate",
+    "rate": "learning_rate",
+    "step_size": "learning_rate",
+    "alpha": "learning_rate",
+    "eta": "learning_rate",
+    "epsilon": "eps",
+    "params": "an optimiser is made without the parameters, as adam(1e-3); step.init(params) takes them",
+    "clipnorm": _STEP,
+    "clip_norm": _STEP,
+    "max_norm": _STEP,
+    "schedule": "a schedule stands for the rate, adam(adjit.optim.schedule.cosine(1e-3, steps=1000))",
+}
+_ADAM = {
+    "beta1": "b1",
+    "beta2": "b2",
+    "beta_1": "b1",
+    "beta_2": "b2",
+    "betas": "they are b1 and b2 here, as adam(1e-3, b1=0.9, b2=0.999)",
+}
+"""Arguments that people know from other libraries, and what they are here."""
 
 
 def _rate(what: str, value: Any) -> Any:
     """A schedule, or a number >= 0: a step against the gradient has no negative length."""
-    return value if isinstance(value, Schedule) else checks.real(what, value, 0.0)
+    if isinstance(value, Schedule):
+        return value
+    try:
+        return checks.real(what, value, 0.0)
+    except ArgumentError as error:
+        name = what.partition(":")[0]
+        raise ArgumentError(f"{error}; a step goes against the gradient by itself: {name}(1e-3)") from None
 
 
 def _decay(what: str, value: Any) -> float:
@@ -39,6 +70,7 @@ def _zeros(*names: str) -> Callable[[Any], dict[str, Any]]:
     return lambda p: {name: np.zeros_like(p) for name in names}
 
 
+@public(_KNOWN | {"beta": "momentum", "weight_decay": _DECAYS, "wd": _DECAYS})
 def sgd(learning_rate: Rate, momentum: float | None = 0.0, nesterov: bool = False) -> Optimizer:
     """Gradient descent, with momentum as Sutskever et al. (2013): v = momentum v + g, p -= learning_rate v.
 
@@ -90,6 +122,7 @@ def _adam_hyper(name: str, learning_rate: Any, b1: Any, b2: Any, eps: Any) -> di
     }
 
 
+@public(_KNOWN | _ADAM | {"weight_decay": f"{_DECAYS}, or take adamw", "wd": f"{_DECAYS}, or take adamw"})
 def adam(learning_rate: Rate, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Optimizer:
     """Adam (Kingma and Ba 2015): steps along the mean of gradients over the root of the mean of their squares.
 
@@ -105,6 +138,7 @@ def adam(learning_rate: Rate, b1: float = 0.9, b2: float = 0.999, eps: float = 1
     return Optimizer("adam", hyper, _zeros("m", "v"), update, shared=_ADAM_SHARED)
 
 
+@public(_KNOWN | _ADAM | {"decay": "weight_decay", "wd": "weight_decay"})
 def adamw(
     learning_rate: Rate,
     b1: float = 0.9,
@@ -133,6 +167,7 @@ def adamw(
     return Optimizer("adamw", hyper, _zeros("m", "v"), update, masks, _ADAM_SHARED)
 
 
+@public(_KNOWN | {"alpha": "decay", "rho": "decay", "weight_decay": _DECAYS, "wd": _DECAYS})
 def rmsprop(learning_rate: Rate, decay: float = 0.9, eps: float = 1e-8, momentum: float | None = 0.0) -> Optimizer:
     """RMSProp (Tieleman and Hinton 2012): g over the root of a running mean of its square.
 
@@ -161,6 +196,7 @@ def rmsprop(learning_rate: Rate, decay: float = 0.9, eps: float = 1e-8, momentum
     return Optimizer("rmsprop", hyper, _zeros("s", "v") if keeps else _zeros("s"), update)
 
 
+@public(_KNOWN | {"weight_decay": _DECAYS, "wd": _DECAYS})
 def adagrad(learning_rate: Rate, eps: float = 1e-10) -> Optimizer:
     """Adagrad (Duchi, Hazan, Singer 2011): s += g^2, p -= learning_rate g / (sqrt(s) + eps).
 

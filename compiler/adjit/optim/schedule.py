@@ -18,6 +18,7 @@ import numpy as np
 
 from adjit_runtime import checks
 from adjit_runtime.errors import ArgumentError
+from adjit_runtime.public import public
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,17 +45,35 @@ class Schedule:
         return float(self.value(self.numbers, checks.integer(f"{self.name}: count", count, 0)))
 
 
+_COUNTS = ("total_steps", "decay_steps", "T_max", "num_steps", "warmup_steps", "warmup", "n_steps")
+_KNOWN = dict.fromkeys(_COUNTS, "steps") | {
+    "gamma": "step has a 'factor', exponential a 'rate'",
+    "step_size": "every",
+    "transition_steps": "every",
+    "decay_rate": "rate",
+    "init_value": "the first argument is the value at the start, or the peak",
+    "lr": "the first argument is the value at the start, or the peak",
+    "learning_rate": "the first argument is the value at the start, or the peak",
+    "alpha": "end",
+    "eta_min": "end",
+    "end_value": "end",
+}
+"""Arguments that people know from other libraries, and what they are here."""
+
+
 def _positive(name: str, **numbers: float) -> None:
     for key, number in numbers.items():
         if not checks.real(f"{name}: {key}", number) > 0:
             raise ArgumentError(f"{name}: {key} is positive, not {number!r}")
 
 
+@public(_KNOWN)
 def constant(value: float) -> Schedule:
     """Always `value`. A plain number does the same; this one has a name in `state.hyper`."""
     return Schedule("constant", {"value": value}, lambda n, count: n["value"])
 
 
+@public(_KNOWN)
 def step(initial: float, factor: float, every: float) -> Schedule:
     """initial * factor ** floor(count / every)."""
     _positive("step", every=every)
@@ -62,6 +81,7 @@ def step(initial: float, factor: float, every: float) -> Schedule:
     return Schedule("step", numbers, lambda n, count: n["initial"] * n["factor"] ** np.floor(count / n["every"]))
 
 
+@public(_KNOWN)
 def exponential(initial: float, rate: float, every: float = 1) -> Schedule:
     """initial * rate ** (count / every)."""
     _positive("exponential", every=every, rate=rate)
@@ -69,6 +89,7 @@ def exponential(initial: float, rate: float, every: float = 1) -> Schedule:
     return Schedule("exponential", numbers, lambda n, count: n["initial"] * n["rate"] ** (count / n["every"]))
 
 
+@public(_KNOWN)
 def cosine(peak: float, steps: float, end: float = 0.0) -> Schedule:
     """From `peak` to `end` along half a cosine in `steps` steps, then `end` (Loshchilov and Hutter 2017, SGDR)."""
     _positive("cosine", steps=steps)
@@ -80,6 +101,7 @@ def cosine(peak: float, steps: float, end: float = 0.0) -> Schedule:
     return Schedule("cosine", {"peak": peak, "steps": steps, "end": end}, value)
 
 
+@public(_KNOWN)
 def warm_up(then: float | Schedule, steps: float) -> Schedule:
     """Linear from then / steps to `then`, a number (called `peak`) or another schedule, in `steps` steps.
 

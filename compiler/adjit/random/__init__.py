@@ -24,6 +24,7 @@ from adjit.ir.types import F32, F64, I64
 from adjit.trace import apply, is_tracer, lower
 from adjit_runtime import checks
 from adjit_runtime.errors import ArgumentError, DTypeError, OutOfMemory, ShapeError
+from adjit_runtime.public import public
 
 __all__ = ["bernoulli", "bits", "fold_in", "key", "normal", "permutation", "split", "uniform"]
 
@@ -34,8 +35,21 @@ _LOWEST = -(1 << 63)
 # More keys than a list has room for.
 _MOST_KEYS = (1 << 32) - 1
 _DTYPES = (F32, F64)
+_KNOWN = {
+    "size": "shape",
+    "p": "probability",
+    "minval": "low",
+    "maxval": "high",
+    "num": "count",
+    "n": "count",
+    "rng": "key",
+    "loc": "numbers are of mean 0: loc + scale * normal(key, shape)",
+    "scale": "numbers are of deviation 1: loc + scale * normal(key, shape)",
+}
+"""Arguments that other libraries have, and what they are here."""
 
 
+@public(_KNOWN, "random.key")
 def key(seed: Any) -> Any:
     """The key of an integer seed: int64, shape (). Every seed in the range of int64 has its own stream.
 
@@ -51,24 +65,28 @@ def key(seed: Any) -> Any:
     return _int("random.key: seed", seed)
 
 
+@public(_KNOWN, "random.fold_in")
 def fold_in(key: Any, data: Any) -> Any:
     """A new key from a key and an integer 0 <= data < 2**61, such as a step count. int64, shape ()."""
     number = _int("random.fold_in: data", data, 0, _FOLD - 1)
     return apply("random_bits", _checked(key), number | np.int64(_FOLD))
 
 
+@public(_KNOWN, "random.split")
 def split(key: Any, count: int = 2) -> list[Any]:
     """`count` new keys, independent of each other and of the numbers that `key` gives."""
     key, count = _checked(key), checks.integer("random.split: count", count, 0, _MOST_KEYS)
     return [apply("random_bits", key, np.int64(_SPLIT | i)) for i in range(count)]
 
 
+@public(_KNOWN, "random.bits")
 def bits(key: Any, shape: Sequence[int] | int = ()) -> Any:
     """64 random bits for each element: int64 of `shape`."""
     key, shape = _checked(key), _shape(shape)
     return apply("random_bits", key, _counters(key, shape))
 
 
+@public(_KNOWN, "random.uniform")
 def uniform(key: Any, shape: Sequence[int] | int = (), low: Any = 0.0, high: Any = 1.0, dtype: Any = np.float32) -> Any:
     """Uniform on [low, high): `dtype` (float32 or float64) of `shape`. 24 or 53 random bits an element.
 
@@ -87,6 +105,7 @@ def uniform(key: Any, shape: Sequence[int] | int = (), low: Any = 0.0, high: Any
     return np.where(outside, first, value)[()]
 
 
+@public(_KNOWN, "random.normal")
 def normal(key: Any, shape: Sequence[int] | int = (), dtype: Any = np.float32) -> Any:
     """Standard normal: `dtype` (float32 or float64) of `shape`, by the transform of Box and Muller (1958).
 
@@ -98,6 +117,7 @@ def normal(key: Any, shape: Sequence[int] | int = (), dtype: Any = np.float32) -
     return radius * np.cos(_number(2 * math.pi, dtype) * _unit(words[..., 1], dtype))
 
 
+@public(_KNOWN, "random.bernoulli")
 def bernoulli(key: Any, probability: Any = 0.5, shape: Sequence[int] | int = ()) -> Any:
     """True with the given probability: bool of `shape`; as `uniform(key, shape, dtype=np.float64) < probability`.
 
@@ -113,6 +133,7 @@ def bernoulli(key: Any, probability: Any = 0.5, shape: Sequence[int] | int = ())
     return (words ^ np.int64(_LOWEST)) < np.int64(bound + _LOWEST)
 
 
+@public(_KNOWN, "random.permutation")
 def permutation(key: Any, count: int) -> np.ndarray:
     """The numbers 0 to count - 1 in random order: int64[count], by Fisher and Yates (Durstenfeld 1964).
 
@@ -170,7 +191,7 @@ def _check_numbers(shape: tuple[int, ...], **given: Any) -> None:
         if np.ndim(x) == 0:
             checks.real(f"random: {name}", x.item() if isinstance(x, np.generic) else x)
         try:
-            lower.broadcast_shapes(np.shape(x), shape)
+            lower.broadcast_shapes("random", np.shape(x), shape)
         except ShapeError:
             raise ShapeError(f"random: {name} of shape {np.shape(x)} does not broadcast against {shape}") from None
 

@@ -24,6 +24,7 @@ from adjit.trace.handle import Root, c_strides, common_shape
 from adjit.trace.promote import resolve, type_of
 from adjit.trace.tracer import Tracer, fresh, is_tracer, make
 from adjit_runtime.errors import AdjitError, ShapeError
+from adjit_runtime.public import public
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -133,6 +134,7 @@ def _scalar(value: Any) -> Any:
     return value[()] if isinstance(value, np.ndarray) and value.ndim == 0 else value
 
 
+@public({"object": "x", "dtype": "write asarray(x).astype(dtype)"})
 def asarray(x: Any) -> Any:
     """`x` as an array that traced values can index: inside a traced function a constant of the graph, else an ndarray.
 
@@ -150,6 +152,7 @@ def asarray(x: Any) -> Any:
     return fresh(lower.lift(array), c_strides(array.shape), readonly="a plain array")
 
 
+@public()
 def stop_gradient(x: Any) -> Any:
     """`x`, through which no derivative flows. Takes any pytree."""
     return optree.tree_map(_stopped, x)

@@ -190,7 +190,7 @@ def common_shape(*shapes: Sequence[int]) -> tuple[int, ...]:
     for shape in shapes:
         for axis, n in enumerate(shape, rank - len(shape)):
             if n != 1 and common[axis] not in (1, n):
-                raise ValueError(f"an axis of {n} beside one of {common[axis]}")
+                raise ValueError(f"{common[axis]} is not {n}")
             common[axis] = n if n != 1 else common[axis]
     return tuple(common)
 

@@ -36,7 +36,7 @@ _MOST_PLACES = 100_000
 
 
 def is_skipped(file: str) -> bool:
-    """Whether a file is no code of the user: of adjit, NumPy, SciPy or optree."""
+    """Whether a file is no user's: ours, or of a package that runs between the user's code and us."""
     skipped = file.startswith((*_OURS, "<__array_function__"))
     _SKIPPED[file] = skipped
     return skipped

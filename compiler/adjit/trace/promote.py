@@ -19,6 +19,7 @@ from adjit.trace import refuse
 from adjit.trace.context import current_trace
 from adjit.trace.locate import locate
 from adjit.trace.table import name_of
+from adjit_runtime import checks
 from adjit_runtime.errors import WeakOverflowError, WideningWarning
 
 _LOG = logging.getLogger("adjit.trace")
@@ -44,7 +45,7 @@ def type_of(x: Any) -> Array:
         return _WEAK_ARRAYS[next(base for base in (bool, int, float) if isinstance(x, base))]
     if isinstance(x, complex):
         raise refuse.dtype_error("complex numbers are not supported: compute with the real and imaginary parts")
-    raise refuse.trace_error(f"{type(x).__name__} is no array and no number, so it cannot meet a traced array")
+    raise refuse.trace_error(f"{checks.kind(x)} is no array and no number, so it cannot meet a traced array")
 
 
 def kinds_of(types: Sequence[Array]) -> tuple[Kind, ...]:

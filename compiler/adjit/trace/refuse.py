@@ -11,14 +11,17 @@ from __future__ import annotations
 
 import dis
 import linecache
+from collections.abc import Sequence
 from types import FrameType
 from typing import TypeVar
 
 import numpy as np
 
 from adjit.ir.node import Loc, Node
+from adjit.ir.types import Array
 from adjit.trace import callee
 from adjit.trace.locate import locate, raised_at, scipy_functions, user_frame
+from adjit_runtime import checks
 from adjit_runtime.errors import AdjitError, DTypeError, IndexOutOfRange, ShapeError, TraceError
 
 E = TypeVar("E", bound=AdjitError)
@@ -79,6 +82,13 @@ def trace_error(message: str) -> TraceError:
 def shape_error(message: str) -> ShapeError:
     """Shapes or axes that do not fit."""
     return located(ShapeError, message)
+
+
+def broadcast(what: str, operands: Sequence[object], difference: str) -> ShapeError:
+    """Types or shapes without a common shape."""
+    shown = [str(x) if isinstance(x, Array) else f"shape {x}" for x in operands]
+    listed = f"{', '.join(shown[:-1])} and {shown[-1]}"
+    return shape_error(f"{what}: {listed} do not fit each other: {difference}, counted from the last axis")
 
 
 def dtype_error(message: str) -> DTypeError:
@@ -302,7 +312,7 @@ def identity(other: object) -> TraceError:
         return trace_error(
             "a traced value is compared with None, which NumPy does element by element: write `x is None`"
         )
-    return trace_error(f"a traced value is compared with {type(other).__name__} {other!r}, which is no number")
+    return trace_error(f"a traced value is compared with {checks.shown(other)}, which is no number")
 
 
 def plain_out(name: str) -> TraceError:

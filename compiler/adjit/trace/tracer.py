@@ -396,6 +396,16 @@ class ScalarTracer(Tracer):
         raise refuse.iteration(node_of(self))
 
 
+# Python's own errors name the class, and users know it by what it stands for.
+for _kind, _shown in (
+    (Tracer, "traced array"),
+    (ArrayTracer, "traced array"),
+    (ViewTracer, "traced array"),
+    (ScalarTracer, "traced scalar"),
+):
+    _kind.__name__ = _kind.__qualname__ = _shown
+
+
 def make(root: Root, path: tuple[Step, ...], node: Node, strides: Strides | None, scalar: bool) -> Tracer:
     """A tracer whose value is `node` now."""
     tracer = blank(root, path, node.array_type, scalar)

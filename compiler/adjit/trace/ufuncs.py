@@ -140,7 +140,7 @@ def _elementwise(ufunc: np.ufunc, inputs: tuple[Any, ...], dtype: np.dtype | Non
     if decided is not None:
         return decided
     dtypes = resolve(ufunc, types, dtype)
-    shape = broadcast_shapes(*(type.shape for type in types))
+    shape = broadcast_shapes(name_of(ufunc), *types)
     weak = all(type.weak for type in types) and dtype is None
     strides = _order(operands, shape)
     lifted = [convert(x, d, shape, weak) for x, d in zip(operands, dtypes, strict=False)]

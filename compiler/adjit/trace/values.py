@@ -16,6 +16,7 @@ from adjit.trace.handle import Strides, broadcasted, c_strides, common_shape, is
 from adjit.trace.known import known
 from adjit.trace.locate import locate
 from adjit.trace.promote import check_dtype, check_fits, log_weak, resolve, type_of
+from adjit.trace.table import name_of
 from adjit.trace.tracer import Tracer, fresh, node_of, plain_of
 from adjit_runtime.errors import AdjitError
 
@@ -196,13 +197,12 @@ def c_ordered(x: Tracer) -> Tracer:
     return x
 
 
-def broadcast_shapes(*shapes: Sequence[int]) -> tuple[int, ...]:
-    """NumPy's common shape; raises ShapeError."""
+def broadcast_shapes(what: str, *operands: Array | Sequence[int]) -> tuple[int, ...]:
+    """NumPy's common shape of types, or of shapes; raises ShapeError, which names `what` and all of them."""
     try:
-        return common_shape(*shapes)
-    except ValueError:
-        listed = ", ".join("x".join(map(str, shape)) if shape else "()" for shape in shapes)
-        raise refuse.shape_error(f"broadcast: shapes do not fit each other: {listed}") from None
+        return common_shape(*(x.shape if isinstance(x, Array) else x for x in operands))
+    except ValueError as error:
+        raise refuse.broadcast(what, [x if isinstance(x, Array) else tuple(x) for x in operands], str(error)) from None
 
 
 def convert(x: Any, dtype: np.dtype, shape: tuple[int, ...], weak: bool = False) -> Tracer:
@@ -223,7 +223,7 @@ def promote(ufunc: np.ufunc, *operands: Any) -> list[Tracer]:
     operands = tuple(as_tracer(x) if isinstance(x, list | tuple) else x for x in operands)
     types = [type_of(x) for x in operands]
     dtypes = resolve(ufunc, types)
-    shape = broadcast_shapes(*(type.shape for type in types))
+    shape = broadcast_shapes(name_of(ufunc), *types)
     weak = all(type.weak for type in types)
     return [convert(x, dtype, shape, weak) for x, dtype in zip(operands, dtypes, strict=False)]
 
@@ -260,8 +260,9 @@ def select(condition: Any, x: Any, y: Any) -> Tracer:
     if condition.type.dtype != BOOL:
         condition = elementwise("ne", condition, 0, ufunc=np.not_equal)
     log_weak("np.where", (condition, x, y))
+    given = [type_of(x), type_of(y)]
     x, y = common(x, y)
-    shape = broadcast_shapes(condition.type.shape, x.type.shape, y.type.shape)
+    shape = broadcast_shapes("np.where", condition.type, *given)
     weak = condition.type.weak and x.type.weak
     parts = (convert(condition, BOOL, shape, weak), convert(x, x.type.dtype, shape, weak),
              convert(y, y.type.dtype, shape, weak))  # fmt: skip

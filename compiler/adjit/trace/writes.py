@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from adjit.ir.node import Node
-from adjit.ir.types import BOOL
+from adjit.ir.types import BOOL, Array
 from adjit.trace import refuse
 from adjit.trace.chosen import Chosen
 from adjit.trace.context import current_trace
@@ -107,7 +107,7 @@ def store(out: Any, value: Any, name: str = "out=", casting: str = "same_kind") 
             f"{name}: a result of {found} cannot be written into {out.type} under the rule {casting!r}: "
             f"write x = x + v, or cast the result with .astype"
         )
-    if broadcast_shapes(found.shape, out.type.shape) != out.type.shape:
+    if broadcast_shapes(name, found, out.type) != out.type.shape:
         raise refuse.shape_error(f"{name}: a result of {found} does not fit into {out.type}, whose shape never grows")
     target: Tracer = out
     if is_known(target) and not holds_traced(value):
@@ -157,7 +157,7 @@ def _fitted(value: Any, dtype: np.dtype, shape: tuple[int, ...]) -> Node:
         value = reshape(value, found[extra:])
         found = found[extra:]
     if len(found) > len(shape) or any(m not in (1, n) for m, n in zip(found[::-1], shape[::-1], strict=False)):
-        raise refuse.shape_error(f"a value of shape {found} is written into a place of shape {shape}")
+        raise refuse.shape_error(f"x[...] = value: {type_of(value)} is written into a place of {Array(dtype, shape)}")
     return lift(convert(value, dtype, shape))
 
 

@@ -116,7 +116,7 @@ def spread_to(x: Value, shape: tuple[int, ...]) -> Value:
     if x.shape == shape:
         return x
     if len(x.shape) > len(shape) or any(m not in (1, n) for m, n in zip(x.shape[::-1], shape[::-1], strict=False)):
-        raise refuse.shape_error(f"broadcast: {x.type} does not fit {shape}")
+        raise refuse.shape_error(f"{x.type} does not broadcast to the shape {shape}")
     return Value(x.builder, broadcasted(x.builder, x.node, shape))
 
 

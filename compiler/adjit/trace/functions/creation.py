@@ -233,7 +233,7 @@ def _linspace(
     made = make_dtype("linspace", np.result_type(_stand_in(start), _stand_in(stop), 0.0))
     divisions = n - 1 if endpoint else n
     first, last = (cast(as_tracer(v), made) for v in (start, stop))
-    shape = broadcast_shapes(first.shape, last.shape)
+    shape = broadcast_shapes("linspace", first.type, last.type)
     ramp = np.arange(n, dtype=made).reshape((-1,) + (1,) * len(shape))
     delta = last - first
     if divisions > 0:

@@ -115,7 +115,7 @@ def _vecdot(x: Any, y: Any) -> Any:
 def _vecdot_of(u: Any, v: Any) -> Any:
     if not u.shape or not v.shape or u.shape[-1] != v.shape[-1]:
         raise shape_error(f"vecdot: last dimensions differ, {u.type} and {v.type}")
-    shape = (*broadcast_shapes(u.shape[:-1], v.shape[:-1]), u.shape[-1])
+    shape = (*broadcast_shapes("vecdot, without the last axis", u.shape[:-1], v.shape[:-1]), u.shape[-1])
     names = letters(len(shape))
     return _contracted(f"{names},{names}->{names[:-1]}", spread_to(u, shape), spread_to(v, shape))
 
@@ -327,7 +327,7 @@ def _cross(a: Any, b: Any, axisa: Any = -1, axisb: Any = -1, axisc: Any = -1, ax
         return x[..., 0] * y[..., 1] - x[..., 1] * y[..., 0]
     u, v = (_components(w) for w in (x, y))
     parts = [_minor(u, v, 1, 2), _minor(u, v, 2, 0), _minor(u, v, 0, 1)]
-    shape = broadcast_shapes(x.shape[:-1], y.shape[:-1])
+    shape = broadcast_shapes("cross, without the axis of components", x.shape[:-1], y.shape[:-1])
     return move_axes(np.stack([np.broadcast_to(part, shape) for part in parts], axis=-1), -1, axisc)
 
 

@@ -41,7 +41,7 @@ def masked(x: Any, where: Any, otherwise: float | bool) -> Any:
     if where is True or where is None:
         return x
     mask = truth(value(where))
-    shape = broadcast_shapes(mask.shape, x.shape)
+    shape = broadcast_shapes("where=", mask.type, x.type)
     b = x.builder
     return b.select(spread_to(mask, shape), spread_to(x, shape), b.full(otherwise, x.type.with_shape(shape)))
 

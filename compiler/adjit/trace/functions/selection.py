@@ -153,7 +153,7 @@ def _take_along_axis(arr: Any, indices: Any, axis: Any = -1) -> Any:
     position = _positions("take_along_axis", indices, x.shape[along], along, "raise")
     lead = [1 if i == along else n for i, n in enumerate(x.shape)]
     others = [1 if i == along else n for i, n in enumerate(index.shape)]
-    shape = tuple(broadcast_shapes(tuple(lead), tuple(others)))
+    shape = tuple(broadcast_shapes("take_along_axis, without the axis", tuple(lead), tuple(others)))
     shape = (*shape[:along], index.shape[along], *shape[along + 1 :])
     linear = _scaled(spread_to(position, shape), math.prod(x.shape[along + 1 :]))
     for i, n in enumerate(x.shape):
@@ -193,7 +193,7 @@ def _array_equal(a1: Any, a2: Any, equal_nan: Any = False) -> Any:
 @implements(np.array_equiv)
 def _array_equiv(a1: Any, a2: Any) -> Any:
     try:
-        broadcast_shapes(shape_of(a1), shape_of(a2))
+        broadcast_shapes("array_equiv", shape_of(a1), shape_of(a2))
     except ValueError:
         return False
     return np.all(np.equal(a1, a2))

@@ -152,7 +152,7 @@ def _broadcast_to(array: Any, shape: Any) -> Any:
 @implements(np.broadcast_arrays)
 def _broadcast_arrays(*args: Any) -> tuple[Any, ...]:
     items = [as_tracer(x) for x in args]
-    shape = broadcast_shapes(*(x.shape for x in items))
+    shape = broadcast_shapes("broadcast_arrays", *(x.type for x in items))
     return tuple(x if x.shape == shape else broadcast_to(x, shape) for x in items)
 
 
@@ -365,7 +365,7 @@ def _meshgrid(*xi: Any, copy: Any = True, sparse: Any = False, indexing: Any = "
         axes[0], axes[1] = 1, 0
     vectors = [reshape(as_tracer(x), tuple(-1 if i == axes[k] else 1 for i in range(n))) for k, x in enumerate(xi)]
     if not sparse:
-        shape = broadcast_shapes(*(v.shape for v in vectors))
+        shape = broadcast_shapes("meshgrid", *(v.type for v in vectors))
         vectors = [broadcast_to(v, shape) for v in vectors]
     return tuple(v.copy() for v in vectors) if copy else tuple(vectors)
 

@@ -14,7 +14,6 @@ from adjit.trace.functions.calling import (
     combined,
     make_dtype,
     reduced_axes,
-    shape_of,
     spread_to,
     truth,
     value,
@@ -23,7 +22,7 @@ from adjit.trace.functions.calling import (
 from adjit.trace.functions.elementary import root_of_squares
 from adjit.trace.functions.reductions import add_up, extremum, masked, reduced, running
 from adjit.trace.lower import broadcast_shapes, normalize_axes, normalize_axis
-from adjit.trace.promote import widened
+from adjit.trace.promote import type_of, widened
 from adjit.trace.refuse import shape_error
 from adjit.trace.table import implements
 
@@ -37,7 +36,7 @@ def _inexact(function: str, x: Any, dtype: Any = None) -> Any:
 
 def _met(x: Any, where: Any) -> Any:
     """x broadcast to meet its mask."""
-    return x if where is True else spread_to(x, broadcast_shapes(shape_of(where), x.shape))
+    return x if where is True else spread_to(x, broadcast_shapes("where=", type_of(where), x.type))
 
 
 def _axes(axis: Any, x: Any, where: Any) -> tuple[int, ...]:

@@ -1,0 +1,73 @@
+"""Documents say what the code does: examples run, the table of functions is the code's, links of README hold."""
+
+from __future__ import annotations
+
+import doctest
+import re
+from pathlib import Path
+
+import pytest
+
+import adjit
+from tests import functions
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def examples(name: str) -> list[doctest.DocTest]:
+    """The blocks of a page that show a session of Python, as one."""
+    text = (ROOT / "docs" / name).read_text(encoding="utf-8")
+    parser = doctest.DocTestParser()
+    # Other lines stay as empty ones, so that failures have the page's line numbers.
+    inside, lines = False, []
+    for line in text.splitlines():
+        if line.startswith("```"):
+            inside = line == "```pycon"
+        lines.append(line if inside and not line.startswith("```") else "")
+    return [parser.get_doctest("\n".join(lines), {}, name, name, 0)]
+
+
+@pytest.mark.parametrize("name", ["gotchas.md"])
+def test_examples_of_documents(name: str) -> None:
+    flags = doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL
+    for test in examples(name):
+        assert len(test.examples) > 20
+        output: list[str] = []
+        result = doctest.DocTestRunner(optionflags=flags).run(test, out=output.append)
+        assert not result.failed, "".join(output)
+
+
+def test_the_table_of_functions_is_the_codes() -> None:
+    """To the letter with the versions that it was made with; with others, what both have."""
+    text = functions.PAGE.read_text(encoding="utf-8")
+    made = functions.page()
+    if functions.versions(text) == functions.versions(made):
+        assert text == made, "make functions"
+    for where, found in functions.verdicts().items():
+        works = text.partition(f"## {where}\n")[2].partition("### Works")[2].partition("\n#")[0]
+        stated = set(re.findall(r"`(\w+)`", works))
+        ours = {name for name, said in found.items() if said == functions.WORKS}
+        assert len(ours & stated) > len(stated) // 2
+        # What this version lacks, or the other one lacked, is no contradiction.
+        both = set(re.findall(r"`(\w+)`", text.partition(f"## {where}\n")[2].partition("\n## ")[0])) & found.keys()
+        assert ours & both <= stated
+
+
+def test_every_function_has_a_verdict() -> None:
+    for found in functions.verdicts().values():
+        assert all(found.values())
+    assert functions.verdicts()["np"]["sum"] == functions.WORKS
+    assert functions.verdicts()["np"]["isscalar"] == functions.PLAIN
+    assert functions.verdicts()["scipy.special"]["erf"] == functions.WORKS
+    assert functions.verdicts()["scipy.special"]["logsumexp"].endswith("write adjit.nn.logsumexp")
+    assert "factorisations" in functions.verdicts()["np.linalg"]["inv"]
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/design.md", "docs/gotchas.md", "docs/performance.md"])
+def test_documents_name_what_there_is(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    for path in re.findall(r"\badjit\.((?:[a-zA-Z]\w*\.)*[a-zA-Z]\w*)", text):
+        at: object = adjit
+        for part in path.split("."):
+            assert hasattr(at, part), f"there is no adjit.{path}"
+            at = getattr(at, part)
