@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from adjit.codegen import cuts, products, program
+from adjit.codegen import cuts, entry, products
 from adjit.passes import tile
 from adjit.schedule import arena
 
@@ -14,7 +14,7 @@ def cut_everything(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(cuts, "PARALLEL_FLOPS", 1)
     patch.setattr(cuts, "PARALLEL_COST", 1)
     patch.setattr(cuts, "LOOP_PARTS", 4)
-    patch.setattr(program, "WAKE_FLOPS", 1)
+    patch.setattr(entry, "WAKE_FLOPS", 1)
 
 
 def tile_everything(patch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,7 @@ from adjit.schedule.plan import (
     Running,
     Scatter,
     Store,
+    Work,
     may_reduce,
 )
 from adjit.schedule.slots import slots_of
@@ -105,7 +107,15 @@ class _Planner(Memory):
         if self._needs or self._again:
             self._note_needs()
             return None
-        kernels = [kernel for each in reversed(made) for kernel in each]
+        # Equal kernels have one work, so that what asks for their code finds that without a comparison.
+        works: dict[Work, Work] = {}
+        kernels = [
+            kernel
+            if (work := works.setdefault(kernel.work, kernel.work)) is kernel.work
+            else replace(kernel, work=work)
+            for each in reversed(made)
+            for kernel in each
+        ]
         state = {self.placements[target].buffer for target, _ in self.graph.updates}
         kernels = delay_small(kernels + tail, state)
         plan, unsafe = finish(
