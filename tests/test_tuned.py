@@ -66,7 +66,7 @@ DEFINITIONS: dict[str, dict[str, str]] = {
         "_DTYPES": "types, not numbers",
         "_MOST_KEYS": "a bound for safety",
     },
-    "compiler/adjit/schedule/build.py": {"ROUNDS_ALONE": "a bound for safety"},
+    "compiler/adjit/schedule/build.py": {"ROUNDS_ALONE CHAIN": "bounds for safety"},
     "compiler/adjit/schedule/places.py": {"ALIGN": "the contract of the arena"},
     "compiler/adjit/schedule/group.py": {"WIDEST": "bytes of AVX-512's vectors"},
     "compiler/adjit/trace/locate.py": {"_MOST_PLACES": "a bound for safety"},

@@ -65,6 +65,10 @@ ROUNDS_ALONE = 4
 """Rounds after which what is like a node that needs memory is given some, too."""
 
 
+CHAIN = 16
+"""Members of a group that are computed of one another, by a recursion that takes up to thirty calls for each."""
+
+
 class _Again(Exception):
     """Something was noted; make the plan once more."""
 
@@ -167,6 +171,7 @@ class _Planner(Memory):
 
     def _stores(self, group: Group, builder: BodyBuilder, skip: Node | None = None) -> None:
         """Store every member that has somewhere to go."""
+        self._shorten(group, builder)
         for node, level in group.members.items():
             map_ = builder.full if level == "full" else builder.rows()
             places = list(self.extra.get(node, ()))
@@ -174,6 +179,17 @@ class _Planner(Memory):
                 places.insert(0, self.placements[node])
             for place in places:
                 builder.store(builder.value(node, map_), place, map_, node.dtype)
+
+    def _shorten(self, group: Group, builder: BodyBuilder) -> None:
+        """Write the values in the midst of long chains of members, so that none is reached by a deep recursion."""
+        if len(group.members) < CHAIN:
+            return
+        depth: dict[Node, int] = {}
+        for node in sorted(group.members, key=self.grouping.position.__getitem__):
+            read = (leaf for arg in node.args for leaf in self.grouping.leaves(arg))
+            depth[node] = 1 + max((depth[leaf] for leaf in read if leaf in depth), default=0)
+            if depth[node] % CHAIN == 0:
+                builder.value(node, builder.full if group.members[node] == "full" else builder.rows())
 
     def _is_fixed(self, node: Node) -> bool:
         """Whether the memory of `node` is not its own: a slot, or a part of another value."""
