@@ -70,7 +70,7 @@ DEFINITIONS: dict[str, dict[str, str]] = {
         "_DTYPES": "types, not numbers",
         "_MOST_KEYS": "a bound for safety",
     },
-    "compiler/adjit/schedule/build.py": {"ROUNDS_ALONE": "a bound for safety"},
+    "compiler/adjit/schedule/build.py": {"ROUNDS_ALONE CHAIN": "bounds for safety"},
     "compiler/adjit/schedule/places.py": {"ALIGN": "the contract of the arena"},
     "compiler/adjit/schedule/group.py": {"WIDEST": "bytes of AVX-512's vectors"},
     "compiler/adjit/trace/integers.py": {"LEAST MOST": "the range of int64"},

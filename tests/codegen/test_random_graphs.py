@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from adjit.codegen import entry
 from adjit.ir.evaluate import evaluate
 from adjit.ir.types import F32, F64
 from adjit_runtime.target import host_target
@@ -50,3 +51,9 @@ def test_random_graphs_for_another_cpu(seed: int, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(os.environ, "ADJIT_CPU", "haswell")
     assert host_target().vector_bytes == 32
     compare(seed, F32 if seed % 2 else F64, 14)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_random_graphs_whose_kernels_run_in_several_functions(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(entry, "ENTRY_LINES", 4)
+    compare(seed, F32 if seed % 2 else F64, 24)

@@ -187,3 +187,18 @@ def test_places_are_the_lowest_that_are_free(seed: int) -> None:
         assert root.offset == next(free)
         placed.append(root)
     assert total == max(root.offset + padded(root.nbytes) for root in roots)
+
+
+def test_a_long_chain_of_elementwise_operations() -> None:
+    """A kernel's members were reached from its last one, by a recursion of more than a thousand calls."""
+
+    def loss(x: Any, w: Any) -> Any:
+        h = x
+        for _ in range(300):
+            h = h * w + x
+        return np.sum(h * h)
+
+    x, w = np.ones(2000), np.full(2000, 0.5)
+    value, (slope, _) = adjit.value_and_grad(loss, argnums=(0, 1))(x, w)
+    np.testing.assert_allclose(value, loss(x, w), rtol=1e-12)  # sums in another order
+    np.testing.assert_allclose(slope, 8 * x, rtol=1e-12)

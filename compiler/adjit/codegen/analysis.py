@@ -6,6 +6,7 @@ pass p + 1 what needs a reduction that pass p finished."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -30,6 +31,7 @@ class Analysis:
     count: int
 
 
+@functools.lru_cache(maxsize=1024)
 def analyse(body: Body, running: bool = False) -> Analysis:
     """Dependence and passes of `body`; a running reduction varies along its dimension and needs no pass of its own."""
     reduced = frozenset(body.reduced)

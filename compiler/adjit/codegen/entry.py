@@ -5,6 +5,7 @@ the square of the length of such a function."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 from adjit.codegen.cuts import cut_of
@@ -25,10 +26,12 @@ def emit_entry(
     entry: Function, plan: Plan, target: Target, run: Run, workspace_at: int, timed: bool, polls: Polls
 ) -> None:
     """Write the entry of `plan`, whose packing memory begins at `workspace_at` in the arena."""
-    cuts = [(kernel.work, cut) for kernel in plan.kernels if (cut := cut_of(kernel.work, target)) is not None]
-    short = [work for work, cut in cuts if cut.short]
+    times = Counter(kernel.work for kernel in plan.kernels)
+    cuts = {work: cut for work in times if (cut := cut_of(work, target)) is not None}
+    short = [work for work, cut in cuts.items() if cut.short]
     begun = begin_trial(entry) if short else None
-    _wake(entry, sum(_flops(work) for work, _ in cuts), sum(map(_flops, short)))
+    flops, flops_of_short = (sum(times[work] * _flops(work) for work in works) for works in (cuts, short))
+    _wake(entry, flops, flops_of_short)
     part = _Part(entry, timed)
     for number, kernel in enumerate(plan.kernels):
         if part.function.lines > ENTRY_LINES:

@@ -176,8 +176,7 @@ def emit_plan(plan: Plan, target: Target, name: str, timed: bool = False, flushe
     verify_polls(plan, polls)
     times = Counter(kernel.work for kernel in plan.kernels)
     inline: dict[Work, Single] = {}
-    for kernel in plan.kernels:
-        work = kernel.work
+    for work in times:
         alone = not isinstance(work, Tiles)
         for part in works_of(work):
             options = (part, target, alone, (part, alone) in light, polls.ranges.get(part, 0) if alone else 0)

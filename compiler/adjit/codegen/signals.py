@@ -49,16 +49,19 @@ def polls_of(plan: Plan, target: Target, ranges_of: Callable[[Work], int]) -> Po
     # Equal kernels have one function.
     behind = {kernel.work for kernel in plan.kernels[commit:]}
     ranges = {}
+    efforts: dict[Work, float] = {}
     ahead = set()
     since = 0.0
     for number, kernel in enumerate(plan.kernels[: commit + 1]):
         if since >= POLL_EFFORT:
             ahead.add(number)
             since = 0.0
-        count = ranges_of(kernel.work) if kernel.work not in behind else 0
-        if count:
-            ranges[kernel.work] = count
-        since = 0.0 if count else since + effort(kernel.work, target)
+        if kernel.work not in efforts:
+            efforts[kernel.work] = effort(kernel.work, target)
+            count = ranges_of(kernel.work) if kernel.work not in behind else 0
+            if count:
+                ranges[kernel.work] = count
+        since = 0.0 if kernel.work in ranges else since + efforts[kernel.work]
     return Polls(frozenset(ahead), ranges)
 
 

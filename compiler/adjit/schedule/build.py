@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,7 @@ from adjit.schedule.plan import (
     Running,
     Scatter,
     Store,
+    Work,
     may_reduce,
 )
 from adjit.schedule.slots import slots_of
@@ -61,6 +63,10 @@ from adjit_runtime.target import Target
 
 ROUNDS_ALONE = 4
 """Rounds after which what is like a node that needs memory is given some, too."""
+
+
+CHAIN = 16
+"""Members of a group that are computed of one another, by a recursion that takes up to thirty calls for each."""
 
 
 class _Again(Exception):
@@ -105,7 +111,15 @@ class _Planner(Memory):
         if self._needs or self._again:
             self._note_needs()
             return None
-        kernels = [kernel for each in reversed(made) for kernel in each]
+        # Equal kernels have one work, so that what asks for their code finds that without a comparison.
+        works: dict[Work, Work] = {}
+        kernels = [
+            kernel
+            if (work := works.setdefault(kernel.work, kernel.work)) is kernel.work
+            else replace(kernel, work=work)
+            for each in reversed(made)
+            for kernel in each
+        ]
         state = {self.placements[target].buffer for target, _ in self.graph.updates}
         kernels = delay_small(kernels + tail, state)
         plan, unsafe = finish(
@@ -157,6 +171,7 @@ class _Planner(Memory):
 
     def _stores(self, group: Group, builder: BodyBuilder, skip: Node | None = None) -> None:
         """Store every member that has somewhere to go."""
+        self._shorten(group, builder)
         for node, level in group.members.items():
             map_ = builder.full if level == "full" else builder.rows()
             places = list(self.extra.get(node, ()))
@@ -164,6 +179,17 @@ class _Planner(Memory):
                 places.insert(0, self.placements[node])
             for place in places:
                 builder.store(builder.value(node, map_), place, map_, node.dtype)
+
+    def _shorten(self, group: Group, builder: BodyBuilder) -> None:
+        """Write the values in the midst of long chains of members, so that none is reached by a deep recursion."""
+        if len(group.members) < CHAIN:
+            return
+        depth: dict[Node, int] = {}
+        for node in sorted(group.members, key=self.grouping.position.__getitem__):
+            read = (leaf for arg in node.args for leaf in self.grouping.leaves(arg))
+            depth[node] = 1 + max((depth[leaf] for leaf in read if leaf in depth), default=0)
+            if depth[node] % CHAIN == 0:
+                builder.value(node, builder.full if group.members[node] == "full" else builder.rows())
 
     def _is_fixed(self, node: Node) -> bool:
         """Whether the memory of `node` is not its own: a slot, or a part of another value."""

@@ -62,13 +62,15 @@ class Group:
 
 
 class Grouping:
-    """The result: `groups` in order of creation, `group_of[node]` for every heavy node, `heavy`."""
+    """The result: `groups` in order of creation, `group_of[node]` for every heavy node, `position[node]` in the
+    graph."""
 
     def __init__(self, graph: Graph, stored: Iterable[Node], unfused: Iterable[Node] = ()) -> None:
         self.graph = graph
         self.stored = frozenset(stored)
         self.unfused = frozenset(unfused)
         self.groups: list[Group] = []
+        self.position = {node: number for number, node in enumerate(graph.nodes)}
         self.group_of: dict[Node, Group] = {}
         self._leaves: dict[Node, dict[Node, set[Relation]]] = {}
         self._cost: dict[Node, tuple[int, frozenset[Node]]] = {}
