@@ -108,3 +108,17 @@ def test_gradients_are_clipped_at_any_size(dtype: str, exponent: float) -> None:
     step(state, np.array([2, 1], dtype) * size)
     np.testing.assert_allclose(state.params["x"], np.array([-2, -1]) / 3 * limit, rtol=1e-5)
     np.testing.assert_allclose(state.params["y"], -2 / 3 * limit, rtol=1e-5)
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_products_that_share_an_operand_do_not_overflow_in_their_sum(dtype: str, count: int) -> None:
+    """The operands that are not shared are added first, which must stay within the range."""
+    most, tiny = np.asarray(np.finfo(dtype).max, dtype), np.asarray(2.0**-20, dtype)
+    f: Any = adjit.jit(lambda w, *xs: sum(x @ w for x in xs))
+    w = np.full((5, 4), tiny)
+    xs = [np.full((3, 5), most)] * (count - 1) + [np.full((3, 5), -most / 2)]
+    optimized = f.ir("optimized", w, *xs)
+    assert [node.op.name for node in optimized.nodes].count("contract") == 1
+    wanted = (count - 1.5) * 5 * float(tiny) * float(most)
+    np.testing.assert_allclose(f(w, *xs), np.full((3, 4), wanted), rtol=1e-6 if dtype == "float32" else 1e-14)

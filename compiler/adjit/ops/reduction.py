@@ -70,42 +70,52 @@ def _prod_vjp(b: Any, g: Any, y: Any, x: Any, axes: tuple[int, ...]) -> tuple[An
 def _others(b: Any, x: Any) -> Any:
     """For each element of the last axis, the product of the others."""
     last = len(x.shape) - 1
-    n = x.shape[last]
-    if n == 0:
-        return x
-    zeros = (0,) * last
-    ones = tuple(x.shape)
-    shifted_up = b.pad(
-        b.slice(x, start=(*zeros, 0), stop=(*ones[:last], n - 1), step=(1,) * (last + 1)),
-        low=(*zeros, 1), high=(*zeros, 0), interior=(0,) * (last + 1), value=1.0,
-    )  # fmt: skip
-    shifted_down = b.pad(
-        b.slice(x, start=(*zeros, 1), stop=(*ones[:last], n), step=(1,) * (last + 1)),
-        low=(*zeros, 0), high=(*zeros, 1), interior=(0,) * (last + 1), value=1.0,
-    )  # fmt: skip
-    before = b.cumprod(shifted_up, axis=last, reverse=False)
-    after = b.cumprod(shifted_down, axis=last, reverse=True)
+    before = b.cumprod(_shifted(b, x, last, 1, 1.0), axis=last, reverse=False)
+    after = b.cumprod(_shifted(b, x, last, -1, 1.0), axis=last, reverse=True)
     return before * after
 
 
 def _cumprod_vjp(b: Any, g: Any, y: Any, x: Any, axis: int, reverse: bool) -> tuple[Any]:
-    """dL/dx_i = sum_j>=i g_j prod_{k<=j, k!=i} x_k, by the n x n table of partial products: right where x is 0."""
+    """dL/dx_i is the product before i times R_i = g_i + x_(i+1) R_(i+1), so that it is right where x is 0.
+
+    R by doubling: after a step R_i has the terms up to i + 2s - 1 and the factor is the product of as many x, in memory
+    for n numbers and log2 n steps."""
     n = x.shape[axis]
-    last = len(x.shape) - 1
-    order = (*(i for i in range(len(x.shape)) if i != axis), axis)
-    turned, cotangent = b.transpose(x, axes=order), b.transpose(g, axes=order)
     if reverse:
-        turned, cotangent = b.flip(turned, axes=(last,)), b.flip(cotangent, axes=(last,))
-    lead = turned.shape[:last]
-    table = b.broadcast(turned, shape=(*lead, n, n), axes=(*range(last), last + 1))
-    row = b.iota(shape=(*lead, n, n), axis=last, dtype=np.dtype(np.int64))
-    column = b.iota(shape=(*lead, n, n), axis=last + 1, dtype=np.dtype(np.int64))
-    partial = b.cumprod(b.select(row.eq(column), 1.0, table), axis=last + 1, reverse=False)
-    weights = b.broadcast(cotangent, shape=(*lead, n, n), axes=(*range(last), last + 1))
-    result = b.sum(b.select(column >= row, weights * partial, 0.0), axes=(last + 1,))
-    if reverse:
-        result = b.flip(result, axes=(last,))
-    return (b.transpose(result, axes=tuple(int(i) for i in np.argsort(order))),)
+        g, y, x = (b.flip(v, axes=(axis,)) for v in (g, y, x))
+    before = _shifted(b, y, axis, 1, 1.0)
+    factor, total = _shifted(b, x, axis, -1, 0.0), g
+    step = 1
+    while step < n:
+        ahead = _part(b, factor, axis, 0, n - step)
+        total = total + _padded(b, ahead * _part(b, total, axis, step, n), axis, 0, step, 0.0)
+        # What is left of the last `step` factors has no term to multiply.
+        factor = _padded(b, ahead * _part(b, factor, axis, step, n), axis, 0, step, 0.0)
+        step *= 2
+    result = before * total
+    return (b.flip(result, axes=(axis,)) if reverse else result,)
+
+
+def _shifted(b: Any, x: Any, axis: int, by: int, value: float) -> Any:
+    """Every element one place later (by 1) or earlier (by -1) along an axis, with `value` at the end that is free."""
+    n = x.shape[axis]
+    if n == 0:
+        return x
+    if by > 0:
+        return _padded(b, _part(b, x, axis, 0, n - 1), axis, 1, 0, value)
+    return _padded(b, _part(b, x, axis, 1, n), axis, 0, 1, value)
+
+
+def _part(b: Any, x: Any, axis: int, start: int, stop: int) -> Any:
+    first = tuple(start if i == axis else 0 for i in range(len(x.shape)))
+    last = tuple(stop if i == axis else n for i, n in enumerate(x.shape))
+    return b.slice(x, start=first, stop=last, step=(1,) * len(x.shape))
+
+
+def _padded(b: Any, x: Any, axis: int, low: int, high: int, value: float) -> Any:
+    none = (0,) * len(x.shape)
+    before, after = (tuple(n if i == axis else 0 for i in range(len(x.shape))) for n in (low, high))
+    return b.pad(x, low=before, high=after, interior=none, value=value)
 
 
 def _flip_along(x: np.ndarray, axis: int, reverse: bool) -> np.ndarray:

@@ -1,8 +1,11 @@
 """factor: sums of contractions that share an operand become one contraction of a sum, and sums over rows come first.
 
     %1 = contract %h, %x [ab,ac->bc] : f32[32,32]
-    %2 = contract %h, %y [ab,ac->bc] : f32[32,32]    =>  %1 = add %x, %y : f32[1024,32]
-    %3 = add %1, %2 : f32[32,32]                         %2 = contract %h, %1 [ab,ac->bc] : f32[32,32]
+    %2 = contract %h, %y [ab,ac->bc] : f32[32,32]    =>  %1 = mul 0.5, %x : f32[1024,32]
+    %3 = add %1, %2 : f32[32,32]                         %2 = mul 0.5, %y : f32[1024,32]
+                                                         %3 = add %1, %2 : f32[1024,32]
+                                                         %4 = contract %h, %3 [ab,ac->bc] : f32[32,32]
+                                                         %5 = mul 2.0, %4 : f32[32,32]
 
     %1 = contract %w, %x [ab,bc->ac] : f32[8,1000]       %1 = sum %x axes=(1) : f32[4]
     %2 = sum %1 axes=(1) : f32[8]                    =>  %2 = contract %w, %1 [ab,b->a] : f32[8]
@@ -10,10 +13,14 @@
 Gradients of what is used several times, and derivatives of derivatives, are sums of the first kind. Gradients of what
 every row has in common ahead of a product are of the second, also with `neg` or a factor between. Where terms are read
 by nothing else, each contraction that goes saves its multiplications and its result, for one addition an element.
-Roundings differ, as with another order of a sum."""
+Halves, so that x + y does not overflow where the sum of products does not: exact, but for the last bit of subnormal
+numbers. Other roundings differ as with another order of a sum; a sum over rows may leave the range where its products
+with small numbers do not."""
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections import Counter
 
 from adjit.ir.builder import Builder
@@ -133,10 +140,9 @@ def _rewritten(b: Builder, terms: list[Node], groups: list[tuple[Key, list[Node]
         if term in first:
             (shared, spec, _), members = first[term]
             others = [m.args[1] if _key(m, 0)[:2] == (shared, spec) else m.args[0] for m in members]
-            summed = new[others[0]]
-            for other in others[1:]:
-                summed = b.emit("add", summed, new[other])
-            value = b.emit("contract", new[shared], summed, spec=spec)
+            part = 0.5 ** (len(others) - 1).bit_length()
+            summed = functools.reduce(operator.add, [part * b.value(new[other]) for other in others])
+            value = (1 / part * b.value(b.emit("contract", new[shared], summed.node, spec=spec))).node
         total = value if total is None else b.emit("add", total, value)
     assert total is not None
     return total
