@@ -7,13 +7,14 @@ The containers in which a state shows its arrays count as plain ones, so that `p
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
 import optree
 
-from adjit_runtime.checks import shown
+from adjit_runtime.checks import computes_plainly, own_rules, shown
 from adjit_runtime.containers import NAMESPACE
 from adjit_runtime.errors import ArgumentError, DTypeError
 
@@ -86,10 +87,8 @@ def known_dtype(x: Any) -> np.dtype | None:
 def leaf_type(x: Any, name: object) -> LeafType:
     """The type of an argument's leaf; raises ArgumentError or DTypeError, naming it."""
     if isinstance(x, np.ndarray | np.generic):
-        if isinstance(x, np.ma.MaskedArray):
-            raise ArgumentError(
-                f"{name}: a masked array would lose its mask: write x.filled(value), or give the mask, too"
-            )
+        if isinstance(x, np.ndarray) and not computes_plainly(type(x)):
+            raise ArgumentError(f"{name}: {own_rules(x)}")
         dtype = x.dtype.newbyteorder("=")
         if dtype not in DTYPES:
             known = "bool, int32, int64, uint8, uint64, float32, float64"
@@ -115,7 +114,8 @@ def as_array(x: Any, dtype: np.dtype) -> np.ndarray:
 
 
 class Static:
-    """A static argument. Two are equal where value and type are, at every depth: 1, 1.0 and True are three."""
+    """A static argument. Two are equal where value and type are, at every depth of tuples, sets, ranges and frozen
+    dataclasses: 1, 1.0, True and np.float64(1.0) are four, 0.0 and -0.0 two, and NaN is itself."""
 
     __slots__ = ("_key", "name", "value")
 
@@ -132,10 +132,20 @@ class Static:
 
 
 def _typed(value: Any) -> Any:
-    if type(value) in (tuple, frozenset):
-        return type(value), type(value)(_typed(item) for item in value)
-    # The text tells -0.0 from 0.0.
-    return (float, repr(value)) if type(value) is float else (type(value), value)
+    """What is equal where two values are the same: the text tells zeros, NaN and Decimals apart as == does not."""
+    kind = type(value)
+    if kind in (float, complex, Decimal) or isinstance(value, np.generic):
+        return kind, repr(value)
+    if isinstance(value, tuple | frozenset):
+        parts = map(_typed, value)
+        items = tuple(parts) if isinstance(value, tuple) else frozenset(parts)
+        # A subclass may hold more than its items.
+        return (kind, items) if kind in (tuple, frozenset) else (kind, items, value)
+    if kind is range:
+        return kind, value.start, value.stop, value.step
+    if is_dataclass(value) and not isinstance(value, type):
+        return kind, value, tuple(_typed(getattr(value, field.name)) for field in fields(value) if field.compare)
+    return kind, value
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from adjit.trace import refuse
 from adjit.trace.context import current_trace
 from adjit.trace.locate import locate
 from adjit.trace.table import name_of
+from adjit_runtime.checks import computes_plainly, own_rules
 from adjit_runtime.errors import WeakOverflowError, WideningWarning
 
 _LOG = logging.getLogger("adjit.trace")
@@ -38,6 +39,8 @@ def type_of(x: Any) -> Array:
     weak = _WEAK_ARRAYS.get(type(x))
     if weak is not None:
         return weak
+    if isinstance(x, np.ndarray) and not computes_plainly(type(x)):
+        raise refuse.trace_error(f"a constant of class {type(x).__name__}: {own_rules(x)}")
     if isinstance(x, np.ndarray | np.generic):
         return Array(x.dtype.newbyteorder("="), x.shape)
     if isinstance(x, bool | int | float):

@@ -60,11 +60,6 @@ def lift(x: Any) -> Node:
 
 
 def _constant_node(array: np.ndarray) -> Node:
-    if type(array) is not np.ndarray and not isinstance(array, np.memmap):
-        raise refuse.trace_error(
-            f"{type(array).__module__}.{type(array).__name__} has rules of its own, which a trace does not know: "
-            "write np.asarray(a)"
-        )
     if array.dtype.kind not in "biuf":
         raise refuse.dtype_error(f"a constant of dtype {array.dtype} cannot meet a traced array")
     check_dtype("a constant", array.dtype.newbyteorder("="))
