@@ -127,9 +127,10 @@ def extents(what: str, value: Any) -> tuple[int, ...]:
 
 
 _MAY_DIFFER = frozenset(
-    "__array_finalize__ __array_priority__ __class_getitem__ __copy__ __deepcopy__ __dir__ __doc__ __init__ "
-    "__init_subclass__ __new__ __reduce__ __reduce_ex__ __repr__ __setstate__ __str__".split()
-)
+    ("__array_finalize__", "__array_priority__", "__class_getitem__", "__copy__", "__deepcopy__", "__dir__", "__doc__",
+     "__format__", "__init__", "__init_subclass__", "__new__", "__reduce__", "__reduce_ex__", "__repr__", "__setattr__",
+     "__setstate__", "__sizeof__", "__str__")
+)  # fmt: skip
 """What a subclass of ndarray may have of its own and still compute as arrays do."""
 
 
@@ -138,9 +139,9 @@ def computes_plainly(kind: type) -> bool:
     """Whether arrays of a class compute as ndarray does: it has no operator, method or protocol of its own."""
     if kind is np.memmap:
         return True
-    known = set(dir(np.ndarray)) - _MAY_DIFFER
+    known = set(dir(np.ndarray)) - _MAY_DIFFER - {"__module__"}
     own = kind.__mro__[: kind.__mro__.index(np.ndarray)]
-    return not any(known & vars(base).keys() - {"__module__"} for base in own)
+    return not any(known & vars(base).keys() for base in own)
 
 
 def own_rules(x: np.ndarray) -> str:

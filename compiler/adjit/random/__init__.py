@@ -71,7 +71,7 @@ def uniform(key: Any, shape: Sequence[int] | int = (), low: Any = 0.0, high: Any
     dtype, shape = _dtype(dtype), _shape(shape)
     _check_numbers(shape, low=low, high=high)
     unit = _unit(bits(key, shape), dtype)
-    if isinstance(low, float | int) and isinstance(high, float | int) and (low, high) == (0, 1):
+    if not (is_tracer(low) or is_tracer(high) or np.ndim(low) or np.ndim(high)) and (low, high) == (0, 1):
         return unit
     return unit * (_number(high, dtype) - _number(low, dtype)) + _number(low, dtype)
 

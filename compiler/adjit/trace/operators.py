@@ -11,7 +11,7 @@ from adjit.ir.types import BOOL, F64, I64
 from adjit.trace import refuse
 from adjit.trace.promote import type_of
 from adjit.trace.table import method
-from adjit.trace.tracer import ScalarTracer, Tracer, is_tracer
+from adjit.trace.tracer import ScalarTracer, Tracer, is_tracer, like_python
 from adjit.trace.ufuncs import call
 from adjit.trace.values import weak_cast
 
@@ -40,7 +40,7 @@ def binary(ufunc: np.ufunc, x: Any, y: Any) -> Any:
     if ufunc is np.multiply:
         x, y = _checked(x, y), _checked(y, x)
     if _is_python(x) and _is_python(y):
-        return _python(ufunc, x, y)
+        return like_python(_python(ufunc, x, y), x, y)
     return call(ufunc, (x, y), {})
 
 
@@ -63,7 +63,7 @@ def _python(ufunc: np.ufunc, x: Any, y: Any) -> Any:
 
 def _python_number(x: Any) -> Any:
     """A bool as the integer that it is in Python's arithmetic."""
-    if isinstance(x, bool):
+    if type(x) is bool:
         return int(x)
     return weak_cast(x, I64) if isinstance(x, Tracer) and x.type.dtype == BOOL else x
 
@@ -71,11 +71,12 @@ def _python_number(x: Any) -> Any:
 @method("unary operator")
 def unary(ufunc: np.ufunc, x: Tracer) -> Any:
     """`-x`, `+x`, `abs(x)`, `~x`."""
+    operand = x
     if x.type.weak and x.type.dtype == BOOL:
         if ufunc is np.invert:
             raise refuse.trace_error("~ of a Python bool is an integer in Python: write np.logical_not(condition)")
-        x = weak_cast(x, I64)
-    return call(ufunc, (x,), {})
+        operand = weak_cast(x, I64)
+    return like_python(call(ufunc, (operand,), {}), x)
 
 
 @method("comparison operator")
@@ -83,7 +84,7 @@ def compare(ufunc: np.ufunc, x: Any, y: Any) -> Any:
     """`x < y` and the like."""
     if y is None or isinstance(y, str | bytes):
         raise refuse.identity(y)
-    return call(ufunc, (x, y), {})
+    return like_python(call(ufunc, (x, y), {}), x, y)
 
 
 @method("in-place operator")

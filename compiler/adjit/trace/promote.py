@@ -46,7 +46,7 @@ def type_of(x: Any) -> Array:
     if isinstance(x, bool | int | float):
         return _WEAK_ARRAYS[next(base for base in (bool, int, float) if isinstance(x, base))]
     if isinstance(x, complex):
-        raise refuse.dtype_error("complex numbers are not supported: compute with the real and imaginary parts")
+        raise refuse.no_code("complex numbers are not supported: compute with the real and imaginary parts")
     raise refuse.trace_error(f"{type(x).__name__} is no array and no number, so it cannot meet a traced array")
 
 
@@ -89,7 +89,7 @@ def check_dtype(op: str, dtype: np.dtype, operands: Sequence[Any] = ()) -> None:
     cast = {"f": "np.float32", "c": "np.float64 (the real part)", "u": "np.uint8 or np.int64"}.get(
         dtype.kind, "np.int32"
     )
-    raise refuse.dtype_error(
+    raise refuse.no_code(
         f"{op}{found} is {dtype_name(dtype)} in NumPy, which no machine code exists for "
         f"(bool, uint8, int32, int64, float32, float64 have it): write x.astype({cast})"
     )

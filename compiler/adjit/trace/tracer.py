@@ -1,7 +1,8 @@
 """Tracer: what stands for an array while a function is traced; a handle (root, path) with NumPy's protocols.
 
 What a tracer can do stands in the table, by name; here is how Python and NumPy come to it, and what is refused because
-a tracer has no values. 0-d tracers are a class of their own, because Python takes whatever has `__getitem__` for
+a tracer has no values. `isinstance` answers as for the value that a tracer stands for, as `__class__` is that value's;
+so what must know tracers asks `is_tracer`, ahead of any question for a class of Python or NumPy. 0-d tracers are a class of their own, because Python takes whatever has `__getitem__` for
 iterable. Tracers are made by `trace.lower` alone.
 """
 
@@ -24,8 +25,8 @@ from adjit.trace.locate import locate
 class Tracer:
     """An array of a traced function. `x.shape`, `x.dtype`, operators, indexing, methods and NumPy functions work."""
 
-    __slots__ = ("_adjit_made", "_adjit_node", "_adjit_path", "_adjit_root", "_adjit_scalar", "_adjit_strides",
-                 "_adjit_type", "_adjit_version")  # fmt: skip
+    __slots__ = ("_adjit_made", "_adjit_node", "_adjit_path", "_adjit_root", "_adjit_scalar", "_adjit_shown",
+                 "_adjit_strides", "_adjit_type", "_adjit_version")  # fmt: skip
 
     _adjit_root: Root
     _adjit_path: tuple[Step, ...]
@@ -34,10 +35,16 @@ class Tracer:
     _adjit_version: int
     _adjit_strides: Strides | None
     _adjit_scalar: bool
+    _adjit_shown: type
     _adjit_made: Loc | None
 
     def __init__(self) -> None:
         raise TypeError("a tracer is made by tracing")
+
+    @property
+    def __class__(self) -> type:  # type: ignore[override]
+        """The class of the value: np.ndarray, np.float64 and its kin, or float, int, bool for numbers of Python."""
+        return self._adjit_shown
 
     @property
     def type(self) -> Array:
@@ -108,7 +115,7 @@ class Tracer:
     def __round__(self, digits: int | None = None) -> Any:
         if digits is None:
             raise refuse.number(node_of(self), "int")
-        return np.round(self, digits)
+        return like_python(np.round(self, digits), self)
 
     def __trunc__(self) -> NoReturn:
         raise refuse.number(node_of(self), "int")
@@ -154,7 +161,7 @@ class Tracer:
         table.METHODS["__setitem__"](self, key, value)
 
     def __delitem__(self, key: Any) -> NoReturn:
-        raise refuse.trace_error("elements of an array cannot be deleted: write np.delete or a slice")
+        raise refuse.trace_error("elements of an array cannot be deleted: write np.delete or a slice", numpy_too=True)
 
     def __copy__(self) -> Any:
         return table.METHODS["copy"](self)
@@ -362,6 +369,7 @@ def make(root: Root, path: tuple[Step, ...], node: Node, strides: Strides | None
     tracer._adjit_version = root.version
     tracer._adjit_strides = strides
     tracer._adjit_scalar = scalar and not shape
+    tracer._adjit_shown = np.dtype(node.dtype).type if tracer._adjit_scalar else np.ndarray
     tracer._adjit_made = root.trace.builder.loc if node.loc is None else node.loc
     return tracer
 
@@ -372,6 +380,33 @@ def fresh(node: Node, strides: Strides | None = None, readonly: str = "") -> Tra
     if trace is None:
         raise refuse.trace_error("a traced value is made outside a trace")
     return make(Root(trace, node, readonly), (), node, strides, scalar=True)
+
+
+_PYTHON: dict[str, type] = {"b": bool, "i": int, "f": float}
+_OF_PYTHON = frozenset(_PYTHON.values())
+
+
+def showing(tracer: Tracer, kind: type) -> Tracer:
+    """The tracer, new and nobody else's yet, as one of a value of that class."""
+    tracer._adjit_shown = kind
+    return tracer
+
+
+def python_number(tracer: Tracer) -> Tracer:
+    """A new weak tracer as one of Python's float, int or bool."""
+    return showing(tracer, _PYTHON[tracer._adjit_type.dtype.kind])
+
+
+def is_python_number(x: Any) -> bool:
+    """Whether `x` is a Python number, or stands for one: an argument, or what Python's operators made of such."""
+    return type(x) in _OF_PYTHON or (isinstance(x, Tracer) and x._adjit_shown in _OF_PYTHON)
+
+
+def like_python(result: Any, *operands: Any) -> Any:
+    """What an operator gave, as Python's number where all its operands are; NumPy's functions give NumPy's scalars."""
+    if isinstance(result, Tracer) and result._adjit_type.weak and all(map(is_python_number, operands)):
+        return python_number(result)
+    return result
 
 
 def maybe_of(tracer: Tracer) -> Loc | None:
@@ -391,7 +426,7 @@ def node_of(tracer: Tracer) -> Node:
     if current is trace:
         return tracer._adjit_node
     if current is None or not trace.encloses(current):
-        raise refuse.foreign()
+        raise refuse.foreign(trace)
     return current.capture(tracer._adjit_node, trace)
 
 
@@ -413,7 +448,8 @@ def localize(tracer: Tracer) -> Tracer:
     if tracer._adjit_root.trace is current_trace() and tracer._adjit_root.trace.alive:
         return tracer
     node = node_of(tracer)
-    return fresh(node, tracer._adjit_strides, readonly="a value that the function closes over")
+    local = fresh(node, tracer._adjit_strides, readonly="a value that the function closes over")
+    return showing(local, tracer._adjit_shown)
 
 
 def is_tracer(x: object) -> bool:

@@ -61,7 +61,7 @@ def lift(x: Any) -> Node:
 
 def _constant_node(array: np.ndarray) -> Node:
     if array.dtype.kind not in "biuf":
-        raise refuse.dtype_error(f"a constant of dtype {array.dtype} cannot meet a traced array")
+        raise refuse.no_code(f"a constant of dtype {array.dtype} cannot meet a traced array")
     check_dtype("a constant", array.dtype.newbyteorder("="))
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
@@ -145,7 +145,7 @@ def cast(x: Any, dtype: Any) -> Tracer:
     if source.type.dtype == dtype and not source.type.weak:
         return source
     if dtype.kind not in "biuf":
-        raise refuse.dtype_error(f"a cast of {source.type} to {dtype} is not supported")
+        raise refuse.no_code(f"a cast of {source.type} to {dtype} is not supported")
     check_dtype(f"a cast to {dtype_name(dtype)}", dtype, (source,))
     return fresh(_cast_node(builder(), node_of(source), dtype), _c_strides_if(source))
 
@@ -294,7 +294,7 @@ def normalize_axis(axis: Any, ndim: int) -> int:
     try:
         position = int(axis.__index__())
     except (AttributeError, TypeError):
-        raise refuse.trace_error(f"an axis is an integer, not {axis!r}") from None
+        raise refuse.trace_error(f"an axis is an integer, not {axis!r}", numpy_too=True) from None
     if not -ndim <= position < ndim:
         raise refuse.shape_error(f"axis {position} is out of bounds for array of dimension {ndim}")
     return position % ndim

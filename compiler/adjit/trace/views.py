@@ -22,7 +22,7 @@ from adjit.trace.handle import (
 )
 from adjit.trace.indexing import Parsed, parse
 from adjit.trace.locate import locate
-from adjit.trace.tracer import Tracer, fresh, localize, make, node_of
+from adjit.trace.tracer import Tracer, fresh, localize, make, node_of, showing
 from adjit.trace.values import as_tracer, builder, lift, normalize_axes, normalize_axis
 from adjit_runtime.errors import AdjitError
 
@@ -53,7 +53,7 @@ def broadcast_to(x: Any, shape: Sequence[int]) -> Tracer:
 def full_shape(x: Tracer, shape: Any) -> tuple[int, ...]:
     """The shape of a reshape, with -1 filled in."""
     dims = list(shape) if isinstance(shape, tuple | list) else [shape]
-    sizes = [n if isinstance(n, int) else _dimension(n) for n in dims]
+    sizes = [n if type(n) is int else _dimension(n) for n in dims]
     unknown = [i for i, n in enumerate(sizes) if n == -1]
     rest = math.prod(n for n in sizes if n != -1)
     if len(unknown) > 1:
@@ -73,7 +73,7 @@ def _dimension(n: Any) -> int:
     try:
         return int(n.__index__())
     except (AttributeError, TypeError):
-        raise refuse.trace_error(f"a dimension is an integer, not {n!r}") from None
+        raise refuse.trace_error(f"a dimension is an integer, not {n!r}", numpy_too=True) from None
 
 
 def reshape(x: Any, shape: Any, order: str | None = "C") -> Tracer:
@@ -164,7 +164,7 @@ def maybe_view(result: Tracer, base: Any) -> Tracer:
 def copy(x: Any) -> Tracer:
     """An array of its own, in C order."""
     x = as_tracer(x)
-    return fresh(node_of(x), c_strides(x.type.shape))
+    return showing(fresh(node_of(x), c_strides(x.type.shape)), x._adjit_shown)
 
 
 def getitem(x: Any, key: Any) -> Tracer:

@@ -59,7 +59,7 @@ def setitem(x: Tracer, key: Any, value: Any) -> None:
     """`x[key] = value`, with NumPy's cast to the dtype of `x`."""
     check_writable(x)
     if x._adjit_scalar:
-        raise refuse.trace_error("a traced scalar does not support item assignment: write s = value")
+        raise refuse.trace_error("a traced scalar does not support item assignment: write s = value", numpy_too=True)
     if _is_mask(x, key):
         return _write_masked(x, key, value)
     parsed = parsed_key(x, key)
@@ -84,7 +84,9 @@ def store(out: Any, value: Any, name: str = "out=", casting: str = "same_kind") 
     """Write a result into a traced array in place: NumPy's rule for casts, and the shape of `out` never grows."""
     check_out(name, out)
     if out._adjit_scalar:
-        raise refuse.trace_error(f"{name}: out= is a traced scalar, which cannot be written: write s = ...")
+        raise refuse.trace_error(
+            f"{name}: out= is a traced scalar, which cannot be written: write s = ...", numpy_too=True
+        )
     found = type_of(value)
     if not np.can_cast(found.dtype, out.type.dtype, casting=casting):  # type: ignore[arg-type]
         raise refuse.dtype_error(

@@ -51,7 +51,7 @@ def _size(a: Any, axis: Any = None) -> int:
 def _reshape(a: Any, shape: Any = None, order: Any = "C", newshape: Any = None, copy: Any = None) -> Any:
     # NumPy 2.0 calls it `newshape`, newer ones `shape`, and those between know both names.
     if (shape is None) == (newshape is None):
-        raise trace_error("np.reshape: give the shape once, as the second argument")
+        raise trace_error("np.reshape: give the shape once, as the second argument", numpy_too=True)
     shape = newshape if shape is None else shape
     if copy is False:
         raise trace_error("np.reshape: copy=False asks for a view; whether one exists depends on memory")
