@@ -29,6 +29,7 @@ from adjit.ir.types import Array, is_float
 from adjit.profile import Explanation, Profile, explain
 from adjit.profile import profile as measure
 from adjit.trace import Tracer, current_trace, inline, is_tracer, trace_flat
+from adjit.trace.frozen import watched
 from adjit.trace.promote import type_of
 from adjit_runtime import checks, log
 from adjit_runtime.call import Compiled, CompiledFunction
@@ -129,6 +130,32 @@ class Function(CompiledFunction):
         calls = checks.integer(f"{self.__name__}.profile: calls", calls, 1)
         return measure(record.optimized, self.__name__, self.bound(args, kwargs), calls, flushes=self.flushes)
 
+    def retrace(self) -> None:
+        """Forget every program, so that the next call of each signature traces the function anew.
+
+        For when something changed that a trace takes as it finds it: arrays and numbers that the function closes over,
+        globals, attributes, files.
+
+            >>> import numpy as np, adjit
+            >>> scale = np.array([1.0, 2.0])
+            >>> f = adjit.jit(lambda x: np.sum(x * scale))
+            >>> float(f(np.ones(2)))
+            3.0
+            >>> scale[:] = 10
+            >>> f.retrace()
+            >>> float(f(np.ones(2)))
+            20.0
+        """
+        self._lock.run(self._forget)
+
+    def _forget(self) -> None:
+        # First the number, by which a state knows the loops that it keeps for this function.
+        self.retraced += 1
+        self._compiled = {}
+        self._calls = {}
+        self.records = {}
+        self._chain(list)
+
     def bound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[np.ndarray]:
         """The arrays that a call gives to the program, in order."""
         signature, leaves, _ = self.call_signature(args, kwargs)
@@ -154,7 +181,7 @@ class Function(CompiledFunction):
         return compiled
 
     def _compile(self, signature: Signature, names: Sequence[str], record: Record) -> Compiled:
-        graph, tree = self.build(signature, names, record)
+        graph, tree = watched(self.__wrapped__, self.build, signature, names, record)
         return Compiled(compile_graph(graph, record, self.tiles), tree)
 
     def build(self, signature: Signature, names: Sequence[str], record: Record) -> tuple[Graph, optree.PyTreeSpec]:

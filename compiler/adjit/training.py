@@ -115,7 +115,7 @@ class TrainingStep(StepFunction, Function):
         for name, leaf in zip(leaf_names(spec, "params"), leaves, strict=True):
             if not isinstance(leaf, np.ndarray | np.generic | float):
                 raise ArgumentError(f"{self.__name__}: {name} is a {type(leaf).__name__}, not an array")
-            if isinstance(leaf, np.ndarray) and not checks.computes_plainly(type(leaf)):
+            if isinstance(leaf, np.ndarray) and not checks.computes_plainly(leaf):
                 raise ArgumentError(f"{self.__name__}: {name}: {checks.own_rules(leaf)}")
             array = np.asarray(leaf)
             if array.dtype.newbyteorder("=") not in (np.dtype(np.float32), np.dtype(np.float64)):

@@ -89,6 +89,7 @@ class CompiledFunction:
         self._lock = Lock()
         self._entries: list[Entry] = []
         self._calls: dict[Compiled, int] = {}
+        self.retraced = 0
         _ALIVE.add(self)
 
     def compile(self, signature: Signature, names: Sequence[str], reason: str) -> Compiled:

@@ -134,11 +134,14 @@ _MAY_DIFFER = frozenset(
 """What a subclass of ndarray may have of its own and still compute as arrays do."""
 
 
+def computes_plainly(x: np.ndarray) -> bool:
+    """Whether an array computes as ndarray does: its class has no operator, method or protocol of its own."""
+    kind: Any = type(x)
+    return kind is np.ndarray or kind is np.memmap or _has_no_rules(kind)
+
+
 @functools.cache
-def computes_plainly(kind: type) -> bool:
-    """Whether arrays of a class compute as ndarray does: it has no operator, method or protocol of its own."""
-    if kind is np.memmap:
-        return True
+def _has_no_rules(kind: type) -> bool:
     known = set(dir(np.ndarray)) - _MAY_DIFFER - {"__module__"}
     own = kind.__mro__[: kind.__mro__.index(np.ndarray)]
     return not any(known & vars(base).keys() for base in own)

@@ -261,7 +261,7 @@ class _Run:
     def _loop(self) -> _Loop:
         """The loop for such data: the one that the state keeps, or a new one."""
         types = tuple((array.dtype.num, array.shape) for array in self.arrays)
-        key = (self.function, self.tree, types, self.batch, self.rest, self.shuffle)
+        key = (self.function, self.function.retraced, self.tree, types, self.batch, self.rest, self.shuffle)
         loops = self.state.loops
         found: _Loop | None = None if self.constants else loops.get(key)
         if found is None:

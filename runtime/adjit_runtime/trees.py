@@ -87,7 +87,7 @@ def known_dtype(x: Any) -> np.dtype | None:
 def leaf_type(x: Any, name: object) -> LeafType:
     """The type of an argument's leaf; raises ArgumentError or DTypeError, naming it."""
     if isinstance(x, np.ndarray | np.generic):
-        if isinstance(x, np.ndarray) and not computes_plainly(type(x)):
+        if isinstance(x, np.ndarray) and not computes_plainly(x):
             raise ArgumentError(f"{name}: {own_rules(x)}")
         dtype = x.dtype.newbyteorder("=")
         if dtype not in DTYPES:

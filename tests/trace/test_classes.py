@@ -1,4 +1,4 @@
-"""A tracer shows the class of the value that it stands for: `isinstance` and its kin answer as in the plain function."""
+"""A tracer shows the class of its value: `isinstance` and its kin answer as in the plain function."""
 
 from __future__ import annotations
 

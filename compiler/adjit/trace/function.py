@@ -20,6 +20,7 @@ from adjit.ir.types import Array
 from adjit.ops.declare import Elementwise
 from adjit.trace import lower, refuse
 from adjit.trace.context import Trace, current_trace, tracing
+from adjit.trace.frozen import exchanged
 from adjit.trace.handle import Root, c_strides, common_shape
 from adjit.trace.promote import resolve, type_of
 from adjit.trace.tracer import Tracer, fresh, is_tracer, make, python_number
@@ -41,7 +42,11 @@ def trace_flat(name: str, call: Callable[[list[Tracer]], Any], types: Sequence[A
     Leaves of the result that are no tracers become constants. A live tracer of an enclosing trace that `call` closes
     over becomes an extra input behind the others, and stands in `captures`.
     """
-    return tracing(name, lambda trace: _traced(trace, call, types, names))
+
+    def traced(trace: Trace) -> Traced:
+        return _traced(trace, call, types, names)
+
+    return exchanged(tracing, name, traced) if current_trace() is None else tracing(name, traced)
 
 
 def _traced(trace: Trace, call: Callable[[list[Tracer]], Any], types: Sequence[Array], names: Sequence[str]) -> Traced:

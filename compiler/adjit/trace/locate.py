@@ -41,6 +41,12 @@ def _is_skipped(file: str) -> bool:
     return skipped
 
 
+def is_ours(file: str) -> bool:
+    """Whether a file is none of the user's: adjit's, NumPy's, SciPy's or optree's."""
+    skipped = _SKIPPED.get(file)
+    return _is_skipped(file) if skipped is None else skipped
+
+
 def user_frame() -> FrameType | None:
     """The innermost frame of the user's code."""
     frame: FrameType | None = sys._getframe(1)

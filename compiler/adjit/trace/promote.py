@@ -39,7 +39,7 @@ def type_of(x: Any) -> Array:
     weak = _WEAK_ARRAYS.get(type(x))
     if weak is not None:
         return weak
-    if isinstance(x, np.ndarray) and not computes_plainly(type(x)):
+    if isinstance(x, np.ndarray) and not computes_plainly(x):
         raise refuse.trace_error(f"a constant of class {type(x).__name__}: {own_rules(x)}")
     if isinstance(x, np.ndarray | np.generic):
         return Array(x.dtype.newbyteorder("="), x.shape)

@@ -2,8 +2,8 @@
 
 What a tracer can do stands in the table, by name; here is how Python and NumPy come to it, and what is refused because
 a tracer has no values. `isinstance` answers as for the value that a tracer stands for, as `__class__` is that value's;
-so what must know tracers asks `is_tracer`, ahead of any question for a class of Python or NumPy. 0-d tracers are a class of their own, because Python takes whatever has `__getitem__` for
-iterable. Tracers are made by `trace.lower` alone.
+so what must know tracers asks `is_tracer` first. 0-d tracers are a class of their own, because Python takes whatever
+has `__getitem__` for iterable. Tracers are made by `trace.lower` alone.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class Tracer:
     def __init__(self) -> None:
         raise TypeError("a tracer is made by tracing")
 
-    @property
-    def __class__(self) -> type:  # type: ignore[override]
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
         """The class of the value: np.ndarray, np.float64 and its kin, or float, int, bool for numbers of Python."""
         return self._adjit_shown
 
