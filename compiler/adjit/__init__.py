@@ -19,6 +19,8 @@ from adjit_runtime.errors import (
     IndexOutOfRange,
     InternalError,
     MissingExtraError,
+    NotFiniteError,
+    NotFiniteWarning,
     OutOfMemory,
     ShapeError,
     StateError,
@@ -31,7 +33,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AdjitError", "ArgumentError", "DTypeError", "FormatError", "Graph", "History", "IndexOutOfRange", "InternalError",
-    "MissingExtraError", "OutOfMemory", "ShapeError", "State", "StateError", "TraceError", "TrainingStep",
-    "WeakOverflowError", "WideningWarning", "asarray", "evaluate", "get_threads", "grad", "jit", "load", "machine",
-    "nn", "optim", "parse", "random", "save", "set_threads", "stop_gradient", "training_step", "value_and_grad",
+    "MissingExtraError", "NotFiniteError", "NotFiniteWarning", "OutOfMemory", "ShapeError", "State", "StateError",
+    "TraceError", "TrainingStep", "WeakOverflowError", "WideningWarning", "asarray", "evaluate", "get_threads", "grad",
+    "jit", "load", "machine", "nn", "optim", "parse", "random", "save", "set_threads", "stop_gradient", "training_step",
+    "value_and_grad",
 ]  # fmt: skip
