@@ -35,6 +35,7 @@ from adjit_runtime import checks, log
 from adjit_runtime.call import Compiled, CompiledFunction
 from adjit_runtime.checkpoint import load, save
 from adjit_runtime.errors import ArgumentError, DTypeError
+from adjit_runtime.guests import tree_flatten, tree_structure
 from adjit_runtime.program import Library
 from adjit_runtime.state import State, layout_of
 from adjit_runtime.step import History, StepFunction
@@ -227,7 +228,7 @@ class GradFunction(Function):
         """Differentiate inside a trace: the inner graph's gradient is copied into it."""
         args, kwargs, statics = self._split(args, kwargs)
         call: Any = (args, kwargs)
-        leaves, tree = optree.tree_flatten(call)
+        leaves, tree = tree_flatten(call)
         types = tuple(LeafType(t.dtype, t.shape, t.weak) for t in map(type_of, leaves))
         signature = Signature(tree, types, statics)
         record = Record(self.__name__)
@@ -261,7 +262,7 @@ class GradFunction(Function):
         else:
             result = (value, gradients)
         record.keep("adjoint", graph)
-        return graph, optree.tree_structure(result), traced.captures
+        return graph, tree_structure(result), traced.captures
 
     def _targets(self, signature: Signature, names: Sequence[str]) -> tuple[list[int], optree.PyTreeSpec]:
         """The leaves to differentiate by, and the tree of their gradients."""
@@ -289,7 +290,7 @@ class GradFunction(Function):
         if isinstance(self.argnums, int):
             return wrt, trees[0]
         parts: Any = tuple(optree.tree_unflatten(tree, range(tree.num_leaves)) for tree in trees)
-        return wrt, optree.tree_structure(parts)
+        return wrt, tree_structure(parts)
 
 
 def split_aux(function: Any, result: Any) -> tuple[Any, Any]:

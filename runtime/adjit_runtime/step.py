@@ -22,6 +22,7 @@ import optree
 from adjit_runtime import checks
 from adjit_runtime.call import Compiled, CompiledFunction
 from adjit_runtime.errors import AdjitError, ArgumentError, NotFiniteError, NotFiniteWarning, OutOfMemory, ShapeError
+from adjit_runtime.guests import rows
 from adjit_runtime.load import Loaded, address_of, run_function
 from adjit_runtime.native import Entry, fits
 from adjit_runtime.program import RUN_ARRAY, RUN_HEAD, RUN_OUTPUT
@@ -176,7 +177,7 @@ class StepFunction(CompiledFunction):
         """Train for some epochs over `data`, in native code.
 
         `data` is a tuple of the loss's batched arguments behind the parameters, each a pytree of arrays with one
-        common number of rows. An epoch takes rows in batches of `batch_size`, in an order that depends on `seed` and
+        common number of rows, or a list of lists of numbers. An epoch takes rows in batches of `batch_size`, in an order that depends on `seed` and
         on the state's step count at its start (`adjit.random.permutation(fold_in(key(seed), step), rows)`), or as they
         lie where `shuffle` is false; the rows that are left over make a smaller batch, or none with `drop_last`.
         `constants` are keyword arguments of the loss that are not batched. `progress(steps done, steps in all, last
@@ -186,7 +187,8 @@ class StepFunction(CompiledFunction):
 
         Ctrl-C stops between two steps or in a long one, with the state as after the last whole one. An error in a step
         leaves the state as after the step before, and names the step. Both, and what `progress` raises, have the losses
-        so far as `losses`, which NotFiniteError has, too. Raises ArgumentError for data that do not fit, IndexOutOfRange for an index out of range."""
+        so far as `losses`, which NotFiniteError has, too. Raises ArgumentError for data that do not fit, IndexOutOfRange
+        for an index out of range."""
         self.check_state(state)
         if progress is not None:
             checks.function(f"{self.__name__}.run: progress", progress)
@@ -239,7 +241,7 @@ class _Run:
         self.seed = checks.integer(f"{function.__name__}.run: seed", seed)
         drops = checks.flag(f"{function.__name__}.run: drop_last", drop_last)
         self.function, self.state, self.constants = function, state, constants
-        leaves, self.tree = flatten(tuple(data))
+        leaves, self.tree = flatten(tuple(rows(f"{function.__name__}.run: data", x) for x in data))
         self.arrays = [self._array(leaf, i) for i, leaf in enumerate(leaves)]
         if not self.arrays:
             raise ArgumentError(f"{function.__name__}.run: data has no arrays")

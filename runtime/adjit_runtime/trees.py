@@ -7,16 +7,15 @@ The containers in which a state shows its arrays count as plain ones, so that `p
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, is_dataclass
-from decimal import Decimal
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import optree
 
 from adjit_runtime.checks import computes_plainly, own_rules, shown
-from adjit_runtime.containers import NAMESPACE
 from adjit_runtime.errors import ArgumentError, DTypeError
+from adjit_runtime.guests import NAMESPACE, sameness, tree_flatten
 
 DTYPES = frozenset(map(np.dtype, ("bool", "int32", "int64", "uint8", "uint64", "float32", "float64")))
 """The dtypes that arguments may have."""
@@ -31,7 +30,7 @@ _PLAIN: dict[optree.PyTreeSpec, optree.PyTreeSpec] = {}
 def flatten(tree: Any) -> tuple[list[Any], optree.PyTreeSpec]:
     """The leaves of a pytree and its structure, in which a state's own containers are plain ones."""
     try:
-        leaves, spec = optree.tree_flatten(tree, namespace=NAMESPACE)
+        leaves, spec = tree_flatten(tree)
     except RecursionError:
         raise ArgumentError("a tree of arguments or parameters is nested too deep, or holds itself") from None
     plain = _PLAIN.get(spec)
@@ -102,7 +101,11 @@ def leaf_type(x: Any, name: object) -> LeafType:
         raise ArgumentError(
             f"{name}: {shown(x)} is no array; name the argument in static_argnames if the code should depend on it"
         )
-    raise ArgumentError(f"{name}: {type(x).__module__}.{type(x).__qualname__} is no array, number or pytree of them")
+    instead = "x.to_numpy()" if hasattr(x, "to_numpy") else "np.asarray(x)" if hasattr(x, "__array__") else ""
+    raise ArgumentError(
+        f"{name}: {type(x).__module__}.{type(x).__qualname__} is no array, number or pytree of them"
+        + (f": write {instead}, of one dtype" if instead else "")
+    )
 
 
 def as_array(x: Any, dtype: np.dtype) -> np.ndarray:
@@ -122,30 +125,13 @@ class Static:
     def __init__(self, name: str, value: Any) -> None:
         self.name = name
         self.value = value
-        self._key = (name, _typed(value))
+        self._key = (name, sameness(value))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Static) and self._key == other._key
 
     def __hash__(self) -> int:
         return hash(self._key)
-
-
-def _typed(value: Any) -> Any:
-    """What is equal where two values are the same: the text tells zeros, NaN and Decimals apart as == does not."""
-    kind = type(value)
-    if kind in (float, complex, Decimal) or isinstance(value, np.generic):
-        return kind, repr(value)
-    if isinstance(value, tuple | frozenset):
-        parts = map(_typed, value)
-        items = tuple(parts) if isinstance(value, tuple) else frozenset(parts)
-        # A subclass may hold more than its items.
-        return (kind, items) if kind in (tuple, frozenset) else (kind, items, value)
-    if kind is range:
-        return kind, value.start, value.stop, value.step
-    if is_dataclass(value) and not isinstance(value, type):
-        return kind, value, tuple(_typed(getattr(value, field.name)) for field in fields(value) if field.compare)
-    return kind, value
 
 
 @dataclass(frozen=True, slots=True)

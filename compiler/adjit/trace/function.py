@@ -25,6 +25,7 @@ from adjit.trace.handle import Root, c_strides, common_shape
 from adjit.trace.promote import resolve, type_of
 from adjit.trace.tracer import Tracer, fresh, is_tracer, make, python_number
 from adjit_runtime.errors import AdjitError, ShapeError
+from adjit_runtime.guests import tree_flatten, tree_map
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -76,7 +77,7 @@ def _input(trace: Trace, name: str, type: Array) -> Tracer:
 
 def _flattened(result: Any) -> tuple[list[Any], optree.PyTreeSpec]:
     try:
-        return optree.tree_flatten(result)
+        return tree_flatten(result)
     except RecursionError:
         raise refuse.trace_error("the tree of results is nested too deep, or holds itself") from None
 
@@ -160,7 +161,7 @@ def asarray(x: Any) -> Any:
 
 def stop_gradient(x: Any) -> Any:
     """`x`, through which no derivative flows. Takes any pytree."""
-    return optree.tree_map(_stopped, x)
+    return tree_map(_stopped, x)
 
 
 def _stopped(x: Any) -> Any:
