@@ -26,6 +26,7 @@ from adjit.compilation import (
 )
 from adjit.ir.graph import Graph
 from adjit.ir.types import Array, is_float
+from adjit.passes.widen import widen
 from adjit.profile import Explanation, Profile, explain
 from adjit.profile import profile as measure
 from adjit.trace import Tracer, current_trace, inline, is_tracer, trace_flat
@@ -36,7 +37,7 @@ from adjit_runtime.call import Compiled, CompiledFunction
 from adjit_runtime.checkpoint import load, save
 from adjit_runtime.errors import ArgumentError, DTypeError
 from adjit_runtime.guests import tree_flatten, tree_structure
-from adjit_runtime.program import Library
+from adjit_runtime.program import WIDE, Library, wide_dtype
 from adjit_runtime.state import State, layout_of
 from adjit_runtime.step import History, StepFunction
 from adjit_runtime.threads import get_threads, set_threads
@@ -160,7 +161,7 @@ class Function(CompiledFunction):
     def bound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[np.ndarray]:
         """The arrays that a call gives to the program, in order."""
         signature, leaves, _ = self.call_signature(args, kwargs)
-        return [as_array(leaf, type.dtype) for leaf, type in zip(leaves, signature.types, strict=True)]
+        return [as_array(leaf, wide_dtype(type.dtype)) for leaf, type in zip(leaves, signature.types, strict=True)]
 
     def _record(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Record:
         if args or kwargs:
@@ -183,7 +184,7 @@ class Function(CompiledFunction):
 
     def _compile(self, signature: Signature, names: Sequence[str], record: Record) -> Compiled:
         graph, tree = watched(self.__wrapped__, self.build, signature, names, record)
-        return Compiled(compile_graph(graph, record, self.tiles), tree)
+        return Compiled(compile_graph(widen(graph), record, self.tiles), tree)
 
     def build(self, signature: Signature, names: Sequence[str], record: Record) -> tuple[Graph, optree.PyTreeSpec]:
         """The graph to compile, and the tree of its results."""
@@ -282,7 +283,14 @@ class GradFunction(Function):
             wrt.extend(range(start, start + sizes[number]))
             trees.append(positional.children()[number])
         for leaf in wrt:
-            if not is_float(signature.types[leaf].dtype):
+            dtype = signature.types[leaf].dtype
+            if is_float(dtype) and dtype.name in WIDE:
+                raise DTypeError(
+                    f"{self.kind}: {self.__name__} is to be differentiated by {names[leaf]}, which is "
+                    f"{signature.types[leaf]}; no machine code exists for its gradient: write "
+                    f"x.astype(np.{WIDE[dtype.name]})"
+                )
+            if not is_float(dtype):
                 raise DTypeError(
                     f"{self.kind}: {self.__name__} is to be differentiated by {names[leaf]}, which is "
                     f"{signature.types[leaf]}; only floats have a gradient"
@@ -326,6 +334,9 @@ def jit(
     """A function of NumPy arrays, compiled to machine code at the first call of each signature.
 
     Arguments and results are pytrees of arrays and numbers: float32, float64, int32, int64, uint8, bool (uint64 too).
+    Dataclasses and classes that are registered with optree are pytrees; array.array, a Series and a DataFrame of one
+    dtype are the arrays of their values. Arrays of other integers and float16 are taken, too, and promoted as in NumPy
+    where they meet others; what NumPy computes in such a dtype wants a cast.
     Arguments named in `static_argnames`, or numbered in `static_argnums`, are part of the signature and stay plain
     Python values inside. Results are new arrays, scalars where they have no dimensions. With `tile="off"` nothing runs
     tile by tile over rows, as it otherwise does where the plan finds that it pays. Also a decorator:

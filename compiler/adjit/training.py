@@ -34,6 +34,7 @@ from adjit.trace import inline, lower
 from adjit.trace.tracer import fresh
 from adjit_runtime import checks
 from adjit_runtime.errors import ArgumentError, DTypeError, ShapeError, StateError
+from adjit_runtime.program import WIDE
 
 Mask = Callable[[Any], Any]
 MOST_DEEP = 100
@@ -138,7 +139,9 @@ class TrainingStep(StepFunction, Function):
         """What the optimiser keeps for a parameter: a pytree of arrays and numbers."""
         kept = self.optimizer.init(array)
         for leaf in flatten(kept)[0]:
-            leaf_type(leaf, f"{self.optimizer.name}: what init keeps")
+            type = leaf_type(leaf, f"{self.optimizer.name}: what init keeps")
+            if type.dtype.name in WIDE:
+                raise DTypeError(f"{self.optimizer.name}: what init keeps is {type}, which no machine code exists for")
         return kept
 
     def check_state(self, state: Any) -> None:

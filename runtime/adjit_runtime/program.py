@@ -23,6 +23,16 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+WIDE = {"int8": "int32", "int16": "int32", "uint16": "int32", "uint32": "int64", "float16": "float32"}
+"""What programs take data of narrow dtypes as: the next dtype that machine code exists for and that has their values.
+"""
+
+
+def wide_dtype(dtype: np.dtype) -> np.dtype:
+    """The dtype in which machine code gets data of this one."""
+    wide = WIDE.get(dtype.name)
+    return dtype if wide is None else np.dtype(wide)
+
 
 @dataclass(frozen=True, slots=True)
 class Slot:

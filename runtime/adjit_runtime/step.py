@@ -25,7 +25,7 @@ from adjit_runtime.errors import AdjitError, ArgumentError, NotFiniteError, NotF
 from adjit_runtime.guests import rows
 from adjit_runtime.load import Loaded, address_of, run_function
 from adjit_runtime.native import Entry, fits
-from adjit_runtime.program import RUN_ARRAY, RUN_HEAD, RUN_OUTPUT
+from adjit_runtime.program import RUN_ARRAY, RUN_HEAD, RUN_OUTPUT, wide_dtype
 from adjit_runtime.state import State
 from adjit_runtime.trees import Signature, as_array, flatten, known_dtype, leaf_type
 from adjit_runtime.tuned import CALLS_TO_ENTRY, RELEASE_SECONDS, RUN_SLICE_SECONDS, RUNS_KEPT
@@ -177,18 +177,19 @@ class StepFunction(CompiledFunction):
         """Train for some epochs over `data`, in native code.
 
         `data` is a tuple of the loss's batched arguments behind the parameters, each a pytree of arrays with one
-        common number of rows, or a list of lists of numbers. An epoch takes rows in batches of `batch_size`, in an order that depends on `seed` and
-        on the state's step count at its start (`adjit.random.permutation(fold_in(key(seed), step), rows)`), or as they
-        lie where `shuffle` is false; the rows that are left over make a smaller batch, or none with `drop_last`.
-        `constants` are keyword arguments of the loss that are not batched. `progress(steps done, steps in all, last
-        loss)` is called about every 50 ms. A loss that is NaN or infinite is looked for as often: with `on_nan="warn"`
-        the first one of a run is a NotFiniteWarning that names its step, with "raise" the run stops and raises
-        NotFiniteError, with the state as it is then, with "ignore" nothing is said.
+        common number of rows, or a list of lists of numbers. An epoch takes rows in batches of `batch_size`, in an
+        order that depends on `seed` and on the state's step count at its start
+        (`adjit.random.permutation(fold_in(key(seed), step), rows)`), or as they lie where `shuffle` is false; the rows
+        that are left over make a smaller batch, or none with `drop_last`. `constants` are keyword arguments of the loss
+        that are not batched. `progress(steps done, steps in all, last loss)` is called about every 50 ms. A loss that
+        is NaN or infinite is looked for as often: with `on_nan="warn"` the first one of a run is a NotFiniteWarning
+        that names its step, with "raise" the run stops and raises NotFiniteError, with the state as it is then, with
+        "ignore" nothing is said.
 
         Ctrl-C stops between two steps or in a long one, with the state as after the last whole one. An error in a step
         leaves the state as after the step before, and names the step. Both, and what `progress` raises, have the losses
-        so far as `losses`, which NotFiniteError has, too. Raises ArgumentError for data that do not fit, IndexOutOfRange
-        for an index out of range."""
+        so far as `losses`, which NotFiniteError has, too. Raises ArgumentError for data that do not fit, and
+        IndexOutOfRange for an index out of range."""
         self.check_state(state)
         if progress is not None:
             checks.function(f"{self.__name__}.run: progress", progress)
@@ -242,7 +243,9 @@ class _Run:
         drops = checks.flag(f"{function.__name__}.run: drop_last", drop_last)
         self.function, self.state, self.constants = function, state, constants
         leaves, self.tree = flatten(tuple(rows(f"{function.__name__}.run: data", x) for x in data))
-        self.arrays = [self._array(leaf, i) for i, leaf in enumerate(leaves)]
+        # As they were given, and as machine code takes them.
+        self.given = [self._array(leaf, i) for i, leaf in enumerate(leaves)]
+        self.arrays = [as_array(array, wide_dtype(array.dtype)) for array in self.given]
         if not self.arrays:
             raise ArgumentError(f"{function.__name__}.run: data has no arrays")
         self.rows = self._rows()
@@ -280,7 +283,7 @@ class _Run:
 
     def _loop(self) -> _Loop:
         """The loop for such data: the one that the state keeps, or a new one."""
-        types = tuple((array.dtype.num, array.shape) for array in self.arrays)
+        types = tuple((array.dtype.num, array.shape) for array in self.given)
         key = (self.function, self.function.retraced, self.tree, types, self.batch, self.rest, self.shuffle)
         loops = self.state.loops
         found: _Loop | None = None if self.constants else loops.get(key)
@@ -381,7 +384,7 @@ class _Loop:
 
     def _bound(self, run: _Run, rows: int) -> _Binding:
         """The binding for batches of so many rows, with the constants in its table."""
-        sample: Any = optree.tree_unflatten(run.tree, [array[:rows] for array in run.arrays])
+        sample: Any = optree.tree_unflatten(run.tree, [array[:rows] for array in run.given])
         signature, leaves, names = run.function.step_signature(run.state, sample, run.constants)
         # A table of its own: the loop writes into it.
         binding = _Binding(run.function.compiled(signature, names), run.state)

@@ -16,12 +16,13 @@ import optree
 from adjit_runtime.checks import computes_plainly, own_rules, shown
 from adjit_runtime.errors import ArgumentError, DTypeError
 from adjit_runtime.guests import NAMESPACE, sameness, tree_flatten
+from adjit_runtime.program import WIDE
 
 DTYPES = frozenset(map(np.dtype, ("bool", "int32", "int64", "uint8", "uint64", "float32", "float64")))
-"""The dtypes that arguments may have."""
+"""The dtypes that machine code exists for; arguments may have those of `program.WIDE`, too, and are cast."""
 
 _PYTHON = {float: np.dtype(np.float64), int: np.dtype(np.int64), bool: np.dtype(np.bool_)}
-_SHORT = {"float32": "f32", "float64": "f64", "int32": "i32", "int64": "i64", "uint8": "u8", "uint64": "u64"}
+_SHORT = {f"{kind}{bits}": f"{kind[0]}{bits}" for kind in ("float", "int", "uint") for bits in (8, 16, 32, 64)}
 
 
 _PLAIN: dict[optree.PyTreeSpec, optree.PyTreeSpec] = {}
@@ -89,8 +90,8 @@ def leaf_type(x: Any, name: object) -> LeafType:
         if isinstance(x, np.ndarray) and not computes_plainly(x):
             raise ArgumentError(f"{name}: {own_rules(x)}")
         dtype = x.dtype.newbyteorder("=")
-        if dtype not in DTYPES:
-            known = "bool, int32, int64, uint8, uint64, float32, float64"
+        if dtype not in DTYPES and dtype.name not in WIDE:
+            known = "bool, an integer type, float16, float32, float64"
             raise DTypeError(f"{name}: no code exists for {x.dtype}; convert it with astype to one of {known}")
         return LeafType(np.dtype(dtype.name), x.shape)
     if type(x) in _PYTHON:
