@@ -67,9 +67,11 @@ DEFINITIONS: dict[str, dict[str, str]] = {
     },
     "compiler/adjit/schedule/arena.py": {"ALIGN": "the contract of the arena"},
     "compiler/adjit/schedule/group.py": {"WIDEST": "bytes of AVX-512's vectors"},
+    "compiler/adjit/trace/frozen.py": {"_MOST_PARTS _MOST_ITEMS": "bounds for safety"},
     "compiler/adjit/trace/locate.py": {"_MOST_PLACES": "a bound for safety"},
     "compiler/adjit/trace/refuse.py": {"_NB_SUBSCR": "an operand of CPython's code"},
     "compiler/adjit/training.py": {"MOST_DEEP": "a bound for safety"},
+    "runtime/adjit_runtime/guests.py": {"_MOST_DIMENSIONS": "NumPy's bound"},
     "runtime/adjit_runtime/cache.py": {
         "_DIGEST": "bytes of SHA-256",
         "ABANDONED_SECONDS": "longer than any write takes",
