@@ -37,7 +37,7 @@ from adjit_runtime.call import Compiled, CompiledFunction
 from adjit_runtime.checkpoint import load, save
 from adjit_runtime.errors import ArgumentError, DTypeError
 from adjit_runtime.guests import tree_flatten, tree_structure
-from adjit_runtime.program import WIDE, Library, wide_dtype
+from adjit_runtime.program import Library, is_narrow, wide_dtype
 from adjit_runtime.state import State, layout_of
 from adjit_runtime.step import History, StepFunction
 from adjit_runtime.threads import get_threads, set_threads
@@ -284,11 +284,11 @@ class GradFunction(Function):
             trees.append(positional.children()[number])
         for leaf in wrt:
             dtype = signature.types[leaf].dtype
-            if is_float(dtype) and dtype.name in WIDE:
+            if is_float(dtype) and is_narrow(dtype):
                 raise DTypeError(
                     f"{self.kind}: {self.__name__} is to be differentiated by {names[leaf]}, which is "
                     f"{signature.types[leaf]}; no machine code exists for its gradient: write "
-                    f"x.astype(np.{WIDE[dtype.name]})"
+                    f"x.astype(np.{wide_dtype(dtype).name})"
                 )
             if not is_float(dtype):
                 raise DTypeError(

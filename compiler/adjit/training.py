@@ -34,7 +34,7 @@ from adjit.trace import inline, lower
 from adjit.trace.tracer import fresh
 from adjit_runtime import checks
 from adjit_runtime.errors import ArgumentError, DTypeError, ShapeError, StateError
-from adjit_runtime.program import WIDE
+from adjit_runtime.program import is_narrow
 
 Mask = Callable[[Any], Any]
 MOST_DEEP = 100
@@ -140,7 +140,7 @@ class TrainingStep(StepFunction, Function):
         kept = self.optimizer.init(array)
         for leaf in flatten(kept)[0]:
             type = leaf_type(leaf, f"{self.optimizer.name}: what init keeps")
-            if type.dtype.name in WIDE:
+            if is_narrow(type.dtype):
                 raise DTypeError(f"{self.optimizer.name}: what init keeps is {type}, which no machine code exists for")
         return kept
 

@@ -29,7 +29,7 @@ from adjit_runtime.program import (
     CALL_RESULT,
     CALL_STATE,
     MOST_DIMENSIONS,
-    WIDE,
+    is_narrow,
 )
 from adjit_runtime.trees import LeafType
 from adjit_runtime.tuned import REUSE_BYTES
@@ -196,6 +196,6 @@ def fits(types: Sequence[LeafType], loaded: Loaded) -> bool:
         and 1 <= len(slots) <= MOST_RESULTS
         and all(math.prod(slot.shape) * np.dtype(slot.dtype).itemsize < REUSE_BYTES for slot in slots)
         and all(not type.weak or type.dtype.kind in "if" for type in types)
-        and not any(type.dtype.name in WIDE for type in types)
+        and not any(is_narrow(type.dtype) for type in types)
         and all(len(shape) <= MOST_DIMENSIONS for shape in [*(t.shape for t in types), *(s.shape for s in slots)])
     )

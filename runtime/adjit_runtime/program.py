@@ -28,10 +28,18 @@ WIDE = {"int8": "int32", "int16": "int32", "uint16": "int32", "uint32": "int64",
 """
 
 
+# By number: the name of a dtype is made anew whenever it is asked for.
+_WIDE = {np.dtype(narrow).num: np.dtype(wide) for narrow, wide in WIDE.items()}
+
+
 def wide_dtype(dtype: np.dtype) -> np.dtype:
     """The dtype in which machine code gets data of this one."""
-    wide = WIDE.get(dtype.name)
-    return dtype if wide is None else np.dtype(wide)
+    return _WIDE.get(dtype.num, dtype)
+
+
+def is_narrow(dtype: np.dtype) -> bool:
+    """Whether machine code gets data of this dtype in a wider one."""
+    return dtype.num in _WIDE
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from adjit_runtime.errors import AdjitError, ArgumentError, NotFiniteError, NotF
 from adjit_runtime.guests import rows
 from adjit_runtime.load import Loaded, address_of, run_function
 from adjit_runtime.native import Entry, fits
-from adjit_runtime.program import RUN_ARRAY, RUN_HEAD, RUN_OUTPUT, wide_dtype
+from adjit_runtime.program import RUN_ARRAY, RUN_HEAD, RUN_OUTPUT, is_narrow, wide_dtype
 from adjit_runtime.state import State
 from adjit_runtime.trees import Signature, as_array, flatten, known_dtype, leaf_type
 from adjit_runtime.tuned import CALLS_TO_ENTRY, RELEASE_SECONDS, RUN_SLICE_SECONDS, RUNS_KEPT
@@ -242,10 +242,12 @@ class _Run:
         self.seed = checks.integer(f"{function.__name__}.run: seed", seed)
         drops = checks.flag(f"{function.__name__}.run: drop_last", drop_last)
         self.function, self.state, self.constants = function, state, constants
-        leaves, self.tree = flatten(tuple(rows(f"{function.__name__}.run: data", x) for x in data))
+        if list in map(type, data):
+            data = [rows(f"{function.__name__}.run: data", x) for x in data]
+        leaves, self.tree = flatten(tuple(data))
         # As they were given, and as machine code takes them.
         self.given = [self._array(leaf, i) for i, leaf in enumerate(leaves)]
-        self.arrays = [as_array(array, wide_dtype(array.dtype)) for array in self.given]
+        self.arrays = [as_array(x, wide_dtype(x.dtype)) if is_narrow(x.dtype) else x for x in self.given]
         if not self.arrays:
             raise ArgumentError(f"{function.__name__}.run: data has no arrays")
         self.rows = self._rows()

@@ -16,7 +16,7 @@ import optree
 from adjit_runtime.checks import computes_plainly, own_rules, shown
 from adjit_runtime.errors import ArgumentError, DTypeError
 from adjit_runtime.guests import NAMESPACE, sameness, tree_flatten
-from adjit_runtime.program import WIDE
+from adjit_runtime.program import is_narrow
 
 DTYPES = frozenset(map(np.dtype, ("bool", "int32", "int64", "uint8", "uint64", "float32", "float64")))
 """The dtypes that machine code exists for; arguments may have those of `program.WIDE`, too, and are cast."""
@@ -90,7 +90,7 @@ def leaf_type(x: Any, name: object) -> LeafType:
         if isinstance(x, np.ndarray) and not computes_plainly(x):
             raise ArgumentError(f"{name}: {own_rules(x)}")
         dtype = x.dtype.newbyteorder("=")
-        if dtype not in DTYPES and dtype.name not in WIDE:
+        if dtype not in DTYPES and not is_narrow(dtype):
             known = "bool, an integer type, float16, float32, float64"
             raise DTypeError(f"{name}: no code exists for {x.dtype}; convert it with astype to one of {known}")
         return LeafType(np.dtype(dtype.name), x.shape)

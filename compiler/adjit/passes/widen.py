@@ -20,7 +20,7 @@ from adjit.ir.graph import Graph
 from adjit.ir.node import Data, Node
 from adjit.ir.types import Array, dtype_name
 from adjit_runtime.errors import DTypeError
-from adjit_runtime.program import wide_dtype
+from adjit_runtime.program import is_narrow, wide_dtype
 
 _EXACT = frozenset(
     (
@@ -52,7 +52,7 @@ def widen(graph: Graph) -> Graph:
 
 
 def _is_narrow(node: Node) -> bool:
-    return isinstance(node.type, Array) and wide_dtype(node.type.dtype) != node.type.dtype
+    return isinstance(node.type, Array) and is_narrow(node.type.dtype)
 
 
 def _widened(node: Node, args: Sequence[Node]) -> Node:

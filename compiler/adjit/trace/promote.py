@@ -21,7 +21,7 @@ from adjit.trace.locate import locate
 from adjit.trace.table import name_of
 from adjit_runtime.checks import computes_plainly, own_rules
 from adjit_runtime.errors import WeakOverflowError, WideningWarning
-from adjit_runtime.program import WIDE, wide_dtype
+from adjit_runtime.program import is_narrow, wide_dtype
 
 _LOG = logging.getLogger("adjit.trace")
 
@@ -75,7 +75,7 @@ def resolve(ufunc: np.ufunc, types: Sequence[Array], dtype: np.dtype | None = No
     except TypeError as error:
         raise refuse.dtype_error(f"{name}: {' and '.join(map(str, types))}: {error}") from None
     results = dtypes[ufunc.nin :]
-    if not any(result.name in WIDE for result in results):
+    if not any(is_narrow(result) for result in results):
         # Comparisons, and what else gives another dtype than it computes in: the wider one has the same values.
         dtypes = (*map(wide_dtype, dtypes[: ufunc.nin]), *results)
     for result in dtypes:

@@ -17,7 +17,7 @@ from adjit.trace.locate import locate
 from adjit.trace.promote import check_dtype, check_fits, log_weak, resolve, type_of
 from adjit.trace.tracer import Tracer, fresh, node_of
 from adjit_runtime.errors import AdjitError
-from adjit_runtime.program import WIDE
+from adjit_runtime.program import is_narrow
 
 
 def active() -> Trace:
@@ -235,7 +235,7 @@ def common(*operands: Any) -> list[Tracer]:
         dtype = np.result_type(*(sample(type) for type in types))
     except TypeError as error:
         raise refuse.dtype_error(f"{' and '.join(map(str, types))}: {error}") from None
-    if dtype.name not in WIDE or all(type.dtype != dtype for type in types):
+    if not is_narrow(dtype) or all(type.dtype != dtype for type in types):
         # A narrow dtype that operands have is carried as the wide one, if nothing computes in it.
         check_dtype("the common dtype", dtype, types)
     return [convert(x, dtype, type.shape, weak) for x, type in zip(operands, types, strict=True)]
