@@ -109,7 +109,7 @@ def _adopted(kind: type) -> bool:
 def _registered(kind: type) -> Any:
     """How optree knows a class in the first other namespace that has it; None where none has."""
     registry: dict[Any, Any] = optree.registry._NODETYPE_REGISTRY
-    found = (entry for key, entry in list(registry.items()) if isinstance(key, tuple) and key[-1] is kind)
+    found = (entry for entry in list(registry.values()) if entry.type is kind)
     return next(found, None)
 
 
