@@ -41,7 +41,9 @@ TOP: set[str] = {"__init__", "compilation", "driver", "machine", "profile", "res
 # runs; `checks` and `environment` refuse what users give; `fork` and `guard` are for whoever calls LLVM or sets the
 # interpreter); the rest is for the driver, and for those who measure. The compiler's face imports the runtime ahead
 # of all.
-RUNTIME_FOR_ALL: set[str] = {"checks", "environment", "errors", "fork", "guard", "program", "public", "target"}
+RUNTIME_FOR_ALL: set[str] = {
+    "checks", "environment", "errors", "fork", "guard", "guests", "program", "public", "target",
+}  # fmt: skip
 RUNTIME_USERS: set[str] = {"__init__", "compilation", "driver", "machine", "profile"}
 
 # Layers that users' networks are made of: the same NumPy that users write, so nothing of the runtime but its errors

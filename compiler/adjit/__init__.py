@@ -22,6 +22,8 @@ from adjit_runtime.errors import (
     IndexOutOfRange,
     InternalError,
     MissingExtraError,
+    NotFiniteError,
+    NotFiniteWarning,
     OutOfMemory,
     ShapeError,
     SignaturesWarning,
@@ -34,9 +36,9 @@ from adjit_runtime.errors import (
 __version__ = "0.1.0"
 
 __all__ = [
-    "AdjitError", "ArgumentError", "DTypeError", "DivisionByZero", "DomainError", "FileMissing", "FormatError", "Graph",
-    "History", "IndexOutOfRange", "InternalError", "MissingExtraError", "OutOfMemory", "ShapeError",
-    "SignaturesWarning", "State", "StateError", "TraceError", "TrainingStep", "WeakOverflowError", "WideningWarning",
-    "asarray", "evaluate", "get_threads", "grad", "jit", "load", "machine", "nn", "optim", "parse", "random", "save",
-    "set_threads", "stop_gradient", "training_step", "value_and_grad",
+    "AdjitError", "ArgumentError", "DTypeError", "DivisionByZero", "DomainError", "FileMissing", "FormatError",
+    "Graph", "History", "IndexOutOfRange", "InternalError", "MissingExtraError", "NotFiniteError", "NotFiniteWarning",
+    "OutOfMemory", "ShapeError", "SignaturesWarning", "State", "StateError", "TraceError", "TrainingStep",
+    "WeakOverflowError", "WideningWarning", "asarray", "evaluate", "get_threads", "grad", "jit", "load", "machine",
+    "nn", "optim", "parse", "random", "save", "set_threads", "stop_gradient", "training_step", "value_and_grad",
 ]  # fmt: skip

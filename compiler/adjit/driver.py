@@ -27,17 +27,20 @@ from adjit.compilation import (
 from adjit.ir.graph import Graph
 from adjit.ir.node import Loc
 from adjit.ir.types import Array, is_float
+from adjit.passes.widen import widen
 from adjit.profile import Explanation, Profile, explain
 from adjit.profile import profile as measure
 from adjit.results import checked, split_aux
 from adjit.trace import Tracer, current_trace, inline, trace_flat
+from adjit.trace.frozen import watched
 from adjit.trace.promote import type_of
 from adjit_runtime import checks, log
 from adjit_runtime.call import Compiled, CompiledFunction
 from adjit_runtime.checkpoint import load, save
 from adjit_runtime.errors import AdjitError, ArgumentError, DTypeError
+from adjit_runtime.guests import tree_flatten, tree_structure
 from adjit_runtime.history import History
-from adjit_runtime.program import Library
+from adjit_runtime.program import Library, is_narrow, wide_dtype
 from adjit_runtime.public import public, shorten
 from adjit_runtime.state import State, layout_of
 from adjit_runtime.step import StepFunction
@@ -149,10 +152,37 @@ class Function(CompiledFunction):
         calls = checks.integer(f"{self.__name__}.profile: calls", calls, 1)
         return measure(record.optimized, self.__name__, self.bound(args, kwargs), calls, flushes=self.flushes)
 
+    def retrace(self) -> None:
+        """Forget every program, so that the next call of each signature traces the function anew.
+
+        For when something changed that a trace takes as it finds it: arrays and numbers that the function closes over,
+        globals, attributes, files.
+
+            >>> import numpy as np, adjit
+            >>> scale = np.array([1.0, 2.0])
+            >>> f = adjit.jit(lambda x: np.sum(x * scale))
+            >>> float(f(np.ones(2)))
+            3.0
+            >>> scale[:] = 10
+            >>> f.retrace()
+            >>> float(f(np.ones(2)))
+            20.0
+        """
+        self._lock.run(self._forget)
+
+    def _forget(self) -> None:
+        # First the number, by which a state knows the loops that it keeps for this function.
+        self.retraced += 1
+        self._compiled = {}
+        self._used = {}
+        self._calls = {}
+        self.records = {}
+        self._chain(list)
+
     def bound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[np.ndarray]:
         """The arrays that a call gives to the program, in order."""
         signature, leaves, _ = self.call_signature(args, kwargs)
-        return [as_array(leaf, type.dtype) for leaf, type in zip(leaves, signature.types, strict=True)]
+        return [as_array(leaf, wide_dtype(type.dtype)) for leaf, type in zip(leaves, signature.types, strict=True)]
 
     def _record(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Record:
         if args or kwargs:
@@ -179,8 +209,8 @@ class Function(CompiledFunction):
         self.records.pop(signature, None)
 
     def _compile(self, signature: Signature, names: Sequence[str], record: Record) -> Compiled:
-        graph, tree = self.build(signature, names, record)
-        return Compiled(compile_graph(graph, record, self.tiles), tree)
+        graph, tree = watched(self.__wrapped__, self.build, signature, names, record)
+        return Compiled(compile_graph(widen(graph), record, self.tiles), tree)
 
     def build(self, signature: Signature, names: Sequence[str], record: Record) -> tuple[Graph, optree.PyTreeSpec]:
         """The graph to compile, and the tree of its results."""
@@ -226,7 +256,7 @@ class GradFunction(Function):
         """Differentiate inside a trace: the inner graph's gradient is copied into it."""
         args, kwargs, statics = self._split(args, kwargs)
         call: Any = (args, kwargs)
-        leaves, tree = optree.tree_flatten(call)
+        leaves, tree = tree_flatten(call)
         types = tuple(LeafType(t.dtype, t.shape, t.weak) for t in map(type_of, leaves))
         signature = Signature(tree, types, statics)
         record = Record(self.graph_name)
@@ -260,7 +290,7 @@ class GradFunction(Function):
         else:
             result = (value, gradients)
         record.keep("adjoint", graph)
-        return graph, optree.tree_structure(result), traced.captures
+        return graph, tree_structure(result), traced.captures
 
     def _targets(self, signature: Signature, names: Sequence[str]) -> tuple[list[int], optree.PyTreeSpec]:
         """The leaves to differentiate by, and the tree of their gradients."""
@@ -280,7 +310,14 @@ class GradFunction(Function):
             wrt.extend(range(start, start + sizes[number]))
             trees.append(positional.children()[number])
         for leaf in wrt:
-            if not is_float(signature.types[leaf].dtype):
+            dtype = signature.types[leaf].dtype
+            if is_float(dtype) and is_narrow(dtype):
+                raise DTypeError(
+                    f"{self.kind}: {self.__name__} is to be differentiated by {names[leaf]}, which is "
+                    f"{signature.types[leaf]}; no machine code exists for its gradient: write "
+                    f"x.astype(np.{wide_dtype(dtype).name})"
+                )
+            if not is_float(dtype):
                 raise DTypeError(
                     f"{self.kind}: {self.__name__} is to be differentiated by {names[leaf]}, which is "
                     f"{signature.types[leaf]}; only floats have a gradient"
@@ -288,7 +325,7 @@ class GradFunction(Function):
         if isinstance(self.argnums, int):
             return wrt, trees[0]
         parts: Any = tuple(optree.tree_unflatten(tree, range(tree.num_leaves)) for tree in trees)
-        return wrt, optree.tree_structure(parts)
+        return wrt, tree_structure(parts)
 
 
 def _with_outputs(graph: Graph, outputs: Sequence[Any]) -> Graph:
@@ -321,6 +358,9 @@ def jit(
     """A function of NumPy arrays, compiled to machine code at the first call of each signature.
 
     Arguments and results are pytrees of arrays and numbers: float32, float64, int32, int64, uint8, bool (uint64 too).
+    Dataclasses and classes that are registered with optree are pytrees; array.array, a Series and a DataFrame of one
+    dtype are the arrays of their values. Arrays of other integers and float16 are taken, too, and promoted as in NumPy
+    where they meet others; what NumPy computes in such a dtype wants a cast.
     Arguments named in `static_argnames`, or numbered in `static_argnums`, are part of the signature and stay plain
     Python values inside. Results are new arrays, scalars where they have no dimensions. With `tile="off"` nothing runs
     tile by tile over rows, as it otherwise does where the plan finds that it pays. Also a decorator:

@@ -11,8 +11,6 @@ from collections.abc import Callable
 from types import CodeType
 from typing import Any, TypeVar
 
-import optree
-
 from adjit.ir.node import Loc
 from adjit.ir.types import is_float
 from adjit.trace import is_tracer
@@ -21,6 +19,7 @@ from adjit.trace.promote import type_of
 from adjit.trace.refuse import located
 from adjit_runtime import checks
 from adjit_runtime.errors import AdjitError, ArgumentError, DTypeError, ShapeError
+from adjit_runtime.guests import tree_flatten
 
 E = TypeVar("E", bound=AdjitError)
 
@@ -28,7 +27,7 @@ E = TypeVar("E", bound=AdjitError)
 def checked(function: Any, result: Any) -> Any:
     """The result of a function, whose leaves can be results of a program; ArgumentError for another."""
     try:
-        leaves = optree.tree_leaves(result)
+        leaves, _ = tree_flatten(result)
     except RecursionError:
         # Whoever flattens it next says so.
         return result

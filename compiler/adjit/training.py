@@ -37,6 +37,7 @@ from adjit.trace.integers import bound
 from adjit.trace.tracer import fresh
 from adjit_runtime import checks
 from adjit_runtime.errors import ArgumentError, DTypeError, ShapeError, StateError
+from adjit_runtime.program import is_narrow
 from adjit_runtime.public import public
 
 Mask = Callable[[Any], Any]
@@ -120,6 +121,8 @@ class TrainingStep(StepFunction, Function):
         for name, leaf in zip(leaf_names(spec, "params"), leaves, strict=True):
             if not isinstance(leaf, np.ndarray | np.generic | float):
                 raise ArgumentError(f"{self.__name__}: {name} is {checks.kind(leaf)}, not an array")
+            if isinstance(leaf, np.ndarray) and not checks.computes_plainly(leaf):
+                raise ArgumentError(f"{self.__name__}: {name}: {checks.own_rules(leaf)}")
             array = np.asarray(leaf)
             if array.dtype.newbyteorder("=") not in (np.dtype(np.float32), np.dtype(np.float64)):
                 raise DTypeError(
@@ -141,7 +144,9 @@ class TrainingStep(StepFunction, Function):
         """What the optimiser keeps for a parameter: a pytree of arrays and numbers."""
         kept = self.optimizer.init(array)
         for leaf in flatten(kept)[0]:
-            leaf_type(leaf, f"{self.optimizer.name}: what init keeps")
+            type = leaf_type(leaf, f"{self.optimizer.name}: what init keeps")
+            if is_narrow(type.dtype):
+                raise DTypeError(f"{self.optimizer.name}: what init keeps is {type}, which no machine code exists for")
         return kept
 
     def check_state(self, state: Any) -> None:

@@ -107,6 +107,7 @@ class CompiledFunction:
         self._warned = False
         self._entries: list[Entry] = []
         self._calls: dict[tuple[Compiled, tuple[Any, ...]], int] = {}
+        self.retraced = 0
         _ALIVE.add(self)
 
     def compile(self, signature: Signature, names: Sequence[str], reason: str) -> Compiled:

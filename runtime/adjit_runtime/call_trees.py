@@ -13,6 +13,7 @@ import numpy as np
 import optree
 
 from adjit_runtime.containers import ReadOnlyDict, ReadOnlyList, children_of
+from adjit_runtime.guests import is_told_by_equality
 from adjit_runtime.load import address_of
 from adjit_runtime.program import (
     CALL_BITS,
@@ -123,8 +124,9 @@ class Places:
             for place, item in zip(places, value, strict=True):
                 self._static(item, place)
             return
-        # Items of a frozenset may be equal and of other types.
-        cls = 0 if kind is frozenset else self._keep(kind)
+        # Where more than type and equality tells two values apart, as zeros and items, only the same object will do.
+        by_value = kind is float or is_told_by_equality(value)
+        cls = self._keep(kind) if by_value else 0
         self._node(CALL_BITS if kind is float else CALL_SAME, source, known=self._keep(value), type=cls)
 
 

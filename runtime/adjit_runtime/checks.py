@@ -8,6 +8,7 @@ right. Nothing is rounded, cut or guessed.
 
 from __future__ import annotations
 
+import functools
 import math
 import numbers
 import operator
@@ -131,3 +132,36 @@ def extents(what: str, value: Any) -> tuple[int, ...]:
     if len(found) > 64 or math.prod(n for n in found if n) > HIGHEST // 8:
         raise ShapeError(f"{what} is {shown(found)}, which no array has: at most 64 dimensions and 2**63 bytes")
     return found
+
+
+_MAY_DIFFER = frozenset(
+    ("__array_finalize__", "__array_priority__", "__class_getitem__", "__copy__", "__deepcopy__", "__dir__", "__doc__",
+     "__format__", "__init__", "__init_subclass__", "__new__", "__reduce__", "__reduce_ex__", "__repr__", "__setattr__",
+     "__setstate__", "__sizeof__", "__str__")
+)  # fmt: skip
+"""What a subclass of ndarray may have of its own and still compute as arrays do."""
+
+
+def computes_plainly(x: np.ndarray) -> bool:
+    """Whether an array computes as ndarray does: its class has no operator, method or protocol of its own."""
+    kind: Any = type(x)
+    return kind is np.ndarray or kind is np.memmap or _has_no_rules(kind)
+
+
+@functools.cache
+def _has_no_rules(kind: type) -> bool:
+    known = set(dir(np.ndarray)) - _MAY_DIFFER - {"__module__"}
+    own = kind.__mro__[: kind.__mro__.index(np.ndarray)]
+    return not any(known & vars(base).keys() for base in own)
+
+
+def own_rules(x: np.ndarray) -> str:
+    """Why an array of another class is refused, and what to give instead."""
+    if isinstance(x, np.ma.MaskedArray):
+        return "a masked array would lose its mask: write x.filled(value), or give the mask, too"
+    if isinstance(x, np.matrix):
+        return "np.matrix multiplies by * as matrices do, which arrays do not: write np.asarray(x), and @ for products"
+    return (
+        f"{type(x).__module__}.{type(x).__qualname__} has rules of its own, which compiled code does not know: write "
+        "np.asarray(x)"
+    )

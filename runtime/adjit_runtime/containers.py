@@ -18,8 +18,7 @@ import numpy as np
 import optree
 
 from adjit_runtime.errors import StateError
-
-NAMESPACE = "adjit"
+from adjit_runtime.guests import NAMESPACE
 
 
 def _refuse(*_: object, **__: object) -> NoReturn:

@@ -68,6 +68,14 @@ class InternalError(AdjitError):
     """A fault of the compiler, never of the user; carries the graph and the pass."""
 
 
+class NotFiniteError(AdjitError, FloatingPointError):
+    """A loss that is NaN or infinite, in a run that was told to stop there; `losses` has those until then."""
+
+
+class NotFiniteWarning(RuntimeWarning):
+    """A loss has become NaN or infinite in a run; the text names the step."""
+
+
 class WideningWarning(UserWarning):
     """An array of float32 or less met a float64 and the result is float64, as NumPy has it."""
 

@@ -34,6 +34,7 @@ from adjit_runtime.program import (
     CALL_RESULT,
     CALL_STATE,
     MOST_DIMENSIONS,
+    is_narrow,
 )
 from adjit_runtime.trees import DTYPES, LeafType
 from adjit_runtime.tuned import REUSE_BYTES
@@ -238,5 +239,6 @@ def fits(types: Sequence[LeafType], leaves: Sequence[Any], places: Places, loade
         and bool(slots)
         and all(math.prod(slot.shape) * np.dtype(slot.dtype).itemsize < REUSE_BYTES for slot in slots)
         and all(not type.weak or type.dtype.kind in _KINDS_OF_NUMBERS for type in types)
+        and not any(is_narrow(type.dtype) for type in types)
         and all(len(shape) <= MOST_DIMENSIONS for shape in [*(t.shape for t in types), *(s.shape for s in slots)])
     )

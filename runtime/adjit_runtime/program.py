@@ -23,6 +23,24 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+WIDE = {"int8": "int32", "int16": "int32", "uint16": "int32", "uint32": "int64", "float16": "float32"}
+"""What programs take data of narrow dtypes as: the next dtype that machine code exists for and that has their values.
+"""
+
+
+# By number: the name of a dtype is made anew whenever it is asked for.
+_WIDE = {np.dtype(narrow).num: np.dtype(wide) for narrow, wide in WIDE.items()}
+
+
+def wide_dtype(dtype: np.dtype) -> np.dtype:
+    """The dtype in which machine code gets data of this one."""
+    return _WIDE.get(dtype.num, dtype)
+
+
+def is_narrow(dtype: np.dtype) -> bool:
+    """Whether machine code gets data of this dtype in a wider one."""
+    return dtype.num in _WIDE
+
 
 @dataclass(frozen=True, slots=True)
 class Slot:

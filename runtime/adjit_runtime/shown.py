@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 import optree
 
-from adjit_runtime.containers import NAMESPACE, READ_ONLY, children_of, read_only
+from adjit_runtime.containers import READ_ONLY, children_of, read_only
 from adjit_runtime.errors import StateError
+from adjit_runtime.guests import NAMESPACE
 
 Change = tuple[int, Any, np.ndarray]
 """Number of a leaf, what stands in its place, and that as an array of the leaf's type."""

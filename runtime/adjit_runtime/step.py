@@ -8,7 +8,10 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import math
+import os
+import sys
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -18,11 +21,12 @@ import optree
 
 from adjit_runtime import checks
 from adjit_runtime.call import Compiled, CompiledFunction
-from adjit_runtime.errors import AdjitError, ArgumentError, OutOfMemory, ShapeError
+from adjit_runtime.errors import AdjitError, ArgumentError, NotFiniteError, NotFiniteWarning, OutOfMemory, ShapeError
+from adjit_runtime.guests import rows
 from adjit_runtime.history import History
 from adjit_runtime.load import Loaded, address_of, run_function
 from adjit_runtime.native import Entry, fits
-from adjit_runtime.program import RUN_ARRAY, RUN_HEAD, RUN_OUTPUT
+from adjit_runtime.program import RUN_ARRAY, RUN_HEAD, RUN_OUTPUT, is_narrow, wide_dtype
 from adjit_runtime.public import public, shorten
 from adjit_runtime.state import State
 from adjit_runtime.trees import MOST_SIGNATURES, Signature, as_array, flatten, known_dtype, leaf_type
@@ -186,19 +190,24 @@ class StepFunction(CompiledFunction):
         drop_last: bool = False,
         constants: Mapping[str, Any] | None = None,
         progress: Callable[[int, int, float], None] | None = None,
+        on_nan: str = "warn",
     ) -> History:
         """Train for some epochs over `data`, in native code.
 
         `data` is a tuple of the loss's batched arguments behind the parameters, each a pytree of arrays with one
-        common number of rows. An epoch takes rows in batches of `batch_size`, in an order that depends on `seed` and
-        on the state's step count at its start (`adjit.random.permutation(fold_in(key(seed), step), rows)`), or as they
-        lie where `shuffle` is false; the rows that are left over make a smaller batch, or none with `drop_last`.
-        `constants` are keyword arguments of the loss that are not batched. `progress(steps done, steps in all, last
-        loss)` is called about every 50 ms.
+        common number of rows, or a list of lists of numbers. An epoch takes rows in batches of `batch_size`, in an
+        order that depends on `seed` and on the state's step count at its start
+        (`adjit.random.permutation(fold_in(key(seed), step), rows)`), or as they lie where `shuffle` is false; the rows
+        that are left over make a smaller batch, or none with `drop_last`. `constants` are keyword arguments of the loss
+        that are not batched. `progress(steps done, steps in all, last loss)` is called about every 50 ms. A loss that
+        is NaN or infinite is looked for as often: with `on_nan="warn"` the first one of a run is a NotFiniteWarning
+        that names its step, with "raise" the run stops and raises NotFiniteError, with the state as it is then, with
+        "ignore" nothing is said.
 
         Ctrl-C stops between two steps or in a long one, with the state as after the last whole one. An error in a step
         leaves the state as after the step before, and names the step. Both, and what `progress` raises, have the losses
-        so far as `losses`. Raises ArgumentError for data that do not fit, IndexOutOfRange for an index out of range."""
+        so far as `losses`, which NotFiniteError has, too. Raises ArgumentError for data that do not fit, and
+        IndexOutOfRange for an index out of range."""
         self.check_state(state)
         if progress is not None:
             _check_progress(f"{self.__name__}.run: progress", progress)
@@ -206,7 +215,9 @@ class StepFunction(CompiledFunction):
             raise ArgumentError(
                 f"{self.__name__}.run: constants is a mapping from names to values, not {checks.shown(constants)}"
             )
+        checks.choice(f"{self.__name__}.run: on_nan", on_nan, ("raise", "warn", "ignore"))
         job = _Run(self, state, data, batch_size, epochs, shuffle, seed, drop_last, dict(constants or {}))
+        job.on_nan = on_nan
         return state.exclusively(job.run, progress)
 
 
@@ -227,6 +238,15 @@ def _check_progress(what: str, progress: Any) -> None:
         )
 
 
+def _users_level() -> int:
+    """How far up the stack, from who calls this, the user's code is: what `warnings.warn` calls the stack level."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_HERE):
+        level, frame = level + 1, frame.f_back
+    return level
+
+
+_HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
 _MOST_STEPS = 1 << 48
 """Of one run: their losses would be a thousand terabytes."""
 
@@ -248,14 +268,19 @@ class _Run:
     ) -> None:
         if isinstance(data, np.ndarray) or not isinstance(data, tuple | list):
             raise ArgumentError(f"{function.__name__}.run: data is a tuple of arrays, (X, Y), not {checks.kind(data)}")
+        self.on_nan = "warn"
         size = checks.integer(f"{function.__name__}.run: batch_size", batch_size, 1)
         self.epochs = checks.integer(f"{function.__name__}.run: epochs", epochs, 0)
         self.shuffle = checks.flag(f"{function.__name__}.run: shuffle", shuffle)
         self.seed = checks.integer(f"{function.__name__}.run: seed", seed)
         drops = checks.flag(f"{function.__name__}.run: drop_last", drop_last)
         self.function, self.state, self.constants = function, state, constants
+        if list in map(type, data):
+            data = [rows(f"{function.__name__}.run: data", x) for x in data]
         leaves, self.tree = flatten(tuple(data))
-        self.arrays = [self._array(leaf, i) for i, leaf in enumerate(leaves)]
+        # As they were given, and as machine code takes them.
+        self.given = [self._array(leaf, i) for i, leaf in enumerate(leaves)]
+        self.arrays = [as_array(x, wide_dtype(x.dtype)) if is_narrow(x.dtype) else x for x in self.given]
         if not self.arrays:
             raise ArgumentError(f"{function.__name__}.run: data has no arrays")
         self.rows = self._rows()
@@ -295,8 +320,8 @@ class _Run:
         """The loop for such data: the one that the state keeps, or a new one."""
         if self.constants:
             return _Loop(_Plan(self), self)
-        types = tuple((array.dtype.num, array.shape) for array in self.arrays)
-        data = (self.tree, types, self.batch, self.rest, self.shuffle)
+        types = tuple((array.dtype.num, array.shape) for array in self.given)
+        data = (self.function.retraced, self.tree, types, self.batch, self.rest, self.shuffle)
         key = (self.function, *data)
         found: _Loop | None = self.state.loops.get(key)
         if found is None:
@@ -323,9 +348,11 @@ class _Run:
                 begun = time.perf_counter()
                 steps = min(loop.pace, self.total - done)
                 status = loop.make(steps)
-                done = loop.done
+                before, done = done, loop.done
                 if status:
                     raise self._failure(loop, status)
+                if self.on_nan != "ignore" and not np.isfinite(losses[before:done]).all():
+                    self._tell(losses[:done], before)
                 spent = time.perf_counter() - begun
                 if steps == loop.pace:
                     loop.pace = max(1, min(int(steps * RUN_SLICE_SECONDS / max(spent, 1e-9)), 8 * steps))
@@ -341,6 +368,19 @@ class _Run:
         tree = loop.plan.first.out_tree
         aux = optree.tree_unflatten(tree, outputs[1:]) if tree.num_leaves else None
         return History(losses.astype(np.float64), aux)
+
+    def _tell(self, losses: np.ndarray, before: int) -> None:
+        """Raise, or warn once, for the first loss that is not finite; those in front of `before` are."""
+        step = before + int(np.argmin(np.isfinite(losses[before:])))
+        was = f", that of the step before {losses[step - 1]:.6g}" if step else ""
+        text = (
+            f"{self.function.__name__}.run: the loss of step {step} of {self.total} is {losses[step]}{was}: a lower "
+            "learning rate or clip_norm may help, and data or parameters may hold such numbers; "
+        )
+        if self.on_nan == "raise":
+            raise NotFiniteError(f"{text}the state is that after step {len(losses) - 1}")
+        self.on_nan = "ignore"
+        warnings.warn(f'{text}on_nan="raise" stops there, "ignore" says nothing', NotFiniteWarning, _users_level())
 
     def _outputs(self, loop: _Loop) -> list[np.ndarray]:
         """Memory for the results of all steps."""
@@ -386,7 +426,7 @@ class _Plan:
 
     def _compiled(self, run: _Run, rows: int) -> Compiled:
         """The program for batches of so many rows."""
-        sample: Any = optree.tree_unflatten(run.tree, [array[:rows] for array in run.arrays])
+        sample: Any = optree.tree_unflatten(run.tree, [array[:rows] for array in run.given])
         signature, leaves, names = run.function.step_signature(run.state, sample, run.constants)
         self.constants.append(leaves[len(run.arrays) :])
         return run.function.compiled(signature, names)

@@ -13,15 +13,16 @@ from typing import Any
 import numpy as np
 import optree
 
-from adjit_runtime.checks import shown
-from adjit_runtime.containers import NAMESPACE
+from adjit_runtime.checks import computes_plainly, own_rules, shown
 from adjit_runtime.errors import ArgumentError, DTypeError
+from adjit_runtime.guests import NAMESPACE, sameness, tree_flatten
+from adjit_runtime.program import is_narrow
 
 DTYPES = frozenset(map(np.dtype, ("bool", "int32", "int64", "uint8", "uint64", "float32", "float64")))
-"""The dtypes that arguments may have."""
+"""The dtypes that machine code exists for; arguments may have those of `program.WIDE`, too, and are cast."""
 
 _PYTHON = {float: np.dtype(np.float64), int: np.dtype(np.int64), bool: np.dtype(np.bool_)}
-_SHORT = {"float32": "f32", "float64": "f64", "int32": "i32", "int64": "i64", "uint8": "u8", "uint64": "u64"}
+_SHORT = {f"{kind}{bits}": f"{kind[0]}{bits}" for kind in ("float", "int", "uint") for bits in (8, 16, 32, 64)}
 
 
 MOST_SIGNATURES = 256
@@ -33,7 +34,7 @@ _PLAIN: dict[optree.PyTreeSpec, optree.PyTreeSpec] = {}
 def flatten(tree: Any) -> tuple[list[Any], optree.PyTreeSpec]:
     """The leaves of a pytree and its structure, in which a state's own containers are plain ones."""
     try:
-        leaves, spec = optree.tree_flatten(tree, namespace=NAMESPACE)
+        leaves, spec = tree_flatten(tree)
     except RecursionError:
         raise ArgumentError("a tree of arguments or parameters is nested too deep, or holds itself") from None
     plain = _PLAIN.get(spec)
@@ -89,13 +90,11 @@ def known_dtype(x: Any) -> np.dtype | None:
 def leaf_type(x: Any, name: object) -> LeafType:
     """The type of an argument's leaf; raises ArgumentError or DTypeError, naming it."""
     if isinstance(x, np.ndarray | np.generic):
-        if isinstance(x, np.ma.MaskedArray):
-            raise ArgumentError(
-                f"{name}: a masked array would lose its mask: write x.filled(value), or give the mask, too"
-            )
+        if isinstance(x, np.ndarray) and not computes_plainly(x):
+            raise ArgumentError(f"{name}: {own_rules(x)}")
         dtype = x.dtype.newbyteorder("=")
-        if dtype not in DTYPES:
-            known = "bool, int32, int64, uint8, uint64, float32, float64"
+        if dtype not in DTYPES and not is_narrow(dtype):
+            known = "bool, an integer type, float16, float32, float64"
             raise DTypeError(f"{name}: no code exists for {x.dtype}; convert it with astype to one of {known}")
         return LeafType(np.dtype(dtype.name), x.shape)
     if type(x) in _PYTHON:
@@ -106,7 +105,11 @@ def leaf_type(x: Any, name: object) -> LeafType:
         raise ArgumentError(
             f"{name}: {shown(x)} is no array; name the argument in static_argnames if the code should depend on it"
         )
-    raise ArgumentError(f"{name}: {type(x).__module__}.{type(x).__qualname__} is no array, number or pytree of them")
+    instead = "x.to_numpy()" if hasattr(x, "to_numpy") else "np.asarray(x)" if hasattr(x, "__array__") else ""
+    raise ArgumentError(
+        f"{name}: {type(x).__module__}.{type(x).__qualname__} is no array, number or pytree of them"
+        + (f": write {instead}, of one dtype" if instead else "")
+    )
 
 
 def as_array(x: Any, dtype: np.dtype) -> np.ndarray:
@@ -118,27 +121,21 @@ def as_array(x: Any, dtype: np.dtype) -> np.ndarray:
 
 
 class Static:
-    """A static argument. Two are equal where value and type are, at every depth: 1, 1.0 and True are three."""
+    """A static argument. Two are equal where value and type are, at every depth of tuples, sets, ranges and frozen
+    dataclasses: 1, 1.0, True and np.float64(1.0) are four, 0.0 and -0.0 two, and NaN is itself."""
 
     __slots__ = ("_key", "name", "value")
 
     def __init__(self, name: str, value: Any) -> None:
         self.name = name
         self.value = value
-        self._key = (name, _typed(value))
+        self._key = (name, sameness(value))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Static) and self._key == other._key
 
     def __hash__(self) -> int:
         return hash(self._key)
-
-
-def _typed(value: Any) -> Any:
-    if type(value) in (tuple, frozenset):
-        return type(value), type(value)(_typed(item) for item in value)
-    # The text tells -0.0 from 0.0.
-    return (float, repr(value)) if type(value) is float else (type(value), value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -152,7 +152,7 @@ GOOD: dict[str, Callable[[], Call]] = {
     "TrainingStep.init": lambda: (STEP.init, {"params": make_params(), "key": 0}),
     "TrainingStep.run": lambda: (STEP.run, {
         "state": state(), "data": (X, Y), "batch_size": 4, "epochs": 1, "shuffle": True, "seed": 0, "drop_last": False,
-        "constants": None, "progress": None,
+        "constants": None, "progress": None, "on_nan": "warn",
     }),
     "TrainingStep.profile": lambda: (
         lambda *, calls, steps: STEP.profile(state(), X, Y, calls=calls, steps=steps), {"calls": 2, "steps": None},

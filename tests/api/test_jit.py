@@ -172,7 +172,7 @@ def test_static_values_of_other_types_are_other_signatures() -> None:
     ("value", "error", "text"),
     [
         (np.ones(2, np.complex128), adjit.DTypeError, "x: no code exists for complex128"),
-        (np.ones(2, np.float16), adjit.DTypeError, "x: no code exists for float16"),
+        (np.ones(2, np.longdouble), adjit.DTypeError, "x: no code exists for"),
         (np.array(["a"]), adjit.DTypeError, "x: no code exists for <U1"),
         (np.array([None]), adjit.DTypeError, "x: no code exists for object"),
         ("text", adjit.ArgumentError, "x: 'text' is no array; name the argument in static_argnames"),
@@ -192,7 +192,7 @@ def f(x: Any) -> Any:
 
 def test_nested_names() -> None:
     with pytest.raises(adjit.DTypeError, match=r"predict: params\.w1: no code exists"):
-        adjit.jit(predict)({"w1": np.ones(3, np.float16)}, np.ones(3))
+        adjit.jit(predict)({"w1": np.ones(3, np.complex64)}, np.ones(3))
 
 
 def test_it_looks_like_the_function() -> None:

@@ -215,13 +215,14 @@ def test_static_arguments() -> None:
     for value, equal in [
         (3, 3), (2**70, 2**70), (long, long[:5] + long[5:]), ((3, (2.0, "a")), (3, (2.0, "a"))), (None, None),
         (2.5, float("2.5")), (float("nan"), float("nan")), (frozenset({1}),) * 2, (np.sin, np.sin),
-        (Pair(2, 3.0), Pair(2, 3.0)), ((), ()), (b"bytes", bytes([*b"bytes"])),
+        (Pair(2, 3.0),) * 2, ((), ()), (b"bytes", bytes([*b"bytes"])),
     ]:  # fmt: skip
         call = natively(f, X, value)
         assert taken(lambda c=call, v=equal: c(X, v))  # type: ignore[misc]
     for value, others in [
         (3, (4, 3.0, True, "3")), (1, (True, 1.0)), (0.0, (-0.0, 0, False)),
         ((1, 2), ((1, 2.0), (True, 2), (1,), [1, 2])),
+        (np.float64(0.0), (np.float64(-0.0), 0.0)), (Pair(2, 0.0), (Pair(2, -0.0), (2, 0.0))), (0j, (-0j,)),
         (True, (1,)), (frozenset({1}), (frozenset({True}), frozenset({1}))), ("a", ("b", None)),
     ]:  # fmt: skip
         call = natively(adjit.jit(lambda x, how: x * 2, static_argnames="how"), X, value)

@@ -60,7 +60,7 @@ def key(seed: Any) -> Any:
     >>> random.key(7)
     np.int64(7)
     """
-    if isinstance(seed, int | np.unsignedinteger) and checks.HIGHEST < seed < 1 << 64:
+    if not is_tracer(seed) and isinstance(seed, int | np.unsignedinteger) and checks.HIGHEST < seed < 1 << 64:
         seed = int(seed) - (1 << 64)
     return _int("random.key: seed", seed)
 
@@ -94,7 +94,7 @@ def uniform(key: Any, shape: Sequence[int] | int = (), low: Any = 0.0, high: Any
     dtype, shape = _dtype(dtype), _shape(shape)
     _check_numbers(shape, low=low, high=high)
     unit = _unit(bits(key, shape), dtype)
-    if isinstance(low, float | int) and isinstance(high, float | int) and (low, high) == (0, 1):
+    if not (is_tracer(low) or is_tracer(high) or np.ndim(low) or np.ndim(high)) and (low, high) == (0, 1):
         return unit
     first, last = _number(low, dtype), _number(high, dtype)
     known = not any(is_tracer(x) or np.ndim(x) for x in (first, last))

@@ -104,7 +104,9 @@ def _power(x: Tracer, y: Tracer) -> Any:
     if x.dtype.kind == "f" and exponent == -1:
         return emit("div", _number(1.0, x), x)
     if x.dtype.kind == "i" and exponent is not None and exponent < 0:
-        raise trace_error("np.power: integers to negative integer powers are not allowed: write 1.0 / x, or x ** -1.0")
+        raise trace_error(
+            "np.power: integers to negative integer powers are not allowed: write 1.0 / x, or x ** -1.0", numpy_too=True
+        )
     if x.dtype.kind != "f" and not x.type.weak:
         return of_power(emit("pow", x, y), y)
     return exact("pow", x, y)

@@ -32,16 +32,16 @@ class Chosen(np.lib.mixins.NDArrayOperatorsMixin):
         # x[mask] *= a writes the result back by itself.
         in_place = len(kwargs) == 1 and isinstance(kwargs.get("out"), tuple) and kwargs["out"][0] is self
         if how != "__call__" or (kwargs and not in_place) or ufunc.signature is not None or ufunc.nout != 1:
-            raise self._adjit_error
+            raise refuse.noted(self._adjit_error)
         return Chosen(ufunc(*map(self._operand, inputs)), self._adjit_mask)
 
     def _operand(self, x: Any) -> Any:
         if isinstance(x, Chosen):
             if not x.is_chosen_by(self._adjit_mask):
-                raise self._adjit_error
+                raise refuse.noted(self._adjit_error)
             return x._adjit_whole
         if np.ndim(x):
-            raise self._adjit_error
+            raise refuse.noted(self._adjit_error)
         return x
 
     def sum(self) -> Any:
@@ -55,15 +55,15 @@ class Chosen(np.lib.mixins.NDArrayOperatorsMixin):
     def __array_function__(self, function: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if function in _SUMS and len(args) == 1 and not kwargs:
             return _SUMS[function](self)
-        raise self._adjit_error
+        raise refuse.noted(self._adjit_error)
 
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("__"):
             raise AttributeError(name)
-        raise self._adjit_error
+        raise refuse.noted(self._adjit_error)
 
     def _needs_a_shape(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise self._adjit_error
+        raise refuse.noted(self._adjit_error)
 
     __array__ = __bool__ = __contains__ = __float__ = __getitem__ = __index__ = __int__ = __iter__ = __len__ = (
         __setitem__

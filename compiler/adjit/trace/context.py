@@ -16,12 +16,14 @@ import numpy as np
 from adjit.ir.builder import Builder
 from adjit.ir.node import Loc, Node
 from adjit.ir.types import Array
+from adjit_runtime.errors import AdjitError
 
 ResultT = TypeVar("ResultT")
 
 
 class Trace:
-    """A trace under way. `alive` is False once its graph is closed."""
+    """A trace under way. `alive` is False once its graph is closed; `refusal` is the first thing that it could not do
+    and NumPy can."""
 
     def __init__(self, name: str, parent: Trace | None) -> None:
         self.name = name
@@ -29,6 +31,7 @@ class Trace:
         self.alive = True
         self.builder = Builder()
         self.captures: dict[Node, tuple[Node, Trace]] = {}
+        self.refusal: AdjitError | None = None
         self.warned: set[tuple[str, int]] = set()
         self.bounds: dict[Node, tuple[int, int]] = {}
         self._constants: dict[int, tuple[np.ndarray, Node]] = {}

@@ -88,7 +88,7 @@ def call(function: Any, implementation: Implementation, args: tuple[Any, ...], k
     try:
         bound = signature.bind(*args, **kwargs).arguments
     except TypeError as error:
-        raise refuse.trace_error(f"{name}: {error}") from None
+        raise refuse.trace_error(f"{name}: {error}", numpy_too=True) from None
     out = None if "out" in names else bound.pop("out", None)
     given: dict[str, Any] = {}
     for key, value in bound.items():
@@ -142,7 +142,7 @@ _HARMLESS: dict[str, tuple[Any, ...]] = {
 def _is_default(name: str, value: Any, default: Any) -> bool:
     if name == "like" or value is default:
         return True
-    plain = isinstance(value, str | int | bool | None)
+    plain = type(value) in (str, int, bool, type(None))
     return plain and (value in _HARMLESS.get(name, ()) or (type(value) is type(default) and value == default))
 
 

@@ -20,10 +20,12 @@ from adjit.ir.types import Array
 from adjit.ops.declare import Elementwise
 from adjit.trace import exchange, lower, refuse
 from adjit.trace.context import Trace, current_trace, tracing
+from adjit.trace.frozen import exchanged
 from adjit.trace.handle import Root, c_strides, common_shape
 from adjit.trace.promote import resolve, type_of
-from adjit.trace.tracer import Tracer, fresh, is_tracer, make
+from adjit.trace.tracer import Tracer, fresh, is_tracer, make, python_number
 from adjit_runtime.errors import AdjitError, ShapeError
+from adjit_runtime.guests import tree_flatten, tree_map
 from adjit_runtime.public import public
 
 
@@ -42,34 +44,42 @@ def trace_flat(name: str, call: Callable[[list[Tracer]], Any], types: Sequence[A
     Leaves of the result that are no tracers become constants. A live tracer of an enclosing trace that `call` closes
     over becomes an extra input behind the others, and stands in `captures`.
     """
-    return tracing(name, lambda trace: _traced(trace, call, types, names))
+
+    def traced(trace: Trace) -> Traced:
+        return _traced(trace, call, types, names)
+
+    return exchanged(tracing, name, traced) if current_trace() is None else tracing(name, traced)
 
 
 def _traced(trace: Trace, call: Callable[[list[Tracer]], Any], types: Sequence[Array], names: Sequence[str]) -> Traced:
     exchange.install()
-    inputs = [
-        fresh(trace.builder.input(given, type), readonly=f"the argument `{given}`")
-        for given, type in zip(names, types, strict=True)
-    ]
+    inputs = [_input(trace, given, type) for given, type in zip(names, types, strict=True)]
     try:
         leaves, tree = _flattened(call(inputs))
         outputs = [lower.lift(leaf) for leaf in leaves]
     except AdjitError as error:
         raise refuse.relocated(error) from None
     except Exception as error:
-        found = refuse.ours(error)
+        found = refuse.ours(error) or trace.refusal
         if found is None:
             raise
         raise found from None
+    if trace.refusal is not None:
+        raise refuse.swallowed(trace.refusal)
     graph = _closed(trace.name, tuple(trace.builder.inputs), tuple(trace.builder.nodes), outputs)
     # A capture holds the value that was read: a later change in place of its array is none of the inner graph's.
     held = [make(Root(owner, outer), (), outer, None, scalar=True) for outer, (_, owner) in trace.captures.items()]
     return Traced(graph, tree, held)
 
 
+def _input(trace: Trace, name: str, type: Array) -> Tracer:
+    tracer = fresh(trace.builder.input(name, type), readonly=f"the argument `{name}`")
+    return python_number(tracer) if type.weak else tracer
+
+
 def _flattened(result: Any) -> tuple[list[Any], optree.PyTreeSpec]:
     try:
-        return optree.tree_flatten(result)
+        return tree_flatten(result)
     except RecursionError:
         raise refuse.trace_error("the tree of results is nested too deep, or holds itself") from None
 
@@ -155,7 +165,7 @@ def asarray(x: Any) -> Any:
 @public()
 def stop_gradient(x: Any) -> Any:
     """`x`, through which no derivative flows. Takes any pytree."""
-    return optree.tree_map(_stopped, x)
+    return tree_map(_stopped, x)
 
 
 def _stopped(x: Any) -> Any:

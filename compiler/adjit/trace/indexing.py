@@ -108,7 +108,7 @@ def _simplified(item: Any, lift: Callable[[Any], Node]) -> Any:
         return item
     if isinstance(item, Tracer):
         if item.dtype.kind == "b":
-            raise refuse.mask(node_of(item))
+            raise refuse.noted(refuse.mask(node_of(item)))
         if item.dtype.kind not in "iu":
             raise refuse.dtype_error(f"an index is an integer, not {item.type}: write i.astype(np.int64)")
         return node_of(item)

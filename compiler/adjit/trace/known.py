@@ -17,7 +17,7 @@ from adjit.trace import refuse
 from adjit.trace.context import current_trace
 from adjit.trace.handle import Root, Step
 from adjit.trace.locate import locate
-from adjit.trace.tracer import Tracer, blank, plain_of, read_only
+from adjit.trace.tracer import Tracer, blank, is_tracer, plain_of, read_only
 
 
 def known(array: np.ndarray, readonly: str = "") -> Tracer:
@@ -100,6 +100,8 @@ def shares(result: Any, given: Any) -> bool:
 
 
 def _arrays(x: Any) -> Any:
+    if is_tracer(x):
+        return
     if isinstance(x, np.ndarray):
         yield x
     elif isinstance(x, list | tuple):

@@ -68,7 +68,7 @@ def _astype(
 
 def _shape_of_call(name: str, args: tuple[Any, ...]) -> Any:
     if not args:
-        raise refuse.trace_error(f"x.{name}() misses its shape")
+        raise refuse.trace_error(f"x.{name}() misses its shape", numpy_too=True)
     return args[0] if len(args) == 1 else args
 
 

@@ -12,7 +12,7 @@ from adjit.trace import refuse
 from adjit.trace.chosen import Chosen
 from adjit.trace.promote import type_of
 from adjit.trace.table import method
-from adjit.trace.tracer import ScalarTracer, Tracer, is_tracer
+from adjit.trace.tracer import ScalarTracer, Tracer, is_tracer, like_python
 from adjit.trace.ufuncs import call
 from adjit.trace.values import weak_cast
 
@@ -41,7 +41,7 @@ def binary(ufunc: np.ufunc, x: Any, y: Any) -> Any:
     if ufunc is np.multiply:
         x, y = _checked(x, y), _checked(y, x)
     if _is_python(x) and _is_python(y):
-        return _python(ufunc, x, y)
+        return like_python(_python(ufunc, x, y), x, y)
     return call(ufunc, (x, y), {})
 
 
@@ -64,7 +64,7 @@ def _python(ufunc: np.ufunc, x: Any, y: Any) -> Any:
 
 def _python_number(x: Any) -> Any:
     """A bool as the integer that it is in Python's arithmetic."""
-    if isinstance(x, bool):
+    if type(x) is bool:
         return int(x)
     return weak_cast(x, I64) if isinstance(x, Tracer) and x.type.dtype == BOOL else x
 
@@ -72,10 +72,11 @@ def _python_number(x: Any) -> Any:
 @method("unary operator")
 def unary(ufunc: np.ufunc, x: Tracer) -> Any:
     """`-x`, `+x`, `abs(x)`, `~x`."""
+    operand = x
     if x.type.weak and x.type.dtype == BOOL:
         # ~True is -2 in Python, deprecated there; NumPy's bools, which ~(x > 0) is of every other scalar, are logic.
-        x = x if ufunc is np.invert else weak_cast(x, I64)
-    return call(ufunc, (x,), {})
+        operand = x if ufunc is np.invert else weak_cast(x, I64)
+    return like_python(call(ufunc, (operand,), {}), x)
 
 
 @method("comparison operator")
@@ -83,7 +84,7 @@ def compare(ufunc: np.ufunc, x: Any, y: Any) -> Any:
     """`x < y` and the like."""
     if y is None or isinstance(y, str | bytes):
         raise refuse.identity(y)
-    return call(ufunc, (x, y), {})
+    return like_python(call(ufunc, (x, y), {}), x, y)
 
 
 @method("in-place operator")

@@ -21,6 +21,7 @@ from adjit.trace.locate import locate
 from adjit.trace.table import name_of
 from adjit_runtime import checks
 from adjit_runtime.errors import WeakOverflowError, WideningWarning
+from adjit_runtime.program import is_narrow, wide_dtype
 
 _LOG = logging.getLogger("adjit.trace")
 
@@ -39,12 +40,14 @@ def type_of(x: Any) -> Array:
     weak = _WEAK_ARRAYS.get(type(x))
     if weak is not None:
         return weak
+    if isinstance(x, np.ndarray) and not checks.computes_plainly(x):
+        raise refuse.trace_error(f"a constant of class {type(x).__name__}: {checks.own_rules(x)}")
     if isinstance(x, np.ndarray | np.generic):
         return Array(x.dtype.newbyteorder("="), x.shape)
     if isinstance(x, bool | int | float):
         return _WEAK_ARRAYS[next(base for base in (bool, int, float) if isinstance(x, base))]
     if isinstance(x, complex):
-        raise refuse.dtype_error("complex numbers are not supported: compute with the real and imaginary parts")
+        raise refuse.no_code("complex numbers are not supported: compute with the real and imaginary parts")
     raise refuse.trace_error(f"{checks.kind(x)} is no array and no number, so it cannot meet a traced array")
 
 
@@ -71,6 +74,10 @@ def resolve(ufunc: np.ufunc, types: Sequence[Array], dtype: np.dtype | None = No
         dtypes = _resolved(ufunc, kinds_of(types), dtype)
     except TypeError as error:
         raise refuse.dtype_error(f"{name}: {' and '.join(map(str, types))}: {error}") from None
+    results = dtypes[ufunc.nin :]
+    if not any(is_narrow(result) for result in results):
+        # Comparisons, and what else gives another dtype than it computes in: the wider one has the same values.
+        dtypes = (*map(wide_dtype, dtypes[: ufunc.nin]), *results)
     for result in dtypes:
         check_dtype(name, result, types)
     if any(result == F64 for result in dtypes[ufunc.nin :]):
@@ -87,7 +94,7 @@ def check_dtype(op: str, dtype: np.dtype, operands: Sequence[Any] = ()) -> None:
     cast = {"f": "np.float32", "c": "np.float64 (the real part)", "u": "np.uint8 or np.int64"}.get(
         dtype.kind, "np.int32"
     )
-    raise refuse.dtype_error(
+    raise refuse.no_code(
         f"{op}{found} is {dtype_name(dtype)} in NumPy, which no machine code exists for "
         f"(bool, uint8, int32, int64, float32, float64 have it): write x.astype({cast})"
     )

@@ -5,6 +5,12 @@
             ^^^^^
 
 An error that carries a place has it as `error.loc`; `relocated` gives one to an error that has none.
+
+A refusal says that a trace cannot do what NumPy can. It is noted in the traces under way: where the traced function
+catches it (`try: np.linalg.inv(a)`, `except Exception: ...`), the graph would hold the other path than the one that the
+plain function takes, so it is raised again when the trace ends. What NumPy raises in the same situation (ShapeError, an
+index outside its axis, the truth of several elements, the length of a scalar) is noted nowhere: a function that tries
+and catches it takes the same path as the plain one.
 """
 
 from __future__ import annotations
@@ -20,6 +26,7 @@ import numpy as np
 from adjit.ir.node import Loc, Node
 from adjit.ir.types import Array
 from adjit.trace import callee
+from adjit.trace.context import Trace, current_trace
 from adjit.trace.locate import locate, raised_at, scipy_functions, user_frame
 from adjit_runtime import checks
 from adjit_runtime.errors import AdjitError, DTypeError, IndexOutOfRange, ShapeError, TraceError
@@ -74,9 +81,29 @@ def relocated(error: E) -> E:
     return error if is_located(error) else located(type(error), str(error), raised_at(error))
 
 
-def trace_error(message: str) -> TraceError:
-    """Something that cannot be traced; the message says what to write instead."""
-    return located(TraceError, message)
+def noted(error: E, trace: Trace | None = None) -> E:
+    """The error, as a refusal of the traces under way, or of `trace` and those around it."""
+    at = trace or current_trace()
+    while at is not None:
+        at.refusal = at.refusal or error
+        at = at.parent
+    return error
+
+
+def swallowed(error: AdjitError) -> AdjitError:
+    """A refusal that the traced function caught, as it is raised when the trace ends."""
+    error.add_note(
+        "The traced function caught this error and went on; the plain function would not have met it, so what was "
+        "traced is not what the plain function computes."
+    )
+    return error
+
+
+def trace_error(message: str, *, numpy_too: bool = False) -> TraceError:
+    """Something that cannot be traced; the message says what to write instead. `numpy_too`: NumPy raises here as well,
+    so it is no refusal."""
+    error = located(TraceError, message)
+    return error if numpy_too else noted(error)
 
 
 def shape_error(message: str) -> ShapeError:
@@ -92,8 +119,13 @@ def broadcast(what: str, operands: Sequence[object], difference: str) -> ShapeEr
 
 
 def dtype_error(message: str) -> DTypeError:
-    """A dtype that does not fit, or that no code exists for."""
+    """A dtype that does not fit, in NumPy as well."""
     return located(DTypeError, message)
+
+
+def no_code(message: str) -> DTypeError:
+    """A dtype that NumPy has, and that no machine code exists for."""
+    return noted(located(DTypeError, message))
 
 
 def index_error(message: str) -> IndexOutOfRange:
@@ -174,7 +206,8 @@ def truth(node: Node) -> TraceError:
     """`if tracer:`, `and`, `not`, `max`, `in`."""
     return trace_error(
         f"the truth of a traced {node.type} is asked for (if, while, and, or, not, in, max, sorted){_origin(node)}; "
-        f"its value is not known while the function is traced: {_instead_of_truth(node)}"
+        f"its value is not known while the function is traced: {_instead_of_truth(node)}",
+        numpy_too=node.array_type.size > 1,
     )
 
 
@@ -183,7 +216,8 @@ def number(node: Node, kind: str) -> TraceError:
     return _constant_subscript() or trace_error(
         f"a Python {kind} is made of a traced {node.type}{_origin(node)}; its value is not known while the function is "
         f"traced: use the function of NumPy in place of math's (np.exp, np.sqrt), x.astype in place of {kind}(x), and "
-        "format or print the results of the compiled function"
+        "format or print the results of the compiled function",
+        numpy_too=node.array_type.size > 1 and kind != "list",
     )
 
 
@@ -192,7 +226,8 @@ def index(node: Node) -> TraceError:
     return _constant_subscript() or trace_error(
         f"a size, an axis or a count is a traced {node.type}{_origin(node)}; shapes are fixed while the function is "
         "traced: make it a static argument or take it from x.shape; to index a plain array write "
-        "adjit.asarray(array)[index]"
+        "adjit.asarray(array)[index]",
+        numpy_too=node.dtype.kind == "f",
     )
 
 
@@ -201,7 +236,8 @@ def slice_bound(node: Node) -> TraceError:
     return trace_error(
         f"a bound of a slice is a traced {node.type}{_origin(node)}; shapes are fixed while the function is traced: "
         "make it a static argument, or write x[start + np.arange(length)] for a window, or "
-        "np.where(np.arange(n) < stop, x, 0) for a part"
+        "np.where(np.arange(n) < stop, x, 0) for a part",
+        numpy_too=node.dtype.kind == "f",
     )
 
 
@@ -264,7 +300,8 @@ def iteration(node: Node) -> TraceError:
     """`for _ in scalar`, unpacking a scalar."""
     return trace_error(
         f"iteration over a traced scalar {node.type}{_origin(node)}; a value that was meant as a length is not known "
-        "while the function is traced: loop over range(x.shape[0])"
+        "while the function is traced: loop over range(x.shape[0])",
+        numpy_too=True,
     )
 
 
@@ -277,16 +314,18 @@ def ended(name: str, made: Loc | None) -> TraceError:
     )
 
 
-def foreign() -> TraceError:
-    """A tracer used in another thread."""
-    return trace_error("a traced value is used outside the trace that made it, in another thread: trace in one thread")
+def foreign(trace: Trace) -> TraceError:
+    """A tracer of a trace that is used in another thread."""
+    error = trace_error("a traced value is used outside the trace that made it, in another thread: trace in one thread")
+    return noted(error, trace)
 
 
 def hashing(node: Node) -> TraceError:
     """A tracer as a key, in a set, or as an argument of a cached function."""
     return trace_error(
         f"a traced {node.type} is hashed (a key of a dict, a member of a set, an argument of a cached function); its "
-        "value is not known while the function is traced: use a name or id(x) as the key"
+        "value is not known while the function is traced: use a name or id(x) as the key",
+        numpy_too=bool(node.shape),
     )
 
 
@@ -302,7 +341,8 @@ def formatting(node: Node) -> TraceError:
     """f"{tracer:.3f}"."""
     return trace_error(
         f"a traced {node.type} is formatted as a number{_origin(node)}; its value is not known while the function is "
-        "traced: format the results of the compiled function"
+        "traced: format the results of the compiled function",
+        numpy_too=bool(node.shape),
     )
 
 
@@ -341,7 +381,7 @@ def argument_write(name: str) -> TraceError:
 
 def read_only(what: str) -> TraceError:
     """A write through a read-only view."""
-    return trace_error(f"{what} is a read-only view: write x = x.copy() before the change")
+    return trace_error(f"{what} is a read-only view: write x = x.copy() before the change", numpy_too=True)
 
 
 def maybe_write(made: Loc | None) -> TraceError:
@@ -367,11 +407,12 @@ def maybe_read(made: Loc | None, written: Loc | None) -> TraceError:
 
 
 def mask(node: Node) -> TraceError:
-    """`x[x > 0]` with a traced mask."""
-    return trace_error(
+    """`x[x > 0]` with a traced mask; not noted yet, as the elements may never be asked for."""
+    return located(
+        TraceError,
         f"an array is indexed by a traced boolean mask {node.type}{_origin(node)}, so the shape of the result would "
         "depend on values: write np.where(mask, x, 0), sums such as np.sum(x, where=mask), and for "
-        "x[mask] = x[mask] * a the select x = np.where(mask, x * a, x)"
+        "x[mask] = x[mask] * a the select x = np.where(mask, x * a, x)",
     )
 
 

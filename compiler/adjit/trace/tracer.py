@@ -1,8 +1,9 @@
 """Tracer: what stands for an array while a function is traced; a handle (root, path) with NumPy's protocols.
 
 What a tracer can do stands in the table, by name; here is how Python and NumPy come to it, and what is refused because
-a tracer has no values. 0-d tracers are a class of their own, because Python takes whatever has `__getitem__` for
-iterable. Tracers are made by `trace.lower` alone.
+a tracer has no values. `isinstance` answers as for the value that a tracer stands for, as `__class__` is that value's;
+so what must know tracers asks `is_tracer` first. 0-d tracers are a class of their own, because Python takes whatever
+has `__getitem__` for iterable. Tracers are made by `trace.lower` alone.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Tracer:
     """An array of a traced function. `x.shape`, `x.dtype`, operators, indexing, methods and NumPy functions work."""
 
     __slots__ = ("_adjit_made", "_adjit_node", "_adjit_path", "_adjit_plain", "_adjit_root", "_adjit_scalar",
-                 "_adjit_strides", "_adjit_type", "_adjit_version")  # fmt: skip
+                 "_adjit_shown", "_adjit_strides", "_adjit_type", "_adjit_version")  # fmt: skip
 
     _adjit_root: Root
     _adjit_path: tuple[Step, ...]
@@ -39,10 +40,16 @@ class Tracer:
     _adjit_version: int
     _adjit_strides: Strides | None
     _adjit_scalar: bool
+    _adjit_shown: type
     _adjit_made: Loc | None
 
     def __init__(self) -> None:
         raise TypeError("a tracer is made by tracing")
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        """The class of the value: np.ndarray, np.float64 and its kin, or float, int, bool for numbers of Python."""
+        return self._adjit_shown
 
     @property
     def type(self) -> Array:
@@ -137,7 +144,7 @@ class Tracer:
         return operator.index(plain)
 
     def __round__(self, digits: int | None = None) -> Any:
-        return _whole(np.round, self) if digits is None else np.round(self, digits)
+        return _whole(np.round, self) if digits is None else like_python(np.round(self, digits), self)
 
     def __trunc__(self) -> Any:
         return _whole(np.trunc, self)
@@ -200,7 +207,7 @@ class Tracer:
         table.METHODS["__setitem__"](self, key, value)
 
     def __delitem__(self, key: Any) -> NoReturn:
-        raise refuse.trace_error("elements of an array cannot be deleted: write np.delete or a slice")
+        raise refuse.trace_error("elements of an array cannot be deleted: write np.delete or a slice", numpy_too=True)
 
     def __copy__(self) -> Any:
         return table.METHODS["copy"](self)
@@ -425,6 +432,7 @@ def blank(root: Root, path: tuple[Step, ...], type: Array, scalar: bool) -> Trac
     tracer._adjit_path = path
     tracer._adjit_type = type
     tracer._adjit_scalar = scalar and not type.shape
+    tracer._adjit_shown = np.dtype(type.dtype).type if tracer._adjit_scalar else np.ndarray
     return tracer
 
 
@@ -441,11 +449,11 @@ def read_only(array: np.ndarray) -> np.ndarray:
 
 
 def _whole(rounded: Any, x: Any) -> Any:
-    """Python's integer of a traced number, which NumPy's int64 stands for."""
+    """Python's integer of a traced number, computed as NumPy's int64."""
     if x.shape:
         raise refuse.number(node_of(x), "int")
     whole = rounded(x)
-    return whole if whole.dtype.kind in "iu" else whole.astype(np.int64)
+    return shown_as(whole if whole.dtype.kind in "iu" else whole.astype(np.int64), int)
 
 
 def fresh(node: Node, strides: Strides | None = None, readonly: str = "") -> Tracer:
@@ -454,6 +462,51 @@ def fresh(node: Node, strides: Strides | None = None, readonly: str = "") -> Tra
     if trace is None:
         raise refuse.trace_error("a traced value is made outside a trace")
     return make(Root(trace, node, readonly), (), node, strides, scalar=True)
+
+
+_PYTHON: dict[str, type] = {"b": bool, "i": int, "f": float}
+_OF_PYTHON = frozenset(_PYTHON.values())
+
+
+def showing(tracer: Tracer, kind: type) -> Tracer:
+    """The tracer, new and nobody else's yet, as one of a value of that class."""
+    tracer._adjit_shown = kind
+    return tracer
+
+
+def array_of(tracer: Tracer) -> Tracer:
+    """The tracer, or where it is a scalar, an array without dimensions, which is changed in place, of its value."""
+    if not tracer._adjit_scalar:
+        return tracer
+    node = node_of(tracer)
+    return make(fresh(node)._adjit_root, (), node, (), scalar=False)
+
+
+def shown_as(tracer: Tracer, kind: type) -> Tracer:
+    """The value of a tracer without dimensions as one of that class: another tracer, as others may hold this one."""
+    return tracer if tracer._adjit_shown is kind else showing(fresh(node_of(tracer)), kind)
+
+
+def python_class(tracer: Tracer) -> type:
+    """Python's class of the value: float, int or bool."""
+    return _PYTHON[tracer._adjit_type.dtype.kind]
+
+
+def python_number(tracer: Tracer) -> Tracer:
+    """A new weak tracer as one of Python's float, int or bool."""
+    return showing(tracer, python_class(tracer))
+
+
+def is_python_number(x: Any) -> bool:
+    """Whether `x` is a Python number, or stands for one: an argument, or what Python's operators made of such."""
+    return type(x) in _OF_PYTHON or (isinstance(x, Tracer) and x._adjit_shown in _OF_PYTHON)
+
+
+def like_python(result: Any, *operands: Any) -> Any:
+    """What an operator gave, as Python's number where all its operands are; NumPy's functions give NumPy's scalars."""
+    if isinstance(result, Tracer) and result._adjit_type.weak and all(map(is_python_number, operands)):
+        return python_number(result)
+    return result
 
 
 def maybe_of(tracer: Tracer) -> Loc | None:
@@ -477,7 +530,7 @@ def node_of(tracer: Tracer) -> Node:
     if current is trace:
         return node
     if current is None or not trace.encloses(current):
-        raise refuse.foreign()
+        raise refuse.foreign(trace)
     return current.capture(node, trace)
 
 
@@ -502,7 +555,8 @@ def localize(tracer: Tracer) -> Tracer:
     if tracer._adjit_root.trace is current_trace() and tracer._adjit_root.trace.alive:
         return tracer
     node = node_of(tracer)
-    return fresh(node, tracer._adjit_strides, readonly="a value that the function closes over")
+    local = fresh(node, tracer._adjit_strides, readonly="a value that the function closes over")
+    return showing(local, tracer._adjit_shown)
 
 
 def is_tracer(x: object) -> bool:

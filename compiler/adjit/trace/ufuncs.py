@@ -155,7 +155,7 @@ def _operand_type(ufunc: np.ufunc, x: Any) -> Array:
     if x is None or isinstance(x, str | bytes):
         if ufunc in _COMPARISONS:
             raise refuse.identity(x)
-        raise refuse.trace_error(f"{name_of(ufunc)}: {x!r} is no array and no number")
+        raise refuse.trace_error(f"{name_of(ufunc)}: {x!r} is no array and no number", numpy_too=True)
     return type_of(x)
 
 

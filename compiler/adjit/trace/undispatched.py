@@ -22,7 +22,7 @@ from adjit.trace.known import holds_traced, settled, shares, wrapped
 from adjit.trace.lower import as_tracer, weak_cast
 from adjit.trace.refuse import function as refused_function
 from adjit.trace.refuse import shape_error, trace_error
-from adjit.trace.tracer import is_tracer
+from adjit.trace.tracer import is_python_number, is_tracer, python_class, shown_as
 
 
 def _is_in_table(function: Any) -> bool:
@@ -135,9 +135,16 @@ def _rule(name: str, rule: Callable[..., Any]) -> None:
         args = settled(args)
         if not holds_traced((args, kwargs)):
             return original(*args, **settled(kwargs))
-        return rule(*(_float(name, x) if not isinstance(x, list | tuple) else x for x in args), **kwargs)
+        return _of_python(rule(*(_float(name, x) if not isinstance(x, list | tuple) else x for x in args), **kwargs))
 
     exchange(math, name, replaced)
+
+
+def _of_python(result: Any) -> Any:
+    """What math gives: Python's floats and bools."""
+    if isinstance(result, tuple):
+        return tuple(map(_of_python, result))
+    return shown_as(result, python_class(result))
 
 
 _UFUNCS = {
@@ -228,7 +235,8 @@ def _extreme(name: str, better: Callable[[Any, Any], Any]) -> None:
         best = items[0]
         for item in items[1:]:
             best = np.where(better(item, best), item, best)
-        return best
+        python = all(map(is_python_number, items))
+        return shown_as(best, python_class(best) if python else best.dtype.type)
 
     exchange(builtins, name, replaced)
 

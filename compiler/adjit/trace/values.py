@@ -19,6 +19,7 @@ from adjit.trace.promote import check_dtype, check_fits, log_weak, resolve, type
 from adjit.trace.table import name_of
 from adjit.trace.tracer import Tracer, fresh, node_of, plain_of
 from adjit_runtime.errors import AdjitError
+from adjit_runtime.program import is_narrow
 
 
 def active() -> Trace:
@@ -62,13 +63,8 @@ def lift(x: Any) -> Node:
 
 
 def _constant_node(array: np.ndarray) -> Node:
-    if type(array) is not np.ndarray and not isinstance(array, np.memmap):
-        raise refuse.trace_error(
-            f"{type(array).__module__}.{type(array).__name__} has rules of its own, which a trace does not know: "
-            "write np.asarray(a)"
-        )
     if array.dtype.kind not in "biuf":
-        raise refuse.dtype_error(f"a constant of dtype {array.dtype} cannot meet a traced array")
+        raise refuse.no_code(f"a constant of dtype {array.dtype} cannot meet a traced array")
     check_dtype("a constant", array.dtype.newbyteorder("="))
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
@@ -155,7 +151,7 @@ def cast(x: Any, dtype: Any) -> Tracer:
     if source.type.dtype == dtype and not source.type.weak:
         return source
     if dtype.kind not in "biuf":
-        raise refuse.dtype_error(f"a cast of {source.type} to {dtype} is not supported")
+        raise refuse.no_code(f"a cast of {source.type} to {dtype} is not supported")
     check_dtype(f"a cast to {dtype_name(dtype)}", dtype, (source,))
     return fresh(_cast_node(builder(), node_of(source), dtype), _c_strides_if(source))
 
@@ -243,7 +239,9 @@ def common(*operands: Any) -> list[Tracer]:
         dtype = np.result_type(*(sample(type) for type in types))
     except TypeError as error:
         raise refuse.dtype_error(f"{' and '.join(map(str, types))}: {error}") from None
-    check_dtype("the common dtype", dtype, types)
+    if not is_narrow(dtype) or all(type.dtype != dtype for type in types):
+        # A narrow dtype that operands have is carried as the wide one, if nothing computes in it.
+        check_dtype("the common dtype", dtype, types)
     return [convert(x, dtype, type.shape, weak) for x, type in zip(operands, types, strict=True)]
 
 
@@ -304,7 +302,7 @@ def normalize_axis(axis: Any, ndim: int) -> int:
     try:
         position = int(axis.__index__())
     except (AttributeError, TypeError):
-        raise refuse.trace_error(f"an axis is an integer, not {axis!r}") from None
+        raise refuse.trace_error(f"an axis is an integer, not {axis!r}", numpy_too=True) from None
     if not -ndim <= position < ndim:
         raise refuse.shape_error(f"axis {position} is out of bounds for array of dimension {ndim}")
     return position % ndim

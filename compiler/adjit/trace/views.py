@@ -27,7 +27,7 @@ from adjit.trace.handle import (
 from adjit.trace.indexing import Parsed, parse
 from adjit.trace.known import holds_traced, known, known_view, settled, wrapped
 from adjit.trace.locate import locate
-from adjit.trace.tracer import Tracer, fresh, localize, make, node_of, plain_of
+from adjit.trace.tracer import Tracer, array_of, fresh, localize, make, node_of, plain_of, showing
 from adjit.trace.values import as_tracer, builder, lift, normalize_axes, normalize_axis
 from adjit_runtime.errors import AdjitError
 
@@ -65,7 +65,7 @@ def full_shape(x: Tracer, shape: Any) -> tuple[int, ...]:
     """The shape of a reshape, with -1 filled in."""
     shape = settled(shape)
     dims = list(shape) if isinstance(shape, tuple | list | np.ndarray) and np.ndim(shape) else [shape]
-    sizes = [n if isinstance(n, int) else _dimension(n) for n in dims]
+    sizes = [n if type(n) is int else _dimension(n) for n in dims]
     unknown = [i for i, n in enumerate(sizes) if n == -1]
     rest = math.prod(n for n in sizes if n != -1)
     if len(unknown) > 1:
@@ -85,7 +85,7 @@ def _dimension(n: Any) -> int:
     try:
         return int(n.__index__())
     except (AttributeError, TypeError):
-        raise refuse.trace_error(f"a dimension is an integer, not {n!r}") from None
+        raise refuse.trace_error(f"a dimension is an integer, not {n!r}", numpy_too=True) from None
 
 
 def reshape(x: Any, shape: Any, order: str | None = "C") -> Tracer:
@@ -197,7 +197,8 @@ def copy(x: Any) -> Tracer:
     if plain is not None:
         made: Tracer = wrapped(np.array(plain, order="C"))
         return made
-    return fresh(node_of(x), c_strides(x.type.shape))
+    made = fresh(node_of(x), c_strides(x.type.shape))
+    return showing(made, x._adjit_shown) if x._adjit_scalar else array_of(made)
 
 
 def getitem(x: Any, key: Any) -> Any:

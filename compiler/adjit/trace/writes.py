@@ -65,7 +65,7 @@ def setitem(x: Tracer, key: Any, value: Any) -> None:
         return None
     check_writable(x)
     if x._adjit_scalar:
-        raise refuse.trace_error("a traced scalar does not support item assignment: write s = value")
+        raise refuse.trace_error("a traced scalar does not support item assignment: write s = value", numpy_too=True)
     if _is_mask(x, key):
         return _write_masked(x, key, value)
     parsed = parsed_key(x, key)
@@ -100,7 +100,9 @@ def store(out: Any, value: Any, name: str = "out=", casting: str = "same_kind") 
     """Write a result into a traced array in place: NumPy's rule for casts, and the shape of `out` never grows."""
     check_out(name, out)
     if out._adjit_scalar:
-        raise refuse.trace_error(f"{name}: out= is a traced scalar, which cannot be written: write s = ...")
+        raise refuse.trace_error(
+            f"{name}: out= is a traced scalar, which cannot be written: write s = ...", numpy_too=True
+        )
     found = type_of(value)
     if not np.can_cast(found.dtype, out.type.dtype, casting=casting):  # type: ignore[arg-type]
         raise refuse.dtype_error(
@@ -128,7 +130,7 @@ def _write_masked(x: Tracer, mask: Tracer, value: Any) -> None:
         _write(x, (), lift(select(mask, convert(value._adjit_whole, x.type.dtype, shape), x)))
         return
     if math.prod(shape_of(value)) != 1:
-        raise refuse.mask(node_of(mask))
+        raise refuse.noted(refuse.mask(node_of(mask)))
     if extra < 0 or shape != x.type.shape[: len(shape)]:
         raise refuse.index_error(f"boolean index did not match indexed array: {mask.type} on {x.type}")
     whole = convert(reshape(mask, (*shape, *(1,) * extra)), BOOL, x.type.shape)

@@ -116,7 +116,7 @@ def _unwrap(p: Any, discont: Any = None, axis: Any = -1, period: Any = 2 * math.
     x = as_tracer(p)
     at = normalize_axis(axis, x.ndim)
     d: Any = np.diff(x, axis=at)
-    whole = d.dtype.kind in "iu" and isinstance(period, int)
+    whole = d.dtype.kind in "iu" and not is_tracer(period) and isinstance(period, int)
     high, odd = divmod(period, 2) if whole else (period / 2, 0)
     turned = np.mod(d + high, period) - high
     if not odd:

@@ -151,7 +151,7 @@ def static_int(x: Any, function: str, argument: str) -> int:
     try:
         return operator.index(x)
     except TypeError:
-        raise refuse.trace_error(f"{function}: `{argument}` is an integer, not {x!r}") from None
+        raise refuse.trace_error(f"{function}: `{argument}` is an integer, not {x!r}", numpy_too=True) from None
 
 
 def static_ints(x: Any, function: str, argument: str) -> tuple[int, ...]:

@@ -43,6 +43,7 @@ from adjit.trace.lower import (
 )
 from adjit.trace.refuse import dtype_error, shape_error, trace_error
 from adjit.trace.table import implements
+from adjit.trace.tracer import array_of
 
 
 def _filled(prototype: Any, number: Any, dtype: Any, shape: Any) -> Any:
@@ -54,7 +55,9 @@ def _filled(prototype: Any, number: Any, dtype: Any, shape: Any) -> Any:
     if not is_tracer(number) and np.ndim(number):
         return copy(broadcast_to(cast(as_tracer(number), made), size))
     result = full(number, size, made)
-    return ordered_as(result, prototype) if is_tracer(prototype) and len(size) == prototype.ndim > 1 else result
+    return (
+        ordered_as(result, prototype) if is_tracer(prototype) and len(size) == prototype.ndim > 1 else array_of(result)
+    )
 
 
 @implements(np.zeros_like)
@@ -88,13 +91,13 @@ def _array(object: Any, dtype: Any = None, copy: Any = True, ndmin: Any = 0) -> 
     x = strong(x) if dtype is None else cast(x, make_dtype("array", dtype))
     if x.ndim < ndmin:
         x = reshape(x, (1,) * (ndmin - x.ndim) + x.shape)
-    return anew(x) if copy else x
+    return array_of(anew(x) if copy else x)
 
 
 @implements(np.asarray, np.asanyarray)
 def _asarray(a: Any, dtype: Any = None) -> Any:
     x = as_tracer(_strong_leaves(a))
-    return x if dtype is None else cast(x, make_dtype("asarray", dtype))
+    return array_of(x if dtype is None else cast(x, make_dtype("asarray", dtype)))
 
 
 @implements(np.ascontiguousarray)
@@ -114,12 +117,12 @@ def _full(shape: Any, fill_value: Any, dtype: Any = None) -> Any:
     size = static_ints(shape, "full", "shape") if shape != () else ()
     if shape_of(fill_value):
         return copy(broadcast_to(cast(as_tracer(fill_value), made), size))
-    return full(fill_value, size, made)
+    return array_of(full(fill_value, size, made))
 
 
 def _constants(function: str, number: int, shape: Any, dtype: Any) -> Any:
     made = F64 if dtype is None else make_dtype(function, dtype)
-    return full(number, static_ints(shape, function, "shape") if shape != () else (), made)
+    return array_of(full(number, static_ints(shape, function, "shape") if shape != () else (), made))
 
 
 @implements(np.zeros)

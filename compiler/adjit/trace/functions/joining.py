@@ -105,7 +105,7 @@ def _block(arrays: Any) -> Any:
 
 def _block_depth(x: Any) -> int:
     if isinstance(x, tuple):
-        raise trace_error("np.block: nested parts are lists, not tuples")
+        raise trace_error("np.block: nested parts are lists, not tuples", numpy_too=True)
     if not isinstance(x, list):
         return 0
     if not x:

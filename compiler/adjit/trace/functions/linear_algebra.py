@@ -241,7 +241,7 @@ def _linalg_tensordot(x1: Any, x2: Any, axes: Any = 2) -> Any:
 @implements(np.einsum)
 def _einsum(*operands: Any, optimize: Any = False, dtype: Any = None, casting: Any = "safe") -> Any:
     if not operands:
-        raise trace_error("np.einsum: no operands are given")
+        raise trace_error("np.einsum: no operands are given", numpy_too=True)
     spec, arrays = (operands[0], operands[1:]) if isinstance(operands[0], str) else interleaved(operands)
     for x in arrays if dtype is not None else ():
         if not np.can_cast(dtype_of(x), np.dtype(dtype), casting):

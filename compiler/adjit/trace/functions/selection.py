@@ -27,6 +27,7 @@ from adjit.trace.lower import as_tracer, broadcast_shapes, getitem, is_tracer, n
 from adjit.trace.promote import widened
 from adjit.trace.refuse import dtype_error, shape_error, trace_error
 from adjit.trace.table import implements
+from adjit.trace.tracer import array_of
 
 
 @implements(np.where)
@@ -36,7 +37,7 @@ def _where(condition: Any, x: Any = None, y: Any = None) -> Any:
             "np.where with one argument gives as many positions as values are true, and a compiled program has static "
             "shapes; use np.where(condition, x, y)"
         )
-    return select(as_tracer(condition), _operand(x), _operand(y))
+    return array_of(select(as_tracer(condition), _operand(x), _operand(y)))
 
 
 def _operand(x: Any) -> Any:
@@ -55,7 +56,7 @@ def _select(condlist: Any, choicelist: Any, default: Any = 0) -> Any:
         if dtype_of(condition) != BOOL:
             raise dtype_error(f"select: a condition is {dtype_of(condition)}, not bool")
         result = select(_operand(condition), _operand(choice), _operand(result))
-    return result
+    return array_of(result)
 
 
 _CLIP: np.ufunc = vars(np)["_core"].umath.clip
@@ -92,7 +93,7 @@ def _cut(x: Any, limit: Any, bound: Any, above: bool) -> Any:
     if x.dtype == BOOL:
         return x & limit if above else x | limit
     beyond = x > limit if above else x < limit
-    if x.dtype.kind == "f" and not (isinstance(bound, int | float) and bound == bound):
+    if x.dtype.kind == "f" and not (not is_tracer(bound) and isinstance(bound, int | float) and bound == bound):
         beyond = beyond | b.isnan(limit)
     return b.select(beyond, limit, x)
 
@@ -115,7 +116,7 @@ def _positions(function: str, indices: Any, size: int, axis: int, mode: Any) -> 
         return b.select(index < 0, 0, b.select(index > top, top, index))
     if mode == "wrap":
         return b.remainder(index, b.full(size, index)) if size else index
-    raise trace_error(f"{function}: mode {mode!r} is none of 'raise', 'wrap', 'clip'")
+    raise trace_error(f"{function}: mode {mode!r} is none of 'raise', 'wrap', 'clip'", numpy_too=True)
 
 
 @implements(np.take)

@@ -29,6 +29,7 @@ from adjit.trace.lower import (
 )
 from adjit.trace.refuse import dtype_error, shape_error, trace_error
 from adjit.trace.table import implements
+from adjit.trace.tracer import array_of
 from adjit.tuned import GATHER_PIECES
 
 
@@ -52,7 +53,7 @@ def _size(a: Any, axis: Any = None) -> int:
 def _reshape(a: Any, shape: Any = None, order: Any = "C", newshape: Any = None, copy: Any = None) -> Any:
     # NumPy 2.0 calls it `newshape`, newer ones `shape`, and those between know both names.
     if (shape is None) == (newshape is None):
-        raise trace_error("np.reshape: give the shape once, as the second argument")
+        raise trace_error("np.reshape: give the shape once, as the second argument", numpy_too=True)
     shape = newshape if shape is None else shape
     if copy is False:
         raise trace_error("np.reshape: copy=False asks for a view; whether one exists depends on memory")
@@ -392,7 +393,7 @@ def _astype(x: Any, dtype: Any, copy: Any = True) -> Any:
 def _copy(a: Any, order: Any = "K") -> Any:
     if order not in ("C", "K", "A"):
         raise trace_error(f"np.copy: order={order!r} is not supported on traced arrays")
-    return copy(as_tracer(a)) if order == "C" else anew(as_tracer(a))
+    return array_of(copy(as_tracer(a)) if order == "C" else anew(as_tracer(a)))
 
 
 @implements(np.lib.stride_tricks.sliding_window_view)

@@ -13,7 +13,7 @@ import numpy as np
 from adjit.ir.types import BOOL, F64
 from adjit.trace.functions import elementary
 from adjit.trace.functions.calling import cast, composed, loose, spread_to, static_int, truth, value, wrap, wrap_like
-from adjit.trace.lower import as_tracer, store, strong
+from adjit.trace.lower import as_tracer, is_tracer, store, strong
 from adjit.trace.table import implements, ufunc
 
 _OPS: tuple[tuple[np.ufunc, str], ...] = (
@@ -176,6 +176,6 @@ def _nan_to_num(x: Any, copy: Any = True, nan: Any = 0.0, posinf: Any = None, ne
 
 def _like(y: Any, number: Any) -> Any:
     """An operand in the dtype and shape of a Value."""
-    if isinstance(number, int | float):
+    if not is_tracer(number) and isinstance(number, int | float):
         return y.builder.full(number, y)
     return spread_to(cast(value(number), y.dtype), y.shape)
