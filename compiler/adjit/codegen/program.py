@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from adjit.codegen.analysis import analyse
 from adjit.codegen.cuts import cut_of
 from adjit.codegen.entry import emit_entry
 from adjit.codegen.gemm import (
@@ -131,6 +132,8 @@ def build(
         checks=plan.checks,
         constants=plan.constants,
     )
+    # What was asked of each body of this program is asked no more.
+    analyse.cache_clear()
     return Lowered(plan, program, target, instructions, kernels, timed, flushes)
 
 
