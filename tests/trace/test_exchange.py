@@ -144,6 +144,7 @@ def test_concurrent_traces() -> None:
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers of signals here")
+@pytest.mark.usefixtures("no_collector")
 def test_interrupted_traces() -> None:
     """An exception of a signal's handler, at whatever bytecode it comes."""
 
