@@ -105,7 +105,7 @@ DEFINITIONS: dict[str, dict[str, str]] = {
         "INTERRUPTED": "the contract of the entry",
         "MOST_DIMENSIONS POOL_WORDS POOL_SIZE": "layout of what the runtime and machine code share",
     },
-    "runtime/adjit_runtime/step.py": {"_MOST_STEPS": "a bound for safety"},
+    "runtime/adjit_runtime/runs.py": {"_MOST_STEPS": "a bound for safety"},
     "runtime/adjit_runtime/target.py": {
         "_DEFAULT_CACHES": "sizes of caches where the system does not tell",
         "LINE": "bytes of a line of cache",

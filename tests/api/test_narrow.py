@@ -104,3 +104,20 @@ def test_calls_again_and_in_other_layouts() -> None:
     assert f(x.astype(np.int32), W64).tolist() == (x @ W64).tolist()
     assert "i16" in str(f.ir("trace", x, W64))
     assert "i16" not in str(f.ir("optimized", x, W64))
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int16, np.uint16, np.uint32])
+def test_narrow_indices(dtype: Any) -> None:
+    x = np.arange(300.0)
+    i = np.array([120, 0, 100]).astype(dtype)
+    last = i if np.dtype(dtype).kind == "u" else -i - 1
+    for f in (
+        lambda x, i: x[i],
+        lambda x, i: x[i[0]],
+        lambda x, i: np.take(x, i),
+        lambda x, i: np.take_along_axis(x, i, 0),
+        lambda x, i: x[[i[0], i[1]]],
+        lambda x, i: np.zeros(i.shape) + x[i[1]],
+    ):
+        for positions in (i, last):
+            np.testing.assert_array_equal(adjit.jit(f)(x, positions), f(x, positions))

@@ -23,7 +23,7 @@ import pytest
 import adjit
 from adjit import optim
 from adjit.codegen import cuts, kernels, products, signals, tiles
-from adjit_runtime import step as steps
+from adjit_runtime import runs
 from adjit_runtime.call_trees import Places
 from adjit_runtime.errors import StateError
 from adjit_runtime.load import POLLING, Loaded, session
@@ -274,10 +274,10 @@ def test_a_run_is_left_within_a_step(at: int, monkeypatch: pytest.MonkeyPatch) -
         made.append(Tripped(function(polls), at))
         return made[0]
 
-    function = steps.run_function
-    monkeypatch.setattr(steps, "run_function", run_function)
+    function = runs.run_function
+    monkeypatch.setattr(runs, "run_function", run_function)
     # One step in each slice.
-    monkeypatch.setattr(steps, "RUN_SLICE_SECONDS", 0)
+    monkeypatch.setattr(runs, "RUN_SLICE_SECONDS", 0)
     # A process that a shell started in the background ignores SIGINT.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     monkeypatch.setattr(sys.modules[__name__], "pending", partial(pending, number=signal.SIGINT))
@@ -289,7 +289,7 @@ def test_a_run_is_left_within_a_step(at: int, monkeypatch: pytest.MonkeyPatch) -
     assert not made[0].finished
     losses = caught.value.losses  # type: ignore[attr-defined]
     assert len(losses) == at == state.step
-    monkeypatch.setattr(steps, "run_function", function)
+    monkeypatch.setattr(runs, "run_function", function)
     whole = step.run(other, (x, y), batch_size=96, epochs=1)
     np.testing.assert_array_equal(losses, whole.losses[:at])
     # The state is free, and its loop works as before.

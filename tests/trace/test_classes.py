@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import math
 import numbers
 import operator
 import pickle
@@ -47,6 +48,21 @@ EXPRESSIONS: dict[str, Callable[[Any], Any]] = {
     "copy.copy(x)": copy.copy,
     "np.add(x, 1.5)": lambda x: np.add(x, 1.5),
     "np.mean(x)": np.mean,
+    "max(x, x)": lambda x: max(x, x) if np.ndim(x) == 0 else x,
+    "min([x, x])": lambda x: min([x, x]) if np.ndim(x) == 0 else x,
+    "math.sin(x)": lambda x: math.sin(x) if np.ndim(x) == 0 else x,
+    "math.isnan(x)": lambda x: math.isnan(x) if np.ndim(x) == 0 else x,
+    "math.pow(x, 1.0)": lambda x: math.pow(x, 1.0) if np.ndim(x) == 0 else x,
+    "math.modf(x)[1]": lambda x: math.modf(x)[1] if np.ndim(x) == 0 else x,
+    "math.floor(x)": lambda x: math.floor(x) if np.ndim(x) == 0 else x,
+    "round(x)": lambda x: round(x) if np.ndim(x) == 0 else x,
+    "np.array(x)": lambda x: np.array(x),  # seen by the name in the call
+    "np.asarray(x)": lambda x: np.asarray(x),
+    "np.copy(x)": np.copy,
+    "np.full((), sum)": lambda x: np.full((), np.sum(x)),
+    "np.zeros_like(x)": np.zeros_like,
+    "np.zeros(())": lambda x: np.zeros(()),
+    "np.select": lambda x: np.select([x > 0], [x], 0.0),
 }
 
 
@@ -115,6 +131,31 @@ def test_elements_and_views() -> None:
         f(x)
         adjit.jit(f)(x)
         assert seen[0] == seen[1]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda x: np.array(x[0]),
+        lambda x: np.full((), x[0]),
+        lambda x: np.where(x[0] > 0, x[0], 1.0),
+        lambda x: np.select([x[0] > 0], [x[1]], 0.0),
+        lambda x: np.copy(x[0]),
+        lambda x: np.zeros(()),
+        lambda x: np.asarray(x[0, ...].copy()),
+    ],
+)
+def test_arrays_without_dimensions_are_changed_in_place(make: Callable[[Any], Any]) -> None:
+    def f(x: Any) -> Any:
+        a = make(x)
+        b = a
+        a += x[1]
+        c = b.copy()
+        a[()] = a * 2
+        return b, c
+
+    x = np.array([0.5, 3.0])
+    assert adjit.jit(f)(x) == f(x)
 
 
 def test_values_of_enclosing_functions() -> None:

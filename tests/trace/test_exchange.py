@@ -146,6 +146,7 @@ def test_concurrent_traces() -> None:
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers of signals here")
 # One that comes in a finalizer or a callback of the collector, as other packages have them, Python itself forgets.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.usefixtures("no_collector")
 def test_interrupted_traces() -> None:
     """An exception of a signal's handler, at whatever bytecode it comes."""
 

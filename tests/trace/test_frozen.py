@@ -199,6 +199,7 @@ def test_what_others_put_there_is_put_back(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers")
+@pytest.mark.usefixtures("no_collector")
 def test_interrupts_restore() -> None:
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
@@ -208,7 +209,8 @@ def test_interrupts_restore() -> None:
         for n in range(300):
             with contextlib.suppress(KeyboardInterrupt):
                 signal.setitimer(signal.ITIMER_REAL, 2e-5 + n % 29 * 2e-5)
-                while True:
+                # More than there is time for.
+                for _ in range(1000):
                     adjit.trace.trace_flat("f", lambda xs: xs[0] + 1, [adjit.ir.types.Array(np.dtype(float))], ["x"])
             signal.setitimer(signal.ITIMER_REAL, 0)
             assert np.random.normal is original

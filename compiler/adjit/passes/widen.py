@@ -6,9 +6,9 @@
       return %1                                          return %1
     }                                                  }
 
-Every value of the narrow dtype is one of the wide, so moving, comparing, choosing and casting give what they gave.
-Raises DTypeError for arithmetic, which would wrap or round in the narrow dtype, and for a narrow result. No part of the
-pipeline: what it refuses is the user's."""
+Every value of the narrow dtype is one of the wide, so moving, comparing, choosing, casting and indexing give what they
+gave. Raises DTypeError for arithmetic, which would wrap or round in the narrow dtype, and for a narrow result. No part
+of the pipeline: what it refuses is the user's."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _EXACT = frozenset(
     (
         "input", "constant", "reshape", "transpose", "broadcast", "slice", "concatenate", "flip", "pad", "take",
         "scatter", "select", "stop_gradient", "cast", "eq", "ne", "lt", "le", "gt", "ge", "isnan", "isfinite",
-        "signbit", "maximum", "minimum", "max", "min", "argmax", "argmin",
+        "signbit", "maximum", "minimum", "max", "min", "argmax", "argmin", "check_index",
     )
 )  # fmt: skip
 """The ops that give in the wide dtype what they give in the narrow one."""

@@ -24,6 +24,11 @@ class Chosen(np.lib.mixins.NDArrayOperatorsMixin):
         self._adjit_mask = fresh(node_of(mask))
         self._adjit_error = refuse.mask(node_of(mask))
 
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        """The class of the value, as a tracer shows it."""
+        return np.ndarray
+
     def is_chosen_by(self, mask: Tracer) -> bool:
         """Whether a mask is the one that chose these elements, or was computed in the same way."""
         return _is_same(node_of(mask), node_of(self._adjit_mask))

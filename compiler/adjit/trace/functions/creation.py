@@ -114,7 +114,7 @@ def _ascontiguousarray(a: Any, dtype: Any = None) -> Any:
 @implements(np.full)
 def _full(shape: Any, fill_value: Any, dtype: Any = None) -> Any:
     made = dtype_of(fill_value) if dtype is None else make_dtype("full", dtype)
-    size = static_ints(shape, "full", "shape") if shape != () else ()
+    size = static_ints(shape, "full", "shape")
     if shape_of(fill_value):
         return copy(broadcast_to(cast(as_tracer(fill_value), made), size))
     return array_of(full(fill_value, size, made))
@@ -122,7 +122,7 @@ def _full(shape: Any, fill_value: Any, dtype: Any = None) -> Any:
 
 def _constants(function: str, number: int, shape: Any, dtype: Any) -> Any:
     made = F64 if dtype is None else make_dtype(function, dtype)
-    return array_of(full(number, static_ints(shape, function, "shape") if shape != () else (), made))
+    return array_of(full(number, static_ints(shape, function, "shape"), made))
 
 
 @implements(np.zeros)
