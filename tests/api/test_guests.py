@@ -158,6 +158,7 @@ def test_classes_of_other_namespaces() -> None:
     assert len(optree.tree_leaves(Params(W, 1.0))) == 1
 
 
+@pytest.mark.filterwarnings("ignore:The 'u' type code:DeprecationWarning")
 def test_arrays_of_python() -> None:
     f = adjit.jit(lambda x, y: x * y)
     assert f(array.array("d", [1.0, 2.0]), array.array("i", [3, 4])).tolist() == [3, 8]
