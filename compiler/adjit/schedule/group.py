@@ -90,10 +90,6 @@ class Grouping:
             self._place(node)
         self.groups = [group for group in self.groups if group.absorbed_by is None]
 
-    def is_heavy(self, node: Node) -> bool:
-        """Whether `node` is computed in one group only."""
-        return node in self.group_of
-
     def leaves(self, node: Node) -> dict[Node, set[Relation]]:
         """The heavy nodes that `node` is computed from, each with the ways in which it is read."""
         return {node: {SAME}} if node in self.group_of else self._leaves[node]
