@@ -66,6 +66,16 @@ def many(n: int) -> Graph:
     return gradient(loss, [np.ones(5)] * n, np.ones(5))
 
 
+def stacked(n: int) -> Graph:
+    """Gradient of n scalars that are put together and weighed."""
+    return gradient(lambda x: np.sum(np.stack([x[i] * x[i] for i in range(n)]) * np.arange(n)), np.ones(n))
+
+
+def rows(n: int) -> Graph:
+    """Gradient by a matrix whose rows are read one by one."""
+    return gradient(lambda a: sum(np.sum(np.sin(a[i]) * a[i - 1]) for i in range(n)), np.ones((n, 3)))
+
+
 def gradient(loss: Callable[..., Any], *args: Any) -> Graph:
     function = adjit.value_and_grad(loss)
     function(*args)
@@ -91,7 +101,7 @@ def calls(work: Callable[[], Any]) -> int:
     return count
 
 
-@pytest.mark.parametrize("program", [recurrent, integrated, many])
+@pytest.mark.parametrize("program", [recurrent, integrated, many, stacked, rows])
 def test_planning_and_passes_take_steps_in_proportion(program: Callable[[int], Graph]) -> None:
     few, more = program(30), program(90)
     factor = len(more.nodes) / len(few.nodes)

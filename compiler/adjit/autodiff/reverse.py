@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from adjit.autodiff.placed import summed
 from adjit.ir.builder import Builder, Value
 from adjit.ir.graph import Graph, topological
 from adjit.ir.node import Node
@@ -171,16 +172,9 @@ def _total(b: Builder, parts: list[Cotangent]) -> Cotangent:
     # What is dead for all of them is dead for the one that knows.
     holds = any(part.holds for part in parts)
     if all(_same(part.guard, first.guard) for part in parts):
-        value = first.value
-        for part in parts[1:]:
-            value = value + part.value
-        return Cotangent(value, first.guard, holds)
-    value = _alive(b, first)
-    guard = first.guard
-    for part in parts[1:]:
-        value = value + _alive(b, part)
-        guard = _or(guard, part.guard)
-    return Cotangent(value, guard, holds and guard is not None)
+        return Cotangent(summed(b, [part.value for part in parts]), first.guard, holds)
+    guard = functools.reduce(lambda guard, part: _or(guard, part.guard), parts[1:], first.guard)
+    return Cotangent(summed(b, [_alive(b, part) for part in parts]), guard, holds and guard is not None)
 
 
 def _same(a: Value | None, b: Value | None) -> bool:

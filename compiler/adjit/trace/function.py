@@ -21,8 +21,9 @@ from adjit.ops.declare import Elementwise
 from adjit.trace import exchange, lower, refuse
 from adjit.trace.context import Trace, current_trace, tracing
 from adjit.trace.frozen import exchanged
-from adjit.trace.handle import Root, c_strides, common_shape
+from adjit.trace.handle import c_strides, common_shape
 from adjit.trace.promote import resolve, type_of
+from adjit.trace.root import Root
 from adjit.trace.tracer import Tracer, fresh, is_tracer, make, python_number
 from adjit_runtime.errors import AdjitError, ShapeError
 from adjit_runtime.guests import tree_flatten, tree_map

@@ -1,9 +1,9 @@
 """In-place code means what it means in NumPy: a tracer is a handle, (root, path).
 
-The root holds the node of an array now; a view is a path of steps on it. Reading applies the path to the root's node;
-writing through a path puts a new node into the root, so that every name and every view sees the change. Where NumPy's
-choice between view and copy depends on a memory order that the trace does not know, the step is a *maybe*: a write
-through it, or a read after its root was written, raises with both lines.
+The root (`trace.root`) holds the value of an array now; a view is a path of steps on it. Reading applies the path to
+the root's value; writing through a path changes what the root holds, so that every name and every view sees it. Where
+NumPy's choice between view and copy depends on a memory order that the trace does not know, the step is a *maybe*: a
+write through it, or a read after its root was written, raises with both lines.
 """
 
 from __future__ import annotations
@@ -14,52 +14,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-
 from adjit.ir.builder import Builder
 from adjit.ir.node import Loc, Node
+from adjit.ir.ranges import reshaped
 from adjit.ir.types import Array
-from adjit.trace.context import Trace
 
 Strides = tuple[int, ...]
 """Distances of neighbours along each axis, in elements."""
 
-
-class Root:
-    """An array's memory: its current node, how often it was written, and why it may not be.
-
-    `plain` is the array itself as long as all its values are known: it was made by NumPy inside the trace, and nothing
-    traced was written into it."""
-
-    __slots__ = ("_node", "plain", "readonly", "trace", "version", "written")
-
-    def __init__(self, trace: Trace, node: Node | None, readonly: str = "", plain: np.ndarray | None = None) -> None:
-        self.trace = trace
-        self._node = node
-        self.plain = plain
-        self.readonly = readonly
-        self.version = 0
-        self.written: Loc | None = None
-
-    @property
-    def node(self) -> Node:
-        """The array's value now."""
-        if self.plain is not None:
-            return self.trace.constant(self.plain, self.written)
-        if self._node is None:
-            raise TypeError("an array without a value")
-        return self._node
-
-    def write(self, node: Node, loc: Loc | None) -> None:
-        """The array has another value; one that was known is known no more."""
-        self._node = node
-        self.plain = None
-        self.written_at(loc)
-
-    def written_at(self, loc: Loc | None) -> None:
-        """Views read the array anew."""
-        self.version += 1
-        self.written = loc
+Span = tuple[int, tuple[int, ...]]
+"""A range of elements in C order: the first one, and their shape."""
 
 
 class Step(Protocol):
@@ -79,6 +43,10 @@ class Step(Protocol):
     def put(self, b: Builder, base: Node, value: Node) -> Node:
         """`base` with `value` in the place of the view."""
 
+    @property
+    def span(self) -> Span | None:
+        """Which elements of the base the view has, where they are neighbours in C order."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reshape:
@@ -88,6 +56,10 @@ class Reshape:
     shape: tuple[int, ...]
     maybe: Loc | None = None
     frozen: str = ""
+
+    @property
+    def span(self) -> Span | None:
+        return 0, self.shape
 
     def apply(self, b: Builder, base: Node) -> Node:
         return reshaped(b, base, self.shape)
@@ -104,6 +76,10 @@ class Transpose:
     maybe: Loc | None = None
     frozen: str = ""
 
+    @property
+    def span(self) -> Span | None:
+        return None
+
     def apply(self, b: Builder, base: Node) -> Node:
         return transposed(b, base, self.axes)
 
@@ -118,6 +94,10 @@ class Broadcast:
     shape: tuple[int, ...]
     maybe: Loc | None = None
     frozen: str = "the result of np.broadcast_to"
+
+    @property
+    def span(self) -> Span | None:
+        return None
 
     def apply(self, b: Builder, base: Node) -> Node:
         return broadcasted(b, base, self.shape)
@@ -134,6 +114,10 @@ class Opaque:
     maybe: Loc | None
     frozen: str = ""
 
+    @property
+    def span(self) -> Span | None:
+        return None
+
     def apply(self, b: Builder, base: Node) -> Node:
         return self.node
 
@@ -147,19 +131,6 @@ def inverse(axes: Sequence[int]) -> tuple[int, ...]:
     for i, axis in enumerate(axes):
         found[axis] = i
     return tuple(found)
-
-
-def reshaped(b: Builder, x: Node, shape: tuple[int, ...]) -> Node:
-    """`x` in another shape; a splat stays one, a reshape of a reshape is one."""
-    if x.shape == shape:
-        return x
-    if x.is_splat:
-        return b.splat(x.attrs["value"], Array(x.dtype, shape))
-    if x.op.name == "reshape":
-        x = x.args[0]
-        if x.shape == shape:
-            return x
-    return b.emit("reshape", x, shape=shape)
 
 
 def transposed(b: Builder, x: Node, axes: tuple[int, ...]) -> Node:

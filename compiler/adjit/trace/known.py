@@ -15,8 +15,9 @@ import numpy as np
 from adjit.ir.types import COMPILED_DTYPES, Array
 from adjit.trace import refuse
 from adjit.trace.context import current_trace
-from adjit.trace.handle import Root, Step
+from adjit.trace.handle import Step
 from adjit.trace.locate import locate
+from adjit.trace.root import Root
 from adjit.trace.tracer import Tracer, blank, is_tracer, plain_of, read_only
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 from adjit.ir.builder import Builder
 from adjit.ir.node import Loc, Node
+from adjit.ir.ranges import range_of, reshaped
 from adjit.ir.types import BOOL, Array
-from adjit.trace.handle import Strides, inverse, reshaped, transposed
+from adjit.trace.handle import Span, Strides, inverse, transposed
 
 Ints = tuple[int, ...]
 
@@ -43,6 +44,13 @@ class Box:
     def is_whole(self) -> bool:
         """Whether the view is the array as it is."""
         return self.sliced == self.source and not self.flips and not self.dropped
+
+    @property
+    def span(self) -> Span | None:
+        if self.flips or any(step != 1 for step in self.step):
+            return None
+        first = range_of(self.source, self.start, self.sliced)
+        return None if first is None else (first, self.shape)
 
     def apply(self, b: Builder, base: Node) -> Node:
         if base.is_splat:
@@ -127,6 +135,10 @@ class Gather:
         sizes = [self.source[i] for i in order]
         count = len(self.axes)
         return order, at, (*sizes[:at], math.prod(sizes[at : at + count]), *sizes[at + count :])
+
+    @property
+    def span(self) -> Span | None:
+        return None
 
     def apply(self, b: Builder, base: Node) -> Node:
         order, at, joined = self._arrangement()

@@ -19,8 +19,9 @@ from adjit.ir.node import Loc, Node
 from adjit.ir.types import Array
 from adjit.trace import refuse, table
 from adjit.trace.context import current_trace
-from adjit.trace.handle import Root, Step, Strides
+from adjit.trace.handle import Step, Strides
 from adjit.trace.locate import locate
+from adjit.trace.root import Root
 
 _WRITING = frozenset({"partition", "put", "setfield"})
 """Methods of ndarray that write into it, and that tracers whose values are known have."""
@@ -538,11 +539,8 @@ def _reread(tracer: Tracer, root: Root) -> Node:
     maybe = maybe_of(tracer)
     if maybe is not None:
         raise refuse.maybe_read(maybe, root.written)
-    b = root.trace.builder
-    b.loc = locate()
-    node = root.node
-    for step in tracer._adjit_path:
-        node = step.apply(b, node)
+    root.trace.builder.loc = locate()
+    node = root.read(tracer._adjit_path)
     tracer._adjit_node = node
     tracer._adjit_version = root.version
     return node

@@ -9,10 +9,11 @@ import numpy as np
 
 from adjit.ir.builder import Builder
 from adjit.ir.node import Node
+from adjit.ir.ranges import reshaped
 from adjit.ir.types import BOOL, COMPILED_DTYPES, Array, Tuple, dtype_name
 from adjit.trace import refuse
 from adjit.trace.context import Trace, current_trace
-from adjit.trace.handle import Strides, broadcasted, c_strides, common_shape, is_c_ordered, reshaped
+from adjit.trace.handle import Strides, broadcasted, c_strides, common_shape, is_c_ordered
 from adjit.trace.known import known
 from adjit.trace.locate import locate
 from adjit.trace.promote import check_dtype, check_fits, log_weak, resolve, type_of

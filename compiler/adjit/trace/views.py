@@ -27,7 +27,7 @@ from adjit.trace.handle import (
 from adjit.trace.indexing import Parsed, parse
 from adjit.trace.known import holds_traced, known, known_view, settled, wrapped
 from adjit.trace.locate import locate
-from adjit.trace.tracer import Tracer, array_of, fresh, localize, make, node_of, plain_of, showing
+from adjit.trace.tracer import Tracer, array_of, fresh, localize, make, maybe_of, node_of, plain_of, showing
 from adjit.trace.values import as_tracer, builder, lift, normalize_axes, normalize_axis
 from adjit_runtime.errors import AdjitError
 
@@ -39,10 +39,13 @@ def _view(
     if plain is not None:
         return known_view(plain, x._adjit_root, x._adjit_path + steps)
     b = builder()
-    node = node_of(x)
     try:
-        for step in steps:
-            node = step.apply(b, node)
+        if maybe_of(x) is None:
+            node = x._adjit_root.read(x._adjit_path + steps)
+        else:
+            node = node_of(x)
+            for step in steps:
+                node = step.apply(b, node)
     except AdjitError as error:
         raise refuse.relocated(error) from None
     if scalar and not node.shape:

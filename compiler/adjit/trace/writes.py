@@ -165,12 +165,4 @@ def _fitted(value: Any, dtype: np.dtype, shape: tuple[int, ...]) -> Node:
 
 def _write(x: Tracer, steps: tuple[Step, ...], value: Node) -> None:
     """Put `value` at the end of the path of `x` and `steps`, and so a new node into the root."""
-    root = x._adjit_root
-    b = builder()
-    path = x._adjit_path + steps
-    bases = [root.node]
-    for step in path[:-1]:
-        bases.append(step.apply(b, bases[-1]))
-    for step, base in zip(reversed(path), reversed(bases), strict=True) if path else ():
-        value = step.put(b, base, value)
-    root.write(value, b.loc)
+    x._adjit_root.write(x._adjit_path + steps, value, builder().loc)
