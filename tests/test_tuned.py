@@ -40,7 +40,10 @@ DEFINITIONS: dict[str, dict[str, str]] = {
         "PARTS": "bits of a word",
         "CPU_WORDS": "Linux's usual set of CPUs",
     },
-    "compiler/adjit/codegen/program.py": {"ALIGN": "the contract of the arena"},
+    "compiler/adjit/codegen/program.py": {
+        "ALIGN": "the contract of the arena",
+        "REGISTER_ARGUMENTS": "the calling convention of x86-64 on Linux",
+    },
     "compiler/adjit/codegen/races.py": {"MOST_INTERVALS": "a bound for safety"},
     "compiler/adjit/codegen/subnormals.py": {"FLUSH": "bits of control registers"},
     "compiler/adjit/codegen/straight.py": {"_BITS": "types, not numbers"},

@@ -27,7 +27,7 @@ def summed(b: Builder, values: Sequence[Value]) -> Value:
     places = [_place(value.node) for value in values]
     if sum(place is not None for place in places) < 2:
         return functools.reduce(operator.add, values)
-    sizes = {}
+    sizes: dict[int, int] = {}
     for value, place in zip(values, places, strict=True):
         # Two ranges that begin with the same element and have different lengths overlap.
         if place is None or sizes.setdefault(place, _count(value.node)) != _count(value.node):

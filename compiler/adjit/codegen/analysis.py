@@ -79,6 +79,7 @@ def _pass(
     return max(rows, default=-1)
 
 
+@functools.lru_cache(maxsize=1024)
 def lanes_of(body: Body, vector_bytes: int) -> int:
     """Lanes of a vector: by the element size that most of the work has."""
     weight: dict[int, int] = {}

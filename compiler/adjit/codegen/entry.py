@@ -13,13 +13,13 @@ from adjit.codegen.llvm import I64, PTR, VOID, Function, Value, int_literal, mem
 from adjit.codegen.signals import Polls, emit_poll
 from adjit.codegen.trial import begin_trial, end_trial, short_threads
 from adjit.schedule.arena import storage
-from adjit.schedule.plan import Buffer, CheckRange, Plan, Product, Tiles, Work
+from adjit.schedule.plan import Buffer, CheckRange, Kernel, Plan, Product, Tiles, Work
 from adjit.tuned import ENTRY_LINES, WAKE_FLOPS
 from adjit_runtime.target import Target
 
-Run = Callable[[Function, int, list[Value]], None]
-"""`run(function, number, arguments)` writes a kernel into a function, which returns another number than 0 where the
-program is left."""
+Run = Callable[["Part", int], None]
+"""`run(part, number)` writes a kernel into the part's function, which returns another number than 0 where the program
+is left."""
 
 
 def emit_entry(
@@ -32,22 +32,17 @@ def emit_entry(
     begun = begin_trial(entry) if short else None
     flops, flops_of_short = (sum(times[work] * _flops(work) for work in works) for works in (cuts, short))
     _wake(entry, flops, flops_of_short)
-    part = _Part(entry, timed)
-    for number, kernel in enumerate(plan.kernels):
+    part = Part(entry, workspace_at, timed)
+    for number in range(len(plan.kernels)):
         if part.function.lines > ENTRY_LINES:
             part.close(entry)
             name = f"part{number}"
             params = [(value.ty, value.ref[1:]) for value in entry.params]
-            part = _Part(entry.module.function(name, I64, params, internal=True, glue=True), timed)
-        f = part.function
+            function = entry.module.function(name, I64, params, internal=True, glue=True)
+            part = Part(function, workspace_at, timed)
         if number in polls.ahead:
-            emit_poll(f)
-        arguments = [part.address(buffer, offset) for buffer, offset in kernel.params]
-        if isinstance(kernel.work, Product | Tiles):
-            arguments.append(f.offset(part.arena, workspace_at))
-        elif isinstance(kernel.work, CheckRange):
-            arguments.append(part.report)
-        run(f, number, arguments)
+            emit_poll(part.function)
+        run(part, number)
         part.count_ticks(number)
     part.close(entry)
     if begun is not None:
@@ -55,14 +50,25 @@ def emit_entry(
     entry.ret(int_literal(0))
 
 
-class _Part:
-    """One function of kernels that are run in order: the entry itself, or one that it calls."""
+class Part:
+    """One function of kernels that are run in order: the entry itself, or one with the entry's parameters that it
+    calls. Packing memory begins at `workspace_at` in the arena."""
 
-    def __init__(self, function: Function, timed: bool) -> None:
+    def __init__(self, function: Function, workspace_at: int, timed: bool = False) -> None:
         self.function = function
+        self.workspace_at = workspace_at
         self.table, self.arena, self.report = function.params
         self._slots: dict[int, Value] = {}
         self._before = self._ticks() if timed else None
+
+    def arguments(self, kernel: Kernel) -> list[Value]:
+        """What a kernel is given: an address for each parameter, and what its kind of work takes beside."""
+        addresses = [self.address(buffer, offset) for buffer, offset in kernel.params]
+        if isinstance(kernel.work, Product | Tiles):
+            addresses.append(self.function.offset(self.arena, self.workspace_at))
+        elif isinstance(kernel.work, CheckRange):
+            addresses.append(self.report)
+        return addresses
 
     def address(self, buffer: Buffer, offset: int) -> Value:
         """Where element `offset` of a buffer is."""

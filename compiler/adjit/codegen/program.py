@@ -6,15 +6,16 @@ that are glue and stand once are written in it, the others are functions."""
 from __future__ import annotations
 
 import functools
+import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from adjit.codegen.analysis import analyse
+from adjit.codegen.analysis import analyse, lanes_of
 from adjit.codegen.cuts import cut_of
-from adjit.codegen.entry import emit_entry
+from adjit.codegen.entry import Part, emit_entry
 from adjit.codegen.gemm import (
     GEMM_LIBRARIES,
     emit_gemm_library,
@@ -26,7 +27,7 @@ from adjit.codegen.gemm import (
 from adjit.codegen.guards import emit_guard_library
 from adjit.codegen.kernels import emit_kernel, is_glue, kernel_ranges, write_kernel
 from adjit.codegen.light import light_kernels
-from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal
+from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, int_literal
 from adjit.codegen.native_call import emit_call_library
 from adjit.codegen.objects import assembly, compile_text
 from adjit.codegen.peaks import emit_peaks_library
@@ -39,13 +40,13 @@ from adjit.codegen.signals import (
     polls_of,
     verify_polls,
 )
-from adjit.codegen.straight import code_effort, emit_straight
+from adjit.codegen.straight import TooLong, code_effort, emit_straight
 from adjit.codegen.subnormals import flushing
 from adjit.codegen.tiles import emit_tiles, tile_ranges
 from adjit.ir.graph import Graph
 from adjit.ir.types import MOST_BYTES
 from adjit.schedule.build import make_plan
-from adjit.schedule.plan import CheckRange, Plan, Product, Single, Straight, Tiles, Work, works_of
+from adjit.schedule.plan import CheckRange, Loop, Plan, Product, Single, Straight, Tiles, Work, works_of
 from adjit.schedule.slots import slots_of
 from adjit.schedule.straight import fits, straight_plan
 from adjit.tuned import PRODUCT_PARTS, STRAIGHT_EFFORT, TILE_GROUPS
@@ -54,6 +55,8 @@ from adjit_runtime.program import Library, Program, Slot
 from adjit_runtime.target import Target
 
 ALIGN = 64
+REGISTER_ARGUMENTS = 6
+"""Pointers that a function is given in registers on x86-64; further ones lie on the stack."""
 _CALLED = {"pool": "adjit_parallel", "signals": "adjit_poll"}
 """Libraries, and the function that a program which needs one calls."""
 
@@ -134,6 +137,7 @@ def build(
     )
     # What was asked of each body of this program is asked no more.
     analyse.cache_clear()
+    lanes_of.cache_clear()
     return Lowered(plan, program, target, instructions, kernels, timed, flushes)
 
 
@@ -142,7 +146,10 @@ def _straight_line(
 ) -> tuple[Plan, _Code] | None:
     """Plan and code of a graph as a straight line, or None where LLVM would take long for it."""
     plan = straight_plan(graph, slots)
-    code = emit_plan(plan, target, name, flushes=flushes)
+    try:
+        code = emit_plan(plan, target, name, flushes=flushes, most_lines=STRAIGHT_EFFORT)
+    except TooLong:
+        return None
     return (plan, code) if code_effort(code[0], target) <= STRAIGHT_EFFORT else None
 
 
@@ -160,8 +167,11 @@ def _symbol(name: str) -> str:
     return "adjit_main_" + "".join(c if c.isalnum() and c.isascii() else "_" for c in name)
 
 
-def emit_plan(plan: Plan, target: Target, name: str, timed: bool = False, flushes: bool = False) -> _Code:
-    """LLVM text, instructions written, distinct kernels, and bytes of arena with packing memory."""
+def emit_plan(
+    plan: Plan, target: Target, name: str, timed: bool = False, flushes: bool = False, most_lines: float = math.inf
+) -> _Code:
+    """LLVM text, instructions written, distinct kernels, and bytes of arena with packing memory. A straight line of
+    more than `most_lines` raises TooLong."""
     module = Module(name, target)
     functions: dict[tuple[Work, bool], Function] = {}
     workspace_at = -(-plan.arena_bytes // ALIGN) * ALIGN
@@ -183,7 +193,7 @@ def emit_plan(plan: Plan, target: Target, name: str, timed: bool = False, flushe
         alone = not isinstance(work, Tiles)
         for part in works_of(work):
             options = (part, target, alone, (part, alone) in light, polls.ranges.get(part, 0) if alone else 0)
-            if alone and times[part] == 1 and is_glue(*options[:4]):
+            if alone and times[part] == 1 and (is_glue(*options[:4]) or _has_own_addresses(part)):
                 inline[part] = part
             elif (part, alone) not in functions:
                 functions[part, alone] = emit_kernel(module, f"shared{len(functions)}", *options)
@@ -197,25 +207,40 @@ def emit_plan(plan: Plan, target: Target, name: str, timed: bool = False, flushe
                 module, f"shared{len(functions)}", work, functions, target, polls.ranges.get(work, 0)
             )
 
-    def run(f: Function, number: int, arguments: list[Value]) -> None:
-        work = plan.kernels[number].work
+    def run(caller: Part, number: int) -> None:
+        f, kernel = caller.function, plan.kernels[number]
+        work, name = kernel.work, f"kernel{number}"
         if work in inline:
-            # A function of its own would take longer to compile than what is in it.
             options = (inline[work], target, True, (work, True) in light, polls.ranges.get(work, 0))
-            write_kernel(f, arguments, f"kernel{number}", *options)
-        elif isinstance(work, CheckRange) or work in polls.ranges:
+            if is_glue(*options[:4]):
+                # A function of its own would take longer to compile than what is in it.
+                write_kernel(f, caller.arguments(kernel), name, *options)
+                return
+            own = module.function(name, VOID, [(value.ty, value.ref[1:]) for value in entry.params], internal=True)
+            write_kernel(own, Part(own, workspace_at).arguments(kernel), name, *options)
+            own.ret()
+            f.call(own.name, VOID, f.params)
+            return
+        arguments = caller.arguments(kernel)
+        if isinstance(work, CheckRange) or work in polls.ranges:
             status = f.call(functions[work, True].name, I64, arguments)
             f.return_if(f.compare("ne", status, int_literal(0)), status)
         else:
             f.call(functions[work, True].name, VOID, arguments)
 
     if isinstance(first, Straight):
-        emit_straight(entry, first.graph, entry.params[0])
+        emit_straight(entry, first.graph, entry.params[0], most_lines)
     else:
         emit_entry(entry, plan, target, run, workspace_at, timed, polls)
     instructions = sum(function.instruction_count for function in module.functions)
     kernels = len(functions) + len(inline)
     return str(module), instructions, kernels, max(ALIGN, workspace_at + workspace_bytes)
+
+
+def _has_own_addresses(work: Single) -> bool:
+    """Whether a kernel that stands once computes the addresses of its operands itself: where a caller would put them
+    on the stack."""
+    return isinstance(work, Loop) and len(work.body.params) > REGISTER_ARGUMENTS
 
 
 def _ranges_of(work: Work, target: Target) -> int:

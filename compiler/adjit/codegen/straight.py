@@ -36,20 +36,28 @@ Positions = np.ndarray
 """int64 array: for each element of a result the element of the operand that it is."""
 
 
-class Straight:
-    """Emits one graph into `function`; `pointers` are the addresses of inputs, outputs and new values of state."""
+class TooLong(Exception):
+    """A straight line has more lines than it may."""
 
-    def __init__(self, function: Function) -> None:
+
+class Straight:
+    """Emits one graph into `function`, in at most so many lines; raises TooLong where it takes more."""
+
+    def __init__(self, function: Function, most_lines: float) -> None:
         self.function = function
+        self.most_lines = most_lines
         self._values: dict[Node, Value] = {}
         self._checks = 0
 
     def emit(self, graph: Graph, inputs: Sequence[Value], outputs: Sequence[Value]) -> None:
-        """Load the inputs, compute and check, store the outputs, then the new values of state."""
+        """Load the inputs, compute and check, store the outputs, then the new values of state; `inputs` and `outputs`
+        are their addresses."""
         for node, pointer in zip(graph.inputs, inputs, strict=True):
             self._values[node] = self._load(node, pointer)
         for node in graph.nodes:
             self._values[node] = self._value(node)
+            if self.function.lines > self.most_lines:
+                raise TooLong
         home = dict(zip(graph.inputs, inputs, strict=True))
         places = [*zip(graph.outputs, outputs, strict=True), *((value, home[to]) for to, value in graph.updates)]
         for node, pointer in places:
@@ -278,12 +286,12 @@ def _halves(places: Positions) -> tuple[Positions, Positions, Positions]:
     return low[order], high[order], new.reshape(len(places), half)
 
 
-def emit_straight(function: Function, graph: Graph, table: Value) -> None:
+def emit_straight(function: Function, graph: Graph, table: Value, most_lines: float = math.inf) -> None:
     """Write a program's entry: the table's slots are the graph's inputs, then its outputs."""
     f = function
     count = len(graph.inputs)
     pointers = [f.load(f.element(table, PTR, number), PTR) for number in range(count + len(graph.outputs))]
-    Straight(f).emit(graph, pointers[:count], pointers[count:])
+    Straight(f, most_lines).emit(graph, pointers[:count], pointers[count:])
     f.ret(int_literal(0))
 
 

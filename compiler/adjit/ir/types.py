@@ -6,8 +6,10 @@ number and takes the dtype of the array that it meets. A dimension is an int.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+
+# By its own name, as the module's attribute is exchanged while a function is traced.
+from math import prod
 
 import numpy as np
 
@@ -42,7 +44,8 @@ MOST_BYTES = 2**63 - 1
 
 def dtype_name(dtype: np.dtype) -> str:
     """`f32` for float32; the NumPy name where the type system has none."""
-    return _SHORT.get(dtype, dtype.name)
+    # NumPy works a name out whenever it is asked for one.
+    return _SHORT.get(dtype) or dtype.name
 
 
 def is_float(dtype: np.dtype) -> bool:
@@ -66,7 +69,7 @@ class Array:
     @property
     def size(self) -> int:
         """Number of elements."""
-        return math.prod(self.shape)
+        return prod(self.shape)
 
     @property
     def nbytes(self) -> int:
@@ -78,12 +81,14 @@ class Array:
         """Why no array has this type, or "" where one may: NumPy's bounds on dimensions and bytes.
 
         As in NumPy the bytes count without the extents that are 0, so that strides fit too."""
+        if not self.shape:
+            return ""
         if len(self.shape) > MOST_DIMENSIONS:
             return f"{len(self.shape)} dimensions, where an array has at most {MOST_DIMENSIONS}"
-        if self.shape and min(self.shape) < 0:
+        if min(self.shape) < 0:
             return f"{self}: negative dimensions are not allowed"
-        if self.dtype.itemsize * math.prod(self.shape) > MOST_BYTES or (
-            0 in self.shape and self.dtype.itemsize * math.prod(n for n in self.shape if n) > MOST_BYTES
+        if self.dtype.itemsize * prod(self.shape) > MOST_BYTES or (
+            0 in self.shape and self.dtype.itemsize * prod(n for n in self.shape if n) > MOST_BYTES
         ):
             return f"{self} is too big: its bytes do not fit int64"
         return ""

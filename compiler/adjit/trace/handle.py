@@ -9,9 +9,11 @@ write through it, or a read after its root was written, raises with both lines.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+# By its own name, as the module's attribute is exchanged while a function is traced.
+from math import prod
 from typing import Protocol
 
 from adjit.ir.builder import Builder
@@ -178,7 +180,7 @@ def c_strides(shape: Sequence[int]) -> Strides:
 
 def is_c_ordered(shape: Sequence[int], strides: Strides | None) -> bool:
     """Whether an array is known to be C-contiguous; strides along axes of one element do not matter."""
-    if math.prod(shape) <= 1:
+    if prod(shape) <= 1:
         return True
     if strides is None:
         return False
@@ -187,7 +189,7 @@ def is_c_ordered(shape: Sequence[int], strides: Strides | None) -> bool:
 
 def reshape_strides(shape: Sequence[int], strides: Strides, new: Sequence[int]) -> Strides | None:
     """The strides of a reshape that needs no copy; None where it needs one. Sizes are equal."""
-    if math.prod(shape) == 0:
+    if prod(shape) == 0:
         return c_strides(new)
     old = [(n, s) for n, s in zip(shape, strides, strict=True) if n != 1]
     result = [0] * len(new)
