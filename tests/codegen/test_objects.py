@@ -15,6 +15,7 @@ from adjit.codegen.light import light_kernels
 from adjit.codegen.objects import compile_text
 from adjit.codegen.program import build
 from adjit.ir.builder import Builder
+from adjit.ir.subscripts import Subscripts
 from adjit.ir.types import Array
 from adjit_runtime.errors import InternalError
 from adjit_runtime.target import host_target
@@ -80,7 +81,7 @@ def test_light_kernels_are_small_beside_the_others() -> None:
     b = Builder()
     x, w, s = (b.input(name, Array(np.dtype(np.float32), shape)) for name, shape in
                (("x", (256, 256)), ("w", (256, 256)), ("s", (40,))))  # fmt: skip
-    graph = b.graph("f", [b.emit("exp", b.emit("contract", x, w, spec="ik,kj->ij")), b.emit("exp", s)])
+    graph = b.graph("f", [b.emit("exp", b.emit("contract", x, w, spec=Subscripts.of("ik,kj->ij"))), b.emit("exp", s)])
     lowered = build(graph, host_target(), "f", straight=False)
     light = light_kernels(lowered.plan, host_target())
     assert {kernel.work for kernel in lowered.plan.kernels if (kernel.work, True) in light} == {

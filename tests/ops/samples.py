@@ -13,6 +13,7 @@ import adjit.ops  # noqa: F401  # fills the registry
 from adjit.ir.builder import Builder
 from adjit.ir.graph import Graph
 from adjit.ir.op import OPS, Op
+from adjit.ir.subscripts import Subscripts
 from adjit.ir.types import Array
 from adjit.ops.declare import Elementwise
 from adjit_runtime.errors import DTypeError
@@ -234,7 +235,7 @@ def other_cases(op: Op) -> Iterator[Case]:
     if op.name == "contract":
         for dtype in (d for d in DTYPES if d.kind != "b"):
             for spec, left, right in SPECS:
-                yield Case("contract", (values(left, dtype, 1), values(right, dtype, 2)), {"spec": spec})
+                yield Case("contract", (values(left, dtype, 1), values(right, dtype, 2)), {"spec": Subscripts.of(spec)})
         return
     if op.name == "iota":
         for dtype in (d for d in DTYPES if d.kind != "b"):
@@ -389,7 +390,7 @@ MEANING: dict[str, Callable[..., Any]] = {
     "select": np.where, "cast": lambda x, dtype: x.astype(dtype), "pow": np.power, "floor": np.floor, "ceil": np.ceil,
     "trunc": np.trunc, "rint": np.rint, "rsqrt": lambda x: 1 / np.sqrt(x),
     "sigmoid": lambda x: np.where(x >= 0, 1 / (1 + np.exp(-x)), np.exp(x) / (1 + np.exp(x))),
-    "erf": np.vectorize(math.erf, otypes=[float]), "contract": lambda x, y, spec: np.einsum(spec, x, y),
+    "erf": np.vectorize(math.erf, otypes=[float]), "contract": lambda x, y, spec: np.einsum(str(spec), x, y),
     "reshape": lambda x, shape: x.reshape(shape), "transpose": lambda x, axes: x.transpose(axes), "broadcast": _spread,
     "slice": lambda x, start, stop, step: x[tuple(map(slice, start, stop, step))], "pad": _padded,
     "concatenate": lambda *xs, axis: np.concatenate(xs, axis), "flip": lambda x, axes: np.flip(x, axes),

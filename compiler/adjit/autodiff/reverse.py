@@ -30,7 +30,7 @@ from adjit.ir.builder import Builder, Value
 from adjit.ir.graph import Graph, topological
 from adjit.ir.node import Node
 from adjit.ir.types import I64, is_float
-from adjit.ops.contraction import split_spec
+from adjit.ops.contraction import subscripts_of
 from adjit.ops.declare import Elementwise
 from adjit_runtime.errors import DTypeError, ShapeError, TraceError
 
@@ -275,10 +275,10 @@ def _shielded(b: Builder, node: Node, args: list[Value], ct: Cotangent) -> list[
     if ct.guard is None or ct.holds:
         return args
     if node.op.kind == "contraction":
-        *letters, result = split_spec(node.attrs["spec"])
+        spec = subscripts_of(node)
         return [
-            arg if _is_finite(arg.node) else b.select(_spread_any(b, ct.guard, result, own, arg.shape), arg, 0.0)
-            for own, arg in zip(letters, args, strict=True)
+            arg if _is_finite(arg.node) else b.select(_spread_any(b, ct.guard, spec.result, own, arg.shape), arg, 0.0)
+            for own, arg in zip(spec.operands, args, strict=True)
         ]
     if node.op.name == "cumprod":
         return [b.select(_any_after(b, node, ct.guard), args[0], 1.0)]
@@ -341,8 +341,7 @@ def _contraction_guards(
 ) -> list[Value | None]:
     """An operand's element is dead where all that it meets is: where the result is, or where the other operand was
     set to zero by a guard of an earlier derivative."""
-    left, right, result = split_spec(node.attrs["spec"])
-    letters = (left, right)
+    spec = subscripts_of(node)
     found: list[Value | None] = []
     for own, arg in enumerate(args):
         if arg.node not in reach.singular:
@@ -350,10 +349,10 @@ def _contraction_guards(
             continue
         total: Value | None = None
         if guard is not None:
-            total = _spread_any(b, guard, result, letters[own], arg.shape)
+            total = _spread_any(b, guard, spec.result, spec.operands[own], arg.shape)
         mask = _zeroing_mask(b, args[1 - own])
         if mask is not None:
-            total = _and(total, _spread_any(b, mask, letters[1 - own], letters[own], arg.shape))
+            total = _and(total, _spread_any(b, mask, spec.operands[1 - own], spec.operands[own], arg.shape))
         found.append(total)
     return found
 

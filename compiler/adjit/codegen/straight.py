@@ -27,7 +27,7 @@ from adjit.codegen.llvm import (
 from adjit.ir.graph import Graph
 from adjit.ir.node import Node
 from adjit.ir.op import OPS
-from adjit.ops.contraction import split_spec
+from adjit.ops.contraction import sizes_of, subscripts_of
 from adjit.ops.declare import Elementwise
 from adjit.tuned import GATHER_EFFORT
 from adjit_runtime.target import Target
@@ -207,13 +207,12 @@ class Straight:
     def _contracted(self, node: Node, x: Value, y: Value) -> Value:
         """The operands spread to one vector of all products, which is summed. What is summed over comes last or first
         in that vector, whichever moves fewer lanes; the sums are the same."""
-        left, right, result = split_spec(node.attrs["spec"])
-        sizes = dict(zip(left + right, node.args[0].shape + node.args[1].shape, strict=True))
-        summed = "".join(dict.fromkeys(c for c in left + right if c not in result))
+        spec, sizes = subscripts_of(node), sizes_of(node)
+        result, summed = spec.result, spec.summed
         shapes = [arg.shape for arg in node.args]
 
         def spread(letters: str) -> list[Positions]:
-            return [_spread(letters, own, sizes, shape) for own, shape in zip((left, right), shapes, strict=True)]
+            return [_spread(letters, own, sizes, shape) for own, shape in zip(spec.operands, shapes, strict=True)]
 
         def effort(letters: str) -> int:
             shape = tuple(sizes[c] for c in letters)

@@ -2,7 +2,7 @@
 
 In a rule `b` is a `Builder` and `x`, `y`, `g` are `Value`s: `g * (1 - y * y)`, `b.select(c, g, 0.0)`,
 `b.sum(g, axes=(0,))`. A method of the builder is an op of the registry by its name; operands go by position,
-attributes by keyword. A Python number beside a Value becomes a splat constant of the Value's type.
+attributes by keyword, subscripts as text. A Python number beside a Value becomes a splat constant of the Value's type.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 from adjit.ir.graph import Graph, copy_node
 from adjit.ir.node import Data, Loc, Node
 from adjit.ir.op import OPS, Op, register
+from adjit.ir.subscripts import Subscripts
 from adjit.ir.types import Array, Tuple, Type
 from adjit_runtime.errors import ShapeError
 
@@ -155,6 +156,8 @@ class Builder:
         op = OPS[name]
 
         def apply(*operands: Value | Number, **attrs: Any) -> Value:
+            if op.attr_kinds.get("spec") == "subscripts":
+                attrs["spec"] = Subscripts.of(attrs["spec"])
             if not operands:
                 return Value(self, self.emit(op, **attrs))
             like = next(x for x in operands if isinstance(x, Value) and not (name == "select" and x is operands[0]))

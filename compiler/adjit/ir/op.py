@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from adjit.ir.types import Array, Type
 
 Attrs = Mapping[str, Any]
-"""An op's static parameters: ints, floats, strings, bools, dtypes, tuples of ints, `Data`, `Graph`."""
+"""An op's static parameters: ints, floats, strings, bools, dtypes, tuples of ints, `Data`, `Graph`, `Subscripts`."""
 
 TypeRule = Callable[[tuple[Array, ...], Attrs], Type]
 Meaning = Callable[..., Any]
@@ -27,7 +27,7 @@ class Op:
     `infer(types, attrs)` gives the result's type or raises `ShapeError` / `DTypeError`;
     `evaluate(*arrays, **attrs)` is the meaning, with NumPy arrays in and out;
     `attr_kinds` names the attributes in the order in which they print, each with its kind:
-    "int", "ints", "bool", "float", "str", "dtype", "scalar", "data", "graph".
+    "int", "ints", "bool", "float", "str", "dtype", "scalar", "data", "graph", "subscripts".
     `arity` is the number of operands, or None where it varies.
     """
 

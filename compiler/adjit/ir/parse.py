@@ -19,6 +19,7 @@ from adjit.ir.graph import MOST_NESTED, Graph, too_deep
 from adjit.ir.node import Data, Loc, Node, digest_of
 from adjit.ir.op import OPS, Op
 from adjit.ir.quote import unquote
+from adjit.ir.subscripts import Subscripts
 from adjit.ir.types import BOOL, DTYPE_NAMES, Array, Tuple, Type
 from adjit_runtime import checks
 from adjit_runtime.errors import AdjitError, ArgumentError, FormatError
@@ -31,7 +32,7 @@ _TOKEN = re.compile(
   | (?P<node>%(?:"(?:[^"\\\n]|\\.)*"|[\w.]+))
   | (?P<name>@(?:"(?:[^"\\\n]|\\.)*"|[\w.]+))
   | (?P<type>(?:bool|[iuf][0-9]+)\[[0-9,]*\]~?)
-  | (?P<spec>\[(?:(?!->)[^\[\]\s"])*->[^\[\]\s"]*\])
+  | (?P<subscripts>\[(?:(?!->)[^\[\]\s"])*->[^\[\]\s"]*\])
   | (?P<digest>sha256=[0-9a-f]+)
   | (?P<number>-?(?:[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?|inf\b|nan\b))
   | (?P<word>[A-Za-z_]\w*)
@@ -385,13 +386,13 @@ class _Body:
     def attributes(self, op: Op, word: _Token) -> dict[str, Any]:
         parser = self.parser
         found: dict[str, Any] = {}
-        while parser.token.kind in ("word", "spec"):
+        while parser.token.kind in ("word", "subscripts"):
             token = parser.take()
-            name = "spec" if token.kind == "spec" else token.text
+            name = "spec" if token.kind == "subscripts" else token.text
             if name not in op.attr_kinds or name in found:
                 parser.fail(f"{op.name} has no{' second' if name in found else ''} attribute {name!r}", token)
-            if token.kind == "spec":
-                found[name] = token.text[1:-1]
+            if token.kind == "subscripts":
+                found[name] = self.subscripts(token)
                 continue
             parser.expect("sign", "=")
             found[name] = self.attribute(op.attr_kinds[name])
@@ -401,6 +402,12 @@ class _Body:
                     parser.fail(f"{op.name} needs the attribute {name!r}", word)
                 found[name] = False
         return {name: found[name] for name in op.attr_kinds}
+
+    def subscripts(self, token: _Token) -> Subscripts:
+        try:
+            return Subscripts.of(token.text[1:-1])
+        except ValueError as error:
+            self.parser.fail(str(error), token)
 
     def attribute(self, kind: str) -> Any:
         parser = self.parser

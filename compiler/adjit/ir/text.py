@@ -12,7 +12,7 @@ Inputs keep their names, quoted where they are no plain word (`%"params['w1']"`)
 constant stands at its uses, as `0.0:f32[4,8]`, or without its type where that is the node's; at a node that gives
 bool it is that of the node's first named operand; in `return` and `update` that of the result or of the input. An
 array of up to 16 elements is written out in C order, a larger one is `constant @c0 sha256=...`. Attributes print in
-the order of the op's `attr_kinds`; a bool that is false is left out; `spec` stands in brackets.
+the order of the op's `attr_kinds`; a bool that is false is left out; subscripts stand in brackets, without a name.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def _attribute(name: str, kind: str, node: Node, locs: bool, data: dict[str, str
         return _data(value, node.array_type, data)
     if kind == "graph":
         return f"{name}=" + "\n  ".join(_graph_lines(value, locs, data, depth + 1))
-    if name == "spec":
+    if kind == "subscripts":
         return f"[{value}]"
     return f"{name}={_scalar(kind, value)}"
 

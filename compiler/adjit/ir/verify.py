@@ -11,6 +11,7 @@ from adjit.ir.builder import CONSTANT, INPUT, ITEM
 from adjit.ir.graph import Graph
 from adjit.ir.node import Data, Node
 from adjit.ir.op import OPS
+from adjit.ir.subscripts import Subscripts
 from adjit.ir.text import node_names, node_text, print_graph
 from adjit.ir.types import DTYPE_NAMES, Array, Tuple, Type
 from adjit_runtime.errors import AdjitError, FormatError, InternalError
@@ -168,6 +169,8 @@ def _is_kind(value: Any, kind: str) -> bool:
             return isinstance(value, Data)
         case "graph":
             return isinstance(value, Graph)
+        case "subscripts":
+            return isinstance(value, Subscripts)
     return False
 
 

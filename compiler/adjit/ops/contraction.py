@@ -5,26 +5,41 @@ that is summed stands in both (one that stands in a single operand is summed bef
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
+from adjit.ir.node import Node
 from adjit.ir.op import Attrs, register
+from adjit.ir.subscripts import Subscripts
 from adjit.ir.types import Array, dtype_name
 from adjit.ops.declare import Contraction
 from adjit_runtime.errors import DTypeError, ShapeError
 
 
-def split_spec(spec: str) -> tuple[str, str, str]:
-    """`ik,kj->ij` as its three parts."""
-    operands, result = spec.split("->")
-    left, right = operands.split(",")
-    return left, right, result
+def subscripts_of(contraction: Node) -> Subscripts:
+    """Which axes a contraction multiplies, sums and keeps."""
+    spec: Subscripts = contraction.attrs["spec"]
+    return spec
+
+
+def sizes_of(contraction: Node) -> dict[str, int]:
+    """The extent of each of its letters."""
+    x, y = contraction.args
+    return subscripts_of(contraction).sizes(x.shape, y.shape)
+
+
+def extents_of(contraction: Node) -> tuple[int, int, int, int]:
+    """How many products there are of how many rows, columns and sums: batch, m, n, k."""
+    spec, sizes = subscripts_of(contraction), sizes_of(contraction)
+    batch, m, n, k = (math.prod(sizes[c] for c in part) for part in (spec.batch, spec.rows, spec.columns, spec.summed))
+    return batch, m, n, k
 
 
 def _contract_type(types: tuple[Array, ...], attrs: Attrs) -> Array:
-    spec = attrs["spec"]
-    left, right, result = split_spec(spec)
+    spec: Subscripts = attrs["spec"]
+    left, right, result = spec.left, spec.right, spec.result
     x, y = types
     if x.dtype != y.dtype:
         raise DTypeError(f"contract: dtypes differ, {x} and {y}; cast one with .astype")
@@ -44,22 +59,22 @@ def _contract_type(types: tuple[Array, ...], attrs: Attrs) -> Array:
     return Array(x.dtype, tuple(sizes[letter] for letter in result))
 
 
-def _evaluate_contract(x: Any, y: Any, *, spec: str) -> np.ndarray:
+def _evaluate_contract(x: Any, y: Any, *, spec: Subscripts) -> np.ndarray:
     # optimize=True goes through BLAS, whose sums are as accurate as ours.
-    return np.asarray(np.einsum(spec, x, y, optimize=True), dtype=x.dtype)
+    return np.asarray(np.einsum(str(spec), x, y, optimize=True), dtype=x.dtype)
 
 
-def _contract_vjp(b: Any, g: Any, z: Any, x: Any, y: Any, spec: str) -> tuple[Any, Any]:
-    left, right, result = split_spec(spec)
+def _contract_vjp(b: Any, g: Any, z: Any, x: Any, y: Any, spec: Subscripts) -> tuple[Any, Any]:
+    left, right, result = spec.left, spec.right, spec.result
     return (
-        b.contract(g, y, spec=f"{result},{right}->{left}"),
-        b.contract(x, g, spec=f"{left},{result}->{right}"),
+        b.contract(g, y, spec=Subscripts(result, right, left)),
+        b.contract(x, g, spec=Subscripts(left, result, right)),
     )
 
 
 contract = register(
     Contraction(
-        name="contract", kind="contraction", arity=2, infer=_contract_type, attr_kinds={"spec": "str"},
+        name="contract", kind="contraction", arity=2, infer=_contract_type, attr_kinds={"spec": "subscripts"},
         evaluate=_evaluate_contract, vjp=_contract_vjp,
     )
 )  # fmt: skip

@@ -26,9 +26,10 @@ from collections import Counter
 from adjit.ir.builder import Builder
 from adjit.ir.graph import Graph, copy_node, substitute_roots
 from adjit.ir.node import Node
-from adjit.ops.contraction import split_spec
+from adjit.ir.subscripts import Subscripts
+from adjit.ops.contraction import subscripts_of
 
-Key = tuple[Node, str, tuple[int, ...]]
+Key = tuple[Node, Subscripts, tuple[int, ...]]
 
 
 def factor(graph: Graph) -> Graph:
@@ -62,19 +63,17 @@ def _summed_first(node: Node, uses: Counter[Node], new: dict[Node, Node]) -> Nod
         at = at.args[-1]
     if at.op.name != "contract" or uses[at] > 1 or 0 in at.shape:
         return None
-    left, right, result = split_spec(at.attrs["spec"])
-    summed = {result[axis] for axis in node.attrs["axes"]}
-    free = {c for c in summed if (c in left) != (c in right)}
+    spec = subscripts_of(at)
+    summed = {spec.result[axis] for axis in node.attrs["axes"]}
+    free = {c for c in summed if c not in spec.batch}
     # The rest, letters of both operands, are the business of fold_contractions.
     if not free or free != summed:
         return None
-    operands, specs = [], []
-    for arg, own in zip(at.args, (left, right), strict=True):
+    operands = []
+    for arg, own in zip(at.args, spec.operands, strict=True):
         axes = tuple(axis for axis, c in enumerate(own) if c in free)
         operands.append(b.emit("sum", new[arg], axes=axes) if axes else new[arg])
-        specs.append("".join(c for c in own if c not in free))
-    kept = "".join(c for c in result if c not in free)
-    total = b.emit("contract", *operands, spec=f"{specs[0]},{specs[1]}->{kept}")
+    total = b.emit("contract", *operands, spec=spec.without(free))
     for step in reversed(between):
         others = [b.splat(arg.attrs["value"], total.array_type) for arg in step.args[:-1]]
         total = b.emit(step.op, *others, total)
@@ -119,13 +118,8 @@ def _groups(terms: list[Node], uses: Counter[Node]) -> list[tuple[Key, list[Node
 
 def _key(term: Node, side: int) -> Key:
     """The operand on one side, the contraction with that operand first and letters by order, the other's shape."""
-    parts = split_spec(term.attrs["spec"])
-    own, other, result = parts[side], parts[1 - side], parts[2]
-    letters: dict[str, str] = {}
-    for c in own + other + result:
-        letters.setdefault(c, "abcdefghijklmnopqrstuvwxyz"[len(letters)])
-    spec = ",".join("".join(letters[c] for c in part) for part in (own, other))
-    return term.args[side], f"{spec}->{''.join(letters[c] for c in result)}", term.args[1 - side].shape
+    spec = subscripts_of(term)
+    return term.args[side], (spec if side == 0 else spec.swapped()).renamed(), term.args[1 - side].shape
 
 
 def _rewritten(b: Builder, terms: list[Node], groups: list[tuple[Key, list[Node]]], new: dict[Node, Node]) -> Node:

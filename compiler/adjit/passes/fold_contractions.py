@@ -21,7 +21,8 @@ import string
 
 from adjit.ir.graph import Graph
 from adjit.ir.node import Node
-from adjit.ops.contraction import split_spec
+from adjit.ir.subscripts import Subscripts
+from adjit.ops.contraction import subscripts_of
 from adjit.passes.rewrite import Rewriter, rewrite
 
 LETTERS = string.ascii_letters
@@ -48,31 +49,29 @@ def _step(node: Node, rewriter: Rewriter) -> Node | None:
 
 def _operand(node: Node, side: int, rewriter: Rewriter) -> Node | None:
     moved = node.args[side]
-    letters = list(split_spec(node.attrs["spec"]))
+    spec = subscripts_of(node)
     if moved.op.name == "transpose":
-        turned = [""] * len(letters[side])
-        for letter, axis in zip(letters[side], moved.attrs["axes"], strict=True):
-            turned[axis] = letter
-        letters[side] = "".join(turned)
-        return _contract(node, side, moved.args[0], letters, rewriter)
+        mine = spec.operands[side]
+        before = "".join(mine[moved.attrs["axes"].index(axis)] for axis in range(len(mine)))
+        return _contract(node, side, moved.args[0], spec.with_operand(side, before), rewriter)
     if moved.op.name == "broadcast":
-        return _broadcast_operand(node, side, letters, rewriter)
+        return _broadcast_operand(node, side, spec, rewriter)
     return None
 
 
-def _broadcast_operand(node: Node, side: int, letters: list[str], rewriter: Rewriter) -> Node | None:
+def _broadcast_operand(node: Node, side: int, spec: Subscripts, rewriter: Rewriter) -> Node | None:
     """Drop the letters along which the operand is constant: those of the other operand it does not need, and its own
     come back by a broadcast of the result."""
     moved = node.args[side]
-    mine, other, result = letters[side], letters[1 - side], letters[2]
+    mine, other, result = spec.operands[side], spec.operands[1 - side], spec.result
     copied = [letter for axis, letter in enumerate(mine) if axis not in moved.attrs["axes"]]
     dropped = {letter for letter in copied if letter in result}
     if not dropped:
         return None
     own = {letter for letter in dropped if letter not in other}
     kept = [axis for axis, letter in enumerate(mine) if letter not in dropped]
-    letters[side] = "".join(mine[axis] for axis in kept)
-    letters[2] = "".join(letter for letter in result if letter not in own)
+    spec = spec.with_operand(side, "".join(mine[axis] for axis in kept))
+    spec = spec.with_result("".join(letter for letter in result if letter not in own))
     narrow = rewriter.emit(
         "broadcast",
         moved.args[0],
@@ -81,31 +80,32 @@ def _broadcast_operand(node: Node, side: int, letters: list[str], rewriter: Rewr
     )
     if len(kept) == len(moved.attrs["axes"]):
         narrow = moved.args[0]
-    product = _contract(node, side, narrow, letters, rewriter)
+    product = _contract(node, side, narrow, spec, rewriter)
     axes = tuple(axis for axis, letter in enumerate(result) if letter not in own)
     return rewriter.emit("broadcast", product, shape=node.shape, axes=axes) if own else product
 
 
-def _contract(node: Node, side: int, operand: Node, letters: list[str], rewriter: Rewriter) -> Node:
+def _contract(node: Node, side: int, operand: Node, spec: Subscripts, rewriter: Rewriter) -> Node:
     args = (operand, node.args[1]) if side == 0 else (node.args[0], operand)
-    return rewriter.emit("contract", *args, spec=f"{letters[0]},{letters[1]}->{letters[2]}")
+    return rewriter.emit("contract", *args, spec=spec)
 
 
 def _transposed(node: Node, rewriter: Rewriter) -> Node:
     (product,) = node.args
-    left, right, result = split_spec(product.attrs["spec"])
-    turned = "".join(result[axis] for axis in node.attrs["axes"])
-    return rewriter.emit("contract", *product.args, spec=f"{left},{right}->{turned}")
+    spec = subscripts_of(product)
+    transposed = "".join(spec.result[axis] for axis in node.attrs["axes"])
+    return rewriter.emit("contract", *product.args, spec=spec.with_result(transposed))
 
 
 def _summed(node: Node, rewriter: Rewriter) -> Node | None:
     (product,) = node.args
-    left, right, result = split_spec(product.attrs["spec"])
-    both = {axis for axis in node.attrs["axes"] if result[axis] in left and result[axis] in right}
+    spec = subscripts_of(product)
+    result = spec.result
+    both = {axis for axis in node.attrs["axes"] if result[axis] in spec.batch}
     if not both:
         return None
     kept = "".join(letter for axis, letter in enumerate(result) if axis not in both)
-    product = rewriter.emit("contract", *product.args, spec=f"{left},{right}->{kept}")
+    product = rewriter.emit("contract", *product.args, spec=spec.with_result(kept))
     rest = tuple(kept.index(result[axis]) for axis in node.attrs["axes"] if axis not in both)
     return rewriter.emit("sum", product, axes=rest) if rest else product
 
@@ -124,4 +124,4 @@ def _sum_of_products(node: Node, rewriter: Rewriter) -> Node | None:
         return None
     left, right = ("".join(LETTERS[axis] for axis in of) for of in axes)
     result = "".join(LETTERS[axis] for axis in everywhere if axis not in summed)
-    return rewriter.emit("contract", *factors, spec=f"{left},{right}->{result}")
+    return rewriter.emit("contract", *factors, spec=Subscripts(left, right, result))

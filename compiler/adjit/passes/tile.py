@@ -18,7 +18,7 @@ from adjit.ir.builder import Builder
 from adjit.ir.graph import Graph, copy_node, topological
 from adjit.ir.node import Node
 from adjit.ir.types import Array
-from adjit.ops.contraction import split_spec
+from adjit.ops.contraction import extents_of, subscripts_of
 from adjit.ops.declare import Elementwise
 from adjit.ops.tiles import COMBINED
 from adjit.tuned import (
@@ -171,7 +171,7 @@ class _Region:
             return self._taken_axis(node)
         if name == "contract":
             letter = self._row_letter(node)
-            result = split_spec(node.attrs["spec"])[2]
+            result = subscripts_of(node).result
             return result.index(letter) if letter and letter in result else None
         return None
 
@@ -187,7 +187,7 @@ class _Region:
 
     def _row_letter(self, node: Node) -> str | None:
         """The letter of the rows in a contraction, where each operand that has it follows the rows."""
-        letters = split_spec(node.attrs["spec"])[:2]
+        letters = subscripts_of(node).operands
         for own, arg in zip(letters, node.args, strict=True):
             axis = self._axis_of(arg)
             if axis is None:
@@ -259,9 +259,7 @@ class _Region:
         products = [node for node in (*self.found.axis, *self.found.sums) if node.op.name == "contract"]
         total = 0
         for node in products:
-            left, right, _ = split_spec(node.attrs["spec"])
-            sizes = dict(zip(left + right, node.args[0].shape + node.args[1].shape, strict=True))
-            total += 2 * math.prod(sizes.values())
+            total += 2 * math.prod(extents_of(node))
         return total
 
     def _has_products(self) -> bool:
@@ -387,8 +385,8 @@ class _Body:
         name = node.op.name
         if name == "contract":
             letter = region._row_letter(node)
-            own = split_spec(node.attrs["spec"])
-            axes = [part.index(letter) if letter and letter in part else None for part in own[:2]]
+            own = subscripts_of(node).operands
+            axes = [part.index(letter) if letter and letter in part else None for part in own]
         elif name == "take":
             axes = [region._axis_of(arg) for arg in node.args]
         else:

@@ -19,7 +19,7 @@ from adjit.ir.builder import Builder
 from adjit.ir.graph import Graph
 from adjit.ir.node import Node
 from adjit.ir.op import OPS
-from adjit.ops.contraction import split_spec
+from adjit.ops.contraction import sizes_of, subscripts_of
 from adjit.ops.declare import Reduction
 from adjit.ops.tiles import combiners
 from adjit.schedule.arena import finish
@@ -399,35 +399,28 @@ class _Planner(Memory):
 
     def _product(self, group: Group) -> list[Kernel]:
         node = next(n for n in group.members if n.op.name == "contract")
-        left, right, result = split_spec(node.attrs["spec"])
+        spec, sizes = subscripts_of(node), sizes_of(node)
         operands = []
-        for arg, letters in zip(node.args, (left, right), strict=True):
+        for arg, letters in zip(node.args, spec.operands, strict=True):
             found = operand_strides(arg, self._reader(group))
             if found is None:
                 raise NeedsStorage({arg: False})
             operands.append((found[0], found[1], dict(zip(letters, found[2], strict=True))))
-        batch = [c for c in result if c in left and c in right]
-        rest = [c for c in result if c not in batch]
-        rows_of = 1 if rest[-1] in left else 0
+        # The operand whose letter is the result's last one has the columns, so that these are adjacent.
+        rows_of = 1 if spec.result[-1] in spec.rows else 0
+        spec = spec if rows_of == 0 else spec.swapped()
         a, b = operands[rows_of], operands[1 - rows_of]
-        a_letters = left if rows_of == 0 else right
-        b_letters = right if rows_of == 0 else left
-        m_letters = [c for c in rest if c in a_letters]
-        n_letters = [c for c in rest if c not in a_letters]
-        k_letters = [c for c in a_letters if c not in result]
-        sizes = dict(zip(left + right, node.args[0].shape + node.args[1].shape, strict=True))
         a_node, b_node = node.args[rows_of], node.args[1 - rows_of]
-        a_row = _run(m_letters, a[2], sizes, a_node)
-        a_col = _run(k_letters, a[2], sizes, a_node)
-        b_row = _run(k_letters, b[2], sizes, b_node)
-        b_col = _run(n_letters, b[2], sizes, b_node)
-        m, n, k = (math.prod(sizes[c] for c in part) for part in (m_letters, n_letters, k_letters))
-        assert set(k_letters) == {c for c in b_letters if c not in result}
+        a_row = _run(spec.rows, a[2], sizes, a_node)
+        a_col = _run(spec.summed, a[2], sizes, a_node)
+        b_row = _run(spec.summed, b[2], sizes, b_node)
+        b_col = _run(spec.columns, b[2], sizes, b_node)
+        m, n, k = (math.prod(sizes[c] for c in part) for part in (spec.rows, spec.columns, spec.summed))
         fused = [member for member in group.members if member is not node]
         keep = node in self.wanted or node in self.extra or (node in self.placements and self._is_fixed(node))
-        strides = dict(zip(result, contiguous_strides(node.shape), strict=True))
-        c_row = _run(m_letters, strides, sizes, node)
-        groups = [[result.index(c) for c in part] for part in (batch, m_letters, n_letters)]
+        strides = dict(zip(spec.result, contiguous_strides(node.shape), strict=True))
+        c_row = _run(spec.rows, strides, sizes, node)
+        groups = [[spec.result.index(c) for c in part] for part in (spec.batch, spec.rows, spec.columns)]
         epilogue = self._epilogue(group, node, groups) if fused or keep else None
         if not fused and not keep:
             return []
@@ -435,7 +428,7 @@ class _Planner(Memory):
         if place is not None and not place.is_dense(node.shape):
             raise NeedsStorage({node: True})
         if place is None and epilogue is not None:
-            place = self._overwritten(node, _one_stride(batch, strides, sizes), c_row, *epilogue)
+            place = self._overwritten(node, _one_stride(spec.batch, strides, sizes), c_row, *epilogue)
         block = 0
         if place is None:
             buffer = self._buffer(node, f"t{len(self.buffers)}")
@@ -445,7 +438,7 @@ class _Planner(Memory):
                 buffer.size = block // node.dtype.itemsize
             else:
                 block = 0
-        batches = tuple((sizes[c], a[2][c], b[2][c], strides[c]) for c in batch)
+        batches = tuple((sizes[c], a[2][c], b[2][c], strides[c]) for c in spec.batch)
         params: tuple[tuple[Buffer, int], ...] = ((a[0], a[1]), (b[0], b[1]), (place.buffer, place.offset))
         body = None
         if epilogue is not None:
@@ -514,14 +507,14 @@ def _reduce(node: Node, arg: int) -> Any:
     return Reduce(node.op.name, arg, node.dtype)
 
 
-def _one_stride(letters: list[str], strides: dict[str, int], sizes: dict[str, int]) -> int | None:
+def _one_stride(letters: str, strides: dict[str, int], sizes: dict[str, int]) -> int | None:
     """One stride for several letters, or None where there is none."""
     if any(strides[a] != strides[b] * sizes[b] for a, b in itertools.pairwise(letters)):
         return None
     return strides[letters[-1]] if letters else 0
 
 
-def _run(letters: list[str], strides: dict[str, int], sizes: dict[str, int], node: Node) -> int:
+def _run(letters: str, strides: dict[str, int], sizes: dict[str, int], node: Node) -> int:
     """One stride for several letters; the operand is copied where there is none."""
     if 0 in (sizes[c] for c in letters):
         return 0

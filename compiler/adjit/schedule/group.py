@@ -14,13 +14,12 @@ into it; groups that it joins become one.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from adjit.ir.graph import Graph
 from adjit.ir.node import Node
-from adjit.ops.contraction import split_spec
+from adjit.ops.contraction import extents_of, subscripts_of
 from adjit.ops.declare import Elementwise, Reduction
 from adjit.schedule.plan import is_small, rows_of_block
 from adjit.tuned import HOISTED_COST, KERNEL_MEMBERS, LIGHT_COST, LIGHT_LEAVES, ROW_COST
@@ -375,20 +374,16 @@ def _rows_summed(group: Group, axes: tuple[int, ...], node: Node) -> tuple[bool,
     contraction = next((member for member in group.members if member.op.name == "contract"), None)
     if contraction is None or not isinstance(node.op, Reduction) or node.dtype.kind != "f":
         return None
-    left, right, result = split_spec(contraction.attrs["spec"])
-    sizes = dict(zip(left + right, contraction.args[0].shape + contraction.args[1].shape, strict=True))
-    batch = [c for c in result if c in left and c in right]
-    rest = [c for c in result if c not in batch]
-    if not rest:
+    spec = subscripts_of(contraction)
+    if not spec.rows + spec.columns:
         return None
-    columns = left if rest[-1] in left else right
-    rows = [c for c in rest if c not in columns]
-    k, m, n = (
-        math.prod(sizes[c] for c in part)
-        for part in ([c for c in left if c not in result], rows, [c for c in rest if c in columns])
-    )
-    is_along = len(rows) == 1 and axes == (result.index(rows[0]),)
-    return (bool(batch), m, n, k) if is_along else None
+    _, m, n, k = extents_of(contraction)
+    rows = spec.rows
+    # The columns are those of the operand that has the last axis.
+    if spec.result[-1] in spec.rows:
+        rows, m, n = spec.columns, n, m
+    is_along = len(rows) == 1 and axes == (spec.result.index(rows),)
+    return (bool(spec.batch), m, n, k) if is_along else None
 
 
 def _spread(graph: Graph, users: dict[Node, list[Node]]) -> dict[Node, frozenset[tuple[int, ...]]]:

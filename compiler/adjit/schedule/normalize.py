@@ -13,14 +13,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from adjit.ir.builder import Builder
 from adjit.ir.graph import Graph, topological
 from adjit.ir.node import Node
+from adjit.ir.subscripts import Subscripts
 from adjit.ir.types import I32, I64, U8
-from adjit.ops.contraction import split_spec
+from adjit.ops.contraction import extents_of, sizes_of, subscripts_of
 from adjit.ops.declare import Elementwise, Reduction
 from adjit.tuned import TINY_PRODUCT
 from adjit_runtime.errors import InternalError
@@ -54,12 +54,9 @@ def normalize(graph: Graph) -> Graph:
 def product_sizes(contraction: Node) -> tuple[int, int, int] | None:
     """Rows, columns and sums of a contraction that is a matrix product for the shared kernels; None where one of them
     is 1 or there are so few multiplications that it is a loop among others."""
-    left, right, result = split_spec(contraction.attrs["spec"])
-    sizes = dict(zip(left + right, contraction.args[0].shape + contraction.args[1].shape, strict=True))
-    if any(arg.is_splat for arg in contraction.args) or math.prod(sizes.values()) <= TINY_PRODUCT:
+    batch, m, n, k = extents_of(contraction)
+    if any(arg.is_splat for arg in contraction.args) or batch * m * n * k <= TINY_PRODUCT:
         return None
-    ours, theirs = set(left) & set(result) - set(right), set(right) & set(result) - set(left)
-    m, n, k = (math.prod(sizes[c] for c in letters) for letters in (ours, theirs, set(left) - set(result)))
     return (m, n, k) if min(m, n, k) > 1 else None
 
 
@@ -182,17 +179,17 @@ class _Squeeze:
             x = self.builder.emit("broadcast", x, shape=shape, axes=tuple(result.index(c) for c in order))
         return self.builder.emit("mul", x, self.builder.splat(splat.attrs["value"], x.array_type))
 
-    def _adjacent(self, node: Node, letters: str, batch: list[str], runs: tuple[str, str]) -> tuple[Node, str]:
+    def _adjacent(self, node: Node, letters: str, batch: str, runs: tuple[str, str]) -> tuple[Node, str]:
         """The operand with the letters of each run side by side and in order, so that each run has one stride."""
         if all(run in letters for run in runs):
             return node, letters
-        wanted = "".join(batch) + runs[0] + runs[1]
+        wanted = batch + runs[0] + runs[1]
         return self.builder.emit("transpose", node, axes=tuple(letters.index(c) for c in wanted)), wanted
 
     def _contract(self, node: Node, args: list[Node]) -> Node:
-        left, right, result = split_spec(node.attrs["spec"])
-        sizes = dict(zip(left + right, node.args[0].shape + node.args[1].shape, strict=True))
-        left, right, result = ("".join(c for c in part if sizes[c] != 1) for part in (left, right, result))
+        sizes = sizes_of(node)
+        spec = subscripts_of(node).without({c for c, n in sizes.items() if n == 1})
+        left, right, result = spec.left, spec.right, spec.result
         x, y = args
         dtype = node.dtype
         if x.is_splat or y.is_splat:
@@ -202,22 +199,17 @@ class _Squeeze:
             x, y = (self.builder.emit("cast", arg, dtype=I32) for arg in (x, y))
         elif dtype.name == "uint64":
             x, y = (self.builder.emit("cast", arg, dtype=I64) for arg in (x, y))
-        batch = [c for c in result if c in left and c in right]
-        ours = [c for c in result if c in left and c not in right]
-        theirs = [c for c in result if c in right and c not in left]
-        summed = "".join(c for c in left if c not in result)
         if product_sizes(node) is None:
-            product = self._sum_of_products(x, left, y, right, result + summed, sizes, len(result))
+            product = self._sum_of_products(x, left, y, right, result + spec.summed, sizes, len(result))
             return product if product.dtype == dtype else self.builder.emit("cast", product, dtype=dtype)
-        rows, columns = "".join(ours), "".join(theirs)
-        x, left = self._adjacent(x, left, batch, (rows, summed))
-        y, right = self._adjacent(y, right, batch, (summed, columns))
+        batch, rows, columns = spec.batch, spec.rows, spec.columns
+        x, left = self._adjacent(x, left, batch, (rows, spec.summed))
+        y, right = self._adjacent(y, right, batch, (spec.summed, columns))
         if rows in result and columns in result and result.endswith((rows, columns)):
-            product = self.builder.emit("contract", x, y, spec=f"{left},{right}->{result}")
+            product = self.builder.emit("contract", x, y, spec=Subscripts(left, right, result))
         else:
             # The last letter stays the last, so that what reads the product goes along its rows.
-            tail = rows + columns if result[-1] in theirs else columns + rows
-            order = "".join(batch) + tail
-            ordered = self.builder.emit("contract", x, y, spec=f"{left},{right}->{order}")
+            order = batch + (rows + columns if result[-1] in columns else columns + rows)
+            ordered = self.builder.emit("contract", x, y, spec=Subscripts(left, right, order))
             product = self.builder.emit("transpose", ordered, axes=tuple(order.index(c) for c in result))
         return product if product.dtype == dtype else self.builder.emit("cast", product, dtype=dtype)

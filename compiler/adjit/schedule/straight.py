@@ -12,7 +12,7 @@ import numpy as np
 from adjit.ir.graph import Graph
 from adjit.ir.node import Node
 from adjit.ir.quote import printable
-from adjit.ops.contraction import split_spec
+from adjit.ops.contraction import extents_of
 from adjit.ops.declare import Elementwise
 from adjit.schedule.plan import Buffer, Kernel, Plan, Straight
 from adjit.tuned import STRAIGHT_ELEMENTS, STRAIGHT_LANES, STRAIGHT_WORK
@@ -70,12 +70,6 @@ def _cost(node: Node) -> int | None:
     if node.op.name in REDUCTIONS:
         return 3 * -(-node.args[0].array_type.size // STRAIGHT_LANES)
     if node.op.name == "contract":
-        size = _product_size(node)
+        size = math.prod(extents_of(node))
         return 4 * -(-size // STRAIGHT_LANES) if 0 < size <= STRAIGHT_ELEMENTS else None
     return None
-
-
-def _product_size(node: Node) -> int:
-    left, right, _ = split_spec(node.attrs["spec"])
-    sizes = dict(zip(left + right, node.args[0].shape + node.args[1].shape, strict=True))
-    return math.prod(sizes.values())

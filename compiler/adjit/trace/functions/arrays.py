@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from adjit.ir.subscripts import Subscripts
 from adjit.ir.types import I64
 
 
@@ -74,13 +75,12 @@ def below(b: Any, shape: tuple[int, ...], offset: int) -> Any:
 
 def product(b: Any, spec: str, x: Any, y: Any) -> Any:
     """contract, or a plain product where nothing is summed."""
-    operands, result = spec.split("->")
-    left, right = operands.split(",")
-    if set(left) | set(right) == set(result):
-        sizes = dict(zip(left + right, (*x.shape, *y.shape), strict=True))
-        shape = tuple(sizes[letter] for letter in result)
-        return _laid(b, x, left, result, shape) * _laid(b, y, right, result, shape)
-    return b.contract(x, y, spec=spec)
+    found = Subscripts.of(spec)
+    if found.summed:
+        return b.contract(x, y, spec=found)
+    sizes = found.sizes(x.shape, y.shape)
+    shape = tuple(sizes[letter] for letter in found.result)
+    return _laid(b, x, found.left, found.result, shape) * _laid(b, y, found.right, found.result, shape)
 
 
 def _laid(b: Any, x: Any, letters: str, result: str, shape: tuple[int, ...]) -> Any:
