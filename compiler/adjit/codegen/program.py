@@ -43,6 +43,7 @@ from adjit.codegen.signals import (
 from adjit.codegen.straight import TooLong, code_effort, emit_straight
 from adjit.codegen.subnormals import flushing
 from adjit.codegen.tiles import emit_tiles, tile_ranges
+from adjit.ir.evaluate import array_of
 from adjit.ir.graph import Graph
 from adjit.ir.types import MOST_BYTES
 from adjit.schedule.build import make_plan
@@ -133,7 +134,7 @@ def build(
         libraries=(*libraries, *(name for name, symbol in _CALLED.items() if f"@{symbol}(" in text)),
         flushes=flushes,
         checks=plan.checks,
-        constants=plan.constants,
+        constants={number: array_of(data) for number, data in plan.constants.items()},
     )
     # What was asked of each body of this program is asked no more.
     analyse.cache_clear()

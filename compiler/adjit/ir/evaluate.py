@@ -179,7 +179,11 @@ def _applied(node: Node, values: dict[Node, Any]) -> Any:
 def _constant(node: Node) -> np.ndarray:
     if node.is_splat:
         return np.broadcast_to(np.asarray(node.attrs["value"], node.dtype), node.shape)
-    data: Data = node.attrs["data"]
+    return array_of(node.attrs["data"])
+
+
+def array_of(data: Data) -> np.ndarray:
+    """A constant's array; raises ArgumentError where a text left it unbound."""
     if data.array is None:
         raise ArgumentError(
             f"the constant {quoted('@', data.name)} is not bound; write parse(text, constants={{{data.name!r}: array}})"

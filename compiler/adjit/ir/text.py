@@ -31,7 +31,9 @@ from adjit.ir.parse import parse
 from adjit.ir.quote import quote
 from adjit.ir.types import BOOL, Array, Type, dtype_name
 
-__all__ = ["bare_type", "literal", "node_names", "node_text", "parse", "print_graph"]
+__all__ = [
+    "array_text", "attribute_text", "bare_type", "literal", "node_names", "node_text", "parse", "print_graph", "quoted",
+]  # fmt: skip
 
 PLAIN = re.compile(r"[A-Za-z_][\w.]*", re.ASCII)
 """A name that needs no quotes; it begins with no digit, so that it is never the number of a node."""
@@ -146,10 +148,11 @@ def _attribute(name: str, kind: str, node: Node, locs: bool, data: dict[str, str
         return f"{name}=" + "\n  ".join(_graph_lines(value, locs, data, depth + 1))
     if kind == "subscripts":
         return f"[{value}]"
-    return f"{name}={_scalar(kind, value)}"
+    return f"{name}={attribute_text(kind, value)}"
 
 
-def _scalar(kind: str, value: Any) -> str:
+def attribute_text(kind: str, value: Any) -> str:
+    """The value of an attribute of a kind of `Op.attr_kinds` that is no data, graph or subscripts."""
     if kind == "ints":
         return f"({','.join(map(str, value))})"
     if kind == "dtype":
@@ -160,8 +163,9 @@ def _scalar(kind: str, value: Any) -> str:
 
 
 def _data(data: Data, type: Array, printed: dict[str, str]) -> str:
-    if data.array is not None and type.size <= SMALL_CONSTANT and _is_plain(data.array):
-        return f"[{', '.join(literal(value, type.dtype) for value in data.array.ravel())}]"
+    text = array_text(data, type)
+    if text is not None:
+        return text
     name = data.name
     # Graphs that were inlined into one another may each bring a constant of this name.
     count = 0
@@ -169,6 +173,13 @@ def _data(data: Data, type: Array, printed: dict[str, str]) -> str:
         count += 1
         name = f"{data.name}_{count}"
     return f"{quoted('@', name)} sha256={data.digest}"
+
+
+def array_text(data: Data, type: Array) -> str | None:
+    """The elements of a small array, in C order; None where it goes by its digest."""
+    if data.array is None or type.size > SMALL_CONSTANT or not _is_plain(data.array):
+        return None
+    return f"[{', '.join(literal(value, type.dtype) for value in data.array.ravel())}]"
 
 
 def _is_plain(array: np.ndarray) -> bool:

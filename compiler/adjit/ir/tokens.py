@@ -200,6 +200,14 @@ class Tokens:
         """An int64."""
         return int(self.scalar(self.expect("number"), DTYPE_NAMES["i64"]))
 
+    def natural(self) -> int:
+        """An int64 that is not negative."""
+        token = self.token
+        found = self.integer()
+        if found < 0:
+            self.fail(f"{token.text} is negative", token)
+        return found
+
     def dtype(self) -> np.dtype:
         """A dtype by its short name."""
         token = self.expect("word")

@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from adjit.ir.graph import Graph
+from adjit.ir.node import Data
 from adjit.schedule.places import assign_places, padded
 from adjit.schedule.plan import (
     Body,
@@ -39,7 +38,7 @@ def finish(
     kernels: tuple[Kernel, ...],
     buffers: Sequence[Buffer],
     slots: tuple[Any, ...],
-    constants: dict[int, np.ndarray],
+    constants: dict[int, Data],
     checks: tuple[Any, ...],
 ) -> tuple[Plan, set[Buffer]]:
     """Give every arena buffer its place. Also returns the state buffers whose update in place would be wrong."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from adjit.ir.graph import Graph
-from adjit.ir.node import Node
+from adjit.ir.node import Data, Node
 from adjit.ir.quote import printable
 from adjit.schedule.body import Placement, base, unshaped
 from adjit.schedule.group import Group, Grouping
@@ -48,7 +48,7 @@ class Memory:
         self.scratch = scratch
         self.slots = list(slots)
         self.checks: list[Check] = []
-        self.constants: dict[int, np.ndarray] = {}
+        self.constants: dict[int, Data] = {}
         self.placements: dict[Node, Placement] = {}
         self.buffers: list[Buffer] = []
         self.wanted: set[Node] = set()
@@ -169,7 +169,7 @@ class Memory:
         data = node.attrs["data"]
         number = len(self.slots)
         self.slots.append(Slot(data.name, "constant", node.dtype.str, node.shape))
-        self.constants[number] = data.array
+        self.constants[number] = data
         placement = self._dense(node, self._slot_buffer(number))
         self.placements[node] = placement
         return placement

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from adjit.ir.graph import Graph
-from adjit.ir.node import Loc, Node
+from adjit.ir.node import Data, Loc
 from adjit.tuned import (
     DIRECT_ROWS,
     DIRECT_SUMS,
@@ -343,13 +343,21 @@ class Buffer:
         return self.size * self.dtype.itemsize
 
 
+class Located(Protocol):
+    """What comes from a line of the user's: a node, or what a text says of some."""
+
+    @property
+    def loc(self) -> Loc | None:
+        """The line."""
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class Kernel:
     """One piece of work and the memory that its parameters name: (buffer, offset in elements)."""
 
     work: Work
     params: tuple[tuple[Buffer, int], ...]
-    nodes: tuple[Node, ...] = ()
+    nodes: tuple[Located, ...] = ()
     commits: bool = False
     inner: Plan | None = None
 
@@ -387,5 +395,4 @@ class Plan:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     checks: tuple[Any, ...]
-    constants: dict[int, np.ndarray] = field(default_factory=dict)
-    workspace: Buffer | None = None
+    constants: dict[int, Data] = field(default_factory=dict)

@@ -1,22 +1,53 @@
-"""The plan as text: buffers with places and lifetimes, kernels with domains, bodies and the user's lines.
+"""Plans as text that parses back to the same text: `print_plan` here, `parse_plan` in `schedule.parse`.
 
-plan @step  arena 13568 bytes (29056 without reuse), peak 12800 bytes at model.py:12
-buffer %t8 : f32[1024] arena+4096  kernels 2..6  model.py:12
-kernel 2 product m=32 n=32 k=64  A=%x (64,1)  B=%w1 (32,1)  C=%t17  # model.py:12
-  epilogue over (1,32,32)
+plan @step  arena 4096 bytes (8320 without reuse), peak 4096 bytes  # model.py:12
+buffer %w : f32[64,32] state slot 0
+buffer %labels : i64[16] input slot 2
+unused %key : i64[] input slot 1
+buffer %t4 : f32[512] arena+0  kernels 2..3  # model.py:12
+buffer %t5 : f32[512] arena+0 in place of %t4  kernels 3..5  # model.py:13
+check 0 raises "IndexOutOfRange" "model.py:14: index " value " is out of bounds for axis 1 with size 10"
+kernel 0 checkrange over (16) v0 in [-10,10) check 0  # model.py:14
+    v0 = load %labels[d0] : i64
+kernel 2 product m=16 n=32 k=64  A=%x (64,1)  B=%w (32,1)  C=%t4 (32,1)  # model.py:12
+  epilogue over (1,16,32)
     v0 = tile : f32
-    v1 = load %b1[0 + d2] : f32
-    ...
-"""
+    v1 = load %b[d2] : f32
+    v2 = add v0, v1 : f32
+    store v2 -> %t4[32*d1 + d2] : f32
+kernel 3 loop over (8)  # model.py:14, optim.py:9
+  as kernel 1, on %t5+8 %t6
+
+Slots, each of its shape, are the program's; its inputs are those of inputs and state, its results those of outputs, in
+order. One that no kernel names is `unused`; a name in quotes behind the slot is the slot's, where the buffer's differs.
+A constant has its elements or digest as in a graph's text. Other buffers lie in the arena.
+
+Work: `loop`, `running ... reverse`, `scatter ... add v1 -> %t9[8*d0 + v0*1] v0 in [0,8)`, `checkrange`, `product` with
+the strides of A, B and C and `batch=4 (64,64,16)` (extent; strides of A, B and C), `scratch` behind C where its blocks
+are made, `straight on` the slots, with a graph, and `8 tiles in 4 groups of %x on %w`, with the plan of a tile in
+braces: operands that are cut into tiles stand behind `of`, those that are not behind `on`, then sums, results and
+scratch memory; `ahead` says what its loops bring near. `commit` marks copies of new state that others still read.
+
+A body has an instruction a line, v0, v1 ...; a store has a number, too. `%t5+8[3*d0 + d1]` is the element at 8 + 3 d0 +
+d1; `where 0 <= d0 < 5` says where memory is touched, `v0 in [0,8)` within what a position is held. A `const` whose bits
+its number does not give has `bits=`. Parameters are numbered in the order in which the body names them; else the
+kernel's line ends in `on`, with all of them. Equal works print once: `as kernel 1, on %t5+8 %t6`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from adjit.ir.types import dtype_name
+import numpy as np
+
+from adjit.ir.node import Loc
+from adjit.ir.op import OPS
+from adjit.ir.quote import quote
+from adjit.ir.text import array_text, attribute_text, literal, print_graph, quoted
+from adjit.ir.types import Array, dtype_name
 from adjit.schedule.arena import body_of
 from adjit.schedule.plan import (
     Apply,
+    Body,
     Bounds,
     Buffer,
     CheckRange,
@@ -41,90 +72,167 @@ from adjit.schedule.plan import (
 
 
 def print_plan(plan: Plan) -> str:
-    """The whole plan."""
+    """The whole plan; ASCII but for the files of its lines."""
     return "\n".join(_lines(plan)) + "\n"
 
 
 def _lines(plan: Plan) -> Iterator[str]:
-    where = f" at {plan.peak_loc}" if plan.peak_loc is not None else ""
     yield (
-        f"plan @{plan.name}  arena {plan.arena_bytes} bytes ({plan.bytes_without_reuse} without reuse), "
-        f"peak {plan.peak_bytes} bytes{where}"
+        f"plan {quoted('@', plan.name)}  arena {plan.arena_bytes} bytes ({plan.bytes_without_reuse} without reuse), "
+        f"peak {plan.peak_bytes} bytes{_comment(plan.peak_loc)}"
     )
+    names = _names(plan.buffers)
     for buffer in plan.buffers:
-        yield _buffer(buffer, plan)
+        yield _buffer(buffer, plan, names)
+    used = {buffer.slot for buffer in plan.buffers}
+    for number, slot in enumerate(plan.slots):
+        if number not in used:
+            yield f"unused {_slot(number, plan, quoted('%', slot.name))}"
+    for number, check in enumerate(plan.checks):
+        after = f" value {quote(check.after)}" if check.after is not None else ""
+        yield f"check {number} raises {quote(check.error)} {quote(check.before)}{after}"
     numbers: dict[object, int] = {}
     for i, kernel in enumerate(plan.kernels):
-        body = numbers.setdefault(kernel.work, i)
-        yield from _kernel(i, kernel, body)
+        yield from _kernel(i, kernel, numbers.setdefault(kernel.work, i), names)
 
 
-def _buffer(buffer: Buffer, plan: Plan) -> str:
-    head = f"buffer %{buffer.name} : {dtype_name(buffer.dtype)}[{buffer.size}]"
+def _names(buffers: Sequence[Buffer]) -> dict[Buffer, str]:
+    """The name that each has in the text: the second `t8` is `t8_1`."""
+    names: dict[Buffer, str] = {}
+    taken: set[str] = set()
+    for buffer in buffers:
+        name, count = buffer.name, 0
+        while name in taken:
+            count += 1
+            name = f"{buffer.name}_{count}"
+        taken.add(name)
+        names[buffer] = quoted("%", name)
+    return names
+
+
+def _comment(*locs: Loc | None) -> str:
+    lines = ", ".join(str(loc) for loc in locs if loc is not None)
+    return f"  # {lines}" if lines else ""
+
+
+def _slot(number: int, plan: Plan, name: str) -> str:
+    slot = plan.slots[number]
+    type = Array(np.dtype(slot.dtype), slot.shape, slot.weak)
+    own = f" {quote(slot.name)}" if quoted("%", slot.name) != name else ""
+    data = plan.constants.get(number)
+    held = "" if data is None else f" {array_text(data, type) or f'sha256={data.digest}'}"
+    return f"{name} : {type} {slot.role} slot {number}{own}{held}"
+
+
+def _buffer(buffer: Buffer, plan: Plan, names: dict[Buffer, str]) -> str:
     if buffer.slot is not None:
-        return f"{head} {plan.slots[buffer.slot].role} slot {buffer.slot}"
-    shared = f" in place of %{buffer.inside.name}" if buffer.inside is not None else ""
-    where = f"  {buffer.loc}" if buffer.loc is not None else ""
-    return f"{head} arena+{buffer.offset}{shared}  kernels {buffer.first}..{buffer.last}{where}"
+        return f"buffer {_slot(buffer.slot, plan, names[buffer])}"
+    shared = f" in place of {names[buffer.inside]}" if buffer.inside is not None else ""
+    return (
+        f"buffer {names[buffer]} : {dtype_name(buffer.dtype)}[{buffer.size}] arena+{buffer.offset}{shared}  "
+        f"kernels {buffer.first}..{buffer.last}{_comment(buffer.loc)}"
+    )
 
 
-def _kernel(number: int, kernel: Kernel, same: int) -> Iterator[str]:
+# -- kernels ----------------------------------------------------------------------------------------------------------
+
+
+def _kernel(number: int, kernel: Kernel, same: int, names: dict[Buffer, str]) -> Iterator[str]:
     work = kernel.work
-    lines = ", ".join(map(str, kernel.locs))
-    comment = f"  # {lines}" if lines else ""
-    commit = " commit" if kernel.commits else ""
-    names = [f"%{buffer.name}" + (f"+{offset}" if offset else "") for buffer, offset in kernel.params]
+    comment = _comment(*kernel.locs)
+    places = _places(kernel, names)
     if isinstance(work, Straight):
-        yield f"kernel {number} straight line of {len(work.graph.nodes)} operations on {' '.join(names)}{comment}"
+        yield f"kernel {number} straight on {' '.join(places)}{comment}"
+        yield from (f"  {line}" for line in print_graph(work.graph).splitlines())
         return
     if isinstance(work, Tiles):
-        assert kernel.inner is not None
-        yield f"kernel {number} {work.count} tiles on {' '.join(names)}{comment}"
-        yield from (f"    {line}" for line in _lines(kernel.inner))
-        for at, step in enumerate(work.steps):
-            for ahead in step.work.ahead if isinstance(step.work, Loop) else ():
-                name = kernel.inner.kernels[at].params[ahead.param][0].name
-                lines = f"{ahead.lines} lines for each d{ahead.dim}, {ahead.start} bytes on"
-                yield f"    kernel {at} brings %{name} near: {lines}"
+        yield from _tiles(number, kernel, work, places)
         return
-    if isinstance(work, Product):
-        batch = "".join(f" batch={entry[0]}" for entry in work.batch)
-        head = (
-            f"product{batch} m={work.m} n={work.n} k={work.k}  A={names[0]} {work.a_strides}  "
-            f"B={names[1]} {work.b_strides}  C={names[2]}"
-        )
-    else:
-        kind = type(work).__name__.lower()
-        head = f"{kind} over {_tuple(work.body.domain)}"
-        if work.body.reduced:
-            head += f" reduced {_tuple(work.body.reduced)}"
-        if isinstance(work, Running) and work.reverse:
-            head += " reverse"
-        if isinstance(work, CheckRange):
-            head += f" in [{work.low}, {work.high}) check {work.number}"
-        if isinstance(work, Scatter):
-            action = "add" if work.add else "set"
-            head += f" {action} {names[0]}[{_affine(0, work.coefficients)} + v{work.at}*{work.stride}] v{work.value}"
-    yield f"kernel {number} {head}{commit}{comment}"
-    body, _ = body_of(kernel)
+    body, first = body_of(kernel)
+    commit = " commit" if kernel.commits else ""
+    listed = same == number and body is not None and not _is_in_order(body, first, places)
+    every = f" on {' '.join(places)}" if listed else ""
+    yield f"kernel {number} {_head(work, places)}{commit}{every}{comment}"
     if body is None:
         return
     if same != number:
-        yield f"  as kernel {same}, on {' '.join(names)}"
+        yield f"  as kernel {same}, on {' '.join(places)}"
         return
     if isinstance(work, Product):
-        reduced = f" reduced {_tuple(body.reduced)}" if body.reduced else ""
-        yield f"  epilogue over {_tuple(body.domain)}{reduced}"
+        yield f"  epilogue over {_tuple(body.domain)}{_reduced(body)}"
+    known = _once(places, first)
     for i, instruction in enumerate(body.code):
-        yield f"    {_instruction(i, instruction, names)}"
+        yield f"    {_instruction(i, instruction, known)}"
+
+
+def _places(kernel: Kernel, names: dict[Buffer, str]) -> list[str]:
+    return [names[buffer] + (f"+{offset}" if offset > 0 else str(offset or "")) for buffer, offset in kernel.params]
+
+
+def _once(places: Sequence[str], first: int) -> list[str]:
+    """A place that a body is given twice is named by its number the second time."""
+    return [name if name not in places[first:i] else f"p{i}" for i, name in enumerate(places)]
+
+
+def _head(work: Loop | Product | Running | Scatter | CheckRange, places: Sequence[str]) -> str:
+    if isinstance(work, Product):
+        batch = "".join(f" batch={count} {_tuple(strides)}" for count, *strides in work.batch)
+        scratch = " scratch" if work.scratch else ""
+        return (
+            f"product{batch} m={work.m} n={work.n} k={work.k}  A={places[0]} {_tuple(work.a_strides)}  "
+            f"B={places[1]} {_tuple(work.b_strides)}  C={places[2]} ({work.c_row},1){scratch}"
+        )
+    head = f"{type(work).__name__.lower()} over {_tuple(work.body.domain)}{_reduced(work.body)}"
+    if isinstance(work, Running) and work.reverse:
+        head += " reverse"
+    if isinstance(work, CheckRange):
+        head += f" v{work.at} in [{work.low},{work.high}) check {work.number}"
+    if isinstance(work, Scatter):
+        where = _affine(0, work.coefficients, (work.at, work.stride))
+        action = "add" if work.add else "set"
+        head += f" {action} v{work.value} -> {places[0]}[{where}] v{work.at} in [0,{work.size})"
+    return head
+
+
+def _is_in_order(body: Body, first: int, places: Sequence[str]) -> bool:
+    """Whether parameters are numbered as the body names them, each once."""
+    found = dict.fromkeys(i.param for i in body.code if isinstance(i, Load | Gather | Store))
+    return list(found) == list(range(first, len(places))) and len({*places[first:]}) == len(found)
+
+
+def _tiles(number: int, kernel: Kernel, work: Tiles, places: Sequence[str]) -> Iterator[str]:
+    inner = kernel.inner
+    assert inner is not None
+    moving = {place.param for step in work.steps for place in step.params if place.tile}
+    cut = max((i + 1 for i in moving if inner.slots[i].role == "input"), default=0)
+    of = f" of {' '.join(places[:cut])}" if cut else ""
+    head = f"kernel {number} {work.count} tiles in {work.groups} groups{of} on {' '.join(places[cut:])} {{"
+    yield f"{head}{_comment(*kernel.locs)}"
+    yield from (f"    {line}" for line in _lines(inner))
+    names = _names(inner.buffers)
+    for at, step in enumerate(work.steps):
+        for ahead in step.work.ahead if isinstance(step.work, Loop) else ():
+            name = _once(_places(inner.kernels[at], names), 0)[ahead.param]
+            lines = f"{ahead.lines} lines of {name} for each d{ahead.dim}, {ahead.start} bytes on"
+            yield f"    ahead in kernel {at}: {lines}"
+    yield "}"
+
+
+# -- bodies -----------------------------------------------------------------------------------------------------------
 
 
 def _tuple(values: Sequence[int]) -> str:
     return f"({','.join(map(str, values))})"
 
 
-def _affine(constant: int, coefficients: Sequence[int]) -> str:
+def _reduced(body: Body) -> str:
+    return f" reduced {_tuple(body.reduced)}" if body.reduced else ""
+
+
+def _affine(constant: int, coefficients: Sequence[int], position: tuple[int, int] | None = None) -> str:
     terms = [f"{c}*d{d}" if c != 1 else f"d{d}" for d, c in enumerate(coefficients) if c]
+    if position is not None:
+        terms.append(f"v{position[0]}*{position[1]}")
     if constant or not terms:
         terms.insert(0, str(constant))
     return " + ".join(terms)
@@ -134,24 +242,24 @@ def _bounds(bounds: Bounds) -> str:
     return "".join(f" where 0 <= {_affine(constant, terms)} < {n}" for constant, terms, n in bounds)
 
 
-def _instruction(number: int, instruction: Instruction, names: Sequence[str]) -> str:
+def _instruction(number: int, instruction: Instruction, places: Sequence[str]) -> str:
     dtype = dtype_name(instruction.dtype)
     if isinstance(instruction, Store):
-        return (
-            f"store v{instruction.arg} -> {names[instruction.param]}[{_affine(0, instruction.coefficients)}] : {dtype}"
-        )
-    return f"v{number} = {_value(instruction, names)} : {dtype}"
+        where = f"{places[instruction.param]}[{_affine(0, instruction.coefficients)}]"
+        return f"store v{instruction.arg} -> {where} : {dtype}"
+    return f"v{number} = {_value(instruction, places)} : {dtype}"
 
 
-def _value(instruction: Instruction, names: Sequence[str]) -> str:
+def _value(instruction: Instruction, places: Sequence[str]) -> str:
     if isinstance(instruction, Load):
         where = _affine(0, instruction.coefficients)
-        return f"load {names[instruction.param]}[{where}]{_bounds(instruction.bounds)}"
+        return f"load {places[instruction.param]}[{where}]{_bounds(instruction.bounds)}"
     if isinstance(instruction, Gather):
-        where = f"{_affine(0, instruction.coefficients)} + v{instruction.at}*{instruction.stride}"
-        return f"gather {names[instruction.param]}[{where}]{_bounds(instruction.bounds)}"
+        where = _affine(0, instruction.coefficients, (instruction.at, instruction.stride))
+        held = f"v{instruction.at} in [0,{instruction.size})"
+        return f"gather {places[instruction.param]}[{where}] {held}{_bounds(instruction.bounds)}"
     if isinstance(instruction, Const):
-        return f"const {instruction.value!r}"
+        return f"const {_constant(instruction)}"
     if isinstance(instruction, Index):
         return f"index {_affine(instruction.constant, instruction.coefficients)}"
     if isinstance(instruction, Inside):
@@ -160,7 +268,15 @@ def _value(instruction: Instruction, names: Sequence[str]) -> str:
         return f"reduce {instruction.op} v{instruction.arg}"
     if isinstance(instruction, Apply):
         args = ", ".join(f"v{arg}" for arg in instruction.args)
-        attrs = "".join(f" {key}={value}" for key, value in instruction.attrs)
+        kinds = OPS[instruction.op].attr_kinds
+        attrs = "".join(f" {name}={attribute_text(kinds[name], value)}" for name, value in instruction.attrs)
         return f"{instruction.op} {args}{attrs}"
     assert isinstance(instruction, Tile)
     return "tile"
+
+
+def _constant(instruction: Const) -> str:
+    text = literal(instruction.value, instruction.dtype)
+    if instruction.value == instruction.value or instruction.bits == np.array(np.nan, instruction.dtype).tobytes():
+        return text
+    return f"{text} bits={int.from_bytes(instruction.bits, 'little')}"

@@ -6,23 +6,27 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from adjit.ir.node import Node
 from adjit.schedule.arena import read, storage, written
-from adjit.schedule.plan import Ahead, Body, CheckRange, Load, Loop, Place, Plan, Step, Straight, Tiles
-from adjit.schedule.verify import verify_plan
+from adjit.schedule.plan import Ahead, Body, CheckRange, Load, Located, Loop, Place, Plan, Step, Straight, Tiles
 from adjit.tuned import MEMORY_BYTES, STREAM_AHEAD, STREAM_AHEAD_FIRST, STREAM_ROW_BYTES, TILE_GROUPS
 from adjit_runtime.target import LINE, Target
 
 
 def tiles_of(inner: Plan, count: int, cut: Collection[int], sums: range, target: Target) -> Tiles:
-    """The kernels of `inner` for each of `count` tiles.
+    """`put_together` for as many groups as there are at most; loops bring near what others will read."""
+    assert not inner.constants
+    work = put_together(inner, count, min(TILE_GROUPS, count), cut, sums)
+    steps = list(work.steps)
+    _bring_near(steps, count, target)
+    return replace(work, steps=tuple(steps))
+
+
+def put_together(inner: Plan, count: int, groups: int, cut: Collection[int], sums: range) -> Tiles:
+    """The kernels of `inner` for each of `count` tiles in `groups`.
 
     The parameters are the slots of `inner` in order, then its arena; those numbered in `cut` move on by the size of
     the slot with each tile, those in `sums` with each group, as the arena does; the others stay."""
-    verify_plan(inner)
-    assert not inner.constants
     arena = len(inner.slots)
-    groups = min(TILE_GROUPS, count)
     sizes = {buffer.slot: buffer.nbytes for buffer in inner.buffers if buffer.slot is not None}
     sizes[arena] = inner.arena_bytes
     steps = []
@@ -44,7 +48,6 @@ def tiles_of(inner: Plan, count: int, cut: Collection[int], sums: range, target:
     times = [
         count if number in cut else groups if number in sums or number == arena else 1 for number in range(arena + 1)
     ]
-    _bring_near(steps, count, target)
     extents = tuple(sizes.get(number, 0) * n for number, n in enumerate(times))
     # Scratch is the tile's own: it is not read from before.
     known = {number for number in reads if number != arena and (number < sums.stop)}
@@ -95,6 +98,6 @@ def _row_dimension(body: Body, param: int, nbytes: int, most: int) -> int | None
     return None
 
 
-def inner_nodes(inner: Plan) -> tuple[Node, ...]:
+def inner_nodes(inner: Plan) -> tuple[Located, ...]:
     """The nodes that a tile computes."""
     return tuple(dict.fromkeys(node for kernel in inner.kernels for node in kernel.nodes))

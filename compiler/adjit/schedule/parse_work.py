@@ -1,0 +1,173 @@
+"""The work of a kernel in the text of a plan: what its first line says, and the body that follows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from adjit.ir.parse import Reader
+from adjit.ir.tokens import Token
+from adjit.schedule.parse_body import BodyReader, Indices, Place
+from adjit.schedule.plan import Body, CheckRange, Loop, Product, Reduce, Running, Scatter, Single
+
+
+class Head:
+    """The first line of a kernel, and what it says of its work.
+
+    `params` are the places that it names, `made` gives the work of a body; `place()` reads a place, `checks` is how
+    many checks there are."""
+
+    def __init__(self, reader: Reader, place: Callable[[], Place], checks: int) -> None:
+        self.reader = reader
+        self.place = place
+        self.checks = checks
+        self.params: list[Place] = []
+        self.made: Callable[[Body | None], Single]
+        self._domain: tuple[int, ...] = ()
+        self._reduced: tuple[int, ...] = ()
+        self._reductions: tuple[str, ...] = ()
+        self._product: Product | None = None
+        self._positions: list[tuple[int, Token]] = []
+        self._stored: tuple[int, Token] | None = None
+
+    def read(self) -> Head:
+        """`loop over (32,64) reduced (1)`."""
+        self._word = word = self.reader.expect("word")
+        if word.text == "product":
+            self._read_product()
+            return self
+        kinds = {
+            "loop": self._read_loop, "running": self._read_running, "scatter": self._read_scatter,
+            "checkrange": self._read_check,
+        }  # fmt: skip
+        if word.text not in kinds:
+            self.reader.fail(f"there is no kind of kernel {word.text!r}", word)
+        self._over()
+        kinds[word.text]()
+        return self
+
+    def finish(self, listed: Sequence[Place] | None) -> tuple[Single, list[Place]]:
+        """The work whose body stands here, and all its places, which are `listed` where the line has them."""
+        reader, product = self.reader, self._product
+        if product is not None:
+            if not reader.accept("word", "epilogue"):
+                return product, [*(listed or self.params)]
+            at, wanted = reader.token, self._domain
+            self._over()
+            if self._domain != wanted:
+                reader.fail(f"the epilogue of this product is over ({','.join(map(str, wanted))})", at)
+        tile = None if product is None else product.dtype
+        first = len(self.params)
+        body = BodyReader(reader, self.place, len(self._domain), first, listed, self._reductions, tile)
+        body.read()
+        for number, token in self._positions:
+            body.dtype_of(number, token, "iu" if self._stored else "biu")
+        if self._stored is not None and body.dtype_of(*self._stored) != self.params[0][0].dtype:
+            reader.fail("what is scattered is not of the dtype of the buffer", self._stored[1])
+        sums = sum(isinstance(instruction, Reduce) for instruction in body.code)
+        if self._word.text == "running" and (sums, len(self._reduced)) != (1, 1):
+            reader.fail("a running result has one value, along one dimension", self._word)
+        dtypes = tuple(buffer.dtype for buffer, _ in body.params)
+        work = self.made(Body(self._domain, self._reduced, dtypes, tuple(body.code)))
+        return work, [*self.params, *body.params]
+
+    def _numbers(self) -> tuple[int, ...]:
+        self.reader.expect("sign", "(")
+        return tuple(self.reader.sequence(")", self.reader.natural))
+
+    def _over(self) -> None:
+        reader = self.reader
+        reader.expect("word", "over")
+        self._domain, self._reduced = self._numbers(), ()
+        if reader.accept("word", "reduced"):
+            at = reader.token
+            self._reduced = self._numbers()
+            if [*self._reduced] != sorted({*self._reduced} & {*range(len(self._domain))}):
+                reader.fail(f"these are not dimensions of {len(self._domain)}, in order", at)
+
+    def _read_loop(self) -> None:
+        self._reductions = ("reduction", "argreduction")
+        self.made = lambda body: Loop(_known(body))
+
+    def _read_running(self) -> None:
+        reverse = self.reader.accept("word", "reverse") is not None
+        self._reductions = ("running",)
+        self.made = lambda body: Running(_known(body), reverse)
+
+    def _read_scatter(self) -> None:
+        reader, indices = self.reader, Indices(self.reader, len(self._domain))
+        add = reader.accept("word", "add") is not None
+        if not add:
+            reader.expect("word", "set")
+        self._stored = value, _ = indices.number()
+        reader.expect("sign", "->")
+        self.params = [self.place()]
+        start = reader.token
+        where = indices.element(has_position=True)
+        at, terms, stride = where.position, where.terms, where.stride
+        size = indices.held(at)
+        self._positions = [(at, start)]
+        self.made = lambda body: Scatter(_known(body), at, value, terms, stride, size, add)
+
+    def _read_check(self) -> None:
+        reader, indices = self.reader, Indices(self.reader, len(self._domain))
+        at, token = indices.number()
+        reader.expect("word", "in")
+        reader.expect("sign", "[")
+        low = reader.integer()
+        reader.expect("sign", ",")
+        high = reader.integer()
+        reader.expect("sign", ")")
+        reader.expect("word", "check")
+        number_token = reader.token
+        number = reader.natural()
+        if number >= self.checks:
+            reader.fail(f"there are {self.checks} checks", number_token)
+        self._positions = [(at, token)]
+        self.made = lambda body: CheckRange(_known(body), at, low, high, number)
+
+    def _read_product(self) -> None:
+        reader = self.reader
+        batch = []
+        while reader.accept("word", "batch"):
+            reader.expect("sign", "=")
+            count, (a_step, b_step, c_step) = reader.natural(), self._strides(3)
+            batch.append((count, a_step, b_step, c_step))
+        m, n, k = (self._extent(name) for name in "mnk")
+        (a, b, c), strides = zip(*(self._matrix(name) for name in "ABC"), strict=True)
+        dtype = a[0].dtype
+        for (buffer, _), name in ((b, "B"), (c, "C")):
+            if buffer.dtype != dtype:
+                reader.fail(f"A and {name} are of two dtypes", self._word)
+        if strides[2][1] != 1:
+            reader.fail("the elements of a row of C are adjacent", self._word)
+        scratch = reader.accept("word", "scratch") is not None
+        self.params = [a, b, c]
+        self._reductions = ("reduction", "argreduction")
+        self._domain = (math.prod(entry[0] for entry in batch), m, n)
+        found = Product(dtype, m, n, k, strides[0], strides[1], strides[2][0], tuple(batch), scratch, None)
+        self._product = found
+        self.made = lambda body: replace(found, epilogue=body)
+
+    def _extent(self, name: str) -> int:
+        self.reader.expect("word", name)
+        self.reader.expect("sign", "=")
+        return self.reader.natural()
+
+    def _matrix(self, name: str) -> tuple[Place, tuple[int, ...]]:
+        self.reader.expect("word", name)
+        self.reader.expect("sign", "=")
+        return self.place(), self._strides(2)
+
+    def _strides(self, count: int) -> tuple[int, ...]:
+        at = self.reader.expect("sign", "(")
+        found = tuple(self.reader.sequence(")", self.reader.integer))
+        if len(found) != count:
+            self.reader.fail(f"expected {count} strides", at)
+        return found
+
+
+def _known(body: Body | None) -> Body:
+    assert body is not None
+    return body
