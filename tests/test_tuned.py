@@ -51,7 +51,7 @@ DEFINITIONS: dict[str, dict[str, str]] = {
     "compiler/adjit/codegen/run_loop.py": {"FOLD": "the counters of adjit.random"},
     "compiler/adjit/ir/builder.py": {"SMALL_CONSTANT": "how the text looks"},
     "compiler/adjit/ir/graph.py": {"MOST_NESTED": "a bound for safety", "MOST_SHOWN": "how the text looks"},
-    "compiler/adjit/ir/parse.py": {"_SHOWN": "how an error looks"},
+    "compiler/adjit/ir/tokens.py": {"_SHOWN": "how an error looks"},
     "compiler/adjit/ir/types.py": {"MOST_DIMENSIONS MOST_BYTES": "NumPy's bounds"},
     "compiler/adjit/ir/text.py": {"HEADER_WIDTH COMMENT_COLUMN": "how the text looks"},
     "compiler/adjit/machine.py": {

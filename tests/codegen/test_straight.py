@@ -74,7 +74,7 @@ def test_a_step_is_one_straight_line(dtype: Any) -> None:
     step = adjit.training_step(loss, optim.adam(1e-2))
     state, other = step.init(params), step.init(params)
     losses = [step(state, x, y) for _ in range(50)]
-    assert "kernel 0 straight line of" in str(step.ir("plan"))
+    assert "kernel 0 straight line on" in str(step.ir("plan"))
     assert "arena 0 bytes" in str(step.ir("plan"))
     run = step.run(other, (x, y), batch_size=3, epochs=50, shuffle=False)
     assert list(run.losses) == losses

@@ -240,6 +240,7 @@ class _Plan:
         if token.kind == "number":
             self.kernels.append(self._tiles())
         elif reader.accept("word", "straight"):
+            reader.expect("word", "line")
             reader.expect("word", "on")
             params = tuple(self._places())
             lines = self._lines()

@@ -24,7 +24,7 @@ A constant has its elements or digest as in a graph's text. Other buffers lie in
 
 Work: `loop`, `running ... reverse`, `scatter ... add v1 -> %t9[8*d0 + v0*1] v0 in [0,8)`, `checkrange`, `product` with
 the strides of A, B and C and `batch=4 (64,64,16)` (extent; strides of A, B and C), `scratch` behind C where its blocks
-are made, `straight on` the slots, with a graph, and `8 tiles in 4 groups of %x on %w`, with the plan of a tile in
+are made, `straight line on` the slots, with a graph, and `8 tiles in 4 groups of %x on %w`, with the plan of a tile in
 braces: operands that are cut into tiles stand behind `of`, those that are not behind `on`, then sums, results and
 scratch memory; `ahead` says what its loops bring near. `commit` marks copies of new state that others still read.
 
@@ -142,7 +142,7 @@ def _kernel(number: int, kernel: Kernel, same: int, names: dict[Buffer, str]) ->
     comment = _comment(*kernel.locs)
     places = _places(kernel, names)
     if isinstance(work, Straight):
-        yield f"kernel {number} straight on {' '.join(places)}{comment}"
+        yield f"kernel {number} straight line on {' '.join(places)}{comment}"
         yield from (f"  {line}" for line in print_graph(work.graph).splitlines())
         return
     if isinstance(work, Tiles):

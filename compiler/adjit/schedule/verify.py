@@ -1,6 +1,7 @@
 """verify_plan: what every plan must hold, proved from the plan alone.
 
-1. Every arena buffer lies within the arena, at a multiple of 64 bytes.
+1. Every arena buffer lies within the arena, at a multiple of 64 bytes, or where the one lies whose place it has; it is
+   alive from the first to the last kernel that names it. Buffers in slots are not larger than these.
 2. Buffers that are alive at the same time do not overlap, save a result in place of an operand that dies in the
    kernel which writes the result.
 3. A kernel reads only what an input, a state, a constant or an earlier kernel (or itself) has written, and every
@@ -9,25 +10,59 @@
    element that it writes.
 5. A write to state comes after every check of an index.
 6. No epilogue reads the operands' product from memory that is not finished: it never loads the buffer of C.
-7. Every access stays within its buffer: the smallest and the largest index over the domain are inside.
+7. Every access stays within its buffer: the smallest and the largest index over the domain are inside, or over the part
+   of it where the bounds of the access hold. Parameters are as many, and of the dtypes, as the work says.
+8. The plan of a tile holds all this, and all tiles stay within what is given to them. A straight line is alone in its
+   plan, its graph holds (ir/verify), and its parameters are the slots, which it says the types of.
+
+How large the memory is in which a product is made by blocks depends on the target: codegen/races proves that.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
+import numpy as np
+
+from adjit.ir.verify import verify
 from adjit.schedule.arena import body_of, overwrites_safely, read, storage, written
 from adjit.schedule.places import ALIGN
-from adjit.schedule.plan import Body, Buffer, CheckRange, Gather, Kernel, Load, Plan, Product, Store
+from adjit.schedule.plan import (
+    Bounds,
+    Buffer,
+    CheckRange,
+    Gather,
+    Kernel,
+    Load,
+    Loop,
+    Plan,
+    Product,
+    Scatter,
+    Store,
+    Straight,
+    Tiles,
+)
 from adjit_runtime.errors import InternalError
+
+Range = tuple[int, int]
+"""The smallest and the largest of some numbers."""
 
 
 def verify_plan(plan: Plan) -> None:
     """Raise `InternalError`, naming the kernel or buffers, where one of the rules above does not hold."""
     _places(plan)
     _order(plan)
+    _lifetimes(plan)
     for number, kernel in enumerate(plan.kernels):
-        _accesses(number, kernel)
+        if isinstance(kernel.work, Tiles):
+            _tiles(plan, number, kernel, kernel.work)
+        elif isinstance(kernel.work, Straight):
+            _straight(plan, kernel, kernel.work)
+        else:
+            _accesses(plan, number, kernel)
 
 
 def _fail(plan_name: str, message: str) -> InternalError:
@@ -36,6 +71,16 @@ def _fail(plan_name: str, message: str) -> InternalError:
 
 def _places(plan: Plan) -> None:
     arena = sorted((b for b in plan.buffers if b.slot is None and b.size), key=lambda buffer: buffer.offset)
+    if plan.arena_bytes % ALIGN:
+        raise _fail(plan.name, f"the arena has {plan.arena_bytes} bytes, no multiple of {ALIGN}")
+    for buffer in plan.buffers:
+        home = storage(buffer)
+        if buffer.slot is None and (home.slot is not None or home.offset != buffer.offset):
+            raise _fail(plan.name, f"%{buffer.name} does not lie where %{home.name} lies, whose place it has")
+        if buffer.slot is not None:
+            slot = plan.slots[buffer.slot]
+            if np.dtype(slot.dtype) != buffer.dtype or buffer.size > math.prod(slot.shape) or home is not buffer:
+                raise _fail(plan.name, f"%{buffer.name} is not what slot {buffer.slot} has")
     for buffer in arena:
         if buffer.offset % ALIGN or buffer.offset + buffer.nbytes > plan.arena_bytes:
             raise _fail(plan.name, f"%{buffer.name} lies at {buffer.offset}, outside the arena or not aligned")
@@ -48,6 +93,22 @@ def _places(plan: Plan) -> None:
             first, second = sorted((a, b), key=lambda buffer: buffer.first)
             if storage(a) is not storage(b) or first.last != second.first:
                 raise _fail(plan.name, f"%{a.name} and %{b.name} overlap while both are alive")
+
+
+def _lifetimes(plan: Plan) -> None:
+    used: dict[Buffer, list[int]] = {}
+    for number, kernel in enumerate(plan.kernels):
+        for buffer in {buffer for buffer, _ in kernel.params}:
+            used.setdefault(buffer, []).append(number)
+    unknown = used.keys() - {*plan.buffers}
+    if unknown:
+        raise _fail(plan.name, f"a kernel names %{next(iter(unknown)).name}, which is no buffer of the plan")
+    for buffer in plan.buffers:
+        first, *_, last = [*used.get(buffer, [-1])] * 2
+        if buffer.slot is None and (buffer.first, buffer.last) != (first, last):
+            raise _fail(
+                plan.name, f"%{buffer.name} is alive at kernels {buffer.first} to {buffer.last}, not {first} to {last}"
+            )
 
 
 def _order(plan: Plan) -> None:
@@ -78,32 +139,149 @@ def _order(plan: Plan) -> None:
         raise _fail(plan.name, f"nothing writes the output %{next(iter(unwritten)).name}")
 
 
-def _accesses(number: int, kernel: Kernel) -> None:
-    body, _ = body_of(kernel)
-    if body is None or 0 in body.domain:
-        return
-    if isinstance(kernel.work, Product):
+def _accesses(plan: Plan, number: int, kernel: Kernel) -> None:
+    work, (body, first) = kernel.work, body_of(kernel)
+    dtypes = (work.dtype,) * 3 if isinstance(work, Product) else tuple(b.dtype for b, _ in kernel.params[:first])
+    if tuple(buffer.dtype for buffer, _ in kernel.params) != dtypes + (body.params if body is not None else ()):
+        raise _fail(plan.name, f"kernel {number} is not given what its work takes")
+    if isinstance(work, CheckRange) and work.number >= len(plan.checks):
+        raise _fail(plan.name, f"kernel {number} has no check {work.number}")
+    if isinstance(work, Product) and body is not None:
+        if body.domain != (math.prod(entry[0] for entry in work.batch), work.m, work.n):
+            raise _fail(plan.name, f"the epilogue of kernel {number} is not over its product")
         product = kernel.params[2][0]
         if any(isinstance(i, (Load, Gather)) and kernel.params[i.param][0] is product for i in body.code):
             raise InternalError(f"the epilogue of kernel {number} reads %{product.name}, which is not finished")
-    for instruction in body.code:
-        if not isinstance(instruction, (Load, Store, Gather)):
-            continue
-        if isinstance(instruction, (Load, Gather)) and instruction.bounds:
-            continue
-        buffer, offset = kernel.params[instruction.param]
-        low, high = _extremes(body, instruction.coefficients, offset)
-        if isinstance(instruction, Gather):
-            high += instruction.stride * max(instruction.size - 1, 0)
-        if low < 0 or high >= buffer.size:
+    for param, dtype, (low, high) in _reached(kernel):
+        buffer, offset = kernel.params[param]
+        if dtype != buffer.dtype:
+            raise _fail(plan.name, f"kernel {number} takes %{buffer.name} for {dtype.name}")
+        if low + offset < 0 or high + offset >= buffer.size:
             raise InternalError(
-                f"kernel {number} reaches elements {low} to {high} of %{buffer.name}, which has {buffer.size}"
+                f"kernel {number} reaches elements {low + offset} to {high + offset} of %{buffer.name}, "
+                f"which has {buffer.size}"
             )
 
 
-def _extremes(body: Body, coefficients: tuple[int, ...], offset: int) -> tuple[int, int]:
-    low = high = offset
-    for c, n in zip(coefficients, body.domain, strict=True):
-        low += min(0, c * (n - 1))
-        high += max(0, c * (n - 1))
+def _reached(kernel: Kernel) -> Iterator[tuple[int, np.dtype, Range]]:
+    """What a kernel reaches of its parameters: number, dtype, range of elements."""
+    work, (body, _) = kernel.work, body_of(kernel)
+    if isinstance(work, Product):
+        yield from _reached_by_product(work)
+    if body is None or 0 in body.domain:
+        return
+    for i in body.code:
+        if isinstance(i, Load | Store | Gather):
+            extents, terms, bounds = body.domain, i.coefficients, () if isinstance(i, Store) else i.bounds
+            if isinstance(i, Gather):
+                # Any position: one index more.
+                extents, terms = (*extents, max(i.size, 1)), (*terms, i.stride)
+                bounds = tuple((constant, (*factors, 0), n) for constant, factors, n in bounds)
+            found = extremes(extents, terms, bounds)
+            if found is not None:
+                yield i.param, i.dtype, found
+    if isinstance(work, Scatter):
+        extents, terms = (*body.domain, max(work.size, 1)), (*work.coefficients, work.stride)
+        found = extremes(extents, terms, ())
+        assert found is not None
+        yield 0, body.code[work.value].dtype, found
+
+
+def _reached_by_product(work: Product) -> Iterator[tuple[int, np.dtype, Range]]:
+    counts = [entry[0] for entry in work.batch]
+    operands = (
+        (0, (work.m, work.k), work.a_strides),
+        (1, (work.k, work.n), work.b_strides),
+        (2, (work.m, work.n), (work.c_row, 1)),
+    )
+    for param, extents, strides in operands:
+        whole = (*counts, *extents)
+        if 0 in (*counts, work.m, work.n, *extents) or (param == 2 and work.scratch):
+            continue
+        found = extremes(whole, (*(entry[1 + param] for entry in work.batch), *strides), ())
+        assert found is not None
+        yield param, work.dtype, found
+
+
+def extremes(extents: Sequence[int], terms: Sequence[int], bounds: Bounds) -> Range | None:
+    """The range of `terms . index` over the indices below `extents` for which all bounds hold, or a wider one; None
+    where there are none.
+
+    Each bound narrows the range of each index; one on a sum of several that is a part of `terms`, too, is used for
+    that part as it is."""
+    if any(not any(factors) and not 0 <= constant < n for constant, factors, n in bounds):
+        return None
+    box = [(0, n - 1) for n in extents]
+    for _ in extents:
+        for constant, factors, n in bounds:
+            _narrow(box, constant, factors, n)
+    if any(low > high for low, high in box):
+        return None
+    low = high = 0
+    rest = list(terms)
+    for constant, factors, n in bounds:
+        dims = [d for d, factor in enumerate(factors) if factor]
+        ratios = {rest[d] // factors[d] if rest[d] % factors[d] == 0 else 0 for d in dims}
+        if len(dims) < 2 or len(ratios) != 1 or ratios == {0}:
+            continue
+        (ratio,) = ratios
+        ends = [ratio * (end - constant) for end in (0, n - 1)]
+        low, high = low + min(ends), high + max(ends)
+        for d in dims:
+            rest[d] = 0
+    for factor, (first, last) in zip(rest, box, strict=True):
+        low, high = low + min(factor * first, factor * last), high + max(factor * first, factor * last)
     return low, high
+
+
+def _narrow(box: list[Range], constant: int, factors: Sequence[int], n: int) -> None:
+    """Leave out of each index what 0 <= constant + factors . index < n does not allow, whatever the others are."""
+    ends = [sorted((f * low, f * high)) for f, (low, high) in zip(factors, box, strict=True)]
+    least, most = sum(low for low, _ in ends), sum(high for _, high in ends)
+    for d, factor in enumerate(factors):
+        if factor:
+            low, high = -constant - (most - ends[d][1]), n - 1 - constant - (least - ends[d][0])
+            low, high = (-(-low // factor), high // factor) if factor > 0 else (-(-high // factor), low // factor)
+            box[d] = max(box[d][0], low), min(box[d][1], high)
+
+
+def _tiles(plan: Plan, number: int, kernel: Kernel, work: Tiles) -> None:
+    inner = kernel.inner
+    if inner is None or len(kernel.params) != len(work.extents) or len(work.extents) != len(inner.slots) + 1:
+        raise _fail(plan.name, f"kernel {number} has not the parameters that its tiles take")
+    verify_plan(inner)
+    for (buffer, offset), extent, slot in zip(kernel.params, work.extents, [*inner.slots, None], strict=True):
+        if slot is not None and np.dtype(slot.dtype) != buffer.dtype:
+            raise _fail(plan.name, f"kernel {number} takes %{buffer.name} for {np.dtype(slot.dtype).name}")
+        if offset < 0 or offset * buffer.dtype.itemsize + extent > buffer.nbytes:
+            raise _fail(plan.name, f"kernel {number} reaches {extent} bytes of %{buffer.name}, beyond its end")
+    for step, of in zip(work.steps, inner.kernels, strict=True):
+        same = replace(step.work, ahead=()) if isinstance(step.work, Loop) else step.work
+        if same != of.work:
+            raise _fail(plan.name, f"kernel {number} has another work than the plan of its tile")
+        for place, (buffer, offset) in zip(step.params, of.params, strict=True):
+            home = storage(buffer)
+            start, nbytes = offset * buffer.dtype.itemsize, home.nbytes
+            if home.slot is None:
+                start, nbytes = start + home.offset, inner.arena_bytes
+            own = len(inner.slots) if home.slot is None else home.slot
+            last = place.tile * (work.count - 1) + place.group * (work.groups - 1) + nbytes
+            if (
+                (place.param, place.start) != (own, start)
+                or min(place.tile, place.group) < 0
+                or last > work.extents[own]
+            ):
+                raise _fail(plan.name, f"kernel {number} has a tile that goes beyond what it is given")
+
+
+def _straight(plan: Plan, kernel: Kernel, work: Straight) -> None:
+    if len(plan.kernels) != 1:
+        raise _fail(plan.name, "a straight line is not alone")
+    verify(work.graph)
+    nodes = (*work.graph.inputs, *work.graph.outputs)
+    if len(kernel.params) != len(nodes) or len(nodes) != len(plan.slots):
+        raise _fail(plan.name, "the straight line has other inputs and outputs than the plan")
+    for number, (node, (buffer, offset)) in enumerate(zip(nodes, kernel.params, strict=True)):
+        type = node.array_type
+        if (buffer.slot, offset) != (number, 0) or (type.dtype, type.size) != (buffer.dtype, buffer.size):
+            raise _fail(plan.name, f"%{buffer.name} is not what the straight line takes")

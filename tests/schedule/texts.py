@@ -1,0 +1,80 @@
+"""What a plan is, as a value that compares; and the whole way from a plan to its text and back."""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import numpy as np
+
+from adjit.codegen.program import emit_plan
+from adjit.ir.graph import Graph
+from adjit.ir.node import Data, Loc
+from adjit.ir.text import print_graph
+from adjit.schedule.parse import parse_plan
+from adjit.schedule.plan import Buffer, Const, Kernel, Plan
+from adjit.schedule.text import print_plan
+from adjit.schedule.verify import verify_plan
+from adjit_runtime.target import Target
+
+
+def described(value: Any, buffers: dict[Buffer, int] | None = None) -> Any:
+    """A plan, or a part of one, as tuples: buffers by their numbers, constants by their bits, arrays by digest, lines
+    as they print. Names of buffers are left out where two have one."""
+    numbers = buffers or {}
+    if isinstance(value, Plan):
+        return _plan(value)
+    if isinstance(value, Buffer):
+        return ("buffer", numbers[value])
+    if isinstance(value, Kernel):
+        lines = [str(loc) for loc in value.locs]
+        inner = None if value.inner is None else _plan(value.inner)
+        return described((value.work, value.params, lines, value.commits), numbers), inner
+    if isinstance(value, Const):
+        return ("const", repr(value.value), value.bits, value.dtype.str)
+    if isinstance(value, Graph):
+        return print_graph(value)
+    if isinstance(value, Data):
+        return value.digest
+    if isinstance(value, Loc):
+        return str(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        parts = [getattr(value, field.name) for field in fields(value) if field.name != "_hash"]
+        return (type(value).__name__, *(described(part, numbers) for part in parts))
+    if isinstance(value, tuple | list):
+        return tuple(described(part, numbers) for part in value)
+    if isinstance(value, dict):
+        return tuple((key, described(part, numbers)) for key, part in sorted(value.items()))
+    return value
+
+
+def _plan(plan: Plan) -> Any:
+    numbers = {buffer: number for number, buffer in enumerate(plan.buffers)}
+    names = [buffer.name for buffer in plan.buffers]
+    buffers = [
+        (
+            buffer.name if names.count(buffer.name) == 1 else "", buffer.dtype.str, buffer.size, buffer.slot,
+            buffer.offset, buffer.first, buffer.last, str(buffer.loc), buffer.inside and numbers[buffer.inside],
+            buffer.home and numbers[buffer.home],
+        )
+        for buffer in plan.buffers
+    ]  # fmt: skip
+    rest = [getattr(plan, field.name) for field in fields(plan) if field.name not in ("buffers", "peak_loc")]
+    return (tuple(buffers), str(plan.peak_loc), *(described(part, numbers) for part in rest))
+
+
+def arrays_of(plan: Plan) -> dict[str, np.ndarray]:
+    """What binds the constants that a plan's text has by their digests alone."""
+    names = {buffer.slot: buffer.name for buffer in plan.buffers}
+    return {names[number]: data.array for number, data in plan.constants.items() if data.array is not None}
+
+
+def assert_comes_back(plan: Plan, target: Target, constants: dict[str, np.ndarray] | None = None) -> Plan:
+    """Print, parse, and see that nothing is lost: the plan, its text, its LLVM text. Gives the plan that was parsed."""
+    text = print_plan(plan)
+    again = parse_plan(text, arrays_of(plan) if constants is None else constants)
+    verify_plan(again)
+    assert print_plan(again) == text
+    assert described(again) == described(plan)
+    assert emit_plan(again, target, "f") == emit_plan(plan, target, "f")
+    return again
