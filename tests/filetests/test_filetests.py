@@ -1,5 +1,8 @@
 """Runs `*.ir`: each case is a graph, the steps that it goes through, and what must come out; `--bless` rewrites that.
 
+A step is a pass, all of them (`optimize`), `reverse`, `tile`, or the last of all: `plan`, which gives the plan, and
+`llvm`, which gives the LLVM text of that. These are of `texts.WIDE`, whatever machine this is.
+
 ; what the case shows, in any number of lines
 ; run: simplify eliminate_dead
 graph @f(...) ...
@@ -14,15 +17,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.schedule.texts import WIDE, assert_comes_back, plan_for
 
 import adjit.ops  # noqa: F401  (fills the registry)
 from adjit.autodiff.reverse import vjp
+from adjit.codegen.program import emit_plan
 from adjit.ir.equal import equal
 from adjit.ir.graph import Graph
 from adjit.ir.text import parse
 from adjit.ir.types import is_float
 from adjit.ir.verify import verify
 from adjit.passes.pipeline import PIPELINE, optimize, simplify_reals
+from adjit.passes.tile import tile
+from adjit.schedule.text import print_plan
 
 HERE = Path(__file__).parent
 RUN, EXPECT = "; run:", "; expect:"
@@ -34,8 +41,24 @@ def reverse(graph: Graph) -> Graph:
 
 
 STEPS: dict[str, Callable[[Graph], Graph]] = {
-    step.__name__: step for step in (*PIPELINE, simplify_reals, optimize, reverse)
+    step.__name__: step for step in (*PIPELINE, simplify_reals, optimize, reverse, tile)
 }
+
+
+def plan(graph: Graph) -> str:
+    """The plan, which comes back from its text."""
+    found = plan_for(graph, WIDE)
+    assert_comes_back(found, WIDE)
+    return print_plan(found)
+
+
+def llvm(graph: Graph) -> str:
+    """The LLVM text."""
+    return emit_plan(plan_for(graph, WIDE), WIDE, graph.name)[0]
+
+
+LAST: dict[str, Callable[[Graph], str]] = {"plan": plan, "llvm": llvm}
+"""Steps that give another text than a graph's."""
 
 
 @dataclass
@@ -56,9 +79,12 @@ class Case:
     def outcome(self) -> str:
         graph = parse(self.text)
         verify(graph)
-        for step in self.steps:
+        *steps, last = self.steps
+        for step in steps if last in LAST else self.steps:
             graph = STEPS[step](graph)
             verify(graph)
+        if last in LAST:
+            return LAST[last](graph)
         printed = str(graph)
         again = parse(printed)
         assert str(again) == printed

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,16 +52,16 @@ PIECES = [
 ]  # fmt: skip
 
 
-def changed(text: str, choose: random.Random) -> str:
-    """The text after one to three changes."""
+def changed(text: str, choose: random.Random, pieces: Sequence[str] = PIECES) -> str:
+    """The text after one to three changes, by `pieces` or by parts of itself."""
     for _ in range(choose.choice((1, 1, 1, 1, 2, 3))):
         words = [match.span() for match in re.finditer(r"[%@]?[\w.]+|\S", text)] or [(0, 0)]
         start, end = choose.choice(words)
         kind = choose.randrange(6)
         if kind == 0:
-            text = text[:start] + choose.choice(PIECES) + text[end:]
+            text = text[:start] + choose.choice(pieces) + text[end:]
         elif kind == 1:
-            text = text[:start] + " " + choose.choice(PIECES) + " " + text[start:]
+            text = text[:start] + " " + choose.choice(pieces) + " " + text[start:]
         elif kind == 2:
             other = choose.choice(words)
             text = text[:start] + text[slice(*other)] + text[end:]

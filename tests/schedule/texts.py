@@ -7,15 +7,35 @@ from typing import Any
 
 import numpy as np
 
+from adjit.codegen.gemm import gemm_scratch_bytes, scratch_allowed
 from adjit.codegen.program import emit_plan
 from adjit.ir.graph import Graph
 from adjit.ir.node import Data, Loc
 from adjit.ir.text import print_graph
+from adjit.schedule.build import make_plan
 from adjit.schedule.parse import parse_plan
 from adjit.schedule.plan import Buffer, Const, Kernel, Plan
+from adjit.schedule.slots import slots_of
+from adjit.schedule.straight import fits, straight_plan
 from adjit.schedule.text import print_plan
 from adjit.schedule.verify import verify_plan
+from adjit.tuned import PRODUCT_PARTS
 from adjit_runtime.target import Target
+
+WIDE = Target("x86_64-unknown-linux-gnu", "x86-64-v4", "", 64, 32, True, 48 << 10, 1 << 20, 32 << 20)
+"""A machine that is the same everywhere; its code is read, not run."""
+
+
+def plan_for(graph: Graph, target: Target) -> Plan:
+    """The plan that `build` makes: a straight line where the graph fits one."""
+    slots = slots_of(graph)
+    if fits(graph):
+        return straight_plan(graph, slots)
+
+    def scratch(dtype: np.dtype, k: int) -> int:
+        return PRODUCT_PARTS * gemm_scratch_bytes(dtype, target) if scratch_allowed(dtype, k, target) else 0
+
+    return make_plan(graph, target, slots, scratch)
 
 
 def described(value: Any, buffers: dict[Buffer, int] | None = None) -> Any:

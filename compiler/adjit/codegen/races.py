@@ -6,8 +6,9 @@ epilogue keep to their block, from `cuts`, as the emitters do.
 
 1. Units of a cut kernel write disjoint bytes, and none reads what another one writes: so for any number of parts.
 2. So do the groups of a loop over tiles.
-3. Memory for the blocks of a cut product has room for every part, and nothing else of the kernel touches it.
-4. An epilogue whose loops do not keep to the columns of its block is given blocks of all columns alone.
+3. Memory for the blocks of a product has room for all parts that it is cut into; nothing else of the kernel touches it.
+4. An epilogue whose loops do not keep to the columns of its block is given blocks of all columns alone, and one that
+   reduces, blocks of all rows.
 5. Between kernels: what a kernel reads was written, and has not been overwritten since. A result in the place of an
    operand of the same kernel is written element for element where that operand is read, after it is read.
 """
@@ -21,9 +22,22 @@ from typing import NamedTuple
 import numpy as np
 
 from adjit.codegen.cuts import ROWS, Cut, cut_of, follows_columns
-from adjit.codegen.gemm import blocks_are_wide, gemm_scratch_bytes
+from adjit.codegen.gemm import GEMM_DTYPES, blocks_are_wide, gemm_scratch_bytes, scratch_allowed
 from adjit.schedule.arena import body_of, elements_in_place, read, storage, written
-from adjit.schedule.plan import Body, Buffer, Gather, Kernel, Load, Plan, Product, Scatter, Single, Store, Tiles
+from adjit.schedule.plan import (
+    Body,
+    Buffer,
+    Gather,
+    Kernel,
+    Load,
+    Plan,
+    Product,
+    Scatter,
+    Single,
+    Store,
+    Tiles,
+    may_reduce,
+)
 from adjit_runtime.errors import InternalError
 from adjit_runtime.target import Target
 
@@ -202,7 +216,7 @@ def _accesses(work: Single) -> Iterator[Access]:
 def _fault_of(kernel: Kernel, target: Target) -> str:
     """How parts of a kernel meet, or ""."""
     if isinstance(kernel.work, Tiles):
-        return _fault_of_groups(kernel, kernel.work)
+        return _fault_of_groups(kernel, kernel.work, target)
     cut = cut_of(kernel.work, target)
     if isinstance(kernel.work, Product):
         return _fault_of_product(kernel, kernel.work, cut, target)
@@ -217,20 +231,36 @@ def _fault_of_product(kernel: Kernel, work: Product, cut: Cut | None, target: Ta
     body = work.epilogue
     if body is not None and cut is not None and not follows and not blocks_are_wide(work.dtype, work.n, target):
         return "the loops of the epilogue do not keep to the columns of a block, which has not all of them"
-    if cut is None:
-        return ""
-    block = cut.parts * gemm_scratch_bytes(work.dtype, target)
-    if work.scratch and kernel.params[2][0].nbytes < block:
-        return f"the blocks of {cut.parts} parts take {block} bytes, %{kernel.params[2][0].name} has less"
-    others = {storage(buffer) for number, (buffer, _) in enumerate(kernel.params) if number != 2}
-    if work.scratch and storage(kernel.params[2][0]) in others:
-        return f"%{kernel.params[2][0].name}, where blocks are made, is an operand, too"
+    found = _fault_of_blocks(kernel, work, 1 if cut is None else cut.parts, target)
+    if found or cut is None:
+        return found
     of_product = len(work.batch) + (0 if cut.dim == ROWS else 1)
     along: list[tuple[Access, int | None]] = [(access, of_product) for access in accesses_of_product(work)]
     if body is not None:
         of_body = cut.dim if cut.dim == ROWS or follows else None
         along += [(access, of_body) for access in accesses_of_body(body)]
     return _fault_of_units(kernel, along, cut.unit)
+
+
+def _fault_of_blocks(kernel: Kernel, work: Product, parts: int, target: Target) -> str:
+    """What is wrong with the blocks that `parts` threads make a product by, and that its epilogue is given."""
+    if (
+        work.epilogue is not None
+        and work.epilogue.reduced
+        and not (work.dtype.kind == "f" and may_reduce(work, target))
+    ):
+        return "the epilogue reduces, and blocks have not all rows"
+    if not work.scratch:
+        return ""
+    buffer, offset = kernel.params[2]
+    if work.dtype not in GEMM_DTYPES or not scratch_allowed(work.dtype, work.k, target):
+        return "its blocks are not finished one by one, as those in scratch memory are"
+    block = parts * gemm_scratch_bytes(work.dtype, target)
+    if offset < 0 or offset * work.dtype.itemsize + block > buffer.nbytes:
+        return f"the blocks of {parts} parts take {block} bytes, %{buffer.name} has less"
+    if storage(buffer) in {storage(other) for number, (other, _) in enumerate(kernel.params) if number != 2}:
+        return f"%{buffer.name}, where blocks are made, is an operand, too"
+    return ""
 
 
 def _fault_of_units(kernel: Kernel, along: Sequence[tuple[Access, int | None]], unit: int) -> str:
@@ -253,8 +283,12 @@ def _fault_of_parts(kernel: Kernel, found: Sequence[tuple[Owned, Access]]) -> st
     return ""
 
 
-def _fault_of_groups(kernel: Kernel, work: Tiles) -> str:
+def _fault_of_groups(kernel: Kernel, work: Tiles, target: Target) -> str:
     """The same for groups of tiles: their number is the owner."""
+    for inner in kernel.inner.kernels if kernel.inner is not None else ():
+        fault = _fault_of_blocks(inner, inner.work, 1, target) if isinstance(inner.work, Product) else ""
+        if fault:
+            return fault
     found: list[tuple[Owned, Access]] = []
     for step in work.steps:
         for access in _accesses(step.work):
