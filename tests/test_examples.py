@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 
 import adjit
+from adjit.codegen.program import Lowered
 from adjit.compilation import Record
 from adjit.ir.equal import equal
 from adjit.ir.graph import Graph
+from tests.schedule.texts import HASWELL, WIDE, assert_comes_back, plan_for
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"
@@ -109,15 +111,21 @@ def run_blocked(name: str) -> list[str]:
 
 @pytest.mark.parametrize("name", ["xor.py", "one_weight.py", "digits.py", "debug_ir.py"])
 def test_every_stage_of_every_example_parses_back(name: str, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    """All graphs that an example's functions go through, caught as they are made."""
+    """All graphs and plans that an example's functions go through, caught as they are made."""
     graphs: list[tuple[str, Graph]] = []
-    keep = Record.keep
+    programs: list[tuple[Graph, Lowered]] = []
+    keep, built = Record.keep, Record._built
 
     def note(self: Record, stage: str, graph: Graph) -> Graph:
         graphs.append((stage, graph))
         return keep(self, stage, graph)
 
+    def note_program(self: Record, graph: Graph) -> Lowered:
+        programs.append((graph, built(self, graph)))
+        return programs[-1][1]
+
     monkeypatch.setattr(Record, "keep", note)
+    monkeypatch.setattr(Record, "_built", note_program)
     source = (EXAMPLES / name).read_text().replace("EPOCHS = 40", "EPOCHS = 1").replace("draw(Path", "print(Path")
     names = {"__name__": "__main__", "__file__": str(EXAMPLES / name)}
     exec(compile(source, str(EXAMPLES / name), "exec"), names)
@@ -128,6 +136,11 @@ def test_every_stage_of_every_example_parses_back(name: str, monkeypatch: pytest
         again = adjit.parse(text)
         assert equal(again, graph), stage
         assert str(again) == text, stage
+    assert programs
+    for graph, lowered in programs:
+        assert_comes_back(lowered.plan, lowered.target)
+        for target in (WIDE, HASWELL):
+            assert_comes_back(plan_for(graph, target), target)
 
 
 def test_the_example_of_the_readme_runs(capsys: Any) -> None:

@@ -14,7 +14,7 @@ from adjit.ir.node import Data, Loc
 from adjit.ir.text import print_graph
 from adjit.schedule.build import make_plan
 from adjit.schedule.parse import parse_plan
-from adjit.schedule.plan import Buffer, Const, Kernel, Plan
+from adjit.schedule.plan import Buffer, Const, Kernel, Plan, Straight
 from adjit.schedule.slots import slots_of
 from adjit.schedule.straight import fits, straight_plan
 from adjit.schedule.text import print_plan
@@ -23,7 +23,8 @@ from adjit.tuned import PRODUCT_PARTS
 from adjit_runtime.target import Target
 
 WIDE = Target("x86_64-unknown-linux-gnu", "x86-64-v4", "", 64, 32, True, 48 << 10, 1 << 20, 32 << 20)
-"""A machine that is the same everywhere; its code is read, not run."""
+HASWELL = Target("x86_64-unknown-linux-gnu", "haswell", "", 32, 16, False, 32 << 10, 256 << 10, 8 << 20)
+"""Machines that are the same everywhere; their code is read, not run."""
 
 
 def plan_for(graph: Graph, target: Target) -> Plan:
@@ -86,13 +87,18 @@ def _plan(plan: Plan) -> Any:
 def arrays_of(plan: Plan) -> dict[str, np.ndarray]:
     """What binds the constants that a plan's text has by their digests alone."""
     names = {buffer.slot: buffer.name for buffer in plan.buffers}
-    return {names[number]: data.array for number, data in plan.constants.items() if data.array is not None}
+    held = [(names.get(number, data.name), data) for number, data in plan.constants.items()]
+    for kernel in plan.kernels:
+        if isinstance(kernel.work, Straight):
+            found = [node.attrs["data"] for node in kernel.work.graph.nodes if "data" in node.attrs]
+            held += [(data.name, data) for data in found]
+    return {name: data.array for name, data in held if data.array is not None}
 
 
-def assert_comes_back(plan: Plan, target: Target, constants: dict[str, np.ndarray] | None = None) -> Plan:
+def assert_comes_back(plan: Plan, target: Target) -> Plan:
     """Print, parse, and see that nothing is lost: the plan, its text, its LLVM text. Gives the plan that was parsed."""
     text = print_plan(plan)
-    again = parse_plan(text, arrays_of(plan) if constants is None else constants)
+    again = parse_plan(text, arrays_of(plan))
     verify_plan(again)
     assert print_plan(again) == text
     assert described(again) == described(plan)
