@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import random
 
 import numpy as np
 import pytest
+from tests.codegen.running import Ran
 from tests.graphs import GraphMaker
 
 from adjit.ir.builder import Builder, Value
@@ -139,6 +141,28 @@ def test_swapped_state_goes_through_shadows() -> None:
     q = b.input("q", Array(F32, (8,)))
     plan = plan_of(b.graph("swap", [], [(p, q), (q, p)]))
     assert any(kernel.commits for kernel in plan.kernels)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_state_that_becomes_the_old_value_of_other_state(seed: int) -> None:
+    """Each new value is the old one of some state, as it is, turned or scaled: whatever the order, nothing is lost."""
+    choose = random.Random(seed)
+    b = Builder()
+    values = [b.value(b.input(f"s{i}", Array(F32, (20, 20)))) for i in range(choose.randint(2, 5))]
+    old = [np.random.default_rng((seed, i)).normal(size=(20, 20)).astype(np.float32) for i in range(len(values))]
+    updates, wanted = [], list(old)
+    for i in choose.sample(range(len(values)), choose.randint(2, len(values))):
+        source, kind = choose.randrange(len(values)), choose.randrange(4)
+        value, array = values[source], old[source]
+        if kind == 2:
+            value, array = b.transpose(value, axes=(1, 0)), array.T
+        elif kind == 3:
+            value, array = value * 0.5, array * np.float32(0.5)
+        updates.append((values[i].node, value.node))
+        wanted[i] = array
+    ran = Ran(b.graph("exchange", [], updates), old)
+    for found, want in zip(ran.inputs, wanted, strict=True):
+        np.testing.assert_array_equal(found, want)
 
 
 def test_checks_come_before_the_first_write_of_state() -> None:

@@ -9,6 +9,8 @@
 - In the result of another contraction the free axes of each operand are side by side, and those of one come last, so
   that it is a matrix, or several, with rows of adjacent elements; uint8 products go
   through int32, uint64 ones keep their bits.
+- A new value of state that is the old value of another one, which gets a new one too, is a copy of that: a node, whose
+  kernel comes before what is written over it.
 """
 
 from __future__ import annotations
@@ -44,7 +46,11 @@ def normalize(graph: Graph) -> Graph:
         else:
             flat[node] = result
     outputs = tuple(squeeze.whole(node, flat, full) for node in graph.outputs)
-    updates = tuple((target, squeeze.whole(value, flat, full)) for target, value in graph.updates)
+    renewed = {target for target, value in graph.updates if value is not target}
+    updates = tuple(
+        (target, squeeze.copied(value) if value in renewed - {target} else squeeze.whole(value, flat, full))
+        for target, value in graph.updates
+    )
     inputs = frozenset(graph.inputs)
     roots = outputs + tuple(value for _, value in updates)
     nodes = tuple(node for node in topological(roots) if node not in inputs)
@@ -86,6 +92,10 @@ class _Squeeze:
         if node not in full:
             full[node] = self.reshape(flat[node], node.shape)
         return full[node]
+
+    def copied(self, node: Node) -> Node:
+        self.builder.loc = None
+        return self.builder.emit("stop_gradient", node)
 
     def without_elements(self, node: Node, args: list[Node]) -> Node | None:
         """What `node` is where it has no elements, or where operands of it have none."""
