@@ -219,6 +219,23 @@ def test_your_own_optimizer() -> None:
     np.testing.assert_allclose(np.abs(state.params["w1"] - before), 0.01, rtol=1e-12)
 
 
+@pytest.mark.parametrize("size", [3, 800])
+def test_an_optimiser_that_keeps_what_it_was_given(size: int) -> None:
+    def update(g: Any, kept: Any, p: Any, h: Any, t: Any) -> Any:
+        return p - h["learning_rate"] * g, {"old": p, "older": kept["old"]}
+
+    def init(p: Any) -> Any:
+        return {"old": np.zeros_like(p), "older": np.full_like(p, 7.0)}
+
+    step = adjit.training_step(lambda p: np.sum(p["w"]), optim.Optimizer("own", {"learning_rate": 0.5}, init, update))
+    state = step.init({"w": np.ones(size)})
+    for wanted in ((0.5, 1.0, 0.0), (0.0, 0.5, 1.0)):
+        step(state)
+        kept = state.optimizer["w"]
+        for found, value in zip((state.params["w"], kept["old"], kept["older"]), wanted, strict=True):
+            np.testing.assert_array_equal(found, np.full(size, value))
+
+
 def test_numbers_that_all_parameters_share() -> None:
     """A running mean that starts at 0 still weighs its zeros by the product of the decays, also of changed ones."""
     step, state = make(optim.adam(0.1))
