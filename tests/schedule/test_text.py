@@ -269,6 +269,8 @@ ERRORS = {
     ("kernel 0 loop", "kernel 0 as kernel 0, on %y\nkernel 1 loop"): "line 4: there is no kind of kernel 'as'",
     ("over ()\n", "over ()\n  as kernel 0, on %y\n"): "line 5: kernel 0 is not before, or is another work",
     ("loop over ()", "loop over () on %y %y"): None,
+    ("over ()\n", "over () on %y\n  as kernel 0, on %y\n"): "line 5: expected nothing more, found 'as'",
+    ("over ()", f"over ({'1,' * 64}1)"): "line 4: 65 dimensions, where there are at most 64",
     ("loop over ()", "loop over () on %x"): "line 6: %y is none of the places that the kernel is on",
     ("loop over ()", "running over (2) reduced (0)"): "line 4: a running result has one value, along one dimension",
     ("loop over ()", "checkrange over () v0 in [0,2) check 0"): "line 4: there are 0 checks",
@@ -322,6 +324,11 @@ kernel 0 product m=4 n=16 k=8  A=%x (8,1)  B=%w (16,1)  C=%y (16,1)
         ("m=4", "batch=2 (1,2) m=4", "line 5: expected 3 strides"),
         ("tile : f64", "tile : f32", "line 7: expected f64, found f32"),
         ("(16,1)\n", "(16,1) on %x %w %w %y\n", "line 5: the first places are not those that the kernel names ahead"),
+        (
+            PRODUCT[PRODUCT.index("\n  epi") :],
+            " on %x %w %y %y\n",
+            "line 5: a product without an epilogue has three places",
+        ),
         ("store", "as kernel 0, on %x %w %y %y store", "line 9: expected nothing more, found 'as'"),
     ],
 )

@@ -6,6 +6,7 @@ group       which nodes form a kernel
 body        a group as scalar instructions over an iteration domain
 plan        Plan, Kernel, Buffer: data
 arena       order, liveness, places in the arena
-text        the plan as text
+text        the plan as text, which parse reads back
+verify      what every plan must hold
 build       all of it: `make_plan(graph, target)`
 """

@@ -20,7 +20,7 @@ from adjit.ir.types import I64, Array
 from adjit.schedule.arena import body_of
 from adjit.schedule.parse_body import BodyReader, Place
 from adjit.schedule.parse_work import Head
-from adjit.schedule.plan import Ahead, Buffer, Kernel, Loop, Plan, Single, Straight, Tiles, Work
+from adjit.schedule.plan import Ahead, Buffer, Kernel, Loop, Plan, Single, Step, Straight, Work
 from adjit.schedule.tiles import put_together
 from adjit_runtime import checks
 from adjit_runtime.errors import ArgumentError
@@ -61,7 +61,7 @@ def parse_plan(text: str, constants: Mapping[str, np.ndarray] | None = None) -> 
 
 
 class _Plan:
-    """One plan of the text; that of a tile is `inner`, in the plan around it."""
+    """One plan of the text; that of a tile stands in the plan around it, and `is_inner`."""
 
     def __init__(self, reader: Reader, is_inner: bool = False) -> None:
         self.reader = reader
@@ -175,12 +175,10 @@ class _Plan:
 
     def _find_homes(self) -> None:
         """What buffers lie in place of, which may stand on a later line, and the first of each chain."""
-        tokens = {}
         for buffer, token in self.inside:
             buffer.inside = self._buffer(token)
             if buffer.inside.slot is not None:
                 self.reader.fail(f"{token.text} does not lie in the arena", token)
-            tokens[buffer] = token
         for buffer, token in self.inside:
             chain: dict[Buffer, None] = {}
             at = buffer
@@ -259,7 +257,7 @@ class _Plan:
         commits = reader.accept("word", "commit") is not None
         listed = self._listed(head) if reader.accept("word", "on") else None
         lines = self._lines()
-        if reader.accept("word", "as"):
+        if listed is None and reader.accept("word", "as"):
             work, params = self._same(head)
         else:
             work, params = head.finish(listed)
@@ -315,34 +313,47 @@ class _Plan:
         first = roles.count("input")
         sums = range(first, first + roles.count("state"))
         work = put_together(inner, count, groups, {*range(len(cut)), *range(sums.stop, len(roles))}, sums)
-        while reader.accept("word", "ahead"):
-            work = tile.brought_near(work)
+        work = replace(work, steps=tile.brought_near(work.steps))
         reader.expect("sign", "}")
         return Kernel(work, tuple(params), lines, inner=inner)
 
-    def brought_near(self, work: Tiles) -> Tiles:
-        """The work of this tile with `ahead in kernel 0: 4 lines of %x0 for each d0, 19648 bytes on`."""
+    def brought_near(self, steps: tuple[Step, ...]) -> tuple[Step, ...]:
+        """The steps of this tile, with what the lines `ahead in kernel 0: ...` say."""
+        found: dict[int, list[Ahead]] = {}
+        bodies: dict[int, BodyReader] = {}
+        while self.reader.accept("word", "ahead"):
+            number, ahead = self._ahead(bodies)
+            found.setdefault(number, []).append(ahead)
+        result = list(steps)
+        for number, aheads in found.items():
+            work = result[number].work
+            assert isinstance(work, Loop)
+            result[number] = replace(result[number], work=replace(work, ahead=tuple(aheads)))
+        return tuple(result)
+
+    def _ahead(self, bodies: dict[int, BodyReader]) -> tuple[int, Ahead]:
+        """`in kernel 0: 4 lines of %x0 for each d0, 19648 bytes on`: the number of the kernel, a loop."""
         reader = self.reader
         reader.expect("word", "in")
         reader.expect("word", "kernel")
         at = reader.token
         number = reader.natural()
-        step = work.steps[number].work if number < len(work.steps) else None
-        if not isinstance(step, Loop):
-            reader.fail(f"kernel {number} of the tile is no loop", at)
+        if number not in bodies:
+            kernel = self.kernels[number] if number < len(self.kernels) else None
+            if kernel is None or not isinstance(kernel.work, Loop):
+                reader.fail(f"kernel {number} of the tile is no loop", at)
+            rank = len(kernel.work.body.domain)
+            bodies[number] = BodyReader(reader, self.place, rank, 0, kernel.params, (), None)
         reader.expect("sign", ":")
         lines = reader.natural()
         reader.expect("word", "lines")
         reader.expect("word", "of")
-        body = BodyReader(reader, self.place, len(step.body.domain), 0, self.kernels[number].params, (), None)
-        param = body.param()[0]
+        param, _ = bodies[number].param()
         reader.expect("word", "for")
         reader.expect("word", "each")
-        dim = body.dim()
+        dim = bodies[number].dim()
         reader.expect("sign", ",")
         start = reader.natural()
         reader.expect("word", "bytes")
         reader.expect("word", "on")
-        near = replace(step, ahead=(*step.ahead, Ahead(param, dim, start, lines)))
-        steps = (*work.steps[:number], replace(work.steps[number], work=near), *work.steps[number + 1 :])
-        return replace(work, steps=steps)
+        return number, Ahead(param, dim, start, lines)

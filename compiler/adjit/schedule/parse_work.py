@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from adjit.ir.parse import Reader
 from adjit.ir.tokens import Token
+from adjit.ir.types import MOST_DIMENSIONS
 from adjit.schedule.parse_body import BodyReader, Indices, Place
 from adjit.schedule.plan import Body, CheckRange, Loop, Product, Reduce, Running, Scatter, Single
 
@@ -52,7 +53,9 @@ class Head:
         reader, product = self.reader, self._product
         if product is not None:
             if not reader.accept("word", "epilogue"):
-                return product, [*(listed or self.params)]
+                if listed is not None and len(listed) > len(self.params):
+                    reader.fail("a product without an epilogue has three places", self._word)
+                return product, self.params
             at, wanted = reader.token, self._domain
             self._over()
             if self._domain != wanted:
@@ -79,7 +82,10 @@ class Head:
     def _over(self) -> None:
         reader = self.reader
         reader.expect("word", "over")
+        start = reader.token
         self._domain, self._reduced = self._numbers(), ()
+        if len(self._domain) > MOST_DIMENSIONS:
+            reader.fail(f"{len(self._domain)} dimensions, where there are at most {MOST_DIMENSIONS}", start)
         if reader.accept("word", "reduced"):
             at = reader.token
             self._reduced = self._numbers()

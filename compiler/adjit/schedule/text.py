@@ -99,13 +99,13 @@ def _lines(plan: Plan) -> Iterator[str]:
 def _names(buffers: Sequence[Buffer]) -> dict[Buffer, str]:
     """The name that each has in the text: the second `t8` is `t8_1`."""
     names: dict[Buffer, str] = {}
-    taken: set[str] = set()
+    counts: dict[str, int] = {}
     for buffer in buffers:
-        name, count = buffer.name, 0
-        while name in taken:
-            count += 1
-            name = f"{buffer.name}_{count}"
-        taken.add(name)
+        name = buffer.name
+        while name in counts:
+            counts[buffer.name] += 1
+            name = f"{buffer.name}_{counts[buffer.name]}"
+        counts[name] = 0
         names[buffer] = quoted("%", name)
     return names
 
@@ -171,7 +171,8 @@ def _places(kernel: Kernel, names: dict[Buffer, str]) -> list[str]:
 
 def _once(places: Sequence[str], first: int) -> list[str]:
     """A place that a body is given twice is named by its number the second time."""
-    return [name if name not in places[first:i] else f"p{i}" for i, name in enumerate(places)]
+    known: dict[str, int] = {}
+    return [name if i < first or known.setdefault(name, i) == i else f"p{i}" for i, name in enumerate(places)]
 
 
 def _head(work: Loop | Product | Running | Scatter | CheckRange, places: Sequence[str]) -> str:
