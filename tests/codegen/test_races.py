@@ -19,8 +19,10 @@ from adjit.ir.types import F32, F64, Array
 from adjit.passes.pipeline import optimize
 from adjit.schedule import arena
 from adjit.schedule.build import make_plan
+from adjit.schedule.parse import parse_plan
 from adjit.schedule.plan import Load, Loop, Plan, Product, Store, Tiles
 from adjit.schedule.slots import slots_of
+from adjit.schedule.verify import verify_plan
 from adjit_runtime.errors import InternalError
 from adjit_runtime.target import host_target
 from tests.codegen.ordered_pool import ORDERS
@@ -28,6 +30,7 @@ from tests.codegen.running import Ran
 from tests.graphs import GraphMaker, arrays
 from tests.networks import network
 from tests.ops.samples import COMPUTED, cases_of, graph_of
+from tests.schedule.texts import WIDE
 from tests.thresholds import cut_everything, ride_everything, tile_everything
 
 THREADS = (2, 3, 8)
@@ -147,6 +150,41 @@ def test_groups_of_tiles_that_share_their_sums(monkeypatch: pytest.MonkeyPatch) 
     steps = [replace(s, params=tuple(replace(place, group=0) for place in s.params)) for s in work.steps]
     with pytest.raises(InternalError, match="one part touches what another one writes"):
         verify_jobs(broken(plan, number, work=replace(work, steps=tuple(steps))), host_target())
+
+
+BLOCKS = """\
+plan @f  arena 1048576 bytes (1048576 without reuse), peak 1048576 bytes
+buffer %x : f32[16,100] input slot 0
+buffer %w : f32[100,64] input slot 1
+buffer %y : f32[16,64] output slot 2
+buffer %t : f32[262144] arena+0  kernels 0..0
+kernel 0 product m=16 n=64 k=100  A=%x (100,1)  B=%w (64,1)  C=%t (64,1) scratch
+  epilogue over (1,16,64)
+    v0 = tile : f32
+    store v0 -> %y[64*d1 + d2] : f32
+"""
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"f32[262144]": "f32[16]"}, "the blocks of 1 parts take .* bytes, %t has less"),
+        ({"C=%t": "C=%t+262140"}, "the blocks of 1 parts take .* bytes, %t has less"),
+        ({"[16,100]": "[16,90000]", "[100,64]": "[90000,64]", "k=100": "k=90000"}, "are not finished one by one"),
+        ({"f32": "i32"}, "are not finished one by one"),
+        ({"(1,16,64)": "(1,9999,64) reduced (1)", "[16,": "[9999,", "m=16": "m=9999"}, "blocks have not all rows"),
+    ],
+)
+def test_blocks_of_a_product_that_is_not_cut(changes: dict[str, str], message: str) -> None:
+    verify_jobs(parse_plan(BLOCKS), WIDE)
+    text = BLOCKS
+    for old, new in changes.items():
+        assert old in text
+        text = text.replace(old, new)
+    plan = parse_plan(text)
+    verify_plan(plan)
+    with pytest.raises(InternalError, match=message):
+        verify_jobs(plan, WIDE)
 
 
 def chain() -> Plan:

@@ -23,6 +23,7 @@ WRONG = [
     ("twice", "%t4 : f32[500]", "%t4 : f32[499]", "kernel 2 reaches elements 0 to 499 of %t4, which has 499"),
     ("twice", "kernel 2 loop over (500)", "kernel 2 loop over (500) commit", ""),
     ("places", "arena+16384 in place of %t5", "arena+0 in place of %t5", "does not lie where %t5 lies"),
+    ("map", "buffer %result0", "buffer %h : f16[3] input slot 3\nbuffer %result0", "%h is float16, which machine code"),
     ("map", "load %x[d0]", "load %x[2*d0]", "reaches elements 0 to 3998 of %x, which has 2000"),
     ("map", "load %x[d0]", "load %x[-1*d0]", "reaches elements -1999 to 0 of %x"),
     ("map", "load %x[d0]", "load %x+1[d0]", "reaches elements 1 to 2000 of %x"),

@@ -1,7 +1,8 @@
 """verify_plan: what every plan must hold, proved from the plan alone.
 
 1. Every arena buffer lies within the arena, at a multiple of 64 bytes, or where the one lies whose place it has; it is
-   alive from the first to the last kernel that names it. Buffers in slots are not larger than these.
+   alive from the first to the last kernel that names it. Buffers in slots are not larger than these. There is machine
+   code for the dtypes of all.
 2. Buffers that are alive at the same time do not overlap, save a result in place of an operand that dies in the
    kernel which writes the result.
 3. A kernel reads only what an input, a state, a constant or an earlier kernel (or itself) has written, and every
@@ -27,6 +28,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from adjit.ir.types import COMPILED_DTYPES
 from adjit.ir.verify import verify
 from adjit.schedule.arena import body_of, overwrites_safely, read, storage, written
 from adjit.schedule.places import ALIGN
@@ -75,6 +77,8 @@ def _places(plan: Plan) -> None:
         raise _fail(plan.name, f"the arena has {plan.arena_bytes} bytes, no multiple of {ALIGN}")
     for buffer in plan.buffers:
         home = storage(buffer)
+        if buffer.dtype not in COMPILED_DTYPES:
+            raise _fail(plan.name, f"%{buffer.name} is {buffer.dtype.name}, which machine code does not exist for")
         if buffer.slot is None and (home.slot is not None or home.offset != buffer.offset):
             raise _fail(plan.name, f"%{buffer.name} does not lie where %{home.name} lies, whose place it has")
         if buffer.slot is not None:
