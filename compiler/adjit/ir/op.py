@@ -28,7 +28,8 @@ class Op:
     `evaluate(*arrays, **attrs)` is the meaning, with NumPy arrays in and out;
     `attr_kinds` names the attributes in the order in which they print, each with its kind:
     "int", "ints", "bool", "float", "str", "dtype", "scalar", "data", "graph", "subscripts".
-    `arity` is the number of operands, or None where it varies.
+    `arity` is the number of operands, or None where it varies;
+    `axes` says how the axes of operands and result relate (`ir.axes`), or is None where that is no question.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Op:
     infer: TypeRule
     evaluate: Meaning
     attr_kinds: Mapping[str, str] = field(default_factory=dict)
+    axes: Callable[..., Any] | None = None
 
     def __repr__(self) -> str:
         return f"<op {self.name}>"

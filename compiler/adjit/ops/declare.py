@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from adjit.ir.axes import AxesRule, reduced, same
 from adjit.ir.op import Attrs, Op, Rule, register
 from adjit.ir.types import BOOL, Array, dtype_name
 from adjit_runtime.errors import DTypeError, ShapeError
@@ -35,6 +36,7 @@ class Elementwise(Op):
     `exempt` is the reason why there is no derivative.
     """
 
+    axes: AxesRule | None = same
     vjp: Rule | None = None
     scalar: Rule
     symbolic: Rule | None = None
@@ -49,6 +51,7 @@ class Elementwise(Op):
 class Reduction(Op):
     """Combines the elements along `axes` (dropped from the shape); or, with attr `axis`, a running or arg reduction."""
 
+    axes: AxesRule | None = reduced
     vjp: Rule | None = None
     identity: Callable[[np.dtype], Any] | None = None
     combine: Rule | None = None
@@ -64,8 +67,11 @@ class Contraction(Op):
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class Movement(Op):
-    """Moves elements and computes nothing; becomes an index map."""
+    """Moves elements and computes nothing; becomes an index map.
 
+    `resize(attrs, shape)` gives the attributes for a result of another shape, where they depend on it."""
+
+    resize: Callable[[Attrs, tuple[int, ...]], Attrs] | None = None
     vjp: Rule | None = None
     exempt: str = ""
 

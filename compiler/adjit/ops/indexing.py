@@ -8,10 +8,12 @@ then assume 0 <= index < size. The tracer lowers NumPy's indexing by several arr
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from adjit.ir.axes import Axis, Indexed, Ints, Relation, along, same
 from adjit.ir.op import Attrs, register
 from adjit.ir.types import BOOL, I64, Array
 from adjit.ops.declare import Indexing, check_axes
@@ -125,40 +127,55 @@ def _scatter_vjp(b: Any, g: Any, y: Any, x: Any, index: Any, update: Any, axis: 
     return (b.select(kept, g, 0.0), None, b.select(alive, b.take(g, index, axis=axis), 0.0))
 
 
+def _take_axes(shapes: Sequence[Ints], shape: Ints, attrs: Attrs) -> Relation:
+    (x, index), axis = shapes, attrs["axis"]
+    behind = axis + len(index)
+    source: tuple[Axis, ...] = (*along(range(axis)), Indexed(by=1), *along(range(behind, behind + len(x) - axis - 1)))
+    return Relation((source, along(range(axis, behind))))
+
+
+def _scatter_axes(shapes: Sequence[Ints], shape: Ints, attrs: Attrs) -> Relation:
+    (x, index, _), axis = shapes, attrs["axis"]
+    # An update, wherever it goes: its axes of the index are dimensions of their own.
+    block = range(len(x), len(x) + len(index))
+    update = along([*range(axis), *block, *range(axis + 1, len(x))])
+    return Relation((along(range(len(x))), along(block), update), index)
+
+
 check_index = register(
     Indexing(
         name="check_index", kind="check", arity=1, infer=_check_type, attr_kinds={"size": "int", "axis": "int"},
-        evaluate=_evaluate_check, exempt="an index",
+        axes=same, evaluate=_evaluate_check, exempt="an index",
     )
 )  # fmt: skip
 check_fits = register(
     Indexing(
         name="check_fits", kind="check", arity=1, infer=_fits_type, attr_kinds={"dtype": "dtype"},
-        evaluate=_evaluate_fits, exempt="an integer",
+        axes=same, evaluate=_evaluate_fits, exempt="an integer",
     )
 )  # fmt: skip
 check_holds = register(
     Indexing(
         name="check_holds", kind="check", arity=2, infer=_holds_type, attr_kinds={"error": "str", "text": "str"},
-        evaluate=_evaluate_holds, exempt="an integer",
+        axes=same, evaluate=_evaluate_holds, exempt="an integer",
     )
 )  # fmt: skip
 take = register(
     Indexing(
         name="take", kind="gather", arity=2, infer=_take_type, attr_kinds={"axis": "int"},
-        evaluate=lambda x, index, *, axis: np.take(x, index, axis=axis), vjp=_take_vjp,
+        axes=_take_axes, evaluate=lambda x, index, *, axis: np.take(x, index, axis=axis), vjp=_take_vjp,
     )
 )  # fmt: skip
 scatter_add = register(
     Indexing(
         name="scatter_add", kind="scatter", arity=3, infer=_scatter_type, attr_kinds={"axis": "int"},
-        evaluate=_evaluate_scatter_add,
+        axes=_scatter_axes, evaluate=_evaluate_scatter_add,
         vjp=lambda b, g, y, x, index, update, axis: (g, None, b.take(g, index, axis=axis)),
     )
 )  # fmt: skip
 scatter = register(
     Indexing(
         name="scatter", kind="scatter", arity=3, infer=_scatter_type, attr_kinds={"axis": "int"},
-        evaluate=_evaluate_scatter, vjp=_scatter_vjp,
+        axes=_scatter_axes, evaluate=_evaluate_scatter, vjp=_scatter_vjp,
     )
 )  # fmt: skip
