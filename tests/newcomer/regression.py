@@ -2,6 +2,7 @@
 
 import numpy as np
 from scipy.optimize import curve_fit, least_squares, minimize
+from scipy.special import gammaln
 
 import adjit
 
@@ -22,6 +23,14 @@ def student_t(theta, X, y):
     beta, log_sigma = theta[:-1], theta[-1]
     r = (y - X @ beta) / np.exp(log_sigma)
     return 0.5 * (NU + 1) * np.log1p(r**2 / NU).sum() + len(y) * log_sigma
+
+
+def student_t_with_nu(theta, X, y):
+    """The whole negative log-likelihood; the last two parameters are the logarithms of scale and degrees of freedom."""
+    nu = np.exp(theta[-1])
+    constant = gammaln((nu + 1) / 2) - gammaln(nu / 2) - 0.5 * np.log(np.pi * nu)
+    r = (y - X @ theta[:-2]) / np.exp(theta[-2])
+    return np.sum(0.5 * (nu + 1) * np.log1p(r**2 / nu) + theta[-2] - constant)
 
 
 def huber(beta, X, y, delta=0.5):
@@ -86,6 +95,9 @@ def main():
     for name, true, found, error in zip("abcd", coefficients, results["BFGS"].x, errors):
         print(f"  {name}: {found:6.3f} +- {error:.3f} (true {true})")
     results["errors"] = errors
+
+    results["nu"] = fit(student_t_with_nu, np.append(results["BFGS"].x, 1.0), X, y)
+    print(f"  with {np.exp(results['nu'].x[-1]):.2f} degrees of freedom (true {NU}): {results['nu'].x.round(3)}")
 
     results["huber"] = fit(huber, np.zeros(4), X, y)
     results["huber by masks"] = fit(huber_by_masks, np.zeros(4), X, y)

@@ -56,6 +56,11 @@ def test_regression() -> None:
     hessian = differences(lambda theta: gradient(theta, X, y), results["BFGS"].x)
     np.testing.assert_allclose(results["errors"], np.sqrt(np.diag(np.linalg.inv(hessian))), rtol=1e-6)
 
+    plain = minimize(regression.student_t_with_nu, np.append(results["BFGS"].x, 1.0), args=(X, y))
+    # Differences of the plain one end a little short.
+    np.testing.assert_allclose(results["nu"].x, plain.x, atol=1e-3)
+    assert 2 < np.exp(results["nu"].x[-1]) < 8
+
     plain = minimize(regression.huber, np.zeros(4), args=(X, y), options={"gtol": 1e-6})
     np.testing.assert_allclose(results["huber"].x, plain.x, atol=1e-5)
     np.testing.assert_allclose(results["huber by masks"].x, plain.x, atol=1e-5)
@@ -73,10 +78,12 @@ def test_regression() -> None:
     np.testing.assert_allclose(covariance, plain_covariance, rtol=1e-4)
 
 
-@pytest.mark.parametrize("loss", [regression.student_t, regression.huber, regression.huber_by_masks])
+@pytest.mark.parametrize(
+    "loss", [regression.student_t, regression.student_t_with_nu, regression.huber, regression.huber_by_masks]
+)
 def test_gradients_of_regression(loss: Callable[..., Any]) -> None:
     X, y, _, _ = regression.make_data(n=40)
-    size = 5 if loss is regression.student_t else 4
+    size = {regression.student_t: 5, regression.student_t_with_nu: 6}.get(loss, 4)
     check_gradient(loss, np.linspace(-0.5, 0.7, size), X, y)
 
 
