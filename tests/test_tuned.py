@@ -77,6 +77,10 @@ DEFINITIONS: dict[str, dict[str, str]] = {
     "compiler/adjit/schedule/places.py": {"ALIGN": "the contract of the arena"},
     "compiler/adjit/schedule/group.py": {"WIDEST": "bytes of AVX-512's vectors"},
     "compiler/adjit/trace/frozen.py": {"_MOST_PARTS _MOST_ITEMS": "bounds for safety"},
+    "compiler/adjit/trace/functions/gamma.py": {
+        "_EULER _BERNOULLI": "mathematics",
+        "_FAR _FACTORS": "where eight terms of the series are enough",
+    },
     "compiler/adjit/trace/integers.py": {"LEAST MOST": "the range of int64"},
     "compiler/adjit/trace/locate.py": {"_MOST_PLACES": "a bound for safety"},
     "compiler/adjit/trace/refuse.py": {"_NB_SUBSCR": "an operand of CPython's code"},

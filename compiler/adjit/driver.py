@@ -37,7 +37,7 @@ from adjit.trace.promote import type_of
 from adjit_runtime import checks, log
 from adjit_runtime.call import Compiled, CompiledFunction
 from adjit_runtime.checkpoint import load, save
-from adjit_runtime.errors import AdjitError, ArgumentError, DTypeError
+from adjit_runtime.errors import ArgumentError, DTypeError
 from adjit_runtime.guests import tree_flatten, tree_structure
 from adjit_runtime.history import History
 from adjit_runtime.program import Library, is_narrow, wide_dtype
@@ -111,7 +111,7 @@ class Function(CompiledFunction):
             if current_trace() is not None:
                 return self.inline(args, kwargs)
             return super().__call__(*args, **kwargs)
-        except AdjitError as error:
+        except Exception as error:
             shorten(error)
             raise
 
@@ -303,7 +303,7 @@ class GradFunction(Function):
             if not -len(sizes) <= number < len(sizes):
                 raise ArgumentError(
                     f"{self.kind}: argnums={self.argnums}, and {self.__name__} was called with {len(sizes)} positional "
-                    "arguments"
+                    "arguments: give what it is differentiated by without its name"
                 )
             number %= len(sizes)
             start = sum(sizes[:number])
@@ -320,12 +320,21 @@ class GradFunction(Function):
             if not is_float(dtype):
                 raise DTypeError(
                     f"{self.kind}: {self.__name__} is to be differentiated by {names[leaf]}, which is "
-                    f"{signature.types[leaf]}; only floats have a gradient"
+                    f"{_whole(signature.types[leaf])}"
                 )
         if isinstance(self.argnums, int):
             return wrt, trees[0]
         parts: Any = tuple(optree.tree_unflatten(tree, range(tree.num_leaves)) for tree in trees)
         return wrt, tree_structure(parts)
+
+
+def _whole(type: LeafType) -> str:
+    """What an argument without a gradient is, and what to write."""
+    if type.dtype.kind not in "iu":
+        return f"{type}; only floats have a gradient"
+    if type.weak:
+        return "a Python int; only floats have a gradient: write it with a point, 1.0"
+    return f"{type}; only floats have a gradient: write x.astype(float)"
 
 
 def _with_outputs(graph: Graph, outputs: Sequence[Any]) -> Graph:

@@ -11,7 +11,7 @@ import inspect
 import itertools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from types import FunctionType, MethodType
 from typing import Any
 
@@ -287,7 +287,7 @@ class CompiledFunction:
             except TypeError:
                 raise ArgumentError(
                     f"{self.__name__}: the static argument {name} is {kind(value)}, which has no hash; "
-                    "give a tuple, a number or a string"
+                    + ("write @dataclass(frozen=True)" if is_dataclass(value) else "give a tuple, a number or a string")
                 ) from None
         named = {name: value for name, value in kwargs.items() if name not in self.static_argnames}
         parameters = list(self.__signature__.parameters.values())

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import optree
 
-from adjit_runtime.checks import computes_plainly, own_rules, shown
+from adjit_runtime.checks import computes_plainly, own_class, own_rules, shown
 from adjit_runtime.errors import ArgumentError, DTypeError
 from adjit_runtime.guests import NAMESPACE, sameness, tree_flatten
 from adjit_runtime.program import is_narrow
@@ -108,8 +108,13 @@ def leaf_type(x: Any, name: object) -> LeafType:
     instead = "x.to_numpy()" if hasattr(x, "to_numpy") else "np.asarray(x)" if hasattr(x, "__array__") else ""
     raise ArgumentError(
         f"{name}: {type(x).__module__}.{type(x).__qualname__} is no array, number or pytree of them"
-        + (f": write {instead}, of one dtype" if instead else "")
+        + (f": write {instead}, of one dtype" if instead else _of_own_class(x))
     )
+
+
+def _of_own_class(x: Any) -> str:
+    made = own_class(x)
+    return made and f"{made}; or name the argument in static_argnames, if its attributes are not to be traced"
 
 
 def as_array(x: Any, dtype: np.dtype) -> np.ndarray:

@@ -26,7 +26,14 @@ class Seen:
         return 1
 
 
+def noted(x: int) -> int:
+    """A function of Python, whose caller's frame is past the call already in some versions."""
+    SEEN.append(callee.called(sys._getframe(1)) is noted)
+    return x
+
+
 module: Any = types.ModuleType("module")
+module.noted = noted
 module.f = Seen()
 module.r_ = Seen()
 module.inner = types.ModuleType("inner")
@@ -72,6 +79,12 @@ def direct_calls(x: int) -> None:
 # fmt: on
 
 
+def calls_of_python(x: int) -> None:
+    noted(x)
+    module.noted(noted(1))
+    [module.noted(i) for i in range(2)]
+
+
 def calls_by_code_in_c(x: int) -> None:
     list(map(module.f, [x]))
     functools.reduce(lambda a, b: a, map(module.f, [1, 2]))
@@ -80,7 +93,10 @@ def calls_by_code_in_c(x: int) -> None:
     [*map(module.f, "ab")]
 
 
-@pytest.mark.parametrize(("function", "count", "found"), [(direct_calls, 22, True), (calls_by_code_in_c, 6, False)])
+@pytest.mark.parametrize(
+    ("function", "count", "found"),
+    [(direct_calls, 22, True), (calls_of_python, 5, True), (calls_by_code_in_c, 6, False)],
+)
 def test_the_callee(function: Any, count: int, found: bool) -> None:
     SEEN.clear()
     function(1)

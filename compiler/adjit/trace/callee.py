@@ -62,7 +62,9 @@ def _paths(code: CodeType) -> dict[int, Path]:
     found: dict[int, Path] = {}
     starts: dict[Any, Path | None] = {}
     last: Path | None = None
-    for step in dis.get_instructions(code):
+    steps = list(dis.get_instructions(code))
+    ends = [step.offset for step in steps[1:]] + [len(code.co_code)]
+    for step, end in zip(steps, ends, strict=True):
         if step.opname in _ARRANGING:
             last = None if step.opname.startswith(("BUILD", "LOAD")) else last
             continue
@@ -70,7 +72,8 @@ def _paths(code: CodeType) -> dict[int, Path]:
         start = None if where is None or where.col_offset is None else (where.lineno, where.col_offset)
         names = _extended(step, last)
         if start is not None and names is None and _takes(step):
-            found[step.offset] = starts.get(start) or ()
+            # While a function of Python runs, the frame that called it is at the last cache of its instruction.
+            found |= dict.fromkeys(range(step.offset, end, 2), starts.get(start) or ())
         if start is not None:
             starts[start] = names
         last = names
