@@ -12,8 +12,10 @@ import itertools
 import math
 import sys
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 
 import llvmlite.binding as llvm
 import numpy as np
@@ -95,7 +97,7 @@ class Session:
     @calls_llvmlite
     def __init__(self) -> None:
         initialize()
-        self._jit = llvm.create_lljit_compiler()
+        self._jit = llvm.create_lljit_compiler(use_jit_link=True)
         self._numbers = itertools.count()
         self._libraries: dict[tuple[str, str], tuple[llvm.ResourceTracker, dict[str, int]]] = {}
 
@@ -129,7 +131,9 @@ class Session:
         for symbol in exports:
             builder = builder.export_symbol(symbol)
         for symbol, address in imports.items():
-            builder = builder.import_symbol(symbol, address)
+            # LLVM keeps some 100 bytes of each, and a library has many that this code does not call.
+            if symbol.encode() in code:
+                builder = builder.import_symbol(symbol, address)
         try:
             number = next(self._numbers)
             tracker = builder.link(self._jit_of(number), f"{name}.{number}")
@@ -140,7 +144,7 @@ class Session:
     def _jit_of(self, number: int) -> llvm.LLJIT:
         """The JIT for the program of a number. Trackers keep theirs alive."""
         if number and number % LINKS_PER_JIT == 0:
-            self._jit = llvm.create_lljit_compiler()
+            self._jit = llvm.create_lljit_compiler(use_jit_link=True)
         return self._jit
 
 
@@ -175,18 +179,60 @@ class _Block:
         self.home.append(self.memory)
 
 
+class Arenas:
+    """Scratch memory between calls, for all programs that need about as much: a power of two, or up to twice that.
+
+    It lives as long as one of them. What comes back is used again; deque is safe between threads."""
+
+    __slots__ = ("__weakref__", "_free")
+
+    def __init__(self) -> None:
+        self._free: deque[np.ndarray] = deque()
+
+    def __len__(self) -> int:
+        return len(self._free)
+
+    def borrow(self, nbytes: int) -> np.ndarray:
+        """At least so many bytes, for one call: uint8[n] that begins on 64 bytes. Raises OutOfMemory."""
+        try:
+            arena = self._free.pop()
+        except IndexError:
+            return aligned_bytes(nbytes)
+        if len(arena) >= nbytes:
+            return arena
+        # One that was made for a smaller program goes before the next one is made.
+        del arena
+        return aligned_bytes(nbytes)
+
+    def give_back(self, arena: np.ndarray) -> None:
+        """Put it where the next call finds it."""
+        self._free.append(arena)
+
+
+_ARENAS: weakref.WeakValueDictionary[int, Arenas] = weakref.WeakValueDictionary()
+
+
+def _arenas_for(nbytes: int) -> Arenas:
+    # Two threads that make the same ones at once both work, each with its own.
+    size = nbytes.bit_length()
+    known = _ARENAS.get(size)
+    if known is None:
+        known = _ARENAS[size] = Arenas()
+    return known
+
+
 class Loaded:
     """A program that can run. `entry(table, arena, report)` is the native function, as `program` describes it; it
     raises what a handler of a signal raised meanwhile."""
 
     def __init__(self, program: Program) -> None:
-        self.program = program
+        # Linked, its code lies elsewhere.
+        self.program = replace(program, code=b"", target=sys.intern(program.target))
         self._tracker, self.address = session().program(program)
         self.entry = _entry_of(self)
         self.constants = {number: np.ascontiguousarray(array) for number, array in program.constants.items()}
         self.constant_addresses = {number: address_of(array) for number, array in self.constants.items()}
-        # One arena for each call in flight; what comes back is used again. deque is safe between threads.
-        self._arenas: deque[np.ndarray] = deque()
+        self._arenas = _arenas_for(program.arena_bytes)
         self._spare: dict[int, deque[np.ndarray]] = {}
 
     def result(self, number: int) -> np.ndarray:
@@ -207,14 +253,11 @@ class Loaded:
 
     def borrow_arena(self) -> np.ndarray:
         """Scratch memory for one call; give it back with `return_arena`."""
-        try:
-            return self._arenas.pop()
-        except IndexError:
-            return aligned_bytes(self.program.arena_bytes)
+        return self._arenas.borrow(self.program.arena_bytes)
 
     def return_arena(self, arena: np.ndarray) -> None:
         """Put an arena where the next call finds it."""
-        self._arenas.append(arena)
+        self._arenas.give_back(arena)
 
     def failure(self, status: int, value: int) -> AdjitError:
         """The error of a check that failed: `status` is the entry's result, `value` what it reported."""
