@@ -16,6 +16,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import llvmlite.binding as llvm
 import numpy as np
@@ -23,6 +24,7 @@ import numpy as np
 from adjit_runtime import errors
 from adjit_runtime.errors import AdjitError, InternalError, OutOfMemory
 from adjit_runtime.fork import calls_llvmlite, in_child
+from adjit_runtime.link import Image, is_linked_here
 from adjit_runtime.program import Library, Program
 from adjit_runtime.target import host_target, initialize
 from adjit_runtime.tuned import LINKS_PER_JIT, RESULT_PAGE_OFFSET, REUSE_BYTES, REUSED_RESULTS
@@ -94,12 +96,10 @@ class Session:
     interrupt or a fork could leave taken: where two threads link a library at once, both use what the first one made.
     """
 
-    @calls_llvmlite
     def __init__(self) -> None:
-        initialize()
-        self._jit = llvm.create_lljit_compiler(use_jit_link=True)
+        self._jits: list[llvm.LLJIT] = []
         self._numbers = itertools.count()
-        self._libraries: dict[tuple[str, str], tuple[llvm.ResourceTracker, dict[str, int]]] = {}
+        self._libraries: dict[tuple[str, str], tuple[Any, dict[str, int]]] = {}
 
     def library(self, name: str) -> dict[str, int]:
         """The addresses of a library's functions; made and linked at the first call, for each target."""
@@ -113,7 +113,7 @@ class Session:
             known = self._libraries.setdefault(key, self._link(library.code, library.symbols, imports, library.name))
         return known[1]
 
-    def program(self, program: Program) -> tuple[llvm.ResourceTracker, int]:
+    def program(self, program: Program) -> tuple[Any, int]:
         """Link a program; what keeps its code alive, and the address of its entry."""
         imports: dict[str, int] = {}
         for name in program.libraries:
@@ -123,8 +123,20 @@ class Session:
         tracker, addresses = self._link(program.code, (program.entry,), imports, program.name)
         return tracker, addresses[program.entry]
 
-    @calls_llvmlite
     def _link(
+        self, code: bytes, exports: tuple[str, ...], imports: dict[str, int], name: str
+    ) -> tuple[Any, dict[str, int]]:
+        """What keeps the code alive, and the addresses of `exports`."""
+        try:
+            if is_linked_here(code):
+                image = Image(code, exports, imports)
+                return image, image.addresses
+            return self._linked_by_llvm(code, exports, imports, name)
+        except (RuntimeError, OSError, InternalError) as error:
+            raise InternalError(f"the code of {name} cannot be linked: {error}") from error
+
+    @calls_llvmlite
+    def _linked_by_llvm(
         self, code: bytes, exports: tuple[str, ...], imports: dict[str, int], name: str
     ) -> tuple[llvm.ResourceTracker, dict[str, int]]:
         builder = llvm.JITLibraryBuilder().add_object_img(code).add_current_process()
@@ -134,18 +146,16 @@ class Session:
             # LLVM keeps some 100 bytes of each, and a library has many that this code does not call.
             if symbol.encode() in code:
                 builder = builder.import_symbol(symbol, address)
-        try:
-            number = next(self._numbers)
-            tracker = builder.link(self._jit_of(number), f"{name}.{number}")
-        except RuntimeError as error:
-            raise InternalError(f"the code of {name} cannot be linked: {error}") from error
+        number = next(self._numbers)
+        tracker = builder.link(self._jit_of(number), f"{name}.{number}")
         return tracker, {symbol: tracker[symbol] for symbol in exports}
 
     def _jit_of(self, number: int) -> llvm.LLJIT:
         """The JIT for the program of a number. Trackers keep theirs alive."""
-        if number and number % LINKS_PER_JIT == 0:
-            self._jit = llvm.create_lljit_compiler(use_jit_link=True)
-        return self._jit
+        if number % LINKS_PER_JIT == 0:
+            initialize()
+            self._jits = [llvm.create_lljit_compiler(use_jit_link=True)]
+        return self._jits[0]
 
 
 _SESSIONS: dict[None, Session] = {}

@@ -45,7 +45,7 @@ CACHE_SLACK = 1 / 64
 """The part of that bound that is left free when entries are thrown out, and that a process may write before it looks at
 all entries again. (To look at 14,000 of them takes 200 ms.)"""
 LINKS_PER_JIT = 32
-"""Programs that are linked by one of LLVM's JITs before the next one is made. A JIT keeps 10 KB of each program that is
-gone until it goes itself, with its last program; to make one takes 0.5 ms and 125 KB. (Every program in a JIT of its
-own: 674 us and 177 KB; 8 in each: 210 us and 63 KB; 32: 151 us and 51 KB; 64: 142 us and 49 KB; all in one: 136 us and
-47 KB.)"""
+"""Programs that are linked by one of LLVM's JITs, on systems where LLVM links, before the next one is made. A JIT keeps
+10 KB of each program that is gone until it goes itself, with its last program; to make one takes 0.5 ms and 125 KB.
+(Every program in a JIT of its own: 674 us and 177 KB; 8 in each: 210 us and 63 KB; 32: 151 us and 51 KB; 64: 142 us and
+49 KB; all in one: 136 us and 47 KB.)"""
