@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tracemalloc
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,10 @@ import adjit
 from adjit import optim
 from adjit_runtime import load
 from adjit_runtime import state as states
+from adjit_runtime.load import address_of
 from tests.test_layers import ROOT
+
+RNG = np.random.default_rng(0)
 
 
 def a_function(number: int) -> None:
@@ -109,6 +113,40 @@ def test_programs_share_scratch_memory_that_goes_with_the_last_of_them() -> None
     f.retrace()
     gc.collect()
     assert dict(load._ARENAS) == before
+
+
+def squares(x: Any) -> Any:
+    return np.sin(x @ x.T) @ x
+
+
+def test_native_entries_of_large_programs_share_scratch_memory() -> None:
+    """From several threads, too: one is in an entry, the others go by Python."""
+    f = adjit.jit(squares)
+    arguments = [RNG.normal(size=(rows, 3)) for rows in (460, 440, 420, 400)]
+    wanted = [[f(x) for _ in range(3)][-1] for x in arguments]
+    assert len(f._entries) == len(arguments)
+    assert len({address_of(entry.arena) for entry in f._entries}) == 1
+    with ThreadPoolExecutor(4) as pool:
+        found = [list(pool.map(f, arguments)) for _ in range(50)]
+    for results in found:
+        for result, want in zip(results, wanted, strict=True):
+            np.testing.assert_array_equal(result, want)
+    f(RNG.normal(size=(10, 3)))
+    f(RNG.normal(size=(10, 3)))
+    assert len({address_of(entry.arena) for entry in f._entries}) == 2
+
+
+def test_steps_of_a_state_share_scratch_memory() -> None:
+    step = adjit.training_step(lambda p, x: np.mean(np.tanh(squares(x) * p) ** 2), optim.sgd(0.1))
+    state = step.init(np.ones(3))
+    again = step.init(np.ones(3))
+    arguments = [RNG.normal(size=(rows, 3)) for rows in (60, 50)]
+    for _ in range(3):
+        for x in arguments:
+            assert step(state, x) == step(again, x)
+    assert len(state.entries) == 2
+    assert len({address_of(entry.arena) for entry in state.entries}) == 1
+    assert not {address_of(e.arena) for e in state.entries} & {address_of(e.arena) for e in again.entries}
 
 
 def test_layouts_go_with_their_states_and_programs() -> None:
