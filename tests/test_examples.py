@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import adjit
-from adjit.compilation import Record
+from adjit import compilation
 from adjit.ir.equal import equal
 from adjit.ir.graph import Graph
 
@@ -111,13 +111,13 @@ def run_blocked(name: str) -> list[str]:
 def test_every_stage_of_every_example_parses_back(name: str, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     """All graphs that an example's functions go through, caught as they are made."""
     graphs: list[tuple[str, Graph]] = []
-    keep = Record.keep
+    verified = compilation._verified
 
-    def note(self: Record, stage: str, graph: Graph) -> Graph:
+    def note(stage: str, graph: Graph) -> Graph:
         graphs.append((stage, graph))
-        return keep(self, stage, graph)
+        return verified(stage, graph)
 
-    monkeypatch.setattr(Record, "keep", note)
+    monkeypatch.setattr(compilation, "_verified", note)
     source = (EXAMPLES / name).read_text().replace("EPOCHS = 40", "EPOCHS = 1").replace("draw(Path", "print(Path")
     names = {"__name__": "__main__", "__file__": str(EXAMPLES / name)}
     exec(compile(source, str(EXAMPLES / name), "exec"), names)

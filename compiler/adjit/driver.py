@@ -27,7 +27,6 @@ from adjit.compilation import (
 from adjit.ir.graph import Graph
 from adjit.ir.node import Loc
 from adjit.ir.types import Array, is_float
-from adjit.passes.widen import widen
 from adjit.profile import Explanation, Profile, explain
 from adjit.profile import profile as measure
 from adjit.results import checked, split_aux
@@ -125,11 +124,6 @@ class Function(CompiledFunction):
 
         Of the last signature, or of the one of the arguments. Both print; a graph's text parses back with
         `adjit.parse`."""
-        if args or kwargs:
-            signature, _, names = self.call_signature(args, kwargs)
-            self.compiled(signature, names)
-        elif not self.records:
-            raise ArgumentError(f"{self.__name__} has not been compiled yet: call it, or pass arguments to ir")
         return self._record(args, kwargs).stage(stage)
 
     @public(name="explain")
@@ -137,9 +131,7 @@ class Function(CompiledFunction):
         """Why the kernels of the program are what they are: fused or not, tiled or not, on threads or not.
 
         Of the last signature, or of the one of the arguments. Prints as text."""
-        self.ir("plan", *args, **kwargs)
-        record = self._record(args, kwargs)
-        return explain(record.optimized, record.lowered, self.__name__)
+        return explain(self._record(args, kwargs).lowered, self.__name__)
 
     @public(name="profile")
     def profile(self, *args: Any, calls: int = 200, **kwargs: Any) -> Profile:
@@ -147,7 +139,6 @@ class Function(CompiledFunction):
 
         A table that prints: the user's lines, microseconds, bytes, GB/s, GFLOP/s and the share of the machine's limit
         (`adjit.machine()`)."""
-        self.ir("optimized", *args, **kwargs)
         record = self._record(args, kwargs)
         calls = checks.integer(f"{self.__name__}.profile: calls", calls, 1)
         return measure(record.optimized, self.__name__, self.bound(args, kwargs), calls, flushes=self.flushes)
@@ -185,8 +176,13 @@ class Function(CompiledFunction):
         return [as_array(leaf, wide_dtype(type.dtype)) for leaf, type in zip(leaves, signature.types, strict=True)]
 
     def _record(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Record:
+        """What there is of the last signature, or of the one of the arguments, which is compiled where it is not."""
         if args or kwargs:
-            return self.records[self.call_signature(args, kwargs)[0]]
+            signature, _, names = self.call_signature(args, kwargs)
+            self.compiled(signature, names)
+            return self.records[signature]
+        if not self.records:
+            raise ArgumentError(f"{self.__name__} has not been compiled yet: call it, or pass arguments to ir")
         return next(reversed(self.records.values()))
 
     def call_signature(
@@ -197,7 +193,7 @@ class Function(CompiledFunction):
 
     def compile(self, signature: Signature, names: Sequence[str], reason: str) -> Compiled:
         """All stages for one signature."""
-        record = Record(self.graph_name, self.flushes)
+        record = Record(self.graph_name, self.flushes, self.tiles)
         compiled = undisturbed(self._compile, signature, names, record)
         log_compilation(record, signature.describe(names), reason)
         self.records[signature] = record
@@ -210,7 +206,7 @@ class Function(CompiledFunction):
 
     def _compile(self, signature: Signature, names: Sequence[str], record: Record) -> Compiled:
         graph, tree = watched(self.__wrapped__, self.build, signature, names, record)
-        return Compiled(compile_graph(widen(graph), record, self.tiles), tree)
+        return Compiled(compile_graph(graph, record), tree)
 
     def build(self, signature: Signature, names: Sequence[str], record: Record) -> tuple[Graph, optree.PyTreeSpec]:
         """The graph to compile, and the tree of its results."""
@@ -276,20 +272,15 @@ class GradFunction(Function):
         with record.timed("trace"):
             traced = trace_call(self.graph_name, lambda leaves: split_aux(self, call(leaves)), signature.types, names)
         record.keep("trace", traced.graph)
-        with record.timed("adjoint"):
-            graph = gradient(traced.graph, wrt)
         count = len(traced.graph.outputs)
+        with record.timed("adjoint"):
+            graph = record.derive("adjoint", functools.partial(_adjoint, wrt, self.with_value), traced.graph)
         aux_tree = traced.out_tree.children()[1]
         value: Any = (0, optree.tree_unflatten(aux_tree, range(count - 1))) if self.has_aux else 0
         gradients = optree.tree_unflatten(gradient_tree, range(len(wrt)))
+        result: Any = (value, gradients)
         if not self.with_value:
-            outputs = graph.outputs[1:] if self.has_aux else graph.outputs[count:]
-            order = (*outputs[count - 1 :], *outputs[: count - 1]) if self.has_aux else outputs
-            graph = _with_outputs(graph, order)
-            result: Any = (gradients, value[1]) if self.has_aux else gradients
-        else:
-            result = (value, gradients)
-        record.keep("adjoint", graph)
+            result = (gradients, value[1]) if self.has_aux else gradients
         return graph, tree_structure(result), traced.captures
 
     def _targets(self, signature: Signature, names: Sequence[str]) -> tuple[list[int], optree.PyTreeSpec]:
@@ -337,8 +328,13 @@ def _whole(type: LeafType) -> str:
     return f"{type}; only floats have a gradient: write x.astype(float)"
 
 
-def _with_outputs(graph: Graph, outputs: Sequence[Any]) -> Graph:
-    return Graph(graph.name, graph.inputs, graph.nodes, tuple(outputs), graph.updates)
+def _adjoint(wrt: Sequence[int], with_value: bool, traced: Graph) -> Graph:
+    """The gradient of a trace. Without the value its outputs are the gradients, then what is beside the value."""
+    graph = gradient(traced, wrt)
+    if with_value:
+        return graph
+    count = len(traced.outputs)
+    return Graph(graph.name, graph.inputs, graph.nodes, (*graph.outputs[count:], *graph.outputs[1:count]))
 
 
 _KNOWN = {

@@ -207,7 +207,7 @@ class TrainingStep(StepFunction, Function):
             loss = self._loss(signature, names)
         record.keep("trace", loss.graph)
         with record.timed("adjoint"):
-            adjoint = record.keep("adjoint", gradient(loss.graph, range(count)))
+            adjoint = record.derive("adjoint", functools.partial(gradient, wrt=range(count)), loss.graph)
         n_outputs = len(loss.graph.outputs)
 
         def whole(leaves: list[Any]) -> list[Any]:

@@ -142,7 +142,10 @@ class CompiledFunction:
         places = self._places(args, kwargs)
         if fits(signature.types, leaves, places, compiled.loaded):
             release = seconds > RELEASE_SECONDS
-            self.install(Entry(compiled.loaded, signature.types, places, compiled.out_tree, release=release))
+            others = self._entries
+            self.install(
+                Entry(compiled.loaded, signature.types, places, compiled.out_tree, others=others, release=release)
+            )
 
     def _is_due(self, compiled: Compiled, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
         """Whether a call that came through Python is one after which such calls get a native entry."""

@@ -139,7 +139,8 @@ class StepFunction(CompiledFunction):
         if entry is None:
             release = seconds > RELEASE_SECONDS
             tree = binding.compiled.out_tree
-            entry = Entry(binding.loaded, signature.types, places, tree, state=state, release=release)
+            others = state.entries
+            entry = Entry(binding.loaded, signature.types, places, tree, others=others, state=state, release=release)
             state.add_entry(entry)
         if not self.has_entry(entry):
             self.install(entry)
