@@ -18,7 +18,7 @@ from adjit.ir.node import Node
 from adjit.ir.op import OPS
 from adjit.ir.types import Array
 from adjit.ops.declare import Elementwise
-from adjit.trace import exchange, lower, refuse
+from adjit.trace import constructors, exchange, lower, refuse
 from adjit.trace.context import Trace, current_trace, tracing
 from adjit.trace.frozen import exchanged
 from adjit.trace.handle import Root, c_strides, common_shape
@@ -52,6 +52,7 @@ def trace_flat(name: str, call: Callable[[list[Tracer]], Any], types: Sequence[A
 
 
 def _traced(trace: Trace, call: Callable[[list[Tracer]], Any], types: Sequence[Array], names: Sequence[str]) -> Traced:
+    constructors.install()
     exchange.install()
     inputs = [_input(trace, given, type) for given, type in zip(names, types, strict=True)]
     try:

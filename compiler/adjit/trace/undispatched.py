@@ -15,6 +15,7 @@ import numpy as np
 
 from adjit.ir.types import F64
 from adjit.trace import functions, table  # noqa: F401  # functions fills the table
+from adjit.trace.constructors import seen
 from adjit.trace.dispatch import array_function
 from adjit.trace.exchange import Exchanged, exchange
 from adjit.trace.function import apply
@@ -75,7 +76,8 @@ class _Vectorized:
             raise trace_error("np.vectorize: `excluded` and keywords are not supported with traced arrays")
         operands = np.broadcast_arrays(*(as_tracer(x) for x in args))
         shape = operands[0].shape
-        rows = [self._original.pyfunc(*items) for items in zip(*(x.reshape(-1) for x in operands), strict=True)]
+        function = seen(self._original.pyfunc)
+        rows = [function(*items) for items in zip(*(x.reshape(-1) for x in operands), strict=True)]
         if not rows:
             raise shape_error("np.vectorize: there is no element, so the type of the result is not known")
         if isinstance(rows[0], tuple):
