@@ -62,8 +62,10 @@ def _paths(code: CodeType) -> dict[int, Path]:
     found: dict[int, Path] = {}
     starts: dict[Any, Path | None] = {}
     last: Path | None = None
+    early: int | None = None
     for step in dis.get_instructions(code):
         if step.opname in _ARRANGING:
+            early = step.offset if step.opname == "PRECALL" else early
             last = None if step.opname.startswith(("BUILD", "LOAD")) else last
             continue
         where = step.positions
@@ -71,6 +73,10 @@ def _paths(code: CodeType) -> dict[int, Path]:
         names = _extended(step, last)
         if start is not None and names is None and _takes(step):
             found[step.offset] = starts.get(start) or ()
+            if early is not None:
+                # Where Python 3.11 is in calls of classes and builtins, once it has seen them some times.
+                found[early] = found[step.offset]
+                early = None
         if start is not None:
             starts[start] = names
         last = names
