@@ -23,7 +23,7 @@ from adjit.trace.known import holds_traced, settled, shares, wrapped
 from adjit.trace.lower import as_tracer, weak_cast
 from adjit.trace.refuse import function as refused_function
 from adjit.trace.refuse import shape_error, trace_error
-from adjit.trace.tracer import is_python_number, is_tracer, python_class, shown_as
+from adjit.trace.tracer import array_of, is_python_number, is_tracer, python_class, shown_as
 
 
 def _is_in_table(function: Any) -> bool:
@@ -237,6 +237,9 @@ def _extreme(name: str, better: Callable[[Any, Any], Any]) -> None:
         best = items[0]
         for item in items[1:]:
             best = np.where(better(item, best), item, best)
+        if all(isinstance(item, np.ndarray) for item in items):
+            # One of them, as Python gives it.
+            return array_of(shown_as(best, best.dtype.type), f"one of the arguments of {name}")
         python = all(map(is_python_number, items))
         return shown_as(best, python_class(best) if python else best.dtype.type)
 
