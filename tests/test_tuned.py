@@ -29,6 +29,7 @@ DEFINITIONS: dict[str, dict[str, str]] = {
         "DESCR_ORDER DESCR_NUMBER": "offsets in descriptors of NumPy",
     },
     "compiler/adjit/codegen/call_trees.py": {"EQUAL": "a number of CPython"},
+    "compiler/adjit/codegen/constructors.py": {"_COUNT": "bits of an argument of CPython"},
     "compiler/adjit/codegen/cuts.py": {"ROWS COLUMNS": "dimensions of a product"},
     "compiler/adjit/codegen/gemm/forms.py": {
         "ACCUMULATE SCRATCH NEAR TILES SWAPPED DOTS_A DOTS_B": "bits of the argument `flags`",
@@ -87,6 +88,10 @@ DEFINITIONS: dict[str, dict[str, str]] = {
     "compiler/adjit/training.py": {"MOST_DEEP": "a bound for safety"},
     "runtime/adjit_runtime/call.py": {"SIGNATURES_TO_WARN": "what users see"},
     "runtime/adjit_runtime/call_trees.py": {"_KINDS": "words of the native entry"},
+    "runtime/adjit_runtime/constructors.py": {
+        "_NEW _FINALIZE _VECTORCALL": "offsets in classes of CPython",
+        "_SLOT_CALL _SLOT_NEW _SLOT_FINALIZE _SLOT_VECTORCALL": "numbers of CPython",
+    },
     "runtime/adjit_runtime/guests.py": {"_MOST_DIMENSIONS": "NumPy's bound"},
     "runtime/adjit_runtime/trees.py": {"MOST_SIGNATURES": "a bound for safety"},
     "runtime/adjit_runtime/variety.py": {"_SHOWN": "how a warning looks"},
@@ -114,7 +119,7 @@ DEFINITIONS: dict[str, dict[str, str]] = {
     },
     "runtime/adjit_runtime/program.py": {
         "INTERRUPTED": "the contract of the entry",
-        "MOST_DIMENSIONS POOL_WORDS POOL_SIZE": "layout of what the runtime and machine code share",
+        "MOST_DIMENSIONS MOST_CONSTRUCTORS POOL_WORDS POOL_SIZE": "layout of what the runtime and machine code share",
     },
     "runtime/adjit_runtime/runs.py": {"_MOST_STEPS": "a bound for safety"},
     "runtime/adjit_runtime/target.py": {

@@ -55,7 +55,8 @@ __all__ = [
 
 def trace_call(name: str, call: Callable[[list[Tracer]], Any], types: Sequence[LeafType], names: Sequence[str]) -> Any:
     """Trace a function of a list of leaves."""
-    traced = trace_flat(name, call, [Array(type.dtype, type.shape, type.weak) for type in types], names)
+    arrays = frozenset(i for i, type in enumerate(types) if type.is_array)
+    traced = trace_flat(name, call, [Array(type.dtype, type.shape, type.weak) for type in types], names, arrays)
     begin_libraries(traced.graph)
     return traced
 
@@ -253,7 +254,11 @@ class GradFunction(Function):
         args, kwargs, statics = self._split(args, kwargs)
         call: Any = (args, kwargs)
         leaves, tree = tree_flatten(call)
-        types = tuple(LeafType(t.dtype, t.shape, t.weak) for t in map(type_of, leaves))
+        # A tracer shows the class of what it stands for.
+        types = tuple(
+            LeafType(t.dtype, t.shape, t.weak, not t.shape and isinstance(leaf, np.ndarray))
+            for leaf, t in zip(leaves, map(type_of, leaves), strict=True)
+        )
         signature = Signature(tree, types, statics)
         record = Record(self.graph_name)
         graph, results, captures = self._differentiated(signature, self._names(tree), record)

@@ -269,7 +269,10 @@ class CompiledFunction:
         types: list[LeafType] = []
         for i, leaf in enumerate(leaves):
             dtype = known_dtype(leaf)
-            types.append(LeafType(dtype, leaf.shape) if dtype is not None else leaf_type(leaf, _Name(self, tree, i)))
+            if dtype is not None:
+                types.append(LeafType(dtype, leaf.shape, False, not leaf.shape))
+            else:
+                types.append(leaf_type(leaf, _Name(self, tree, i)))
         return Signature(tree, tuple(types), statics), leaves, lambda: self._names(tree)
 
     def _split(

@@ -221,9 +221,11 @@ def _leaf(slot: int, source: int, type: LeafType) -> list[int]:
     dtype, shape = type.dtype, type.shape
     if type.weak:
         return _record(CALL_LEAF, kind=_KINDS_OF_NUMBERS[dtype.kind], slot=slot, source=source)
+    # What no object has: an array's class is no scalar's, and a scalar no array of that many dimensions.
+    scalar, ndim = (0, len(shape)) if shape or type.is_array else (id(dtype.type), -1)
     return _record(
         CALL_LEAF, shape, kind=CALL_ARRAY, slot=slot, source=source, descr=id(dtype), number=dtype.num,
-        ndim=len(shape), nbytes=math.prod(shape) * dtype.itemsize, scalar=0 if shape else id(dtype.type),
+        ndim=ndim, nbytes=math.prod(shape) * dtype.itemsize, scalar=scalar,
     )  # fmt: skip
 
 

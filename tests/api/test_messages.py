@@ -119,7 +119,7 @@ BAD: list[tuple[Callable[[], Any], str]] = [
     (traced(lambda a: a + object(), X), "an object is no array and no number"),
     (traced(lambda a: a < None, X), "compared with None"),
     (traced(lambda a: a == "x", X), "compared with 'x', which is no number"),
-    (traced(lambda a: float(a[0]), X), r"made of a traced f64\[\]"),
+    (traced(lambda a: int(a[0]), X), r"made of a traced f64\[\]"),
     (traced(lambda a: 1 if a[0] > 0 else 0, X), r"the truth of a traced bool\[\]"),
     (traced(lambda a: list(a), 1.0), "iteration over a traced scalar"),
     # Names that people know from elsewhere.

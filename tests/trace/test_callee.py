@@ -101,3 +101,31 @@ def test_the_callee(function: Any, count: int, found: bool) -> None:
     SEEN.clear()
     function(1)
     assert [found] * count == SEEN
+
+
+def test_calls_that_the_interpreter_has_specialised() -> None:
+    """After some rounds Python calls classes and builtins by other instructions, which may stand elsewhere."""
+    seen: list[Any] = []
+
+    class Number:
+        def __float__(self) -> float:
+            seen.append(callee.called(sys._getframe(1)))
+            return 1.0
+
+        def __len__(self) -> int:
+            seen.append(callee.called(sys._getframe(1)))
+            return 1
+
+        def __iter__(self) -> Any:
+            seen.append(callee.called(sys._getframe(1)))
+            return iter(())
+
+    x, wanted = Number(), []
+    for _ in range(100):
+        float(x)
+        len(x)
+        list(x)
+        "".join(x)
+        wanted += [float, len, list, list, None]
+    # list asks for the length, too; a method of a constant has no path.
+    assert seen == wanted

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from adjit.codegen.analysis import analyse, lanes_of
+from adjit.codegen.constructors import emit_constructors_library
 from adjit.codegen.cuts import cut_of
 from adjit.codegen.entry import Part, emit_entry
 from adjit.codegen.gemm import (
@@ -301,6 +302,8 @@ def library(name: str, target: Target) -> Library:
         emit_call_library(module)
     elif name == "guard":
         emit_guard_library(module)
+    elif name == "constructors":
+        emit_constructors_library(module)
     elif name == "signals":
         emit_signals_library(module)
     elif name == "python":

@@ -24,7 +24,7 @@ from typing import TypeVar
 import numpy as np
 
 from adjit.ir.node import Loc, Node
-from adjit.ir.types import Array
+from adjit.ir.types import COMPILED_DTYPES, Array
 from adjit.trace import callee
 from adjit.trace.context import Trace, current_trace
 from adjit.trace.locate import locate, raised_at, scipy_functions, user_frame
@@ -298,9 +298,7 @@ def _by_name() -> TraceError | None:
     if path is None or target is None:
         return None
     if isinstance(target, type) and issubclass(target, np.generic):
-        return trace_error(
-            f"{'.'.join(path)} makes a plain scalar of a traced value: write x.astype(np.{target.__name__})"
-        )
+        return _scalar(".".join(path), target)
     name = getattr(target, "__name__", "")
     if getattr(target, "__objclass__", None) is np.ndarray:
         instead = {"dot": "plain @ x"}.get(name, f"np.{name}(plain, x)")
@@ -318,6 +316,14 @@ def _by_name() -> TraceError | None:
         f"`{path[0]}` was taken out of NumPy by its name (as from numpy import {name} does), so that a trace does not "
         f"see its calls: write import numpy as np, and np.{name}(...)"
     )
+
+
+def _scalar(path: str, kind: type[np.generic]) -> TraceError:
+    """A call of a class of NumPy that makes a plain scalar of a traced value."""
+    if not issubclass(kind, np.bool_ | np.number) or np.dtype(kind) in COMPILED_DTYPES:
+        return trace_error(f"{path} makes a plain scalar of a traced value: write x.astype(np.{kind.__name__})")
+    wide = "float32" if issubclass(kind, np.inexact) else "int64"
+    return trace_error(f"{path} has no machine code: write np.{wide}(x)")
 
 
 def as_array(node: Node) -> TraceError:

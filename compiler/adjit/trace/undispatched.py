@@ -16,6 +16,7 @@ import numpy as np
 from adjit.ir.builder import Value
 from adjit.ir.types import F64
 from adjit.trace import functions, table  # noqa: F401  # functions fills the table
+from adjit.trace.constructors import seen
 from adjit.trace.dispatch import array_function
 from adjit.trace.exchange import Exchanged, exchange
 from adjit.trace.function import apply
@@ -25,7 +26,7 @@ from adjit.trace.known import holds_traced, settled, shares, wrapped
 from adjit.trace.lower import as_tracer, builder, weak_cast
 from adjit.trace.refuse import function as refused_function
 from adjit.trace.refuse import shape_error, trace_error
-from adjit.trace.tracer import is_python_number, is_tracer, node_of, python_class, shown_as
+from adjit.trace.tracer import array_of, is_python_number, is_tracer, node_of, python_class, shown_as
 
 
 def _is_in_table(function: Any) -> bool:
@@ -78,7 +79,8 @@ class _Vectorized:
             raise trace_error("np.vectorize: `excluded` and keywords are not supported with traced arrays")
         operands = np.broadcast_arrays(*(as_tracer(x) for x in args))
         shape = operands[0].shape
-        rows = [self._original.pyfunc(*items) for items in zip(*(x.reshape(-1) for x in operands), strict=True)]
+        function = seen(self._original.pyfunc)
+        rows = [function(*items) for items in zip(*(x.reshape(-1) for x in operands), strict=True)]
         if not rows:
             raise shape_error("np.vectorize: there is no element, so the type of the result is not known")
         if isinstance(rows[0], tuple):
@@ -245,6 +247,9 @@ def _extreme(name: str, better: Callable[[Any, Any], Any]) -> None:
         best = items[0]
         for item in items[1:]:
             best = np.where(better(item, best), item, best)
+        if all(isinstance(item, np.ndarray) for item in items):
+            # One of them, as Python gives it.
+            return array_of(shown_as(best, best.dtype.type), f"one of the arguments of {name}")
         python = all(map(is_python_number, items))
         return shown_as(best, python_class(best) if python else best.dtype.type)
 
