@@ -41,10 +41,7 @@ DEFINITIONS: dict[str, dict[str, str]] = {
         "PARTS": "bits of a word",
         "CPU_WORDS": "Linux's usual set of CPUs",
     },
-    "compiler/adjit/codegen/program.py": {
-        "ALIGN": "the contract of the arena",
-        "REGISTER_ARGUMENTS": "the calling convention of x86-64 on Linux",
-    },
+    "compiler/adjit/codegen/program.py": {"REGISTER_ARGUMENTS": "the calling convention of x86-64 on Linux"},
     "compiler/adjit/codegen/races.py": {"MOST_INTERVALS": "a bound for safety"},
     "compiler/adjit/codegen/subnormals.py": {"FLUSH": "bits of control registers"},
     "compiler/adjit/codegen/straight.py": {"_BITS": "types, not numbers"},
@@ -75,7 +72,6 @@ DEFINITIONS: dict[str, dict[str, str]] = {
         "_MOST_KEYS": "a bound for safety",
     },
     "compiler/adjit/schedule/build.py": {"ROUNDS_ALONE CHAIN": "bounds for safety"},
-    "compiler/adjit/schedule/places.py": {"ALIGN": "the contract of the arena"},
     "compiler/adjit/schedule/group.py": {"WIDEST": "bytes of AVX-512's vectors"},
     "compiler/adjit/trace/frozen.py": {"_MOST_PARTS _MOST_ITEMS": "bounds for safety"},
     "compiler/adjit/trace/functions/gamma.py": {
@@ -108,7 +104,6 @@ DEFINITIONS: dict[str, dict[str, str]] = {
         "_DISTANCE _CALL _SLOTS": "numbers of ELF",
     },
     "runtime/adjit_runtime/load.py": {
-        "ALIGN": "the contract of the arena",
         "PAGE": "bytes of a page",
         "_DATA": "a layout",
     },
@@ -118,7 +113,7 @@ DEFINITIONS: dict[str, dict[str, str]] = {
         "_KINDS_OF_NUMBERS": "words of the native entry",
     },
     "runtime/adjit_runtime/program.py": {
-        "INTERRUPTED": "the contract of the entry",
+        "ALIGN INTERRUPTED": "the contract of the arena and of the entry",
         "MOST_DIMENSIONS MOST_CONSTRUCTORS POOL_WORDS POOL_SIZE": "layout of what the runtime and machine code share",
     },
     "runtime/adjit_runtime/runs.py": {"_MOST_STEPS": "a bound for safety"},

@@ -251,6 +251,8 @@ def compile_graph(graph: Graph, record: Record) -> Loaded:
 
 def _compiled(source: Graph, passes: Make, record: Record, key: str) -> Program:
     """The program of a graph that the cache does not have; now it has."""
+    # The second call would wait for it.
+    begin_library("call")
     with record.timed("passes"):
         graph = record.derive("optimized", passes, source)
     with record.timed("code"):

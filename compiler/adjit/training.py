@@ -28,7 +28,7 @@ from adjit.driver import (
     trace_call,
 )
 from adjit.driver import Signature as _Signature
-from adjit.ir.graph import Graph, copy_node, topological
+from adjit.ir.graph import Graph, computed, copy_node
 from adjit.ir.node import Node
 from adjit.optim import Optimizer, Schedule
 from adjit.random import fold_in
@@ -421,9 +421,7 @@ def _with_updates(graph: Graph, n_outputs: int, targets: Sequence[int]) -> Graph
     """The graph whose further outputs replace the inputs numbered `targets`."""
     outputs, values = graph.outputs[:n_outputs], graph.outputs[n_outputs:]
     updates = tuple((graph.inputs[number], value) for number, value in zip(targets, values, strict=True))
-    inputs = frozenset(graph.inputs)
-    nodes = tuple(node for node in topological(graph.outputs) if node not in inputs)
-    return replace(graph, nodes=nodes, outputs=outputs, updates=updates)
+    return replace(graph, nodes=computed(graph.outputs, graph.inputs), outputs=outputs, updates=updates)
 
 
 @public(

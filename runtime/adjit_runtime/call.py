@@ -193,7 +193,11 @@ class CompiledFunction:
         for known in reversed(chosen):
             known.fall_through_to(path)
             path = known.function
-        kind.__call__ = path  # type: ignore[method-assign]
+        if chosen:
+            kind.__call__ = path  # type: ignore[method-assign]
+        elif "__call__" in vars(kind):
+            # The class below has the Python path.
+            del kind.__call__
         self._entries = chosen
 
     def __reduce__(self) -> str:

@@ -25,11 +25,10 @@ from adjit_runtime import errors
 from adjit_runtime.errors import AdjitError, InternalError, OutOfMemory
 from adjit_runtime.fork import calls_llvmlite, in_child
 from adjit_runtime.link import Image, is_linked_here
-from adjit_runtime.program import Library, Program
+from adjit_runtime.program import ALIGN, Library, Program
 from adjit_runtime.target import host_target, initialize
 from adjit_runtime.tuned import LINKS_PER_JIT, RESULT_PAGE_OFFSET, REUSE_BYTES, REUSED_RESULTS
 
-ALIGN = 64
 LibrarySource = Callable[[str], Library]
 
 _ENTRY = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)

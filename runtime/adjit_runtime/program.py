@@ -23,6 +23,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+ALIGN = 64
+"""Bytes: where arenas, and the buffers in them, begin; what a line of the cache has."""
 WIDE = {"int8": "int32", "int16": "int32", "uint16": "int32", "uint32": "int64", "float16": "float32"}
 """What programs take data of narrow dtypes as: the next dtype that machine code exists for and that has their values.
 """

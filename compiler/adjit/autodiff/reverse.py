@@ -27,7 +27,7 @@ import numpy as np
 
 from adjit.autodiff.placed import summed
 from adjit.ir.builder import Builder, Value
-from adjit.ir.graph import Graph, topological
+from adjit.ir.graph import Graph, computed
 from adjit.ir.node import Node
 from adjit.ir.types import I64, is_float
 from adjit.ops.contraction import subscripts_of
@@ -92,9 +92,7 @@ def _continued(graph: Graph) -> Builder:
 
 def _closed(b: Builder, name: str, outputs: list[Node]) -> Graph:
     """The graph without dead nodes."""
-    inputs = frozenset(b.inputs)
-    nodes = tuple(node for node in topological(outputs) if node not in inputs)
-    return Graph(name, tuple(b.inputs), nodes, tuple(outputs))
+    return Graph(name, tuple(b.inputs), computed(outputs, b.inputs), tuple(outputs))
 
 
 def _backward(b: Builder, graph: Graph, seeds: Sequence[tuple[Node, Value]], wrt: Sequence[int]) -> list[Node]:

@@ -52,10 +52,9 @@ from adjit.schedule.slots import slots_of
 from adjit.schedule.straight import fits, straight_plan
 from adjit.tuned import PRODUCT_PARTS, STRAIGHT_EFFORT, TILE_GROUPS
 from adjit_runtime.errors import InternalError, OutOfMemory
-from adjit_runtime.program import Library, Program, Slot
+from adjit_runtime.program import ALIGN, Library, Program, Slot
 from adjit_runtime.target import Target
 
-ALIGN = 64
 REGISTER_ARGUMENTS = 6
 """Pointers that a function is given in registers on x86-64; further ones lie on the stack."""
 _CALLED = {"pool": "adjit_parallel", "signals": "adjit_poll"}

@@ -90,6 +90,16 @@ AxesRule = Callable[[Sequence[Ints], Ints, Attrs], Relation]
 """`rule(shapes of the operands, shape of the result, attributes)`."""
 
 
+def without_ones(shape: Sequence[int]) -> Ints:
+    """The extents other than 1."""
+    return tuple(n for n in shape if n != 1)
+
+
+def inverse(axes: Sequence[int]) -> Ints:
+    """The permutation that undoes `axes`."""
+    return tuple(sorted(range(len(axes)), key=axes.__getitem__))
+
+
 def along(dims: Sequence[int]) -> tuple[Along, ...]:
     """Axes that go along these dimensions, each as a whole."""
     return tuple(Along(dim) for dim in dims)

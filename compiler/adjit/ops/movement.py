@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from adjit.ir.axes import Along, Ints, Relation, along, linear
+from adjit.ir.axes import Along, Ints, Relation, along, inverse, linear
 from adjit.ir.op import Attrs, register
 from adjit.ir.types import Array
 from adjit.ops.declare import Movement, check_axes
@@ -152,7 +152,7 @@ def _sliced(attrs: Attrs, shape: Ints) -> Attrs:
 
 
 def _transpose_axes(shapes: Sequence[Ints], shape: Ints, attrs: Attrs) -> Relation:
-    return Relation((along([attrs["axes"].index(i) for i in range(len(shape))]),))
+    return Relation((along(inverse(attrs["axes"])),))
 
 
 def _broadcast_axes(shapes: Sequence[Ints], shape: Ints, attrs: Attrs) -> Relation:
@@ -198,7 +198,7 @@ transpose = register(
     Movement(
         name="transpose", kind="movement", arity=1, infer=_transpose_type, attr_kinds={"axes": "ints"},
         axes=_transpose_axes, evaluate=lambda x, *, axes: np.transpose(x, axes),
-        vjp=lambda b, g, y, x, axes: (b.transpose(g, axes=tuple(int(i) for i in np.argsort(axes))),),
+        vjp=lambda b, g, y, x, axes: (b.transpose(g, axes=inverse(axes)),),
     )
 )  # fmt: skip
 broadcast = register(

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from adjit.ir.axes import relation_of
 from adjit.ir.builder import Builder
-from adjit.ir.graph import Graph, copy_node, topological
+from adjit.ir.graph import Graph, computed, copy_node, substitute_roots, topological
 from adjit.ir.node import Node
 from adjit.ir.op import Attrs
 from adjit.ir.types import Array
@@ -342,8 +342,7 @@ class _Body:
             outputs.append(_with_rows_first(self.builder, self._new[node], axis[node]))
         self.sliced, self.whole = list(self._sliced), list(self._inputs)
         inputs = (*self._sliced.values(), *self._inputs.values())
-        nodes = tuple(node for node in topological(outputs) if node not in frozenset(inputs))
-        self.graph = Graph("tile", inputs, nodes, tuple(outputs))
+        self.graph = Graph("tile", inputs, computed(outputs, inputs), tuple(outputs))
 
     def _visit(self, node: Node) -> Node:
         dim, relation = self.region._dimension(node), relation_of(node)
@@ -433,18 +432,11 @@ def _substituted(graph: Graph, new: dict[Node, Node]) -> Graph:
     images: dict[Node, Node] = {node: node for node in graph.inputs}
     images.update(new)
 
-    def image(node: Node) -> Node:
-        return images[node]
-
     made = topological(new.values())
     # What the replacements read comes first, with nothing of it replaced.
     for node in made:
         images.setdefault(node, node)
     for node in graph.nodes:
         if node not in images:
-            images[node] = copy_node(node, [image(arg) for arg in node.args])
-    outputs = tuple(image(node) for node in graph.outputs)
-    updates = tuple((target, image(value)) for target, value in graph.updates)
-    inputs = frozenset(graph.inputs)
-    nodes = tuple(node for node in topological((*outputs, *(value for _, value in updates))) if node not in inputs)
-    return Graph(graph.name, graph.inputs, nodes, outputs, updates)
+            images[node] = copy_node(node, [images[arg] for arg in node.args])
+    return substitute_roots(graph, images)

@@ -73,10 +73,7 @@ class Grouping:
         self.group_of: dict[Node, Group] = {}
         self._leaves: dict[Node, dict[Node, set[Relation]]] = {}
         self._cost: dict[Node, tuple[int, frozenset[Node]]] = {}
-        self._users: dict[Node, list[Node]] = {}
-        for node in graph.nodes:
-            for arg in node.args:
-                self._users.setdefault(arg, []).append(node)
+        self._users = graph.users()
         self._spread = _spread(graph, self._users)
         self._after_product: set[Node] = set()
         # Bit sets of numbers: what reads a node, what reduces a space along some axes, what takes no more members.

@@ -17,9 +17,9 @@ from __future__ import annotations
 import itertools
 
 from adjit.schedule.arena import body_of, overwrites_safely, read, storage, written
-from adjit.schedule.places import ALIGN
 from adjit.schedule.plan import Body, Buffer, CheckRange, Gather, Kernel, Load, Plan, Product, Store
 from adjit_runtime.errors import InternalError
+from adjit_runtime.program import ALIGN
 
 
 def verify_plan(plan: Plan) -> None:
