@@ -22,6 +22,10 @@ class WorkerError(Exception):
     """A side could not do what it was asked."""
 
 
+class TooSlow(WorkerError):
+    """A side did not answer in time; its process has been ended."""
+
+
 def pythons(text: str) -> dict[str, str]:
     """Interpreters by side, from "numba=path,adjit=path"; other sides run in this one."""
     pairs = [part.partition("=") for part in text.split(",") if part]
@@ -82,8 +86,8 @@ class Process:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
-        """The answer to one request. Raises WorkerError if the side fails, dies or is too slow."""
+    def ask(self, do: str, patience: float = TIMEOUT, **arguments: Any) -> dict[str, Any]:
+        """The answer to one request. Raises WorkerError if the side fails or dies, TooSlow after `patience` seconds."""
         given, answers = self._process.stdin, self._process.stdout
         if given is None or answers is None:
             raise WorkerError("the process has no pipes")
@@ -92,9 +96,9 @@ class Process:
             given.flush()
         except BrokenPipeError:
             raise WorkerError(self._last_words()) from None
-        if not select.select([answers], [], [], TIMEOUT)[0]:
+        if not select.select([answers], [], [], patience)[0]:
             self._process.kill()
-            raise WorkerError(f"no answer in {TIMEOUT:.0f} s")
+            raise TooSlow(f"no answer in {patience:.0f} s")
         line = answers.readline()
         if not line:
             raise WorkerError(self._last_words())
