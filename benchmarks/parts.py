@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.calls import CALLS, CALLS_MEANING
-from benchmarks.measure import Settings, measure_first_calls, measure_row
+from benchmarks.measure import PATIENCE, Settings, measure_first_calls, measure_row
 from benchmarks.programs import START, START_MEANING
 from benchmarks.report import TITLES, failures_text, joined, rounded, table, title
 from benchmarks.results import Measured, Report, Row
@@ -95,11 +95,11 @@ def start_text(report: Report) -> str:
         "Milliseconds of the CPU, of all threads, / by the clock of the first call of `value_and_grad` in a process "
         "after its import, float64: trace, differentiate, compile, run. (A step is one of `adjit.training_step`, of "
         f"Adam by hand for the others.) On {threads} thread{'s' * (threads > 1)}; a process for each figure, sides in "
-        "turn, medians of three, but what takes seconds is measured once. Cached: in a process that "
-        "finds what an earlier one left on disk, which is how adjit works as it comes, and JAX if one asks it to. "
-        "autograd does not compile: each later call costs it about as much again. Python loops are unrolled on every "
-        "side, as they are written; whoever knows JAX well writes `lax.scan` where loops are long. JAX sets up its "
-        "backend in its first call.",
+        "turn, medians of three; what takes more than a second of the CPU is measured once, and ended after "
+        f"{PATIENCE:.0f}. Cached: in a process that finds what an earlier one left on disk, which is how adjit works "
+        "as it comes, and JAX if one asks it to. autograd does not compile: each later call costs it about as much "
+        "again. Python loops are unrolled on every side, as they are written; whoever knows JAX well writes `lax.scan` "
+        "where loops are long. JAX sets up its backend in its first call.",
         "Values and gradients of the sides agree within 1e-9, or the row says DISAGREE. Nodes: of adjit's graph as it "
         "was traced / with its gradients; µs a node: of the CPU without a cache, by the latter. JAX / adjit: CPU, "
         "neither cached. Last: adjit's CPU time without / with a cache as a share of that in which Python counts to "

@@ -236,7 +236,11 @@ def title(report: Report) -> str:
 def joined(*parts: str) -> str:
     """Paragraphs, wrapped; headings, tables and lists as they are."""
     kept = ("#", "|", "Failed:")
-    return "\n\n".join(part if part.startswith(kept) else textwrap.fill(part, 120) for part in parts if part) + "\n"
+    # (Hyphens are part of options and of the names of files.)
+    filled = [
+        part if part.startswith(kept) else textwrap.fill(part, 120, break_on_hyphens=False) for part in parts if part
+    ]
+    return "\n\n".join(filled) + "\n"
 
 
 def text_of(report: Report) -> str:

@@ -80,7 +80,7 @@ class Measured:
     Seconds of the import and of the first step, without and with what a process before left in the cache, by the clock
     and of the CPU; bytes by which the peak of the memory grew, from the arrays to step 20 and from step 1 on, and of
     the arena; seconds in which Python counts to ten million in that process; nodes of the graph as it was traced and
-    with gradients. `slow` are the seconds after which nobody waited for a first step any longer."""
+    with gradients. `slow` are the CPU seconds after which nobody waited for a first step any longer."""
 
     values: list[float] = field(default_factory=list)
     loop_value: float | None = None

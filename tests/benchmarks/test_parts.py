@@ -118,6 +118,7 @@ def test_a_first_call_is_measured_without_and_with_a_cache() -> None:
 
 def test_nobody_waits_for_what_is_too_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "PATIENCE", 0.001)
+    monkeypatch.setattr(measure, "LOSSES", 10**9)  # so many steps end by no other way
     row = measure.measure_first_calls("sines_100", 1, ["adjit"], Settings(processes=2))
     assert row.sides["adjit"].slow == 0.001
     assert report(row).faults() == ["sines_100, 1 thread: adjit failed: too slow"]
