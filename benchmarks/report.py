@@ -1,4 +1,4 @@
-"""A run as text and as a picture: docs/benchmarks.md and docs/benchmarks.png."""
+"""A run as text and as a picture: docs/benchmarks.md and docs/benchmarks.png; and what all documents have in common."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ TITLES = {"torch": "torch eager", "torch_compile": "torch.compile", "numpy": "Nu
     "pytensor": "PyTensor",
     "numba": "Numba by hand",
     "adjit": "adjit",
+    "autograd": "autograd",
 }
 
 
@@ -207,34 +208,55 @@ def threads_section(report: Report, threads: int) -> str:
         if row.workload in MICRO:
             xor = next((other for other in rows if other.workload == "xor"), None)
             parts += ["One call:", calls_table(row, xor)]
+    return "\n\n".join(part for part in [*parts, failures_text(whole)] if part)
+
+
+def failures_text(rows: Sequence[Row]) -> str:
+    """Which sides failed, and of what; "" where none did."""
     failures = [
         f"- {TITLES[name]} on {row.workload}: {side.failure}"
-        for row in whole
+        for row in rows
         for name, side in row.sides.items()
         if side.failure
     ]
-    if failures:
-        parts += ["Failed:", "\n".join(failures)]
-    return "\n\n".join(part for part in parts if part)
+    return "\n".join(["Failed:", "", *failures]) if failures else ""
+
+
+def title(report: Report) -> str:
+    """Who wrote a document, when, on what."""
+    packages = {MODULES[name]: version for name, version in report.versions.items()}
+    versions = ", ".join(f"{name} {version}" for name, version in packages.items())
+    part = f" --workloads {report.part}" if report.part else ""
+    text = f"Written by `python -m benchmarks{part}` on {report.date}. {report.machine}. {versions}."
+    if report.left_out:
+        text += f" Left out: {', '.join(f'{name}, not installed' for name in report.left_out)}."
+    return text
+
+
+def joined(*parts: str) -> str:
+    """Paragraphs, wrapped; headings, tables and lists as they are."""
+    kept = ("#", "|", "Failed:")
+    # (Hyphens are part of options and of the names of files.)
+    filled = [
+        part if part.startswith(kept) else textwrap.fill(part, 120, break_on_hyphens=False) for part in parts if part
+    ]
+    return "\n\n".join(filled) + "\n"
 
 
 def text_of(report: Report) -> str:
     """The whole document, but for the notes."""
-    packages = {MODULES[name]: version for name, version in report.versions.items()}
-    versions = ", ".join(f"{name} {version}" for name, version in packages.items())
     blocks = f"{report.blocks} blocks" + (", a quick run" if report.quick else "")
     parts = [
         "# Benchmarks",
-        f"Written by `python -m benchmarks` on {report.date}. {report.machine}. {versions}.",
+        title(report),
         "Every side computes the same from the same arrays; losses of five steps agree within the workload's "
         "tolerance, or the row says DISAGREE. One process each (the faster of two), on the same cores, in turn; "
         "medians over "
         f"{blocks}, ± half the distance of the quartiles. The limit is the time that the arithmetic at the peak of "
         "fused multiply-adds, or the traffic at the bandwidth of the working set, takes at least.",
+        "[First calls](benchmarks-start.md) of programs that Python loops unroll, and [calls by kind of "
+        "argument](benchmarks-calls.md), have documents of their own.",
     ]
-    parts += (
-        [f"Left out: {', '.join(f'{name}, not installed' for name in report.left_out)}."] if report.left_out else []
-    )
     if report.rows:
         names = dict.fromkeys(row.workload for row in report.rows)
         parts += [table(["workload", "what it is"], [[name, MEANING[name]] for name in names], "---")]
@@ -250,20 +272,26 @@ def text_of(report: Report) -> str:
     if report.micro.get("vector_math"):
         parts += ["## Vector mathematics\n\nns of an element, arrays of 4,096; ratio above 1: adjit is faster."]
         parts += [micro_table("vector_math", report.micro["vector_math"])]
-    return "\n\n".join(part if part.startswith(("#", "|")) else textwrap.fill(part, 120) for part in parts) + "\n"
+    return joined(*parts)
 
 
 def write(report: Report, path: Path) -> None:
-    """The document with its notes kept, and the picture beside it."""
-    before = path.read_text(encoding="utf-8") if path.exists() else ""
-    at = before.find(NOTES)
-    notes = before[at:] if at >= 0 else NOTES + "\n"
+    """The main document with its notes kept, and the picture beside it."""
     text = text_of(report)
     picture = path.with_suffix(".png")
     path.parent.mkdir(parents=True, exist_ok=True)
     if draw(report, picture):
         head, _, rest = text.partition("\n\n## ")
         text = f"{head}\n\n![adjit against the best peer of each row]({picture.name})\n\n## {rest}" if rest else text
+    write_text(text, path)
+
+
+def write_text(text: str, path: Path) -> None:
+    """A document, its notes kept."""
+    before = path.read_text(encoding="utf-8") if path.exists() else ""
+    at = before.find(NOTES)
+    notes = before[at:] if at >= 0 else NOTES + "\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text + "\n" + notes, encoding="utf-8")
 
 

@@ -124,6 +124,8 @@ AGREEING = measured([1.0, 0.50001], (50.0, 55.0, 60.0), loop=Rates((212.0,) * 3)
 def test_text_of_a_report() -> None:
     text = reports.text_of(report(row(AGREEING)))
     assert "Left out: torch, not installed." in text
+    assert "(benchmarks-start.md)" in text
+    assert "(benchmarks-calls.md)" in text
     assert "| xor | 110 ±5% | **55.0 ±5%** | 2.00 | 55% |" in text
     assert "| xor | 200 ±0% | **212 ±0%** | 0.94 | 100% |" in text
     assert "| xor | 500 ms / 20 ms | 1.5 s / 200 ms | 1.25 / 0.050 |" in text
