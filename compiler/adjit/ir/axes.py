@@ -80,6 +80,34 @@ class Relation:
         axes = range(len(self.shapes[operand]))
         return next((axis for axis in axes if self.dimension(operand, axis) == dim), None)
 
+    @property
+    def spreads(self) -> bool:
+        """Whether an element of an operand may have part in several elements of the result, so that a derivative adds
+        these up."""
+        dims = set(range(len(self.shape)))
+        for axes in self.operands:
+            if isinstance(axes, Linear):
+                continue
+            if dims - {at.dim for at in axes if isinstance(at, Along)} or any(isinstance(at, Indexed) for at in axes):
+                return True
+        return False
+
+    @property
+    def keeps_all(self) -> bool:
+        """Whether each element of each operand has part in some element of the result."""
+        return all(
+            isinstance(axes, Linear) or all(self._covers(at, n) for at, n in zip(axes, shape, strict=True))
+            for axes, shape in zip(self.operands, self.shapes, strict=True)
+        )
+
+    def _covers(self, at: Axis, n: int) -> bool:
+        """Whether an axis of n elements is read as a whole."""
+        if not isinstance(at, Along):
+            return isinstance(at, Running)
+        extent = (*self.shape, *self.reduced)[at.dim]
+        ends = (at.start, at.start + at.step * (extent - 1))
+        return abs(at.step) == 1 and min(ends) <= 0 and max(ends) >= at.gap * (n - 1)
+
     def meets(self, operand: int, dim: int) -> bool:
         """Whether any axis of an operand goes along a dimension, in whatever way."""
         axes = self.operands[operand]

@@ -85,6 +85,6 @@ def _contract_axes(shapes: Sequence[tuple[int, ...]], shape: tuple[int, ...], at
 contract = register(
     Contraction(
         name="contract", kind="contraction", arity=2, infer=_contract_type, attr_kinds={"spec": "subscripts"},
-        axes=_contract_axes, evaluate=_evaluate_contract, vjp=_contract_vjp,
+        axes=_contract_axes, evaluate=_evaluate_contract, vjp=_contract_vjp, singular=True,
     )
 )  # fmt: skip

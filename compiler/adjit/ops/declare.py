@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from adjit.ir.axes import AxesRule, reduced, same
+from adjit.ir.node import Node
 from adjit.ir.op import Attrs, Op, Rule, register
 from adjit.ir.types import BOOL, Array, dtype_name
 from adjit_runtime.errors import DTypeError, ShapeError
@@ -25,63 +26,61 @@ Domain = tuple[float, float]
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
-class Elementwise(Op):
+class Differentiable(Op):
+    """An op that has a derivative, or says in `exempt` why it has none.
+
+    `singular` says that the rule may make anything but zero of a cotangent of zero, at some value that a `select` may
+    discard: only there guards are carried. `regular(node)`, where it is given, says of which nodes this is not so."""
+
+    vjp: Rule | None = None
+    singular: bool = False
+    regular: Callable[[Node], bool] | None = None
+    exempt: str = ""
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class Elementwise(Differentiable):
     """The same scalar function of every element; operands and result have one shape.
 
     `scalar(k, *lanes)` is the lowering over the scalar protocol (with `k, x, dtype=` for cast).
     `symbolic(*symbols)` gives the SymPy meaning, or is None where there is none (bit operations).
-    `singular` says that the derivative may be infinite or NaN at a point where the value, or a value that a
-    `select` discards, may lie: only there guards are carried.
     `domain` is where tests sample operands; `cost` counts rough instructions per element, for fusion.
-    `exempt` is the reason why there is no derivative.
     """
 
     axes: AxesRule | None = same
-    vjp: Rule | None = None
     scalar: Rule
     symbolic: Rule | None = None
-    singular: bool = False
     domain: Domain | tuple[Domain, ...] = (-3.0, 3.0)
     cost: int = 1
-    exempt: str = ""
     accepts: str = "biuf"
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
-class Reduction(Op):
+class Reduction(Differentiable):
     """Combines the elements along `axes` (dropped from the shape); or, with attr `axis`, a running or arg reduction."""
 
     axes: AxesRule | None = reduced
-    vjp: Rule | None = None
     identity: Callable[[np.dtype], Any] | None = None
     combine: Rule | None = None
-    exempt: str = ""
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
-class Contraction(Op):
+class Contraction(Differentiable):
     """Sums of products, by an index expression `ik,kj->ij`; its adjoints are contractions again."""
 
-    vjp: Rule | None = None
-
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
-class Movement(Op):
-    """Moves elements and computes nothing; becomes an index map.
+class Movement(Differentiable):
+    """Moves elements and computes nothing; becomes an index map. Its derivative moves conditions, too.
 
     `resize(attrs, shape)` gives the attributes for a result of another shape, where they depend on it."""
 
     resize: Callable[[Attrs, tuple[int, ...]], Attrs] | None = None
-    vjp: Rule | None = None
-    exempt: str = ""
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
-class Indexing(Op):
+class Indexing(Differentiable):
     """Reads or writes at positions that are computed at run time."""
-
-    vjp: Rule | None = None
-    exempt: str = ""
 
 
 def _elementwise_type(name: str, accepts: str, result: str) -> Callable[[tuple[Array, ...], Attrs], Array]:
@@ -112,6 +111,7 @@ def elementwise(
     result: str = "same",
     domain: Domain | tuple[Domain, ...] = (-3.0, 3.0),
     singular: bool = False,
+    regular: Callable[[Node], bool] | None = None,
     cost: int = 1,
     exempt: str = "",
 ) -> Elementwise:
@@ -133,6 +133,7 @@ def elementwise(
             scalar=scalar,
             symbolic=symbolic,
             singular=singular,
+            regular=regular,
             domain=domain,
             cost=cost,
             exempt=exempt,

@@ -11,7 +11,7 @@ import numpy as np
 
 from adjit.ir.axes import Along, Ints, Relation, along, inverse, linear
 from adjit.ir.op import Attrs, register
-from adjit.ir.types import Array
+from adjit.ir.types import BOOL, Array
 from adjit.ops.declare import Movement, check_axes
 from adjit_runtime.errors import DTypeError, ShapeError
 
@@ -115,10 +115,15 @@ def _evaluate_pad(
     return result
 
 
+def _broadcast_vjp(b: Any, g: Any, y: Any, x: Any, shape: Ints, axes: Ints) -> tuple[Any]:
+    gone = tuple(i for i in range(len(shape)) if i not in axes)
+    return (b.sum(g, axes=gone) if g.dtype != BOOL else b.any(g, axes=gone),)
+
+
 def _slice_vjp(b: Any, g: Any, y: Any, x: Any, start: Any, stop: Any, step: Any) -> tuple[Any]:
     ends = tuple(i + (n - 1) * s + 1 if n else i for i, n, s in zip(start, y.shape, step, strict=True))
     high = tuple(n - end for n, end in zip(x.shape, ends, strict=True))
-    return (b.pad(g, low=start, high=high, interior=tuple(s - 1 for s in step), value=0.0),)
+    return (b.pad(g, low=start, high=high, interior=tuple(s - 1 for s in step), value=g.dtype.type(0).item()),)
 
 
 def _pad_vjp(b: Any, g: Any, y: Any, x: Any, low: Any, high: Any, interior: Any, value: Any) -> tuple[Any]:
@@ -207,7 +212,7 @@ broadcast = register(
         name="broadcast", kind="movement", arity=1, infer=_broadcast_type,
         attr_kinds={"shape": "ints", "axes": "ints"}, axes=_broadcast_axes, resize=_reshaped,
         evaluate=_evaluate_broadcast,
-        vjp=lambda b, g, y, x, shape, axes: (b.sum(g, axes=tuple(i for i in range(len(shape)) if i not in axes)),),
+        vjp=_broadcast_vjp,
     )
 )  # fmt: skip
 slice_ = register(

@@ -140,6 +140,7 @@ prod = register(
         name="prod", kind="reduction", arity=1, infer=_reduced("prod", "iuf"), attr_kinds={"axes": "ints"},
         evaluate=lambda x, *, axes: np.prod(x, axis=axes, dtype=x.dtype),
         identity=lambda dtype: 1, combine=lambda k, x, y: x * y, vjp=_prod_vjp,
+        singular=True,
     )
 )  # fmt: skip
 max_ = register(
@@ -201,5 +202,6 @@ cumprod = register(
             np.cumprod(_flip_along(x, axis, reverse), axis=axis, dtype=x.dtype), axis, reverse
         ),
         identity=lambda dtype: 1, combine=lambda k, x, y: x * y, vjp=_cumprod_vjp,
+        singular=True,
     )
 )  # fmt: skip
