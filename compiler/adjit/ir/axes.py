@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from adjit.ir.node import Node
 from adjit.ir.op import Attrs
@@ -19,8 +19,7 @@ from adjit.ir.op import Attrs
 Ints = tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Along:
+class Along(NamedTuple):
     """An axis of an operand that goes along a dimension: at index i of it the operand's index is
     (start + step * i) / gap, and where that is no index of the operand, nothing of it is read."""
 
@@ -30,37 +29,35 @@ class Along:
     gap: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Running:
+class Running(NamedTuple):
     """An axis along a dimension in which every element may have part in all that come after it, or before."""
 
     dim: int
 
 
-@dataclass(frozen=True, slots=True)
-class Indexed:
+class Indexed(NamedTuple):
     """An axis that is read or written at positions that operand `by` has."""
 
     by: int
 
 
-@dataclass(frozen=True, slots=True)
-class Linear:
+class Linear(NamedTuple):
     """An operand whose elements are those of the result in C order, whatever the shapes."""
 
 
 Axis = Along | Running | Indexed
 
 
-@dataclass(frozen=True, slots=True)
-class Relation:
+class Relation(NamedTuple):
     """An op's dimensions, and for each operand how its axes lie in them: an `Axis` for each, or `Linear`.
 
-    `reduced` has the extents of the dimensions that are reduced, which come after the result's axes. `relation_of` adds
-    the shapes of a node's operands and of its result."""
+    `reduced` has the extents of the dimensions that are reduced, which come after the result's axes; `filled` says that
+    at some places of the result nothing of any operand may be read. `relation_of` adds the shapes of a node's operands
+    and of its result."""
 
     operands: tuple[tuple[Axis, ...] | Linear, ...]
     reduced: Ints = ()
+    filled: bool = False
     shapes: tuple[Ints, ...] = ()
     shape: Ints = ()
 
@@ -157,8 +154,13 @@ def relation_of(node: Node) -> Relation | None:
     if node.op.axes is None:
         return None
     shapes = tuple([arg.shape for arg in node.args])
-    relation: Relation = node.op.axes(shapes, node.shape, node.attrs)
-    return replace(relation, shapes=shapes, shape=node.shape)
+    made: Relation = node.op.axes(shapes, node.shape, node.attrs)
+    return Relation(made.operands, made.reduced, made.filled, shapes, node.shape)
+
+
+def is_linear(node: Node) -> bool:
+    """Whether a node has its operand's elements in C order, in another shape."""
+    return node.op.axes is linear
 
 
 def _linear_axis(before: Ints, after: Ints, axis: int) -> int | None:

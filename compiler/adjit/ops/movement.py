@@ -172,7 +172,8 @@ def _slice_axes(shapes: Sequence[Ints], shape: Ints, attrs: Attrs) -> Relation:
 
 def _pad_axes(shapes: Sequence[Ints], shape: Ints, attrs: Attrs) -> Relation:
     sides = zip(attrs["low"], attrs["interior"], strict=True)
-    return Relation((tuple(Along(i, -low, 1, interior + 1) for i, (low, interior) in enumerate(sides)),))
+    axes = tuple(Along(i, -low, 1, interior + 1) for i, (low, interior) in enumerate(sides))
+    return Relation((axes,), filled=True)
 
 
 def _concatenate_axes(shapes: Sequence[Ints], shape: Ints, attrs: Attrs) -> Relation:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from adjit.ir.axes import is_linear
 from adjit.ir.node import Node
 from adjit.ops.declare import Elementwise
 from adjit.schedule.group import Group
@@ -208,12 +209,12 @@ class BodyBuilder:
         return self.emit(Gather(param, self._padded(coefficients), at, stride, size, bounds, node.dtype))
 
     def _moved(self, node: Node, map_: Map, inside: tuple[Bound, ...]) -> int:
-        if node.op.name == "concatenate":
+        if len(node.args) != 1:
             return self._lacks(node, node.dtype)
         (arg,) = node.args
         inner, bounds = operand_map(node, map_, self.domain)
         if inner is None:
-            if node.op.name != "reshape":
+            if not is_linear(node):
                 return self._lacks(node, node.dtype)
             placement = self.place(arg)
             if placement is None:
@@ -337,7 +338,7 @@ def operand_strides(
         if bounds:
             return None
         if inner is None:
-            if node.op.name != "reshape":
+            if not is_linear(node):
                 return None
             source = place(node.args[0])
             if source is None or not source.is_dense(node.args[0].shape):
@@ -350,7 +351,7 @@ def operand_strides(
 def unshaped(node: Node) -> Node:
     """The value that a root is a reshape of: it is written where the root goes, and nothing is copied."""
     value = node
-    while value.op.name == "reshape":
+    while is_linear(value):
         value = value.args[0]
     return node if value.op.kind == "leaf" else value
 
