@@ -283,9 +283,9 @@ def _shielded(b: Builder, node: Node, args: list[Value], ct: Cotangent) -> list[
 
 def _is_finite(node: Node) -> bool:
     """Whether all elements are known to be finite."""
-    if node.op.name == "constant":
-        if node.is_splat:
-            return math.isfinite(node.attrs["value"])
+    if node.is_splat:
+        return math.isfinite(node.attrs["value"])
+    if "data" in node.attrs:
         array = node.attrs["data"].array
         return array is not None and bool(np.isfinite(array).all())
     return node.op.name == "cast" and not is_float(node.args[0].dtype)

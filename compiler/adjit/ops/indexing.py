@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from adjit.ir.axes import Axis, Indexed, Ints, Relation, along, same
+from adjit.ir.axes import Axis, Indexed, Ints, Relation, along
 from adjit.ir.op import Attrs, register
 from adjit.ir.types import BOOL, I64, Array
-from adjit.ops.declare import Indexing, check_axes
+from adjit.ops.declare import Checked, Condition, Indexing, check_axes
 from adjit_runtime import errors
 from adjit_runtime.errors import DTypeError, IndexOutOfRange, ShapeError, WeakOverflowError
 
@@ -127,6 +127,23 @@ def _scatter_vjp(b: Any, g: Any, y: Any, x: Any, index: Any, update: Any, axis: 
     return (b.select(kept, g, 0.0), None, b.select(alive, b.take(g, index, axis=axis), 0.0))
 
 
+def _index_condition(attrs: Attrs, dtype: np.dtype) -> Condition:
+    size, axis = attrs["size"], attrs["axis"]
+    return Condition("IndexOutOfRange", "index ", f" is out of bounds for axis {axis} with size {size}", -size, size)
+
+
+def _fits_condition(attrs: Attrs, dtype: np.dtype) -> Condition:
+    limits = np.iinfo(dtype)
+    after = f" out of bounds for {dtype.name}: cast the array with .astype"
+    # The operand is int64: one above its largest would wrap.
+    most = min(int(limits.max) + 1, 2**63 - 1)
+    return Condition("WeakOverflowError", "Python integer ", after, int(limits.min), most)
+
+
+def _holds_condition(attrs: Attrs, dtype: np.dtype) -> Condition:
+    return Condition(attrs["error"], attrs["text"], None, 1, 2)
+
+
 def _take_axes(shapes: Sequence[Ints], shape: Ints, attrs: Attrs) -> Relation:
     (x, index), axis = shapes, attrs["axis"]
     behind = axis + len(index)
@@ -143,21 +160,21 @@ def _scatter_axes(shapes: Sequence[Ints], shape: Ints, attrs: Attrs) -> Relation
 
 
 check_index = register(
-    Indexing(
+    Checked(
         name="check_index", kind="check", arity=1, infer=_check_type, attr_kinds={"size": "int", "axis": "int"},
-        axes=same, evaluate=_evaluate_check, exempt="an index",
+        condition=_index_condition, counts_back=True, evaluate=_evaluate_check, exempt="an index",
     )
 )  # fmt: skip
 check_fits = register(
-    Indexing(
+    Checked(
         name="check_fits", kind="check", arity=1, infer=_fits_type, attr_kinds={"dtype": "dtype"},
-        axes=same, evaluate=_evaluate_fits, exempt="an integer",
+        condition=_fits_condition, evaluate=_evaluate_fits, exempt="an integer",
     )
 )  # fmt: skip
 check_holds = register(
-    Indexing(
+    Checked(
         name="check_holds", kind="check", arity=2, infer=_holds_type, attr_kinds={"error": "str", "text": "str"},
-        axes=same, evaluate=_evaluate_holds, exempt="an integer",
+        condition=_holds_condition, evaluate=_evaluate_holds, exempt="an integer",
     )
 )  # fmt: skip
 take = register(
@@ -169,7 +186,7 @@ take = register(
 scatter_add = register(
     Indexing(
         name="scatter_add", kind="scatter", arity=3, infer=_scatter_type, attr_kinds={"axis": "int"},
-        axes=_scatter_axes, evaluate=_evaluate_scatter_add,
+        axes=_scatter_axes, adds=True, evaluate=_evaluate_scatter_add,
         vjp=lambda b, g, y, x, index, update, axis: (g, None, b.take(g, index, axis=axis)),
     )
 )  # fmt: skip

@@ -71,7 +71,7 @@ def _best_order(region: set[Node], users: dict[Node, list[Node]], roots: frozens
 
     def is_free(arg: Node) -> bool:
         """Whether the product can be made in any order."""
-        return arg.op.name == "contract" and arg not in roots and all(user in region for user in users[arg])
+        return arg.op.kind == "contraction" and arg not in roots and all(user in region for user in users[arg])
 
     def cost(order: Order) -> int:
         return (
@@ -101,7 +101,7 @@ def _cost_of_reading(arg: Node, order: Order) -> int:
 
 def _cost_of_use(node: Node, user: Node, order: Order) -> int:
     """Elements that are moved so that `user` can read `node`, which is computed in an order."""
-    if user.op.name == "contract":
+    if user.op.kind == "contraction":
         return 0
     if user.op.kind == "reduction":
         left = [order[axis] for axis in range(len(order)) if axis not in user.attrs["axes"]]
