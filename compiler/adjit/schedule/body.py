@@ -194,12 +194,12 @@ class BodyBuilder:
 
     def _take(self, node: Node, map_: Map, inside: tuple[Bound, ...]) -> int:
         source, index = node.args
-        axis = node.attrs["axis"]
+        axis, batch = node.attrs["axis"], node.attrs.get("batch", 0)
         placement = self.place(source)
         if placement is None:
             return self._lacks(source, node.dtype)
-        after = axis + len(index.shape)
-        at = self.value(index, map_[axis:after], inside)
+        after = axis + len(index.shape) - batch
+        at = self.value(index, map_[:batch] + map_[axis:after], inside)
         outer = map_[:axis] + map_[after:]
         strides = placement.strides[:axis] + placement.strides[axis + 1 :]
         offset, coefficients = linear(outer, strides, placement.offset)

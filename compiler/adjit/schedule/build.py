@@ -244,21 +244,14 @@ class _Planner(Memory):
         place = self._place(node)
         assert place is not None
         copy = self._copy(source, place, commits=False)
-        axis = node.attrs["axis"]
+        axis, batch = node.attrs["axis"], node.attrs.get("batch", 0)
         builder = BodyBuilder(None, update.shape, self._reader(None), first_param=1)
-        after = axis + len(index.shape)
-        at = builder.value(index, builder.full[axis:after])
+        after = axis + len(index.shape) - batch
+        at = builder.value(index, builder.full[:batch] + builder.full[axis:after])
         value = builder.value(update, builder.full)
-        outer = place.strides[:axis] + (0,) * len(index.shape) + place.strides[axis + 1 :]
-        work = Scatter(
-            builder.body(),
-            at,
-            value,
-            outer,
-            place.strides[axis],
-            node.shape[axis],
-            isinstance(node.op, Indexing) and node.op.adds,
-        )
+        outer = place.strides[:axis] + (0,) * (after - axis) + place.strides[axis + 1 :]
+        assert isinstance(node.op, Indexing)
+        work = Scatter(builder.body(), at, value, outer, place.strides[axis], node.shape[axis], node.op.adds)
         params = ((place.buffer, place.offset), *builder.params)
         return [Kernel(copy.work, copy.params, (node,)), Kernel(work, params, (node,))]
 
