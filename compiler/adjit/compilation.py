@@ -30,7 +30,7 @@ from adjit.ir.verify import verify
 from adjit.passes.pipeline import optimize
 from adjit.passes.widen import widen
 from adjit.schedule.normalize import product_sizes
-from adjit.schedule.plan import may_be_direct
+from adjit.schedule.products import may_be_direct
 from adjit.schedule.text import print_plan
 from adjit.schedule.verify import verify_plan
 from adjit.tuned import THREADED_ELEMENTS

@@ -47,7 +47,7 @@ from adjit.codegen.tiles import emit_tiles, tile_ranges
 from adjit.ir.graph import Graph
 from adjit.ir.types import MOST_BYTES
 from adjit.schedule.build import make_plan
-from adjit.schedule.plan import CheckRange, Loop, Plan, Product, Single, Straight, Tiles, Work, works_of
+from adjit.schedule.plan import CheckRange, Loop, Plan, Product, Single, Straight, Tiles, Work
 from adjit.schedule.slots import slots_of
 from adjit.schedule.straight import fits, straight_plan
 from adjit.tuned import PRODUCT_PARTS, STRAIGHT_EFFORT, TILE_GROUPS
@@ -191,7 +191,7 @@ def _product_libraries(plan: Plan, target: Target) -> list[str]:
     works = {
         (work, not isinstance(kernel.work, Tiles)): None
         for kernel in plan.kernels
-        for work in works_of(kernel.work)
+        for work in kernel.work.parts
         if isinstance(work, Product)
     }
     return list(dict.fromkeys(name for work, alone in works for name in product_libraries(work, target, alone)))
@@ -225,7 +225,7 @@ def emit_plan(
     inline: dict[Work, Single] = {}
     for work in times:
         alone = not isinstance(work, Tiles)
-        for part in works_of(work):
+        for part in work.parts:
             options = (part, target, alone, (part, alone) in light, polls.ranges.get(part, 0) if alone else 0)
             if alone and times[part] == 1 and (is_glue(*options[:4]) or _has_own_addresses(part)):
                 inline[part] = part

@@ -55,8 +55,8 @@ from adjit.schedule.plan import (
     Scatter,
     Store,
     Work,
-    may_reduce,
 )
+from adjit.schedule.products import may_reduce
 from adjit.schedule.slots import slots_of
 from adjit.schedule.tiles import inner_nodes, tiles_of
 from adjit_runtime.program import Check, Slot

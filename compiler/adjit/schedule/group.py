@@ -22,7 +22,7 @@ from adjit.ir.graph import Graph
 from adjit.ir.node import Node
 from adjit.ops.contraction import extents_of, subscripts_of
 from adjit.ops.declare import Elementwise, Reduction
-from adjit.schedule.plan import is_small, rows_of_block
+from adjit.schedule.products import is_small, rows_of_block
 from adjit.tuned import HOISTED_COST, KERNEL_MEMBERS, LIGHT_COST, LIGHT_LEAVES, ROW_COST
 
 SAME = ("same",)
