@@ -17,7 +17,8 @@ help:
 	@echo "make format   rewrite the sources as 'make check' wants them"
 	@echo "make bless    rewrite the expected part of tests/filetests/*.ir from what the compiler prints now"
 	@echo "make functions rewrite docs/functions.md from the table of functions"
-	@echo "make bench    side by side with peers                (W=mlp T=1 P=jax,torch choose work, threads, peers)"
+	@echo "make bench    side by side with peers                (W=mlp T=1 P=jax,torch choose work, threads, peers;"
+	@echo "              W=start,calls: first calls, and calls by kind of argument, beside JAX and autograd)"
 	@echo "make venv     the environment alone; every other target makes it too"
 
 venv: $(VENV)/.stamp

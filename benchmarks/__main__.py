@@ -2,10 +2,12 @@
 
     python -m benchmarks [--workloads mlp,xor] [--threads 1,2] [--peers jax,torch] [--quick] [--output FILE]
 
-A process for each side, blocks of all sides in turn, agreement checked; a whole run writes docs/benchmarks.md. A run of
-a part, or a quick one, prints its text instead, unless it is told where to write. The exit code is 1 where sides
-disagree or a rate is impossible. `--pythons numba=PATH` (or BENCH_PYTHONS) runs a side in another interpreter:
-libraries that pin different versions of the same package cannot share one.
+A process for each side, blocks of all sides in turn, agreement checked. A whole run writes docs/benchmarks.md. The
+parts `start` (first calls) and `calls` (by kind of argument) have documents of their own beside it, named after it
+(docs/benchmarks-start.md), which a whole run and `--workloads start,calls` write. A run of some rows, of some peers, or
+a quick one, prints its text instead, unless it is told where the main document would be. The exit code is 1 where sides
+disagree, a rate is impossible or adjit fails. `--pythons numba=PATH` (or BENCH_PYTHONS) runs a side in another
+interpreter: libraries that pin different versions of the same package cannot share one.
 """
 
 from __future__ import annotations
@@ -19,14 +21,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.measure import Settings, installed, measure_micro, measure_products, measure_row, say
+from benchmarks.parts import PARTS, Part
 from benchmarks.processes import ROOT, pythons
-from benchmarks.report import text_of, write
+from benchmarks.report import text_of, write, write_text
 from benchmarks.results import Report, Row
-from benchmarks.sides import PEERS
+from benchmarks.sides import CALLED, PEERS, RATED
 from benchmarks.workloads import MICRO, WORKLOADS
 
 OUTPUT = ROOT / "docs" / "benchmarks.md"
-PARTS = ("gemm", "vector_math")
+BY_THEMSELVES = ("gemm", "vector_math")
+"""What is measured against NumPy in one process."""
+MAIN = (*WORKLOADS, *MICRO, *BY_THEMSELVES)
+ROWS = tuple(name for part in PARTS.values() for name in part.rows if name not in MAIN)
+"""Those of the parts, one by one."""
 
 
 def machine() -> str:
@@ -65,54 +72,108 @@ def summary(row: Row) -> str:
     return "  " + " ".join([*parts, *(f"DISAGREE: {name}" for name in row.disagreeing())])
 
 
+def measure_main(
+    names: Sequence[str], threads: Sequence[int], sides: Sequence[str], settings: Settings, report: Report
+) -> None:
+    """What the main document has."""
+    for count in threads:
+        for name in names:
+            # What a call costs does not depend on threads.
+            if name in BY_THEMSELVES or (name in MICRO and count != threads[0]):
+                continue
+            report.rows.append(measure_row(name, count, sides, settings))
+            say(summary(report.rows[-1]))
+    for name in [name for name in names if name in BY_THEMSELVES]:
+        say(f"  {name}")
+        report.micro[name] = measure_micro(name, report.quick, settings)
+        if name == "gemm" and threads[-1] > 1:
+            report.micro["products"] = measure_products(threads[-1], report.quick, settings)
+
+
+def measure_part(
+    part: Part, names: Sequence[str], threads: Sequence[int], sides: Sequence[str], settings: Settings, report: Report
+) -> None:
+    """What the document of a part has."""
+    for name in names:
+        report.rows.append(part.measure(name, threads, sides, settings))
+        say(f"  {name}" + "".join(f" DISAGREE: {side}" for side in report.rows[-1].disagreeing()))
+
+
 def main() -> int:
     """Measure, write, judge."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    everything = (*WORKLOADS, *MICRO, *PARTS)
-    parser.add_argument("--workloads", default="", help=", ".join(everything))
+    parser.add_argument("--workloads", default="", help=", ".join((*MAIN, *PARTS, *ROWS)))
     parser.add_argument("--threads", default=",".join(str(n) for n in (1, 2) if n <= cores()))
     parser.add_argument("--peers", default="", help=", ".join(PEERS))
     parser.add_argument("--quick", action="store_true", help="3 blocks instead of 7")
     parser.add_argument("--output", type=Path)
     parser.add_argument("--pythons", default=os.environ.get("BENCH_PYTHONS", ""), metavar="SIDE=PATH,...")
     options = parser.parse_args()
-    names = chosen(options.workloads, everything, "workload", parser)
+    names = chosen(options.workloads or ",".join((*MAIN, *PARTS)), (*MAIN, *PARTS, *ROWS), "workload", parser)
     peers = chosen(options.peers, PEERS, "peer", parser)
     threads = sorted({int(text) for text in options.threads.split(",")})
     if threads[-1] > cores():
         parser.error(f"{threads[-1]} threads on {cores()} cores measure nothing")
     blocks = 3 if options.quick else 7
     try:
-        settings = Settings(blocks, 0.2 if options.quick else 0.3, pythons(options.pythons))
+        interpreters = pythons(options.pythons)
     except ValueError as error:
         parser.error(f"--pythons: {error}")
-    versions, missing = installed(["adjit", *peers], settings)
+    settings = Settings(blocks, 0.2 if options.quick else 0.3, 1 if options.quick else 3, interpreters)
+    main_names = [name for name in MAIN if name in names]
+    parts = {
+        part: [row for row in kind.rows if part in names or (row in ROWS and row in names)]
+        for part, kind in PARTS.items()
+    }
+    wanted = [name for name in peers if (main_names and name in RATED) or (any(parts.values()) and name in CALLED)]
+    # NumPy does what JAX and autograd are measured beside.
+    versions, missing = installed(list(dict.fromkeys(["adjit", "numpy", *wanted])), settings)
     for name in missing:
         say(f"left out: {name}, not installed")
-    sides = list(versions)
-    report = Report([], {}, versions, missing, machine(), str(datetime.date.today()), options.quick, blocks)
-    for count in threads:
-        for name in names:
-            # What a call costs does not depend on threads.
-            if name in PARTS or (name in MICRO and count != threads[0]):
-                continue
-            report.rows.append(measure_row(name, count, sides, settings))
-            say(summary(report.rows[-1]))
-    for name in [name for name in names if name in PARTS]:
-        say(f"  {name}")
-        report.micro[name] = measure_micro(name, options.quick, settings)
-        if name == "gemm" and threads[-1] > 1:
-            report.micro["products"] = measure_products(threads[-1], options.quick, settings)
-    whole = not (options.workloads or options.peers or options.quick)
-    output = options.output or (OUTPUT if whole else None)
-    if output:
-        write(report, output)
-        say(f"written: {output}")
-    else:
-        print(text_of(report))
-    faults = report.faults()
+
+    def report_of(beside: Sequence[str], part: str = "") -> Report:
+        return Report(
+            [],
+            {},
+            {name: version for name, version in versions.items() if name in ("adjit", *beside)},
+            [name for name in missing if name in beside],
+            machine(),
+            str(datetime.date.today()),
+            options.quick,
+            blocks,
+            part,
+        )
+
+    reports = []
+    if main_names:
+        report = report_of([name for name in wanted if name in RATED])
+        reports.append(report)
+        measure_main(main_names, threads, list(report.versions), settings, report)
+        whole = not (options.workloads or options.peers or options.quick)
+        output = options.output or (OUTPUT if whole else None)
+        if output:
+            write(report, output)
+            say(f"written: {output}")
+        else:
+            print(text_of(report))
+    for part, rows in parts.items():
+        if not rows:
+            continue
+        report = report_of(["numpy", *CALLED], part)
+        reports.append(report)
+        sides = [name for name in report.versions if name != "numpy"]
+        measure_part(PARTS[part], rows, threads, sides, settings, report)
+        whole = part in names and not (options.peers or options.quick)
+        output = options.output or (OUTPUT if whole else None)
+        if output:
+            output = output.with_name(f"{output.stem}-{part}{output.suffix}")
+            write_text(PARTS[part].text(report), output)
+            say(f"written: {output}")
+        else:
+            print(PARTS[part].text(report))
+    faults = [fault for report in reports for fault in report.faults()]
     for fault in faults:
         say(f"FAULT: {fault}")
     return 1 if faults else 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import statistics
 import sys
 import tempfile
 import time
@@ -11,10 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.processes import Process, WorkerError
+from benchmarks.calls import CALLS
+from benchmarks.processes import Process, TooSlow, WorkerError
 from benchmarks.results import Limits, Measured, Rates, Row, better
 from benchmarks.shapes import SHAPES
-from benchmarks.sides import LOOPS
+from benchmarks.sides import CACHED, LOOPS
+from benchmarks.worker import LOSSES
 from benchmarks.workloads import problem_of
 
 REST_SECONDS = 0.2
@@ -23,12 +26,24 @@ cores. (OpenBLAS's do for more than 50 ms: products of 512 cubed right after Num
 ms at 0.62 and 0.76, after 150 at 0.82 to 0.94, after 200 at 0.88 and 0.89.)"""
 
 
+UNIT = "unit"
+"""The name among sides of the unit of what calls cost."""
+
+PATIENCE = 12.0
+"""CPU seconds of a process after which a first call counts as too slow, in the part on first calls."""
+
+REPEATED = 1.0
+"""CPU seconds of a first call from which on it is measured once: they differ by 3% from process to process."""
+
+
 @dataclass(frozen=True)
 class Settings:
-    """How long and how often: blocks for each side, seconds of a block, and interpreters of sides that have others."""
+    """How long and how often: blocks for each side, seconds of a block, processes for a first call, and interpreters of
+    sides that have others."""
 
     blocks: int = 7
     seconds: float = 0.3
+    processes: int = 3
     interpreters: Mapping[str, str] | None = None
 
     def start(self, side: str, threads: int, workload: str, cache: Path) -> Process:
@@ -77,14 +92,19 @@ def measure_row(workload: str, threads: int, sides: Sequence[str], settings: Set
                 del row.sides[side]
             else:
                 processes[side] = process
+        turns = dict(row.sides)
+        if workload in CALLS:
+            row.unit = turns[UNIT] = Measured()
+            processes[UNIT] = stack.enter_context(settings.start("numpy", threads, "add8", folder))
+            processes[UNIT].ask("first")
         bounded = bool(problem.flops or problem.bytes)
         machine = stack.enter_context(settings.start("machine", threads, "", folder)) if bounded else None
         if machine:
             row.limits = _limits(machine, problem.working_set)
-        _blocks(row, "step", "steps", 1, processes, settings)
+        _blocks(turns, threads, "step", "steps", 1, processes, settings)
         if problem.loop_steps:
             looping = {side: process for side, process in processes.items() if side in ("adjit", *LOOPS)}
-            _blocks(row, "loop", "loops", problem.loop_steps, looping, settings)
+            _blocks(turns, threads, "loop", "loops", problem.loop_steps, looping, settings)
         if machine and row.limits:
             # Twice, before and after: the clock drifts.
             row.limits = better(row.limits, _limits(machine, problem.working_set))
@@ -119,7 +139,9 @@ def _first_steps(
     measured.values, measured.cached_values = cold["values"], warm["values"]
     measured.imported, measured.cold, measured.warm = warm["import"], cold["first"], warm["first"]
     measured.memory, measured.memory_after_first = cold["memory"], cold["memory_after_first"]
-    measured.arena, measured.counting = cold["arena"], cold["counting"]
+    measured.arena = cold["arena"]
+    if side == "adjit":
+        measured.counting = first.ask("counting")["seconds"]
     measured.loop_value = first.ask("loop_value")["value"]
     seconds = {process: _seconds_of_step(process, settings.seconds) for process in (first, second)}
     faster, slower = sorted(seconds, key=seconds.__getitem__)
@@ -134,26 +156,32 @@ def _seconds_of_step(process: Process, seconds: float) -> float:
 
 
 def _blocks(
-    row: Row, kind: str, request: str, steps: int, processes: Mapping[str, Process], settings: Settings
+    sides: Mapping[str, Measured],
+    threads: int,
+    kind: str,
+    request: str,
+    steps: int,
+    processes: Mapping[str, Process],
+    settings: Settings,
 ) -> None:
     """Blocks of all sides in turn, A B C A B C; a side that fails on the way drops out."""
     counts: dict[str, int] = {}
     rates: dict[str, list[float]] = {}
     for side, process in processes.items():
-        with _failing(row.sides[side]):
+        with _failing(sides[side]):
             count = _calibrated(process, request, settings.seconds)
             if count:
                 counts[side], rates[side] = count, []
     for _ in range(settings.blocks):
-        for side in [side for side in counts if not row.sides[side].failure]:
-            with _failing(row.sides[side]):
+        for side in [side for side in counts if not sides[side].failure]:
+            with _failing(sides[side]):
                 seconds = processes[side].ask(request, count=counts[side])["seconds"]
                 rates[side].append(counts[side] * steps / seconds)
-                if row.threads > 1:
+                if threads > 1:
                     time.sleep(REST_SECONDS)
     for side, found in rates.items():
-        if not row.sides[side].failure:
-            setattr(row.sides[side], kind, Rates(tuple(found)))
+        if not sides[side].failure:
+            setattr(sides[side], kind, Rates(tuple(found)))
 
 
 def _calibrated(process: Process, request: str, seconds: float) -> int:
@@ -177,6 +205,49 @@ def _failing(measured: Measured) -> Iterator[None]:
     except WorkerError as error:
         measured.failure = str(error)
         say(f"  failed: {error}")
+
+
+def measure_first_calls(workload: str, threads: int, sides: Sequence[str], settings: Settings) -> Row:
+    """First calls of one program alone: each in a process of its own, sides in turn, medians.
+
+    A side that keeps compiled code has an empty cache, and then another process with what the first left behind."""
+    problem = problem_of(workload)
+    row = Row(workload, threads, problem.tolerance, 0.0, 0.0, problem.double, {side: Measured() for side in sides})
+    answers: dict[str, list[dict[str, Any]]] = {f"{side} {state}": [] for side in sides for state in ("cold", "warm")}
+    for turn in range(settings.processes):
+        for side in sides:
+            measured = row.sides[side]
+            if measured.none or (turn and answers[f"{side} cold"][0]["first_cpu"] > REPEATED):
+                continue
+            try:
+                with tempfile.TemporaryDirectory() as folder:
+                    for state in ("cold", "warm") if side in CACHED else ("cold",):
+                        with settings.start(side, threads, workload, Path(folder)) as process:
+                            answers[f"{side} {state}"].append(process.ask("first", PATIENCE, steps=LOSSES))
+                            if side == "adjit" and state == "cold" and turn == 0:
+                                measured.nodes = tuple(process.ask("nodes")["nodes"])
+                                measured.counting = process.ask("counting")["seconds"]
+            except TooSlow:
+                measured.slow = PATIENCE
+            except WorkerError as error:
+                measured.failure = str(error)
+                say(f"  {workload}: {side} failed: {error}")
+    for side, measured in row.sides.items():
+        cold, warm = answers[f"{side} cold"], answers[f"{side} warm"]
+        if cold:
+            measured.values = cold[0]["values"]
+            measured.imported, measured.imported_cpu = _medians([*cold, *warm], "import")
+            measured.cold, measured.cold_cpu = _medians(cold, "first")
+        if warm:
+            measured.cached_values = warm[0]["values"]
+            measured.warm, measured.warm_cpu = _medians(warm, "first")
+    return row
+
+
+def _medians(answers: Sequence[dict[str, Any]], what: str) -> tuple[float, float]:
+    """By the clock and of the CPU."""
+    wall, cpu = (statistics.median(answer[name] for answer in answers) for name in (what, f"{what}_cpu"))
+    return wall, cpu
 
 
 def measure_micro(kind: str, quick: bool, settings: Settings) -> list[dict[str, Any]]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import select
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,16 @@ ROOT = Path(__file__).resolve().parent.parent
 TIMEOUT = 600.0
 """Seconds after which a side that does not answer counts as failed; the longest compilations take one minute."""
 
+POLL = 0.25
+"""Seconds after which a parent that waits looks how much of the CPU the worker has had."""
+
 
 class WorkerError(Exception):
     """A side could not do what it was asked."""
+
+
+class TooSlow(WorkerError):
+    """A side took more of the CPU than it was given; its process has ended."""
 
 
 def pythons(text: str) -> dict[str, str]:
@@ -82,8 +91,9 @@ class Process:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
-        """The answer to one request. Raises WorkerError if the side fails, dies or is too slow."""
+    def ask(self, do: str, patience: float = math.inf, **arguments: Any) -> dict[str, Any]:
+        """The answer to one request. Raises WorkerError if the side fails, dies or is too slow, TooSlow where it has
+        taken `patience` seconds of the CPU, if they are bounded."""
         given, answers = self._process.stdin, self._process.stdout
         if given is None or answers is None:
             raise WorkerError("the process has no pipes")
@@ -92,9 +102,14 @@ class Process:
             given.flush()
         except BrokenPipeError:
             raise WorkerError(self._last_words()) from None
-        if not select.select([answers], [], [], TIMEOUT)[0]:
-            self._process.kill()
-            raise WorkerError(f"no answer in {TIMEOUT:.0f} s")
+        stop = time.monotonic() + TIMEOUT
+        while not select.select([answers], [], [], POLL)[0]:
+            if self._cpu() > patience:
+                self._process.kill()
+                raise TooSlow(f"no answer in {patience:.0f} s of the CPU")
+            if time.monotonic() > stop:
+                self._process.kill()
+                raise WorkerError(f"no answer in {TIMEOUT:.0f} s")
         line = answers.readline()
         if not line:
             raise WorkerError(self._last_words())
@@ -102,6 +117,15 @@ class Process:
         if "error" in answer:
             raise WorkerError(answer["error"])
         return answer
+
+    def _cpu(self) -> float:
+        """CPU seconds of the worker so far; 0 where the system does not say. (A limit that the system itself keeps
+        makes the worker's clock of the CPU coarse.)"""
+        try:
+            fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return 0.0
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def _last_words(self) -> str:
         self._process.wait()

@@ -1,4 +1,4 @@
-"""A run as text and as a picture: docs/benchmarks.md and docs/benchmarks.png."""
+"""A run as text and as a picture: docs/benchmarks.md and docs/benchmarks.png; and what all documents have in common."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.picture import RATIO, draw
 from benchmarks.results import Measured, Rates, Report, Row
 from benchmarks.sides import LOOPS, MODULES, PEERS
 from benchmarks.workloads import MEANING, MICRO
@@ -15,11 +16,11 @@ from benchmarks.workloads import MEANING, MICRO
 NOTES = "<!-- notes -->"
 """What stands from this line on is written by hand and survives."""
 
-KINDS = {"step": "one call a step", "loop": "loop"}
 TITLES = {"torch": "torch eager", "torch_compile": "torch.compile", "numpy": "NumPy", "jax": "JAX"} | {
     "pytensor": "PyTensor",
     "numba": "Numba by hand",
     "adjit": "adjit",
+    "autograd": "autograd",
 }
 
 
@@ -84,7 +85,7 @@ def rates_table(rows: Sequence[Row], kind: str) -> str:
         ours = row.rates(kind).get("adjit")
         share = f"{100 * ours.median / limit:.0f}%" if ours and limit else "–"
         lines.append([row.workload, *(cell(row, name, kind) for name in names), verdict, share])
-    return table(["workload", *(TITLES[name] for name in names), "adjit / best peer", "of the limit"], lines)
+    return table(["workload", *(TITLES[name] for name in names), RATIO, "of the limit"], lines)
 
 
 def first_table(rows: Sequence[Row]) -> str:
@@ -207,34 +208,55 @@ def threads_section(report: Report, threads: int) -> str:
         if row.workload in MICRO:
             xor = next((other for other in rows if other.workload == "xor"), None)
             parts += ["One call:", calls_table(row, xor)]
+    return "\n\n".join(part for part in [*parts, failures_text(whole)] if part)
+
+
+def failures_text(rows: Sequence[Row]) -> str:
+    """Which sides failed, and of what; "" where none did."""
     failures = [
         f"- {TITLES[name]} on {row.workload}: {side.failure}"
-        for row in whole
+        for row in rows
         for name, side in row.sides.items()
         if side.failure
     ]
-    if failures:
-        parts += ["Failed:", "\n".join(failures)]
-    return "\n\n".join(part for part in parts if part)
+    return "\n".join(["Failed:", "", *failures]) if failures else ""
+
+
+def title(report: Report) -> str:
+    """Who wrote a document, when, on what."""
+    packages = {MODULES[name]: version for name, version in report.versions.items()}
+    versions = ", ".join(f"{name} {version}" for name, version in packages.items())
+    part = f" --workloads {report.part}" if report.part else ""
+    text = f"Written by `python -m benchmarks{part}` on {report.date}. {report.machine}. {versions}."
+    if report.left_out:
+        text += f" Left out: {', '.join(f'{name}, not installed' for name in report.left_out)}."
+    return text
+
+
+def joined(*parts: str) -> str:
+    """Paragraphs, wrapped; headings, tables and lists as they are."""
+    kept = ("#", "|", "Failed:")
+    # (Hyphens are part of options and of the names of files.)
+    filled = [
+        part if part.startswith(kept) else textwrap.fill(part, 120, break_on_hyphens=False) for part in parts if part
+    ]
+    return "\n\n".join(filled) + "\n"
 
 
 def text_of(report: Report) -> str:
     """The whole document, but for the notes."""
-    packages = {MODULES[name]: version for name, version in report.versions.items()}
-    versions = ", ".join(f"{name} {version}" for name, version in packages.items())
     blocks = f"{report.blocks} blocks" + (", a quick run" if report.quick else "")
     parts = [
         "# Benchmarks",
-        f"Written by `python -m benchmarks` on {report.date}. {report.machine}. {versions}.",
+        title(report),
         "Every side computes the same from the same arrays; losses of five steps agree within the workload's "
         "tolerance, or the row says DISAGREE. One process each (the faster of two), on the same cores, in turn; "
         "medians over "
         f"{blocks}, ± half the distance of the quartiles. The limit is the time that the arithmetic at the peak of "
         "fused multiply-adds, or the traffic at the bandwidth of the working set, takes at least.",
+        "[First calls](benchmarks-start.md) of programs that Python loops unroll, and [calls by kind of "
+        "argument](benchmarks-calls.md), have documents of their own.",
     ]
-    parts += (
-        [f"Left out: {', '.join(f'{name}, not installed' for name in report.left_out)}."] if report.left_out else []
-    )
     if report.rows:
         names = dict.fromkeys(row.workload for row in report.rows)
         parts += [table(["workload", "what it is"], [[name, MEANING[name]] for name in names], "---")]
@@ -250,57 +272,21 @@ def text_of(report: Report) -> str:
     if report.micro.get("vector_math"):
         parts += ["## Vector mathematics\n\nns of an element, arrays of 4,096; ratio above 1: adjit is faster."]
         parts += [micro_table("vector_math", report.micro["vector_math"])]
-    return "\n\n".join(part if part.startswith(("#", "|")) else textwrap.fill(part, 120) for part in parts) + "\n"
+    return joined(*parts)
 
 
 def write(report: Report, path: Path) -> None:
-    """The document with its notes kept, and the picture beside it."""
+    """The main document with its notes kept, and the picture beside it."""
+    head, _, rest = text_of(report).partition("\n\n## ")
+    picture = f"![adjit against the best peer of each row]({path.with_suffix('.png').name})"
+    write_text(f"{head}\n\n{picture}\n\n## {rest}" if rest else head, path)
+    draw(path)
+
+
+def write_text(text: str, path: Path) -> None:
+    """A document, its notes kept."""
     before = path.read_text(encoding="utf-8") if path.exists() else ""
     at = before.find(NOTES)
     notes = before[at:] if at >= 0 else NOTES + "\n"
-    text = text_of(report)
-    picture = path.with_suffix(".png")
     path.parent.mkdir(parents=True, exist_ok=True)
-    if draw(report, picture):
-        head, _, rest = text.partition("\n\n## ")
-        text = f"{head}\n\n![adjit against the best peer of each row]({picture.name})\n\n## {rest}" if rest else text
     path.write_text(text + "\n" + notes, encoding="utf-8")
-
-
-def draw(report: Report, path: Path) -> bool:
-    """Ratios as bars, one for each row; False where there is nothing to draw or no Matplotlib."""
-    bars = []
-    for row in report.rows:
-        for kind, words in KINDS.items():
-            ratio = row.ratio(kind)
-            if ratio is not None and not row.disagreeing():
-                label = f"{row.workload}, {words}, {row.threads} thread{'s' * (row.threads > 1)}"
-                bars.append((label, ratio, row.best_peer(kind)))
-    try:
-        import matplotlib
-    except ImportError:
-        return False
-    if not bars:
-        return False
-    matplotlib.use("Agg")
-    from matplotlib import pyplot, ticker
-
-    figure, axes = pyplot.subplots(figsize=(8, 0.3 * len(bars) + 1.2), layout="constrained")
-    bars.reverse()
-    colours = ["#3b7dd8" if ratio >= 1 else "#c8553d" for _, ratio, _ in bars]
-    axes.barh([label for label, _, _ in bars], [ratio for _, ratio, _ in bars], color=colours)
-    for at, (_, ratio, peer) in enumerate(bars):
-        axes.annotate(f" {ratio:.2f} of {TITLES[peer or '']}", (ratio, at), va="center", fontsize=8)
-    axes.axvline(1, color="black", linewidth=0.8)
-    axes.set_xscale("log")
-    axes.margins(x=0.25, y=0.01)
-    axes.xaxis.set_major_locator(ticker.LogLocator(base=10, subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
-    axes.xaxis.set_minor_locator(ticker.NullLocator())
-    axes.set_xlabel("adjit's rate over that of the best peer (log scale)")
-    axes.tick_params(axis="y", labelsize=8)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    figure.savefig(path, dpi=130)
-    pyplot.close(figure)
-    return True

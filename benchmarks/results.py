@@ -77,9 +77,10 @@ class Measured:
     where nothing is trained), `cached_values` the same by code from the cache, `loop_value` the loss of a short loop
     after 20 steps.
 
-    Seconds of the import and of the first step, without and with what a process before left in the cache; bytes by
-    which the peak of the memory grew, from the arrays to step 20 and from step 1 on, and of the arena; seconds in which
-    Python counts to ten million in that process."""
+    Seconds of the import and of the first step, without and with what a process before left in the cache, by the clock
+    and of the CPU; bytes by which the peak of the memory grew, from the arrays to step 20 and from step 1 on, and of
+    the arena; seconds in which Python counts to ten million in that process; nodes of the graph as it was traced and
+    with gradients. `slow` are the CPU seconds after which nobody waited for a first step any longer."""
 
     values: list[float] = field(default_factory=list)
     loop_value: float | None = None
@@ -87,18 +88,29 @@ class Measured:
     step: Rates | None = None
     loop: Rates | None = None
     imported: float = 0.0
+    imported_cpu: float = 0.0
     cold: float = 0.0
+    cold_cpu: float = 0.0
     warm: float = 0.0
+    warm_cpu: float = 0.0
+    slow: float = 0.0
     memory: int = 0
     memory_after_first: int = 0
     arena: int = 0
     counting: float = 0.0
+    nodes: tuple[int, int] = (0, 0)
     failure: str = ""
+
+    @property
+    def none(self) -> bool:
+        """Whether there is nothing to compare."""
+        return bool(self.failure or self.slow)
 
 
 @dataclass
 class Row:
-    """One workload with so many threads: what each side reached, adjit among them, and the limits beside it."""
+    """One workload with so many threads: what each side reached, adjit among them, and the limits beside it; of a kind
+    of call also the rate of `np.add` on two arrays of 8 numbers in the same blocks, the unit of what calls cost."""
 
     workload: str
     threads: int
@@ -108,6 +120,7 @@ class Row:
     double: bool
     sides: dict[str, Measured]
     limits: Limits | None = None
+    unit: Measured | None = None
 
     @property
     def limit(self) -> float | None:
@@ -117,9 +130,9 @@ class Row:
     def disagreeing(self) -> list[str]:
         """Sides whose numbers are not those of adjit."""
         ours = self.sides.get("adjit")
-        if ours is None or ours.failure:
+        if ours is None or ours.none:
             return []
-        return [name for name, side in self.sides.items() if not side.failure and not self._agree(ours, side)]
+        return [name for name, side in self.sides.items() if not side.none and not self._agree(ours, side)]
 
     def _agree(self, ours: Measured, other: Measured) -> bool:
         if not same(ours.values, other.values, self.tolerance):
@@ -158,16 +171,26 @@ class Row:
         return max(peers, key=lambda name: rates[name].median, default=None)
 
     def ratio(self, kind: str) -> float | None:
-        """adjit's rate over the best peer's: the median over pairs of neighbouring blocks."""
+        """adjit's rate over the best peer's."""
         rates, best = self.rates(kind), self.best_peer(kind)
         if best is None or "adjit" not in rates:
             return None
-        return statistics.median(a / b for a, b in zip(rates["adjit"].blocks, rates[best].blocks, strict=True))
+        return _paired(rates["adjit"], rates[best])
+
+    def in_units(self, name: str) -> float | None:
+        """What a call of a side costs, in the unit; None where either is not known."""
+        rates = self.rates("step")
+        return _paired(self.unit.step, rates[name]) if self.unit and self.unit.step and name in rates else None
+
+
+def _paired(one: Rates, other: Rates) -> float:
+    """The ratio of two rates: the median over pairs of neighbouring blocks."""
+    return statistics.median(a / b for a, b in zip(one.blocks, other.blocks, strict=True))
 
 
 @dataclass
 class Report:
-    """A whole run."""
+    """A whole run, or one of a part that has a document of its own."""
 
     rows: list[Row]
     micro: dict[str, list[dict[str, Any]]]
@@ -177,6 +200,7 @@ class Report:
     date: str
     quick: bool = False
     blocks: int = 7
+    part: str = ""
 
     def faults(self) -> list[str]:
         """What makes the run fail: disagreement, impossible rates, a failure of adjit itself."""
@@ -185,8 +209,9 @@ class Report:
             place = f"{row.workload}, {row.threads} thread{'s' * (row.threads > 1)}"
             found += [f"{place}: {name} DISAGREES" for name in row.disagreeing()]
             found += [f"{place}: impossible rate: {text}" for text in row.impossible()]
-            if row.sides.get("adjit") and row.sides["adjit"].failure:
-                found.append(f"{place}: adjit failed: {row.sides['adjit'].failure}")
+            ours = row.sides.get("adjit")
+            if ours and ours.none:
+                found.append(f"{place}: adjit failed: {ours.failure or 'too slow'}")
         return found
 
 

@@ -51,12 +51,17 @@ def mark() -> int:
 
 
 def counting() -> float:
-    """Seconds in which Python counts to ten million: a measure of how fast a machine is where seconds are limits."""
-    begun = time.perf_counter()
+    """CPU seconds in which Python counts to ten million: how fast a machine is where seconds are limits."""
+    begun = time.process_time()
     number = 0
     while number < 10_000_000:
         number += 1
-    return time.perf_counter() - begun
+    return time.process_time() - begun
+
+
+def clocks() -> tuple[float, float]:
+    """Seconds by the clock and of the CPU, of all threads of this process."""
+    return time.perf_counter(), time.process_time()
 
 
 class Worker:
@@ -80,26 +85,27 @@ class Worker:
             # A checkout that is not installed.
             return {"version": str(getattr(import_module(package), "__version__", "?"))}
 
-    def first(self) -> Answer:
-        """Import, build, make the first step: seconds of each, and the losses of the first five steps."""
+    def first(self, steps: int = STEPS) -> Answer:
+        """Import, build, make the first step: seconds of both, and the losses of the first five of so many steps."""
         from benchmarks import sides, workloads
 
-        begun = time.perf_counter()
+        begun, begun_cpu = clocks()
         import_module(f"benchmarks.sides.{self.name}")
-        imported = time.perf_counter() - begun
+        ended, ended_cpu = clocks()
+        imported, imported_cpu = ended - begun, ended_cpu - begun_cpu
         self.problem = workloads.problem_of(self.workload)
         start = mark()
-        begun = time.perf_counter()
+        begun, begun_cpu = clocks()
         built = sides.build(self.name, self.workload, self.problem)
         if built is None:
             return {"none": True}
         self.side = built
         values = [sides.as_number(built.step())]
-        seconds = time.perf_counter() - begun
+        ended, ended_cpu = clocks()
         peak = memory("VmHWM")
         one = mark()
         result: Any = None
-        for i in range(1, STEPS):
+        for i in range(1, steps):
             # What a side keeps is counted, not what the caller keeps: results of 40 MB would be there twice.
             result = None
             result = built.step()
@@ -107,17 +113,25 @@ class Worker:
                 values.append(sides.as_number(result))
         sides.as_number(result)
         last = memory("VmHWM")
-        if isinstance(result, tuple):
-            values += sides.observed(result)[1:]
+        values += sides.observed(result)[1:]
         return {
             "import": imported,
-            "first": seconds,
-            "counting": counting() if self.name == "adjit" else 0.0,
+            "import_cpu": imported_cpu,
+            "first": ended - begun,
+            "first_cpu": ended_cpu - begun_cpu,
             "values": values,
             "memory": max(peak, last) - start,
             "memory_after_first": last - one,
             "arena": built.arena_bytes(),
         }
+
+    def counting(self) -> Answer:
+        """Seconds in which Python counts to ten million here."""
+        return {"seconds": counting()}
+
+    def nodes(self) -> Answer:
+        """Nodes of the side's graphs, as it was traced and with gradients."""
+        return {"nodes": self.side.nodes()}
 
     def loop_value(self) -> Answer:
         """The last loss of a short loop; None for a side without loops."""

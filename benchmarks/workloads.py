@@ -1,61 +1,21 @@
-"""The work, as data: initial arrays and batches, the same for every side, and what a limit of the machine would be.
+"""The work, as data: initial arrays and batches, the same for every side.
 
-A workload says what has to be computed; how, is each side's business (`benchmarks/sides`). `flops` and `bytes` are of
-one step: what the mathematics needs, whoever computes it. `MEANING` says in words what stands in each row."""
+A workload says what has to be computed; how, is each side's business (`benchmarks/sides`). `MEANING` says in words what
+stands in each row. Programs whose first call is measured are in `programs`, kinds of calls in `calls`."""
 
 from __future__ import annotations
 
 import itertools
 import math
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-Arrays = dict[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One workload's arrays. `params` are trained; `data` is what each step takes; `hyper` numbers of the optimiser.
-
-    `optimizer` is "adam", "adamw", "momentum" or "sgd", or "" where value and gradients are all that is wanted.
-    `rows` are the rows of a batch, 0 for all; batches are taken as they lie, what is left over is dropped. `flops` and
-    `bytes` of a step bound it from below, 0 for unknown; `working_set` is the bytes that it touches again and again.
-    `loop_steps` are the steps of one call of a loop, a multiple of `batches`. Sides agree if their losses differ by at
-    most `tolerance`, relative."""
-
-    params: Any
-    data: Arrays
-    hyper: dict[str, float] = field(default_factory=dict)
-    flops: float = 0.0
-    bytes: float = 0.0
-    working_set: float = 0.0
-    tolerance: float = 1e-4
-    optimizer: str = ""
-    rows: int = 0
-    loop_steps: int = 0
-
-    @property
-    def batches(self) -> int:
-        """Batches of an epoch."""
-        return len(next(iter(self.data.values()))) // self.rows if self.rows else 1
-
-    def in_turn(self) -> Iterator[tuple[np.ndarray, ...]]:
-        """The batches of an epoch over and over, as views of the data."""
-        rows = self.rows or len(next(iter(self.data.values()), ()))
-        begins = range(0, self.batches * rows, rows) if rows else [0]
-        return itertools.cycle([tuple(array[b : b + rows] for array in self.data.values()) for b in begins])
-
-    @property
-    def double(self) -> bool:
-        """Whether the arrays are float64."""
-        leaf = self.params
-        while isinstance(leaf, dict | list):
-            leaf = next(iter(leaf.values())) if isinstance(leaf, dict) else leaf[0]
-        return bool(leaf.dtype == np.float64)
+from benchmarks.calls import CALLS, CALLS_MEANING
+from benchmarks.problem import Arrays, Problem
+from benchmarks.programs import START
 
 
 def _layers(sizes: list[int], rng: np.random.Generator, dtype: Any = np.float32) -> Arrays:
@@ -184,10 +144,6 @@ def deep() -> Problem:
     return Problem(params, {"x": x, "y": y}, {"learning_rate": 1e-3}, flops, optimizer="adam", loop_steps=300)
 
 
-def add8() -> Problem:
-    return Problem({"a": np.arange(8.0), "b": np.arange(8.0) / 3}, {}, tolerance=1e-15)
-
-
 def product(name: str) -> Problem:
     """ "product_512x128x784TN_f32": one matrix product, m x k x n; T: that operand is stored transposed."""
     shape, dtype = name.split("_")[1:]
@@ -203,7 +159,7 @@ def product(name: str) -> Problem:
 
 def problem_of(name: str) -> Problem:
     """The problem of a workload, or of a product."""
-    return product(name) if name.startswith("product_") else (WORKLOADS | MICRO)[name]()
+    return product(name) if name.startswith("product_") else (WORKLOADS | START | CALLS)[name]()
 
 
 def lower_triangle(d: int) -> tuple[np.ndarray, np.ndarray]:
@@ -227,8 +183,8 @@ WORKLOADS: dict[str, Callable[[], Problem]] = {
 }
 """The rows of the table of rates."""
 
-MICRO: dict[str, Callable[[], Problem]] = {"add8": add8}
-"""What one call costs."""
+MICRO: dict[str, Callable[[], Problem]] = {"add8": CALLS["add8"]}
+"""What the smallest call costs, of every peer. The part on calls has others."""
 
 MEANING: dict[str, str] = {
     "xor": "2-8-1, ReLU, mean squared error, batch 4, Adam",
@@ -241,5 +197,5 @@ MEANING: dict[str, str] = {
     "gmm": "ADBench's Gaussian mixture, d = 10, K = 25, n = 1,000, value and gradients, float64",
     "softmax_regression": "784 x 10, 60,000 rows in batches of 256, SGD",
     "deep": "24 residual tanh layers of 64, batch 64, Adam",
-    "add8": "`a + b` of two arrays of 8 float64 numbers",
+    "add8": CALLS_MEANING["add8"],
 }

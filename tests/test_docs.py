@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import doctest
+import inspect
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,6 +36,25 @@ def test_examples_of_documents(name: str) -> None:
         assert len(test.examples) > 20
         output: list[str] = []
         result = doctest.DocTestRunner(optionflags=flags).run(test, out=output.append)
+        assert not result.failed, "".join(output)
+
+
+MODULES = (adjit, adjit.optim, adjit.optim.schedule, adjit.random)
+SHOWN = [module for module in MODULES if module is not adjit]
+SHOWN += [getattr(module, name) for module in MODULES for name in getattr(module, "__all__", ())]
+# It measures the machine.
+NOT_RUN = {"machine"}
+
+
+@pytest.mark.parametrize("shown", SHOWN, ids=lambda shown: shown.__name__)
+def test_examples_of_docstrings(shown: Any) -> None:
+    text = inspect.getdoc(shown) or ""
+    assert text
+    name = shown.__name__
+    test = doctest.DocTestParser().get_doctest(text, {}, name, name, 0)
+    output: list[str] = []
+    if name not in NOT_RUN:
+        result = doctest.DocTestRunner().run(test, out=output.append)
         assert not result.failed, "".join(output)
 
 

@@ -38,11 +38,11 @@ LAYERS: dict[str, set[str]] = {
 TOP: set[str] = {"__init__", "compilation", "driver", "machine", "profile", "results", "training"}
 
 # What a layer of the compiler may import of the runtime (`program` is data: what codegen makes and the runtime
-# runs; `checks` and `environment` refuse what users give; `fork` and `guard` are for whoever calls LLVM or sets the
-# interpreter); the rest is for the driver, and for those who measure. The compiler's face imports the runtime ahead
-# of all.
+# runs; `checks` and `environment` refuse what users give; `constructors`, `fork` and `guard` are for whoever sets the
+# interpreter or calls LLVM); the rest is for the driver, and for those who measure. The compiler's face imports the
+# runtime ahead of all.
 RUNTIME_FOR_ALL: set[str] = {
-    "checks", "environment", "errors", "fork", "guard", "guests", "program", "public", "target",
+    "checks", "constructors", "environment", "errors", "fork", "guard", "guests", "program", "public", "target",
 }  # fmt: skip
 RUNTIME_USERS: set[str] = {"__init__", "compilation", "driver", "machine", "profile"}
 

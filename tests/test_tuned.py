@@ -29,6 +29,7 @@ DEFINITIONS: dict[str, dict[str, str]] = {
         "DESCR_ORDER DESCR_NUMBER": "offsets in descriptors of NumPy",
     },
     "compiler/adjit/codegen/call_trees.py": {"EQUAL": "a number of CPython"},
+    "compiler/adjit/codegen/constructors.py": {"_COUNT": "bits of an argument of CPython"},
     "compiler/adjit/codegen/cuts.py": {"ROWS COLUMNS": "dimensions of a product"},
     "compiler/adjit/codegen/gemm/forms.py": {
         "ACCUMULATE SCRATCH NEAR TILES SWAPPED DOTS_A DOTS_B": "bits of the argument `flags`",
@@ -40,10 +41,7 @@ DEFINITIONS: dict[str, dict[str, str]] = {
         "PARTS": "bits of a word",
         "CPU_WORDS": "Linux's usual set of CPUs",
     },
-    "compiler/adjit/codegen/program.py": {
-        "ALIGN": "the contract of the arena",
-        "REGISTER_ARGUMENTS": "the calling convention of x86-64 on Linux",
-    },
+    "compiler/adjit/codegen/program.py": {"REGISTER_ARGUMENTS": "the calling convention of x86-64 on Linux"},
     "compiler/adjit/codegen/races.py": {"MOST_INTERVALS": "a bound for safety"},
     "compiler/adjit/codegen/subnormals.py": {"FLUSH": "bits of control registers"},
     "compiler/adjit/codegen/straight.py": {"_BITS": "types, not numbers"},
@@ -74,15 +72,22 @@ DEFINITIONS: dict[str, dict[str, str]] = {
         "_MOST_KEYS": "a bound for safety",
     },
     "compiler/adjit/schedule/build.py": {"ROUNDS_ALONE CHAIN": "bounds for safety"},
-    "compiler/adjit/schedule/places.py": {"ALIGN": "the contract of the arena"},
     "compiler/adjit/schedule/group.py": {"WIDEST": "bytes of AVX-512's vectors"},
     "compiler/adjit/trace/frozen.py": {"_MOST_PARTS _MOST_ITEMS": "bounds for safety"},
+    "compiler/adjit/trace/functions/gamma.py": {
+        "_EULER _BERNOULLI": "mathematics",
+        "_FAR _FACTORS": "where eight terms of the series are enough",
+    },
     "compiler/adjit/trace/integers.py": {"LEAST MOST": "the range of int64"},
     "compiler/adjit/trace/locate.py": {"_MOST_PLACES": "a bound for safety"},
     "compiler/adjit/trace/refuse.py": {"_NB_SUBSCR": "an operand of CPython's code"},
     "compiler/adjit/training.py": {"MOST_DEEP": "a bound for safety"},
     "runtime/adjit_runtime/call.py": {"SIGNATURES_TO_WARN": "what users see"},
     "runtime/adjit_runtime/call_trees.py": {"_KINDS": "words of the native entry"},
+    "runtime/adjit_runtime/constructors.py": {
+        "_NEW _FINALIZE _VECTORCALL": "offsets in classes of CPython",
+        "_SLOT_CALL _SLOT_NEW _SLOT_FINALIZE _SLOT_VECTORCALL": "numbers of CPython",
+    },
     "runtime/adjit_runtime/guests.py": {"_MOST_DIMENSIONS": "NumPy's bound"},
     "runtime/adjit_runtime/trees.py": {"MOST_SIGNATURES": "a bound for safety"},
     "runtime/adjit_runtime/variety.py": {"_SHOWN": "how a warning looks"},
@@ -94,8 +99,11 @@ DEFINITIONS: dict[str, dict[str, str]] = {
     "runtime/adjit_runtime/environment.py": {"_SHOWN": "what fits a line"},
     "runtime/adjit_runtime/guard.py": {"_FASTCALL _ONE_ARGUMENT": "flags of CPython"},
     "runtime/adjit_runtime/history.py": {"_CURVE_POINTS _CURVE_WIDTH _CURVE_HEIGHT": "how a picture looks"},
+    "runtime/adjit_runtime/link.py": {
+        "_RELOCATABLE _X86_64 _PROGBITS _SYMTAB _RELA _NOBITS _UNWIND _WRITE _ALLOC _THREADS_OWN _UNDEFINED _ADDRESS "
+        "_DISTANCE _CALL _SLOTS": "numbers of ELF",
+    },
     "runtime/adjit_runtime/load.py": {
-        "ALIGN": "the contract of the arena",
         "PAGE": "bytes of a page",
         "_DATA": "a layout",
     },
@@ -105,8 +113,8 @@ DEFINITIONS: dict[str, dict[str, str]] = {
         "_KINDS_OF_NUMBERS": "words of the native entry",
     },
     "runtime/adjit_runtime/program.py": {
-        "INTERRUPTED": "the contract of the entry",
-        "MOST_DIMENSIONS POOL_WORDS POOL_SIZE": "layout of what the runtime and machine code share",
+        "ALIGN INTERRUPTED": "the contract of the arena and of the entry",
+        "MOST_DIMENSIONS MOST_CONSTRUCTORS POOL_WORDS POOL_SIZE": "layout of what the runtime and machine code share",
     },
     "runtime/adjit_runtime/runs.py": {"_MOST_STEPS": "a bound for safety"},
     "runtime/adjit_runtime/target.py": {

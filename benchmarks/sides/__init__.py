@@ -13,18 +13,20 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.workloads import Problem
+from benchmarks.problem import Problem, leaves
 
 
 @dataclass(frozen=True)
 class Side:
-    """`step()` makes one step and returns the loss as the library has it; for `elementwise` and `gmm` it returns the
-    value and the gradients by parameter's name, for `add8` the sum. `loop(n)` makes n steps in one call, n a multiple
-    of the problem's batches, and returns the last loss, where the side has such a thing."""
+    """`step()` makes one step and returns the loss as the library has it; where nothing is trained it returns the value
+    and the gradients by parameter's name, of a kind of call what was called for. `loop(n)` makes n steps in one call, n
+    a multiple of the problem's batches, and returns the last loss, where the side has such a thing. `nodes()` are those
+    of the graph that was traced and of the one with its gradients, of a side with graphs that are counted."""
 
     step: Callable[[], Any]
     loop: Callable[[int], Any] | None = None
     arena_bytes: Callable[[], int] = lambda: 0
+    nodes: Callable[[], tuple[int, int]] = lambda: (0, 0)
 
 
 MODULES: dict[str, str] = {
@@ -35,10 +37,19 @@ MODULES: dict[str, str] = {
     "jax": "jax",
     "pytensor": "pytensor",
     "numba": "numba",
+    "autograd": "autograd",
 }
 PEERS: tuple[str, ...] = tuple(name for name in MODULES if name != "adjit")
+RATED: tuple[str, ...] = tuple(name for name in PEERS if name != "autograd")
+"""Those beside the rates of steps."""
+CALLED: tuple[str, ...] = ("jax", "autograd")
+"""Those beside first calls and kinds of calls: what people differentiate NumPy's functions with."""
 LOOPS: tuple[str, ...] = ("jax", "numba")
 """Peers with a compiled loop over steps."""
+
+
+CACHED: tuple[str, ...] = ("adjit", "jax")
+"""Those of them, and adjit, that can keep compiled code for later processes."""
 
 
 def build(side: str, name: str, problem: Problem) -> Side | None:
@@ -48,21 +59,23 @@ def build(side: str, name: str, problem: Problem) -> Side | None:
 
 
 def as_number(result: Any) -> float:
-    """The loss or value of a step's result. Waits for it where the library works asynchronously."""
-    value = result[0] if isinstance(result, tuple) else result
-    return float(np.sum(np.asarray(value)))
+    """The loss or value of a step's result, of anything else the sum of its first array. Waits for it where the library
+    works asynchronously."""
+    return float(np.sum(np.asarray(leaves(result)[0])))
 
 
 def observed(result: Any) -> list[float]:
-    """Numbers that agree between sides if results do: value, and each gradient against a fixed direction.
+    """Numbers that agree between sides if results do: value, and each gradient against a fixed direction; the same of
+    each array of a result that is no value.
 
     The direction changes sign and size from element to element, so that neither a wrong sign nor a wrong order passes.
-    The norm of each gradient is compared as well."""
-    if not isinstance(result, tuple):
-        return [as_number(result)]
+    The norm of each array is compared as well."""
+    arrays = leaves(result)
     numbers = [as_number(result)]
-    for _, gradient in sorted(result[1].items()):
-        flat = np.asarray(gradient, np.float64).ravel()
+    if isinstance(result, tuple) or (len(arrays) == 1 and np.ndim(arrays[0]) == 0):
+        arrays = arrays[1:]
+    for array in arrays:
+        flat = np.asarray(array, np.float64).ravel()
         norm = float(np.linalg.norm(flat))
         # The direction's part may be nearly 0 by chance; the norm added keeps relative differences meaningful.
         direction = np.cos(np.arange(len(flat)) + 0.5)

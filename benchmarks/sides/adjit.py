@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,11 @@ import numpy as np
 import adjit
 from adjit import nn, optim
 from adjit.trace import apply
+from benchmarks.calls import KINDS, Call
+from benchmarks.problem import Problem
+from benchmarks.programs import PROGRAMS
 from benchmarks.sides import Side
-from benchmarks.workloads import Problem, lower_triangle, mixture_constant
+from benchmarks.workloads import lower_triangle, mixture_constant
 
 
 def erf(x: Any) -> Any:
@@ -92,8 +96,8 @@ def deep_loss(p: Any, x: Any, y: Any) -> Any:
     return np.mean((h @ p["out"] - y) ** 2)
 
 
-def add(a: Any, b: Any) -> Any:
-    return a + b
+def batch_loss(p: Any, batch: Any) -> Any:
+    return mse_loss(p, batch["x"], batch["y"])
 
 
 LOSSES: dict[str, Any] = {
@@ -107,6 +111,8 @@ LOSSES: dict[str, Any] = {
     "deep": deep_loss,
     "elementwise": prices,
     "gmm": mixture,
+    "adam_step": mse_loss,
+    "batch_step": batch_loss,
 }
 OPTIMIZERS: dict[str, Any] = {
     "adam": optim.adam,
@@ -121,14 +127,32 @@ def arena_bytes(function: Any) -> int:
     return sum(compiled.loaded.program.arena_bytes for compiled in function._compiled.values())
 
 
+def nodes(function: Any) -> tuple[int, int]:
+    """Of the graph as it was traced and of the one with its gradients."""
+    return len(function.ir("trace").nodes), len(function.ir("adjoint").nodes)
+
+
+def called(call: Call) -> Side:
+    """A kind of call."""
+    if call.argnums is None:
+        function = adjit.jit(call.of(np), static_argnames=call.static)
+    else:
+        function = adjit.value_and_grad(call.of(np), argnums=call.argnums)
+    positional, named = call.given()
+    if call.fresh:
+        return Side(lambda: function(positional[0].copy()))
+    return Side(partial(function, *positional, **named))
+
+
 def build(name: str, problem: Problem) -> Side | None:
     """A side for a workload."""
     data = tuple(problem.data.values())
     params = problem.params
-    if name == "add8":
-        sum_of = adjit.jit(add)
-        a, b = params["a"], params["b"]
-        return Side(lambda: sum_of(a, b))
+    if name in KINDS:
+        return called(KINDS[name])
+    if name in PROGRAMS:
+        program = adjit.value_and_grad(PROGRAMS[name].of(np))
+        return Side(lambda: program(params), nodes=lambda: nodes(program))
     if name.startswith("product_"):
         # What is contiguous the other way round is passed so, as an argument is never a view of another order.
         turned = {key: not array.flags.c_contiguous for key, array in params.items()}
@@ -140,6 +164,8 @@ def build(name: str, problem: Problem) -> Side | None:
         return Side(lambda: function(params, *data), arena_bytes=lambda: arena_bytes(function))
     step = adjit.training_step(LOSSES[name], OPTIMIZERS[problem.optimizer](problem.hyper["learning_rate"]))
     state = step.init(params)
+    if name == "batch_step":
+        return Side(lambda: step(state, problem.data))
     batches = problem.in_turn()
 
     def loop(count: int) -> float:
@@ -154,4 +180,4 @@ def build(name: str, problem: Problem) -> Side | None:
     def batch() -> Any:
         return step(state, *next(batches))
 
-    return Side(full if problem.batches == 1 else batch, loop, lambda: arena_bytes(step))
+    return Side(full if problem.batches == 1 else batch, loop, lambda: arena_bytes(step), lambda: nodes(step))

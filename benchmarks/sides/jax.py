@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import fields
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.scipy.special import erf, logsumexp
 
+from benchmarks.calls import KINDS, Call, Six
+from benchmarks.problem import Problem
+from benchmarks.programs import PROGRAMS
 from benchmarks.sides import Side
-from benchmarks.workloads import Problem, lower_triangle, mixture_constant
+from benchmarks.workloads import lower_triangle, mixture_constant
 
 Tree = Any
+jax.tree_util.register_dataclass(Six, [one.name for one in fields(Six)], [])
 
 
 def mse_loss(p: Tree, x: jax.Array, y: jax.Array) -> jax.Array:
@@ -98,6 +104,13 @@ def mixture(p: Tree, x: jax.Array) -> jax.Array:
     return likelihood + 0.5 * (jnp.sum(diagonal**2) + jnp.sum(icf[:, d:] ** 2)) + mixture_constant(d, k, n)
 
 
+def writes(np: Any, x: jax.Array) -> jax.Array:
+    y = np.zeros(160)
+    for i in range(1, 160):
+        y = y.at[i].set(x[i] + 0.5 * y[i - 1])
+    return np.sum(y * y)
+
+
 LOSSES = {
     "xor": mse_loss,
     "mlp_small": two_layers,
@@ -109,7 +122,10 @@ LOSSES = {
     "deep": deep_loss,
     "elementwise": prices,
     "gmm": mixture,
+    "adam_step": mse_loss,
 }
+WRITTEN = {"writes_160": writes}
+"""Programs that are not NumPy's text here: arrays are not written into."""
 
 
 def start(optimizer: str, params: Tree) -> Tree:
@@ -141,15 +157,63 @@ def updated(optimizer: str, rate: float, params: Tree, kept: Tree, gradients: Tr
     return jax.tree.map(update, params, m, v), (m, v, t)
 
 
+def held(leaf: Any) -> Any:
+    """An argument as JAX's users hold it: an array of JAX's, unless it is another thing or has a layout of its own."""
+    return jnp.asarray(leaf) if isinstance(leaf, np.ndarray) and leaf.flags.c_contiguous else leaf
+
+
+def called(call: Call) -> Side:
+    """A kind of call."""
+    if call.argnums is None:
+        function = jax.jit(call.of(jnp), static_argnames=call.static)
+    else:
+        function = jax.jit(jax.value_and_grad(call.of(jnp), call.argnums))
+    if call.fresh:
+        x = call.arguments["x"]
+
+        def evaluated() -> tuple[float, np.ndarray]:
+            value, gradient = function(x.copy())
+            return float(value), np.asarray(gradient)
+
+        return Side(evaluated)
+    positional, named = call.given(jax.tree.map(held, dict(call.arguments)))
+    return Side(lambda: jax.block_until_ready(function(*positional, **named)))
+
+
+def stepped(problem: Problem) -> Side:
+    """A step that takes its batch as a dict."""
+    rate, optimizer = problem.hyper["learning_rate"], problem.optimizer
+
+    def one(state: Tree, batch: Tree) -> tuple[Tree, jax.Array]:
+        params, kept = state
+        value, gradients = jax.value_and_grad(mse_loss)(params, batch["x"], batch["y"])
+        return updated(optimizer, rate, params, kept, gradients), value
+
+    step = jax.jit(one, donate_argnums=0)
+    params = jax.tree.map(jnp.array, problem.params)
+    state, batch = (params, start(optimizer, params)), jax.tree.map(jnp.asarray, problem.data)
+
+    def once() -> jax.Array:
+        nonlocal state
+        state, value = step(state, batch)
+        return value.block_until_ready()
+
+    return Side(once)
+
+
 def build(name: str, problem: Problem) -> Side | None:
     """A side for a workload."""
     jax.config.update("jax_enable_x64", problem.double)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     params = jax.tree.map(jnp.array, problem.params)
     data = tuple(jnp.asarray(array) for array in problem.data.values())
-    if name == "add8":
-        add = jax.jit(lambda a, b: a + b)
-        return Side(lambda: add(params["a"], params["b"]).block_until_ready())
+    if name in KINDS:
+        return called(KINDS[name])
+    if name in PROGRAMS:
+        program = jax.jit(jax.value_and_grad(functools.partial(WRITTEN.get(name, PROGRAMS[name].function), jnp)))
+        return Side(lambda: jax.block_until_ready(program(params)))
+    if name == "batch_step":
+        return stepped(problem)
     if not problem.optimizer:
         function = jax.jit(jax.value_and_grad(LOSSES[name]))
         return Side(lambda: jax.block_until_ready(function(params, *data)))

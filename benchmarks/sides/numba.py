@@ -13,8 +13,8 @@ from typing import Any
 import numba
 import numpy as np
 
+from benchmarks.problem import Problem
 from benchmarks.sides import Side
-from benchmarks.workloads import Problem
 
 Array = np.ndarray
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from benchmarks.problem import Arrays, Problem, leaves
 from benchmarks.sides import Side
-from benchmarks.workloads import Arrays, Problem, lower_triangle, mixture_constant
+from benchmarks.workloads import lower_triangle, mixture_constant
 
 Gradients = dict[str, Any]
 LossAndGradients = Callable[..., tuple[Any, Gradients]]
@@ -174,13 +176,6 @@ BY_HAND: dict[str, LossAndGradients] = {
 }
 
 
-def flat(tree: Any) -> list[np.ndarray]:
-    """The arrays of a tree, by sorted names."""
-    if isinstance(tree, dict):
-        return [leaf for name in sorted(tree) for leaf in flat(tree[name])]
-    return [leaf for part in tree for leaf in flat(part)] if isinstance(tree, list) else [tree]
-
-
 def copied(tree: Any) -> Any:
     """A tree with copies of its arrays."""
     if isinstance(tree, dict):
@@ -229,7 +224,7 @@ def build(name: str, problem: Problem) -> Side | None:
     """A side for a workload."""
     if name == "add8":
         a, b = problem.params["a"], problem.params["b"]
-        return Side(lambda: np.add(a, b))
+        return Side(partial(np.add, a, b))
     if name.startswith("product_"):
         a, b = problem.params["a"], problem.params["b"]
         out = np.empty((a.shape[0], b.shape[1]), a.dtype)
@@ -240,11 +235,11 @@ def build(name: str, problem: Problem) -> Side | None:
     if not problem.optimizer:
         return Side(lambda: by_hand(problem.params, *next(batches)))
     params = copied(problem.params)
-    update = updater(problem.optimizer, problem.hyper["learning_rate"], flat(params))
+    update = updater(problem.optimizer, problem.hyper["learning_rate"], leaves(params))
 
     def once() -> Any:
         value, gradients = by_hand(params, *next(batches))
-        update(flat(gradients))
+        update(leaves(gradients))
         return value
 
     return Side(once)

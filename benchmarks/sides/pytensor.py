@@ -10,8 +10,9 @@ import numpy as np
 import pytensor
 import pytensor.tensor as pt
 
+from benchmarks.problem import Problem
 from benchmarks.sides import Side
-from benchmarks.workloads import Problem, lower_triangle, mixture_constant
+from benchmarks.workloads import lower_triangle, mixture_constant
 
 Tree = Any
 

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from benchmarks.problem import Problem
 from benchmarks.sides import Side
-from benchmarks.workloads import Problem, lower_triangle, mixture_constant
+from benchmarks.workloads import lower_triangle, mixture_constant
 
 Tree = Any
 

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch.func import grad_and_value, vjp
 
+from benchmarks.problem import Problem
 from benchmarks.sides import Side
 from benchmarks.sides.torch import LOSSES, batches_of, leaves, network, tensors
-from benchmarks.workloads import Problem
 
 Tree = Any
 

@@ -6,11 +6,12 @@ the libraries that programs share.
 
 from __future__ import annotations
 
+import functools
 import logging
 import pickle
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +20,7 @@ import numpy as np
 
 from adjit.codegen.gemm import GEMM_DTYPES
 from adjit.codegen.interpreter import undisturbed
-from adjit.codegen.program import Lowered, build, library
+from adjit.codegen.program import Lowered, build, library, lower
 from adjit.codegen.races import verify_jobs
 from adjit.ir.graph import Graph
 from adjit.ir.node import Data
@@ -27,8 +28,9 @@ from adjit.ir.text import print_graph
 from adjit.ir.types import Array, dtype_name
 from adjit.ir.verify import verify
 from adjit.passes.pipeline import optimize
+from adjit.passes.widen import widen
 from adjit.schedule.normalize import product_sizes
-from adjit.schedule.plan import may_be_direct
+from adjit.schedule.products import may_be_direct
 from adjit.schedule.text import print_plan
 from adjit.schedule.verify import verify_plan
 from adjit.tuned import THREADED_ELEMENTS
@@ -42,6 +44,7 @@ _LOG = logging.getLogger("adjit.threads")
 
 STAGES = ("trace", "adjoint", "step", "optimized", "plan", "llvm", "asm")
 """The stages of a dump. A function that is not differentiated has no adjoint, and only a training step has a step."""
+_TEXTS = STAGES[-3:]
 
 
 class Text(str):
@@ -53,49 +56,26 @@ class Text(str):
         return str(self)
 
 
+Make = Callable[[Graph], Graph]
+
+
 @dataclass(eq=False, slots=True)
 class Record:
-    """One compilation: the graph of each stage, the program, and the milliseconds of each part.
+    """One compilation: what its stages made, its program without the code, and the milliseconds of each part.
 
-    A program that comes from the cache was found by its `source`, the graph that the passes take; `optimized` and
-    `lowered` make what it skipped when someone looks."""
+    A graph that a trace made is kept, as the function may do something else by now. What follows from it (the adjoint,
+    what the passes make, plan, code) is made again for whoever looks, by the functions that made it the first time:
+    all of it takes several times the memory of all that a program needs to run."""
 
     name: str
     flushes: bool = False
     tiles: bool = True
-    source: Graph | None = None
-    graphs: dict[str, Graph] = field(default_factory=dict)
+    stages: dict[str, Graph | Make] = field(default_factory=dict)
+    target: Target = field(default_factory=host_target)
     program: Program | None = None
+    code_bytes: int = 0
     milliseconds: dict[str, float] = field(default_factory=dict)
     cached: bool = False
-    _lowered: Lowered | None = None
-
-    @property
-    def optimized(self) -> Graph:
-        """The graph after the passes."""
-        if "optimized" not in self.graphs:
-            assert self.source is not None
-            with self.timed("passes"):
-                self.keep("optimized", undisturbed(self._optimize, self.source))
-        return self.graphs["optimized"]
-
-    def _optimize(self, source: Graph) -> Graph:
-        return optimize(source, tiles=self.tiles, registers=host_target().registers)
-
-    @property
-    def lowered(self) -> Lowered:
-        """Plan and LLVM text."""
-        if self._lowered is None:
-            graph = self.optimized
-            with self.timed("code"):
-                self._lowered = self._built(graph)
-        return self._lowered
-
-    def _built(self, graph: Graph) -> Lowered:
-        try:
-            return build(graph, host_target(), self.name, flushes=self.flushes, begin=begin_library)
-        except InternalError as error:
-            raise InternalError(f"{self.name}: {error}\n\nThe graph:\n{print_graph(graph)}") from error
 
     @contextmanager
     def timed(self, part: str) -> Iterator[None]:
@@ -109,28 +89,65 @@ class Record:
 
     def keep(self, stage: str, graph: Graph) -> Graph:
         """Note a stage's graph; it is verified where ADJIT_VERIFY is 1."""
-        if environment.flag("ADJIT_VERIFY", False):
-            try:
-                verify(graph)
-            except AdjitError as error:
-                raise InternalError(
-                    f"{stage} made a graph that does not hold: {error}\n\n{print_graph(graph)}"
-                ) from error
-        self.graphs[stage] = graph
-        return graph
+        self.stages[stage] = graph
+        return _verified(stage, graph)
+
+    def derive(self, stage: str, make: Make, graph: Graph) -> Graph:
+        """Make a stage's graph of the one before it, and note how."""
+        self.stages[stage] = make
+        return _verified(stage, make(graph))
+
+    def graph(self, stage: str) -> Graph:
+        """The graph of a stage that there is."""
+        names = list(self.stages)
+        missing: list[tuple[str, Make]] = []
+        for name in reversed(names[: names.index(stage) + 1]):
+            kept = self.stages[name]
+            if isinstance(kept, Graph):
+                return undisturbed(_remade, kept, missing[::-1])
+            missing.append((name, kept))
+        raise InternalError(f"{self.name}: {stage} is made of no graph")
+
+    @property
+    def source(self) -> Graph:
+        """The graph that the passes take, and by which the cache knows a program."""
+        return self.graph("source")
+
+    @property
+    def optimized(self) -> Graph:
+        """The graph after the passes."""
+        return self.graph("optimized")
+
+    @property
+    def lowered(self) -> Lowered:
+        """Plan, LLVM text and program."""
+        return undisturbed(lower, self.optimized, self.target, self.name, False, True, self.flushes)
 
     def stage(self, stage: str) -> Any:
         """What a stage made: a Graph, or text."""
         checks.choice("stage", stage, STAGES)
-        if stage in self.graphs:
-            return self.graphs[stage]
-        if self.source is None or stage not in ("optimized", "plan", "llvm", "asm"):
-            raise ArgumentError(f"{self.name} has no stage {stage!r}; it has {', '.join([*self.graphs, *STAGES[-3:]])}")
-        if stage == "optimized":
-            return self.optimized
-        if stage == "plan":
-            return Text(print_plan(self.lowered.plan))
-        return Text(self.lowered.llvm if stage == "llvm" else self.lowered.asm)
+        if stage in self.stages:
+            return self.graph(stage)
+        if stage not in _TEXTS:
+            known = [stage for stage in STAGES if stage in self.stages or stage in _TEXTS]
+            raise ArgumentError(f"{self.name} has no stage {stage!r}; it has {', '.join(known)}")
+        lowered = self.lowered
+        return Text(print_plan(lowered.plan) if stage == "plan" else getattr(lowered, stage))
+
+
+def _remade(graph: Graph, makers: Sequence[tuple[str, Make]]) -> Graph:
+    for stage, make in makers:
+        graph = _verified(stage, make(graph))
+    return graph
+
+
+def _verified(stage: str, graph: Graph) -> Graph:
+    if environment.flag("ADJIT_VERIFY", False):
+        try:
+            verify(graph)
+        except AdjitError as error:
+            raise InternalError(f"{stage} made a graph that does not hold: {error}\n\n{print_graph(graph)}") from error
+    return graph
 
 
 class _LibraryJob:
@@ -204,43 +221,79 @@ def begin_libraries(graph: Graph) -> None:
         begin_library("pool")
 
 
-def compile_graph(graph: Graph, record: Record, tiles: bool = True) -> Loaded:
+def compile_graph(graph: Graph, record: Record) -> Loaded:
     """Passes, plan, machine code and linking of a graph; what an earlier process left in the cache skips all but the
     last."""
     log.check()
-    target = host_target()
-    record.source, record.tiles = graph, tiles
+    if not record.stages:
+        record.keep("trace", graph)
+    source = record.derive("source", widen, graph)
+    passes = functools.partial(optimize, tiles=record.tiles, registers=record.target.registers)
     with record.timed("cache"):
-        key = _program_key(graph, record, target)
+        key = _program_key(source, record)
         found = cache.load(key)
         if found is not None:
-            record.program = load_program(found, lambda digest: _constant(digest, record))
+            program = load_program(found, _Constants(record.name, source, passes).array)
+            record.stages["optimized"] = passes
             record.cached = True
-    if record.program is None:
-        record.program = record.lowered.program
-        with record.timed("cache"):
-            cache.store(key, dump_program(record.program, _digests(record.program, record.optimized)))
-    if environment.flag("ADJIT_VERIFY", False):
-        verify_plan(record.lowered.plan)
-        verify_jobs(record.lowered.plan, target)
+    if found is None:
+        program = _compiled(source, passes, record, key)
+    elif environment.flag("ADJIT_VERIFY", False):
+        _verify_lowered(record.lowered)
     with record.timed("libraries"):
-        for name in record.program.libraries:
+        for name in program.libraries:
             shared_library(name)
     with record.timed("link"):
-        return Loaded(record.program)
+        loaded = Loaded(program)
+    record.program, record.code_bytes = loaded.program, len(program.code)
+    return loaded
+
+
+def _compiled(source: Graph, passes: Make, record: Record, key: str) -> Program:
+    """The program of a graph that the cache does not have; now it has."""
+    # The second call would wait for it.
+    begin_library("call")
+    with record.timed("passes"):
+        graph = record.derive("optimized", passes, source)
+    with record.timed("code"):
+        try:
+            lowered = build(graph, record.target, record.name, flushes=record.flushes, begin=begin_library)
+        except InternalError as error:
+            raise InternalError(f"{record.name}: {error}\n\nThe graph:\n{print_graph(graph)}") from error
+    with record.timed("cache"):
+        cache.store(key, dump_program(lowered.program, _digests(lowered.program, graph)))
+    if environment.flag("ADJIT_VERIFY", False):
+        _verify_lowered(lowered)
+    return lowered.program
+
+
+def _verify_lowered(lowered: Lowered) -> None:
+    verify_plan(lowered.plan)
+    verify_jobs(lowered.plan, lowered.target)
 
 
 def _constants(graph: Graph) -> list[Data]:
     return [node.attrs["data"] for node in graph.nodes if "data" in node.attrs]
 
 
-def _constant(digest: str, record: Record) -> np.ndarray:
-    """A constant of a program: the user's, or one that the passes make of them."""
-    for stage in ("source", "optimized"):
-        for data in _constants(getattr(record, stage)):
-            if data.digest == digest and data.array is not None:
-                return data.array
-    raise InternalError(f"{record.name}: the cache has a program with a constant that its graph does not have")
+class _Constants:
+    """The constants of a program by digest: the user's, and those that the passes make of them."""
+
+    def __init__(self, name: str, source: Graph, passes: Make) -> None:
+        self._name, self._source = name, source
+        self._passes: list[Make] = [passes]
+        self._known = self._found(source)
+
+    def _found(self, graph: Graph) -> dict[str, np.ndarray]:
+        return {data.digest: data.array for data in _constants(graph) if data.array is not None}
+
+    def array(self, digest: str) -> np.ndarray:
+        """The constant with a digest."""
+        if digest not in self._known and self._passes:
+            self._known |= self._found(self._passes.pop()(self._source))
+        if digest not in self._known:
+            raise InternalError(f"{self._name}: the cache has a program with a constant that its graph does not have")
+        return self._known[digest]
 
 
 def _digests(program: Program, graph: Graph) -> dict[int, str]:
@@ -249,11 +302,11 @@ def _digests(program: Program, graph: Graph) -> dict[int, str]:
     return {number: by_array[id(array)] for number, array in program.constants.items()}
 
 
-def _program_key(graph: Graph, record: Record, target: Target) -> str:
+def _program_key(graph: Graph, record: Record) -> str:
     """What decides the code of a graph. Lines of source are no part of it but where a check names one in its error."""
     checks = [str(node.loc) for node in graph.nodes if node.op.kind == "check"]
     mode = f"flushes={record.flushes} tiles={record.tiles}"
-    return cache.key_of(("program", record.name, mode, target.key, print_graph(graph, locs=False), *checks))
+    return cache.key_of(("program", record.name, mode, record.target.key, print_graph(graph, locs=False), *checks))
 
 
 def log_compilation(record: Record, signature: str, reason: str) -> None:
@@ -266,7 +319,7 @@ def log_compilation(record: Record, signature: str, reason: str) -> None:
     program = record.program
     log.COMPILE.debug(
         "%s(%s) because: %s; %.1f ms (%s)%s; %d bytes of code, %d bytes of arena",
-        record.name, signature, reason, total, parts, ", from the cache" if record.cached else "", len(program.code),
+        record.name, signature, reason, total, parts, ", from the cache" if record.cached else "", record.code_bytes,
         program.arena_bytes,
     )  # fmt: skip
 

@@ -27,7 +27,6 @@ from adjit.compilation import (
 from adjit.ir.graph import Graph
 from adjit.ir.node import Loc
 from adjit.ir.types import Array, is_float
-from adjit.passes.widen import widen
 from adjit.profile import Explanation, Profile, explain
 from adjit.profile import profile as measure
 from adjit.results import checked, split_aux
@@ -37,7 +36,7 @@ from adjit.trace.promote import type_of
 from adjit_runtime import checks, log
 from adjit_runtime.call import Compiled, CompiledFunction
 from adjit_runtime.checkpoint import load, save
-from adjit_runtime.errors import AdjitError, ArgumentError, DTypeError
+from adjit_runtime.errors import ArgumentError, DTypeError
 from adjit_runtime.guests import tree_flatten, tree_structure
 from adjit_runtime.history import History
 from adjit_runtime.program import Library, is_narrow, wide_dtype
@@ -56,7 +55,8 @@ __all__ = [
 
 def trace_call(name: str, call: Callable[[list[Tracer]], Any], types: Sequence[LeafType], names: Sequence[str]) -> Any:
     """Trace a function of a list of leaves."""
-    traced = trace_flat(name, call, [Array(type.dtype, type.shape, type.weak) for type in types], names)
+    arrays = frozenset(i for i, type in enumerate(types) if type.is_array)
+    traced = trace_flat(name, call, [Array(type.dtype, type.shape, type.weak) for type in types], names, arrays)
     begin_libraries(traced.graph)
     return traced
 
@@ -111,7 +111,7 @@ class Function(CompiledFunction):
             if current_trace() is not None:
                 return self.inline(args, kwargs)
             return super().__call__(*args, **kwargs)
-        except AdjitError as error:
+        except Exception as error:
             shorten(error)
             raise
 
@@ -125,11 +125,6 @@ class Function(CompiledFunction):
 
         Of the last signature, or of the one of the arguments. Both print; a graph's text parses back with
         `adjit.parse`."""
-        if args or kwargs:
-            signature, _, names = self.call_signature(args, kwargs)
-            self.compiled(signature, names)
-        elif not self.records:
-            raise ArgumentError(f"{self.__name__} has not been compiled yet: call it, or pass arguments to ir")
         return self._record(args, kwargs).stage(stage)
 
     @public(name="explain")
@@ -137,9 +132,7 @@ class Function(CompiledFunction):
         """Why the kernels of the program are what they are: fused or not, tiled or not, on threads or not.
 
         Of the last signature, or of the one of the arguments. Prints as text."""
-        self.ir("plan", *args, **kwargs)
-        record = self._record(args, kwargs)
-        return explain(record.optimized, record.lowered, self.__name__)
+        return explain(self._record(args, kwargs).lowered, self.__name__)
 
     @public(name="profile")
     def profile(self, *args: Any, calls: int = 200, **kwargs: Any) -> Profile:
@@ -147,7 +140,6 @@ class Function(CompiledFunction):
 
         A table that prints: the user's lines, microseconds, bytes, GB/s, GFLOP/s and the share of the machine's limit
         (`adjit.machine()`)."""
-        self.ir("optimized", *args, **kwargs)
         record = self._record(args, kwargs)
         calls = checks.integer(f"{self.__name__}.profile: calls", calls, 1)
         return measure(record.optimized, self.__name__, self.bound(args, kwargs), calls, flushes=self.flushes)
@@ -185,8 +177,13 @@ class Function(CompiledFunction):
         return [as_array(leaf, wide_dtype(type.dtype)) for leaf, type in zip(leaves, signature.types, strict=True)]
 
     def _record(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Record:
+        """What there is of the last signature, or of the one of the arguments, which is compiled where it is not."""
         if args or kwargs:
-            return self.records[self.call_signature(args, kwargs)[0]]
+            signature, _, names = self.call_signature(args, kwargs)
+            self.compiled(signature, names)
+            return self.records[signature]
+        if not self.records:
+            raise ArgumentError(f"{self.__name__} has not been compiled yet: call it, or pass arguments to ir")
         return next(reversed(self.records.values()))
 
     def call_signature(
@@ -197,7 +194,7 @@ class Function(CompiledFunction):
 
     def compile(self, signature: Signature, names: Sequence[str], reason: str) -> Compiled:
         """All stages for one signature."""
-        record = Record(self.graph_name, self.flushes)
+        record = Record(self.graph_name, self.flushes, self.tiles)
         compiled = undisturbed(self._compile, signature, names, record)
         log_compilation(record, signature.describe(names), reason)
         self.records[signature] = record
@@ -210,7 +207,7 @@ class Function(CompiledFunction):
 
     def _compile(self, signature: Signature, names: Sequence[str], record: Record) -> Compiled:
         graph, tree = watched(self.__wrapped__, self.build, signature, names, record)
-        return Compiled(compile_graph(widen(graph), record, self.tiles), tree)
+        return Compiled(compile_graph(graph, record), tree)
 
     def build(self, signature: Signature, names: Sequence[str], record: Record) -> tuple[Graph, optree.PyTreeSpec]:
         """The graph to compile, and the tree of its results."""
@@ -257,7 +254,11 @@ class GradFunction(Function):
         args, kwargs, statics = self._split(args, kwargs)
         call: Any = (args, kwargs)
         leaves, tree = tree_flatten(call)
-        types = tuple(LeafType(t.dtype, t.shape, t.weak) for t in map(type_of, leaves))
+        # A tracer shows the class of what it stands for.
+        types = tuple(
+            LeafType(t.dtype, t.shape, t.weak, not t.shape and isinstance(leaf, np.ndarray))
+            for leaf, t in zip(leaves, map(type_of, leaves), strict=True)
+        )
         signature = Signature(tree, types, statics)
         record = Record(self.graph_name)
         graph, results, captures = self._differentiated(signature, self._names(tree), record)
@@ -276,20 +277,15 @@ class GradFunction(Function):
         with record.timed("trace"):
             traced = trace_call(self.graph_name, lambda leaves: split_aux(self, call(leaves)), signature.types, names)
         record.keep("trace", traced.graph)
-        with record.timed("adjoint"):
-            graph = gradient(traced.graph, wrt)
         count = len(traced.graph.outputs)
+        with record.timed("adjoint"):
+            graph = record.derive("adjoint", functools.partial(_adjoint, wrt, self.with_value), traced.graph)
         aux_tree = traced.out_tree.children()[1]
         value: Any = (0, optree.tree_unflatten(aux_tree, range(count - 1))) if self.has_aux else 0
         gradients = optree.tree_unflatten(gradient_tree, range(len(wrt)))
+        result: Any = (value, gradients)
         if not self.with_value:
-            outputs = graph.outputs[1:] if self.has_aux else graph.outputs[count:]
-            order = (*outputs[count - 1 :], *outputs[: count - 1]) if self.has_aux else outputs
-            graph = _with_outputs(graph, order)
-            result: Any = (gradients, value[1]) if self.has_aux else gradients
-        else:
-            result = (value, gradients)
-        record.keep("adjoint", graph)
+            result = (gradients, value[1]) if self.has_aux else gradients
         return graph, tree_structure(result), traced.captures
 
     def _targets(self, signature: Signature, names: Sequence[str]) -> tuple[list[int], optree.PyTreeSpec]:
@@ -303,7 +299,7 @@ class GradFunction(Function):
             if not -len(sizes) <= number < len(sizes):
                 raise ArgumentError(
                     f"{self.kind}: argnums={self.argnums}, and {self.__name__} was called with {len(sizes)} positional "
-                    "arguments"
+                    "arguments: give what it is differentiated by without its name"
                 )
             number %= len(sizes)
             start = sum(sizes[:number])
@@ -320,7 +316,7 @@ class GradFunction(Function):
             if not is_float(dtype):
                 raise DTypeError(
                     f"{self.kind}: {self.__name__} is to be differentiated by {names[leaf]}, which is "
-                    f"{signature.types[leaf]}; only floats have a gradient"
+                    f"{_whole(signature.types[leaf])}"
                 )
         if isinstance(self.argnums, int):
             return wrt, trees[0]
@@ -328,8 +324,22 @@ class GradFunction(Function):
         return wrt, tree_structure(parts)
 
 
-def _with_outputs(graph: Graph, outputs: Sequence[Any]) -> Graph:
-    return Graph(graph.name, graph.inputs, graph.nodes, tuple(outputs), graph.updates)
+def _whole(type: LeafType) -> str:
+    """What an argument without a gradient is, and what to write."""
+    if type.dtype.kind not in "iu":
+        return f"{type}; only floats have a gradient"
+    if type.weak:
+        return "a Python int; only floats have a gradient: write it with a point, 1.0"
+    return f"{type}; only floats have a gradient: write x.astype(float)"
+
+
+def _adjoint(wrt: Sequence[int], with_value: bool, traced: Graph) -> Graph:
+    """The gradient of a trace. Without the value its outputs are the gradients, then what is beside the value."""
+    graph = gradient(traced, wrt)
+    if with_value:
+        return graph
+    count = len(traced.outputs)
+    return Graph(graph.name, graph.inputs, graph.nodes, (*graph.outputs[count:], *graph.outputs[1:count]))
 
 
 _KNOWN = {

@@ -327,7 +327,7 @@ def _si(nbytes: float) -> str:
 # -- explaining -----------------------------------------------------------------------------------------------------
 
 
-def explain(graph: Graph, lowered: Lowered, name: str) -> Explanation:
+def explain(lowered: Lowered, name: str) -> Explanation:
     """Why each kernel of a plan is a kernel of its own, in tiles or not, on several threads or not."""
     plan = lowered.plan
     readers: dict[Buffer, list[int]] = {}
@@ -339,7 +339,7 @@ def explain(graph: Graph, lowered: Lowered, name: str) -> Explanation:
         for number, kernel in enumerate(plan.kernels)
     ]
     if not any(isinstance(kernel.work, Tiles | Straight) for kernel in plan.kernels):
-        paragraphs.append(("not in tiles of rows", reasons_against(graph)))
+        paragraphs.append(("not in tiles of rows", reasons_against(lowered.graph)))
     return Explanation(name, paragraphs)
 
 

@@ -64,7 +64,8 @@ def split_aux(function: Any, result: Any) -> tuple[Any, Any]:
         raise _returned(
             ShapeError,
             function,
-            f"{kind}: {name} returns {type}, and a gradient is that of one scalar: return its np.sum or np.mean",
+            f"{kind}: {name} returns {type}, and a gradient is that of one scalar: return its np.sum or np.mean "
+            "(docs/gotchas.md has the Jacobian of a vector)",
         )
     if not is_float(type.dtype):
         raise _returned(DTypeError, function, f"{kind}: {name} returns {type}; only floats have a gradient")

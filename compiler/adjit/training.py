@@ -28,7 +28,7 @@ from adjit.driver import (
     trace_call,
 )
 from adjit.driver import Signature as _Signature
-from adjit.ir.graph import Graph, copy_node, topological
+from adjit.ir.graph import Graph, computed, copy_node
 from adjit.ir.node import Node
 from adjit.optim import Optimizer, Schedule
 from adjit.random import fold_in
@@ -100,6 +100,19 @@ class TrainingStep(StepFunction, Function):
         self.__signature__ = inspect.Signature([state, *kept])
         return wants_key
 
+    def _lacks_key(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+        """Whether the loss has a `key` that a batch may fill, and this one does not."""
+        parameter = self.__signature__.parameters.get("key")
+        if parameter is None or parameter.kind is not inspect.Parameter.POSITIONAL_OR_KEYWORD:
+            return False
+        if "key" in self.static_argnames or parameter.default not in (None, inspect.Parameter.empty):
+            return False
+        try:
+            return "key" not in self.__signature__.bind_partial(None, *args, **kwargs).arguments
+        except TypeError:
+            # The call does not fit at all, and is refused with what does.
+            return False
+
     # -- states -------------------------------------------------------------------------------------------------------
 
     @public({"seed": "key", "rng": "key", "parameters": "params"}, "init")
@@ -120,7 +133,8 @@ class TrainingStep(StepFunction, Function):
         arrays = []
         for name, leaf in zip(leaf_names(spec, "params"), leaves, strict=True):
             if not isinstance(leaf, np.ndarray | np.generic | float):
-                raise ArgumentError(f"{self.__name__}: {name} is {checks.kind(leaf)}, not an array")
+                instead = ": write it with a point, 1.0" if type(leaf) is int else checks.own_class(leaf)
+                raise ArgumentError(f"{self.__name__}: {name} is {checks.kind(leaf)}, not an array or a float{instead}")
             if isinstance(leaf, np.ndarray) and not checks.computes_plainly(leaf):
                 raise ArgumentError(f"{self.__name__}: {name}: {checks.own_rules(leaf)}")
             array = np.asarray(leaf)
@@ -193,7 +207,7 @@ class TrainingStep(StepFunction, Function):
             loss = self._loss(signature, names)
         record.keep("trace", loss.graph)
         with record.timed("adjoint"):
-            adjoint = record.keep("adjoint", gradient(loss.graph, range(count)))
+            adjoint = record.derive("adjoint", functools.partial(gradient, wrt=range(count)), loss.graph)
         n_outputs = len(loss.graph.outputs)
 
         def whole(leaves: list[Any]) -> list[Any]:
@@ -221,6 +235,11 @@ class TrainingStep(StepFunction, Function):
             (_, *args), kwargs = given
             if self._wants_key:
                 kwargs = {**kwargs, "key": leaves[-1]}
+            elif self._lacks_key(args, kwargs):
+                raise ArgumentError(
+                    f"{self.__name__}: the argument `key` of the loss gets a key from the state where it is "
+                    "keyword-only, and stays empty here: write a * before it, as in loss(params, x, *, key=None)"
+                )
             return split_aux(self, self.call_plain((params, *args), kwargs, signature.statics))
 
         types = [*layout.types[:count], *signature.types]
@@ -402,9 +421,7 @@ def _with_updates(graph: Graph, n_outputs: int, targets: Sequence[int]) -> Graph
     """The graph whose further outputs replace the inputs numbered `targets`."""
     outputs, values = graph.outputs[:n_outputs], graph.outputs[n_outputs:]
     updates = tuple((graph.inputs[number], value) for number, value in zip(targets, values, strict=True))
-    inputs = frozenset(graph.inputs)
-    nodes = tuple(node for node in topological(graph.outputs) if node not in inputs)
-    return replace(graph, nodes=nodes, outputs=outputs, updates=updates)
+    return replace(graph, nodes=computed(graph.outputs, graph.inputs), outputs=outputs, updates=updates)
 
 
 @public(

@@ -11,7 +11,7 @@ import inspect
 import itertools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from types import FunctionType, MethodType
 from typing import Any
 
@@ -142,7 +142,10 @@ class CompiledFunction:
         places = self._places(args, kwargs)
         if fits(signature.types, leaves, places, compiled.loaded):
             release = seconds > RELEASE_SECONDS
-            self.install(Entry(compiled.loaded, signature.types, places, compiled.out_tree, release=release))
+            others = self._entries
+            self.install(
+                Entry(compiled.loaded, signature.types, places, compiled.out_tree, others=others, release=release)
+            )
 
     def _is_due(self, compiled: Compiled, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
         """Whether a call that came through Python is one after which such calls get a native entry."""
@@ -190,7 +193,11 @@ class CompiledFunction:
         for known in reversed(chosen):
             known.fall_through_to(path)
             path = known.function
-        kind.__call__ = path  # type: ignore[method-assign]
+        if chosen:
+            kind.__call__ = path  # type: ignore[method-assign]
+        elif "__call__" in vars(kind):
+            # The class below has the Python path.
+            del kind.__call__
         self._entries = chosen
 
     def __reduce__(self) -> str:
@@ -266,7 +273,10 @@ class CompiledFunction:
         types: list[LeafType] = []
         for i, leaf in enumerate(leaves):
             dtype = known_dtype(leaf)
-            types.append(LeafType(dtype, leaf.shape) if dtype is not None else leaf_type(leaf, _Name(self, tree, i)))
+            if dtype is not None:
+                types.append(LeafType(dtype, leaf.shape, False, not leaf.shape))
+            else:
+                types.append(leaf_type(leaf, _Name(self, tree, i)))
         return Signature(tree, tuple(types), statics), leaves, lambda: self._names(tree)
 
     def _split(
@@ -287,7 +297,7 @@ class CompiledFunction:
             except TypeError:
                 raise ArgumentError(
                     f"{self.__name__}: the static argument {name} is {kind(value)}, which has no hash; "
-                    "give a tuple, a number or a string"
+                    + ("write @dataclass(frozen=True)" if is_dataclass(value) else "give a tuple, a number or a string")
                 ) from None
         named = {name: value for name, value in kwargs.items() if name not in self.static_argnames}
         parameters = list(self.__signature__.parameters.values())

@@ -45,6 +45,14 @@ def kind(value: object) -> str:
     return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
 
 
+def own_class(value: object) -> str:
+    """How an object of a class that the user wrote becomes a pytree of arrays, or none; empty for others."""
+    if not hasattr(value, "__dict__") or isinstance(value, type):
+        return ""
+    name = type(value).__name__
+    return f": make {name} a dataclass, or register it with optree"
+
+
 def integer(what: str, value: Any, low: int = LOWEST, high: int = HIGHEST) -> int:
     """An int from `low` to `high`; no bool, no float. WeakOverflowError outside int64, else ArgumentError."""
     bounds = "" if (low, high) == (LOWEST, HIGHEST) else f" from {low} to {high}" if high < HIGHEST else f" >= {low}"

@@ -12,8 +12,11 @@ import itertools
 import math
 import sys
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import llvmlite.binding as llvm
 import numpy as np
@@ -21,11 +24,11 @@ import numpy as np
 from adjit_runtime import errors
 from adjit_runtime.errors import AdjitError, InternalError, OutOfMemory
 from adjit_runtime.fork import calls_llvmlite, in_child
-from adjit_runtime.program import Library, Program
+from adjit_runtime.link import Image, is_linked_here
+from adjit_runtime.program import ALIGN, Library, Program
 from adjit_runtime.target import host_target, initialize
 from adjit_runtime.tuned import LINKS_PER_JIT, RESULT_PAGE_OFFSET, REUSE_BYTES, REUSED_RESULTS
 
-ALIGN = 64
 LibrarySource = Callable[[str], Library]
 
 _ENTRY = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
@@ -92,12 +95,10 @@ class Session:
     interrupt or a fork could leave taken: where two threads link a library at once, both use what the first one made.
     """
 
-    @calls_llvmlite
     def __init__(self) -> None:
-        initialize()
-        self._jit = llvm.create_lljit_compiler()
+        self._jits: list[llvm.LLJIT] = []
         self._numbers = itertools.count()
-        self._libraries: dict[tuple[str, str], tuple[llvm.ResourceTracker, dict[str, int]]] = {}
+        self._libraries: dict[tuple[str, str], tuple[Any, dict[str, int]]] = {}
 
     def library(self, name: str) -> dict[str, int]:
         """The addresses of a library's functions; made and linked at the first call, for each target."""
@@ -111,7 +112,7 @@ class Session:
             known = self._libraries.setdefault(key, self._link(library.code, library.symbols, imports, library.name))
         return known[1]
 
-    def program(self, program: Program) -> tuple[llvm.ResourceTracker, int]:
+    def program(self, program: Program) -> tuple[Any, int]:
         """Link a program; what keeps its code alive, and the address of its entry."""
         imports: dict[str, int] = {}
         for name in program.libraries:
@@ -121,27 +122,39 @@ class Session:
         tracker, addresses = self._link(program.code, (program.entry,), imports, program.name)
         return tracker, addresses[program.entry]
 
-    @calls_llvmlite
     def _link(
+        self, code: bytes, exports: tuple[str, ...], imports: dict[str, int], name: str
+    ) -> tuple[Any, dict[str, int]]:
+        """What keeps the code alive, and the addresses of `exports`."""
+        try:
+            if is_linked_here(code):
+                image = Image(code, exports, imports)
+                return image, image.addresses
+            return self._linked_by_llvm(code, exports, imports, name)
+        except (RuntimeError, OSError, InternalError) as error:
+            raise InternalError(f"the code of {name} cannot be linked: {error}") from error
+
+    @calls_llvmlite
+    def _linked_by_llvm(
         self, code: bytes, exports: tuple[str, ...], imports: dict[str, int], name: str
     ) -> tuple[llvm.ResourceTracker, dict[str, int]]:
         builder = llvm.JITLibraryBuilder().add_object_img(code).add_current_process()
         for symbol in exports:
             builder = builder.export_symbol(symbol)
         for symbol, address in imports.items():
-            builder = builder.import_symbol(symbol, address)
-        try:
-            number = next(self._numbers)
-            tracker = builder.link(self._jit_of(number), f"{name}.{number}")
-        except RuntimeError as error:
-            raise InternalError(f"the code of {name} cannot be linked: {error}") from error
+            # LLVM keeps some 100 bytes of each, and a library has many that this code does not call.
+            if symbol.encode() in code:
+                builder = builder.import_symbol(symbol, address)
+        number = next(self._numbers)
+        tracker = builder.link(self._jit_of(number), f"{name}.{number}")
         return tracker, {symbol: tracker[symbol] for symbol in exports}
 
     def _jit_of(self, number: int) -> llvm.LLJIT:
         """The JIT for the program of a number. Trackers keep theirs alive."""
-        if number and number % LINKS_PER_JIT == 0:
-            self._jit = llvm.create_lljit_compiler()
-        return self._jit
+        if number % LINKS_PER_JIT == 0:
+            initialize()
+            self._jits = [llvm.create_lljit_compiler(use_jit_link=True)]
+        return self._jits[0]
 
 
 _SESSIONS: dict[None, Session] = {}
@@ -175,18 +188,60 @@ class _Block:
         self.home.append(self.memory)
 
 
+class Arenas:
+    """Scratch memory between calls, for all programs that need about as much: a power of two, or up to twice that.
+
+    It lives as long as one of them. What comes back is used again; deque is safe between threads."""
+
+    __slots__ = ("__weakref__", "_free")
+
+    def __init__(self) -> None:
+        self._free: deque[np.ndarray] = deque()
+
+    def __len__(self) -> int:
+        return len(self._free)
+
+    def borrow(self, nbytes: int) -> np.ndarray:
+        """At least so many bytes, for one call: uint8[n] that begins on 64 bytes. Raises OutOfMemory."""
+        try:
+            arena = self._free.pop()
+        except IndexError:
+            return aligned_bytes(nbytes)
+        if len(arena) >= nbytes:
+            return arena
+        # One that was made for a smaller program goes before the next one is made.
+        del arena
+        return aligned_bytes(nbytes)
+
+    def give_back(self, arena: np.ndarray) -> None:
+        """Put it where the next call finds it."""
+        self._free.append(arena)
+
+
+_ARENAS: weakref.WeakValueDictionary[int, Arenas] = weakref.WeakValueDictionary()
+
+
+def _arenas_for(nbytes: int) -> Arenas:
+    # Two threads that make the same ones at once both work, each with its own.
+    size = nbytes.bit_length()
+    known = _ARENAS.get(size)
+    if known is None:
+        known = _ARENAS[size] = Arenas()
+    return known
+
+
 class Loaded:
     """A program that can run. `entry(table, arena, report)` is the native function, as `program` describes it; it
     raises what a handler of a signal raised meanwhile."""
 
     def __init__(self, program: Program) -> None:
-        self.program = program
+        # Linked, its code lies elsewhere.
+        self.program = replace(program, code=b"", target=sys.intern(program.target))
         self._tracker, self.address = session().program(program)
         self.entry = _entry_of(self)
         self.constants = {number: np.ascontiguousarray(array) for number, array in program.constants.items()}
         self.constant_addresses = {number: address_of(array) for number, array in self.constants.items()}
-        # One arena for each call in flight; what comes back is used again. deque is safe between threads.
-        self._arenas: deque[np.ndarray] = deque()
+        self._arenas = _arenas_for(program.arena_bytes)
         self._spare: dict[int, deque[np.ndarray]] = {}
 
     def result(self, number: int) -> np.ndarray:
@@ -207,14 +262,11 @@ class Loaded:
 
     def borrow_arena(self) -> np.ndarray:
         """Scratch memory for one call; give it back with `return_arena`."""
-        try:
-            return self._arenas.pop()
-        except IndexError:
-            return aligned_bytes(self.program.arena_bytes)
+        return self._arenas.borrow(self.program.arena_bytes)
 
     def return_arena(self, arena: np.ndarray) -> None:
         """Put an arena where the next call finds it."""
-        self._arenas.append(arena)
+        self._arenas.give_back(arena)
 
     def failure(self, status: int, value: int) -> AdjitError:
         """The error of a check that failed: `status` is the entry's result, `value` what it reported."""

@@ -12,7 +12,7 @@ import ctypes
 import functools
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,7 +37,7 @@ from adjit_runtime.program import (
     is_narrow,
 )
 from adjit_runtime.trees import DTYPES, LeafType
-from adjit_runtime.tuned import REUSE_BYTES
+from adjit_runtime.tuned import REUSE_BYTES, SHARED_ARENA_BYTES
 
 MOST_LEAVES = 1024
 _METH = 0x0002 | 0x0080  # keywords, fastcall
@@ -99,7 +99,8 @@ class Entry:
 
     `places` says where the leaves of the arguments, which have the `types`, are in a call; the first argument of a step
     is its state and no tree. Results are a tree of the structure `out_tree`, of a step the loss and, where there is a
-    tree, that."""
+    tree, that. One that is `busy` is not entered again; `others`, entries of the same function or state, may share that
+    word and the arena with it."""
 
     def __init__(
         self,
@@ -108,15 +109,18 @@ class Entry:
         places: Places,
         out_tree: optree.PyTreeSpec,
         *,
+        others: Iterable[Entry] = (),
         state: Any = None,
         release: bool = False,
     ) -> None:
         program = loaded.program
         self.loaded = loaded
         self.shape = places.shape
-        self.busy = state.busy if state is not None else np.zeros(1, np.int64)
+        # Steps of a state take turns as it is; other calls of this length do not mind Python's path while one is busy.
+        shared = [e for e in others if len(e.arena) >= program.arena_bytes] if self._may_share(state) else []
+        self.busy: np.ndarray = state.busy if state is not None else shared[0].busy if shared else np.zeros(1, np.int64)
         self.table = np.zeros(max(len(program.slots), 1), np.int64)
-        self.arena = loaded.borrow_arena()
+        self.arena: np.ndarray = shared[0].arena if shared else loaded.borrow_arena()
         self.report = np.zeros(2, np.int64)
         for number, address in loaded.constant_addresses.items():
             self.table[number] = address
@@ -178,6 +182,9 @@ class Entry:
         )
         self.function: Callable[..., Any] = builtin(self._method, owner)
 
+    def _may_share(self, state: Any) -> bool:
+        return state is not None or self.loaded.program.arena_bytes >= SHARED_ARENA_BYTES
+
     def fall_through_to(self, path: Callable[..., Any]) -> None:
         """What is called with arguments that do not fit."""
         # Both are kept until the word has changed: an interrupt, or another thread's call, may come in between.
@@ -214,9 +221,11 @@ def _leaf(slot: int, source: int, type: LeafType) -> list[int]:
     dtype, shape = type.dtype, type.shape
     if type.weak:
         return _record(CALL_LEAF, kind=_KINDS_OF_NUMBERS[dtype.kind], slot=slot, source=source)
+    # What no object has: an array's class is no scalar's, and a scalar no array of that many dimensions.
+    scalar, ndim = (0, len(shape)) if shape or type.is_array else (id(dtype.type), -1)
     return _record(
         CALL_LEAF, shape, kind=CALL_ARRAY, slot=slot, source=source, descr=id(dtype), number=dtype.num,
-        ndim=len(shape), nbytes=math.prod(shape) * dtype.itemsize, scalar=0 if shape else id(dtype.type),
+        ndim=ndim, nbytes=math.prod(shape) * dtype.itemsize, scalar=scalar,
     )  # fmt: skip
 
 

@@ -23,6 +23,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+ALIGN = 64
+"""Bytes: where arenas, and the buffers in them, begin; what a line of the cache has."""
 WIDE = {"int8": "int32", "int16": "int32", "uint16": "int32", "uint32": "int64", "float16": "float32"}
 """What programs take data of narrow dtypes as: the next dtype that machine code exists for and that has their values.
 """
@@ -116,6 +118,11 @@ CALL_MAKER = ("kind", "count", "children", "known")
 """What is made of parts, whose numbers lie at the address `children`: a dict with the keys at `known`, a list, a tuple,
 None, or what the function `known` gives for a tuple of them (CALL_BY). The last one is the result; where there is none,
 the one part is."""
+CONSTRUCTOR_HEAD = ("class0", "class1", "class2", "convert", "not_implemented", "type_call")
+CONSTRUCTOR_RECORD = ("class", "function")
+MOST_CONSTRUCTORS = 15
+"""The words of the library "constructors": the classes of arguments that it looks for, and objects and functions that
+it calls; then a record for each class that calls it, with the function that this class had, or 0."""
 
 
 @dataclass(frozen=True, slots=True)

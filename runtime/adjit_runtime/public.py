@@ -1,7 +1,8 @@
-"""What users call: errors of ours reach them with frames of their own alone, and arguments that a function does not
-have are told with the right call.
+"""What users call: errors reach them with frames of their own alone, and arguments that a function does not have are
+told with the right call.
 
-`ADJIT_TRACEBACK=full` keeps all frames; so does an InternalError, which is for a report.
+`ADJIT_TRACEBACK=full` keeps all frames; so does what is a fault of ours and for a report: an InternalError, and an
+error of no class of ours that our own code raised.
 """
 
 from __future__ import annotations
@@ -20,29 +21,46 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _INNER = frozenset({"adjit", "adjit_runtime", "numpy", "optree", "scipy"})
 """Packages whose frames between two of the user's say nothing to the user."""
+_OURS = frozenset({"adjit", "adjit_runtime"})
 
 
-def shorten(error: AdjitError) -> None:
-    """Take our frames out of the traceback of an error.
+def shorten(error: Exception) -> None:
+    """Take our frames out of the traceback of an error, of one that the user's code raised as well (a NameError in the
+    function that is traced).
 
     Where it is caught: a bare `raise` behind it adds no frame of its own. Raises ArgumentError for an ADJIT_TRACEBACK
     that has no meaning."""
     shown = environment.value("ADJIT_TRACEBACK") or "user"
     if shown not in ("user", "full"):
         raise environment.refusal("ADJIT_TRACEBACK", "'user' (frames of your own alone) or 'full'") from error
-    if shown == "full" or isinstance(error, InternalError):
-        return
-    kept: list[TracebackType] = []
+    frames: list[TracebackType] = []
     at = error.__traceback__
     while at is not None:
-        if str(at.tb_frame.f_globals.get("__name__", "")).partition(".")[0] not in _INNER:
-            kept.append(at)
+        frames.append(at)
         at = at.tb_next
+    if shown == "full" or _is_a_fault_of_ours(error, frames):
+        return
     following: TracebackType | None = None
-    for frame in reversed(kept):
+    for frame in reversed([frame for frame in frames if _package(frame) not in _INNER]):
         frame.tb_next = following
         following = frame
     error.__traceback__ = following
+
+
+def _package(frame: TracebackType) -> str:
+    return str(frame.tb_frame.f_globals.get("__name__", "")).partition(".")[0]
+
+
+def _is_a_fault_of_ours(error: Exception, frames: list[TracebackType]) -> bool:
+    """Whether all frames are of use: those of an error that our code raised, and did not mean to."""
+    if isinstance(error, AdjitError):
+        return isinstance(error, InternalError)
+    for frame in reversed(frames):
+        # The attribute that is not there is one that another frame asked for.
+        asked = isinstance(error, AttributeError) and frame.tb_frame.f_code.co_name == "__getattr__"
+        if not asked and _package(frame) not in _INNER - _OURS:
+            return _package(frame) in _OURS
+    return False
 
 
 def public(known: Mapping[str, str] | None = None, name: str = "") -> Callable[[F], F]:
@@ -60,7 +78,7 @@ def public(known: Mapping[str, str] | None = None, name: str = "") -> Callable[[
         def call(*args: Any, **kwargs: Any) -> Any:
             try:
                 return _call(args, kwargs)
-            except AdjitError as error:
+            except Exception as error:
                 shorten(error)
                 raise
 
@@ -95,7 +113,21 @@ def _fit(
     try:
         signature.bind(*args, **kwargs)
     except TypeError as error:
-        raise ArgumentError(f"{function}: {error}; it is {function}({', '.join(names)})") from None
+        raise ArgumentError(f"{function}: {error}; it is {function}({_written(signature, names)})") from None
+
+
+def _written(signature: inspect.Signature, names: list[str]) -> str:
+    """Parameters as a call has them: what stands behind the * goes by its name."""
+    shown, behind = [], False
+    for name in names:
+        kind = signature.parameters[name].kind
+        if kind is inspect.Parameter.KEYWORD_ONLY and not behind:
+            shown.append("*")
+        behind = behind or kind in (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_POSITIONAL)
+        shown.append(
+            str(signature.parameters[name].replace(annotation=inspect.Parameter.empty, default=inspect.Parameter.empty))
+        )
+    return ", ".join(shown)
 
 
 def _instead(key: str, known: Mapping[str, str], names: list[str]) -> str:

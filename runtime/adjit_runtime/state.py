@@ -22,7 +22,8 @@ from adjit_runtime import checks, fork
 from adjit_runtime.containers import ReadOnlyDict
 from adjit_runtime.errors import ArgumentError, StateError
 from adjit_runtime.guard import Lock, exclusive
-from adjit_runtime.load import ALIGN, address_of, aligned_bytes
+from adjit_runtime.load import address_of, aligned_bytes
+from adjit_runtime.program import ALIGN
 from adjit_runtime.shown import Shown
 from adjit_runtime.trees import MOST_SIGNATURES, LeafType, flatten, leaf_names
 

@@ -16,7 +16,7 @@ import optree
 
 from adjit_runtime import checks
 from adjit_runtime.call import Compiled, CompiledFunction
-from adjit_runtime.errors import AdjitError, ArgumentError
+from adjit_runtime.errors import ArgumentError
 from adjit_runtime.history import History
 from adjit_runtime.load import address_of
 from adjit_runtime.native import Entry, fits
@@ -82,7 +82,7 @@ class StepFunction(CompiledFunction):
         """One step: the state is updated in place, and the loss comes back, as a float; with aux, (loss, aux)."""
         try:
             return self._step(state, args, kwargs)
-        except AdjitError as error:
+        except Exception as error:
             shorten(error)
             raise
 
@@ -139,7 +139,8 @@ class StepFunction(CompiledFunction):
         if entry is None:
             release = seconds > RELEASE_SECONDS
             tree = binding.compiled.out_tree
-            entry = Entry(binding.loaded, signature.types, places, tree, state=state, release=release)
+            others = state.entries
+            entry = Entry(binding.loaded, signature.types, places, tree, others=others, state=state, release=release)
             state.add_entry(entry)
         if not self.has_entry(entry):
             self.install(entry)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import optree
 
-from adjit_runtime.checks import computes_plainly, own_rules, shown
+from adjit_runtime.checks import computes_plainly, own_class, own_rules, shown
 from adjit_runtime.errors import ArgumentError, DTypeError
 from adjit_runtime.guests import NAMESPACE, sameness, tree_flatten
 from adjit_runtime.program import is_narrow
@@ -67,15 +67,18 @@ def numbered(names: Iterable[str]) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class LeafType:
-    """dtype and shape of a leaf; `weak` marks a Python number."""
+    """dtype and shape of a leaf; `weak` marks a Python number, `is_array` an array without dimensions, which is another
+    value for Python than a NumPy scalar."""
 
     dtype: np.dtype
     shape: tuple[int, ...] = ()
     weak: bool = False
+    is_array: bool = False
 
     def __str__(self) -> str:
         name = _SHORT.get(self.dtype.name, self.dtype.name)
-        return f"{name}[{','.join(map(str, self.shape))}]{'~' if self.weak else ''}"
+        mark = "~" if self.weak else " (an array)" if self.is_array else ""
+        return f"{name}[{','.join(map(str, self.shape))}]{mark}"
 
 
 _NUMBERS = {dtype.num: dtype for dtype in DTYPES}
@@ -96,7 +99,7 @@ def leaf_type(x: Any, name: object) -> LeafType:
         if dtype not in DTYPES and not is_narrow(dtype):
             known = "bool, an integer type, float16, float32, float64"
             raise DTypeError(f"{name}: no code exists for {x.dtype}; convert it with astype to one of {known}")
-        return LeafType(np.dtype(dtype.name), x.shape)
+        return LeafType(np.dtype(dtype.name), x.shape, is_array=not x.shape and isinstance(x, np.ndarray))
     if type(x) in _PYTHON:
         if type(x) is int and not -(2**63) <= x < 2**63:
             raise ArgumentError(f"{name}: {shown(x)} does not fit int64")
@@ -108,8 +111,13 @@ def leaf_type(x: Any, name: object) -> LeafType:
     instead = "x.to_numpy()" if hasattr(x, "to_numpy") else "np.asarray(x)" if hasattr(x, "__array__") else ""
     raise ArgumentError(
         f"{name}: {type(x).__module__}.{type(x).__qualname__} is no array, number or pytree of them"
-        + (f": write {instead}, of one dtype" if instead else "")
+        + (f": write {instead}, of one dtype" if instead else _of_own_class(x))
     )
+
+
+def _of_own_class(x: Any) -> str:
+    made = own_class(x)
+    return made and f"{made}; or name the argument in static_argnames, if its attributes are not to be traced"
 
 
 def as_array(x: Any, dtype: np.dtype) -> np.ndarray:

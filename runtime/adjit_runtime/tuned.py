@@ -31,6 +31,10 @@ FORK_LOOK_SECONDS = 0.0005
 REUSE_BYTES = 1 << 20
 """Bytes from which the memory of a result is used again once the result is gone: the system takes as long to hand out
 fresh pages of this size as a kernel takes to fill them (five arrays of 8 MB: 5 ms)."""
+SHARED_ARENA_BYTES = 1 << 20
+"""Bytes of scratch memory from which the native entries of a function share it, so that one call is in them at a time
+and others go by way of Python: 10 us more, where a call with a megabyte takes 100. (Eight signatures with arenas of 34
+MB held 262 MB; they hold 101.)"""
 REUSED_RESULTS = 16
 """Large results of one size whose memory a program keeps. (1, 16, 64: 12 results of 2 MB that live together take 985,
 137, 153 us each, 24 of them 1028, 485, 173.)"""
@@ -45,6 +49,7 @@ CACHE_SLACK = 1 / 64
 """The part of that bound that is left free when entries are thrown out, and that a process may write before it looks at
 all entries again. (To look at 14,000 of them takes 200 ms.)"""
 LINKS_PER_JIT = 32
-"""Programs that are linked by one of LLVM's JITs before the next one is made. A JIT keeps 9 KB of each program that is
-gone until it goes itself, with its last program; to make one takes 0.5 ms and 115 KB. (Every program in a JIT of its
-own: 705 us and 164 KB; 8 in each: 168 us and 63 KB; 64 in each, or all in one: 172 us and 50 KB.)"""
+"""Programs that are linked by one of LLVM's JITs, on systems where LLVM links, before the next one is made. A JIT keeps
+10 KB of each program that is gone until it goes itself, with its last program; to make one takes 0.5 ms and 125 KB.
+(Every program in a JIT of its own: 674 us and 177 KB; 8 in each: 210 us and 63 KB; 32: 151 us and 51 KB; 64: 142 us and
+49 KB; all in one: 136 us and 47 KB.)"""

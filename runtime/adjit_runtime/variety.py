@@ -69,6 +69,8 @@ def _varies(signatures: Sequence[Signature], names: Sequence[str]) -> list[str]:
 def _way_out(types: Sequence[LeafType]) -> str:
     if len({type.shape for type in types}) > 1:
         return "pad it to a few sizes"
+    if len({(type.dtype, type.weak) for type in types}) == 1:
+        return "give always a scalar, or always an array"
     return "give it one dtype with astype"
 
 

@@ -6,6 +6,8 @@ import os
 import re
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
+from math import sin
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,25 @@ def step_and_state() -> tuple[Any, Any]:
 def run(**given: Any) -> Any:
     step, state = step_and_state()
     return step.run(state, (np.ones((4, 3)),), **{"batch_size": 1, **given})
+
+
+class Model:
+    def __init__(self) -> None:
+        self.w = X
+
+
+@dataclass
+class Thawed:
+    by: float = 2.0
+
+
+def scaled(a: Any, by: Any) -> Any:
+    return a * by.by
+
+
+def keyed(loss: Callable[..., Any]) -> Any:
+    step = adjit.training_step(loss, optim.sgd(0.1))
+    return step(step.init(X), X)
 
 
 def traced(function: Callable[..., Any], *args: Any) -> Callable[[], Any]:
@@ -98,7 +119,7 @@ BAD: list[tuple[Callable[[], Any], str]] = [
     (traced(lambda a: a + object(), X), "an object is no array and no number"),
     (traced(lambda a: a < None, X), "compared with None"),
     (traced(lambda a: a == "x", X), "compared with 'x', which is no number"),
-    (traced(lambda a: float(a[0]), X), r"made of a traced f64\[\]"),
+    (traced(lambda a: int(a[0]), X), r"made of a traced f64\[\]"),
     (traced(lambda a: 1 if a[0] > 0 else 0, X), r"the truth of a traced bool\[\]"),
     (traced(lambda a: list(a), 1.0), "iteration over a traced scalar"),
     # Names that people know from elsewhere.
@@ -129,7 +150,41 @@ BAD: list[tuple[Callable[[], Any], str]] = [
     (lambda: run(progress=True), r"progress is a function of .*, not True: progress=lambda done, total, loss: print"),
     (lambda: run(n_epochs=3), "run has no argument 'n_epochs': it is 'epochs' here"),
     (lambda: step_and_state()[0]({"w": Y}, Y), r"takes a state, which step.init\(params\) makes, not a dict"),
-    (lambda: step_and_state()[0].init(3), "params is an int, not an array"),
+    (lambda: step_and_state()[0].init(3), "params is an int, not an array or a float: write it with a point, 1.0"),
+    # Sizes and flags that are arguments: which one is to be static.
+    (traced(lambda n: np.zeros(n), 3), r"make it a static argument: static_argnames=\('n',\)"),
+    (traced(lambda n: np.ones((n, 2)), 3), r"a size, .* static_argnames=\('n',\)"),
+    (traced(lambda n: np.empty([2, n]), 3), r"a size, .* static_argnames=\('n',\)"),
+    (traced(lambda a, n: a.reshape(n, -1), X, 2), r"a size, .* static_argnames=\('n',\)"),
+    (traced(lambda a, n: a.reshape((n, 2)), X, 2), r"a size, .* static_argnames=\('n',\)"),
+    (traced(lambda a, n: a[:n], X, 2), r"a bound of a slice .* static_argnames=\('n',\)"),
+    (traced(lambda n: np.arange(n), 3), "or make it a static argument"),
+    (traced(lambda a, n: [a for _ in range(n)], X, 2), r"a count .* static_argnames=\('n',\)"),
+    (traced(lambda a, flag: a if flag else -a, X, True), r"a flag is .*: static_argnames=\('flag',\)"),
+    (traced(lambda a, c: a if c["on"] else -a, X, {"on": True}), r"c\.on is a part .* static_argnames=\('c',\)"),
+    (traced(lambda a, c: a[: c[1]], X, (1, 2)), r"c\.1 is a part of a traced one: .* static_argnames=\('c',\)"),
+    (lambda: adjit.jit(scaled, static_argnames="by")(X, Thawed()), r"a Thawed, .* write @dataclass\(frozen=True\)"),
+    # Objects of the user's classes.
+    (lambda: adjit.jit(lambda m: m)(Model()), "Model is no array.*: make Model a dataclass, .*in static_argnames"),
+    (lambda: step_and_state()[0].init(Model()), "a Model, not .*: make Model a dataclass, or register it with optree"),
+    # What has no gradient, and what to write.
+    (lambda: adjit.grad(plain)(1), "by a, which is a Python int; only floats .*: write it with a point"),
+    (lambda: adjit.grad(plain)(np.arange(3)), r"which is i64\[3\]; .*: write x\.astype\(float\)"),
+    (lambda: adjit.grad(plain)(True), r"which is bool\[\]~; only floats have a gradient$"),
+    (lambda: adjit.grad(plain)(a=1.0), "called with 0 positional arguments: give what .* without its name"),
+    (lambda: adjit.grad(plain)(X), "return its np.sum or np.mean .docs/gotchas.md has the Jacobian"),
+    # Keys of a loss, and rates that change.
+    (lambda: keyed(lambda p, x, key=None: np.sum(p * x)), r"stays empty here: write a \* before it"),
+    (lambda: keyed(lambda p, x, key: np.sum(p * x)), r"stays empty here: write a \* before it"),
+    (lambda: optim.adam(lambda t: 0.1 / t), r"a schedule, as adjit\.optim\.schedule\.cosine"),
+    # The star of the call to write.
+    (lambda: step_and_state()[0].run(None, X, Y, 2), r"it is run\(state, data, \*, batch_size, epochs"),
+    # Functions that a trace does not see.
+    (traced(lambda a: a.tolist(), X), r"write list\(x\), whose elements are traced, too"),
+    (traced(lambda a: sin(a), 1.0), r"`sin` was taken out of math .*: write import math, and math\.sin\(\.\.\.\)"),
+    (traced(lambda a: np.polynomial.polynomial.polyval(2.0, a), X), r"np\.polynomial\.polynomial\.polyval makes plain"),
+    (traced(lambda a: list(np.nditer(a)), X), r"np\.nditer makes plain arrays"),
+    (traced(lambda a: len(a[a > 0]), X), r"np\.sum\(mask\) for their number"),
 ]  # fmt: skip
 
 INTERNAL = re.compile(
@@ -168,6 +223,56 @@ def test_errors_of_python_name_what_users_see(call: Callable[[Any], Any]) -> Non
         with pytest.raises((TypeError, AttributeError), match=r"traced (array|scalar)") as caught:
             adjit.jit(call)(x)
         assert not INTERNAL.search(str(caught.value))
+
+
+def missing_name(a: Any) -> Any:
+    return np.sum(a * there_is_no_such_name)  # type: ignore[name-defined]  # noqa: F821
+
+
+def raising(a: Any) -> Any:
+    raise LookupError("of the user's own")
+
+
+STEP = adjit.training_step(lambda p, x: raising(p), optim.sgd(0.1))
+
+
+@pytest.mark.parametrize(
+    ("call", "kind"),
+    [
+        (lambda: adjit.grad(missing_name)(X), NameError),
+        (lambda: adjit.jit(lambda a: adjit.grad(missing_name)(a))(X), NameError),
+        (lambda: adjit.jit(lambda p: p["b"])({"a": X}), KeyError),
+        (lambda: adjit.jit(raising)(X), LookupError),
+        (lambda: adjit.jit(raising).ir("trace", X), LookupError),
+        (lambda: STEP(STEP.init(X), X), LookupError),
+        (lambda: STEP.run(STEP.init(X), (X,), batch_size=2), LookupError),
+        (lambda: adjit.jit(lambda a: a.summ())(X), AttributeError),
+        (lambda: adjit.jit(lambda a: np.no_such_function(a))(X), AttributeError),
+        (lambda: adjit.jit(lambda a: a + "s")(X), TypeError),
+    ],
+)
+def test_mistakes_in_the_users_code_have_the_users_frames(call: Callable[[], Any], kind: type[Exception]) -> None:
+    with pytest.raises(kind) as caught:
+        call()
+    assert not isinstance(caught.value, adjit.AdjitError)
+    files = {os.path.basename(frame.filename) for frame in traceback.extract_tb(caught.value.__traceback__)}
+    assert files == {HERE}, files
+
+
+def test_a_fault_of_ours_keeps_all_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("adjit.driver.trace_call", None)
+    with pytest.raises(TypeError, match="NoneType") as caught:
+        adjit.jit(plain)(X)
+    files = [os.path.basename(frame.filename) for frame in traceback.extract_tb(caught.value.__traceback__)]
+    assert files[0] == HERE
+    assert files[-1] == "driver.py"
+
+
+def test_a_key_that_the_batch_fills_is_the_batchs() -> None:
+    step = adjit.training_step(lambda p, query, key: np.sum(p * query * key), optim.sgd(0.1))
+    assert step(step.init(np.ones(4)), X, 2 * X) == 8.0
+    step = adjit.training_step(lambda p, x, key=None: np.sum(p * x * key), optim.sgd(0.1))
+    assert step(step.init(np.ones(4)), X, key=2 * X) == 8.0
 
 
 def test_a_lambda_has_a_valid_name_in_the_graph() -> None:

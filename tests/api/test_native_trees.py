@@ -4,6 +4,7 @@ Each call is made with the Python path taken away, so that it fails where the na
 
 from __future__ import annotations
 
+import copy
 import functools
 import gc
 import pickle
@@ -149,13 +150,22 @@ def test_the_containers_of_a_state_count_as_plain() -> None:
     assert other({"w": X, "b": [Y]}, X).tolist() == (X * X - Y).tolist()
 
 
-def test_numpy_scalars_and_arrays_without_dimensions_are_one() -> None:
+def test_numpy_scalars_and_arrays_without_dimensions_are_two() -> None:
+    """As `isinstance` tells them apart, a function may compute another thing of each."""
     for dtype in ("float32", "float64", "int32", "int64", "uint8", "uint64", "bool"):
-        x, one = X.astype(dtype), np.ones((), dtype)
-        call = natively(adjit.jit(lambda x, s: (x == s, s)), x, one)
-        same(call(x, one[()]), (x == one, one[()]))
-        assert not taken(lambda: call(x, 1.0))  # noqa: B023
-        assert not taken(lambda: call(x, np.float16(1)))  # noqa: B023
+        x, array = X.astype(dtype), np.ones((), dtype)
+        for one, other in ((array, array[()]), (array[()], array)):
+            call = natively(adjit.jit(lambda x, s: (x == s, s)), x, one)
+            same(call(x, copy.copy(one)), (x == one, array[()]))
+            for y in (other, 1.0, np.float16(1), np.ones(1, dtype)):
+                assert not taken(lambda: call(x, y))  # noqa: B023
+
+
+def test_what_is_asked_of_scalars_and_arrays_in_turn() -> None:
+    f = adjit.jit(lambda s: s * 2 if isinstance(s, np.ndarray) else s * 3)
+    for _ in range(6):
+        assert (f(np.array(5.0)), f(np.float64(5.0)), f(5.0)) == (10.0, 15.0, 15.0)
+    assert f.signatures() == ["s: f64[] (an array)", "s: f64[]", "s: f64[]~"]
 
 
 def test_bools() -> None:

@@ -125,6 +125,14 @@ def test_static_arguments_structures_and_dtypes_are_named() -> None:
 
     (text,) = warned(by_structure)
     assert "the arguments have different structures" in text
+    h = adjit.jit(lambda x, s: x + s)
+
+    def by_class() -> None:
+        for n in range(MANY):
+            h(np.zeros(n + 1), [np.float64(1.0), np.array(1.0)][n % 2])
+
+    (text,) = warned(by_class)
+    assert "s is f64[], f64[] (an array) (give always a scalar, or always an array)" in text
     step_of = adjit.training_step(lambda p, x: np.sum(p) * np.sum(x), optim.sgd(0.0))
 
     def by_layout() -> None:

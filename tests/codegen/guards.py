@@ -129,8 +129,8 @@ def call(loaded: Loaded, inputs: list[np.ndarray], at_end: bool) -> tuple[int, d
 
 def run(graph: Graph, inputs: list[np.ndarray], name: str, tiles: bool) -> int:
     """Run a graph at both ends of pages; returns how many loops over tiles it has. Raises AssertionError."""
-    record = Record(name)
-    loaded = compile_graph(graph, record, tiles=tiles)
+    record = Record(name, tiles=tiles)
+    loaded = compile_graph(graph, record)
     results = (*graph.outputs, *(value for _, value in graph.updates))
     with np.errstate(all="ignore"):
         wanted = evaluate(Graph(graph.name, graph.inputs, graph.nodes, results), *inputs)

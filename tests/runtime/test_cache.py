@@ -10,6 +10,7 @@ import time
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -19,7 +20,9 @@ import pytest
 
 import adjit
 from adjit import compilation, optim
+from adjit.compilation import STAGES
 from adjit_runtime import cache, sources
+from adjit_runtime.load import Loaded
 from tests.api.models import data, loss, make_params
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -69,12 +72,21 @@ def test_a_hit_runs_no_pass_and_no_code_generation(folder: Path, monkeypatch: py
     assert again == first
 
 
-def test_plan_and_text_of_a_cached_program_are_made_when_asked_for() -> None:
-    train()
-    _, record = train()
-    assert record.cached
+@pytest.mark.parametrize("cached", [False, True])
+def test_stages_of_a_program_are_made_again_when_asked_for(cached: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is shown is what runs, to the last byte."""
+    linked = []
+    monkeypatch.setattr(compilation, "Loaded", lambda program: linked.append(program) or Loaded(program))
+    for _ in range(1 + cached):
+        _, record = train()
+    assert record.cached == cached
     assert "arena" in str(record.stage("plan"))
-    assert record.lowered.program.code == record.program.code
+    program = record.lowered.program
+    assert program.code == linked[-1].code
+    assert len(program.code) == record.code_bytes
+    assert replace(program, code=b"") == record.program
+    for stage in STAGES:
+        assert str(record.stage(stage)) == str(record.stage(stage))
 
 
 def test_constants_are_bound_again() -> None:
@@ -104,6 +116,7 @@ def test_constants_that_the_passes_make_are_bound_again() -> None:
     assert record.cached
     assert record.program.constants
     assert not any("data" in node.attrs for node in record.source.nodes)
+    assert any("data" in node.attrs for node in record.optimized.nodes)
 
 
 def test_tiles_are_part_of_the_key() -> None:

@@ -176,6 +176,7 @@ def test_the_path_through_python_raises_it() -> None:
     by_python = partial(type(function).__mro__[1].__call__, function)
     wanted = by_python(w, x)
     (compiled,) = function._compiled.values()
+    arenas = len(compiled.loaded._arenas)
     entry = tripped(compiled.loaded)
     before = handler(raises)
     try:
@@ -189,7 +190,7 @@ def test_the_path_through_python_raises_it() -> None:
     finally:
         signal.signal(signal.SIGUSR1, before)
     # The arena of each call came back.
-    assert len(compiled.loaded._arenas) == 1
+    assert len(compiled.loaded._arenas) == arenas > 0
 
 
 def loss(params: Any, x: Any, y: Any) -> Any:

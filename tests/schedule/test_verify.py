@@ -58,8 +58,8 @@ WRONG = [
     ("step", "%x : f32[4,2] input", "%x : f32[4,1] input", "%x is not what the straight line takes"),
     ("step", "%w : f32[2,2] state", "%w : f32[2,2] input", "kernel 0 writes the input %w"),
     ("step", "line on %w %x", "line on %x %w", "kernel 0 writes the input %x"),
-    ("step", "line on %w %x", "line on %x", "kernel 0 reads %result0 before it is written"),
-    ("step", "on %w %x %result0 ", "on %w %x %result0 %result0 ", "other inputs and outputs than the plan"),
+    ("step", "line on %w %x", "line on %x", "kernel 0 is not given what its work takes"),
+    ("step", "buffer %result0", "unused %h : f32[3] input slot 3\nbuffer %result0", "other inputs and outputs than"),
     ("step", "%result0 : f32[] output", "%result0 : f64[] output", "%result0 is not what the straight line takes"),
     ("step", "update %w = %3", "update %w = %1", "update"),
 ]  # fmt: skip

@@ -26,7 +26,14 @@ class Seen:
         return 1
 
 
+def noted(x: int) -> int:
+    """A function of Python, whose caller's frame is past the call already in some versions."""
+    SEEN.append(callee.called(sys._getframe(1)) is noted)
+    return x
+
+
 module: Any = types.ModuleType("module")
+module.noted = noted
 module.f = Seen()
 module.r_ = Seen()
 module.inner = types.ModuleType("inner")
@@ -72,6 +79,12 @@ def direct_calls(x: int) -> None:
 # fmt: on
 
 
+def calls_of_python(x: int) -> None:
+    noted(x)
+    module.noted(noted(1))
+    [module.noted(i) for i in range(2)]
+
+
 def calls_by_code_in_c(x: int) -> None:
     list(map(module.f, [x]))
     functools.reduce(lambda a, b: a, map(module.f, [1, 2]))
@@ -80,8 +93,39 @@ def calls_by_code_in_c(x: int) -> None:
     [*map(module.f, "ab")]
 
 
-@pytest.mark.parametrize(("function", "count", "found"), [(direct_calls, 22, True), (calls_by_code_in_c, 6, False)])
+@pytest.mark.parametrize(
+    ("function", "count", "found"),
+    [(direct_calls, 22, True), (calls_of_python, 5, True), (calls_by_code_in_c, 6, False)],
+)
 def test_the_callee(function: Any, count: int, found: bool) -> None:
     SEEN.clear()
     function(1)
     assert [found] * count == SEEN
+
+
+def test_calls_that_the_interpreter_has_specialised() -> None:
+    """After some rounds Python calls classes and builtins by other instructions, which may stand elsewhere."""
+    seen: list[Any] = []
+
+    class Number:
+        def __float__(self) -> float:
+            seen.append(callee.called(sys._getframe(1)))
+            return 1.0
+
+        def __len__(self) -> int:
+            seen.append(callee.called(sys._getframe(1)))
+            return 1
+
+        def __iter__(self) -> Any:
+            seen.append(callee.called(sys._getframe(1)))
+            return iter(())
+
+    x, wanted = Number(), []
+    for _ in range(100):
+        float(x)
+        len(x)
+        list(x)
+        "".join(x)
+        wanted += [float, len, list, list, None]
+    # list asks for the length, too; a method of a constant has no path.
+    assert seen == wanted

@@ -29,7 +29,7 @@ CLASSES = (
 
 ARGUMENTS = [
     2.0, 3, True, np.float64(2.0), np.float32(2.0), np.int64(3), np.int32(3), np.uint8(3), np.bool_(True), np.ones(3),
-    np.ones((2, 3), np.float32), np.arange(3), np.array([True, False]),
+    np.ones((2, 3), np.float32), np.arange(3), np.array([True, False]), np.array(2.0), np.array(3, np.int32),
 ]  # fmt: skip
 
 EXPRESSIONS: dict[str, Callable[[Any], Any]] = {
@@ -194,3 +194,33 @@ def test_tracers_stay_leaves_and_cannot_be_pickled() -> None:
     # What a traced function catches is raised again when the trace ends.
     with pytest.raises(TraceError, match="pickled"):
         adjit.jit(f)(np.ones(2), 1.0)
+
+
+def test_arguments_that_are_arrays_without_dimensions() -> None:
+    seen: list[Any] = []
+
+    def f(x: Any) -> Any:
+        seen.append([answers(v) for v in (x, x * 1, x[()], +x, np.float64(x))])
+        return x * x
+
+    for x in (np.array(3.0), np.float64(3.0)):
+        seen.clear()
+        f(x)
+        assert adjit.jit(f)(x) == 9.0
+        assert adjit.grad(f)(x) == 6.0
+        # In a trace, too; what is an array there is one here.
+        assert adjit.jit(lambda x: adjit.grad(f)(x))(x) == 6.0
+        assert seen == [seen[0]] * 4
+    assert adjit.jit(lambda x: x.astype(np.int32) + isinstance(x, np.ndarray))(np.array(2, np.int8)) == 3
+
+
+def test_an_argument_without_dimensions_belongs_to_the_caller() -> None:
+    def doubled(x: Any) -> Any:
+        x *= 2
+        return x
+
+    assert adjit.jit(doubled)(np.float64(2.0)) == 4.0
+    with pytest.raises(TraceError, match=r"the argument `x`"):
+        adjit.jit(doubled)(np.array(2.0))
+    with pytest.raises(TraceError, match=r"one of the arguments of max"):
+        adjit.jit(lambda x, y: doubled(max(x, y)))(np.array(2.0), np.array(3.0))

@@ -25,11 +25,11 @@ RNG = np.random.default_rng(0)
 LEGACY = np.random.RandomState(0)
 OF_PYTHON = random.Random(0)
 DRAW = RNG.normal
-NAMES = [shown for shown, _, _ in frozen._EXCHANGED]
+NAMES = [shown for shown, _, _ in frozen.drawing().exchanged]
 
 
 def standing() -> list[Any]:
-    return [names[name] for _, names, name in frozen._EXCHANGED]
+    return [names[name] for _, names, name in frozen.drawing().exchanged]
 
 
 @pytest.fixture(autouse=True)

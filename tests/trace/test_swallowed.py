@@ -23,7 +23,8 @@ REFUSED: list[tuple[Callable[[Any], Any], Any, str]] = [
     (lambda x: np.linalg.inv(x), M, "np.linalg.inv is not supported"),
     (lambda x: 1 if x[0] > 0 else 2, X, "truth"),
     (lambda x: bool(x), np.ones(1), "truth"),
-    (lambda x: float(x), 2.0, "a Python float"),
+    (lambda x: int(x), 2.0, "a Python int"),
+    (lambda x: np.int8(x), 2.0, "np.int8 has no machine code"),
     (lambda x: x.tolist(), X, "a Python list"),
     (lambda x: asarray_by_name(x), X, "taken out of NumPy by its name"),
     (lambda x: range(x), 3, "shapes are fixed"),
@@ -114,7 +115,7 @@ def test_what_is_raised_in_place_of_a_refusal_gives_way_to_it() -> None:
 def test_an_enclosing_function_cannot_catch_it_either() -> None:
     def inner(y: Any) -> Any:
         with contextlib.suppress(Exception):
-            float(y)
+            int(y)
         return y * y
 
     def outer(y: Any) -> Any:
@@ -122,7 +123,7 @@ def test_an_enclosing_function_cannot_catch_it_either() -> None:
             return adjit.grad(inner)(y)
         return y
 
-    with pytest.raises(TraceError, match="a Python float"):
+    with pytest.raises(TraceError, match="a Python int"):
         adjit.jit(outer)(2.0)
 
 
@@ -153,12 +154,12 @@ def test_traces_of_other_threads_are_none_the_wiser() -> None:
     thread.start()
     inside.wait(10)
     with pytest.raises(TraceError):
-        adjit.jit(lambda x: float(x))(2.0)
+        adjit.jit(lambda x: int(x))(2.0)
     over.set()
     thread.join()
     assert results == [4.0]
     # Nor is the next trace of the function.
-    f = adjit.jit(lambda x: np.sum(x) if x.ndim else float(x))
+    f = adjit.jit(lambda x: np.sum(x) if x.ndim else int(x))
     with pytest.raises(TraceError):
         f(2.0)
     assert f(X) == 6.0

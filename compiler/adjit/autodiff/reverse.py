@@ -12,7 +12,8 @@ A contribution to a node's cotangent is a pair (ct, guard): where the guard is f
 - A guard is dropped, and its lanes set to zero, where nothing singular lies between the node and the inputs: singular
   is a rule that makes anything but zero of a zero cotangent, whatever number, infinity or NaN the values are.
 
-The engine knows kinds of ops, never single ones, save `select`, which makes guards, and `stop_gradient`, which blocks.
+The engine knows kinds of ops and what they declare, never single ones, save `select`, which makes guards, and
+`stop_gradient`, which blocks.
 """
 
 from __future__ import annotations
@@ -21,17 +22,17 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from adjit.autodiff.placed import summed
+from adjit.ir.axes import relation_of
 from adjit.ir.builder import Builder, Value
-from adjit.ir.graph import Graph, topological
+from adjit.ir.graph import Graph, computed
 from adjit.ir.node import Node
 from adjit.ir.types import I64, is_float
 from adjit.ops.contraction import subscripts_of
-from adjit.ops.declare import Elementwise
+from adjit.ops.declare import Differentiable, Elementwise
 from adjit_runtime.errors import DTypeError, ShapeError, TraceError
 
 
@@ -92,9 +93,7 @@ def _continued(graph: Graph) -> Builder:
 
 def _closed(b: Builder, name: str, outputs: list[Node]) -> Graph:
     """The graph without dead nodes."""
-    inputs = frozenset(b.inputs)
-    nodes = tuple(node for node in topological(outputs) if node not in inputs)
-    return Graph(name, tuple(b.inputs), nodes, tuple(outputs))
+    return Graph(name, tuple(b.inputs), computed(outputs, b.inputs), tuple(outputs))
 
 
 def _backward(b: Builder, graph: Graph, seeds: Sequence[tuple[Node, Value]], wrt: Sequence[int]) -> list[Node]:
@@ -146,17 +145,8 @@ class _Reach:
 
 def _is_singular(node: Node) -> bool:
     """Whether the rule of `node` can make anything but zero of a cotangent of zero."""
-    if node.op.name == "mul":
-        # By a finite constant it cannot.
-        return not any(arg.is_splat and math.isfinite(arg.attrs["value"]) for arg in node.args)
-    if node.op.name == "div":
-        divisor = node.args[1]
-        return not divisor.is_splat or divisor.attrs["value"] == 0 or math.isnan(divisor.attrs["value"])
-    if node.op.kind == "reduction":
-        return node.op.name == "prod"
-    if node.op.name in ("cumprod", "contract"):
-        return True
-    return isinstance(node.op, Elementwise) and node.op.singular
+    op = node.op
+    return isinstance(op, Differentiable) and op.singular and not (op.regular is not None and op.regular(node))
 
 
 def _alive(b: Builder, ct: Cotangent) -> Value:
@@ -203,20 +193,25 @@ def _contributions(b: Builder, node: Node, ct: Cotangent, reach: _Reach) -> list
     args = [b.value(arg) for arg in node.args]
     if node.op.name == "select":
         return _through_select(b, args, ct, reach)
-    rule = getattr(node.op, "vjp", None)
-    if rule is None:
-        reason = getattr(node.op, "exempt", "") or "none is declared"
+    op = node.op
+    if not isinstance(op, Differentiable) or op.vjp is None:
+        reason = (isinstance(op, Differentiable) and op.exempt) or "none is declared"
         where = f"{node.loc}: " if node.loc is not None else ""
-        raise TraceError(f"{where}{node.op.name} has no derivative: {reason}; adjit.stop_gradient(x) leaves it out")
-    mixes = node.op.name == "broadcast" or node.op.kind in ("contraction", "running", "gather", "scatter")
-    g = _alive(b, ct) if mixes else ct.value
-    values = rule(b, g, b.value(node), *_shielded(b, node, args, ct), **node.attrs)
+        raise TraceError(f"{where}{op.name} has no derivative: {reason}; adjit.stop_gradient(x) leaves it out")
+    g = _alive(b, ct) if ct.guard is not None and _spreads(node) else ct.value
+    values = op.vjp(b, g, b.value(node), *_shielded(b, node, args, ct), **node.attrs)
     guards = _guards(b, node, args, ct.guard, reach)
     holds = ct.holds and _hands_nan_through(node)
     return [
         None if value is None else Cotangent(value, guard, holds and guard is not None)
         for value, guard in zip(values, guards, strict=True)
     ]
+
+
+def _spreads(node: Node) -> bool:
+    """Whether the rule adds up cotangents of several elements."""
+    relation = relation_of(node)
+    return relation is None or relation.spreads
 
 
 def _through_select(b: Builder, args: list[Value], ct: Cotangent, reach: _Reach) -> list[Cotangent | None]:
@@ -253,9 +248,10 @@ def _hands_nan_through(node: Node) -> bool:
     if node.op.kind == "contraction":
         # What meets zeros of a guard is dead for another reason.
         return not any(_is_zeroed(arg) for arg in node.args)
-    if node.op.kind == "reduction":
-        return True
-    return node.op.name in ("reshape", "transpose", "broadcast", "flip", "pad", "concatenate", "cumsum", "cumprod")
+    if node.op.kind not in ("reduction", "running", "movement"):
+        return False
+    relation = relation_of(node)
+    return relation is not None and relation.keeps_all
 
 
 @functools.cache
@@ -287,9 +283,9 @@ def _shielded(b: Builder, node: Node, args: list[Value], ct: Cotangent) -> list[
 
 def _is_finite(node: Node) -> bool:
     """Whether all elements are known to be finite."""
-    if node.op.name == "constant":
-        if node.is_splat:
-            return math.isfinite(node.attrs["value"])
+    if node.is_splat:
+        return math.isfinite(node.attrs["value"])
+    if "data" in node.attrs:
         array = node.attrs["data"].array
         return array is not None and bool(np.isfinite(array).all())
     return node.op.name == "cast" and not is_float(node.args[0].dtype)
@@ -304,7 +300,7 @@ def _any_after(b: Builder, node: Node, guard: Value) -> Value:
 
 def _guards(b: Builder, node: Node, args: list[Value], guard: Value | None, reach: _Reach) -> list[Value | None]:
     """The guard of each operand's contribution."""
-    kind, name = node.op.kind, node.op.name
+    kind = node.op.kind
     if kind == "contraction":
         return _contraction_guards(b, node, args, guard, reach)
     if guard is None:
@@ -316,24 +312,17 @@ def _guards(b: Builder, node: Node, args: list[Value], guard: Value | None, reac
         shape = node.args[0].shape
         kept = tuple(i for i in range(len(shape)) if i not in axes)
         return [b.broadcast(guard, shape=shape, axes=kept)]
-    if name == "broadcast":
-        axes = tuple(i for i in range(len(node.shape)) if i not in node.attrs["axes"])
-        return [b.any(guard, axes=axes) if axes else guard]
     if kind == "running":
         return [_any_after(b, node, guard)]
     if kind == "gather":
-        axis = node.attrs["axis"]
         nowhere = b.full(0, args[0].type.with_dtype(I64))
-        return [b.scatter_add(nowhere, args[1], b.cast(guard, dtype=I64), axis=axis) > 0, None]
+        return [b.scatter_add(nowhere, args[1], b.cast(guard, dtype=I64), **node.attrs) > 0, None]
     if kind == "scatter":
-        return [guard, None, b.take(guard, args[1], axis=node.attrs["axis"])]
-    if name == "slice":
-        start, step = node.attrs["start"], node.attrs["step"]
-        ends = (i + (n - 1) * s + 1 if n else i for i, n, s in zip(start, node.shape, step, strict=True))
-        high = tuple(n - end for n, end in zip(node.args[0].shape, ends, strict=True))
-        return [b.pad(guard, low=start, high=high, interior=tuple(s - 1 for s in step), value=False)]
-    moved: Any = getattr(node.op, "vjp", None)
-    return list(moved(b, guard, guard, *args, **node.attrs))
+        return [guard, None, b.take(guard, args[1], **node.attrs)]
+    # Movement: its derivative moves conditions as it moves numbers.
+    assert isinstance(node.op, Differentiable)
+    assert node.op.vjp is not None
+    return list(node.op.vjp(b, guard, guard, *args, **node.attrs))
 
 
 def _contraction_guards(

@@ -22,7 +22,8 @@ from adjit.codegen.jobs import open_job, parts_for, range_of, range_of_turn, run
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal, literal, memory_type
 from adjit.codegen.nest import Nest
 from adjit.codegen.signals import effort, emit_poll
-from adjit.schedule.plan import Load, Product, is_direct
+from adjit.schedule.plan import Load, Product
+from adjit.schedule.products import is_direct
 from adjit.tuned import (
     EPILOGUE_MASKED_VECTORS,
     EPILOGUE_PREFETCH_BYTES,

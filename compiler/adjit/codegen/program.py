@@ -9,11 +9,12 @@ import functools
 import math
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from adjit.codegen.analysis import analyse, lanes_of
+from adjit.codegen.constructors import emit_constructors_library
 from adjit.codegen.cuts import cut_of
 from adjit.codegen.entry import Part, emit_entry
 from adjit.codegen.gemm import (
@@ -47,15 +48,14 @@ from adjit.ir.evaluate import array_of
 from adjit.ir.graph import Graph
 from adjit.ir.types import MOST_BYTES
 from adjit.schedule.build import make_plan
-from adjit.schedule.plan import CheckRange, Loop, Plan, Product, Single, Straight, Tiles, Work, works_of
+from adjit.schedule.plan import CheckRange, Loop, Plan, Product, Single, Straight, Tiles, Work
 from adjit.schedule.slots import slots_of
 from adjit.schedule.straight import fits, straight_plan
 from adjit.tuned import PRODUCT_PARTS, STRAIGHT_EFFORT, TILE_GROUPS
 from adjit_runtime.errors import InternalError, OutOfMemory
-from adjit_runtime.program import Library, Program, Slot
+from adjit_runtime.program import ALIGN, Library, Program, Slot
 from adjit_runtime.target import Target
 
-ALIGN = 64
 REGISTER_ARGUMENTS = 6
 """Pointers that a function is given in registers on x86-64; further ones lie on the stack."""
 _CALLED = {"pool": "adjit_parallel", "signals": "adjit_poll"}
@@ -68,28 +68,75 @@ _Code = tuple[str, int, int, int]
 
 @dataclass(eq=False, slots=True)
 class Lowered:
-    """Everything that lowering a graph gives; `program` is what runs."""
+    """An optimised graph and its plan; what is made of them, `program` at last, is made at the first look."""
 
+    graph: Graph
     plan: Plan
-    program: Program
+    libraries: list[str]
     target: Target
-    instructions: int
-    kernels: int
+    name: str
     timed: bool
     flushes: bool
-    _asm: list[str] = field(default_factory=list)
+    _code: _Code | None = None
+    _program: Program | None = None
+
+    @property
+    def code(self) -> _Code:
+        """LLVM text, instructions written, distinct kernels, and bytes of arena with packing memory."""
+        if self._code is None:
+            self._code = emit_plan(self.plan, self.target, self.name, self.timed, self.flushes)
+        return self._code
 
     @property
     def llvm(self) -> str:
-        """The LLVM text, written anew when it is asked for: it takes more memory than all the rest."""
-        return emit_plan(self.plan, self.target, self.program.name, self.timed, self.flushes)[0]
+        """The LLVM text."""
+        return self.code[0]
+
+    @property
+    def instructions(self) -> int:
+        """How many instructions the text has."""
+        return self.code[1]
+
+    @property
+    def kernels(self) -> int:
+        """How many distinct kernels there are."""
+        return self.code[2]
 
     @property
     def asm(self) -> str:
-        """The machine code as assembly text, made when it is asked for."""
-        if not self._asm:
-            self._asm.append(assembly(self.llvm, self.target))
-        return self._asm[0]
+        """The machine code as assembly text."""
+        return assembly(self.llvm, self.target)
+
+    @property
+    def program(self) -> Program:
+        """What runs."""
+        return self._program or self.make_program()
+
+    def make_program(self) -> Program:
+        """Have LLVM make the code."""
+        self._program = _program(self)
+        return self._program
+
+
+def lower(
+    graph: Graph, target: Target, name: str, timed: bool = False, straight: bool = True, flushes: bool = False
+) -> Lowered:
+    """The plan of an optimised graph; with `straight` a very small one becomes a straight line, and one that `flushes`
+    takes subnormal numbers for zero.
+
+    A timed program takes a report of 2 + len(plan.kernels) words, and adds to each the ticks of one kernel; a straight
+    line has no clock."""
+
+    def scratch(dtype: np.dtype, k: int) -> int:
+        # A block for each part that a thread may take.
+        return PRODUCT_PARTS * gemm_scratch_bytes(dtype, target) if scratch_allowed(dtype, k, target) else 0
+
+    slots = slots_of(graph)
+    line = _straight_line(graph, slots, target, name, flushes) if straight and fits(graph) else None
+    plan, code = line if line is not None else (make_plan(graph, target, slots, scratch), None)
+    if plan.arena_bytes > MOST_BYTES:
+        raise OutOfMemory(f"{name}: {plan.arena_bytes} bytes of memory are needed, more than int64 counts")
+    return Lowered(graph, plan, _product_libraries(plan, target), target, name, timed, flushes, code)
 
 
 def build(
@@ -101,28 +148,19 @@ def build(
     flushes: bool = False,
     begin: Callable[[str], None] = lambda name: None,
 ) -> Lowered:
-    """Plan, text and program of an optimised graph; with `straight` a very small one becomes a straight line, and one
-    that `flushes` takes subnormal numbers for zero. `begin` is called with the name of each library of products that
-    the program will call, before its code is made.
-
-    A timed program takes a report of 2 + len(plan.kernels) words, and adds to each the ticks of one kernel; a straight
-    line has no clock."""
-
-    def scratch(dtype: np.dtype, k: int) -> int:
-        # A block for each part that a thread may take.
-        return PRODUCT_PARTS * gemm_scratch_bytes(dtype, target) if scratch_allowed(dtype, k, target) else 0
-
-    slots = slots_of(graph)
-    line = _straight_line(graph, slots, target, name, flushes) if straight and fits(graph) else None
-    plan = line[0] if line is not None else make_plan(graph, target, slots, scratch)
-    if plan.arena_bytes > MOST_BYTES:
-        raise OutOfMemory(f"{name}: {plan.arena_bytes} bytes of memory are needed, more than int64 counts")
-    libraries = _product_libraries(plan, target)
-    for needed in libraries:
+    """`lower`, and the program. `begin` is called with the name of each library of products that it will call, before
+    its code is made."""
+    lowered = lower(graph, target, name, timed, straight, flushes)
+    for needed in lowered.libraries:
         begin(needed)
-    code = line[1] if line is not None else emit_plan(plan, target, name, timed, flushes)
-    text, instructions, kernels, arena_bytes = code
-    program = Program(
+    lowered.make_program()
+    return lowered
+
+
+def _program(lowered: Lowered) -> Program:
+    plan, name, target = lowered.plan, lowered.name, lowered.target
+    text, _, _, arena_bytes = lowered.code
+    return Program(
         name=name,
         entry=_symbol(name),
         code=compile_text(text, target),
@@ -131,15 +169,11 @@ def build(
         outputs=plan.outputs,
         arena_bytes=arena_bytes,
         target=target.key,
-        libraries=(*libraries, *(name for name, symbol in _CALLED.items() if f"@{symbol}(" in text)),
-        flushes=flushes,
+        libraries=(*lowered.libraries, *(name for name, symbol in _CALLED.items() if f"@{symbol}(" in text)),
+        flushes=lowered.flushes,
         checks=plan.checks,
         constants={number: array_of(data) for number, data in plan.constants.items()},
     )
-    # What was asked of each body of this program is asked no more.
-    analyse.cache_clear()
-    lanes_of.cache_clear()
-    return Lowered(plan, program, target, instructions, kernels, timed, flushes)
 
 
 def _straight_line(
@@ -158,7 +192,7 @@ def _product_libraries(plan: Plan, target: Target) -> list[str]:
     works = {
         (work, not isinstance(kernel.work, Tiles)): None
         for kernel in plan.kernels
-        for work in works_of(kernel.work)
+        for work in kernel.work.parts
         if isinstance(work, Product)
     }
     return list(dict.fromkeys(name for work, alone in works for name in product_libraries(work, target, alone)))
@@ -192,7 +226,7 @@ def emit_plan(
     inline: dict[Work, Single] = {}
     for work in times:
         alone = not isinstance(work, Tiles)
-        for part in works_of(work):
+        for part in work.parts:
             options = (part, target, alone, (part, alone) in light, polls.ranges.get(part, 0) if alone else 0)
             if alone and times[part] == 1 and (is_glue(*options[:4]) or _has_own_addresses(part)):
                 inline[part] = part
@@ -235,6 +269,9 @@ def emit_plan(
         emit_entry(entry, plan, target, run, workspace_at, timed, polls)
     instructions = sum(function.instruction_count for function in module.functions)
     kernels = len(functions) + len(inline)
+    # What was asked of each body of this program is asked no more.
+    analyse.cache_clear()
+    lanes_of.cache_clear()
     return str(module), instructions, kernels, max(ALIGN, workspace_at + workspace_bytes)
 
 
@@ -265,6 +302,8 @@ def library(name: str, target: Target) -> Library:
         emit_call_library(module)
     elif name == "guard":
         emit_guard_library(module)
+    elif name == "constructors":
+        emit_constructors_library(module)
     elif name == "signals":
         emit_signals_library(module)
     elif name == "python":

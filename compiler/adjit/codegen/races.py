@@ -23,21 +23,9 @@ import numpy as np
 
 from adjit.codegen.cuts import ROWS, Cut, cut_of, follows_columns
 from adjit.codegen.gemm import GEMM_DTYPES, blocks_are_wide, gemm_scratch_bytes, scratch_allowed
-from adjit.schedule.arena import body_of, elements_in_place, read, storage, written
-from adjit.schedule.plan import (
-    Body,
-    Buffer,
-    Gather,
-    Kernel,
-    Load,
-    Plan,
-    Product,
-    Scatter,
-    Single,
-    Store,
-    Tiles,
-    may_reduce,
-)
+from adjit.schedule.arena import elements_in_place, read, storage, written
+from adjit.schedule.plan import Body, Buffer, Gather, Kernel, Load, Plan, Product, Scatter, Single, Store, Tiles
+from adjit.schedule.products import may_reduce
 from adjit_runtime.errors import InternalError
 from adjit_runtime.target import Target
 
@@ -220,7 +208,7 @@ def _fault_of(kernel: Kernel, target: Target) -> str:
     cut = cut_of(kernel.work, target)
     if isinstance(kernel.work, Product):
         return _fault_of_product(kernel, kernel.work, cut, target)
-    body, _ = body_of(kernel)
+    body = kernel.work.elements
     if cut is None or body is None:
         return ""
     return _fault_of_units(kernel, [(access, cut.dim) for access in accesses_of_body(body)], cut.unit)
@@ -252,13 +240,13 @@ def _fault_of_blocks(kernel: Kernel, work: Product, parts: int, target: Target) 
         return "the epilogue reduces, and blocks have not all rows"
     if not work.scratch:
         return ""
-    buffer, offset = kernel.params[2]
+    buffer, offset = kernel.params[Product.C]
     if work.dtype not in GEMM_DTYPES or not scratch_allowed(work.dtype, work.k, target):
         return "its blocks are not finished one by one, as those in scratch memory are"
     block = parts * gemm_scratch_bytes(work.dtype, target)
     if offset < 0 or offset * work.dtype.itemsize + block > buffer.nbytes:
         return f"the blocks of {parts} parts take {block} bytes, %{buffer.name} has less"
-    if storage(buffer) in {storage(other) for number, (other, _) in enumerate(kernel.params) if number != 2}:
+    if storage(buffer) in {storage(other) for number, (other, _) in enumerate(kernel.params) if number != Product.C}:
         return f"%{buffer.name}, where blocks are made, is an operand, too"
     return ""
 

@@ -3,7 +3,7 @@
 types      Array and Tuple types, dtype names
 op         what the graph knows of an op; the registry
 node       Node, Loc, Data
-graph      Graph, and how to rebuild one
+graph      Graph, and how nodes become one
 builder    Builder: makes typed nodes; Value: the notation in which rules are written
 text       print and parse
 verify     the invariants

@@ -1,4 +1,4 @@
-"""Graph: a name, inputs, nodes in topological order, outputs, and updates of state; and how to rebuild one.
+"""Graph: a name, inputs, nodes in topological order, outputs, and updates of state; and how nodes become one.
 
 `updates` says which value replaces which input at the end of a step, so that state is part of the graph and a
 plan can prove its in-place writes. A graph that is nested in an attribute has explicit inputs, no captures.
@@ -40,7 +40,7 @@ class Graph:
         for node in self.nodes:
             for arg in node.args:
                 found[arg].append(node)
-        return found
+        return dict(found)
 
     def with_nodes(self, nodes: Iterable[Node]) -> Graph:
         """The same graph with another list of nodes."""
@@ -100,26 +100,18 @@ def copy_node(node: Node, args: Sequence[Node]) -> Node:
     return Node(node.op, tuple(args), node.attrs, node.type, node.loc)
 
 
-def rebuild(graph: Graph, visit: Callable[[Node, tuple[Node, ...]], Node], keep: Sequence[Node] = ()) -> Graph:
-    """Rebuild `graph` in order: `visit(node, new_args)` gives each node's replacement.
-
-    `visit` may return `copy_node(node, new_args)`, an earlier node, or a new node whose args are in the new graph;
-    nodes that it makes beside the one it returns go into the graph too if they are reachable. Dead nodes are kept
-    out; inputs stay as they are."""
-    new: dict[Node, Node] = {node: node for node in graph.inputs}
-    for node in graph.nodes:
-        new[node] = visit(node, tuple(new[arg] for arg in node.args))
-    return substitute_roots(graph, new, keep)
-
-
-def substitute_roots(graph: Graph, new: Mapping[Node, Node], keep: Sequence[Node] = ()) -> Graph:
+def substitute_roots(graph: Graph, new: Mapping[Node, Node]) -> Graph:
     """The graph whose roots are the images of this one's; its nodes are found from the roots."""
     outputs = tuple(new[node] for node in graph.outputs)
     updates = tuple((target, new[value]) for target, value in graph.updates)
-    roots = outputs + tuple(value for _, value in updates) + tuple(keep)
-    inputs = frozenset(graph.inputs)
-    nodes = tuple(node for node in topological(roots) if node not in inputs)
+    nodes = computed((*outputs, *(value for _, value in updates)), graph.inputs)
     return Graph(graph.name, graph.inputs, nodes, outputs, updates)
+
+
+def computed(roots: Iterable[Node], inputs: Iterable[Node]) -> tuple[Node, ...]:
+    """The nodes that `roots` are computed by from `inputs`, args before users: what a graph of them holds."""
+    given = frozenset(inputs)
+    return tuple(node for node in topological(roots) if node not in given)
 
 
 def topological(roots: Iterable[Node]) -> list[Node]:

@@ -7,6 +7,7 @@ overflows the stack. Every walk is a loop over `graph.nodes`, never a recursion.
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -53,6 +54,11 @@ def digest_of(array: np.ndarray) -> str:
     """The first 16 hexadecimal digits of the SHA-256 of dtype, shape and bytes."""
     head = f"{array.dtype.str}{array.shape}".encode()
     return hashlib.sha256(head + np.ascontiguousarray(array).tobytes()).hexdigest()[:16]
+
+
+def same_bits(a: float, b: float) -> bool:
+    """Whether two numbers are equal, zeros by their sign."""
+    return a == b and math.copysign(1, a) == math.copysign(1, b)
 
 
 @dataclass(frozen=True, eq=False, slots=True)

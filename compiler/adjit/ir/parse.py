@@ -91,9 +91,9 @@ class Reader(Tokens):
             found[name] = self.attribute(op.attr_kinds[name])
         for name, kind in op.attr_kinds.items():
             if name not in found:
-                if kind != "bool":
+                if kind not in ("bool", "count"):
                     self.fail(f"{op.name} needs the attribute {name!r}", word)
-                found[name] = False
+                found[name] = kind == "count" and 0
         return {name: found[name] for name in op.attr_kinds}
 
     def subscripts(self, token: Token) -> Subscripts:
@@ -115,7 +115,7 @@ class Reader(Tokens):
         if kind == "dtype":
             return self.dtype()
         token = self.literal_token()
-        dtypes = {"bool": "bool", "int": "i64", "float": "f64"}
+        dtypes = {"bool": "bool", "int": "i64", "count": "i64", "float": "f64"}
         if kind in dtypes:
             return self.scalar(token, DTYPE_NAMES[dtypes[kind]])
         if token.text in ("true", "false"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -21,10 +22,13 @@ sub = elementwise(
 )  # fmt: skip
 mul = elementwise(
     "mul", numpy=np.multiply, arity=2, accepts="iuf", symbolic=lambda x, y: x * y, singular=True,
+    # By a finite constant.
+    regular=lambda node: any(arg.is_splat and math.isfinite(arg.attrs["value"]) for arg in node.args),
     vjp=lambda b, g, z, x, y: (g * y, g * x), scalar=lambda k, x, y: x * y,
 )  # fmt: skip
 div = elementwise(
     "div", numpy=np.true_divide, arity=2, symbolic=lambda x, y: x / y, singular=True, cost=4,
+    regular=lambda node: node.args[1].is_splat and abs(node.args[1].attrs["value"]) > 0,
     domain=((-3.0, 3.0), (0.3, 3.0)),
     vjp=lambda b, g, z, x, y: _quotient_rule(g / y, z), scalar=lambda k, x, y: x / y,
 )  # fmt: skip

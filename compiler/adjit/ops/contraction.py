@@ -6,10 +6,12 @@ that is summed stands in both (one that stands in a single operand is summed bef
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from adjit.ir.axes import Relation, along
 from adjit.ir.node import Node
 from adjit.ir.op import Attrs, register
 from adjit.ir.subscripts import Subscripts
@@ -72,9 +74,17 @@ def _contract_vjp(b: Any, g: Any, z: Any, x: Any, y: Any, spec: Subscripts) -> t
     )
 
 
+def _contract_axes(shapes: Sequence[tuple[int, ...]], shape: tuple[int, ...], attrs: Attrs) -> Relation:
+    spec: Subscripts = attrs["spec"]
+    dims = spec.result + spec.summed
+    sizes = spec.sizes(*shapes)
+    operands = tuple(along([dims.index(c) for c in own]) for own in spec.operands)
+    return Relation(operands, tuple(sizes[c] for c in spec.summed))
+
+
 contract = register(
     Contraction(
         name="contract", kind="contraction", arity=2, infer=_contract_type, attr_kinds={"spec": "subscripts"},
-        evaluate=_evaluate_contract, vjp=_contract_vjp,
+        axes=_contract_axes, evaluate=_evaluate_contract, vjp=_contract_vjp, singular=True,
     )
 )  # fmt: skip

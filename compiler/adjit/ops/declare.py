@@ -12,10 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from adjit.ir.axes import AxesRule, reduced, same
+from adjit.ir.node import Node
 from adjit.ir.op import Attrs, Op, Rule, register
 from adjit.ir.types import BOOL, Array, dtype_name
 from adjit_runtime.errors import DTypeError, ShapeError
@@ -24,58 +26,92 @@ Domain = tuple[float, float]
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
-class Elementwise(Op):
+class Differentiable(Op):
+    """An op that has a derivative, or says in `exempt` why it has none.
+
+    `singular` says that the rule may make anything but zero of a cotangent of zero, at some value that a `select` may
+    discard: only there guards are carried. `regular(node)`, where it is given, says of which nodes this is not so."""
+
+    vjp: Rule | None = None
+    singular: bool = False
+    regular: Callable[[Node], bool] | None = None
+    exempt: str = ""
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class Elementwise(Differentiable):
     """The same scalar function of every element; operands and result have one shape.
 
     `scalar(k, *lanes)` is the lowering over the scalar protocol (with `k, x, dtype=` for cast).
     `symbolic(*symbols)` gives the SymPy meaning, or is None where there is none (bit operations).
-    `singular` says that the derivative may be infinite or NaN at a point where the value, or a value that a
-    `select` discards, may lie: only there guards are carried.
     `domain` is where tests sample operands; `cost` counts rough instructions per element, for fusion.
-    `exempt` is the reason why there is no derivative.
     """
 
-    vjp: Rule | None = None
+    axes: AxesRule | None = same
     scalar: Rule
     symbolic: Rule | None = None
-    singular: bool = False
     domain: Domain | tuple[Domain, ...] = (-3.0, 3.0)
     cost: int = 1
-    exempt: str = ""
     accepts: str = "biuf"
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
-class Reduction(Op):
+class Reduction(Differentiable):
     """Combines the elements along `axes` (dropped from the shape); or, with attr `axis`, a running or arg reduction."""
 
-    vjp: Rule | None = None
+    axes: AxesRule | None = reduced
     identity: Callable[[np.dtype], Any] | None = None
     combine: Rule | None = None
-    exempt: str = ""
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
-class Contraction(Op):
+class Contraction(Differentiable):
     """Sums of products, by an index expression `ik,kj->ij`; its adjoints are contractions again."""
 
-    vjp: Rule | None = None
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class Movement(Differentiable):
+    """Moves elements and computes nothing; becomes an index map. Its derivative moves conditions, too.
+
+    `resize(attrs, shape)` gives the attributes for a result of another shape, where they depend on it."""
+
+    resize: Callable[[Attrs, tuple[int, ...]], Attrs] | None = None
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
-class Movement(Op):
-    """Moves elements and computes nothing; becomes an index map."""
+class Indexing(Differentiable):
+    """Reads or writes at positions that are computed at run time; one that `adds` adds to what is there."""
 
-    vjp: Rule | None = None
-    exempt: str = ""
+    adds: bool = False
+
+
+class Condition(NamedTuple):
+    """What a check asks: that its last operand lies in [low, high). Where it does not, the error, whose text has the
+    value between `before` and `after`; without `after` it is `before` alone."""
+
+    error: str
+    before: str
+    after: str | None
+    low: int
+    high: int
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
-class Indexing(Op):
-    """Reads or writes at positions that are computed at run time."""
+class Checked(Differentiable):
+    """Gives its first operand where the last one is what it should be, and leaves the program where it is not.
 
-    vjp: Rule | None = None
-    exempt: str = ""
+    `condition(attrs, dtype of the result)` says what that is; with `counts_back` a negative value counts from the upper
+    end of the range. The order of checks among each other is that of the graph."""
+
+    axes: AxesRule | None = same
+    condition: Callable[[Attrs, np.dtype], Condition]
+    counts_back: bool = False
+
+
+def condition_of(check: Node) -> Condition:
+    """What a check asks."""
+    assert isinstance(check.op, Checked)
+    return check.op.condition(check.attrs, check.dtype)
 
 
 def _elementwise_type(name: str, accepts: str, result: str) -> Callable[[tuple[Array, ...], Attrs], Array]:
@@ -106,6 +142,7 @@ def elementwise(
     result: str = "same",
     domain: Domain | tuple[Domain, ...] = (-3.0, 3.0),
     singular: bool = False,
+    regular: Callable[[Node], bool] | None = None,
     cost: int = 1,
     exempt: str = "",
 ) -> Elementwise:
@@ -127,6 +164,7 @@ def elementwise(
             scalar=scalar,
             symbolic=symbolic,
             singular=singular,
+            regular=regular,
             domain=domain,
             cost=cost,
             exempt=exempt,

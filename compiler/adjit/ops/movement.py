@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from adjit.ir.axes import Along, Ints, Relation, along, inverse, linear
 from adjit.ir.op import Attrs, register
-from adjit.ir.types import Array
+from adjit.ir.types import BOOL, Array
 from adjit.ops.declare import Movement, check_axes
 from adjit_runtime.errors import DTypeError, ShapeError
 
@@ -112,10 +115,15 @@ def _evaluate_pad(
     return result
 
 
+def _broadcast_vjp(b: Any, g: Any, y: Any, x: Any, shape: Ints, axes: Ints) -> tuple[Any]:
+    gone = tuple(i for i in range(len(shape)) if i not in axes)
+    return (b.sum(g, axes=gone) if g.dtype != BOOL else b.any(g, axes=gone),)
+
+
 def _slice_vjp(b: Any, g: Any, y: Any, x: Any, start: Any, stop: Any, step: Any) -> tuple[Any]:
     ends = tuple(i + (n - 1) * s + 1 if n else i for i, n, s in zip(start, y.shape, step, strict=True))
     high = tuple(n - end for n, end in zip(x.shape, ends, strict=True))
-    return (b.pad(g, low=start, high=high, interior=tuple(s - 1 for s in step), value=0.0),)
+    return (b.pad(g, low=start, high=high, interior=tuple(s - 1 for s in step), value=g.dtype.type(0).item()),)
 
 
 def _pad_vjp(b: Any, g: Any, y: Any, x: Any, low: Any, high: Any, interior: Any, value: Any) -> tuple[Any]:
@@ -139,32 +147,80 @@ def _evaluate_iota(*, shape: tuple[int, ...], axis: int, dtype: np.dtype) -> Any
     return _evaluate_broadcast(np.arange(shape[axis], dtype=dtype), shape=shape, axes=(axis,))
 
 
+def _reshaped(attrs: Attrs, shape: Ints) -> Attrs:
+    return {**attrs, "shape": shape}
+
+
+def _sliced(attrs: Attrs, shape: Ints) -> Attrs:
+    bounds = zip(attrs["start"], attrs["step"], shape, strict=True)
+    return {**attrs, "stop": tuple(i + (n - 1) * s + 1 if n else i for i, s, n in bounds)}
+
+
+def _transpose_axes(shapes: Sequence[Ints], shape: Ints, attrs: Attrs) -> Relation:
+    return Relation((along(inverse(attrs["axes"])),))
+
+
+def _broadcast_axes(shapes: Sequence[Ints], shape: Ints, attrs: Attrs) -> Relation:
+    return Relation((along(attrs["axes"]),))
+
+
+def _slice_axes(shapes: Sequence[Ints], shape: Ints, attrs: Attrs) -> Relation:
+    # The step from an only element is none.
+    steps = zip(attrs["start"], attrs["step"], shape, strict=True)
+    return Relation((tuple(Along(i, start, step if n > 1 else 1) for i, (start, step, n) in enumerate(steps)),))
+
+
+def _pad_axes(shapes: Sequence[Ints], shape: Ints, attrs: Attrs) -> Relation:
+    sides = zip(attrs["low"], attrs["interior"], strict=True)
+    axes = tuple(Along(i, -low, 1, interior + 1) for i, (low, interior) in enumerate(sides))
+    return Relation((axes,), filled=True)
+
+
+def _concatenate_axes(shapes: Sequence[Ints], shape: Ints, attrs: Attrs) -> Relation:
+    axis = attrs["axis"]
+    starts = itertools.accumulate((own[axis] for own in shapes), initial=0)
+    dims = range(len(shape))
+    return Relation(
+        tuple(tuple(Along(i, -start if i == axis else 0) for i in dims) for start in [*starts][: len(shapes)])
+    )
+
+
+def _flip_axes(shapes: Sequence[Ints], shape: Ints, attrs: Attrs) -> Relation:
+    return Relation((tuple(Along(i, n - 1, -1) if i in attrs["axes"] else Along(i) for i, n in enumerate(shape)),))
+
+
+def _no_axes(shapes: Sequence[Ints], shape: Ints, attrs: Attrs) -> Relation:
+    return Relation(())
+
+
 reshape = register(
     Movement(
         name="reshape", kind="movement", arity=1, infer=_reshape_type, attr_kinds={"shape": "ints"},
-        evaluate=lambda x, *, shape: np.reshape(x, shape),
+        axes=linear, resize=_reshaped, evaluate=lambda x, *, shape: np.reshape(x, shape),
         vjp=lambda b, g, y, x, shape: (b.reshape(g, shape=x.shape),),
     )
 )  # fmt: skip
 transpose = register(
     Movement(
         name="transpose", kind="movement", arity=1, infer=_transpose_type, attr_kinds={"axes": "ints"},
-        evaluate=lambda x, *, axes: np.transpose(x, axes),
-        vjp=lambda b, g, y, x, axes: (b.transpose(g, axes=tuple(int(i) for i in np.argsort(axes))),),
+        axes=_transpose_axes, evaluate=lambda x, *, axes: np.transpose(x, axes),
+        vjp=lambda b, g, y, x, axes: (b.transpose(g, axes=inverse(axes)),),
     )
 )  # fmt: skip
 broadcast = register(
     Movement(
         # Operand axis i stands at result axis axes[i]; sizes match exactly, so a size 1 is reshaped away first.
         name="broadcast", kind="movement", arity=1, infer=_broadcast_type,
-        attr_kinds={"shape": "ints", "axes": "ints"}, evaluate=_evaluate_broadcast,
-        vjp=lambda b, g, y, x, shape, axes: (b.sum(g, axes=tuple(i for i in range(len(shape)) if i not in axes)),),
+        attr_kinds={"shape": "ints", "axes": "ints"}, axes=_broadcast_axes, resize=_reshaped,
+        evaluate=_evaluate_broadcast,
+        vjp=_broadcast_vjp,
     )
 )  # fmt: skip
 slice_ = register(
     Movement(
         name="slice", kind="movement", arity=1, infer=_slice_type,
         attr_kinds={"start": "ints", "stop": "ints", "step": "ints"},
+        axes=_slice_axes, resize=_sliced,
         evaluate=lambda x, *, start, stop, step: x[_slices(start, stop, step)], vjp=_slice_vjp,
     )
 )  # fmt: skip
@@ -173,25 +229,27 @@ pad = register(
         # `interior` elements stand between neighbours; the adjoint of a strided slice needs it.
         name="pad", kind="movement", arity=1, infer=_pad_type,
         attr_kinds={"low": "ints", "high": "ints", "interior": "ints", "value": "scalar"},
-        evaluate=_evaluate_pad, vjp=_pad_vjp,
+        axes=_pad_axes, evaluate=_evaluate_pad, vjp=_pad_vjp,
     )
 )  # fmt: skip
 concatenate = register(
     Movement(
         name="concatenate", kind="movement", arity=None, infer=_concatenate_type, attr_kinds={"axis": "int"},
-        evaluate=lambda *xs, axis: np.concatenate(xs, axis=axis), vjp=_concatenate_vjp,
+        axes=_concatenate_axes, evaluate=lambda *xs, axis: np.concatenate(xs, axis=axis), vjp=_concatenate_vjp,
     )
 )  # fmt: skip
 flip = register(
     Movement(
         name="flip", kind="movement", arity=1, infer=_flip_type, attr_kinds={"axes": "ints"},
-        evaluate=lambda x, *, axes: np.flip(x, axes), vjp=lambda b, g, y, x, axes: (b.flip(g, axes=axes),),
+        axes=_flip_axes, evaluate=lambda x, *, axes: np.flip(x, axes),
+        vjp=lambda b, g, y, x, axes: (b.flip(g, axes=axes),),
     )
 )  # fmt: skip
 iota = register(
     Movement(
         name="iota", kind="creation", arity=0, infer=_iota_type,
-        attr_kinds={"shape": "ints", "axis": "int", "dtype": "dtype"}, evaluate=_evaluate_iota,
+        attr_kinds={"shape": "ints", "axis": "int", "dtype": "dtype"}, axes=_no_axes, resize=_reshaped,
+        evaluate=_evaluate_iota,
         exempt="has no operand",
     )
 )  # fmt: skip

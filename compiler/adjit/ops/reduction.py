@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from adjit.ir.axes import Along, Ints, Relation, Running
 from adjit.ir.op import Attrs, register
 from adjit.ir.types import I64, Array, dtype_name
 from adjit.ops.declare import Reduction, check_axes
@@ -122,6 +123,10 @@ def _flip_along(x: np.ndarray, axis: int, reverse: bool) -> np.ndarray:
     return np.flip(x, axis) if reverse else x
 
 
+def _running_axes(shapes: Sequence[Ints], shape: Ints, attrs: Attrs) -> Relation:
+    return Relation((tuple(Running(i) if i == attrs["axis"] else Along(i) for i in range(len(shape))),))
+
+
 sum_ = register(
     Reduction(
         name="sum", kind="reduction", arity=1, infer=_reduced("sum", "iuf"), attr_kinds={"axes": "ints"},
@@ -135,6 +140,7 @@ prod = register(
         name="prod", kind="reduction", arity=1, infer=_reduced("prod", "iuf"), attr_kinds={"axes": "ints"},
         evaluate=lambda x, *, axes: np.prod(x, axis=axes, dtype=x.dtype),
         identity=lambda dtype: 1, combine=lambda k, x, y: x * y, vjp=_prod_vjp,
+        singular=True,
     )
 )  # fmt: skip
 max_ = register(
@@ -180,6 +186,7 @@ argmin = register(
 cumsum = register(
     Reduction(
         name="cumsum", kind="running", arity=1, infer=_running_type, attr_kinds={"axis": "int", "reverse": "bool"},
+        axes=_running_axes,
         evaluate=lambda x, *, axis, reverse: _flip_along(
             np.cumsum(_flip_along(x, axis, reverse), axis=axis, dtype=x.dtype), axis, reverse
         ),
@@ -190,9 +197,11 @@ cumsum = register(
 cumprod = register(
     Reduction(
         name="cumprod", kind="running", arity=1, infer=_running_type, attr_kinds={"axis": "int", "reverse": "bool"},
+        axes=_running_axes,
         evaluate=lambda x, *, axis, reverse: _flip_along(
             np.cumprod(_flip_along(x, axis, reverse), axis=axis, dtype=x.dtype), axis, reverse
         ),
         identity=lambda dtype: 1, combine=lambda k, x, y: x * y, vjp=_cumprod_vjp,
+        singular=True,
     )
 )  # fmt: skip

@@ -1,5 +1,14 @@
 """Optimisers and schedules: plain NumPy on one parameter array at a time, traced into the training step.
 
+`sgd`, `adam`, `adamw`, `rmsprop` and `adagrad` take a learning rate: a number, or what `adjit.optim.schedule` makes
+(`constant`, `step`, `exponential`, `cosine`, `warm_up`), whose value at a step is `rate(state.step)`.
+
+    >>> from adjit.optim import adam, schedule
+    >>> rate = schedule.warm_up(schedule.cosine(1e-3, steps=1000), steps=100)
+    >>> optimizer = adam(rate)
+    >>> rate(500)
+    0.0005
+
 An `Optimizer` is data: hyper-parameters, `init`, which makes what is kept for a parameter, and `update`, which gives
 the new parameter. Your own takes ten lines:
 

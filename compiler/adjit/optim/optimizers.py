@@ -50,6 +50,11 @@ def _rate(what: str, value: Any) -> Any:
         return checks.real(what, value, 0.0)
     except ArgumentError as error:
         name = what.partition(":")[0]
+        if callable(value):
+            raise ArgumentError(
+                f"{error}; one that changes is a schedule, as adjit.optim.schedule.cosine(1e-3, steps=1000), or yours: "
+                'Schedule("mine", {"first": 1e-3}, lambda numbers, count: numbers["first"] / (1 + count))'
+            ) from None
         raise ArgumentError(f"{error}; a step goes against the gradient by itself: {name}(1e-3)") from None
 
 

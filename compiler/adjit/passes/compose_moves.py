@@ -13,11 +13,9 @@ too. Does not move anything through arithmetic
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-
+from adjit.ir.axes import without_ones
 from adjit.ir.graph import Graph
-from adjit.ir.node import Node
+from adjit.ir.node import Node, same_bits
 from adjit.passes.rewrite import Rewriter, Step, rewrite
 
 Ints = tuple[int, ...]
@@ -32,11 +30,6 @@ def _step(node: Node, rewriter: Rewriter) -> Node | None:
     step = _STEPS.get(node.op.name)
     # A step makes nodes of other ops, too.
     return None if step is None else step(node, rewriter)
-
-
-def without_ones(shape: Sequence[int]) -> Ints:
-    """The extents other than 1."""
-    return tuple(n for n in shape if n != 1)
 
 
 def _identity(n: int) -> Ints:
@@ -180,15 +173,11 @@ def _pad(node: Node, rewriter: Rewriter) -> Node | None:
         return x
     if x.op.name != "pad" or any(interior) or any(x.attrs["interior"]):
         return None
-    if not _same_bits(node.attrs["value"], x.attrs["value"]):
+    if not same_bits(node.attrs["value"], x.attrs["value"]):
         return None
     lows = tuple(a + b for a, b in zip(low, x.attrs["low"], strict=True))
     highs = tuple(a + b for a, b in zip(high, x.attrs["high"], strict=True))
     return rewriter.emit("pad", x.args[0], low=lows, high=highs, interior=interior, value=node.attrs["value"])
-
-
-def _same_bits(a: float, b: float) -> bool:
-    return a == b and math.copysign(1, a) == math.copysign(1, b)
 
 
 def _concatenate(node: Node, rewriter: Rewriter) -> Node | None:

@@ -10,10 +10,9 @@ pad finds its place in such a gap. Does not join pads along several axes, with e
 from __future__ import annotations
 
 import itertools
-import math
 
 from adjit.ir.graph import Graph
-from adjit.ir.node import Node
+from adjit.ir.node import Node, same_bits
 from adjit.passes.rewrite import Rewriter, rewrite
 
 Piece = tuple[int, Node]
@@ -52,7 +51,7 @@ def _axis(node: Node) -> int | None:
 
 
 def _is_zero(value: float) -> bool:
-    return value == 0 and math.copysign(1, value) == 1
+    return same_bits(value, 0.0)
 
 
 def _pieces(node: Node, axis: int) -> list[Piece] | None:

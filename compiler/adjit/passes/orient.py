@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 
+from adjit.ir.axes import inverse
 from adjit.ir.builder import Builder
 from adjit.ir.graph import Graph, copy_node, substitute_roots
 from adjit.ir.node import Node
@@ -27,10 +28,7 @@ Order = tuple[int, ...]
 
 def orient(graph: Graph) -> Graph:
     """The graph with the regions turned for which it pays."""
-    users: dict[Node, list[Node]] = {}
-    for node in graph.nodes:
-        for arg in dict.fromkeys(node.args):
-            users.setdefault(arg, []).append(node)
+    users = {arg: list(dict.fromkeys(read)) for arg, read in graph.users().items()}
     roots = frozenset(graph.roots)
     orders: dict[Node, Order] = {}
     for region in _regions(graph):
@@ -67,13 +65,13 @@ def _best_order(region: set[Node], users: dict[Node, list[Node]], roots: frozens
     exits = [(node, user) for node in region for user in users.get(node, ()) if user not in region]
     same = tuple(range(len(entries[0].shape if entries else next(iter(region)).shape)))
     candidates = {arg.attrs["axes"] for arg in entries if arg.op.name == "transpose"}
-    candidates |= {_inverse(user.attrs["axes"]) for _, user in exits if user.op.name == "transpose"}
+    candidates |= {inverse(user.attrs["axes"]) for _, user in exits if user.op.name == "transpose"}
     if len(same) == 2:
         candidates.add((1, 0))
 
     def is_free(arg: Node) -> bool:
         """Whether the product can be made in any order."""
-        return arg.op.name == "contract" and arg not in roots and all(user in region for user in users[arg])
+        return arg.op.kind == "contraction" and arg not in roots and all(user in region for user in users[arg])
 
     def cost(order: Order) -> int:
         return (
@@ -95,7 +93,7 @@ def _cost_of_reading(arg: Node, order: Order) -> int:
     if arg.op.name == "broadcast":
         places = [order[axis] for axis in arg.attrs["axes"]]
         return _moved(arg.args[0].shape, tuple(sorted(range(len(places)), key=places.__getitem__)))
-    back = _inverse(order)
+    back = inverse(order)
     if arg.op.name == "transpose":
         return _moved(arg.args[0].shape, tuple(arg.attrs["axes"][axis] for axis in back))
     return _moved(arg.shape, back)
@@ -103,14 +101,14 @@ def _cost_of_reading(arg: Node, order: Order) -> int:
 
 def _cost_of_use(node: Node, user: Node, order: Order) -> int:
     """Elements that are moved so that `user` can read `node`, which is computed in an order."""
-    if user.op.name == "contract":
+    if user.op.kind == "contraction":
         return 0
     if user.op.kind == "reduction":
         left = [order[axis] for axis in range(len(order)) if axis not in user.attrs["axes"]]
         return _moved(user.shape, tuple(sorted(range(len(left)), key=left.__getitem__)))
     if user.op.name == "transpose":
-        return _moved(user.shape, _inverse(tuple(order[axis] for axis in user.attrs["axes"])))
-    return _moved(node.shape, _inverse(order))
+        return _moved(user.shape, inverse(tuple(order[axis] for axis in user.attrs["axes"])))
+    return _moved(node.shape, inverse(order))
 
 
 def _cost_of_short_rows(node: Node, user: Node, order: Order) -> int:
@@ -127,10 +125,6 @@ def _moved(shape: tuple[int, ...], axes: Order) -> int:
     return 0 if long == sorted(long) else math.prod(shape)
 
 
-def _inverse(order: Order) -> Order:
-    return tuple(sorted(range(len(order)), key=order.__getitem__))
-
-
 def _turned(graph: Graph, orders: dict[Node, Order]) -> Graph:
     """The graph in which each node of `orders` is computed in its order."""
     new: dict[Node, Node] = {node: node for node in graph.inputs}
@@ -141,7 +135,7 @@ def _turned(graph: Graph, orders: dict[Node, Order]) -> Graph:
             new[node] = copy_node(node, [new[arg] for arg in node.args])
             continue
         b = Builder(node.loc)
-        back = _inverse(order)
+        back = inverse(order)
         args = []
         for arg in node.args:
             if arg in computed and orders[arg] == order:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from adjit.ir.node import Node
+from adjit.ir.node import Node, same_bits
 from adjit.ir.types import BOOL, Array
 from adjit.passes.rewrite import Rewriter
 
@@ -185,17 +185,13 @@ def _fits(rule: Rule, op: str, kind: str, tags: list[Tag]) -> bool:
     return any(all(arg.accepts(tag) for arg, tag in zip(left.args, order, strict=True)) for order in orders)
 
 
-def _same(left: float | bool, right: float | bool) -> bool:
-    return left == right and math.copysign(1, left) == math.copysign(1, right)
-
-
 def _match(pattern: Pattern, node: Node, binding: Binding) -> bool:
     if pattern.letter:
         return _match_letter(pattern.letter, node, binding)
     if pattern.number is not None:
         # True is no pattern for 1.0: a select between 1.0 and 0.0 is no bool.
         fits = node.dtype == BOOL or not isinstance(pattern.number, bool)
-        return node.is_splat and fits and _same(node.attrs["value"], pattern.number)
+        return node.is_splat and fits and same_bits(node.attrs["value"], pattern.number)
     if node.op.name != pattern.op or len(node.args) != len(pattern.args):
         return False
     kept = dict(binding)

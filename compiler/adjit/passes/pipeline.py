@@ -27,7 +27,6 @@ from adjit_runtime import environment
 from adjit_runtime.errors import AdjitError, InternalError
 
 Pass = Callable[[Graph], Graph]
-Dump = Callable[[str, Graph], None]
 
 PIPELINE: tuple[Pass, ...] = (
     eliminate_dead,
@@ -48,23 +47,20 @@ ROUNDS = 4
 """A round makes work for the next one only where one pass enables an earlier one; two are the rule."""
 
 
-def optimize(
-    graph: Graph, dump: Dump | None = None, allow_inexact: bool = False, tiles: bool = True, registers: int = 32
-) -> Graph:
+def optimize(graph: Graph, allow_inexact: bool = False, tiles: bool = True, registers: int = 32) -> Graph:
     """The same function in fewer and cheaper nodes.
 
     Values keep their bits, but for the order of sums, which is the plan's, and for powers by small integers.
-    `dump(name, graph)` is called with what each pass made that found something. With `allow_inexact` the rules that
-    hold on the reals alone run too; `tiles` allows a loop over tiles of rows, where it pays, of a size for a
-    machine with so many vector `registers`. The result is for
-    scheduling; it is not to be differentiated again."""
+    With `allow_inexact` the rules that hold on the reals alone run too; `tiles` allows a loop over tiles of rows, where
+    it pays, of a size for a machine with so many vector `registers`. The result is for scheduling; it is not to be
+    differentiated again."""
     passes = (*PIPELINE, simplify_reals, eliminate_dead) if allow_inexact else PIPELINE
     verified = environment.flag("ADJIT_VERIFY", False)
     # A pass has nothing to do where nothing changed since it ran last.
     seen: dict[Pass, Graph] = {}
     for run in passes * ROUNDS:
         if seen.get(run) is not graph:
-            graph = _run(run, graph, dump, verified)
+            graph = _run(run, graph, verified)
             seen[run] = graph
     if not tiles:
         return graph
@@ -72,7 +68,7 @@ def optimize(
     def tile(graph: Graph) -> Graph:
         return in_tiles(graph, registers)
 
-    return _run(tile, graph, dump, verified)
+    return _run(tile, graph, verified)
 
 
 def simplify_reals(graph: Graph) -> Graph:
@@ -80,7 +76,7 @@ def simplify_reals(graph: Graph) -> Graph:
     return simplify(graph, allow_inexact=True)
 
 
-def _run(run: Pass, graph: Graph, dump: Dump | None, verified: bool) -> Graph:
+def _run(run: Pass, graph: Graph, verified: bool) -> Graph:
     name = getattr(run, "__name__", str(run))
     try:
         after = run(graph)
@@ -88,6 +84,4 @@ def _run(run: Pass, graph: Graph, dump: Dump | None, verified: bool) -> Graph:
             verify(after)
     except (AdjitError, ArithmeticError, LookupError, TypeError, ValueError, RuntimeError) as error:
         raise InternalError(f"the pass {name} failed: {error}\n\nbefore it:\n{print_graph(graph)}") from error
-    if dump is not None and after is not graph:
-        dump(name, after)
     return after

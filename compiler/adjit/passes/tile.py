@@ -14,12 +14,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from adjit.ir.axes import relation_of
 from adjit.ir.builder import Builder
-from adjit.ir.graph import Graph, copy_node, topological
+from adjit.ir.graph import Graph, computed, copy_node, substitute_roots, topological
 from adjit.ir.node import Node
+from adjit.ir.op import Attrs
 from adjit.ir.types import Array
-from adjit.ops.contraction import extents_of, subscripts_of
-from adjit.ops.declare import Elementwise
+from adjit.ops.contraction import extents_of
+from adjit.ops.declare import Elementwise, Movement
 from adjit.ops.tiles import COMBINED
 from adjit.tuned import (
     CACHE_BYTE_COST,
@@ -139,72 +141,35 @@ class _Region:
     def _is_whole(self, node: Node) -> bool:
         return self._axis_of(node) is None
 
+    def _dimension(self, node: Node) -> int | None:
+        """The dimension of `node` that goes along the rows, or None where it does not work row by row."""
+        if node.op.kind == "scatter":
+            # What it writes may lie in any row.
+            return None
+        moving = [(i, axis) for i, arg in enumerate(node.args) if (axis := self._axis_of(arg)) is not None]
+        relation = relation_of(node) if moving else None
+        if relation is None:
+            return None
+        first, *others = (relation.dimension(i, axis) for i, axis in moving)
+        if first is None or any(dim != first for dim in others):
+            return None
+        for i, arg in enumerate(node.args):
+            axis = relation.axis(i, first)
+            if not (self._follows(arg, axis) if axis is not None else not relation.meets(i, first)):
+                return None
+        return first
+
     def _axis(self, node: Node) -> int | None:
         """The axis of the rows in the result of `node`, or None where it does not work row by row."""
-        name, kind = node.op.name, node.op.kind
-        axes = [axis for arg in node.args if (axis := self._axis_of(arg)) is not None]
-        first = axes[0]
-        if isinstance(node.op, Elementwise) or name == "concatenate":
-            same = all(self._follows(arg, first) for arg in node.args)
-            return first if same and node.attrs.get("axis") != first else None
-        if name == "broadcast":
-            return int(node.attrs["axes"][first])
-        if name == "transpose":
-            return int(node.attrs["axes"].index(first))
-        if name == "reshape":
-            return _reshaped_axis(node.args[0].shape, node.shape, first)
-        if name == "slice":
-            whole = (node.attrs["start"][first], node.attrs["stop"][first], node.attrs["step"][first])
-            return first if whole == (0, self.rows, 1) else None
-        if name == "pad":
-            return first if not any(node.attrs[part][first] for part in ("low", "high", "interior")) else None
-        if name == "flip":
-            return first if first not in node.attrs["axes"] else None
-        if kind == "reduction":
-            gone = node.attrs["axes"]
-            return None if first in gone else first - sum(axis < first for axis in gone)
-        if kind == "argreduction":
-            return None if node.attrs["axis"] == first else first - (node.attrs["axis"] < first)
-        if kind == "running":
-            return None if node.attrs["axis"] == first else first
-        if name == "take":
-            return self._taken_axis(node)
-        if name == "contract":
-            letter = self._row_letter(node)
-            result = subscripts_of(node).result
-            return result.index(letter) if letter and letter in result else None
-        return None
-
-    def _taken_axis(self, node: Node) -> int | None:
-        x, index = node.args
-        axis = node.attrs["axis"]
-        rows, at = self._axis_of(x), self._axis_of(index)
-        if rows is None and at is not None:
-            return int(axis + at)
-        if rows is None or at is not None or rows == axis:
-            return None
-        return rows if rows < axis else rows - 1 + len(index.shape)
-
-    def _row_letter(self, node: Node) -> str | None:
-        """The letter of the rows in a contraction, where each operand that has it follows the rows."""
-        letters = subscripts_of(node).operands
-        for own, arg in zip(letters, node.args, strict=True):
-            axis = self._axis_of(arg)
-            if axis is None:
-                continue
-            letter = own[axis]
-            for other, operand in zip(letters, node.args, strict=True):
-                fits = self._follows(operand, other.index(letter)) if letter in other else self._is_whole(operand)
-                if not fits:
-                    return None
-            return letter
-        return None
+        dim = self._dimension(node)
+        return dim if dim is not None and dim < len(node.shape) else None
 
     def _is_sum(self, node: Node) -> bool:
         """Whether the result is a sum over the rows, or another reduction that can be taken part by part."""
-        if node.op.name in COMBINED:
-            return self._axis_of(node.args[0]) in node.attrs["axes"]
-        return node.op.name == "contract" and self._row_letter(node) is not None
+        if node.op.kind != "contraction" and node.op.name not in COMBINED:
+            return False
+        dim = self._dimension(node)
+        return dim is not None and dim >= len(node.shape)
 
     def _drop_useless(self) -> None:
         """Keep the members that a sum needs, what is made of those, and all that this needs; others run as they did."""
@@ -256,19 +221,19 @@ class _Region:
 
     def _flops(self) -> int:
         """Floating-point operations of the products."""
-        products = [node for node in (*self.found.axis, *self.found.sums) if node.op.name == "contract"]
+        products = [node for node in (*self.found.axis, *self.found.sums) if node.op.kind == "contraction"]
         total = 0
         for node in products:
             total += 2 * math.prod(extents_of(node))
         return total
 
     def _has_products(self) -> bool:
-        return any(node.op.name == "contract" for node in (*self.found.axis, *self.found.sums))
+        return any(node.op.kind == "contraction" for node in (*self.found.axis, *self.found.sums))
 
     def _matrix_bytes(self) -> int:
-        matrices: set[Node] = {node for node in self.found.sums if node.op.name == "contract"}
+        matrices: set[Node] = {node for node in self.found.sums if node.op.kind == "contraction"}
         for node in self.found.axis:
-            if node.op.name == "contract":
+            if node.op.kind == "contraction":
                 matrices.update(arg for arg in node.args if self._is_whole(arg))
         return sum(node.array_type.nbytes for node in matrices)
 
@@ -278,7 +243,7 @@ class _Region:
 
     def _multipliers(self) -> list[tuple[int, ...]]:
         """The shapes of what rows are multiplied by."""
-        products = (node for node in self.found.axis if node.op.name == "contract")
+        products = (node for node in self.found.axis if node.op.kind == "contraction")
         return [arg.shape for node in products for arg in node.args if self._is_whole(arg)]
 
     def _has_layers(self) -> bool:
@@ -377,31 +342,19 @@ class _Body:
             outputs.append(_with_rows_first(self.builder, self._new[node], axis[node]))
         self.sliced, self.whole = list(self._sliced), list(self._inputs)
         inputs = (*self._sliced.values(), *self._inputs.values())
-        nodes = tuple(node for node in topological(outputs) if node not in frozenset(inputs))
-        self.graph = Graph("tile", inputs, nodes, tuple(outputs))
+        self.graph = Graph("tile", inputs, computed(outputs, inputs), tuple(outputs))
 
     def _visit(self, node: Node) -> Node:
-        region = self.region
-        name = node.op.name
-        if name == "contract":
-            letter = region._row_letter(node)
-            own = subscripts_of(node).operands
-            axes = [part.index(letter) if letter and letter in part else None for part in own]
-        elif name == "take":
-            axes = [region._axis_of(arg) for arg in node.args]
-        else:
-            known = [axis for arg in node.args if (axis := region._axis_of(arg)) is not None]
-            axes = [known[0]] * len(node.args)
+        dim, relation = self.region._dimension(node), relation_of(node)
+        assert dim is not None
+        assert relation is not None
+        axes = [relation.axis(i, dim) for i in range(len(node.args))]
         args = [
             self._whole(arg) if axis is None else self._tile(arg, axis)
             for arg, axis in zip(node.args, axes, strict=True)
         ]
-        attrs = dict(node.attrs)
-        rows = region.found.axis.get(node)
-        if name in ("broadcast", "reshape") and rows is not None:
-            attrs["shape"] = _with(node.shape, rows, self.rows)
-        elif name == "slice" and rows is not None:
-            attrs["stop"] = _with(node.attrs["stop"], rows, self.rows)
+        rows = self.region.found.axis.get(node)
+        attrs = node.attrs if rows is None else _resized(node, rows, self.rows)
         return self.builder.emit(node.op, *args, **attrs)
 
     def _tile(self, node: Node, axis: int) -> Node:
@@ -413,8 +366,7 @@ class _Body:
                 node.attrs["value"], node.array_type.with_shape(_with(node.shape, axis, self.rows))
             )
         if self.region._axis_of(node) is None and _is_uniform(node, axis):
-            attrs = {**node.attrs, "shape": _with(node.shape, axis, self.rows)}
-            return self.builder.emit(node.op, *map(self._whole, node.args), **attrs)
+            return self.builder.emit(node.op, *map(self._whole, node.args), **_resized(node, axis, self.rows))
         if node not in self._sliced:
             type = Array(node.dtype, _with(node.shape, 0, self.rows))
             self._sliced[node] = Builder(node.loc).input(f"x{len(self._sliced)}", type)
@@ -431,9 +383,19 @@ class _Body:
 
 def _is_uniform(node: Node, axis: int) -> bool:
     """Whether a value is the same all along an axis, by what it is made of."""
-    if node.op.name == "iota":
+    if node.op.kind == "creation":
         return bool(node.attrs["axis"] != axis)
-    return node.is_splat or (node.op.name == "broadcast" and axis not in node.attrs["axes"])
+    if node.op.kind != "movement":
+        return node.is_splat
+    relation = relation_of(node)
+    return relation is not None and not any(relation.meets(i, axis) for i in range(len(node.args)))
+
+
+def _resized(node: Node, axis: int, n: int) -> Attrs:
+    """The attributes of the same op whose result has `n` elements along `axis`."""
+    if not isinstance(node.op, Movement) or node.op.resize is None:
+        return node.attrs
+    return node.op.resize(node.attrs, _with(node.shape, axis, n))
 
 
 def _is_kept(node: Node) -> bool:
@@ -441,15 +403,6 @@ def _is_kept(node: Node) -> bool:
     return node.op.kind in ("contraction", "running") or (
         isinstance(node.op, Elementwise) and node.op.cost > LIGHT_COST
     )
-
-
-def _reshaped_axis(before: tuple[int, ...], after: tuple[int, ...], axis: int) -> int | None:
-    """The axis of `after` that is `axis` of `before`, with as many elements ahead of it."""
-    ahead = math.prod(before[:axis])
-    for i, n in enumerate(after):
-        if n == before[axis] and math.prod(after[:i]) == ahead:
-            return i
-    return None
 
 
 def _with(shape: tuple[int, ...], axis: int, n: int) -> tuple[int, ...]:
@@ -479,18 +432,11 @@ def _substituted(graph: Graph, new: dict[Node, Node]) -> Graph:
     images: dict[Node, Node] = {node: node for node in graph.inputs}
     images.update(new)
 
-    def image(node: Node) -> Node:
-        return images[node]
-
     made = topological(new.values())
     # What the replacements read comes first, with nothing of it replaced.
     for node in made:
         images.setdefault(node, node)
     for node in graph.nodes:
         if node not in images:
-            images[node] = copy_node(node, [image(arg) for arg in node.args])
-    outputs = tuple(image(node) for node in graph.outputs)
-    updates = tuple((target, image(value)) for target, value in graph.updates)
-    inputs = frozenset(graph.inputs)
-    nodes = tuple(node for node in topological((*outputs, *(value for _, value in updates))) if node not in inputs)
-    return Graph(graph.name, graph.inputs, nodes, outputs, updates)
+            images[node] = copy_node(node, [images[arg] for arg in node.args])
+    return substitute_roots(graph, images)

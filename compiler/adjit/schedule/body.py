@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from adjit.ir.axes import is_linear
 from adjit.ir.node import Node
 from adjit.ops.declare import Elementwise
 from adjit.schedule.group import Group
@@ -149,7 +150,7 @@ class BodyBuilder:
             return self._apply(node, map_, inside)
         if node.op.kind == "movement":
             return self._moved(node, map_, inside)
-        if node.op.name == "iota":
+        if node.op.kind == "creation":
             constant, coefficients = map_[node.attrs["axis"]]
             return self.emit(Index(constant, self._padded(coefficients), node.dtype))
         return self._lacks(node, node.dtype)
@@ -175,11 +176,11 @@ class BodyBuilder:
         if node.op.kind in ("reduction", "argreduction", "running"):
             arg = self.value(node.args[0], self.full)
             return self.emit(Reduce(node.op.name, arg, node.dtype))
-        if node.op.name == "take":
+        if node.op.kind == "gather":
             return self._take(node, map_, ())
         if node.op.kind == "movement":
             return self._moved(node, map_, ())
-        if node.op.name == "iota":
+        if node.op.kind == "creation":
             constant, coefficients = map_[node.attrs["axis"]]
             return self.emit(Index(constant, self._padded(coefficients), node.dtype))
         return self._lacks(node, node.dtype)
@@ -193,12 +194,12 @@ class BodyBuilder:
 
     def _take(self, node: Node, map_: Map, inside: tuple[Bound, ...]) -> int:
         source, index = node.args
-        axis = node.attrs["axis"]
+        axis, batch = node.attrs["axis"], node.attrs.get("batch", 0)
         placement = self.place(source)
         if placement is None:
             return self._lacks(source, node.dtype)
-        after = axis + len(index.shape)
-        at = self.value(index, map_[axis:after], inside)
+        after = axis + len(index.shape) - batch
+        at = self.value(index, map_[:batch] + map_[axis:after], inside)
         outer = map_[:axis] + map_[after:]
         strides = placement.strides[:axis] + placement.strides[axis + 1 :]
         offset, coefficients = linear(outer, strides, placement.offset)
@@ -208,12 +209,12 @@ class BodyBuilder:
         return self.emit(Gather(param, self._padded(coefficients), at, stride, size, bounds, node.dtype))
 
     def _moved(self, node: Node, map_: Map, inside: tuple[Bound, ...]) -> int:
-        if node.op.name == "concatenate":
+        if len(node.args) != 1:
             return self._lacks(node, node.dtype)
         (arg,) = node.args
         inner, bounds = operand_map(node, map_, self.domain)
         if inner is None:
-            if node.op.name != "reshape":
+            if not is_linear(node):
                 return self._lacks(node, node.dtype)
             placement = self.place(arg)
             if placement is None:
@@ -337,7 +338,7 @@ def operand_strides(
         if bounds:
             return None
         if inner is None:
-            if node.op.name != "reshape":
+            if not is_linear(node):
                 return None
             source = place(node.args[0])
             if source is None or not source.is_dense(node.args[0].shape):
@@ -350,7 +351,7 @@ def operand_strides(
 def unshaped(node: Node) -> Node:
     """The value that a root is a reshape of: it is written where the root goes, and nothing is copied."""
     value = node
-    while value.op.name == "reshape":
+    while is_linear(value):
         value = value.args[0]
     return node if value.op.kind == "leaf" else value
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from adjit.ir.axes import Along, Linear, relation_of
 from adjit.ir.node import Node
 
 Affine = tuple[int, tuple[int, ...]]
@@ -79,39 +80,28 @@ def operand_map(node: Node, map_: Map, extents: Sequence[int]) -> tuple[Map | No
 
     None where a reshape is not affine over this domain, or a pad has interior elements."""
     (arg,) = node.args
-    attrs = node.attrs
-    name = node.op.name
-    if name == "transpose":
-        inner: list[Affine] = [(0, ())] * len(map_)
-        for position, axis in enumerate(attrs["axes"]):
-            inner[axis] = map_[position]
-        return tuple(inner), ()
-    if name == "broadcast":
-        return tuple(map_[axis] for axis in attrs["axes"]), ()
-    if name == "slice":
-        steps = zip(map_, attrs["start"], attrs["step"], strict=True)
-        return tuple((c * s + start, tuple(t * s for t in terms)) for (c, terms), start, s in steps), ()
-    if name == "flip":
-        sizes = arg.shape
-        return tuple(
-            (sizes[i] - 1 - c, tuple(-t for t in terms)) if i in attrs["axes"] else (c, terms)
-            for i, (c, terms) in enumerate(map_)
-        ), ()
-    if name == "pad":
-        if any(attrs["interior"]):
-            return None, ()
-        moved = tuple((c - low, terms) for (c, terms), low in zip(map_, attrs["low"], strict=True))
-        checked = tuple(
-            (affine, n) for affine, n in zip(moved, arg.shape, strict=True) if not _inside(affine, n, extents)
-        )
-        return moved, checked
-    if name == "reshape":
+    relation = relation_of(node)
+    assert relation is not None
+    (axes,) = relation.operands
+    if isinstance(axes, Linear):
         if not map_:
             # A scalar seen as (1, 1, ...): every index is 0.
             return tuple((0, (0,) * len(extents)) for _ in arg.shape), ()
         index = linear(map_, contiguous_strides(node.shape))
         return delinearize(index, arg.shape, extents), ()
-    raise TypeError(f"{name} moves nothing")
+    inner: list[Affine] = []
+    checked: list[Bound] = []
+    for at, n in zip(axes, arg.shape, strict=True):
+        if not isinstance(at, Along) or at.gap != 1:
+            return None, ()
+        moved = map_[at.dim]
+        if at.start != 0 or at.step != 1:
+            constant, terms = moved
+            moved = at.start + at.step * constant, tuple([term * at.step for term in terms])
+        inner.append(moved)
+        if relation.filled and not _inside(moved, n, extents):
+            checked.append((moved, n))
+    return tuple(inner), tuple(checked)
 
 
 def _inside(affine: Affine, n: int, extents: Sequence[int]) -> bool:

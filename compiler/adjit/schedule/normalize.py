@@ -15,10 +15,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
+from adjit.ir.axes import is_linear, joins, without_ones
 from adjit.ir.builder import Builder
-from adjit.ir.graph import Graph, topological
+from adjit.ir.graph import Graph, computed
 from adjit.ir.node import Node
 from adjit.ir.subscripts import Subscripts
 from adjit.ir.types import I32, I64, U8
@@ -51,9 +50,7 @@ def normalize(graph: Graph) -> Graph:
         (target, squeeze.copied(value) if value in renewed - {target} else squeeze.whole(value, flat, full))
         for target, value in graph.updates
     )
-    inputs = frozenset(graph.inputs)
-    roots = outputs + tuple(value for _, value in updates)
-    nodes = tuple(node for node in topological(roots) if node not in inputs)
+    nodes = computed((*outputs, *(value for _, value in updates)), graph.inputs)
     return Graph(graph.name, graph.inputs, nodes, outputs, updates)
 
 
@@ -66,10 +63,6 @@ def product_sizes(contraction: Node) -> tuple[int, int, int] | None:
     return (m, n, k) if min(m, n, k) > 1 else None
 
 
-def _without_ones(shape: Sequence[int]) -> tuple[int, ...]:
-    return tuple(n for n in shape if n != 1)
-
-
 class _Squeeze:
     def __init__(self, builder: Builder) -> None:
         self.builder = builder
@@ -79,13 +72,13 @@ class _Squeeze:
             return node
         if node.is_splat:
             return self.builder.splat(node.attrs["value"], node.array_type.with_shape(shape))
-        if node.op.name == "reshape":
+        if is_linear(node):
             return self.reshape(node.args[0], shape)
         return self.builder.emit("reshape", node, shape=shape)
 
     def squeezed(self, node: Node, flat: dict[Node, Node], full: dict[Node, Node]) -> Node:
         if node not in flat:
-            flat[node] = self.reshape(full[node], _without_ones(node.shape))
+            flat[node] = self.reshape(full[node], without_ones(node.shape))
         return flat[node]
 
     def whole(self, node: Node, flat: dict[Node, Node], full: dict[Node, Node]) -> Node:
@@ -101,7 +94,7 @@ class _Squeeze:
         """What `node` is where it has no elements, or where operands of it have none."""
         if node.op.kind == "leaf":
             return None
-        flat = node.array_type.with_shape(_without_ones(node.shape))
+        flat = node.array_type.with_shape(without_ones(node.shape))
         if 0 in node.shape:
             return self.builder.splat(0, flat)
         empty = [0 in arg.shape for arg in node.args]
@@ -110,11 +103,11 @@ class _Squeeze:
         if isinstance(node.op, Reduction):
             assert node.op.identity is not None
             return self.builder.splat(node.op.identity(node.dtype), flat)
-        if node.op.name == "contract":
+        if node.op.kind == "contraction":
             return self.builder.splat(0, flat)
         if node.op.name == "pad":
             return self.builder.splat(node.attrs["value"], flat)
-        if node.op.name == "concatenate":
+        if joins(node):
             parts = [
                 self.reshape(arg, original.shape)
                 for arg, original, gone in zip(args, node.args, empty, strict=True)
@@ -133,8 +126,8 @@ class _Squeeze:
         shape = node.shape
         if isinstance(node.op, Elementwise):
             return emit(node.op, *args, **node.attrs)
-        if name == "reshape":
-            return self.reshape(args[0], _without_ones(shape))
+        if is_linear(node):
+            return self.reshape(args[0], without_ones(shape))
         if node.op.kind == "leaf":
             return node
         operand = node.args[0].shape if node.args else ()
@@ -149,15 +142,15 @@ class _Squeeze:
             places = [i for i, n in enumerate(shape) if n != 1]
             stands = [axis for axis, n in zip(node.attrs["axes"], operand, strict=True) if n != 1]
             axes = tuple(places.index(axis) for axis in stands)
-            wide = _without_ones(shape)
+            wide = without_ones(shape)
             return args[0] if args[0].shape == wide else emit("broadcast", args[0], shape=wide, axes=axes)
-        if name == "contract":
+        if node.op.kind == "contraction":
             return self._contract(node, args)
-        if name == "take" and args[0].is_splat:
-            return self.builder.splat(args[0].attrs["value"], node.array_type.with_shape(_without_ones(shape)))
+        if node.op.kind == "gather" and args[0].is_splat:
+            return self.builder.splat(args[0].attrs["value"], node.array_type.with_shape(without_ones(shape)))
         whole = [self.reshape(arg, original.shape) for arg, original in zip(args, node.args, strict=True)]
         result = emit(node.op, *whole, **node.attrs)
-        return self.reshape(result, _without_ones(shape))
+        return self.reshape(result, without_ones(shape))
 
     def _sum_of_products(
         self, x: Node, left: str, y: Node, right: str, letters: str, sizes: dict[str, int], kept: int

@@ -15,9 +15,9 @@ from collections.abc import Mapping, Sequence, Set
 from adjit.ir.node import Node
 from adjit.schedule.arena import read, written
 from adjit.schedule.group import Group, Grouping
-from adjit.schedule.places import ALIGN
 from adjit.schedule.plan import Buffer, Kernel, Loop
 from adjit_runtime.errors import InternalError
+from adjit_runtime.program import ALIGN
 
 _Rank = tuple[int, int]
 

@@ -17,7 +17,6 @@ from adjit.ir.parse import Reader
 from adjit.ir.quote import printable
 from adjit.ir.tokens import Token, loc_of
 from adjit.ir.types import I64, Array
-from adjit.schedule.arena import body_of
 from adjit.schedule.parse_body import BodyReader, Place
 from adjit.schedule.parse_work import Head
 from adjit.schedule.plan import Ahead, Buffer, Kernel, Loop, Plan, Single, Step, Straight, Work
@@ -280,7 +279,7 @@ class _Plan:
         reader.expect("word", "on")
         params = self._listed(head)
         other = self.kernels[number] if number < len(self.kernels) else None
-        body = body_of(other)[0] if other is not None else None
+        body = other.work.elements if other is not None else None
         if other is None or body is None or head.made(body) != other.work:
             reader.fail(f"kernel {number} is not before, or is another work than this line says", at)
         if tuple(buffer.dtype for buffer, _ in params[len(head.params) :]) != body.params:

@@ -10,8 +10,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 
 from adjit.schedule.plan import Buffer
-
-ALIGN = 64
+from adjit_runtime.program import ALIGN
 
 
 def padded(nbytes: int) -> int:

@@ -44,7 +44,6 @@ from adjit.ir.op import OPS
 from adjit.ir.quote import quote
 from adjit.ir.text import array_text, attribute_text, literal, print_graph, quoted
 from adjit.ir.types import Array, dtype_name
-from adjit.schedule.arena import body_of
 from adjit.schedule.plan import (
     Apply,
     Body,
@@ -148,7 +147,7 @@ def _kernel(number: int, kernel: Kernel, same: int, names: dict[Buffer, str]) ->
     if isinstance(work, Tiles):
         yield from _tiles(number, kernel, work, places)
         return
-    body, first = body_of(kernel)
+    body, first = work.elements, work.operands
     commit = " commit" if kernel.commits else ""
     listed = same == number and body is not None and not _is_in_order(body, first, places)
     every = f" on {' '.join(places)}" if listed else ""

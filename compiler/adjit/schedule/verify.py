@@ -30,8 +30,7 @@ import numpy as np
 
 from adjit.ir.types import COMPILED_DTYPES
 from adjit.ir.verify import verify
-from adjit.schedule.arena import body_of, overwrites_safely, read, storage, written
-from adjit.schedule.places import ALIGN
+from adjit.schedule.arena import overwrites_safely, read, storage, written
 from adjit.schedule.plan import (
     Bounds,
     Buffer,
@@ -48,6 +47,7 @@ from adjit.schedule.plan import (
     Tiles,
 )
 from adjit_runtime.errors import InternalError
+from adjit_runtime.program import ALIGN
 
 Range = tuple[int, int]
 """The smallest and the largest of some numbers."""
@@ -55,6 +55,7 @@ Range = tuple[int, int]
 
 def verify_plan(plan: Plan) -> None:
     """Raise `InternalError`, naming the kernel or buffers, where one of the rules above does not hold."""
+    _parameters(plan)
     _places(plan)
     _order(plan)
     _lifetimes(plan)
@@ -69,6 +70,21 @@ def verify_plan(plan: Plan) -> None:
 
 def _fail(plan_name: str, message: str) -> InternalError:
     return InternalError(f"the plan of @{plan_name} does not hold: {message}")
+
+
+def _parameters(plan: Plan) -> None:
+    for number, kernel in enumerate(plan.kernels):
+        work, body = kernel.work, kernel.work.elements
+        given = tuple(buffer.dtype for buffer, _ in kernel.params)
+        if isinstance(work, Straight):
+            fits = len(given) == len(work.graph.inputs) + len(work.graph.outputs)
+        elif isinstance(work, Tiles):
+            fits = kernel.inner is not None and len(given) == len(work.extents) == len(kernel.inner.slots) + 1
+        else:
+            own = (work.dtype,) * work.operands if isinstance(work, Product) else given[: work.operands]
+            fits = given == (*own, *(body.params if body is not None else ()))
+        if not fits:
+            raise _fail(plan.name, f"kernel {number} is not given what its work takes")
 
 
 def _places(plan: Plan) -> None:
@@ -144,16 +160,13 @@ def _order(plan: Plan) -> None:
 
 
 def _accesses(plan: Plan, number: int, kernel: Kernel) -> None:
-    work, (body, first) = kernel.work, body_of(kernel)
-    dtypes = (work.dtype,) * 3 if isinstance(work, Product) else tuple(b.dtype for b, _ in kernel.params[:first])
-    if tuple(buffer.dtype for buffer, _ in kernel.params) != dtypes + (body.params if body is not None else ()):
-        raise _fail(plan.name, f"kernel {number} is not given what its work takes")
+    work, body = kernel.work, kernel.work.elements
     if isinstance(work, CheckRange) and work.number >= len(plan.checks):
         raise _fail(plan.name, f"kernel {number} has no check {work.number}")
     if isinstance(work, Product) and body is not None:
         if body.domain != (math.prod(entry[0] for entry in work.batch), work.m, work.n):
             raise _fail(plan.name, f"the epilogue of kernel {number} is not over its product")
-        product = kernel.params[2][0]
+        product = kernel.params[Product.C][0]
         if any(isinstance(i, (Load, Gather)) and kernel.params[i.param][0] is product for i in body.code):
             raise InternalError(f"the epilogue of kernel {number} reads %{product.name}, which is not finished")
     for param, dtype, (low, high) in _reached(kernel):
@@ -169,7 +182,7 @@ def _accesses(plan: Plan, number: int, kernel: Kernel) -> None:
 
 def _reached(kernel: Kernel) -> Iterator[tuple[int, np.dtype, Range]]:
     """What a kernel reaches of its parameters: number, dtype, range of elements."""
-    work, (body, _) = kernel.work, body_of(kernel)
+    work, body = kernel.work, kernel.work.elements
     if isinstance(work, Product):
         yield from _reached_by_product(work)
     if body is None or 0 in body.domain:
@@ -188,19 +201,19 @@ def _reached(kernel: Kernel) -> Iterator[tuple[int, np.dtype, Range]]:
         extents, terms = (*body.domain, max(work.size, 1)), (*work.coefficients, work.stride)
         found = extremes(extents, terms, ())
         assert found is not None
-        yield 0, body.code[work.value].dtype, found
+        yield Scatter.TARGET, body.code[work.value].dtype, found
 
 
 def _reached_by_product(work: Product) -> Iterator[tuple[int, np.dtype, Range]]:
     counts = [entry[0] for entry in work.batch]
     operands = (
-        (0, (work.m, work.k), work.a_strides),
-        (1, (work.k, work.n), work.b_strides),
-        (2, (work.m, work.n), (work.c_row, 1)),
+        (Product.A, (work.m, work.k), work.a_strides),
+        (Product.B, (work.k, work.n), work.b_strides),
+        (Product.C, (work.m, work.n), (work.c_row, 1)),
     )
     for param, extents, strides in operands:
         whole = (*counts, *extents)
-        if 0 in (*counts, work.m, work.n, *extents) or (param == 2 and work.scratch):
+        if 0 in (*counts, work.m, work.n, *extents) or (param == Product.C and work.scratch):
             continue
         found = extremes(whole, (*(entry[1 + param] for entry in work.batch), *strides), ())
         assert found is not None
@@ -251,8 +264,7 @@ def _narrow(box: list[Range], constant: int, factors: Sequence[int], n: int) -> 
 
 def _tiles(plan: Plan, number: int, kernel: Kernel, work: Tiles) -> None:
     inner = kernel.inner
-    if inner is None or len(kernel.params) != len(work.extents) or len(work.extents) != len(inner.slots) + 1:
-        raise _fail(plan.name, f"kernel {number} has not the parameters that its tiles take")
+    assert inner is not None
     verify_plan(inner)
     for (buffer, offset), extent, slot in zip(kernel.params, work.extents, [*inner.slots, None], strict=True):
         if slot is not None and np.dtype(slot.dtype) != buffer.dtype:
@@ -283,7 +295,7 @@ def _straight(plan: Plan, kernel: Kernel, work: Straight) -> None:
         raise _fail(plan.name, "a straight line is not alone")
     verify(work.graph)
     nodes = (*work.graph.inputs, *work.graph.outputs)
-    if len(kernel.params) != len(nodes) or len(nodes) != len(plan.slots):
+    if len(nodes) != len(plan.slots):
         raise _fail(plan.name, "the straight line has other inputs and outputs than the plan")
     for number, (node, (buffer, offset)) in enumerate(zip(nodes, kernel.params, strict=True)):
         type = node.array_type

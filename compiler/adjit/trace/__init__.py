@@ -16,6 +16,7 @@ arithmetic, methods, functions/   the implementations
 known        values that are known inside a trace
 exchange     functions that are exchanged while a trace is under way
     undispatched what stands for those that do not dispatch
+constructors float(x), np.float64(x): classes that are called with tracers
 function     trace_flat, inline, apply
 """
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextvars
 import functools
 import sys
-import sysconfig
 import weakref
 from collections.abc import Callable
 from types import FrameType, ModuleType
@@ -20,7 +19,7 @@ from typing import Any
 from adjit.trace.callee import called
 from adjit.trace.context import current_trace
 from adjit.trace.known import holds_traced
-from adjit.trace.locate import is_skipped
+from adjit.trace.locate import origin
 from adjit_runtime import fork, guard
 
 Replacement = Callable[..., Any]
@@ -29,8 +28,6 @@ _EXCHANGED: dict[ModuleType, dict[str, Any]] = {}
 _ORIGINALS: dict[ModuleType, dict[str, Any]] = {}
 _RESTORERS: list[tuple[ModuleType, Any]] = []
 _LOCK = guard.Lock()
-_KINDS: dict[str, str] = {}
-_INSTALLED = (sysconfig.get_paths()["stdlib"], "<frozen ")
 
 
 def exchange(module: ModuleType, name: str, replacement: Replacement | None = None) -> Callable[[Replacement], Any]:
@@ -77,8 +74,8 @@ class Exchanged:
         # What a module makes at its import lives on, whatever trace imported it.
         if code.co_name == "<module>":
             return False
-        kind = _KINDS.get(code.co_filename) or _kind(code.co_filename)
-        if kind == "ours" or (kind == "installed" and not holds_traced(given)):
+        whose = origin(code.co_filename)
+        if whose == "ours" or (whose != "user" and not holds_traced(given)):
             return False
         if not self._adjit_makes_arrays:
             return True
@@ -96,17 +93,6 @@ class Exchanged:
 
     def __repr__(self) -> str:
         return repr(self._adjit_original)
-
-
-def _kind(file: str) -> str:
-    if is_skipped(file):
-        kind = "ours"
-    elif file.startswith(_INSTALLED) or "site-packages" in file or "dist-packages" in file:
-        kind = "installed"
-    else:
-        kind = "user"
-    _KINDS[file] = kind
-    return kind
 
 
 class _Session:

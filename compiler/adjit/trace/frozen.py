@@ -16,7 +16,6 @@ import operator
 import pickle
 import random
 import sys
-import sysconfig
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -28,7 +27,7 @@ import numpy as np
 from adjit.ir.node import Loc
 from adjit.trace import refuse
 from adjit.trace.context import current_trace
-from adjit.trace.locate import is_skipped
+from adjit.trace.locate import origin
 from adjit_runtime import fork
 from adjit_runtime.errors import TraceError
 from adjit_runtime.guard import held
@@ -79,45 +78,62 @@ def _is_seeded(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool
     return name == "np.random.default_rng" and (*args, kwargs.get("seed"))[0] is not None
 
 
-_STANDARD = sysconfig.get_paths()["stdlib"]
-
-
 def _is_of_python() -> bool:
     """Whether the standard library calls, for a name of a file or a pause: its numbers are none of the function's."""
-    file = sys._getframe(2).f_code.co_filename
-    return file.startswith(_STANDARD) and "site-packages" not in file
+    return origin(sys._getframe(2).f_code.co_filename) == "standard"
 
 
-_MODULES = (
-    ("np.random", np.random, [*np.random.__all__, "ranf", "sample"], np.random.mtrand._rand),
-    ("random", random, random.__all__, random._inst),
-)
 _HARMLESS = frozenset({"get_state", "getstate"})
 
 
-def _names() -> Iterator[tuple[str, dict[str, Any], str]]:
-    """Every function that is exchanged: its name for a user, the names of its module, and its own there."""
-    for prefix, module, names, shared in _MODULES:
-        for name in dict.fromkeys(names):
-            function = getattr(module, name, None)
-            draws = getattr(function, "__self__", None) is shared or name in ("default_rng", "seed", "ranf", "sample")
-            if draws and name not in _HARMLESS:
-                yield f"{prefix}.{name}", vars(module), name
+class _Drawing:
+    """What draws: every function that is exchanged, by its name for a user, the names of its module, and its own there;
+    of each module its names, and what stands there while a trace is open (True) and otherwise (False); and of each
+    class of generators how its state is read."""
+
+    def __init__(self) -> None:
+        modules = (
+            ("np.random", np.random, [*np.random.__all__, "ranf", "sample"], np.random.mtrand._rand),
+            ("random", random, random.__all__, random._inst),
+        )
+        self.exchanged = tuple(itertools.chain(*itertools.starmap(_names, modules)))
+        self.tables: tuple[tuple[dict[str, Any], dict[bool, dict[str, Any]]], ...] = tuple(
+            (vars(module), {True: {}, False: {}}) for _, module, _, _ in modules
+        )
+        self.states: dict[type, Callable[[Any], Any]] = {
+            np.random.Generator: lambda g: g.bit_generator.state,
+            np.random.RandomState: lambda g: g.get_state(legacy=False),
+            random.Random: random.Random.getstate,
+        }
 
 
-_EXCHANGED = tuple(_names())
+def _names(
+    prefix: str, module: ModuleType, names: list[str], shared: object
+) -> Iterator[tuple[str, dict[str, Any], str]]:
+    for name in dict.fromkeys(names):
+        function = getattr(module, name, None)
+        draws = getattr(function, "__self__", None) is shared or name in ("default_rng", "seed", "ranf", "sample")
+        if draws and name not in _HARMLESS:
+            yield f"{prefix}.{name}", vars(module), name
+
+
+_DRAWING: dict[None, _Drawing] = {}
+
+
+def drawing() -> _Drawing:
+    """The process's one, made for the first trace: NumPy imports np.random when it is asked for, which takes some
+    milliseconds."""
+    return _DRAWING.get(None) or _DRAWING.setdefault(None, _Drawing())
+
+
 _OPEN: dict[object, int] = {}
 """One object for each trace that is open, and its thread."""
-# A module's names, and what stands there while a trace is open (True) and otherwise (False).
-_TABLES: tuple[tuple[dict[str, Any], dict[bool, dict[str, Any]]], ...] = tuple(
-    (vars(module), {True: {}, False: {}}) for _, module, _, _ in _MODULES
-)
 
 
 def _look() -> None:
     """Note what the modules have now: a user, or a test, may have put something else there."""
-    tables = {id(names): table for names, table in _TABLES}
-    for shown, names, name in _EXCHANGED:
+    tables = {id(names): table for names, table in drawing().tables}
+    for shown, names, name in drawing().exchanged:
         table, now = tables[id(names)], names[name]
         if not isinstance(now, _Refusing) and table[False].get(name) is not now:
             table[False][name], table[True][name] = now, _Refusing(shown, now)
@@ -136,7 +152,7 @@ def _settling(change: Callable[[], Any]) -> Callable[[], Any]:
     """Change `_OPEN`, and give each module the names that are right then: a function that can be called once, of C code
     alone. No bytecode, so neither an interrupt nor another thread, comes between its steps."""
     steps = [map(operator.call, (change,))]
-    for names, table in _TABLES:
+    for names, table in drawing().tables:
         is_open = map(bool, itertools.repeat(_OPEN, 1))
         steps.append(map(names.update, map(table.__getitem__, is_open)))
     # A deque of no length runs an iterator to its end.
@@ -155,12 +171,6 @@ fork.in_child(_forget_others)
 
 # -- generators that a function can see -------------------------------------------------------------------------------
 
-_STATES: dict[type, Callable[[Any], Any]] = {
-    np.random.Generator: lambda g: g.bit_generator.state,
-    np.random.RandomState: lambda g: g.get_state(legacy=False),
-    random.Random: random.Random.getstate,
-}
-
 
 def watched(function: Callable[..., Any], trace: Callable[..., ResultT], *args: Any) -> ResultT:
     """`trace(*args)`, which traces the function. Raises TraceError where a generator that the function can see was
@@ -177,11 +187,12 @@ def watched(function: Callable[..., Any], trace: Callable[..., ResultT], *args: 
 
 
 def _state(generator: Any) -> bytes:
-    return pickle.dumps(next(read for kind, read in _STATES.items() if isinstance(generator, kind))(generator))
+    return pickle.dumps(next(read for kind, read in drawing().states.items() if isinstance(generator, kind))(generator))
 
 
 def seen_generators(function: Callable[..., Any]) -> list[tuple[str, Any]]:
     """The generators that a function's code can name, with that name."""
+    generators = tuple(drawing().states)
     found: dict[int, tuple[str, Any]] = {}
     seen: set[tuple[int, frozenset[str]]] = set()
     waiting: list[_Part] = [("", function, frozenset())]
@@ -190,7 +201,7 @@ def seen_generators(function: Callable[..., Any]) -> list[tuple[str, Any]]:
         if (id(value), names) in seen:
             continue
         seen.add((id(value), names))
-        if isinstance(value, tuple(_STATES)):
+        if isinstance(value, generators):
             found[id(value)] = name, value
         waiting += _parts(name, value, names)
     return list(found.values())
@@ -236,11 +247,10 @@ _MOST_PARTS = 2000
 _MOST_ITEMS = 100
 _BEHIND = ("__wrapped__", "__func__", "__self__")
 """Where decorators and bound functions keep what they stand for."""
-_LIBRARIES = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib"))
 
 
 def _of_function(function: FunctionType) -> list[tuple[str, Any, frozenset[str]]]:
-    if function.__code__.co_filename.startswith(_LIBRARIES) or is_skipped(function.__code__.co_filename):
+    if origin(function.__code__.co_filename) != "user":
         return []
     names = _names_in(function.__code__)
     parts = [(name, function.__globals__[name], names) for name in names if name in function.__globals__]

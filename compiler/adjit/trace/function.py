@@ -6,7 +6,7 @@ its own before ours, ours is raised.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,13 +18,13 @@ from adjit.ir.node import Node
 from adjit.ir.op import OPS
 from adjit.ir.types import Array
 from adjit.ops.declare import Elementwise
-from adjit.trace import exchange, lower, refuse
+from adjit.trace import constructors, exchange, lower, refuse
 from adjit.trace.context import Trace, current_trace, tracing
 from adjit.trace.frozen import exchanged
 from adjit.trace.handle import c_strides, common_shape
 from adjit.trace.promote import resolve, type_of
 from adjit.trace.root import Root
-from adjit.trace.tracer import Tracer, fresh, is_tracer, make, python_number
+from adjit.trace.tracer import Tracer, array_of, fresh, is_tracer, make, python_number
 from adjit_runtime.errors import AdjitError, ShapeError
 from adjit_runtime.guests import tree_flatten, tree_map
 from adjit_runtime.public import public
@@ -39,22 +39,37 @@ class Traced:
     captures: list[Tracer]
 
 
-def trace_flat(name: str, call: Callable[[list[Tracer]], Any], types: Sequence[Array], names: Sequence[str]) -> Traced:
-    """Trace `call`, which takes a list of tracers of `types` and returns a pytree.
+def trace_flat(
+    name: str,
+    call: Callable[[list[Tracer]], Any],
+    types: Sequence[Array],
+    names: Sequence[str],
+    arrays: Collection[int] = (),
+) -> Traced:
+    """Trace `call`, which takes a list of tracers of `types` and returns a pytree. The inputs that `arrays` numbers
+    stand for arrays without dimensions; others that have none are scalars.
 
     Leaves of the result that are no tracers become constants. A live tracer of an enclosing trace that `call` closes
     over becomes an extra input behind the others, and stands in `captures`.
     """
 
     def traced(trace: Trace) -> Traced:
-        return _traced(trace, call, types, names)
+        return _traced(trace, call, types, names, arrays)
 
     return exchanged(tracing, name, traced) if current_trace() is None else tracing(name, traced)
 
 
-def _traced(trace: Trace, call: Callable[[list[Tracer]], Any], types: Sequence[Array], names: Sequence[str]) -> Traced:
+def _traced(
+    trace: Trace,
+    call: Callable[[list[Tracer]], Any],
+    types: Sequence[Array],
+    names: Sequence[str],
+    arrays: Collection[int],
+) -> Traced:
+    constructors.install()
     exchange.install()
-    inputs = [_input(trace, given, type) for given, type in zip(names, types, strict=True)]
+    given = enumerate(zip(names, types, strict=True))
+    inputs = [_input(trace, name, type, is_array=i in arrays) for i, (name, type) in given]
     try:
         leaves, tree = _flattened(call(inputs))
         outputs = [lower.lift(leaf) for leaf in leaves]
@@ -73,8 +88,11 @@ def _traced(trace: Trace, call: Callable[[list[Tracer]], Any], types: Sequence[A
     return Traced(graph, tree, held)
 
 
-def _input(trace: Trace, name: str, type: Array) -> Tracer:
-    tracer = fresh(trace.builder.input(name, type), readonly=f"the argument `{name}`")
+def _input(trace: Trace, name: str, type: Array, *, is_array: bool) -> Tracer:
+    readonly = f"the argument `{name}`"
+    tracer = fresh(trace.builder.input(name, type), readonly=readonly)
+    if is_array:
+        return array_of(tracer, readonly)
     return python_number(tracer) if type.weak else tracer
 
 

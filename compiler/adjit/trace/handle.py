@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Protocol
 
+from adjit.ir.axes import inverse
 from adjit.ir.builder import Builder
 from adjit.ir.node import Loc, Node
 from adjit.ir.ranges import reshaped
@@ -125,14 +126,6 @@ class Opaque:
 
     def put(self, b: Builder, base: Node, value: Node) -> Node:
         raise TypeError("a maybe is never written")
-
-
-def inverse(axes: Sequence[int]) -> tuple[int, ...]:
-    """The permutation that undoes `axes`."""
-    found = [0] * len(axes)
-    for i, axis in enumerate(axes):
-        found[axis] = i
-    return tuple(found)
 
 
 def transposed(b: Builder, x: Node, axes: tuple[int, ...]) -> Node:

@@ -1,6 +1,7 @@
 """Where the user's code is: the first frame outside adjit, NumPy, SciPy and optree, with the columns of its expression.
 
-Called for every node, so a place is looked up once per (code object, instruction) and kept.
+Called for every node, so a place is looked up once per (code object, instruction) and kept. `origin` says whose a file
+of code is.
 """
 
 from __future__ import annotations
@@ -10,11 +11,14 @@ import itertools
 import os
 import sys
 from types import CodeType, FrameType
+from typing import Literal
 
 import numpy as np
 import optree
 
 from adjit.ir.node import Loc
+
+Origin = Literal["ours", "standard", "installed", "user"]
 
 
 def _folders() -> tuple[str, ...]:
@@ -40,6 +44,26 @@ def is_skipped(file: str) -> bool:
     skipped = file.startswith((*_OURS, "<__array_function__"))
     _SKIPPED[file] = skipped
     return skipped
+
+
+_STANDARD = (os.path.join(os.path.dirname(os.__file__), ""), "<frozen ")
+_ORIGINS: dict[str, Origin] = {}
+
+
+def origin(file: str) -> Origin:
+    """Whose code a file has: "ours" is what `is_skipped` says, "standard" Python's library, "installed" a package."""
+    found = _ORIGINS.get(file)
+    if found is None:
+        found = _ORIGINS[file] = _origin(file)
+    return found
+
+
+def _origin(file: str) -> Origin:
+    if is_skipped(file):
+        return "ours"
+    if "site-packages" in file or "dist-packages" in file:
+        return "installed"
+    return "standard" if file.startswith(_STANDARD) else "user"
 
 
 def user_frame() -> FrameType | None:

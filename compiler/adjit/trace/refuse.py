@@ -18,13 +18,13 @@ from __future__ import annotations
 import dis
 import linecache
 from collections.abc import Sequence
-from types import FrameType
+from types import BuiltinFunctionType, FrameType, FunctionType
 from typing import TypeVar
 
 import numpy as np
 
 from adjit.ir.node import Loc, Node
-from adjit.ir.types import Array
+from adjit.ir.types import COMPILED_DTYPES, Array
 from adjit.trace import callee
 from adjit.trace.context import Trace, current_trace
 from adjit.trace.locate import locate, raised_at, scipy_functions, user_frame
@@ -198,8 +198,22 @@ def _instead_of_truth(node: Node) -> str:
     if statement == "assert":
         return "check the arguments before the call or the results after it"
     if node.op.name == "input" and node.shape == () and node.dtype.kind in "bi":
-        return f"a flag is a static argument: static_argnames=({node.attrs['name']!r},)"
+        return f"a flag is a static argument{_static(node)}"
     return "write np.where(condition, a, b), np.logical_and / np.logical_or / np.logical_not, np.maximum"
+
+
+def _static(node: Node) -> str:
+    """How the argument that a value is becomes a static one; empty where it is none."""
+    if node.op.name != "input":
+        return ""
+    name = str(node.attrs["name"])
+    root = name.partition(".")[0]
+    if root == name:
+        return f": static_argnames=({name!r},)"
+    return (
+        f", and {name} is a part of a traced one: give it as an argument of its own, or make all of {root} static, for "
+        f"which it must have a hash, as a tuple and a frozen dataclass have: static_argnames=({root!r},)"
+    )
 
 
 def truth(node: Node) -> TraceError:
@@ -213,11 +227,31 @@ def truth(node: Node) -> TraceError:
 
 def number(node: Node, kind: str) -> TraceError:
     """`float(tracer)`, `math.exp(tracer)`, `'%f' % tracer`."""
-    return _constant_subscript() or trace_error(
+    if kind == "list":
+        return trace_error(
+            f"the numbers of a traced {node.type}{_origin(node)} are asked for; they are not known while the function "
+            "is traced: iterate over x or write list(x), whose elements are traced, too"
+        )
+    found = _constant_subscript() or _of_math(node)
+    return found or trace_error(
         f"a Python {kind} is made of a traced {node.type}{_origin(node)}; its value is not known while the function is "
         f"traced: use the function of NumPy in place of math's (np.exp, np.sqrt), x.astype in place of {kind}(x), and "
         "format or print the results of the compiled function",
-        numpy_too=node.array_type.size > 1 and kind != "list",
+        numpy_too=node.array_type.size > 1,
+    )
+
+
+def _of_math(node: Node) -> TraceError | None:
+    """A function of `math` that was imported alone."""
+    frame = user_frame()
+    path, target = (None, None) if frame is None else (callee.path(frame), callee.called(frame))
+    if path is None or not isinstance(target, BuiltinFunctionType) or target.__module__ != "math":
+        return None
+    name = target.__name__
+    return trace_error(
+        f"`{'.'.join(path)}` was taken out of math by its name (as from math import {name} does), so that a trace does "
+        f"not see its calls: write import math, and math.{name}(...)",
+        numpy_too=node.array_type.size > 1,
     )
 
 
@@ -225,7 +259,7 @@ def index(node: Node) -> TraceError:
     """`range(tracer)`, `np.zeros(tracer)`, `constant[tracer]`, `[1] * tracer`."""
     return _constant_subscript() or trace_error(
         f"a size, an axis or a count is a traced {node.type}{_origin(node)}; shapes are fixed while the function is "
-        "traced: make it a static argument or take it from x.shape; to index a plain array write "
+        f"traced: take it from x.shape or make it a static argument{_static(node)}; to index a plain array write "
         "adjit.asarray(array)[index]",
         numpy_too=node.dtype.kind == "f",
     )
@@ -235,8 +269,8 @@ def slice_bound(node: Node) -> TraceError:
     """`x[:n]` with a traced n."""
     return trace_error(
         f"a bound of a slice is a traced {node.type}{_origin(node)}; shapes are fixed while the function is traced: "
-        "make it a static argument, or write x[start + np.arange(length)] for a window, or "
-        "np.where(np.arange(n) < stop, x, 0) for a part",
+        "write x[start + np.arange(length)] for a window, np.where(np.arange(n) < stop, x, 0) for a part, or make it a "
+        f"static argument{_static(node)}",
         numpy_too=node.dtype.kind == "f",
     )
 
@@ -264,14 +298,17 @@ def _by_name() -> TraceError | None:
     if path is None or target is None:
         return None
     if isinstance(target, type) and issubclass(target, np.generic):
-        return trace_error(
-            f"{'.'.join(path)} makes a plain scalar of a traced value: write x.astype(np.{target.__name__})"
-        )
+        return _scalar(".".join(path), target)
     name = getattr(target, "__name__", "")
     if getattr(target, "__objclass__", None) is np.ndarray:
         instead = {"dot": "plain @ x"}.get(name, f"np.{name}(plain, x)")
         return trace_error(
             f"{'.'.join(path)} is a method of a plain array, which cannot take a traced one: write {instead}"
+        )
+    if len(path) > 1 and isinstance(target, type | FunctionType) and target.__module__.startswith("numpy"):
+        return trace_error(
+            f"{'.'.join(path)} makes plain arrays of its arguments, so it cannot be traced: write it with functions "
+            "that docs/functions.md has under Works"
         )
     if len(path) > 1 or isinstance(target, np.ufunc) or not hasattr(np, name) or getattr(np, name) != target:
         return None
@@ -279,6 +316,14 @@ def _by_name() -> TraceError | None:
         f"`{path[0]}` was taken out of NumPy by its name (as from numpy import {name} does), so that a trace does not "
         f"see its calls: write import numpy as np, and np.{name}(...)"
     )
+
+
+def _scalar(path: str, kind: type[np.generic]) -> TraceError:
+    """A call of a class of NumPy that makes a plain scalar of a traced value."""
+    if not issubclass(kind, np.bool_ | np.number) or np.dtype(kind) in COMPILED_DTYPES:
+        return trace_error(f"{path} makes a plain scalar of a traced value: write x.astype(np.{kind.__name__})")
+    wide = "float32" if issubclass(kind, np.inexact) else "int64"
+    return trace_error(f"{path} has no machine code: write np.{wide}(x)")
 
 
 def as_array(node: Node) -> TraceError:
@@ -411,8 +456,8 @@ def mask(node: Node) -> TraceError:
     return located(
         TraceError,
         f"an array is indexed by a traced boolean mask {node.type}{_origin(node)}, so the shape of the result would "
-        "depend on values: write np.where(mask, x, 0), sums such as np.sum(x, where=mask), and for "
-        "x[mask] = x[mask] * a the select x = np.where(mask, x * a, x)",
+        "depend on values: write np.where(mask, x, 0), np.sum(x, where=mask) and the like, np.sum(mask) for their "
+        "number, and for x[mask] = x[mask] * a the select x = np.where(mask, x * a, x)",
     )
 
 

@@ -7,11 +7,12 @@ import operator
 from dataclasses import dataclass, field
 from typing import Any
 
+from adjit.ir.axes import inverse
 from adjit.ir.builder import Builder
 from adjit.ir.node import Loc, Node
 from adjit.ir.ranges import range_of, reshaped
 from adjit.ir.types import BOOL, Array
-from adjit.trace.handle import Span, Strides, inverse, transposed
+from adjit.trace.handle import Span, Strides, transposed
 
 Ints = tuple[int, ...]
 

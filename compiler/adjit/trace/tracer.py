@@ -475,12 +475,13 @@ def showing(tracer: Tracer, kind: type) -> Tracer:
     return tracer
 
 
-def array_of(tracer: Tracer) -> Tracer:
-    """The tracer, or where it is a scalar, an array without dimensions, which is changed in place, of its value."""
+def array_of(tracer: Tracer, readonly: str = "") -> Tracer:
+    """The tracer, or where it is a scalar, an array without dimensions of its value, which is changed in place unless
+    `readonly` says whose it is."""
     if not tracer._adjit_scalar:
         return tracer
     node = node_of(tracer)
-    return make(fresh(node)._adjit_root, (), node, (), scalar=False)
+    return make(fresh(node, readonly=readonly)._adjit_root, (), node, (), scalar=False)
 
 
 def shown_as(tracer: Tracer, kind: type) -> Tracer:

@@ -96,7 +96,7 @@ def call(ufunc: np.ufunc, inputs: tuple[Any, ...], kwargs: Mapping[str, Any]) ->
     if ufunc in table.REFUSED:
         raise refuse.function(name, table.REFUSED[ufunc])
     if ufunc not in table.UFUNCS and ufunc not in table.GUFUNCS and not any(find(ufunc) for find in table.LATE):
-        raise refuse.function(name)
+        raise refuse.function(name, "it has no lowering yet; docs/functions.md has those that do")
     out, where, dtype = _keywords(name, ufunc, kwargs)
     # Refused before anything is computed, whatever else is wrong.
     for target in out or ():

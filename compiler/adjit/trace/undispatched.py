@@ -13,16 +13,20 @@ from typing import Any
 
 import numpy as np
 
+from adjit.ir.builder import Value
 from adjit.ir.types import F64
 from adjit.trace import functions, table  # noqa: F401  # functions fills the table
+from adjit.trace.constructors import seen
 from adjit.trace.dispatch import array_function
 from adjit.trace.exchange import Exchanged, exchange
 from adjit.trace.function import apply
+from adjit.trace.functions.calling import wrap_like
+from adjit.trace.functions.gamma import gammaln
 from adjit.trace.known import holds_traced, settled, shares, wrapped
-from adjit.trace.lower import as_tracer, weak_cast
+from adjit.trace.lower import as_tracer, builder, weak_cast
 from adjit.trace.refuse import function as refused_function
 from adjit.trace.refuse import shape_error, trace_error
-from adjit.trace.tracer import is_python_number, is_tracer, python_class, shown_as
+from adjit.trace.tracer import array_of, is_python_number, is_tracer, node_of, python_class, shown_as
 
 
 def _is_in_table(function: Any) -> bool:
@@ -75,7 +79,8 @@ class _Vectorized:
             raise trace_error("np.vectorize: `excluded` and keywords are not supported with traced arrays")
         operands = np.broadcast_arrays(*(as_tracer(x) for x in args))
         shape = operands[0].shape
-        rows = [self._original.pyfunc(*items) for items in zip(*(x.reshape(-1) for x in operands), strict=True)]
+        function = seen(self._original.pyfunc)
+        rows = [function(*items) for items in zip(*(x.reshape(-1) for x in operands), strict=True)]
         if not rows:
             raise shape_error("np.vectorize: there is no element, so the type of the result is not known")
         if isinstance(rows[0], tuple):
@@ -181,6 +186,13 @@ def _is_close(a: Any, b: Any, *, rel_tol: float = 1e-9, abs_tol: float = 0.0) ->
     return (a == b) | (np.isfinite(a) & np.isfinite(b) & (np.fabs(a - b) <= far))
 
 
+def _log_gamma(x: Any) -> Any:
+    b = builder()
+    value = Value(b, node_of(x))
+    # SciPy's has -inf there.
+    return wrap_like(b.select(value.eq(-math.inf), math.inf, gammaln(b, value)), x)
+
+
 for _name, _ufunc in _UFUNCS.items():
     if hasattr(math, _name):
         _rule(_name, _ufunc)
@@ -192,6 +204,7 @@ _rule("isclose", _is_close)
 _rule("ldexp", lambda x, i: x * np.exp2(i))
 _rule("modf", lambda x: (x - np.trunc(x), np.trunc(x)))
 _rule("erf", lambda x: apply("erf", x))
+_rule("lgamma", _log_gamma)
 
 
 @exchange(math, "prod")
@@ -207,7 +220,6 @@ def _product(original: Any, /, iterable: Any, *, start: Any = 1) -> Any:
 for _name, _instead in {
     "erfc": "1.0 - math.erf(x)",
     "gamma": "",
-    "lgamma": "",
     "remainder": "x - y * np.round(x / y)",
     "frexp": "",
     "nextafter": "",
@@ -235,6 +247,9 @@ def _extreme(name: str, better: Callable[[Any, Any], Any]) -> None:
         best = items[0]
         for item in items[1:]:
             best = np.where(better(item, best), item, best)
+        if all(isinstance(item, np.ndarray) for item in items):
+            # One of them, as Python gives it.
+            return array_of(shown_as(best, best.dtype.type), f"one of the arguments of {name}")
         python = all(map(is_python_number, items))
         return shown_as(best, python_class(best) if python else best.dtype.type)
 

@@ -67,7 +67,8 @@ def broadcast_to(x: Any, shape: Sequence[int]) -> Tracer:
 def full_shape(x: Tracer, shape: Any) -> tuple[int, ...]:
     """The shape of a reshape, with -1 filled in."""
     shape = settled(shape)
-    dims = list(shape) if isinstance(shape, tuple | list | np.ndarray) and np.ndim(shape) else [shape]
+    several = isinstance(shape, tuple | list) or (isinstance(shape, np.ndarray) and shape.ndim > 0)
+    dims = list(shape) if several else [shape]
     sizes = [n if type(n) is int else _dimension(n) for n in dims]
     unknown = [i for i, n in enumerate(sizes) if n == -1]
     rest = math.prod(n for n in sizes if n != -1)

@@ -1,6 +1,6 @@
 """The NumPy function table, a file per family. Importing the package fills it.
 
-ufuncs          elementwise functions; elementary: those that are composed of several ops; special: SciPy's
+ufuncs          elementwise functions; elementary: those that are composed of several ops; special: SciPy's; gamma
 reductions      sum, max, any, argmax, cumsum, reduce and accumulate
 statistics      mean, var, average, cov, the nan- family
 linear_algebra  matmul, dot, einsum, tensordot, norm; subscripts: einsum's index expressions

@@ -156,6 +156,6 @@ def static_int(x: Any, function: str, argument: str) -> int:
 
 def static_ints(x: Any, function: str, argument: str) -> tuple[int, ...]:
     """An argument that is an integer or a sequence of them, known while tracing."""
-    if isinstance(x, Sequence | np.ndarray) and np.ndim(x):
+    if (isinstance(x, Sequence) and not isinstance(x, str | bytes)) or (isinstance(x, np.ndarray) and x.ndim):
         return tuple(static_int(n, function, argument) for n in x)
     return (static_int(x, function, argument),)

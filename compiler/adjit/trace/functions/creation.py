@@ -160,7 +160,8 @@ def _arange(*bounds: Any, dtype: Any = None, start: Any = None, stop: Any = None
     named = {name: x for name, x in (("start", start), ("stop", stop), ("step", step)) if x is not None}
     if any(map(is_tracer, (*bounds, *named.values()))):
         raise trace_error(
-            "np.arange: a traced bound; shapes are fixed while tracing: write start + np.arange(n) * step"
+            "np.arange: a traced bound; shapes are fixed while tracing: write start + np.arange(n) * step, or make it "
+            "a static argument (static_argnames)"
         )
     return as_tracer(np.arange(*bounds, dtype=dtype, **named))
 

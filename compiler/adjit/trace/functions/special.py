@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from adjit.trace import table
-from adjit.trace.functions import elementary
+from adjit.trace.functions import elementary, gamma
 from adjit.trace.functions.calling import composed
 
 RULES: dict[str, Callable[..., Any]] = {
@@ -33,6 +33,8 @@ RULES: dict[str, Callable[..., Any]] = {
     "kl_div": elementary.kl_div,
     "huber": elementary.huber,
     "pseudo_huber": elementary.pseudo_huber,
+    "gammaln": gamma.gammaln,
+    "psi": gamma.digamma,
 }
 """By name in `scipy.special`, on promoted Values of one shape."""
 
