@@ -23,7 +23,7 @@ from adjit_runtime.program import ALIGN
 
 
 def verify_plan(plan: Plan) -> None:
-    """Raise `InternalError`, naming the kernel or buffers, where one of the rules above does not hold."""
+    """Raise `InternalError`, naming the kernel or buffers, where one of the rules above is broken."""
     _places(plan)
     _order(plan)
     for number, kernel in enumerate(plan.kernels):
@@ -31,7 +31,7 @@ def verify_plan(plan: Plan) -> None:
 
 
 def _fail(plan_name: str, message: str) -> InternalError:
-    return InternalError(f"the plan of @{plan_name} does not hold: {message}")
+    return InternalError(f"the plan of @{plan_name} is invalid: {message}")
 
 
 def _places(plan: Plan) -> None:
