@@ -158,19 +158,20 @@ from 48, 30 or 18 on by four the same. On Zen 2 exp 0.83 and 0.78, of float64 2.
 LONG_LOOP = 32
 """Vectors that such a loop has at least: what remains beyond those that go together is masked."""
 REDUCTION_JAM = 8
-"""Vectors that a reduction takes through its inner loop together (unroll and jam): 8 cover the latency of an addition (measured: 2.2
-times one on sums from L2, 5 times on columns of tall arrays). Along a row it decides the order of the sum."""
+"""Vectors that a reduction takes through its inner loop together (unroll and jam): 8 cover the latency of an addition
+(measured: 2.2 times one on sums from L2, 5 times on columns of tall arrays). Along a row it decides the order of the
+sum."""
 REDUCTION_JAM_COST = 48
 """Instructions of all copies together: code that grows further costs more to compile than it saves. (12, 48, 200:
 standardised columns of 512 x 256 12.6, 9.7, 12.6 us, sums of tanh along columns of 2000 x 100 167, 165, 160.)"""
-ROWS_TOGETHER, ROWS_FROM, ROWS_COST = 4, 16, 24
-"""Rows that go through a reduction along them together, where there are so many and the body has no more instructions.
-(Zen 2, one, two and four rows: products of 2000 x 100 by a vector 20.0, 13.1, 12.1 us, maxima of such rows 48.9, 22.2,
-20.5, sums of 200 x 4000 46.8, 44.7, 42.3.)"""
-HELD_SHARE, HELD_COST = 4, 128
-"""A row that is no more than a few vectors is written out, and what all rows read is held in registers meanwhile: one
-of so many of them at most, and so many instructions. (Products of 400 x 100 by a vector on Zen 5: 3.2 and 2.1 ns a
-row, in fours 2.05 and 1.85; the logistic regression above 0.91 and 0.78 ms.)"""
+BLOCKED_ROWS, ROWS_FROM, ROWS_COST = 4, 16, 24
+"""Rows that go through a reduction along them together (register blocking), where there are so many and the body has no
+more instructions. (Zen 2, one, two and four rows: products of 2000 x 100 by a vector 20.0, 13.1, 12.1 us, maxima of
+such rows 48.9, 22.2, 20.5, sums of 200 x 4000 46.8, 44.7, 42.3.)"""
+HOISTED_SHARE, HOISTED_ROW_COST = 4, 128
+"""A row that is no more than a few vectors is written out, and what all rows read is hoisted into registers: one of so
+many of them at most, and so many instructions. (Products of 400 x 100 by a vector on Zen 5: 3.2 and 2.1 ns a row, in
+fours 2.05 and 1.85; the logistic regression above 0.91 and 0.78 ms.)"""
 SUM_CHUNK, SUM_CHUNKS = 256, 4
 """A sum over more than `SUM_CHUNKS` times as many steps is cut into partial sums of `SUM_CHUNK`, so that errors grow
 slowly. They decide the order of the sum. (Largest relative error of sums of 2^18 float32 along columns, in chunks of

@@ -25,14 +25,14 @@ from adjit.schedule.plan import (
     operands,
 )
 from adjit.tuned import (
+    BLOCKED_ROWS,
     GLUE_JAM,
-    HELD_COST,
-    HELD_SHARE,
+    HOISTED_ROW_COST,
+    HOISTED_SHARE,
     REDUCTION_JAM,
     REDUCTION_JAM_COST,
     ROWS_COST,
     ROWS_FROM,
-    ROWS_TOGETHER,
     SUM_CHUNK,
     SUM_CHUNKS,
 )
@@ -69,14 +69,14 @@ class Nest(Instructions):
         super().__init__(function, body, pointers, lanes, vector, tile, running)
         self.ranges = ranges or {}
         self.ahead = ahead
-        self.held: list[Scope] = []
+        self.hoisted: list[Scope] = []
         self.masked_only = masked_only
         self.whole_only = whole_only
         self.most_copies = most_copies
         self.running = running
         self.reverse = reverse
         self.sink = sink
-        self.rows = self._rows_together()
+        self.rows = self._blocked_rows()
         self._plan_passes(max(1, self._jam_factor() // self.rows))
 
     def _jam_factor(self) -> int:
@@ -96,7 +96,7 @@ class Nest(Instructions):
         least, unit = (0, self.most_copies) if is_promised else (most // 2, vectors)
         return next((copies for copies in range(most, least, -1) if unit % copies == 0), most)
 
-    def _rows_together(self) -> int:
+    def _blocked_rows(self) -> int:
         """How many rows go through the inner loop of a reduction along them together: that hides the latency of its
         sums, and rows far apart come faster from memory, which is read in several places then; but not those that are
         brought near in their order."""
@@ -104,7 +104,7 @@ class Nest(Instructions):
         plain = self.analysis.count == 1 and not (self.running or self.ahead or self.sink or self.function.is_glue)
         if not plain or not rows or self.body.reduced != (self.vector,) or self.body.domain[rows[-1]] < ROWS_FROM:
             return 1
-        return ROWS_TOGETHER if total_cost(self.body.code) <= ROWS_COST else 1
+        return BLOCKED_ROWS if total_cost(self.body.code) <= ROWS_COST else 1
 
     # -- loops --------------------------------------------------------------------------------------------------------
 
@@ -145,7 +145,7 @@ class Nest(Instructions):
             self._loop(dims[0], scope, [], inside)
 
     def _hold(self, scope: Scope) -> None:
-        """Where a row is a few vectors, what is the same in all rows is computed ahead of them and held in registers;
+        """Where a row is a few vectors, what is the same in all rows is hoisted ahead of them into registers;
         the loop along a row is written out."""
         dim = self.vector
         if dim is None or self.body.reduced != (dim,) or self.running or self.function.is_glue or dim in self.ranges:
@@ -154,17 +154,17 @@ class Nest(Instructions):
         known = {dim, *scope.entered}
         same = [i for i, varies in enumerate(self.analysis.varies) if dim in varies <= known and self._is_value(i)]
         target = self.function.module.target
-        most = target.registers // HELD_SHARE if target is not None else 0
+        most = target.registers // HOISTED_SHARE if target is not None else 0
         vectors = -(-n // self.lanes)
-        if not same or vectors * len(same) > most or vectors * total_cost(self.body.code) > HELD_COST:
+        if not same or vectors * len(same) > most or vectors * total_cost(self.body.code) > HOISTED_ROW_COST:
             return
-        held = []
+        hoisted = []
         for at in range(0, n, self.lanes):
             mask = self._tail_mask(n - at) if n - at < self.lanes else None
             inner = scope.enter(dim, int_literal(at), mask)
             self._prepare(inner, same)
-            held.append(inner)
-        self.held = held
+            hoisted.append(inner)
+        self.hoisted = hoisted
 
     def _columns(self, scope: Scope) -> None:
         """The vector dimension several vectors at a time, so that each pass reads whole pieces of a row."""
@@ -380,8 +380,8 @@ class Nest(Instructions):
         bounds: Range | None = None,
     ) -> list[Value]:
         """Loop over one reduced dimension, with the bodies of all copies in it (unroll and jam)."""
-        if self.held and dim == self.vector:
-            for known in self.held:
+        if self.hoisted and dim == self.vector:
+            for known in self.hoisted:
                 inner = [scope.enter(dim, known.index[dim], known.mask) for scope in copies]
                 for one in inner:
                     one.values.update({i: v for i, v in known.values.items() if i not in one.values})
@@ -406,7 +406,7 @@ class Nest(Instructions):
         """The innermost loop of a reduction: several accumulators along a row, partial sums where it is long."""
         f = self.function
         n = self.body.domain[dim]
-        along = self.copies if dim == self.vector and not self.held else 1
+        along = self.copies if dim == self.vector and not self.hoisted else 1
         step = self.lanes * along if dim == self.vector else 1
         if along > 1 and n < 2 * step:
             along, step = 1, self.lanes
