@@ -100,7 +100,7 @@ def weighted(index: np.ndarray, constant: int, terms: Any) -> np.ndarray:
 def is_small(work: Single) -> bool:
     """Whether every index can be tried."""
     if isinstance(work, Product):
-        return work.m * work.n * work.k * int(np.prod([e[0] for e in work.batch], dtype=object)) < 1 << 14
+        return work.m * work.n * max(work.k, 1) * int(np.prod([e[0] for e in work.batch], dtype=object)) < 1 << 14
     return int(np.prod(work.body.domain, dtype=object)) < 1 << 14
 
 

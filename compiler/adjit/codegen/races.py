@@ -35,7 +35,7 @@ more, neighbours are taken together."""
 
 
 def verify_jobs(plan: Plan, target: Target) -> None:
-    """Raise InternalError, naming the kernel and the memory, where one of the rules above does not hold."""
+    """Raise InternalError, naming the kernel and the memory, where one of the rules above is broken."""
     for number, kernel in enumerate(plan.kernels):
         found = _fault_of(kernel, target)
         if found:

@@ -36,7 +36,7 @@ from adjit.schedule.body import (
 )
 from adjit.schedule.group import Group
 from adjit.schedule.maps import contiguous_strides, identity
-from adjit.schedule.memory import Memory, Notes, ScratchRule, alike, turned_copies
+from adjit.schedule.memory import Memory, Notes, ScratchRule, alike, transposed_copies
 from adjit.schedule.normalize import normalize
 from adjit.schedule.order import delay_small, order_groups
 from adjit.schedule.plan import (
@@ -77,7 +77,7 @@ class _Again(Exception):
 def make_plan(graph: Graph, target: Target, slots: tuple[Slot, ...], scratch: ScratchRule = lambda dtype, k: 0) -> Plan:
     """The plan of `graph`; `slots` are inputs, then outputs, in the graph's order (constants are added)."""
     flat = normalize(graph)
-    notes = Notes(stored=turned_copies(flat))
+    notes = Notes(stored=transposed_copies(flat))
     number = 0
     while True:
         planner = _Planner(flat, target, slots, notes, scratch)

@@ -176,7 +176,7 @@ class Memory:
         return placement
 
 
-def turned_copies(graph: Graph) -> set[Node]:
+def transposed_copies(graph: Graph) -> set[Node]:
     """Transposes that are copied, as what reads them reads each row several times, where each element lies far from the
     next."""
     found = set()

@@ -54,7 +54,7 @@ Range = tuple[int, int]
 
 
 def verify_plan(plan: Plan) -> None:
-    """Raise `InternalError`, naming the kernel or buffers, where one of the rules above does not hold."""
+    """Raise `InternalError`, naming the kernel or buffers, where one of the rules above is broken."""
     _parameters(plan)
     _places(plan)
     _order(plan)
@@ -69,7 +69,7 @@ def verify_plan(plan: Plan) -> None:
 
 
 def _fail(plan_name: str, message: str) -> InternalError:
-    return InternalError(f"the plan of @{plan_name} does not hold: {message}")
+    return InternalError(f"the plan of @{plan_name} is invalid: {message}")
 
 
 def _parameters(plan: Plan) -> None:
