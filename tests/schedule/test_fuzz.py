@@ -202,6 +202,12 @@ def test_long_texts_of_one_piece(piece: str) -> None:
         parse_plan(HEAD + piece * LONG[piece] + "\nkernel")
 
 
+def test_what_is_cut_and_read_by_no_kernel_of_a_tile() -> None:
+    text = TEXTS["loss"]
+    assert text.count("load %x0[") == 1
+    assert try_text(text.replace("load %x0[12*d0 + d1]", "load %w0[d1]")) == "holds"
+
+
 def test_tiles_are_not_in_one_another() -> None:
     text = HEAD + "kernel 0 2 tiles in 1 groups on { " * 3000
     with pytest.raises(FormatError):

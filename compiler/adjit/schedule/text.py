@@ -204,6 +204,9 @@ def _tiles(number: int, kernel: Kernel, work: Tiles, places: Sequence[str]) -> I
     inner = kernel.inner
     assert inner is not None
     moving = {place.param for step in work.steps for place in step.params if place.tile}
+    # Also where a text has a buffer that no kernel names.
+    sizes = {buffer.slot: buffer.nbytes for buffer in inner.buffers}
+    moving |= {i for i in range(len(inner.slots)) if work.extents[i] > sizes.get(i, 0)}
     cut = max((i + 1 for i in moving if inner.slots[i].role == "input"), default=0)
     of = f" of {' '.join(places[:cut])}" if cut else ""
     head = f"kernel {number} {work.count} tiles in {work.groups} groups{of} on {' '.join(places[cut:])} {{"
