@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 import adjit
-from adjit import compilation
 from adjit.ir.equal import equal
 from adjit.ir.graph import Graph
+from adjit.stages import Record, Stage
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"
@@ -111,18 +111,19 @@ def run_blocked(name: str) -> list[str]:
 def test_every_stage_of_every_example_parses_back(name: str, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     """All graphs that an example's functions go through, caught as they are made."""
     graphs: list[tuple[str, Graph]] = []
-    verified = compilation._verified
+    verify = Record._verify
 
-    def note(stage: str, graph: Graph) -> Graph:
-        graphs.append((stage, graph))
-        return verified(stage, graph)
+    def note(record: Record, stage: Stage, made: Any) -> None:
+        if isinstance(made, Graph):
+            graphs.append((stage.name, made))
+        verify(record, stage, made)
 
-    monkeypatch.setattr(compilation, "_verified", note)
+    monkeypatch.setattr(Record, "_verify", note)
     source = (EXAMPLES / name).read_text().replace("EPOCHS = 40", "EPOCHS = 1").replace("draw(Path", "print(Path")
     names = {"__name__": "__main__", "__file__": str(EXAMPLES / name)}
     exec(compile(source, str(EXAMPLES / name), "exec"), names)
     capsys.readouterr()
-    assert {"trace", "optimized"} <= {stage for stage, _ in graphs}
+    assert {"trace", "passes"} <= {stage for stage, _ in graphs}
     for stage, graph in graphs:
         text = str(graph)
         again = adjit.parse(text)
