@@ -348,6 +348,8 @@ _KNOWN = {
     "wrt": "argnums counts the positional arguments, as argnums=(0, 1)",
     "donate_argnums": "results are new arrays; a training step updates its state in place",
     "donate_argnames": "results are new arrays; a training step updates its state in place",
+    "fastmath": "inexact",
+    "fast_math": "inexact",
     "backend": "adjit compiles for this CPU",
     "device": "adjit compiles for this CPU",
 }
@@ -371,7 +373,9 @@ def jit(
     where they meet others; what NumPy computes in such a dtype wants a cast.
     Arguments named in `static_argnames`, or numbered in `static_argnums`, are part of the signature and stay plain
     Python values inside. Results are new arrays, scalars where they have no dimensions. With `tile="off"` nothing runs
-    tile by tile over rows, as it otherwise does where the plan finds that it pays. Also a decorator:
+    tile by tile over rows, as it otherwise does where the plan finds that it pays. With `inexact=True` rewrite rules
+    run that hold on the reals alone, such as x / 3.0 = x * (1 / 3.0) and x - x = 0: results agree to rounding, but NaN,
+    infinities and the sign of zero may be lost (docs/performance.md has the rules). Also a decorator:
 
         >>> import numpy as np, adjit
         >>> @adjit.jit
@@ -404,7 +408,7 @@ def value_and_grad(
 
     `function` returns one float scalar, or (scalar, aux) with `has_aux`. The result is (value, gradient) or ((value,
     aux), gradient); the gradient has the pytree, shapes and dtypes of the argument, and is a tuple for several argnums.
-    Argnums count positional arguments.
+    Argnums count positional arguments; the arguments behind `has_aux` are those of `jit`.
 
         >>> import numpy as np, adjit
         >>> value, slope = adjit.value_and_grad(lambda x: np.sum(x**2))(np.array([1.0, 2.0]))

@@ -429,7 +429,7 @@ def _with_updates(graph: Graph, n_outputs: int, targets: Sequence[int]) -> Graph
     {
         "optim": "optimizer", "opt": "optimizer", "loss_fn": "loss", "model": "loss", "function": "loss",
         "aux": "has_aux", "max_norm": "clip_norm", "clip": "clip_norm", "grad_clip": "clip_norm",
-        "clipnorm": "clip_norm",
+        "clipnorm": "clip_norm", "fastmath": "inexact", "fast_math": "inexact",
         "clipvalue": "clip_value", "wd": "weight_decay", "static_argnums": "static_argnames",
         "lr": "the rate is the optimiser's, as adjit.optim.adam(1e-3)",
         "learning_rate": "the rate is the optimiser's, as adjit.optim.adam(1e-3)",
@@ -465,8 +465,9 @@ def training_step(
     tile           "off": never tile by tile over the rows of the batch; "auto": where the plan finds that it pays
     flush_subnormals   within the step numbers below the smallest normal one (1.2e-38, float64 2.2e-308) count as zero,
                    as many processors are slow with them, and moments that decay end there; False: as IEEE 754 has it
+    inexact        rewrite rules run that hold on the reals alone: see `jit`
 
-    These are numbers of `state.hyper` and may be changed between steps; None or 0 switches one off for good.
+    The numbers are in `state.hyper` and may be changed between steps; None or 0 switches one off for good.
 
         >>> import numpy as np, adjit
         >>> def loss(params, x, y):
