@@ -53,9 +53,10 @@ def test_the_pipeline_is_one_list() -> None:
 
 def test_a_record_has_what_each_stage_made() -> None:
     step, *_ = trained()
-    made = record_of(step).until("object")
+    made = record_of(step).until("link")
     # The graph of the step is kept; what lies behind it is not made for those who look ahead of it.
-    assert list(made) == ["step", "widen", "passes", "plan", "code", "object"]
+    assert list(made) == ["step", "widen", "passes", "plan", "code", "object", "link"]
+    assert all(isinstance(made[stage.name], stage.makes) for stage in STAGES if stage.name in made)
     assert list(record_of(step).until("adjoint")) == ["trace", "adjoint"]
     assert made["code"].plan is made["plan"].plan
     assert str(step.ir("optimized")) == str(made["passes"])

@@ -69,7 +69,7 @@ class Planned:
 
 
 Made = Any
-"""What a stage makes: Graph, Planned, Code, Program or Loaded."""
+"""What a stage makes, of the type that it says."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -77,12 +77,14 @@ class Stage:
     """One stage of the pipeline.
 
     name    what the record calls it
+    makes   the type of what it makes
     make    (what the stage before it made, options) -> what it makes; None where that is the function's own
     shown   what `ir` calls what it made, and what it shows of it: a Graph, or text
     verify  (what it made, options): raises where that does not hold; where ADJIT_VERIFY is 1
     part    what ADJIT_LOG=compile calls its time, where that is not its name"""
 
     name: str
+    makes: type
     make: Callable[[Made, Options], Made] | None
     shown: dict[str, Callable[[Made], Graph | str]]
     verify: Callable[[Made, Options], None] | None
@@ -158,15 +160,15 @@ def _linked(program: Program, options: Options) -> Loaded:
 
 
 STAGES: tuple[Stage, ...] = (
-    Stage("trace", None, {"trace": _itself}, _verify_graph),
-    Stage("adjoint", None, {"adjoint": _itself}, _verify_graph),
-    Stage("step", None, {"step": _itself}, _verify_graph),
-    Stage("widen", _widened, {}, _verify_graph, part="passes"),
-    Stage("passes", _optimized, {"optimized": _itself}, _verify_graph),
-    Stage("plan", _planned, {"plan": _show_plan}, _verify_plan, part="code"),
-    Stage("code", _written, {"llvm": _show_llvm, "asm": _show_asm}, None),
-    Stage("object", _assembled, {}, None, part="code"),
-    Stage("link", _linked, {}, None),
+    Stage("trace", Graph, None, {"trace": _itself}, _verify_graph),
+    Stage("adjoint", Graph, None, {"adjoint": _itself}, _verify_graph),
+    Stage("step", Graph, None, {"step": _itself}, _verify_graph),
+    Stage("widen", Graph, _widened, {}, _verify_graph, part="passes"),
+    Stage("passes", Graph, _optimized, {"optimized": _itself}, _verify_graph),
+    Stage("plan", Planned, _planned, {"plan": _show_plan}, _verify_plan, part="code"),
+    Stage("code", Code, _written, {"llvm": _show_llvm, "asm": _show_asm}, None),
+    Stage("object", Program, _assembled, {}, None, part="code"),
+    Stage("link", Loaded, _linked, {}, None),
 )
 """The pipeline. A function that is not differentiated has no adjoint, and only a training step has a step."""
 
