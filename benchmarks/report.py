@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.picture import RATIO, draw
 from benchmarks.results import Measured, Rates, Report, Row
 from benchmarks.sides import LOOPS, MODULES, PEERS
 from benchmarks.workloads import MEANING, MICRO
@@ -15,7 +16,6 @@ from benchmarks.workloads import MEANING, MICRO
 NOTES = "<!-- notes -->"
 """What stands from this line on is written by hand and survives."""
 
-KINDS = {"step": "one call a step", "loop": "loop"}
 TITLES = {"torch": "torch eager", "torch_compile": "torch.compile", "numpy": "NumPy", "jax": "JAX"} | {
     "pytensor": "PyTensor",
     "numba": "Numba by hand",
@@ -85,7 +85,7 @@ def rates_table(rows: Sequence[Row], kind: str) -> str:
         ours = row.rates(kind).get("adjit")
         share = f"{100 * ours.median / limit:.0f}%" if ours and limit else "–"
         lines.append([row.workload, *(cell(row, name, kind) for name in names), verdict, share])
-    return table(["workload", *(TITLES[name] for name in names), "adjit / best peer", "of the limit"], lines)
+    return table(["workload", *(TITLES[name] for name in names), RATIO, "of the limit"], lines)
 
 
 def first_table(rows: Sequence[Row]) -> str:
@@ -277,13 +277,10 @@ def text_of(report: Report) -> str:
 
 def write(report: Report, path: Path) -> None:
     """The main document with its notes kept, and the picture beside it."""
-    text = text_of(report)
-    picture = path.with_suffix(".png")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if draw(report, picture):
-        head, _, rest = text.partition("\n\n## ")
-        text = f"{head}\n\n![adjit against the best peer of each row]({picture.name})\n\n## {rest}" if rest else text
-    write_text(text, path)
+    head, _, rest = text_of(report).partition("\n\n## ")
+    picture = f"![adjit against the best peer of each row]({path.with_suffix('.png').name})"
+    write_text(f"{head}\n\n{picture}\n\n## {rest}" if rest else head, path)
+    draw(path)
 
 
 def write_text(text: str, path: Path) -> None:
@@ -293,42 +290,3 @@ def write_text(text: str, path: Path) -> None:
     notes = before[at:] if at >= 0 else NOTES + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text + "\n" + notes, encoding="utf-8")
-
-
-def draw(report: Report, path: Path) -> bool:
-    """Ratios as bars, one for each row; False where there is nothing to draw or no Matplotlib."""
-    bars = []
-    for row in report.rows:
-        for kind, words in KINDS.items():
-            ratio = row.ratio(kind)
-            if ratio is not None and not row.disagreeing():
-                label = f"{row.workload}, {words}, {row.threads} thread{'s' * (row.threads > 1)}"
-                bars.append((label, ratio, row.best_peer(kind)))
-    try:
-        import matplotlib
-    except ImportError:
-        return False
-    if not bars:
-        return False
-    matplotlib.use("Agg")
-    from matplotlib import pyplot, ticker
-
-    figure, axes = pyplot.subplots(figsize=(8, 0.3 * len(bars) + 1.2), layout="constrained")
-    bars.reverse()
-    colours = ["#3b7dd8" if ratio >= 1 else "#c8553d" for _, ratio, _ in bars]
-    axes.barh([label for label, _, _ in bars], [ratio for _, ratio, _ in bars], color=colours)
-    for at, (_, ratio, peer) in enumerate(bars):
-        axes.annotate(f" {ratio:.2f} of {TITLES[peer or '']}", (ratio, at), va="center", fontsize=8)
-    axes.axvline(1, color="black", linewidth=0.8)
-    axes.set_xscale("log")
-    axes.margins(x=0.25, y=0.01)
-    axes.xaxis.set_major_locator(ticker.LogLocator(base=10, subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
-    axes.xaxis.set_minor_locator(ticker.NullLocator())
-    axes.set_xlabel("adjit's rate over that of the best peer (log scale)")
-    axes.tick_params(axis="y", labelsize=8)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    figure.savefig(path, dpi=130)
-    pyplot.close(figure)
-    return True

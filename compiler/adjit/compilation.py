@@ -18,7 +18,7 @@ from adjit.ir.node import Data
 from adjit.ir.text import print_graph
 from adjit.ir.types import Array, dtype_name
 from adjit.schedule.normalize import product_sizes
-from adjit.schedule.plan import may_be_direct
+from adjit.schedule.products import may_be_direct
 from adjit.stages import Options, Record
 from adjit.tuned import THREADED_ELEMENTS
 from adjit_runtime import cache, environment, fork, log

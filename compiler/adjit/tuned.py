@@ -157,20 +157,21 @@ from 48, 30 or 18 on by four the same. On Zen 2 exp 0.83 and 0.78, of float64 2.
 4 exp gained nothing.)"""
 LONG_LOOP = 32
 """Vectors that such a loop has at least: what remains beyond those that go together is masked."""
-REDUCTION_STRANDS = 8
-"""Vectors that a reduction takes through its inner loop together: 8 cover the latency of an addition (measured: 2.2
-times one on sums from L2, 5 times on columns of tall arrays). Along a row it decides the order of the sum."""
-REDUCTION_STRANDS_COST = 48
-"""Instructions of all strands together: code that grows further costs more to compile than it saves. (12, 48, 200:
+REDUCTION_JAM = 8
+"""Vectors that a reduction takes through its inner loop together (unroll and jam): 8 cover the latency of an addition
+(measured: 2.2 times one on sums from L2, 5 times on columns of tall arrays). Along a row it decides the order of the
+sum."""
+REDUCTION_JAM_COST = 48
+"""Instructions of all copies together: code that grows further costs more to compile than it saves. (12, 48, 200:
 standardised columns of 512 x 256 12.6, 9.7, 12.6 us, sums of tanh along columns of 2000 x 100 167, 165, 160.)"""
-ROWS_TOGETHER, ROWS_FROM, ROWS_COST = 4, 16, 24
-"""Rows that go through a reduction along them together, where there are so many and the body has no more instructions.
-(Zen 2, one, two and four rows: products of 2000 x 100 by a vector 20.0, 13.1, 12.1 us, maxima of such rows 48.9, 22.2,
-20.5, sums of 200 x 4000 46.8, 44.7, 42.3.)"""
-HELD_SHARE, HELD_COST = 4, 128
-"""A row that is no more than a few vectors is written out, and what all rows read is held in registers meanwhile: one
-of so many of them at most, and so many instructions. (Products of 400 x 100 by a vector on Zen 5: 3.2 and 2.1 ns a
-row, in fours 2.05 and 1.85; the logistic regression above 0.91 and 0.78 ms.)"""
+BLOCKED_ROWS, ROWS_FROM, ROWS_COST = 4, 16, 24
+"""Rows that go through a reduction along them together (register blocking), where there are so many and the body has no
+more instructions. (Zen 2, one, two and four rows: products of 2000 x 100 by a vector 20.0, 13.1, 12.1 us, maxima of
+such rows 48.9, 22.2, 20.5, sums of 200 x 4000 46.8, 44.7, 42.3.)"""
+HOISTED_SHARE, HOISTED_ROW_COST = 4, 128
+"""A row that is no more than a few vectors is written out, and what all rows read is hoisted into registers: one of so
+many of them at most, and so many instructions. (Products of 400 x 100 by a vector on Zen 5: 3.2 and 2.1 ns a row, in
+fours 2.05 and 1.85; the logistic regression above 0.91 and 0.78 ms.)"""
 SUM_CHUNK, SUM_CHUNKS = 256, 4
 """A sum over more than `SUM_CHUNKS` times as many steps is cut into partial sums of `SUM_CHUNK`, so that errors grow
 slowly. They decide the order of the sum. (Largest relative error of sums of 2^18 float32 along columns, in chunks of
@@ -344,7 +345,7 @@ PARTS_PER_THREAD = 2
 WHOLE_PARTS_FLOPS = 16_000_000
 """Operations of a product from which each thread gets one part of it: a sixth of a millisecond. (On two threads of Zen
 2, two parts and one for each, medians of processes in turn, GFLOP/s: 512 cubed 73 and 110, 1024 cubed 87 and 131,
-784x128x512 turned 67 and 110, 128x784x512 71 and 108.)"""
+784x128x512 transposed 67 and 110, 128x784x512 71 and 108.)"""
 TURNED_PACK_COST = 3
 """What it costs to pack an element that is transposed beside one that is copied: it decides whether parts are rows or
 columns. (On two threads of Zen 2, parts of a square product in columns and in rows, best of processes in turn,
@@ -397,8 +398,8 @@ ENTRY_LINES = 1000
 """Lines of LLVM of the function that runs the kernels, without optimisation, beyond which another one goes on. (The
 machine code of Runge and Kutta's method of 100 steps, 30,800 such lines, in one function 6.2 s, in several of 4000,
 2000, 1000, 500 lines 0.46, 0.38, 0.34, 0.33; of 50 steps 0.88, 0.30, 0.23, 0.21, 0.22.)"""
-GLUE_STRANDS = 2
-"""`REDUCTION_STRANDS` of such kernels. (1, 2, 8: the code of 784-512-256-10 with Adam in 48, 52 and 58 ms; with 2 its
+GLUE_JAM = 2
+"""`REDUCTION_JAM` of such kernels. (1, 2, 8: the code of 784-512-256-10 with Adam in 48, 52 and 58 ms; with 2 its
 steps and those of 64-32-10 take what they took.)"""
 THREADED_ELEMENTS = 1 << 14
 """Elements of an array from which a program is taken for one with work for threads, whose library then begins beside

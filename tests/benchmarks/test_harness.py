@@ -10,7 +10,8 @@ import pytest
 from benchmarks import report as reports
 from benchmarks import sides
 from benchmarks.limits import bandwidth, peak_flops
-from benchmarks.processes import Process, WorkerError, environment, pythons
+from benchmarks.picture import bars_of, carried, said
+from benchmarks.processes import ROOT, Process, WorkerError, environment, pythons
 from benchmarks.results import Limits, Measured, Rates, Report, Row, same
 from benchmarks.sides import numpy as by_hand
 from benchmarks.workloads import MEANING, MICRO, WORKLOADS, Problem, lower_triangle, mixture_constant
@@ -228,3 +229,24 @@ def test_a_worker_answers_and_says_what_failed(tmp_path: Path) -> None:
         assert process.ask("loops", count=1)["seconds"] is None
         with pytest.raises(WorkerError, match="AttributeError"):
             process.ask("nothing")
+
+
+@pytest.mark.parametrize("name", ["benchmarks.md", "benchmarks-avx2.md"])
+def test_pictures_agree_with_their_tables(name: str) -> None:
+    document = ROOT / "docs" / name
+    bars = bars_of(document.read_text(encoding="utf-8"))
+    assert len(bars) >= 15
+    # `python -m benchmarks.picture docs/...` draws it again.
+    assert carried(document.with_suffix(".png").read_bytes()) == said(bars)
+
+
+def test_bars_are_read_from_the_tables() -> None:
+    text = "\n".join(
+        [
+            "## 2 threads", "", "Steps a second, one call a step. Bold: the best peer.", "",
+            "| workload | adjit | JAX | torch | adjit / best peer |", "| --- | ---: | ---: | ---: | ---: |",
+            "| mlp | 775 ±1% | **598 ±2%** | 3 ±1% | 1.29 |", "| other | 5 ±1% | – | – | – |", "",
+            "Something else.", "", "| workload | adjit / best peer |", "| --- | ---: |", "| mlp | 9.00 |",
+        ]
+    )  # fmt: skip
+    assert bars_of(text) == [("mlp, one call a step, 2 threads", 1.29, "JAX")]

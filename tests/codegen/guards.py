@@ -21,7 +21,8 @@ from adjit.compilation import compile_graph
 from adjit.ir.evaluate import evaluate
 from adjit.ir.graph import Graph
 from adjit.passes import tile
-from adjit.schedule import plan, straight
+from adjit.schedule import products as planned_products
+from adjit.schedule import straight
 from adjit.stages import Options, Record
 from adjit_runtime.load import Loaded
 from tests.codegen.mixtures import Mixture
@@ -40,7 +41,7 @@ THREADED = {(cuts, "PARALLEL_COST"): 1, (cuts, "LOOP_PARTS"): 3, (cuts, "SHORT_J
             (cuts, "PRODUCT_PART_UNIT"): 16, (products, "PRODUCT_PART_UNIT"): 16}  # fmt: skip
 LOOPS = {(straight, "STRAIGHT_WORK"): ALWAYS}
 """No straight lines."""
-LIBRARY = {(plan, "DIRECT_ROWS"): ALWAYS, (plan, "DIRECT_SUMS"): ALWAYS}
+LIBRARY = {(planned_products, "DIRECT_ROWS"): ALWAYS, (planned_products, "DIRECT_SUMS"): ALWAYS}
 """No products with their sizes in the code."""
 TILED = {(tile, "TILING_BYTES"): 0, (tile, "FEWEST_TILES"): 2, (tile, "TILE_ROWS"): (4, 12), (tile, "TILING_GAIN"): 0.0,
          (tile, "LOOP_TILE_ROWS"): (4, 12), (tile, "INNER_TILE_ROWS"): (4, 12), (tile, "LAYER_TILE_ROWS"): (4, 12),

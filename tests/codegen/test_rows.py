@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import adjit
-from adjit.tuned import ROWS_FROM, ROWS_TOGETHER, STRAIGHT_ELEMENTS
+from adjit.tuned import BLOCKED_ROWS, ROWS_FROM, STRAIGHT_ELEMENTS
 
-ROWS = (1, ROWS_FROM - 1, *range(ROWS_FROM, ROWS_FROM + ROWS_TOGETHER + 1), 67)
+ROWS = (1, ROWS_FROM - 1, *range(ROWS_FROM, ROWS_FROM + BLOCKED_ROWS + 1), 67)
 COLUMNS = (1, 7, 8, 9, 15, 16, 17, 31, 33, 64, 100, 129)
 
 
@@ -20,7 +20,7 @@ def rows(x: Any, w: Any) -> tuple[Any, ...]:
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("m", ROWS)
-def test_rows_together(m: int, dtype: Any) -> None:
+def test_blocked_rows(m: int, dtype: Any) -> None:
     rng = np.random.default_rng(0)
     scale = 1e-4 if dtype == np.float32 else 1e-12
     f = adjit.jit(rows)

@@ -289,18 +289,32 @@ INDEXED: list[tuple[tuple[int, ...], int, Any]] = [
 ]
 
 
+BATCHED: list[tuple[tuple[int, ...], int, int, Any]] = [
+    ((2, 5), 1, 1, ((0, 4, 4), (2, 1, 0))),
+    ((3, 6), 1, 1, (5, 0, 5)),
+    ((2, 3, 4, 5), 2, 1, (((0, 3), (1, 1)), ((2, 2), (3, 0)))),
+    ((2, 2, 3), 2, 2, (((0,), (2,)), ((1,), (1,)))),
+    ((2, 17, 3), 1, 1, ((16, 3), (0, 0))),
+    ((0, 3), 1, 1, ()),
+]
+"""Shape, axis, axes that operand and index share, the index."""
+
+
 def indexing_cases(name: str) -> Iterator[Case]:
     for dtype in DTYPES:
         if name == "scatter_add" and dtype.kind == "b":
             continue
-        for shape, axis, index in INDEXED:
+        for shape, axis, batch, index in [*((shape, axis, 0, index) for shape, axis, index in INDEXED), *BATCHED]:
             at = np.array(index, dtype=np.int64)
+            if 0 in shape:
+                at = at.reshape(*shape[:batch], 4)
             x = values(shape, dtype, 4)
+            attrs = {"axis": axis, "batch": batch} if batch else {"axis": axis}
             if name == "take":
-                yield Case("take", (x, at), {"axis": axis})
+                yield Case("take", (x, at), attrs)
             else:
-                update = values(shape[:axis] + at.shape + shape[axis + 1 :], dtype, 5)
-                yield Case(name, (x, at, update), {"axis": axis})
+                update = values(shape[:axis] + at.shape[batch:] + shape[axis + 1 :], dtype, 5)
+                yield Case(name, (x, at, update), attrs)
 
 
 def cases_of(name: str) -> list[Case]:
@@ -363,6 +377,18 @@ def _spread(x: np.ndarray, shape: Any, axes: Any) -> np.ndarray:
     return np.broadcast_to(x.reshape(places), shape)
 
 
+def _by_entry(function: Any, *arrays: Any, axis: int, batch: int = 0) -> Any:
+    """The function of each entry along the first `batch` axes, which all arrays share."""
+    if batch == 0:
+        return function(*arrays, axis=axis)
+    entries = [_by_entry(function, *parts, axis=axis - 1, batch=batch - 1) for parts in zip(*arrays, strict=True)]
+    if entries:
+        return np.stack(entries)
+    x, i = arrays[:2]
+    shape = x.shape if len(arrays) > 2 else (*x.shape[:axis], *i.shape[batch:], *x.shape[axis + 1 :])
+    return np.empty(shape, x.dtype)
+
+
 def _scattered(x: np.ndarray, index: np.ndarray, update: np.ndarray, axis: int, add: bool) -> np.ndarray:
     result = np.moveaxis(x.copy(), axis, 0)
     moved = np.moveaxis(update, tuple(range(axis, axis + index.ndim)), tuple(range(index.ndim)))
@@ -400,9 +426,10 @@ MEANING: dict[str, Callable[..., Any]] = {
     "any": lambda x, axes: np.any(x, axes),
     "all": lambda x, axes: np.all(x, axes),
     "argmax": np.argmax, "argmin": np.argmin, "cumsum": lambda x, axis, reverse: _running(np.cumsum, x, axis, reverse),
-    "cumprod": lambda x, axis, reverse: _running(np.cumprod, x, axis, reverse), "take": np.take,
-    "scatter": lambda x, i, u, axis: _scattered(x, i, u, axis, False),
-    "scatter_add": lambda x, i, u, axis: _scattered(x, i, u, axis, True),
+    "cumprod": lambda x, axis, reverse: _running(np.cumprod, x, axis, reverse),
+    "take": lambda x, i, **attrs: _by_entry(np.take, x, i, **attrs),
+    "scatter": lambda *xs, **attrs: _by_entry(lambda x, i, u, axis: _scattered(x, i, u, axis, False), *xs, **attrs),
+    "scatter_add": lambda *xs, **attrs: _by_entry(lambda x, i, u, axis: _scattered(x, i, u, axis, True), *xs, **attrs),
     "check_index": lambda x, size, axis: np.arange(size)[x], "check_fits": lambda x, dtype: x.astype(dtype),
     "check_holds": lambda x, holds, error, text: x,
 }  # fmt: skip

@@ -283,9 +283,9 @@ def _shielded(b: Builder, node: Node, args: list[Value], ct: Cotangent) -> list[
 
 def _is_finite(node: Node) -> bool:
     """Whether all elements are known to be finite."""
-    if node.op.name == "constant":
-        if node.is_splat:
-            return math.isfinite(node.attrs["value"])
+    if node.is_splat:
+        return math.isfinite(node.attrs["value"])
+    if "data" in node.attrs:
         array = node.attrs["data"].array
         return array is not None and bool(np.isfinite(array).all())
     return node.op.name == "cast" and not is_float(node.args[0].dtype)
@@ -315,11 +315,10 @@ def _guards(b: Builder, node: Node, args: list[Value], guard: Value | None, reac
     if kind == "running":
         return [_any_after(b, node, guard)]
     if kind == "gather":
-        axis = node.attrs["axis"]
         nowhere = b.full(0, args[0].type.with_dtype(I64))
-        return [b.scatter_add(nowhere, args[1], b.cast(guard, dtype=I64), axis=axis) > 0, None]
+        return [b.scatter_add(nowhere, args[1], b.cast(guard, dtype=I64), **node.attrs) > 0, None]
     if kind == "scatter":
-        return [guard, None, b.take(guard, args[1], axis=node.attrs["axis"])]
+        return [guard, None, b.take(guard, args[1], **node.attrs)]
     # Movement: its derivative moves conditions as it moves numbers.
     assert isinstance(node.op, Differentiable)
     assert node.op.vjp is not None

@@ -47,7 +47,7 @@ class Scope:
     steps: dict[tuple[int, int], Value] = field(default_factory=dict)
     wide: dict[int, Lane] = field(default_factory=dict)
     mask: Value | None = None
-    strand: int = 0
+    copy: int = 0
 
     def enter(self, dim: int, index: Value, mask: Value | None) -> Scope:
         """The scope inside one more loop."""
@@ -59,7 +59,7 @@ class Scope:
             {at: step for at, step in self.steps.items() if at[0] != dim},
             dict(self.wide),
             mask if mask is not None else self.mask,
-            self.strand,
+            self.copy,
         )
 
 

@@ -149,7 +149,7 @@ class Accumulators(Access):
         return [f.select(take, new[0], old[0]), f.select(take, new[1], old[1])]
 
     def _join(self, reduces: list[int], a: Sequence[Value], b: Sequence[Value]) -> list[Value]:
-        """Combine two sets of accumulators, strand by strand; `a` comes before `b`."""
+        """Combine two sets of accumulators, copy by copy; `a` comes before `b`."""
         width = sum(2 if self._is_position(i) else 1 for i in reduces)
         result: list[Value] = []
         for at in range(0, len(a), width or 1):

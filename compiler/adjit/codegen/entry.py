@@ -118,4 +118,4 @@ def _wake(entry: Function, flops: int, flops_of_short: int) -> None:
 
 def _flops(work: Work) -> int:
     """Floating-point operations of a product."""
-    return 2 * work.m * work.n * work.k if isinstance(work, Product) else 0
+    return work.flops if isinstance(work, Product) else 0

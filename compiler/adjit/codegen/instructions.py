@@ -31,9 +31,10 @@ from adjit.tuned import STASH_BYTES, STASH_COST
 
 
 class Instructions(Accumulators):
-    """Values of one body's instructions; `strands` scopes go through its inner loops together."""
+    """Values of one body's instructions; its loops are unrolled and jammed: `copies` scopes go through the inner
+    ones at once, each with accumulators of its own."""
 
-    strands: int
+    copies: int
     _needed: list[set[int]]
     _stashed: dict[int, tuple[Value, int]]
     _reloads: dict[int, Store]
@@ -44,9 +45,9 @@ class Instructions(Accumulators):
     def _full(self, number: int) -> bool:
         return bool(self.analysis.varies[number] & self.reduced)
 
-    def _plan_passes(self, strands: int) -> None:
+    def _plan_passes(self, copies: int) -> None:
         code, passes = self.body.code, self.analysis.passes
-        self.strands, self._current, self._stashed, self._reloads = strands, 0, {}, {}
+        self.copies, self._current, self._stashed, self._reloads = copies, 0, {}, {}
         self._needed = [set() for _ in range(self.analysis.count)]
         stash: set[int] = set()
         for p in reversed(range(self.analysis.count)):
@@ -97,7 +98,7 @@ class Instructions(Accumulators):
         count = 1
         for d in self.reduced:
             count *= self.body.domain[d]
-        lanes = self.lanes * self.strands if self.vector is not None and self.vector not in self.reduced else 1
+        lanes = self.lanes * self.copies if self.vector is not None and self.vector not in self.reduced else 1
         return (count + 64) * lanes * self.body.code[number].dtype.itemsize
 
     def _place_stash(self, number: int) -> None:
@@ -197,7 +198,7 @@ class Instructions(Accumulators):
         for d in self._inner():
             at = f.add(f.mul(at, self.body.domain[d]), scope.index[d])
         if self.vector is not None and self.vector not in self.reduced:
-            at = f.add(f.mul(at, self.lanes * self.strands), self.lanes * scope.strand)
+            at = f.add(f.mul(at, self.lanes * self.copies), self.lanes * scope.copy)
         return f.element(pointer, memory_type(dtype), at)
 
     def _store_stash(self, number: int, pointer: Value, scope: Scope) -> None:

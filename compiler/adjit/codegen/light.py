@@ -23,7 +23,6 @@ from adjit.schedule.plan import (
     Store,
     Tiles,
     operands,
-    works_of,
 )
 from adjit.tuned import GLUE_SHARE
 from adjit_runtime.target import Target
@@ -36,14 +35,14 @@ def light_kernels(plan: Plan, target: Target) -> set[Function]:
     """The lightest kernels, which together are at most `GLUE_SHARE` of the work; of a product it is its epilogue."""
     times: Counter[Function] = Counter()
     for kernel in plan.kernels:
-        for work in works_of(kernel.work):
+        for work in kernel.work.parts:
             times[work, not isinstance(kernel.work, Tiles)] += (
                 kernel.work.count if isinstance(kernel.work, Tiles) else 1
             )
     efforts: dict[Function, float] = {}
     whole = 0.0
     for (work, alone), count in times.items():
-        body = work.epilogue if isinstance(work, Product) else work.body
+        body = work.elements
         efforts[work, alone] = count * body_effort(body, target) if body is not None else 0.0
         whole += efforts[work, alone] + (count * product_effort(work, target) if isinstance(work, Product) else 0.0)
     light: set[Function] = set()
@@ -61,7 +60,7 @@ def light_kernels(plan: Plan, target: Target) -> set[Function]:
 def _has_bytes(work: Single) -> bool:
     """Whether a body has lanes of one byte: numbers, and bools in memory or in a reduction. A bool that only chooses
     has as many bits as what it was compared of."""
-    body = work.epilogue if isinstance(work, Product) else work.body
+    body = work.elements
     if body is None:
         return False
     kept = {arg for instruction in body.code if isinstance(instruction, Reduce) for arg in operands(instruction)}

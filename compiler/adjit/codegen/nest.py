@@ -25,14 +25,14 @@ from adjit.schedule.plan import (
     operands,
 )
 from adjit.tuned import (
-    GLUE_STRANDS,
-    HELD_COST,
-    HELD_SHARE,
-    REDUCTION_STRANDS,
-    REDUCTION_STRANDS_COST,
+    BLOCKED_ROWS,
+    GLUE_JAM,
+    HOISTED_ROW_COST,
+    HOISTED_SHARE,
+    REDUCTION_JAM,
+    REDUCTION_JAM_COST,
     ROWS_COST,
     ROWS_FROM,
-    ROWS_TOGETHER,
     SUM_CHUNK,
     SUM_CHUNKS,
 )
@@ -46,7 +46,7 @@ class Nest(Instructions):
 
     Where the range of the vector dimension is known at run time only, `whole_only` promises that it is a multiple of
     the lanes, and `masked_only` takes one loop with masks for a loop without and a tail: less code, slower stores. Of
-    `most_strands` vectors that a reduction takes together across columns it is a multiple, too, then."""
+    `most_copies` vectors that a reduction takes together across columns it is a multiple, too, then."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class Nest(Instructions):
         ranges: dict[int, Range] | None = None,
         masked_only: bool = False,
         whole_only: bool = False,
-        most_strands: int = REDUCTION_STRANDS,
+        most_copies: int = REDUCTION_JAM,
         tile: TileAccess | None = None,
         ahead: Sequence[Ahead] = (),
         running: bool = False,
@@ -69,34 +69,34 @@ class Nest(Instructions):
         super().__init__(function, body, pointers, lanes, vector, tile, running)
         self.ranges = ranges or {}
         self.ahead = ahead
-        self.held: list[Scope] = []
+        self.hoisted: list[Scope] = []
         self.masked_only = masked_only
         self.whole_only = whole_only
-        self.most_strands = most_strands
+        self.most_copies = most_copies
         self.running = running
         self.reverse = reverse
         self.sink = sink
-        self.rows = self._rows_together()
-        self._plan_passes(max(1, self._strands() // self.rows))
+        self.rows = self._blocked_rows()
+        self._plan_passes(max(1, self._jam_factor() // self.rows))
 
-    def _strands(self) -> int:
+    def _jam_factor(self) -> int:
         """How many vectors go through the inner loops of a reduction together: it hides the latency of sums."""
         if self.vector is None or not self.reduced or self.running:
             return 1
         n = self.body.domain[self.vector]
         inner = (c for c, dims in zip(self.body.code, self.analysis.varies, strict=True) if dims & self.reduced)
         cost = total_cost(inner)
-        most = min(self.most_strands, GLUE_STRANDS if self.function.is_glue else REDUCTION_STRANDS)
+        most = min(self.most_copies, GLUE_JAM if self.function.is_glue else REDUCTION_JAM)
         vectors = -(-n // self.lanes)
-        most = max(1, min(most, REDUCTION_STRANDS_COST // max(cost, 1), vectors))
+        most = max(1, min(most, REDUCTION_JAM_COST // max(cost, 1), vectors))
         if self.vector in self.reduced:
             return most
         # Across columns the order of no sum depends on it: one of the largest that leave nothing over.
         is_promised = self.whole_only and self.vector in self.ranges
-        least, unit = (0, self.most_strands) if is_promised else (most // 2, vectors)
-        return next((strands for strands in range(most, least, -1) if unit % strands == 0), most)
+        least, unit = (0, self.most_copies) if is_promised else (most // 2, vectors)
+        return next((copies for copies in range(most, least, -1) if unit % copies == 0), most)
 
-    def _rows_together(self) -> int:
+    def _blocked_rows(self) -> int:
         """How many rows go through the inner loop of a reduction along them together: that hides the latency of its
         sums, and rows far apart come faster from memory, which is read in several places then; but not those that are
         brought near in their order."""
@@ -104,7 +104,7 @@ class Nest(Instructions):
         plain = self.analysis.count == 1 and not (self.running or self.ahead or self.sink or self.function.is_glue)
         if not plain or not rows or self.body.reduced != (self.vector,) or self.body.domain[rows[-1]] < ROWS_FROM:
             return 1
-        return ROWS_TOGETHER if total_cost(self.body.code) <= ROWS_COST else 1
+        return BLOCKED_ROWS if total_cost(self.body.code) <= ROWS_COST else 1
 
     # -- loops --------------------------------------------------------------------------------------------------------
 
@@ -137,7 +137,7 @@ class Nest(Instructions):
 
         if len(dims) == 1:
             self._hold(scope)
-        if dims[0] == self.vector and self.strands > 1:
+        if dims[0] == self.vector and self.copies > 1:
             self._columns(scope)
         elif len(dims) == 1 and self.rows > 1:
             self._rows(dims[0], scope)
@@ -145,7 +145,7 @@ class Nest(Instructions):
             self._loop(dims[0], scope, [], inside)
 
     def _hold(self, scope: Scope) -> None:
-        """Where a row is a few vectors, what is the same in all rows is computed ahead of them and held in registers;
+        """Where a row is a few vectors, what is the same in all rows is hoisted ahead of them into registers;
         the loop along a row is written out."""
         dim = self.vector
         if dim is None or self.body.reduced != (dim,) or self.running or self.function.is_glue or dim in self.ranges:
@@ -154,17 +154,17 @@ class Nest(Instructions):
         known = {dim, *scope.entered}
         same = [i for i, varies in enumerate(self.analysis.varies) if dim in varies <= known and self._is_value(i)]
         target = self.function.module.target
-        most = target.registers // HELD_SHARE if target is not None else 0
+        most = target.registers // HOISTED_SHARE if target is not None else 0
         vectors = -(-n // self.lanes)
-        if not same or vectors * len(same) > most or vectors * total_cost(self.body.code) > HELD_COST:
+        if not same or vectors * len(same) > most or vectors * total_cost(self.body.code) > HOISTED_ROW_COST:
             return
-        held = []
+        hoisted = []
         for at in range(0, n, self.lanes):
             mask = self._tail_mask(n - at) if n - at < self.lanes else None
             inner = scope.enter(dim, int_literal(at), mask)
             self._prepare(inner, same)
-            held.append(inner)
-        self.held = held
+            hoisted.append(inner)
+        self.hoisted = hoisted
 
     def _columns(self, scope: Scope) -> None:
         """The vector dimension several vectors at a time, so that each pass reads whole pieces of a row."""
@@ -172,42 +172,42 @@ class Nest(Instructions):
         f, lanes, n = self.function, self.lanes, self.body.domain[self.vector]
 
         def together(start: Value, count: int, rest: int) -> None:
-            strands = []
+            copies = []
             for u in range(count + (rest > 0)):
                 mask = self._tail_mask(rest) if u == count else None
-                strands.append(scope.enter(self.vector or 0, f.add(start, u * lanes), mask))
-                strands[-1].strand = u
-                self._prepare(strands[-1], self._early())
-            self._row(strands)
+                copies.append(scope.enter(self.vector or 0, f.add(start, u * lanes), mask))
+                copies[-1].copy = u
+                self._prepare(copies[-1], self._early())
+            self._row(copies)
 
-        def all_strands(start: Value, _: list[Value]) -> list[Value]:
-            together(start, self.strands, 0)
+        def all_copies(start: Value, _: list[Value]) -> list[Value]:
+            together(start, self.copies, 0)
             return []
 
-        block = self.strands * lanes
+        block = self.copies * lanes
         if self.vector in self.ranges:
-            self._columns_in_range(scope, self.ranges[self.vector], block, all_strands)
+            self._columns_in_range(scope, self.ranges[self.vector], block, all_copies)
             return
         if n <= block:
             together(int_literal(0), n // lanes, n % lanes)
             return
         whole = n // block * block
         if whole == block:
-            together(int_literal(0), self.strands, 0)
+            together(int_literal(0), self.copies, 0)
         elif whole:
-            f.loop(0, whole, block, [], all_strands)
+            f.loop(0, whole, block, [], all_copies)
         if whole < n:
             together(int_literal(whole), (n - whole) // lanes, (n - whole) % lanes)
 
     def _columns_in_range(
-        self, scope: Scope, bounds: Range, block: int, all_strands: Callable[[Value, list[Value]], list[Value]]
+        self, scope: Scope, bounds: Range, block: int, all_copies: Callable[[Value, list[Value]], list[Value]]
     ) -> None:
         """Blocks of several vectors, then one vector after the other."""
         f, dim = self.function, self.vector
         assert dim is not None
         first, end = (bound if isinstance(bound, Value) else int_literal(bound) for bound in bounds)
         middle = f.add(first, f.mul(f.binary("sdiv", f.sub(end, first), int_literal(block)), block))
-        f.loop(first, middle, block, [], all_strands)
+        f.loop(first, middle, block, [], all_copies)
         if self.whole_only:
             return
 
@@ -250,16 +250,16 @@ class Nest(Instructions):
         bits = ", ".join(f"i1 {'true' if lane < rest else 'false'}" for lane in range(self.lanes))
         return Value(I1.vector(self.lanes), f"<{bits}>")
 
-    def _row(self, strands: list[Scope]) -> None:
+    def _row(self, copies: list[Scope]) -> None:
         code, passes = self.body.code, self.analysis.passes
         for p in range(self.analysis.count):
             known = [i for i in range(len(code)) if not self._full(i) and passes[i] == p - 1 and self._is_value(i)]
-            for scope in strands:
+            for scope in copies:
                 self._prepare(scope, known)
             self._current = p
-            self._pass(p, strands)
+            self._pass(p, copies)
         last = [i for i in range(len(code)) if not self._full(i) and self._is_value(i)]
-        for scope in strands:
+        for scope in copies:
             self._prepare(scope, last)
             self._finish(scope, [i for i, c in enumerate(code) if isinstance(c, Store) and not self._full(i)])
             if self.analysis.count == 0 and self.sink is not None:
@@ -335,25 +335,25 @@ class Nest(Instructions):
             carried = inside(scope.enter(dim, int_literal(start + whole), self._tail_mask(rest)), carried)
         return carried
 
-    def _pass(self, p: int, strands: list[Scope]) -> None:
+    def _pass(self, p: int, copies: list[Scope]) -> None:
         code = self.body.code
         reduces = [i for i in sorted(self._needed[p]) if isinstance(code[i], Reduce)]
-        start = self._fresh(reduces) * len(strands)
-        result = self._reduce_loops(p, self._inner(), strands, start, reduces)
-        width = len(result) // len(strands)
-        for u, scope in enumerate(strands):
+        start = self._fresh(reduces) * len(copies)
+        result = self._reduce_loops(p, self._inner(), copies, start, reduces)
+        width = len(result) // len(copies)
+        for u, scope in enumerate(copies):
             for i, parts in self._split(reduces, result[u * width : (u + 1) * width]).items():
                 if not self.running:
                     scope.values[i] = self._across(i, parts)
 
     def _reduce_loops(
-        self, p: int, dims: Sequence[int], strands: list[Scope], accumulators: list[Value], reduces: list[int]
+        self, p: int, dims: Sequence[int], copies: list[Scope], accumulators: list[Value], reduces: list[int]
     ) -> list[Value]:
-        """The inner loops of one pass over all strands; `accumulators` has one strand after the other."""
+        """The inner loops of one pass over all copies; `accumulators` has those of one copy after those of another."""
         if not dims:
-            width = len(accumulators) // len(strands)
+            width = len(accumulators) // len(copies)
             result: list[Value] = []
-            for u, scope in enumerate(strands):
+            for u, scope in enumerate(copies):
                 result.extend(self._leaf(p, scope, accumulators[u * width : (u + 1) * width], reduces))
             return result
         early = sorted(i for i in self._needed[p] if self._is_value(i) and not self._running_uses(i))
@@ -368,37 +368,37 @@ class Nest(Instructions):
 
         dim = dims[0]
         if len(dims) > 1 or not reduces or self.running:
-            return self._inner_loop(dim, strands, accumulators, inside)
-        return self._sum_loop(dim, strands, accumulators, reduces, inside)
+            return self._inner_loop(dim, copies, accumulators, inside)
+        return self._sum_loop(dim, copies, accumulators, reduces, inside)
 
     def _inner_loop(
         self,
         dim: int,
-        strands: list[Scope],
+        copies: list[Scope],
         carried: list[Value],
         inside: Callable[[list[Scope], list[Value]], list[Value]],
         bounds: Range | None = None,
     ) -> list[Value]:
-        """Loop over one reduced dimension; several strands go through it together."""
-        if self.held and dim == self.vector:
-            for known in self.held:
-                inner = [scope.enter(dim, known.index[dim], known.mask) for scope in strands]
+        """Loop over one reduced dimension, with the bodies of all copies in it (unroll and jam)."""
+        if self.hoisted and dim == self.vector:
+            for known in self.hoisted:
+                inner = [scope.enter(dim, known.index[dim], known.mask) for scope in copies]
                 for one in inner:
                     one.values.update({i: v for i, v in known.values.items() if i not in one.values})
                 carried = inside(inner, carried)
             return carried
-        others = strands[1:]
+        others = copies[1:]
 
         def step(first: Scope, values: list[Value]) -> list[Value]:
             at, mask = first.index[dim], first.mask if dim == self.vector else None
             return inside([first, *(scope.enter(dim, at, mask) for scope in others)], values)
 
-        return self._loop(dim, strands[0], carried, step, bounds)
+        return self._loop(dim, copies[0], carried, step, bounds)
 
     def _sum_loop(
         self,
         dim: int,
-        strands: list[Scope],
+        copies: list[Scope],
         accumulators: list[Value],
         reduces: list[int],
         inside: Callable[[list[Scope], list[Value]], list[Value]],
@@ -406,17 +406,17 @@ class Nest(Instructions):
         """The innermost loop of a reduction: several accumulators along a row, partial sums where it is long."""
         f = self.function
         n = self.body.domain[dim]
-        along = self.strands if dim == self.vector and not self.held else 1
+        along = self.copies if dim == self.vector and not self.hoisted else 1
         step = self.lanes * along if dim == self.vector else 1
         if along > 1 and n < 2 * step:
             along, step = 1, self.lanes
 
         def block(i: Value, values: list[Value]) -> list[Value]:
             places = [f.add(i, u * self.lanes) for u in range(along)]
-            return inside([scope.enter(dim, place, None) for scope in strands for place in places], values)
+            return inside([scope.enter(dim, place, None) for scope in copies for place in places], values)
 
         def blocks(start: Value | int, stop: Value | int, values: list[Value]) -> list[Value]:
-            width = len(values) // len(strands)
+            width = len(values) // len(copies)
             others = self._fresh(reduces) * (along - 1)
             spread = [v for at in range(0, len(values), width) for v in (*values[at : at + width], *others)]
             spread = f.loop(start, stop, step, spread, block)
@@ -433,7 +433,7 @@ class Nest(Instructions):
         if n > SUM_CHUNKS * chunk:
 
             def partial(start: Value, values: list[Value]) -> list[Value]:
-                fresh = self._fresh(reduces) * len(strands)
+                fresh = self._fresh(reduces) * len(copies)
                 return self._join(reduces, values, blocks(start, f.add(start, chunk), fresh))
 
             done = n // chunk * chunk
@@ -443,7 +443,7 @@ class Nest(Instructions):
             accumulators = blocks(0, done, accumulators)
         if done == n:
             return accumulators
-        return self._inner_loop(dim, strands, accumulators, inside, (done, n))
+        return self._inner_loop(dim, copies, accumulators, inside, (done, n))
 
     def _running_uses(self, number: int) -> bool:
         """Whether an instruction reads a running value, which is known only in the innermost scope."""

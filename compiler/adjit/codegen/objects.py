@@ -51,7 +51,7 @@ def _prepared(text: str, target: Target) -> tuple[llvm.TargetMachine, llvm.Modul
         module = llvm.parse_assembly(text, llvm.create_context())
         module.verify()
     except RuntimeError as error:
-        raise InternalError(f"code generation wrote LLVM text that does not hold: {error}\n{text}") from error
+        raise InternalError(f"code generation wrote LLVM text that is invalid: {error}\n{text}") from error
     machine = target_machine(target)
     module.triple = target.triple
     module.data_layout = str(machine.target_data)

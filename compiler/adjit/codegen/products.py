@@ -22,13 +22,14 @@ from adjit.codegen.jobs import open_job, parts_for, range_of, range_of_turn, run
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal, literal, memory_type
 from adjit.codegen.nest import Nest
 from adjit.codegen.signals import effort, emit_poll
-from adjit.schedule.plan import Load, Product, is_direct
+from adjit.schedule.plan import Load, Product
+from adjit.schedule.products import is_direct
 from adjit.tuned import (
     EPILOGUE_MASKED_VECTORS,
     EPILOGUE_PREFETCH_BYTES,
     POLL_EFFORT,
     PRODUCT_PART_UNIT,
-    REDUCTION_STRANDS,
+    REDUCTION_JAM,
     TURN_EXTENT,
     TURN_PRODUCT_EFFORT,
 )
@@ -267,7 +268,7 @@ def _emit_epilogue(module: Module, name: str, work: Product, cut: Cut | None, ta
     # Masked stores are slow on Zen 4: without them a step of 784-512-256-10 takes 3.35 ms in place of 3.5, and one of
     # 64-32-10, whose columns are known as no block is narrower than C, 4.76 us in place of 5.11.
     whole = _blocks_are_whole(work, lanes, target)
-    strands = _whole_vectors(work, lanes, REDUCTION_STRANDS, target) if whole and follows else REDUCTION_STRANDS
+    copies = _whole_vectors(work, lanes, REDUCTION_JAM, target) if whole and follows else REDUCTION_JAM
     lanes *= 1 if body.reduced else _whole_vectors(work, lanes, vectors_together(body, target), target)
     few = target.masks and not body.reduced and not whole and follows and work.n < EPILOGUE_MASKED_VECTORS * lanes
     Nest(
@@ -275,7 +276,7 @@ def _emit_epilogue(module: Module, name: str, work: Product, cut: Cut | None, ta
         ranges=ranges,
         masked_only=few,
         whole_only=whole,
-        most_strands=strands,
+        most_copies=copies,
         tile=access,
     ).run()
     function.ret()

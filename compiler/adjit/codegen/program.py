@@ -44,7 +44,7 @@ from adjit.codegen.straight import TooLong, code_effort, emit_straight
 from adjit.codegen.subnormals import flushing
 from adjit.codegen.tiles import emit_tiles, tile_ranges
 from adjit.schedule.memory import ScratchRule
-from adjit.schedule.plan import CheckRange, Loop, Plan, Product, Single, Straight, Tiles, Work, works_of
+from adjit.schedule.plan import CheckRange, Loop, Plan, Product, Single, Straight, Tiles, Work
 from adjit.tuned import PRODUCT_PARTS, STRAIGHT_EFFORT, TILE_GROUPS
 from adjit_runtime.errors import InternalError
 from adjit_runtime.program import ALIGN, Library, Program
@@ -122,7 +122,7 @@ def libraries_of(plan: Plan, target: Target) -> list[str]:
     works = {
         (work, not isinstance(kernel.work, Tiles)): None
         for kernel in plan.kernels
-        for work in works_of(kernel.work)
+        for work in kernel.work.parts
         if isinstance(work, Product)
     }
     return list(dict.fromkeys(name for work, alone in works for name in product_libraries(work, target, alone)))
@@ -157,7 +157,7 @@ def write(plan: Plan, target: Target, flush: bool = False, timed: bool = False, 
     inline: dict[Work, Single] = {}
     for work in times:
         alone = not isinstance(work, Tiles)
-        for part in works_of(work):
+        for part in work.parts:
             options = (part, target, alone, (part, alone) in light, polls.ranges.get(part, 0) if alone else 0)
             if alone and times[part] == 1 and (is_glue(*options[:4]) or _has_own_addresses(part)):
                 inline[part] = part

@@ -22,7 +22,7 @@ import numpy as np
 
 from adjit.codegen.cuts import ROWS, Cut, cut_of, follows_columns
 from adjit.codegen.gemm import blocks_are_wide, gemm_scratch_bytes
-from adjit.schedule.arena import body_of, elements_in_place, read, storage, written
+from adjit.schedule.arena import elements_in_place, read, storage, written
 from adjit.schedule.plan import Body, Buffer, Gather, Kernel, Load, Plan, Product, Scatter, Single, Store, Tiles
 from adjit_runtime.errors import InternalError
 from adjit_runtime.target import Target
@@ -33,7 +33,7 @@ more, neighbours are taken together."""
 
 
 def verify_jobs(plan: Plan, target: Target) -> None:
-    """Raise InternalError, naming the kernel and the memory, where one of the rules above does not hold."""
+    """Raise InternalError, naming the kernel and the memory, where one of the rules above is broken."""
     for number, kernel in enumerate(plan.kernels):
         found = _fault_of(kernel, target)
         if found:
@@ -206,7 +206,7 @@ def _fault_of(kernel: Kernel, target: Target) -> str:
     cut = cut_of(kernel.work, target)
     if isinstance(kernel.work, Product):
         return _fault_of_product(kernel, kernel.work, cut, target)
-    body, _ = body_of(kernel)
+    body = kernel.work.elements
     if cut is None or body is None:
         return ""
     return _fault_of_units(kernel, [(access, cut.dim) for access in accesses_of_body(body)], cut.unit)
@@ -220,11 +220,11 @@ def _fault_of_product(kernel: Kernel, work: Product, cut: Cut | None, target: Ta
     if cut is None:
         return ""
     block = cut.parts * gemm_scratch_bytes(work.dtype, target)
-    if work.scratch and kernel.params[2][0].nbytes < block:
-        return f"the blocks of {cut.parts} parts take {block} bytes, %{kernel.params[2][0].name} has less"
-    others = {storage(buffer) for number, (buffer, _) in enumerate(kernel.params) if number != 2}
-    if work.scratch and storage(kernel.params[2][0]) in others:
-        return f"%{kernel.params[2][0].name}, where blocks are made, is an operand, too"
+    if work.scratch and kernel.params[Product.C][0].nbytes < block:
+        return f"the blocks of {cut.parts} parts take {block} bytes, %{kernel.params[Product.C][0].name} has less"
+    others = {storage(buffer) for number, (buffer, _) in enumerate(kernel.params) if number != Product.C}
+    if work.scratch and storage(kernel.params[Product.C][0]) in others:
+        return f"%{kernel.params[Product.C][0].name}, where blocks are made, is an operand, too"
     of_product = len(work.batch) + (0 if cut.dim == ROWS else 1)
     along: list[tuple[Access, int | None]] = [(access, of_product) for access in accesses_of_product(work)]
     if body is not None:

@@ -26,7 +26,7 @@ from adjit.codegen.llvm import I32, I64, PTR, VOID, Function, Module, Ty, Value,
 from adjit.codegen.subnormals import precisely
 from adjit.codegen.trial import MONOTONIC
 from adjit.schedule.arena import written
-from adjit.schedule.plan import CheckRange, Kernel, Plan, Product, Running, Scatter, Single, Straight, Tiles, Work
+from adjit.schedule.plan import Kernel, Plan, Product, Single, Tiles, Work
 from adjit.tuned import POLL_EFFORT, POLL_NANOSECONDS
 from adjit_runtime.errors import InternalError
 from adjit_runtime.program import INTERRUPTED
@@ -85,19 +85,14 @@ def writes_state(plan: Plan, kernel: Kernel) -> bool:
 def effort(work: Work, target: Target) -> float:
     """Vector instructions of a kernel, about; those of one element count as much where a kernel goes element by
     element."""
-    if isinstance(work, Straight):
-        return 0.0
-    if isinstance(work, Tiles):
-        return work.count * sum(_effort(step.work, target) for step in work.steps)
-    return _effort(work, target)
+    times = work.count if isinstance(work, Tiles) else 1
+    return times * sum(_effort(part, target) for part in work.parts)
 
 
 def _effort(work: Single, target: Target) -> float:
-    if isinstance(work, Product):
-        beside = body_effort(work.epilogue, target) if work.epilogue is not None else 0.0
-        return product_effort(work, target) + beside
-    single = isinstance(work, Running | Scatter | CheckRange)
-    return body_effort(work.body, target, lanes=1 if single else None)
+    own = product_effort(work, target) if isinstance(work, Product) else 0.0
+    body = work.elements
+    return own + (body_effort(body, target, lanes=1 if work.in_order else None) if body is not None else 0.0)
 
 
 def emit_poll(entry: Function) -> None:

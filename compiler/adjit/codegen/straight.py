@@ -87,9 +87,9 @@ class Straight:
 
     def _value(self, node: Node) -> Value:
         values = [self._values[arg] for arg in node.args]
-        if node.op.name == "constant":
+        if node.op.kind == "leaf":
             return self._constant(node)
-        if node.op.name == "iota":
+        if node.op.kind == "creation":
             places = np.broadcast_to(
                 np.arange(node.shape[node.attrs["axis"]]).reshape(
                     [-1 if i == node.attrs["axis"] else 1 for i in range(len(node.shape))]
@@ -101,9 +101,9 @@ class Straight:
             return self._elementwise(node, values)
         if node.op.kind == "movement":
             return self._moved(node, values)
-        if node.op.name == "contract":
+        if node.op.kind == "contraction":
             return self._contracted(node, *values)
-        if node.op.name == "check_holds":
+        if node.op.kind == "check":
             return self._checked(*values)
         axes = node.attrs["axes"]
         return self._reduced(node.op.name, values[0], node.args[0].shape, axes, node.args[0].dtype)

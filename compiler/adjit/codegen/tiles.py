@@ -9,7 +9,7 @@ from adjit.codegen.jobs import in_turns, open_job, run_job, share, turn_of
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal
 from adjit.codegen.signals import effort
 from adjit.schedule.plan import Place, Product, Tiles, Work
-from adjit.tuned import MEMORY_BYTES, ROWS_TOGETHER, SHARED_SCRATCH_BYTES, STREAM_AHEAD_LINES, TURN_EFFORT
+from adjit.tuned import BLOCKED_ROWS, MEMORY_BYTES, SHARED_SCRATCH_BYTES, STREAM_AHEAD_LINES, TURN_EFFORT
 from adjit_runtime.target import LINE, Target
 
 
@@ -116,9 +116,9 @@ def tile_ranges(work: Tiles, target: Target) -> int:
 def _bring_next_near(job: Function, work: Tiles, known: Mapping[Place, Value], low: int, high: int) -> None:
     """Prefetch some lines of the next tile of what comes from memory, where `Nest` begins to read its rows."""
     for place in work.steps[0].params:
-        if place.tile * work.count < MEMORY_BYTES or place.tile < ROWS_TOGETHER * LINE:
+        if place.tile * work.count < MEMORY_BYTES or place.tile < BLOCKED_ROWS * LINE:
             continue
-        for part in range(ROWS_TOGETHER):
-            start = place.tile + part * (place.tile // ROWS_TOGETHER)
+        for part in range(BLOCKED_ROWS):
+            start = place.tile + part * (place.tile // BLOCKED_ROWS)
             for line in range(low, high):
                 job.prefetch(job.offset(known[place], start + line * LINE), 2)

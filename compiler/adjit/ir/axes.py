@@ -163,6 +163,11 @@ def is_linear(node: Node) -> bool:
     return node.op.axes is linear
 
 
+def joins(node: Node) -> bool:
+    """Whether a node has the elements of its operands, however many there are, side by side."""
+    return node.op.kind == "movement" and node.op.arity is None
+
+
 def _linear_axis(before: Ints, after: Ints, axis: int) -> int | None:
     """The axis of `after` that is `axis` of `before`, with as many elements ahead of it."""
     ahead = math.prod(before[:axis])

@@ -16,14 +16,16 @@ from adjit.ir.node import Data, Node
 Key = tuple[Any, ...]
 
 
+_LEFT_OUT = {"bool": False, "count": 0}
+"""What an attribute of a kind is that is not there."""
+
+
 def attribute_key(node: Node) -> Key:
     """The attributes as a hashable value: floats by their bits, arrays by digest, nested graphs by identity; a bool
-    that is not there is false. The name of an input is no part of it."""
+    that is not there is false, a count 0. The name of an input is no part of it."""
     if node.op.name == "input":
         return ()
-    return tuple(
-        _key(node.attrs.get(name, False if kind == "bool" else None)) for name, kind in node.op.attr_kinds.items()
-    )
+    return tuple(_key(node.attrs.get(name, _LEFT_OUT.get(kind))) for name, kind in node.op.attr_kinds.items())
 
 
 def _key(value: Any) -> Any:

@@ -27,7 +27,8 @@ class Op:
     `infer(types, attrs)` gives the result's type or raises `ShapeError` / `DTypeError`;
     `evaluate(*arrays, **attrs)` is the meaning, with NumPy arrays in and out;
     `attr_kinds` names the attributes in the order in which they print, each with its kind:
-    "int", "ints", "bool", "float", "str", "dtype", "scalar", "data", "graph", "subscripts".
+    "int", "count" (an int from 0 on, which may be left out where it is 0), "ints", "bool", "float", "str", "dtype",
+    "scalar", "data", "graph", "subscripts".
     `arity` is the number of operands, or None where it varies;
     `axes` says how the axes of operands and result relate (`ir.axes`), or is None where that is no question.
     """

@@ -398,9 +398,9 @@ class _Body:
             found[name] = self.attribute(op.attr_kinds[name])
         for name, kind in op.attr_kinds.items():
             if name not in found:
-                if kind != "bool":
+                if kind not in ("bool", "count"):
                     parser.fail(f"{op.name} needs the attribute {name!r}", word)
-                found[name] = False
+                found[name] = kind == "count" and 0
         return {name: found[name] for name in op.attr_kinds}
 
     def subscripts(self, token: _Token) -> Subscripts:
@@ -424,7 +424,7 @@ class _Body:
                 parser.fail(f"{token.text!r} is no dtype", token)
             return DTYPE_NAMES[token.text]
         token = parser.literal_token()
-        dtypes = {"bool": "bool", "int": "i64", "float": "f64"}
+        dtypes = {"bool": "bool", "int": "i64", "count": "i64", "float": "f64"}
         if kind in dtypes:
             return parser.scalar(token, DTYPE_NAMES[dtypes[kind]])
         if token.text in ("true", "false"):

@@ -12,7 +12,8 @@ Inputs keep their names, quoted where they are no plain word (`%"params['w1']"`)
 constant stands at its uses, as `0.0:f32[4,8]`, or without its type where that is the node's; at a node that gives
 bool it is that of the node's first named operand; in `return` and `update` that of the result or of the input. An
 array of up to 16 elements is written out in C order, a larger one is `constant @c0 sha256=...`. Attributes print in
-the order of the op's `attr_kinds`; a bool that is false is left out; subscripts stand in brackets, without a name.
+the order of the op's `attr_kinds`; a bool that is false and a count that is 0 are left out; subscripts stand in
+brackets, without a name.
 """
 
 from __future__ import annotations
@@ -133,7 +134,7 @@ def _node(node: Node, names: Mapping[Node, str], locs: bool, data: dict[str, str
         bare = bare_type([None if arg.is_splat else arg.type for arg in node.args], node.type)
         parts.append(", ".join(_operand(arg, bare, names) for arg in node.args))
     for name, kind in node.op.attr_kinds.items():
-        if name in node.attrs and not (kind == "bool" and node.attrs[name] is False):
+        if name in node.attrs and not (kind in ("bool", "count") and not node.attrs[name]):
             parts.append(_attribute(name, kind, node, locs, data, depth))
     return f"{' '.join(parts)} : {node.type}"
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -80,7 +80,38 @@ class Movement(Differentiable):
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class Indexing(Differentiable):
-    """Reads or writes at positions that are computed at run time."""
+    """Reads or writes at positions that are computed at run time; one that `adds` adds to what is there."""
+
+    adds: bool = False
+
+
+class Condition(NamedTuple):
+    """What a check asks: that its last operand lies in [low, high). Where it does not, the error, whose text has the
+    value between `before` and `after`; without `after` it is `before` alone."""
+
+    error: str
+    before: str
+    after: str | None
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class Checked(Differentiable):
+    """Gives its first operand where the last one is what it should be, and leaves the program where it is not.
+
+    `condition(attrs, dtype of the result)` says what that is; with `counts_back` a negative value counts from the upper
+    end of the range. The order of checks among each other is that of the graph."""
+
+    axes: AxesRule | None = same
+    condition: Callable[[Attrs, np.dtype], Condition]
+    counts_back: bool = False
+
+
+def condition_of(check: Node) -> Condition:
+    """What a check asks."""
+    assert isinstance(check.op, Checked)
+    return check.op.condition(check.attrs, check.dtype)
 
 
 def _elementwise_type(name: str, accepts: str, result: str) -> Callable[[tuple[Array, ...], Attrs], Array]:

@@ -1,6 +1,7 @@
 """Indexing by values: check_index, take, scatter_add, scatter; check_fits, for integers that come from Python, and
 check_holds, for what else must be true.
 
+The first `batch` axes of take and the scatters belong to operand and index alike: each entry has an index of its own.
 Indices are checked once, by `check_index`, which also counts negative ones from the end; `take` and the scatters
 then assume 0 <= index < size. The tracer lowers NumPy's indexing by several arrays to one linear index.
 """
@@ -13,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from adjit.ir.axes import Axis, Indexed, Ints, Relation, along, same
+from adjit.ir.axes import Axis, Indexed, Ints, Relation, along
 from adjit.ir.op import Attrs, register
 from adjit.ir.types import BOOL, I64, Array
-from adjit.ops.declare import Indexing, check_axes
+from adjit.ops.declare import Checked, Condition, Indexing, check_axes
 from adjit_runtime import errors
 from adjit_runtime.errors import DTypeError, IndexOutOfRange, ShapeError, WeakOverflowError
 
@@ -70,112 +71,154 @@ def _evaluate_holds(x: Any, holds: Any, *, error: str, text: str) -> np.ndarray:
     return np.asarray(x)
 
 
+def _shapes_of_take(x: Ints, index: Ints, axis: int, batch: int) -> Ints:
+    """The shape of what is taken: the batch, what stands before the axis, the index, what stands behind."""
+    return (*x[:axis], *index[batch:], *x[axis + 1 :])
+
+
+def _check_batch(name: str, x: Array, index: Array, axis: int, batch: int) -> None:
+    check_axes(name, (axis,), x.ndim)
+    if index.dtype != I64:
+        raise DTypeError(f"{name}: the index is i64, not {index}")
+    if not 0 <= batch <= min(axis, index.ndim) or x.shape[:batch] != index.shape[:batch]:
+        raise ShapeError(f"{name}: {x} and {index} do not share {batch} axes ahead of axis {axis}")
+
+
 def _take_type(types: tuple[Array, ...], attrs: Attrs) -> Array:
     x, index = types
-    axis = attrs["axis"]
-    check_axes("take", (axis,), x.ndim)
-    if index.dtype != I64:
-        raise DTypeError(f"take: the index is i64, not {index}")
-    return x.with_shape(x.shape[:axis] + index.shape + x.shape[axis + 1 :])
+    axis, batch = attrs["axis"], attrs.get("batch", 0)
+    _check_batch("take", x, index, axis, batch)
+    return x.with_shape(_shapes_of_take(x.shape, index.shape, axis, batch))
 
 
 def _scatter_type(types: tuple[Array, ...], attrs: Attrs) -> Array:
     x, index, update = types
-    axis = attrs["axis"]
-    check_axes("scatter", (axis,), x.ndim)
-    if index.dtype != I64:
-        raise DTypeError(f"scatter: the index is i64, not {index}")
-    if update.dtype != x.dtype or update.shape != x.shape[:axis] + index.shape + x.shape[axis + 1 :]:
+    axis, batch = attrs["axis"], attrs.get("batch", 0)
+    _check_batch("scatter", x, index, axis, batch)
+    if update.dtype != x.dtype or update.shape != _shapes_of_take(x.shape, index.shape, axis, batch):
         raise ShapeError(f"scatter: {update} does not fit {x} at {index} along axis {axis}")
     return x.strong
 
 
-def _at(axis: int, index: Any) -> tuple[Any, ...]:
-    return (slice(None),) * axis + (index,)
+def _places(x: Any, index: Any, axis: int, batch: int) -> tuple[Any, ...]:
+    """The index of NumPy that names, for each element of what is taken, where it stands."""
+    shape, rank = _shapes_of_take(np.shape(x), np.shape(index), axis, batch), np.ndim(index) - batch
+    along = [n for i, n in enumerate(shape) if not axis <= i < axis + rank]
+    grids = np.ix_(*map(np.arange, along)) if along else ()
+    stretched = [np.reshape(grid, (*np.shape(grid)[:axis], *(1,) * rank, *np.shape(grid)[axis:])) for grid in grids]
+    at = np.reshape(index, (*np.shape(index)[:batch], *(1,) * (axis - batch), *np.shape(index)[batch:],
+                            *(1,) * (np.ndim(x) - axis - 1)))  # fmt: skip
+    return (*stretched[:axis], at, *stretched[axis:])
 
 
-def _evaluate_scatter_add(x: Any, index: Any, update: Any, *, axis: int) -> np.ndarray:
+def _evaluate_take(x: Any, index: Any, *, axis: int, batch: int = 0) -> Any:
+    return np.asarray(x)[_places(x, index, axis, batch)] if batch else np.take(x, index, axis=axis)
+
+
+def _evaluate_scatter_add(x: Any, index: Any, update: Any, *, axis: int, batch: int = 0) -> np.ndarray:
     result = np.array(x)
-    np.add.at(result, _at(axis, index), update)
+    np.add.at(result, _places(x, index, axis, batch), update)
     return result
 
 
-def _evaluate_scatter(x: Any, index: Any, update: Any, *, axis: int) -> np.ndarray:
+def _evaluate_scatter(x: Any, index: Any, update: Any, *, axis: int, batch: int = 0) -> np.ndarray:
     result = np.array(x)
+    places = np.broadcast_arrays(*_places(x, index, axis, batch))
     # One after another, so that the last of several updates of one element stands, as in machine code.
-    lead: tuple[Any, ...] = (slice(None),) * axis
-    for position in np.ndindex(*np.shape(index)):
-        result[(*lead, int(index[position]))] = update[(*lead, *position)]
+    for position in np.ndindex(*np.shape(update)):
+        result[tuple(int(place[position]) for place in places)] = update[position]
     return result
 
 
-def _take_vjp(b: Any, g: Any, y: Any, x: Any, index: Any, axis: int) -> tuple[Any, None]:
-    return (b.scatter_add(b.full(0.0, x), index, g, axis=axis), None)
+def _take_vjp(b: Any, g: Any, y: Any, x: Any, index: Any, axis: int, batch: int = 0) -> tuple[Any, None]:
+    return (b.scatter_add(b.full(0.0, x), index, g, axis=axis, batch=batch), None)
 
 
-def _scatter_vjp(b: Any, g: Any, y: Any, x: Any, index: Any, update: Any, axis: int) -> tuple[Any, None, Any]:
+def _scatter_vjp(
+    b: Any, g: Any, y: Any, x: Any, index: Any, update: Any, axis: int, batch: int = 0
+) -> tuple[Any, None, Any]:
     """x where nothing was written; an update where it is the last one of its element."""
-    n = x.shape[axis]
-    count = math.prod(index.shape)
-    flat = b.reshape(index, shape=(count,))
-    order = b.iota(shape=(count,), axis=0, dtype=I64)
-    winner = b.scatter(b.full(-1, Array(I64, (n,))), flat, order, axis=0)
-    kept = b.broadcast(winner < 0, shape=x.shape, axes=(axis,))
-    last = b.reshape(b.take(winner, flat, axis=0).eq(order), shape=index.shape)
-    axes = tuple(range(axis, axis + len(index.shape)))
+    lead = x.shape[:batch]
+    count = math.prod(index.shape[batch:])
+    flat = b.reshape(index, shape=(*lead, count))
+    order = b.iota(shape=flat.shape, axis=batch, dtype=I64)
+    winner = b.scatter(b.full(-1, Array(I64, (*lead, x.shape[axis]))), flat, order, axis=batch, batch=batch)
+    kept = b.broadcast(winner < 0, shape=x.shape, axes=(*range(batch), axis))
+    last = b.reshape(b.take(winner, flat, axis=batch, batch=batch).eq(order), shape=index.shape)
+    axes = (*range(batch), *range(axis, axis + len(index.shape) - batch))
     alive = b.broadcast(last, shape=update.shape, axes=axes)
-    return (b.select(kept, g, 0.0), None, b.select(alive, b.take(g, index, axis=axis), 0.0))
+    taken = b.take(g, index, axis=axis, batch=batch)
+    return (b.select(kept, g, 0.0), None, b.select(alive, taken, 0.0))
+
+
+def _index_condition(attrs: Attrs, dtype: np.dtype) -> Condition:
+    size, axis = attrs["size"], attrs["axis"]
+    return Condition("IndexOutOfRange", "index ", f" is out of bounds for axis {axis} with size {size}", -size, size)
+
+
+def _fits_condition(attrs: Attrs, dtype: np.dtype) -> Condition:
+    limits = np.iinfo(dtype)
+    after = f" out of bounds for {dtype.name}: cast the array with .astype"
+    # The operand is int64: one above its largest would wrap.
+    most = min(int(limits.max) + 1, 2**63 - 1)
+    return Condition("WeakOverflowError", "Python integer ", after, int(limits.min), most)
+
+
+def _holds_condition(attrs: Attrs, dtype: np.dtype) -> Condition:
+    return Condition(attrs["error"], attrs["text"], None, 1, 2)
 
 
 def _take_axes(shapes: Sequence[Ints], shape: Ints, attrs: Attrs) -> Relation:
-    (x, index), axis = shapes, attrs["axis"]
-    behind = axis + len(index)
-    source: tuple[Axis, ...] = (*along(range(axis)), Indexed(by=1), *along(range(behind, behind + len(x) - axis - 1)))
-    return Relation((source, along(range(axis, behind))))
+    (x, index), axis, batch = shapes, attrs["axis"], attrs.get("batch", 0)
+    after = axis + len(index) - batch
+    source: tuple[Axis, ...] = (*along(range(axis)), Indexed(by=1), *along(range(after, after + len(x) - axis - 1)))
+    return Relation((source, along([*range(batch), *range(axis, after)])))
 
 
 def _scatter_axes(shapes: Sequence[Ints], shape: Ints, attrs: Attrs) -> Relation:
-    (x, index, _), axis = shapes, attrs["axis"]
+    (x, index, _), axis, batch = shapes, attrs["axis"], attrs.get("batch", 0)
     # An update, wherever it goes: its axes of the index are dimensions of their own.
-    block = range(len(x), len(x) + len(index))
+    block = range(len(x), len(x) + len(index) - batch)
     update = along([*range(axis), *block, *range(axis + 1, len(x))])
-    return Relation((along(range(len(x))), along(block), update), index)
+    return Relation((along(range(len(x))), along([*range(batch), *block]), update), index[batch:])
 
 
 check_index = register(
-    Indexing(
+    Checked(
         name="check_index", kind="check", arity=1, infer=_check_type, attr_kinds={"size": "int", "axis": "int"},
-        axes=same, evaluate=_evaluate_check, exempt="an index",
+        condition=_index_condition, counts_back=True, evaluate=_evaluate_check, exempt="an index",
     )
 )  # fmt: skip
 check_fits = register(
-    Indexing(
+    Checked(
         name="check_fits", kind="check", arity=1, infer=_fits_type, attr_kinds={"dtype": "dtype"},
-        axes=same, evaluate=_evaluate_fits, exempt="an integer",
+        condition=_fits_condition, evaluate=_evaluate_fits, exempt="an integer",
     )
 )  # fmt: skip
 check_holds = register(
-    Indexing(
+    Checked(
         name="check_holds", kind="check", arity=2, infer=_holds_type, attr_kinds={"error": "str", "text": "str"},
-        axes=same, evaluate=_evaluate_holds, exempt="an integer",
+        condition=_holds_condition, evaluate=_evaluate_holds, exempt="an integer",
     )
 )  # fmt: skip
 take = register(
     Indexing(
-        name="take", kind="gather", arity=2, infer=_take_type, attr_kinds={"axis": "int"},
-        axes=_take_axes, evaluate=lambda x, index, *, axis: np.take(x, index, axis=axis), vjp=_take_vjp,
+        name="take", kind="gather", arity=2, infer=_take_type, attr_kinds={"axis": "int", "batch": "count"},
+        axes=_take_axes, evaluate=_evaluate_take, vjp=_take_vjp,
     )
 )  # fmt: skip
 scatter_add = register(
     Indexing(
-        name="scatter_add", kind="scatter", arity=3, infer=_scatter_type, attr_kinds={"axis": "int"},
-        axes=_scatter_axes, evaluate=_evaluate_scatter_add,
-        vjp=lambda b, g, y, x, index, update, axis: (g, None, b.take(g, index, axis=axis)),
+        name="scatter_add", kind="scatter", arity=3, infer=_scatter_type,
+        attr_kinds={"axis": "int", "batch": "count"},
+        axes=_scatter_axes, adds=True, evaluate=_evaluate_scatter_add,
+        vjp=lambda b, g, y, x, index, update, axis, batch=0: (g, None, b.take(g, index, axis=axis, batch=batch)),
     )
 )  # fmt: skip
 scatter = register(
     Indexing(
-        name="scatter", kind="scatter", arity=3, infer=_scatter_type, attr_kinds={"axis": "int"},
+        name="scatter", kind="scatter", arity=3, infer=_scatter_type,
+        attr_kinds={"axis": "int", "batch": "count"},
         axes=_scatter_axes, evaluate=_evaluate_scatter, vjp=_scatter_vjp,
     )
 )  # fmt: skip

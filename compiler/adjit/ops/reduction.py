@@ -60,8 +60,8 @@ def _prod_vjp(b: Any, g: Any, y: Any, x: Any, axes: tuple[int, ...]) -> tuple[An
     kept = tuple(i for i in range(len(x.shape)) if i not in axes)
     sizes = tuple(x.shape[i] for i in kept)
     length = math.prod(x.shape[i] for i in axes)
-    turned = b.reshape(b.transpose(x, axes=kept + axes), shape=(*sizes, length))
-    others = _others(b, turned)
+    transposed = b.reshape(b.transpose(x, axes=kept + axes), shape=(*sizes, length))
+    others = _others(b, transposed)
     spread = b.broadcast(g, shape=(*sizes, length), axes=tuple(range(len(kept)))) * others
     back = b.reshape(spread, shape=sizes + tuple(x.shape[i] for i in axes))
     inverse = tuple(int(i) for i in np.argsort(kept + axes))

@@ -75,8 +75,8 @@ def _transpose(node: Node, rewriter: Rewriter) -> Node | None:
         # Operand axis i stood at x.axes[i], which is now at the place of that axis in `axes`.
         places = [axes.index(axis) for axis in x.attrs["axes"]]
         order = tuple(sorted(range(len(places)), key=places.__getitem__))
-        turned = rewriter.emit("transpose", u, axes=order)
-        return rewriter.emit("broadcast", turned, shape=node.shape, axes=tuple(sorted(places)))
+        transposed = rewriter.emit("transpose", u, axes=order)
+        return rewriter.emit("broadcast", transposed, shape=node.shape, axes=tuple(sorted(places)))
     return None
 
 

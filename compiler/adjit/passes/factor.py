@@ -61,7 +61,7 @@ def _summed_first(node: Node, uses: Counter[Node], new: dict[Node, Node]) -> Nod
     while uses[at] == 1 and (at.op.name == "neg" or (at.op.name == "mul" and at.args[0].is_splat)):
         between.append(at)
         at = at.args[-1]
-    if at.op.name != "contract" or uses[at] > 1 or 0 in at.shape:
+    if at.op.kind != "contraction" or uses[at] > 1 or 0 in at.shape:
         return None
     spec = subscripts_of(at)
     summed = {spec.result[axis] for axis in node.attrs["axes"]}
@@ -99,7 +99,7 @@ def _terms(node: Node, inner: set[Node]) -> list[Node]:
 
 def _groups(terms: list[Node], uses: Counter[Node]) -> list[tuple[Key, list[Node]]]:
     """Terms that share an operand, the largest groups first; each term is in one group at most."""
-    candidates = [t for t in dict.fromkeys(terms) if t.op.name == "contract" and uses[t] == 1]
+    candidates = [t for t in dict.fromkeys(terms) if t.op.kind == "contraction" and uses[t] == 1]
     by_key: dict[Key, list[Node]] = {}
     for term in candidates:
         for side in (0, 1):

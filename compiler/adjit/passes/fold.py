@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from adjit.ir.builder import SMALL_CONSTANT
+from adjit.ir.builder import CONSTANT, SMALL_CONSTANT
 from adjit.ir.graph import Graph
 from adjit.ir.node import Node
 from adjit.ir.types import Array
@@ -30,9 +30,9 @@ def fold(graph: Graph) -> Graph:
 def fold_node(node: Node, rewriter: Rewriter) -> Node | None:
     """The constant that `node` is, if it is one."""
     if node.op.kind == "leaf" or not isinstance(node.type, Array):
-        return _plain_array(node, rewriter) if node.op.name == "constant" else None
+        return _plain_array(node, rewriter) if node.op is CONSTANT else None
     for arg in node.args:
-        if arg.op.name != "constant":
+        if arg.op is not CONSTANT:
             return None
     if node.args and all(arg.is_splat for arg in node.args):
         value = _splat_value(node)

@@ -27,7 +27,7 @@ Order = tuple[int, ...]
 
 
 def orient(graph: Graph) -> Graph:
-    """The graph with the regions turned for which it pays."""
+    """The graph with the regions in another order where it pays."""
     users = {arg: list(dict.fromkeys(read)) for arg, read in graph.users().items()}
     roots = frozenset(graph.roots)
     orders: dict[Node, Order] = {}
@@ -35,7 +35,7 @@ def orient(graph: Graph) -> Graph:
         best = _best_order(region, users, roots)
         if best is not None:
             orders.update(dict.fromkeys(region, best))
-    return _turned(graph, orders) if orders else graph
+    return _transposed(graph, orders) if orders else graph
 
 
 def _is_member(node: Node) -> bool:
@@ -71,14 +71,14 @@ def _best_order(region: set[Node], users: dict[Node, list[Node]], roots: frozens
 
     def is_free(arg: Node) -> bool:
         """Whether the product can be made in any order."""
-        return arg.op.name == "contract" and arg not in roots and all(user in region for user in users[arg])
+        return arg.op.kind == "contraction" and arg not in roots and all(user in region for user in users[arg])
 
     def cost(order: Order) -> int:
         return (
             sum(_cost_of_reading(arg, order) for arg in entries if not is_free(arg))
             + sum(_cost_of_short_rows(node, user, order) for node, user in exits)
             + sum(_cost_of_use(node, user, order) for node, user in exits)
-            # A result that is turned takes a kernel of its own.
+            # A result that is transposed takes a kernel of its own.
             + sum(2 * node.array_type.size for node in region if node in roots and order != same)
         )
 
@@ -101,7 +101,7 @@ def _cost_of_reading(arg: Node, order: Order) -> int:
 
 def _cost_of_use(node: Node, user: Node, order: Order) -> int:
     """Elements that are moved so that `user` can read `node`, which is computed in an order."""
-    if user.op.name == "contract":
+    if user.op.kind == "contraction":
         return 0
     if user.op.kind == "reduction":
         left = [order[axis] for axis in range(len(order)) if axis not in user.attrs["axes"]]
@@ -125,7 +125,7 @@ def _moved(shape: tuple[int, ...], axes: Order) -> int:
     return 0 if long == sorted(long) else math.prod(shape)
 
 
-def _turned(graph: Graph, orders: dict[Node, Order]) -> Graph:
+def _transposed(graph: Graph, orders: dict[Node, Order]) -> Graph:
     """The graph in which each node of `orders` is computed in its order."""
     new: dict[Node, Node] = {node: node for node in graph.inputs}
     computed: dict[Node, Node] = {}
@@ -141,8 +141,8 @@ def _turned(graph: Graph, orders: dict[Node, Order]) -> Graph:
             if arg in computed and orders[arg] == order:
                 args.append(computed[arg])
             elif arg.is_splat:
-                turned = tuple(arg.shape[axis] for axis in back)
-                args.append(b.splat(arg.attrs["value"], arg.array_type.with_shape(turned)))
+                transposed = tuple(arg.shape[axis] for axis in back)
+                args.append(b.splat(arg.attrs["value"], arg.array_type.with_shape(transposed)))
             else:
                 args.append(b.emit("transpose", new[arg], axes=back))
         computed[node] = b.emit(node.op, *args, **node.attrs)

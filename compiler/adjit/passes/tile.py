@@ -130,7 +130,7 @@ class _Region:
         return 0 if node in self.sources else self.found.axis.get(node)
 
     def _follows(self, node: Node, axis: int) -> bool:
-        """Whether a tile of `node` along `axis` can be had."""
+        """Whether a tile of `node` along `axis` is available."""
         own = self._axis_of(node)
         if own is not None:
             return own == axis

@@ -21,11 +21,8 @@ from adjit.schedule.plan import (
     Gather,
     Kernel,
     Load,
-    Loop,
     Plan,
-    Product,
     Reduce,
-    Scatter,
     Store,
     Straight,
     Tiles,
@@ -87,45 +84,14 @@ def storage(buffer: Buffer) -> Buffer:
     return buffer.home or buffer
 
 
-def body_of(kernel: Kernel) -> tuple[Body | None, int]:
-    """A kernel's body, and the kernel parameter that is the body's first."""
-    work = kernel.work
-    if isinstance(work, Tiles | Straight):
-        return None, 0
-    if isinstance(work, Product):
-        return work.epilogue, 3
-    return work.body, 1 if isinstance(work, Scatter) else 0
-
-
 def written(kernel: Kernel) -> set[Buffer]:
     """The buffers that a kernel writes."""
-    if isinstance(kernel.work, Tiles):
-        return {kernel.params[number][0] for number in kernel.work.writes}
-    if isinstance(kernel.work, Straight):
-        graph = kernel.work.graph
-        renewed = {target for target, _ in graph.updates}
-        state = {buffer for node, (buffer, _) in zip(graph.inputs, kernel.params, strict=False) if node in renewed}
-        return state | {buffer for buffer, _ in kernel.params[len(graph.inputs) :]}
-    body, _ = body_of(kernel)
-    found = {kernel.params[i.param][0] for i in (body.code if body else ()) if isinstance(i, Store)}
-    if isinstance(kernel.work, Product):
-        found.add(kernel.params[2][0])
-    elif isinstance(kernel.work, Scatter):
-        found.add(kernel.params[0][0])
-    return found
+    return {kernel.params[number][0] for number in kernel.work.writes}
 
 
 def read(kernel: Kernel) -> set[Buffer]:
-    """The buffers that a kernel reads (a scatter's target is not counted: it is read where it is written)."""
-    if isinstance(kernel.work, Tiles):
-        return {kernel.params[number][0] for number in kernel.work.reads}
-    if isinstance(kernel.work, Straight):
-        return {buffer for buffer, _ in kernel.params[: len(kernel.work.graph.inputs)]}
-    body, _ = body_of(kernel)
-    found = {kernel.params[i.param][0] for i in (body.code if body else ()) if isinstance(i, (Load, Gather))}
-    if isinstance(kernel.work, Product):
-        found |= {kernel.params[0][0], kernel.params[1][0]}
-    return found
+    """The buffers that a kernel reads."""
+    return {kernel.params[number][0] for number in kernel.work.reads}
 
 
 def overwrites_safely(kernel: Kernel, buffer: Buffer) -> bool:
@@ -133,11 +99,11 @@ def overwrites_safely(kernel: Kernel, buffer: Buffer) -> bool:
     work = kernel.work
     if isinstance(work, Straight):
         return True  # everything is loaded before anything is stored
-    if not isinstance(work, (Loop, Product)):
+    if work.in_order or isinstance(work, Tiles):
         return False
-    if isinstance(work, Product) and buffer in (kernel.params[0][0], kernel.params[1][0], kernel.params[2][0]):
+    if buffer in {buffer for buffer, _ in kernel.params[: work.operands]}:
         return False  # operands are read all over, and the product itself is not read through a Load
-    body, _ = body_of(kernel)
+    body = kernel.work.elements
     assert body is not None
     places = set()
     for instruction in body.code:
@@ -182,10 +148,8 @@ def _liveness(kernels: tuple[Kernel, ...]) -> set[Buffer]:
 
 def _share(kernel: Kernel, number: int) -> None:
     """Let a result lie in the place of an operand that dies in this kernel, where that is safe."""
-    if not isinstance(kernel.work, (Loop, Product)):
-        return
-    body, _ = body_of(kernel)
-    if body is None:
+    body = kernel.work.elements
+    if body is None or kernel.work.in_order:
         return
     reduces = any(isinstance(instruction, Reduce) for instruction in body.code)
     taken: set[Buffer] = set()
@@ -213,10 +177,10 @@ def _share(kernel: Kernel, number: int) -> None:
 
 def elements_in_place(kernel: Kernel, old: Buffer, new: Buffer) -> bool:
     """Whether each element of `new` may be written where the one of `old` lay that is read for it, ahead of that."""
-    body, _ = body_of(kernel)
-    if body is None or not isinstance(kernel.work, Loop | Product) or not _is_one_pass(body):
+    body = kernel.work.elements
+    if body is None or kernel.work.in_order or not _is_one_pass(body):
         return False
-    if isinstance(kernel.work, Product) and not {old, new}.isdisjoint(kernel.params[i][0] for i in range(3)):
+    if not {old, new}.isdisjoint(buffer for buffer, _ in kernel.params[: kernel.work.operands]):
         return False
     touched = [
         (kernel.params[i.param][1], i.coefficients, isinstance(i, Gather))

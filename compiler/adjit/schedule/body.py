@@ -150,7 +150,7 @@ class BodyBuilder:
             return self._apply(node, map_, inside)
         if node.op.kind == "movement":
             return self._moved(node, map_, inside)
-        if node.op.name == "iota":
+        if node.op.kind == "creation":
             constant, coefficients = map_[node.attrs["axis"]]
             return self.emit(Index(constant, self._padded(coefficients), node.dtype))
         return self._lacks(node, node.dtype)
@@ -176,11 +176,11 @@ class BodyBuilder:
         if node.op.kind in ("reduction", "argreduction", "running"):
             arg = self.value(node.args[0], self.full)
             return self.emit(Reduce(node.op.name, arg, node.dtype))
-        if node.op.name == "take":
+        if node.op.kind == "gather":
             return self._take(node, map_, ())
         if node.op.kind == "movement":
             return self._moved(node, map_, ())
-        if node.op.name == "iota":
+        if node.op.kind == "creation":
             constant, coefficients = map_[node.attrs["axis"]]
             return self.emit(Index(constant, self._padded(coefficients), node.dtype))
         return self._lacks(node, node.dtype)
@@ -194,12 +194,12 @@ class BodyBuilder:
 
     def _take(self, node: Node, map_: Map, inside: tuple[Bound, ...]) -> int:
         source, index = node.args
-        axis = node.attrs["axis"]
+        axis, batch = node.attrs["axis"], node.attrs.get("batch", 0)
         placement = self.place(source)
         if placement is None:
             return self._lacks(source, node.dtype)
-        after = axis + len(index.shape)
-        at = self.value(index, map_[axis:after], inside)
+        after = axis + len(index.shape) - batch
+        at = self.value(index, map_[:batch] + map_[axis:after], inside)
         outer = map_[:axis] + map_[after:]
         strides = placement.strides[:axis] + placement.strides[axis + 1 :]
         offset, coefficients = linear(outer, strides, placement.offset)

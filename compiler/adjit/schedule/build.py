@@ -15,12 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from adjit.ir.axes import joins
 from adjit.ir.builder import Builder
 from adjit.ir.graph import Graph
 from adjit.ir.node import Node
 from adjit.ir.op import OPS
 from adjit.ops.contraction import sizes_of, subscripts_of
-from adjit.ops.declare import Reduction
+from adjit.ops.declare import Checked, Indexing, Reduction, condition_of
 from adjit.ops.tiles import combiners
 from adjit.schedule.arena import finish
 from adjit.schedule.body import (
@@ -35,7 +36,7 @@ from adjit.schedule.body import (
 )
 from adjit.schedule.group import Group
 from adjit.schedule.maps import contiguous_strides, identity
-from adjit.schedule.memory import Memory, Notes, ScratchRule, alike, turned_copies
+from adjit.schedule.memory import Memory, Notes, ScratchRule, alike, transposed_copies
 from adjit.schedule.normalize import normalize
 from adjit.schedule.order import delay_small, order_groups
 from adjit.schedule.plan import (
@@ -54,8 +55,8 @@ from adjit.schedule.plan import (
     Scatter,
     Store,
     Work,
-    may_reduce,
 )
+from adjit.schedule.products import may_reduce
 from adjit.schedule.slots import slots_of
 from adjit.schedule.tiles import inner_nodes, tiles_of
 from adjit_runtime.program import Check, Slot
@@ -76,7 +77,7 @@ class _Again(Exception):
 def make_plan(graph: Graph, target: Target, slots: tuple[Slot, ...], scratch: ScratchRule = lambda dtype, k: 0) -> Plan:
     """The plan of `graph`; `slots` are inputs, then outputs, in the graph's order (constants are added)."""
     flat = normalize(graph)
-    notes = Notes(stored=turned_copies(flat))
+    notes = Notes(stored=transposed_copies(flat))
     number = 0
     while True:
         planner = _Planner(flat, target, slots, notes, scratch)
@@ -243,15 +244,14 @@ class _Planner(Memory):
         place = self._place(node)
         assert place is not None
         copy = self._copy(source, place, commits=False)
-        axis = node.attrs["axis"]
+        axis, batch = node.attrs["axis"], node.attrs.get("batch", 0)
         builder = BodyBuilder(None, update.shape, self._reader(None), first_param=1)
-        after = axis + len(index.shape)
-        at = builder.value(index, builder.full[axis:after])
+        after = axis + len(index.shape) - batch
+        at = builder.value(index, builder.full[:batch] + builder.full[axis:after])
         value = builder.value(update, builder.full)
-        outer = place.strides[:axis] + (0,) * len(index.shape) + place.strides[axis + 1 :]
-        work = Scatter(
-            builder.body(), at, value, outer, place.strides[axis], node.shape[axis], node.op.name == "scatter_add"
-        )
+        outer = place.strides[:axis] + (0,) * (after - axis) + place.strides[axis + 1 :]
+        assert isinstance(node.op, Indexing)
+        work = Scatter(builder.body(), at, value, outer, place.strides[axis], node.shape[axis], node.op.adds)
         params = ((place.buffer, place.offset), *builder.params)
         return [Kernel(copy.work, copy.params, (node,)), Kernel(work, params, (node,))]
 
@@ -260,7 +260,7 @@ class _Planner(Memory):
         builder = BodyBuilder(None, asked.shape, self._reader(None))
         at = builder.value(asked, builder.full)
         where = f"{node.loc}: " if node.loc is not None else ""
-        error, before, after, low, high = _condition(node)
+        error, before, after, low, high = condition_of(node)
         self.checks.append(Check(error, where + before, after))
         work = CheckRange(collapse_greedily(builder.body()), at, low, high, len(self.checks) - 1)
         kernels = [Kernel(work, tuple(builder.params), (node,))]
@@ -274,7 +274,8 @@ class _Planner(Memory):
         builder = BodyBuilder(None, index.shape, self._reader(None))
         raw = builder.value(index, builder.full)
         wide = builder.emit(Apply("cast", (raw,), (("dtype", node.dtype),), node.dtype))
-        if node.op.name != "check_index":
+        assert isinstance(node.op, Checked)
+        if not node.op.counts_back:
             builder.store(wide, place, builder.full, node.dtype)
             return Kernel(Loop(collapse_greedily(builder.body())), tuple(builder.params), (node,))
         zero = builder.constant(0, node.dtype)
@@ -289,7 +290,7 @@ class _Planner(Memory):
         """A concatenation's parts that no kernel computes; a pad with gaps."""
         whole = self._place(node)
         assert whole is not None
-        if node.op.name == "concatenate":
+        if joins(node):
             kernels = []
             at = 0
             axis = node.attrs["axis"]
@@ -398,7 +399,7 @@ class _Planner(Memory):
     # -- contractions -------------------------------------------------------------------------------------------------
 
     def _product(self, group: Group) -> list[Kernel]:
-        node = next(n for n in group.members if n.op.name == "contract")
+        node = next(n for n in group.members if n.op.kind == "contraction")
         spec, sizes = subscripts_of(node), sizes_of(node)
         operands = []
         for arg, letters in zip(node.args, spec.operands, strict=True):
@@ -487,20 +488,6 @@ class _Planner(Memory):
             self.notes.unfused.add(node)
             raise _Again
         return body, tuple(builder.params)
-
-
-def _condition(node: Node) -> tuple[str, str, str | None, int, int]:
-    """What a check asks: the error, its text before and after the value, the range [low, high) that the last operand
-    lies in."""
-    if node.op.name == "check_holds":
-        return node.attrs["error"], node.attrs["text"], None, 1, 2
-    if node.op.name == "check_index":
-        size, axis = node.attrs["size"], node.attrs["axis"]
-        return "IndexOutOfRange", "index ", f" is out of bounds for axis {axis} with size {size}", -size, size
-    limits = np.iinfo(node.dtype)
-    after = f" out of bounds for {node.dtype.name}: cast the array with .astype"
-    # The operand is int64: one above its largest would wrap.
-    return "WeakOverflowError", "Python integer ", after, int(limits.min), min(int(limits.max) + 1, 2**63 - 1)
 
 
 def _reduce(node: Node, arg: int) -> Any:

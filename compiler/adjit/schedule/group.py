@@ -17,11 +17,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from adjit.ir.axes import joins
 from adjit.ir.graph import Graph
 from adjit.ir.node import Node
 from adjit.ops.contraction import extents_of, subscripts_of
 from adjit.ops.declare import Elementwise, Reduction
-from adjit.schedule.plan import is_small, rows_of_block
+from adjit.schedule.products import is_small, rows_of_block
 from adjit.tuned import HOISTED_COST, KERNEL_MEMBERS, LIGHT_COST, LIGHT_LEAVES, ROW_COST
 
 SAME = ("same",)
@@ -368,7 +369,7 @@ class Grouping:
 
 def _rows_summed(group: Group, axes: tuple[int, ...], node: Node) -> tuple[bool, int, int, int] | None:
     """Whether the product of a group has a batch, and its rows, columns and sums, if `node` reduces its rows."""
-    contraction = next((member for member in group.members if member.op.name == "contract"), None)
+    contraction = next((member for member in group.members if member.op.kind == "contraction"), None)
     if contraction is None or not isinstance(node.op, Reduction) or node.dtype.kind != "f":
         return None
     spec = subscripts_of(contraction)
@@ -422,4 +423,4 @@ def _reads_elsewhere(node: Node) -> bool:
 
 def _stands_alone(node: Node) -> bool:
     """Movement that needs memory of its own: several operands side by side, or gaps to fill."""
-    return node.op.name == "concatenate" or (node.op.name == "pad" and any(node.attrs["interior"]))
+    return joins(node) or (node.op.name == "pad" and any(node.attrs["interior"]))

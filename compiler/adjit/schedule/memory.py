@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from adjit.ir.axes import joins
 from adjit.ir.graph import Graph
 from adjit.ir.node import Node
 from adjit.ir.quote import printable
@@ -67,11 +68,11 @@ class Memory:
     def _must_store(self) -> set[Node]:
         stored = {unshaped(root) for root in self.graph.roots} | self.notes.stored
         for node in self.graph.nodes:
-            if node.op.name == "contract":
+            if node.op.kind == "contraction":
                 stored.update(base(arg) for arg in node.args)
-            elif node.op.name == "take":
+            elif node.op.kind == "gather":
                 stored.add(base(node.args[0]))
-            elif node.op.name == "concatenate":
+            elif joins(node):
                 stored.update(arg for arg in node.args if arg.op.kind != "leaf")
             elif node.op.kind == "tiled":
                 stored.update(base(arg) for arg in node.args)
@@ -118,7 +119,7 @@ class Memory:
             else:
                 self.placements[node] = place
         for node in self.graph.nodes:
-            if node.op.name == "concatenate" and node in self.grouping.group_of:
+            if joins(node) and node in self.grouping.group_of:
                 self._assign_parts(node)
 
     def _assign_parts(self, node: Node) -> None:
@@ -155,7 +156,7 @@ class Memory:
         """Where `node` lies, if it has memory; asking wants it stored."""
         placement = self.placements.get(node)
         if placement is None:
-            if node.op.name == "constant" and not node.is_splat:
+            if "data" in node.attrs:
                 placement = self._constant(node)
             elif node in self.grouping.group_of:
                 placement = self._dense(node, self._buffer(node, f"t{len(self.buffers)}"))
@@ -175,7 +176,7 @@ class Memory:
         return placement
 
 
-def turned_copies(graph: Graph) -> set[Node]:
+def transposed_copies(graph: Graph) -> set[Node]:
     """Transposes that are copied, as what reads them reads each row several times, where each element lies far from the
     next."""
     found = set()

@@ -13,7 +13,7 @@
 
 from __future__ import annotations
 
-from adjit.ir.axes import without_ones
+from adjit.ir.axes import is_linear, joins, without_ones
 from adjit.ir.builder import Builder
 from adjit.ir.graph import Graph, computed
 from adjit.ir.node import Node
@@ -66,7 +66,7 @@ class _Squeeze:
             return node
         if node.is_splat:
             return self.builder.splat(node.attrs["value"], node.array_type.with_shape(shape))
-        if node.op.name == "reshape":
+        if is_linear(node):
             return self.reshape(node.args[0], shape)
         return self.builder.emit("reshape", node, shape=shape)
 
@@ -93,11 +93,11 @@ class _Squeeze:
         if isinstance(node.op, Reduction):
             assert node.op.identity is not None
             return self.builder.splat(node.op.identity(node.dtype), flat)
-        if node.op.name == "contract":
+        if node.op.kind == "contraction":
             return self.builder.splat(0, flat)
         if node.op.name == "pad":
             return self.builder.splat(node.attrs["value"], flat)
-        if node.op.name == "concatenate":
+        if joins(node):
             parts = [
                 self.reshape(arg, original.shape)
                 for arg, original, gone in zip(args, node.args, empty, strict=True)
@@ -116,7 +116,7 @@ class _Squeeze:
         shape = node.shape
         if isinstance(node.op, Elementwise):
             return emit(node.op, *args, **node.attrs)
-        if name == "reshape":
+        if is_linear(node):
             return self.reshape(args[0], without_ones(shape))
         if node.op.kind == "leaf":
             return node
@@ -134,9 +134,9 @@ class _Squeeze:
             axes = tuple(places.index(axis) for axis in stands)
             wide = without_ones(shape)
             return args[0] if args[0].shape == wide else emit("broadcast", args[0], shape=wide, axes=axes)
-        if name == "contract":
+        if node.op.kind == "contraction":
             return self._contract(node, args)
-        if name == "take" and args[0].is_splat:
+        if node.op.kind == "gather" and args[0].is_splat:
             return self.builder.splat(args[0].attrs["value"], node.array_type.with_shape(without_ones(shape)))
         whole = [self.reshape(arg, original.shape) for arg, original in zip(args, node.args, strict=True)]
         result = emit(node.op, *whole, **node.attrs)

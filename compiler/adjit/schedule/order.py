@@ -56,7 +56,7 @@ def order_groups(grouping: Grouping) -> list[Group]:
             if not missing[group]:
                 heapq.heappush(ready, (_loss(group, foreign, readers, made), group.number, group))
     if len(order) < len(groups):
-        raise InternalError("the groups of a plan depend on each other in a circle")
+        raise InternalError("the groups of a plan depend on each other in a cycle")
     return list(order)
 
 

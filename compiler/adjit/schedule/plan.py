@@ -11,23 +11,14 @@ computed once for each point of the others ("row"); a `Reduce` turns a value tha
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from typing import Any
+import math
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import numpy as np
 
 from adjit.ir.graph import Graph
 from adjit.ir.node import Loc, Node
-from adjit.tuned import (
-    DIRECT_ROWS,
-    DIRECT_SUMS,
-    GEMM_BLOCKING,
-    GEMM_CACHE_SHARE,
-    GEMM_SMALL_BLOCK_BYTES,
-    GemmBlocking,
-)
-from adjit_runtime.target import Target
 
 Bounds = tuple[tuple[int, tuple[int, ...], int], ...]
 """Predicates (constant, coefficients, n): 0 <= constant + coefficients . index < n, all of them."""
@@ -148,6 +139,16 @@ class Body:
             object.__setattr__(self, "_hash", hash((self.domain, self.reduced, self.params, self.code)))
         return self._hash
 
+    @property
+    def reads(self) -> set[int]:
+        """Numbers of the parameters that are read."""
+        return {instruction.param for instruction in self.code if isinstance(instruction, Load | Gather)}
+
+    @property
+    def writes(self) -> set[int]:
+        """Numbers of the parameters that are written."""
+        return {instruction.param for instruction in self.code if isinstance(instruction, Store)}
+
 
 @dataclass(frozen=True, slots=True)
 class Ahead:
@@ -160,8 +161,40 @@ class Ahead:
     lines: int
 
 
+class _Nest:
+    """What kinds of work have in common that compute a body element by element."""
+
+    __slots__ = ()
+    body: Body
+
+    operands: ClassVar[int] = 0
+    """Parameters of the kernel that come ahead of those that the body names."""
+    in_order: ClassVar[bool] = False
+    """Whether its elements come one after the other, so that neither vectors nor threads share them."""
+
+    @property
+    def elements(self) -> Body | None:
+        """What is computed element by element."""
+        return self.body
+
+    @property
+    def reads(self) -> set[int]:
+        """Numbers of the parameters that are read."""
+        return self.body.reads
+
+    @property
+    def writes(self) -> set[int]:
+        """Numbers of the parameters that are written."""
+        return self.body.writes
+
+    @property
+    def parts(self) -> tuple[Single, ...]:
+        """The kinds of work that it consists of: itself."""
+        return (self,)  # type: ignore[return-value]
+
+
 @dataclass(frozen=True, slots=True)
-class Loop:
+class Loop(_Nest):
     """A loop nest: maps, reductions, and rows of both."""
 
     body: Body
@@ -188,66 +221,51 @@ class Product:
     scratch: bool
     epilogue: Body | None
 
+    A: ClassVar[int] = 0
+    B: ClassVar[int] = 1
+    C: ClassVar[int] = 2
+    """Numbers of the kernel's parameters."""
+    operands: ClassVar[int] = 3
+    in_order: ClassVar[bool] = False
 
-def is_small(dtype: np.dtype, m: int, n: int, k: int, vector_bytes: int) -> bool:
-    """Whether the sizes of a product may stand in its code: few rows and sums, and whole vectors of columns.
+    @property
+    def elements(self) -> Body | None:
+        """What is computed element by element."""
+        return self.epilogue
 
-    All of C is one block then, so that its epilogue may reduce."""
-    size = dtype.itemsize
-    few = m <= DIRECT_ROWS and 0 < k <= DIRECT_SUMS
-    return dtype.kind == "f" and few and n * size >= vector_bytes and m * n * size <= GEMM_SMALL_BLOCK_BYTES
+    @property
+    def reads(self) -> set[int]:
+        """Numbers of the parameters that are read."""
+        return {self.A, self.B} | (self.epilogue.reads if self.epilogue is not None else set())
 
+    @property
+    def writes(self) -> set[int]:
+        """Numbers of the parameters that are written."""
+        return {self.C} | (self.epilogue.writes if self.epilogue is not None else set())
 
-def may_be_direct(m: int, n: int, k: int) -> bool:
-    """Whether a product of these sizes, either way round, may have them in its code, as far as sums and rows go."""
-    return k <= DIRECT_SUMS and min(m, n) <= DIRECT_ROWS
+    @property
+    def parts(self) -> tuple[Single, ...]:
+        """The kinds of work that it consists of: itself."""
+        return (self,)
 
-
-def is_direct(work: Product, vector_bytes: int) -> bool:
-    """Whether a product is written with its sizes in the code: a small one whose B has adjacent columns."""
-    return work.b_strides[1] == 1 and is_small(work.dtype, work.m, work.n, work.k, vector_bytes)
-
-
-def rows_of_block(dtype: np.dtype) -> int:
-    """Rows up to which each block that an epilogue is given has all rows of the product, if the caches allow it."""
-    return min(
-        (b.mc for (_, size), b in GEMM_BLOCKING.items() if dtype.kind == "f" and size == dtype.itemsize), default=0
-    )
-
-
-def gemm_blocking(dtype: np.dtype, target: Target) -> GemmBlocking:
-    """The blocking of products of a float dtype: a block of A fits into a part of L2, one of packed B into a part of
-    the last cache."""
-    found = GEMM_BLOCKING[target.vector_bytes, dtype.itemsize]
-    row = found.kc * dtype.itemsize
-    columns = found.vectors * target.vector_bytes // dtype.itemsize
-
-    def fitting(most: int, cache: int, unit: int) -> int:
-        if not cache:
-            return most
-        return max(unit, min(most, cache // GEMM_CACHE_SHARE // row // unit * unit))
-
-    mc, nc = fitting(found.mc, target.l2, found.rows), fitting(found.nc, max(target.l2, target.l3), columns)
-    return replace(found, mc=mc, nc=nc)
-
-
-def may_reduce(work: Product, target: Target) -> bool:
-    """Whether the epilogue of a product may reduce its rows."""
-    if is_direct(work, target.vector_bytes):
-        return True
-    return not work.batch and work.m <= min(rows_of_block(work.dtype), gemm_blocking(work.dtype, target).mc)
+    @property
+    def flops(self) -> int:
+        """Floating-point operations, without the epilogue's."""
+        return 2 * self.m * self.n * self.k * math.prod(entry[0] for entry in self.batch)
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
+class Running(_Nest):
     """A running sum or product along the one reduced dimension; the body's only Reduce is the running value."""
 
     body: Body
     reverse: bool
 
+    in_order: ClassVar[bool] = True
+
 
 @dataclass(frozen=True, slots=True)
-class Scatter:
+class Scatter(_Nest):
     """Sequentially over the domain: target[coefficients . index + stride * at] = or += value.
 
     Parameter 0 is the target; `at` and `value` are instructions of the body."""
@@ -260,9 +278,19 @@ class Scatter:
     size: int
     add: bool
 
+    TARGET: ClassVar[int] = 0
+    """The number of the kernel's parameter."""
+    operands: ClassVar[int] = 1
+    in_order: ClassVar[bool] = True
+
+    @property
+    def writes(self) -> set[int]:
+        """Numbers of the parameters that are written; the target is read where it is written, which does not count."""
+        return {self.TARGET} | self.body.writes
+
 
 @dataclass(frozen=True, slots=True)
-class CheckRange:
+class CheckRange(_Nest):
     """Leaves the program with `number` + 1 where the value of `at` is outside [low, high) anywhere in the domain."""
 
     body: Body
@@ -270,6 +298,8 @@ class CheckRange:
     low: int
     high: int
     number: int
+
+    in_order: ClassVar[bool] = True
 
 
 Single = Loop | Product | Running | Scatter | CheckRange
@@ -307,12 +337,44 @@ class Tiles:
     writes: tuple[int, ...]
     extents: tuple[int, ...]
 
+    operands: ClassVar[int] = 0
+    in_order: ClassVar[bool] = False
+    elements: ClassVar[None] = None
+
+    @property
+    def parts(self) -> tuple[Single, ...]:
+        """The work of each step."""
+        return tuple(step.work for step in self.steps)
+
 
 @dataclass(frozen=True, slots=True)
 class Straight:
     """A whole graph without loops, in registers; its parameters are the program's slots."""
 
     graph: Graph
+
+    operands: ClassVar[int] = 0
+    in_order: ClassVar[bool] = False
+    elements: ClassVar[None] = None
+
+    @property
+    def reads(self) -> set[int]:
+        """Numbers of the parameters that are read: the inputs."""
+        return set(range(len(self.graph.inputs)))
+
+    @property
+    def writes(self) -> set[int]:
+        """Numbers of the parameters that are written: the outputs, and inputs that have a new value."""
+        inputs = self.graph.inputs
+        renewed = {target for target, _ in self.graph.updates}
+        return {i for i, node in enumerate(inputs) if node in renewed} | {
+            len(inputs) + i for i in range(len(self.graph.outputs))
+        }
+
+    @property
+    def parts(self) -> tuple[Single, ...]:
+        """It consists of no other work."""
+        return ()
 
 
 Work = Single | Tiles | Straight
@@ -361,15 +423,6 @@ class Kernel:
             if node.loc is not None:
                 seen.setdefault(str(node.loc), node.loc)
         return list(seen.values())
-
-
-def works_of(work: Work) -> Iterator[Single]:
-    """A kernel's work, or those of its tiles."""
-    if isinstance(work, Tiles):
-        for step in work.steps:
-            yield step.work
-    elif not isinstance(work, Straight):
-        yield work
 
 
 @dataclass(eq=False, slots=True)

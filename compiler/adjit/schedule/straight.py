@@ -13,13 +13,10 @@ from adjit.ir.graph import Graph
 from adjit.ir.node import Node
 from adjit.ir.quote import printable
 from adjit.ops.contraction import extents_of
-from adjit.ops.declare import Elementwise
+from adjit.ops.declare import Elementwise, condition_of
 from adjit.schedule.plan import Buffer, Kernel, Plan, Straight
 from adjit.tuned import STRAIGHT_ELEMENTS, STRAIGHT_LANES, STRAIGHT_WORK
 from adjit_runtime.program import Check, Slot
-
-REDUCTIONS = frozenset({"sum", "prod", "max", "min", "any", "all"})
-LEAVES = frozenset({"input", "constant", "iota"})
 
 
 def fits(graph: Graph) -> bool:
@@ -44,18 +41,20 @@ def straight_plan(graph: Graph, slots: tuple[Slot, ...]) -> Plan:
     kernel = Kernel(Straight(graph), tuple((buffer, 0) for buffer in buffers), graph.nodes)
     inputs = tuple(range(len(graph.inputs)))
     outputs = tuple(range(len(graph.inputs), len(slots)))
-    checks = tuple(Check(node.attrs["error"], text_of(node), None) for node in graph.nodes if _is_check(node))
+    checks = tuple(_check(node) for node in graph.nodes if _asks_condition(node))
     return Plan(graph.name, (kernel,), buffers, 0, 0, 0, None, slots, inputs, outputs, checks)
 
 
-def text_of(check: Node) -> str:
-    """What a `check_holds` says: the user's line, then its own text."""
-    where = f"{check.loc}: " if check.loc is not None else ""
-    return where + str(check.attrs["text"])
+def _check(node: Node) -> Check:
+    """What a check says: the user's line, then its own text."""
+    where = f"{node.loc}: " if node.loc is not None else ""
+    condition = condition_of(node)
+    return Check(condition.error, where + condition.before, condition.after)
 
 
-def _is_check(node: Node) -> bool:
-    return node.op.name == "check_holds"
+def _asks_condition(node: Node) -> bool:
+    """Whether a check asks for the truth of one condition."""
+    return node.op.kind == "check" and node.args[-1].dtype.kind == "b"
 
 
 def _cost(node: Node) -> int | None:
@@ -65,11 +64,11 @@ def _cost(node: Node) -> int | None:
     vectors = -(-node.array_type.size // STRAIGHT_LANES)
     if isinstance(node.op, Elementwise):
         return vectors * node.op.cost
-    if node.op.name in LEAVES or node.op.kind == "movement" or _is_check(node):
+    if node.op.kind in ("leaf", "creation", "movement") or _asks_condition(node):
         return vectors
-    if node.op.name in REDUCTIONS:
+    if node.op.kind == "reduction":
         return 3 * -(-node.args[0].array_type.size // STRAIGHT_LANES)
-    if node.op.name == "contract":
+    if node.op.kind == "contraction":
         size = math.prod(extents_of(node))
         return 4 * -(-size // STRAIGHT_LANES) if 0 < size <= STRAIGHT_ELEMENTS else None
     return None

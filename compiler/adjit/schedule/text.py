@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from adjit.ir.types import dtype_name
-from adjit.schedule.arena import body_of
 from adjit.schedule.plan import (
     Apply,
     Bounds,
@@ -106,7 +105,7 @@ def _kernel(number: int, kernel: Kernel, same: int) -> Iterator[str]:
             action = "add" if work.add else "set"
             head += f" {action} {names[0]}[{_affine(0, work.coefficients)} + v{work.at}*{work.stride}] v{work.value}"
     yield f"kernel {number} {head}{commit}{comment}"
-    body, _ = body_of(kernel)
+    body = kernel.work.elements
     if body is None:
         return
     if same != number:

@@ -16,14 +16,14 @@ from __future__ import annotations
 
 import itertools
 
-from adjit.schedule.arena import body_of, overwrites_safely, read, storage, written
+from adjit.schedule.arena import overwrites_safely, read, storage, written
 from adjit.schedule.plan import Body, Buffer, CheckRange, Gather, Kernel, Load, Plan, Product, Store
 from adjit_runtime.errors import InternalError
 from adjit_runtime.program import ALIGN
 
 
 def verify_plan(plan: Plan) -> None:
-    """Raise `InternalError`, naming the kernel or buffers, where one of the rules above does not hold."""
+    """Raise `InternalError`, naming the kernel or buffers, where one of the rules above is broken."""
     _places(plan)
     _order(plan)
     for number, kernel in enumerate(plan.kernels):
@@ -31,7 +31,7 @@ def verify_plan(plan: Plan) -> None:
 
 
 def _fail(plan_name: str, message: str) -> InternalError:
-    return InternalError(f"the plan of @{plan_name} does not hold: {message}")
+    return InternalError(f"the plan of @{plan_name} is invalid: {message}")
 
 
 def _places(plan: Plan) -> None:
@@ -79,11 +79,11 @@ def _order(plan: Plan) -> None:
 
 
 def _accesses(number: int, kernel: Kernel) -> None:
-    body, _ = body_of(kernel)
+    body = kernel.work.elements
     if body is None or 0 in body.domain:
         return
     if isinstance(kernel.work, Product):
-        product = kernel.params[2][0]
+        product = kernel.params[Product.C][0]
         if any(isinstance(i, (Load, Gather)) and kernel.params[i.param][0] is product for i in body.code):
             raise InternalError(f"the epilogue of kernel {number} reads %{product.name}, which is not finished")
     for instruction in body.code:

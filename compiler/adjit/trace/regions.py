@@ -107,8 +107,10 @@ class Box:
 
     def strides(self, strides: Strides) -> Strides:
         """The strides of the view of an array with known ones."""
-        turned = (-s * t if i in self.flips else s * t for i, (s, t) in enumerate(zip(strides, self.step, strict=True)))
-        return tuple(s for i, s in enumerate(turned) if i not in self.dropped)
+        directed = (
+            -s * t if i in self.flips else s * t for i, (s, t) in enumerate(zip(strides, self.step, strict=True))
+        )
+        return tuple(s for i, s in enumerate(directed) if i not in self.dropped)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +149,7 @@ class Gather:
 
     def put(self, b: Builder, base: Node, value: Node) -> Node:
         order, at, joined = self._arrangement()
-        turned = transposed(b, base, order)
+        reordered = transposed(b, base, order)
         op = "scatter_add" if self.adds else "scatter"
-        written = b.emit(op, reshaped(b, turned, joined), self.index, value, axis=at)
-        return transposed(b, reshaped(b, written, turned.shape), inverse(order))
+        written = b.emit(op, reshaped(b, reordered, joined), self.index, value, axis=at)
+        return transposed(b, reshaped(b, written, reordered.shape), inverse(order))

@@ -20,7 +20,7 @@ import numpy as np
 
 from adjit.codegen.llvm import Ty, register_type
 from adjit.ir.types import dtype_name
-from adjit.schedule.plan import gemm_blocking
+from adjit.schedule.products import gemm_blocking
 from adjit.tuned import (
     DOTS_FOLD_COST,
     GEMM_BLOCK_BYTES,

@@ -92,8 +92,8 @@ def emit_tiles(module: Module, tiles: Tiles) -> None:
         pack_a = f.binary("and", large, f.compare("ne", a_col, one))
     if tiles.pack_turned:
         panels, sums = GEMM_PACK_TURNED
-        turned = f.compare("ne", a_col, one), at_least(f, n, panels * columns), at_least(f, k, sums)
-        pack_a = f.binary("or", pack_a, both(f, *turned))
+        transposed = f.compare("ne", a_col, one), at_least(f, n, panels * columns), at_least(f, k, sums)
+        pack_a = f.binary("or", pack_a, both(f, *transposed))
     # In place, a panel of B has one line of cache in each of so many bytes.
     b_bytes = f.mul(b_row, tiles.dtype.itemsize)
     span = f.mul(b_bytes, f.minimum(k, int_literal(tiles.kc)))

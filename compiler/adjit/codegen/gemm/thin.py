@@ -24,7 +24,7 @@ def emit_swapped(module: Module, tiles: Tiles) -> None:
     steps, each = k_blocks(f, tiles, k)
     in_scratch = bit(f, flags, SCRATCH)
     accumulate = f.binary("and", flags, literal(I64, ACCUMULATE))
-    turned = f.element(workspace, ty, THIN_COLUMNS * SWAPPED_ROWS)
+    transposed = f.element(workspace, ty, THIN_COLUMNS * SWAPPED_ROWS)
     tile_row = f.select(in_scratch, n, c_row)
     b_step = f.mul(b_col, tiles.rows)
 
@@ -71,12 +71,14 @@ def emit_swapped(module: Module, tiles: Tiles) -> None:
 
         f.loop(0, steps, 1, [], k_block)
         f.call(
-            pack_name(tiles), VOID, (n, height, workspace, int_literal(SWAPPED_ROWS), one, turned, int_literal(lanes))
+            pack_name(tiles),
+            VOID,
+            (n, height, workspace, int_literal(SWAPPED_ROWS), one, transposed, int_literal(lanes)),
         )
 
         def group(j: Value, _: list[Value]) -> list[Value]:
             mask = LaneMask(f, tiles, f.sub(n, j))
-            from_, to = f.element(turned, ty, f.mul(j, height)), f.element(tile, ty, j)
+            from_, to = f.element(transposed, ty, f.mul(j, height)), f.element(tile, ty, j)
 
             def row(_: Value, carried: list[Value]) -> list[Value]:
                 source, target = carried

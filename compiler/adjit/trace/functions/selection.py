@@ -152,6 +152,8 @@ def _take_along_axis(arr: Any, indices: Any, axis: Any = -1) -> Any:
     if len(index.shape) != len(x.shape):
         raise shape_error(f"take_along_axis: indices {index.type} and array {x.type} differ in dimensions")
     position = _positions("take_along_axis", indices, x.shape[along], along, "raise")
+    if along == len(x.shape) - 1 and x.shape[:along] == index.shape[:along]:
+        return wrap(b.take(x, position, axis=along, batch=along))
     lead = [1 if i == along else n for i, n in enumerate(x.shape)]
     others = [1 if i == along else n for i, n in enumerate(index.shape)]
     shape = tuple(broadcast_shapes("take_along_axis, without the axis", tuple(lead), tuple(others)))

@@ -1,0 +1,131 @@
+"""An op is added at one place: a toy of each kind goes through tracing, adjoint, passes, plan and machine code with
+nothing but its declaration, as docs/adding-an-op.md has it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+import adjit
+from adjit.ir.axes import Along, Ints, Relation
+from adjit.ir.op import OPS, Attrs
+from adjit.ir.types import Array
+from adjit.ops.declare import Movement, elementwise
+from adjit.trace import apply
+from tests.both import run_both
+
+
+def _declare_softsign() -> None:
+    elementwise(
+        "softsign", numpy=lambda x: x / (1 + np.abs(x)), symbolic=lambda x: x / (1 + abs(x)), singular=True, cost=6,
+        vjp=lambda b, g, y, x: (g / ((1.0 + b.abs(x)) * (1.0 + b.abs(x))),),
+        scalar=lambda k, x: x / (1.0 + k.abs(x)),
+    )  # fmt: skip
+
+
+def _every_other_type(types: tuple[Array, ...], attrs: Attrs) -> Array:
+    (x,) = types
+    axis = attrs["axis"]
+    return x.with_shape((*x.shape[:axis], -(-x.shape[axis] // 2), *x.shape[axis + 1 :]))
+
+
+def _every_other_axes(shapes: Sequence[Ints], shape: Ints, attrs: Attrs) -> Relation:
+    return Relation((tuple(Along(i, 0, 2 if i == attrs["axis"] else 1) for i in range(len(shape))),))
+
+
+def _every_other_vjp(b: Any, g: Any, y: Any, x: Any, axis: int) -> tuple[Any]:
+    n = x.shape[axis]
+    high = tuple(int(i == axis and n % 2 == 0) for i in range(len(x.shape)))
+    interior = tuple(int(i == axis) for i in range(len(x.shape)))
+    return (b.pad(g, low=(0,) * len(x.shape), high=high, interior=interior, value=g.dtype.type(0).item()),)
+
+
+EVERY_OTHER = Movement(
+    name="every_other", kind="movement", arity=1, infer=_every_other_type, attr_kinds={"axis": "int"},
+    axes=_every_other_axes, evaluate=lambda x, *, axis: x[(slice(None),) * axis + (slice(None, None, 2),)],
+    vjp=_every_other_vjp,
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def toys() -> Iterator[None]:
+    _declare_softsign()
+    OPS["every_other"] = EVERY_OTHER
+    yield
+    del OPS["softsign"], OPS["every_other"]
+
+
+def softsign(x: Any) -> Any:
+    return apply("softsign", x)
+
+
+def every_other(x: Any, axis: int) -> Any:
+    return apply("every_other", x, axis=axis)
+
+
+def plain(x: Any) -> Any:
+    return x / (1 + np.abs(x))
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (3,), (8,), (37,), (5, 6), (33, 70), (0, 4)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_an_elementwise_op(shape: tuple[int, ...], dtype: Any) -> None:
+    x = np.asarray(np.random.default_rng(0).normal(size=shape), dtype)
+    rtol = 1e-6 if dtype is np.float32 else 1e-14
+    np.testing.assert_allclose(adjit.jit(lambda x: softsign(x) * 2)(x), plain(x) * 2, rtol=rtol)
+    gradient: Any = adjit.grad(lambda x: np.sum(np.where(x > -1, softsign(x * x + 1), 0)))
+    wanted = np.where(x > -1, 2 * x / (2 + x * x) ** 2, 0)
+    np.testing.assert_allclose(gradient(x), wanted, rtol=50 * rtol, atol=rtol)
+    second = adjit.grad(lambda x: np.sum(gradient(x) * x))
+    run_both(second.ir("adjoint", x), x)
+
+
+@pytest.mark.parametrize("shape", [(1,), (3,), (8,), (37,), (5, 6), (33, 70), (2, 3, 5)])
+def test_a_structural_op(shape: tuple[int, ...]) -> None:
+    x = np.random.default_rng(1).normal(size=shape)
+    for axis in range(len(shape)):
+
+        def f(x: Any, axis: int = axis) -> Any:
+            y = every_other(np.sin(x), axis)
+            z = every_other(every_other(x * 2, axis) + y, axis)
+            return np.sum(y * y) + np.sum(z**3) + np.sum(every_other(x, axis))
+
+        def wanted(x: np.ndarray, axis: int = axis) -> Any:
+            cut = (slice(None),) * axis + (slice(None, None, 2),)
+            y = np.sin(x)[cut]
+            z = ((x * 2)[cut] + y)[cut]
+            return np.sum(y * y) + np.sum(z**3) + np.sum(x[cut])
+
+        function = adjit.value_and_grad(f)
+        value, slope = function(x)
+        np.testing.assert_allclose(value, wanted(x), rtol=1e-12)
+        step = 1e-6 * np.ones_like(x)
+        moved = (wanted(x + step) - wanted(x - step)) / 2e-6
+        np.testing.assert_allclose(np.sum(slope), moved, rtol=1e-6)
+        run_both(function.ir("adjoint"), x, terms=float(np.sum(np.abs(x)) + 1))
+        assert "every_other" in str(function.ir("optimized"))
+
+
+def test_rows_go_through_it_in_tiles() -> None:
+    rng = np.random.default_rng(2)
+    data, weights = rng.normal(size=(60_000, 64)).astype(np.float32), rng.normal(size=(32, 8)).astype(np.float32) / 8
+
+    def loss(w: Any, x: Any) -> Any:
+        return np.mean(np.tanh(softsign(every_other(x, 1)) @ w) ** 2)
+
+    function = adjit.value_and_grad(loss)
+    value, slope = function(weights, data)
+    assert "tiled" in str(function.ir("optimized"))
+    hidden = np.tanh(plain(data[:, ::2].astype(float)) @ weights)
+    np.testing.assert_allclose(value, np.mean(hidden**2), rtol=1e-5)
+    wanted = plain(data[:, ::2].astype(float)).T @ (2 * hidden * (1 - hidden**2) / hidden.size)
+    np.testing.assert_allclose(slope, wanted, rtol=1e-3, atol=1e-7)
+
+
+def test_masks_and_views_meet_it() -> None:
+    x = np.array([0.5, -2.0, 3.0, 0.0, 1.0])
+    gradient = adjit.grad(lambda x: np.sum(np.where(every_other(x, 0) > 0, np.sqrt(every_other(x, 0)), 0.0)))
+    np.testing.assert_allclose(gradient(x), [0.5 / np.sqrt(0.5), 0, 0.5 / np.sqrt(3.0), 0, 0.5])
