@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 import adjit
-from adjit import compilation
-from adjit.codegen.program import Lowered
 from adjit.ir.equal import equal
 from adjit.ir.graph import Graph
+from adjit.schedule.plan import Plan
+from adjit.stages import Planned, Record, Stage
+from adjit_runtime.target import Target
 from tests.schedule.texts import HASWELL, WIDE, assert_comes_back, plan_for
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -113,31 +114,33 @@ def run_blocked(name: str) -> list[str]:
 def test_every_stage_of_every_example_parses_back(name: str, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     """All graphs and plans that an example's functions go through, caught as they are made."""
     graphs: list[tuple[str, Graph]] = []
-    plans: list[Lowered] = []
-    verified = compilation._verified
+    plans: list[tuple[Plan, Target]] = []
+    verify = Record._verify
 
-    def note(stage: str, graph: Graph) -> Graph:
-        graphs.append((stage, graph))
-        return verified(stage, graph)
+    def note(record: Record, stage: Stage, made: Any) -> None:
+        if isinstance(made, Graph):
+            graphs.append((stage.name, made))
+        if isinstance(made, Planned):
+            plans.append((made.plan, record.options.target))
+        verify(record, stage, made)
 
-    monkeypatch.setattr(compilation, "_verified", note)
-    monkeypatch.setattr(compilation, "_verify_lowered", plans.append)
+    monkeypatch.setattr(Record, "_verify", note)
     source = (EXAMPLES / name).read_text().replace("EPOCHS = 40", "EPOCHS = 1").replace("draw(Path", "print(Path")
     names = {"__name__": "__main__", "__file__": str(EXAMPLES / name)}
     exec(compile(source, str(EXAMPLES / name), "exec"), names)
     capsys.readouterr()
-    assert {"trace", "optimized"} <= {stage for stage, _ in graphs}
+    assert {"trace", "passes"} <= {stage for stage, _ in graphs}
     for stage, graph in graphs:
         text = str(graph)
         again = adjit.parse(text)
         assert equal(again, graph), stage
         assert str(again) == text, stage
-        if stage == "optimized":
+        if stage == "passes":
             for target in (WIDE, HASWELL):
                 assert_comes_back(plan_for(graph, target), target)
     assert plans
-    for lowered in plans:
-        assert_comes_back(lowered.plan, lowered.target)
+    for plan, target in plans:
+        assert_comes_back(plan, target)
 
 
 def test_the_example_of_the_readme_runs(capsys: Any) -> None:

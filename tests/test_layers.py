@@ -35,7 +35,7 @@ LAYERS: dict[str, set[str]] = {
 }
 
 # Modules that stand above the layers and may import all of them.
-TOP: set[str] = {"__init__", "compilation", "driver", "machine", "profile", "results", "training"}
+TOP: set[str] = {"__init__", "compilation", "driver", "machine", "profile", "results", "stages", "training"}
 
 # What a layer of the compiler may import of the runtime (`program` is data: what codegen makes and the runtime
 # runs; `checks` and `environment` refuse what users give; `constructors`, `fork` and `guard` are for whoever sets the
@@ -44,7 +44,7 @@ TOP: set[str] = {"__init__", "compilation", "driver", "machine", "profile", "res
 RUNTIME_FOR_ALL: set[str] = {
     "checks", "constructors", "environment", "errors", "fork", "guard", "guests", "program", "public", "target",
 }  # fmt: skip
-RUNTIME_USERS: set[str] = {"__init__", "compilation", "driver", "machine", "profile"}
+RUNTIME_USERS: set[str] = {"__init__", "compilation", "driver", "machine", "profile", "stages"}
 
 # Layers that users' networks are made of: the same NumPy that users write, so nothing of the runtime but its errors
 # and the checks of arguments that raise them.

@@ -1,153 +1,33 @@
-"""One compilation: passes, plan, machine code and linking of a graph, what an earlier process left in the cache, and
-the libraries that programs share.
+"""One compilation: the stages of a graph, what an earlier process left in the cache, and the libraries that programs
+share.
 
-`Record` keeps what each stage made, for whoever looks.
-"""
+`stages` says what the stages are."""
 
 from __future__ import annotations
 
-import functools
 import logging
 import pickle
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from adjit.codegen.gemm import GEMM_DTYPES
-from adjit.codegen.interpreter import undisturbed
-from adjit.codegen.program import Lowered, build, library, lower
-from adjit.codegen.races import verify_jobs
+from adjit.codegen.program import libraries_of, library
 from adjit.ir.graph import Graph
 from adjit.ir.node import Data
 from adjit.ir.text import print_graph
 from adjit.ir.types import Array, dtype_name
-from adjit.ir.verify import verify
-from adjit.passes.pipeline import optimize
-from adjit.passes.widen import widen
 from adjit.schedule.normalize import product_sizes
 from adjit.schedule.products import may_be_direct
-from adjit.schedule.text import print_plan
-from adjit.schedule.verify import verify_plan
+from adjit.stages import Options, Record
 from adjit.tuned import THREADED_ELEMENTS
-from adjit_runtime import cache, checks, environment, fork, log
-from adjit_runtime.errors import AdjitError, ArgumentError, InternalError
+from adjit_runtime import cache, environment, fork, log
+from adjit_runtime.errors import AdjitError, InternalError, OutOfMemory
 from adjit_runtime.load import Loaded, provide_libraries
 from adjit_runtime.program import Library, Program, dump_program, load_program
 from adjit_runtime.target import Target, host_target
 
 _LOG = logging.getLogger("adjit.threads")
-
-STAGES = ("trace", "adjoint", "step", "optimized", "plan", "llvm", "asm")
-"""The stages of a dump. A function that is not differentiated has no adjoint, and only a training step has a step."""
-_TEXTS = STAGES[-3:]
-
-
-class Text(str):
-    """Text that shows itself as it is."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return str(self)
-
-
-Make = Callable[[Graph], Graph]
-
-
-@dataclass(eq=False, slots=True)
-class Record:
-    """One compilation: what its stages made, its program without the code, and the milliseconds of each part.
-
-    A graph that a trace made is kept, as the function may do something else by now. What follows from it (the adjoint,
-    what the passes make, plan, code) is made again for whoever looks, by the functions that made it the first time:
-    all of it takes several times the memory of all that a program needs to run."""
-
-    name: str
-    flushes: bool = False
-    tiles: bool = True
-    stages: dict[str, Graph | Make] = field(default_factory=dict)
-    target: Target = field(default_factory=host_target)
-    program: Program | None = None
-    code_bytes: int = 0
-    milliseconds: dict[str, float] = field(default_factory=dict)
-    cached: bool = False
-
-    @contextmanager
-    def timed(self, part: str) -> Iterator[None]:
-        """Add the time that the block takes to a part."""
-        begun = time.perf_counter()
-        try:
-            yield
-        finally:
-            spent = (time.perf_counter() - begun) * 1e3
-            self.milliseconds[part] = self.milliseconds.get(part, 0.0) + spent
-
-    def keep(self, stage: str, graph: Graph) -> Graph:
-        """Note a stage's graph; it is verified where ADJIT_VERIFY is 1."""
-        self.stages[stage] = graph
-        return _verified(stage, graph)
-
-    def derive(self, stage: str, make: Make, graph: Graph) -> Graph:
-        """Make a stage's graph of the one before it, and note how."""
-        self.stages[stage] = make
-        return _verified(stage, make(graph))
-
-    def graph(self, stage: str) -> Graph:
-        """The graph of a stage that there is."""
-        names = list(self.stages)
-        missing: list[tuple[str, Make]] = []
-        for name in reversed(names[: names.index(stage) + 1]):
-            kept = self.stages[name]
-            if isinstance(kept, Graph):
-                return undisturbed(_remade, kept, missing[::-1])
-            missing.append((name, kept))
-        raise InternalError(f"{self.name}: {stage} is made of no graph")
-
-    @property
-    def source(self) -> Graph:
-        """The graph that the passes take, and by which the cache knows a program."""
-        return self.graph("source")
-
-    @property
-    def optimized(self) -> Graph:
-        """The graph after the passes."""
-        return self.graph("optimized")
-
-    @property
-    def lowered(self) -> Lowered:
-        """Plan, LLVM text and program."""
-        return undisturbed(lower, self.optimized, self.target, self.name, False, True, self.flushes)
-
-    def stage(self, stage: str) -> Any:
-        """What a stage made: a Graph, or text."""
-        checks.choice("stage", stage, STAGES)
-        if stage in self.stages:
-            return self.graph(stage)
-        if stage not in _TEXTS:
-            known = [stage for stage in STAGES if stage in self.stages or stage in _TEXTS]
-            raise ArgumentError(f"{self.name} has no stage {stage!r}; it has {', '.join(known)}")
-        lowered = self.lowered
-        return Text(print_plan(lowered.plan) if stage == "plan" else getattr(lowered, stage))
-
-
-def _remade(graph: Graph, makers: Sequence[tuple[str, Make]]) -> Graph:
-    for stage, make in makers:
-        graph = _verified(stage, make(graph))
-    return graph
-
-
-def _verified(stage: str, graph: Graph) -> Graph:
-    if environment.flag("ADJIT_VERIFY", False):
-        try:
-            verify(graph)
-        except AdjitError as error:
-            raise InternalError(f"{stage} made a graph that does not hold: {error}\n\n{print_graph(graph)}") from error
-    return graph
 
 
 class _LibraryJob:
@@ -192,15 +72,13 @@ _JOBS: dict[tuple[str, Target], _LibraryJob] = {}
 fork.in_child(_JOBS.clear)
 
 
-def shared_library(name: str) -> Library:
-    """The object code of a library that programs share, for this machine; from the cache if it is there."""
-    target = host_target()
+def shared_library(name: str, target: Target) -> Library:
+    """The object code of a library that programs share; from the cache if it is there."""
     return _JOBS.setdefault((name, target), _LibraryJob()).get(name, target)
 
 
-def begin_library(name: str) -> None:
+def begin_library(name: str, target: Target) -> None:
     """Begin to make a library, beside what the compiler does meanwhile."""
-    target = host_target()
     if (name, target) not in _JOBS:
         job = _JOBS.setdefault((name, target), _LibraryJob())
         try:
@@ -213,63 +91,56 @@ def begin_libraries(graph: Graph) -> None:
     """Begin to make the libraries that the graph will need: of its products, and of threads where it has large arrays.
 
     A guess: what it misses is begun when the plan is made."""
+    target = host_target()
     for node in graph.nodes:
         sizes = product_sizes(node) if node.op.name == "contract" and node.dtype in GEMM_DTYPES else None
         if sizes is not None and not may_be_direct(*sizes):
-            begin_library(f"gemm_{dtype_name(node.dtype)}")
+            begin_library(f"gemm_{dtype_name(node.dtype)}", target)
     if any(isinstance(node.type, Array) and node.type.size >= THREADED_ELEMENTS for node in graph.nodes):
-        begin_library("pool")
+        begin_library("pool", target)
 
 
 def compile_graph(graph: Graph, record: Record) -> Loaded:
-    """Passes, plan, machine code and linking of a graph; what an earlier process left in the cache skips all but the
+    """All stages from the function's own to the last; what an earlier process left in the cache skips all but the
     last."""
     log.check()
-    if not record.stages:
+    if not record.own:
         record.keep("trace", graph)
-    source = record.derive("source", widen, graph)
-    passes = functools.partial(optimize, tiles=record.tiles, registers=record.target.registers)
     with record.timed("cache"):
-        key = _program_key(source, record)
+        key = _program_key(graph, record.options)
         found = cache.load(key)
         if found is not None:
-            program = load_program(found, _Constants(record.name, source, passes).array)
-            record.stages["optimized"] = passes
+            program = load_program(found, _Constants(graph, record).array)
             record.cached = True
     if found is None:
-        program = _compiled(source, passes, record, key)
+        program = _compiled(graph, record, key)
     elif environment.flag("ADJIT_VERIFY", False):
-        _verify_lowered(record.lowered)
+        record.until("plan")
     with record.timed("libraries"):
         for name in program.libraries:
-            shared_library(name)
-    with record.timed("link"):
-        loaded = Loaded(program)
+            shared_library(name, record.options.target)
+    loaded: Loaded = record.run("link", program)
     record.program, record.code_bytes = loaded.program, len(program.code)
     return loaded
 
 
-def _compiled(source: Graph, passes: Make, record: Record, key: str) -> Program:
+def _compiled(graph: Graph, record: Record, key: str) -> Program:
     """The program of a graph that the cache does not have; now it has."""
     # The second call would wait for it.
-    begin_library("call")
-    with record.timed("passes"):
-        graph = record.derive("optimized", passes, source)
-    with record.timed("code"):
-        try:
-            lowered = build(graph, record.target, record.name, flushes=record.flushes, begin=begin_library)
-        except InternalError as error:
-            raise InternalError(f"{record.name}: {error}\n\nThe graph:\n{print_graph(graph)}") from error
+    begin_library("call", host_target())
+    optimized: Graph = record.run("passes", record.run("widen", graph))
+    try:
+        planned = record.run("plan", optimized)
+        for name in libraries_of(planned.plan, record.options.target):
+            begin_library(name, record.options.target)
+        program: Program = record.run("object", record.run("code", planned))
+    except OutOfMemory as error:
+        raise OutOfMemory(f"{record.name}: {error}") from None
+    except InternalError as error:
+        raise InternalError(f"{record.name}: {error}\n\nThe graph:\n{print_graph(optimized)}") from error
     with record.timed("cache"):
-        cache.store(key, dump_program(lowered.program, _digests(lowered.program, graph)))
-    if environment.flag("ADJIT_VERIFY", False):
-        _verify_lowered(lowered)
-    return lowered.program
-
-
-def _verify_lowered(lowered: Lowered) -> None:
-    verify_plan(lowered.plan)
-    verify_jobs(lowered.plan, lowered.target)
+        cache.store(key, dump_program(program, _digests(program, optimized)))
+    return program
 
 
 def _constants(graph: Graph) -> list[Data]:
@@ -279,21 +150,25 @@ def _constants(graph: Graph) -> list[Data]:
 class _Constants:
     """The constants of a program by digest: the user's, and those that the passes make of them."""
 
-    def __init__(self, name: str, source: Graph, passes: Make) -> None:
-        self._name, self._source = name, source
-        self._passes: list[Make] = [passes]
-        self._known = self._found(source)
-
-    def _found(self, graph: Graph) -> dict[str, np.ndarray]:
-        return {data.digest: data.array for data in _constants(graph) if data.array is not None}
+    def __init__(self, graph: Graph, record: Record) -> None:
+        self._record = record
+        self._known = _arrays(graph)
+        self._all = False
 
     def array(self, digest: str) -> np.ndarray:
         """The constant with a digest."""
-        if digest not in self._known and self._passes:
-            self._known |= self._found(self._passes.pop()(self._source))
+        if digest not in self._known and not self._all:
+            self._known |= _arrays(self._record.made("passes"))
+            self._all = True
         if digest not in self._known:
-            raise InternalError(f"{self._name}: the cache has a program with a constant that its graph does not have")
+            raise InternalError(
+                f"{self._record.name}: the cache has a program with a constant that its graph does not have"
+            )
         return self._known[digest]
+
+
+def _arrays(graph: Graph) -> dict[str, np.ndarray]:
+    return {data.digest: data.array for data in _constants(graph) if data.array is not None}
 
 
 def _digests(program: Program, graph: Graph) -> dict[int, str]:
@@ -302,11 +177,11 @@ def _digests(program: Program, graph: Graph) -> dict[int, str]:
     return {number: by_array[id(array)] for number, array in program.constants.items()}
 
 
-def _program_key(graph: Graph, record: Record) -> str:
-    """What decides the code of a graph. Lines of source are no part of it but where a check names one in its error."""
+def _program_key(graph: Graph, options: Options) -> str:
+    """What decides the code of a graph: its text, and the options. Lines of source are no part of it but where a check
+    names one in its error."""
     checks = [str(node.loc) for node in graph.nodes if node.op.kind == "check"]
-    mode = f"flushes={record.flushes} tiles={record.tiles}"
-    return cache.key_of(("program", record.name, mode, record.target.key, print_graph(graph, locs=False), *checks))
+    return cache.key_of(("program", options.key, print_graph(graph, locs=False), *checks))
 
 
 def log_compilation(record: Record, signature: str, reason: str) -> None:

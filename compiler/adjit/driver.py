@@ -1,7 +1,7 @@
 """What users hold of functions: `jit`, `grad` and `value_and_grad`.
 
-The layers in order are trace, autodiff, passes, schedule, codegen, load: tracing and differentiating are here, what
-follows in `compilation`; `training` builds the training step on `Function`.
+`stages` has the pipeline; the stages that are a function's own, tracing and differentiating, are here, `compilation`
+runs those that are the same for all; `training` builds the training step on `Function`.
 """
 
 from __future__ import annotations
@@ -9,27 +9,21 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import optree
 
 from adjit.autodiff.reverse import gradient
 from adjit.codegen.interpreter import undisturbed
-from adjit.compilation import (
-    Record,
-    Text,
-    begin_libraries,
-    compile_graph,
-    log_compilation,
-    shared_library,
-)
+from adjit.compilation import begin_libraries, compile_graph, log_compilation, shared_library
 from adjit.ir.graph import Graph
 from adjit.ir.node import Loc
 from adjit.ir.types import Array, is_float
 from adjit.profile import Explanation, Profile, explain
 from adjit.profile import profile as measure
 from adjit.results import checked, split_aux
+from adjit.stages import Options, Record, Text
 from adjit.trace import Tracer, current_trace, inline, trace_flat
 from adjit.trace.frozen import watched
 from adjit.trace.promote import type_of
@@ -49,7 +43,7 @@ from adjit_runtime.trees import LeafType, Signature, as_array, flatten, leaf_nam
 __all__ = [
     "Function", "History", "Library", "Profile", "Record", "Signature", "State", "StepFunction", "Text",
     "compile_graph", "flatten", "get_threads", "grad", "jit", "layout_of", "leaf_names", "leaf_type", "load",
-    "save", "set_threads", "shared_library", "split_aux", "tiling", "trace_call", "value_and_grad",
+    "options_of", "save", "set_threads", "shared_library", "split_aux", "trace_call", "value_and_grad",
 ]  # fmt: skip
 
 
@@ -84,7 +78,11 @@ class Function(CompiledFunction):
     kind = "jit"
 
     def __init__(
-        self, function: Callable[..., Any], static_argnames: Iterable[str], static_argnums: Iterable[int]
+        self,
+        function: Callable[..., Any],
+        options: Callable[[], Options],
+        static_argnames: Iterable[str],
+        static_argnums: Iterable[int],
     ) -> None:
         # (A training step calls its function a loss.)
         argument = "loss" if self.kind == "training_step" else "function"
@@ -102,8 +100,7 @@ class Function(CompiledFunction):
         super().__init__(function, name_of(function), names)
         self.graph_name = _graph_name(self.__name__)
         self.records: dict[Signature, Record] = {}
-        self.tiles = True
-        self.flushes = False
+        self.options = options
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The compiled function; inside another traced function it becomes a part of that one."""
@@ -125,14 +122,14 @@ class Function(CompiledFunction):
 
         Of the last signature, or of the one of the arguments. Both print; a graph's text parses back with
         `adjit.parse`."""
-        return self._record(args, kwargs).stage(stage)
+        return self._record(args, kwargs).show(stage)
 
     @public(name="explain")
     def explain(self, *args: Any, **kwargs: Any) -> Explanation:
         """Why the kernels of the program are what they are: fused or not, tiled or not, on threads or not.
 
         Of the last signature, or of the one of the arguments. Prints as text."""
-        return explain(self._record(args, kwargs).lowered, self.__name__)
+        return explain(self._record(args, kwargs), self.__name__)
 
     @public(name="profile")
     def profile(self, *args: Any, calls: int = 200, **kwargs: Any) -> Profile:
@@ -142,7 +139,7 @@ class Function(CompiledFunction):
         (`adjit.machine()`)."""
         record = self._record(args, kwargs)
         calls = checks.integer(f"{self.__name__}.profile: calls", calls, 1)
-        return measure(record.optimized, self.__name__, self.bound(args, kwargs), calls, flushes=self.flushes)
+        return measure(record, self.__name__, self.bound(args, kwargs), calls)
 
     def retrace(self) -> None:
         """Forget every program, so that the next call of each signature traces the function anew.
@@ -194,7 +191,7 @@ class Function(CompiledFunction):
 
     def compile(self, signature: Signature, names: Sequence[str], reason: str) -> Compiled:
         """All stages for one signature."""
-        record = Record(self.graph_name, self.flushes, self.tiles)
+        record = Record(self.graph_name, self.options())
         compiled = undisturbed(self._compile, signature, names, record)
         log_compilation(record, signature.describe(names), reason)
         self.records[signature] = record
@@ -234,6 +231,7 @@ class GradFunction(Function):
     def __init__(
         self,
         function: Callable[..., Any],
+        options: Callable[[], Options],
         argnums: int | Sequence[int],
         has_aux: bool,
         with_value: bool,
@@ -245,7 +243,7 @@ class GradFunction(Function):
         self.argnums = argnums if isinstance(argnums, int) else several
         if not several or len(set(several)) < len(several):
             raise ArgumentError(f"{self.kind}: argnums is one position or several different ones, not {argnums}")
-        super().__init__(function, static_argnames, static_argnums)
+        super().__init__(function, options, static_argnames, static_argnums)
         self.has_aux = has_aux
         self.with_value = with_value
 
@@ -260,7 +258,7 @@ class GradFunction(Function):
             for leaf, t in zip(leaves, map(type_of, leaves), strict=True)
         )
         signature = Signature(tree, types, statics)
-        record = Record(self.graph_name)
+        record = Record(self.graph_name, self.options())
         graph, results, captures = self._differentiated(signature, self._names(tree), record)
         return optree.tree_unflatten(results, inline(graph, [*leaves, *captures]))
 
@@ -278,8 +276,7 @@ class GradFunction(Function):
             traced = trace_call(self.graph_name, lambda leaves: split_aux(self, call(leaves)), signature.types, names)
         record.keep("trace", traced.graph)
         count = len(traced.graph.outputs)
-        with record.timed("adjoint"):
-            graph = record.derive("adjoint", functools.partial(_adjoint, wrt, self.with_value), traced.graph)
+        graph = record.derive("adjoint", functools.partial(_adjoint, wrt, self.with_value), traced.graph)
         aux_tree = traced.out_tree.children()[1]
         value: Any = (0, optree.tree_unflatten(aux_tree, range(count - 1))) if self.has_aux else 0
         gradients = optree.tree_unflatten(gradient_tree, range(len(wrt)))
@@ -351,6 +348,8 @@ _KNOWN = {
     "wrt": "argnums counts the positional arguments, as argnums=(0, 1)",
     "donate_argnums": "results are new arrays; a training step updates its state in place",
     "donate_argnames": "results are new arrays; a training step updates its state in place",
+    "fastmath": "inexact",
+    "fast_math": "inexact",
     "backend": "adjit compiles for this CPU",
     "device": "adjit compiles for this CPU",
 }
@@ -364,6 +363,7 @@ def jit(
     static_argnames: str | Iterable[str] = (),
     static_argnums: int | Iterable[int] = (),
     tile: str = "auto",
+    inexact: bool = False,
 ) -> Any:
     """A function of NumPy arrays, compiled to machine code at the first call of each signature.
 
@@ -373,7 +373,9 @@ def jit(
     where they meet others; what NumPy computes in such a dtype wants a cast.
     Arguments named in `static_argnames`, or numbered in `static_argnums`, are part of the signature and stay plain
     Python values inside. Results are new arrays, scalars where they have no dimensions. With `tile="off"` nothing runs
-    tile by tile over rows, as it otherwise does where the plan finds that it pays. Also a decorator:
+    tile by tile over rows, as it otherwise does where the plan finds that it pays. With `inexact=True` rewrite rules
+    run that hold on the reals alone, such as x / 3.0 = x * (1 / 3.0) and x - x = 0: results agree to rounding, but NaN,
+    infinities and the sign of zero may be lost (docs/performance.md has the rules). Also a decorator:
 
         >>> import numpy as np, adjit
         >>> @adjit.jit
@@ -385,8 +387,10 @@ def jit(
     Raises TraceError, with the line, for what cannot be compiled; ShapeError, DTypeError and IndexOutOfRange where
     NumPy would raise ValueError, TypeError and IndexError; ArgumentError for an argument that is no array."""
     if function is None:
-        return functools.partial(jit, static_argnames=static_argnames, static_argnums=static_argnums, tile=tile)
-    return tiling(Function(function, *_static("jit", static_argnames, static_argnums)), tile)
+        return functools.partial(
+            jit, static_argnames=static_argnames, static_argnums=static_argnums, tile=tile, inexact=inexact
+        )
+    return Function(function, options_of("jit", tile, inexact), *_static("jit", static_argnames, static_argnums))
 
 
 @public(_KNOWN)
@@ -398,12 +402,13 @@ def value_and_grad(
     static_argnames: str | Iterable[str] = (),
     static_argnums: int | Iterable[int] = (),
     tile: str = "auto",
+    inexact: bool = False,
 ) -> Any:
     """A compiled function that gives the value of `function` and its gradient by the arguments `argnums`.
 
     `function` returns one float scalar, or (scalar, aux) with `has_aux`. The result is (value, gradient) or ((value,
     aux), gradient); the gradient has the pytree, shapes and dtypes of the argument, and is a tuple for several argnums.
-    Argnums count positional arguments.
+    Argnums count positional arguments; the arguments behind `has_aux` are those of `jit`.
 
         >>> import numpy as np, adjit
         >>> value, slope = adjit.value_and_grad(lambda x: np.sum(x**2))(np.array([1.0, 2.0]))
@@ -412,7 +417,7 @@ def value_and_grad(
 
     Inside another traced function it differentiates there, so gradients of gradients work. Raises what `jit` raises,
     DTypeError for an argument that is no float, ShapeError where the result is no scalar."""
-    return _gradient_function(function, True, argnums, has_aux, static_argnames, static_argnums, tile)
+    return _gradient_function(function, True, argnums, has_aux, static_argnames, static_argnums, tile, inexact)
 
 
 @public(_KNOWN)
@@ -424,6 +429,7 @@ def grad(
     static_argnames: str | Iterable[str] = (),
     static_argnums: int | Iterable[int] = (),
     tile: str = "auto",
+    inexact: bool = False,
 ) -> Any:
     """A compiled function that gives the gradient of `function`, as `value_and_grad` without the value.
 
@@ -434,7 +440,7 @@ def grad(
         >>> float(adjit.grad(adjit.grad(cube))(2.0))
         12.0
     """
-    return _gradient_function(function, False, argnums, has_aux, static_argnames, static_argnums, tile)
+    return _gradient_function(function, False, argnums, has_aux, static_argnames, static_argnums, tile, inexact)
 
 
 def _gradient_function(
@@ -445,25 +451,24 @@ def _gradient_function(
     static_argnames: str | Iterable[str],
     static_argnums: int | Iterable[int],
     tile: str,
+    inexact: bool,
 ) -> Any:
     """The compiled gradient of a function; without one, the decorator that makes it."""
     kind = "value_and_grad" if with_value else "grad"
     names, numbers = _static(kind, static_argnames, static_argnums)
     with_aux = checks.flag(f"{kind}: has_aux", has_aux)
+    options = options_of(kind, tile, inexact)
 
     def decorate(function: Callable[..., Any]) -> GradFunction:
-        return tiling(GradFunction(function, argnums, with_aux, with_value, names, numbers), tile)
+        return GradFunction(function, options, argnums, with_aux, with_value, names, numbers)
 
     return decorate if function is None else decorate(function)
 
 
-FunctionT = TypeVar("FunctionT", bound=Function)
-
-
-def tiling(function: FunctionT, tile: str) -> FunctionT:
-    """The function with `tile` noted."""
-    function.tiles = checks.choice(f"{function.kind}: tile", tile, ("auto", "off")) == "auto"
-    return function
+def options_of(kind: str, tile: str, inexact: bool, flush: bool = False) -> Callable[[], Options]:
+    """What a user chose; each program gets it with the target of the moment in which it is made."""
+    in_tiles = checks.choice(f"{kind}: tile", tile, ("auto", "off")) == "auto"
+    return functools.partial(Options, in_tiles, flush, checks.flag(f"{kind}: inexact", inexact))
 
 
 def _static(

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 
 from adjit.codegen.cuts import cut_of
-from adjit.codegen.program import Lowered, build
-from adjit.ir.graph import Graph
+from adjit.codegen.program import assemble, write
 from adjit.ir.node import Loc
 from adjit.ir.op import OPS
 from adjit.ir.types import dtype_name
@@ -41,8 +40,9 @@ from adjit.schedule.plan import (
     Straight,
     Tiles,
 )
+from adjit.stages import Record
 from adjit_runtime.load import Loaded, address_of
-from adjit_runtime.target import host_target
+from adjit_runtime.target import Target
 
 WARM = 3
 """Calls before those that count."""
@@ -173,20 +173,22 @@ class Explanation:
 # -- measuring ------------------------------------------------------------------------------------------------------
 
 
-def profile(graph: Graph, name: str, inputs: Sequence[np.ndarray], calls: int, flushes: bool = False) -> Profile:
-    """Run a graph's program `calls` times on copies of `inputs`, with a clock between its kernels.
+def profile(record: Record, name: str, inputs: Sequence[np.ndarray], calls: int) -> Profile:
+    """Run the program of a record `calls` times on copies of `inputs`, with a clock between its kernels.
 
     Times are medians: the few calls that something else came into do not move them."""
-    lowered = build(graph, host_target(), name, timed=True, flushes=flushes)
-    loaded = Loaded(lowered.program)
-    slots = lowered.program.slots
-    arrays = {number: np.array(value) for number, value in zip(lowered.program.inputs, inputs, strict=True)}
-    for number in lowered.program.outputs:
+    options = record.options
+    plan: Plan = record.made("plan").plan
+    program = assemble(write(plan, options.target, options.flush, timed=True))
+    loaded = Loaded(program, options.target)
+    slots = program.slots
+    arrays = {number: np.array(value) for number, value in zip(program.inputs, inputs, strict=True)}
+    for number in program.outputs:
         arrays[number] = np.empty(slots[number].shape, slots[number].dtype)
     table = (ctypes.c_void_p * len(slots))()
     for number in range(len(slots)):
         table[number] = address_of(arrays[number]) if number in arrays else loaded.constant_addresses[number]
-    kernels = lowered.plan.kernels
+    kernels = plan.kernels
     report = np.zeros(2 + len(kernels), np.int64)
     arena = loaded.borrow_arena()
 
@@ -212,16 +214,16 @@ def profile(graph: Graph, name: str, inputs: Sequence[np.ndarray], calls: int, f
     shares = ticks / ticks.sum() if ticks.sum() else np.full(len(kernels), 1.0 / max(len(kernels), 1))
     where = latest()
     rows = [
-        _row(number, kernel, float(share), seconds, where)
+        _row(number, kernel, float(share), seconds, where, options.target)
         for number, (kernel, share) in enumerate(zip(kernels, shares, strict=True))
     ]
     return Profile(name, rows, seconds, calls, where)
 
 
-def _row(number: int, kernel: Kernel, share: float, seconds: float, where: Machine) -> Row:
+def _row(number: int, kernel: Kernel, share: float, seconds: float, where: Machine, target: Target) -> Row:
     work = work_of(kernel)
     spent = share * seconds
-    threads = where.threads if is_shared(kernel) else 1
+    threads = where.threads if is_shared(kernel, target) else 1
     limit = where.limit(work.flops, work.nbytes, work.itemsize) / threads
     return Row(number, what(kernel), tuple(kernel.locs), spent, share, work, limit / spent if spent else 0.0)
 
@@ -306,10 +308,10 @@ def _itemsize(work: Single) -> int:
     return min(sizes, default=4)
 
 
-def is_shared(kernel: Kernel) -> bool:
+def is_shared(kernel: Kernel, target: Target) -> bool:
     """Whether several threads work on a kernel."""
     work = kernel.work
-    return isinstance(work, Tiles) or cut_of(work, host_target()) is not None
+    return isinstance(work, Tiles) or cut_of(work, target) is not None
 
 
 def _plural(count: int) -> str:
@@ -327,19 +329,23 @@ def _si(nbytes: float) -> str:
 # -- explaining -----------------------------------------------------------------------------------------------------
 
 
-def explain(lowered: Lowered, name: str) -> Explanation:
-    """Why each kernel of a plan is a kernel of its own, in tiles or not, on several threads or not."""
-    plan = lowered.plan
+def explain(record: Record, name: str) -> Explanation:
+    """Why each kernel of a program's plan is a kernel of its own, in tiles or not, on several threads or not."""
+    made = record.until("plan")
+    plan: Plan = made["plan"].plan
     readers: dict[Buffer, list[int]] = {}
     for number, kernel in enumerate(plan.kernels):
         for buffer in read(kernel):
             readers.setdefault(buffer, []).append(number)
     paragraphs = [
-        (f"kernel {number}: {what(kernel)}{_where(kernel)}", _sentences(plan, number, kernel, readers))
+        (
+            f"kernel {number}: {what(kernel)}{_where(kernel)}",
+            _sentences(plan, number, kernel, readers, record.options.target),
+        )
         for number, kernel in enumerate(plan.kernels)
     ]
     if not any(isinstance(kernel.work, Tiles | Straight) for kernel in plan.kernels):
-        paragraphs.append(("not in tiles of rows", reasons_against(lowered.graph)))
+        paragraphs.append(("not in tiles of rows", reasons_against(made["passes"])))
     return Explanation(name, paragraphs)
 
 
@@ -348,7 +354,7 @@ def _where(kernel: Kernel) -> str:
     return f"  ({lines})" if lines else ""
 
 
-def _sentences(plan: Plan, number: int, kernel: Kernel, readers: dict[Buffer, list[int]]) -> list[str]:
+def _sentences(plan: Plan, number: int, kernel: Kernel, readers: dict[Buffer, list[int]], target: Target) -> list[str]:
     work = kernel.work
     if isinstance(work, Straight):
         return ["The whole program is so small that its values stay in registers: no loops, no arena, no calls."]
@@ -360,7 +366,7 @@ def _sentences(plan: Plan, number: int, kernel: Kernel, readers: dict[Buffer, li
         others = ", ".join(f"kernel {n} {_why_not_joined(kernel, plan.kernels[n], buffer)}" for n in after[:3])
         more = f" and {len(after) - 3} more" if len(after) > 3 else ""
         lines.append(f"Writes %{buffer.name} ({_si(buffer.nbytes)}) to memory, because {others}{more}.")
-    lines.append(_threads(kernel))
+    lines.append(_threads(kernel, target))
     return lines
 
 
@@ -409,11 +415,11 @@ def _why_not_joined(writer: Kernel, reader: Kernel, buffer: Buffer) -> str:
     return "needs values that come later, too"
 
 
-def _threads(kernel: Kernel) -> str:
+def _threads(kernel: Kernel, target: Target) -> str:
     work = kernel.work
     if isinstance(work, Tiles):
         return f"Its {work.groups} groups of tiles run on the threads of the pool, each with sums of its own."
-    cut = cut_of(work, host_target())
+    cut = cut_of(work, target)
     if cut is not None and cut.short:
         return (
             "Large enough for the threads of the pool, which take parts of it while the program finds this faster than "

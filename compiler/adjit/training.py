@@ -23,8 +23,8 @@ from adjit.driver import (
     layout_of,
     leaf_names,
     leaf_type,
+    options_of,
     split_aux,
-    tiling,
     trace_call,
 )
 from adjit.driver import Signature as _Signature
@@ -32,6 +32,7 @@ from adjit.ir.graph import Graph, computed, copy_node
 from adjit.ir.node import Node
 from adjit.optim import Optimizer, Schedule
 from adjit.random import fold_in
+from adjit.stages import Options
 from adjit.trace import inline, lower
 from adjit.trace.integers import bound
 from adjit.trace.tracer import fresh
@@ -56,6 +57,7 @@ class TrainingStep(StepFunction, Function):
     def __init__(
         self,
         loss: Callable[..., Any],
+        options: Callable[[], Options],
         optimizer: Optimizer,
         has_aux: bool,
         extras: Mapping[str, float | None],
@@ -67,7 +69,7 @@ class TrainingStep(StepFunction, Function):
                 "training_step: optimizer is an optimiser, such as adjit.optim.adam(1e-3), not "
                 f"{checks.shown(optimizer)}"
             )
-        super().__init__(loss, static_argnames, ())
+        super().__init__(loss, options, static_argnames, ())
         self.optimizer = optimizer
         self.has_aux = has_aux
         self.regularized = regularized
@@ -206,8 +208,7 @@ class TrainingStep(StepFunction, Function):
         with record.timed("trace"):
             loss = self._loss(signature, names)
         record.keep("trace", loss.graph)
-        with record.timed("adjoint"):
-            adjoint = record.derive("adjoint", functools.partial(gradient, wrt=range(count)), loss.graph)
+        adjoint = record.derive("adjoint", functools.partial(gradient, wrt=range(count)), loss.graph)
         n_outputs = len(loss.graph.outputs)
 
         def whole(leaves: list[Any]) -> list[Any]:
@@ -428,7 +429,7 @@ def _with_updates(graph: Graph, n_outputs: int, targets: Sequence[int]) -> Graph
     {
         "optim": "optimizer", "opt": "optimizer", "loss_fn": "loss", "model": "loss", "function": "loss",
         "aux": "has_aux", "max_norm": "clip_norm", "clip": "clip_norm", "grad_clip": "clip_norm",
-        "clipnorm": "clip_norm",
+        "clipnorm": "clip_norm", "fastmath": "inexact", "fast_math": "inexact",
         "clipvalue": "clip_value", "wd": "weight_decay", "static_argnums": "static_argnames",
         "lr": "the rate is the optimiser's, as adjit.optim.adam(1e-3)",
         "learning_rate": "the rate is the optimiser's, as adjit.optim.adam(1e-3)",
@@ -448,6 +449,7 @@ def training_step(
     static_argnames: str | Iterable[str] = (),
     tile: str = "auto",
     flush_subnormals: bool = True,
+    inexact: bool = False,
 ) -> TrainingStep:
     """One native function that makes a training step: loss, gradients, clipping and update of the state in place.
 
@@ -463,8 +465,9 @@ def training_step(
     tile           "off": never tile by tile over the rows of the batch; "auto": where the plan finds that it pays
     flush_subnormals   within the step numbers below the smallest normal one (1.2e-38, float64 2.2e-308) count as zero,
                    as many processors are slow with them, and moments that decay end there; False: as IEEE 754 has it
+    inexact        rewrite rules run that hold on the reals alone: see `jit`
 
-    These are numbers of `state.hyper` and may be changed between steps; None or 0 switches one off for good.
+    The numbers are in `state.hyper` and may be changed between steps; None or 0 switches one off for good.
 
         >>> import numpy as np, adjit
         >>> def loss(params, x, y):
@@ -487,6 +490,5 @@ def training_step(
     names = checks.several("training_step: static_argnames", static_argnames, str)
     with_aux = checks.flag("training_step: has_aux", has_aux)
     flushes = checks.flag("training_step: flush_subnormals", flush_subnormals)
-    step = TrainingStep(loss, optimizer, with_aux, switched, regularized, names)
-    step.flushes = flushes
-    return tiling(step, tile)
+    options = options_of("training_step", tile, inexact, flushes)
+    return TrainingStep(loss, options, optimizer, with_aux, switched, regularized, names)

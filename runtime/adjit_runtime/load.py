@@ -26,10 +26,10 @@ from adjit_runtime.errors import AdjitError, InternalError, OutOfMemory
 from adjit_runtime.fork import calls_llvmlite, in_child
 from adjit_runtime.link import Image, is_linked_here
 from adjit_runtime.program import ALIGN, Library, Program
-from adjit_runtime.target import host_target, initialize
+from adjit_runtime.target import Target, host_target, initialize
 from adjit_runtime.tuned import LINKS_PER_JIT, RESULT_PAGE_OFFSET, REUSE_BYTES, REUSED_RESULTS
 
-LibrarySource = Callable[[str], Library]
+LibrarySource = Callable[[str, Target], Library]
 
 _ENTRY = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
 # `adjit_enter` gives the GIL back itself; PYFUNCTYPE raises the exception that it leaves.
@@ -100,23 +100,25 @@ class Session:
         self._numbers = itertools.count()
         self._libraries: dict[tuple[str, str], tuple[Any, dict[str, int]]] = {}
 
-    def library(self, name: str) -> dict[str, int]:
-        """The addresses of a library's functions; made and linked at the first call, for each target."""
-        key = (name, host_target().key)
+    def library(self, name: str, target: Target | None = None) -> dict[str, int]:
+        """The addresses of a library's functions; made and linked at the first call, for each target: that of the
+        process, where none is given."""
+        target = target or host_target()
+        key = (name, target.key)
         known = self._libraries.get(key)
         if known is None:
-            library = _SOURCES[-1](name)
+            library = _SOURCES[-1](name, target)
             imports: dict[str, int] = {}
             for needed in library.needs:
-                imports.update(self.library(needed))
+                imports.update(self.library(needed, target))
             known = self._libraries.setdefault(key, self._link(library.code, library.symbols, imports, library.name))
         return known[1]
 
-    def program(self, program: Program) -> tuple[Any, int]:
-        """Link a program; what keeps its code alive, and the address of its entry."""
+    def program(self, program: Program, target: Target | None = None) -> tuple[Any, int]:
+        """Link a program with libraries of its target; what keeps its code alive, and the address of its entry."""
         imports: dict[str, int] = {}
         for name in program.libraries:
-            imports.update(self.library(name))
+            imports.update(self.library(name, target))
             if name in _HOOKS:
                 _HOOKS[name]()
         tracker, addresses = self._link(program.code, (program.entry,), imports, program.name)
@@ -232,12 +234,13 @@ def _arenas_for(nbytes: int) -> Arenas:
 
 class Loaded:
     """A program that can run. `entry(table, arena, report)` is the native function, as `program` describes it; it
-    raises what a handler of a signal raised meanwhile."""
+    raises what a handler of a signal raised meanwhile. `target` is the one that the program was made for: that of the
+    process, where none is given."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, target: Target | None = None) -> None:
         # Linked, its code lies elsewhere.
         self.program = replace(program, code=b"", target=sys.intern(program.target))
-        self._tracker, self.address = session().program(program)
+        self._tracker, self.address = session().program(program, target)
         self.entry = _entry_of(self)
         self.constants = {number: np.ascontiguousarray(array) for number, array in program.constants.items()}
         self.constant_addresses = {number: address_of(array) for number, array in self.constants.items()}

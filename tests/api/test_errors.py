@@ -64,18 +64,20 @@ Call = tuple[Callable[..., Any], dict[str, Any]]
 
 # One good call of each public function, by the name under which users find it.
 GOOD: dict[str, Callable[[], Call]] = {
-    "jit": lambda: (adjit.jit, {"function": squares, "static_argnames": (), "static_argnums": (), "tile": "auto"}),
+    "jit": lambda: (adjit.jit, {
+        "function": squares, "static_argnames": (), "static_argnums": (), "tile": "auto", "inexact": False,
+    }),
     **{
         name: lambda name=name: (getattr(adjit, name), {  # type: ignore[misc]
             "function": squares, "argnums": 0, "has_aux": False, "static_argnames": (), "static_argnums": (),
-            "tile": "auto",
+            "tile": "auto", "inexact": False,
         })
         for name in ("grad", "value_and_grad")
     },
     "training_step": lambda: (adjit.training_step, {
         "loss": squares, "optimizer": optim.sgd(0.1), "has_aux": False, "clip_norm": None, "clip_value": None,
         "weight_decay": None, "l1": None, "l2": None, "regularized": None, "static_argnames": (), "tile": "auto",
-        "flush_subnormals": True,
+        "flush_subnormals": True, "inexact": False,
     }),
     "parse": lambda: (adjit.parse, {"text": GRAPH, "constants": {}}),
     "evaluate": lambda: (

@@ -10,14 +10,13 @@ from collections.abc import Iterator
 import numpy as np
 
 from adjit.codegen import light
-from adjit.codegen.program import build
 from adjit.ir.evaluate import evaluate
 from adjit.ir.graph import Graph
 from adjit.ir.types import Array
 from adjit_runtime.target import Target, _target, host_target
 from tests.codegen.guards import NEVER, compare, operands, thresholds
 from tests.codegen.mixtures import BOOL, Mixture
-from tests.codegen.running import Ran
+from tests.codegen.running import Lowered, Ran
 from tests.ops.samples import COMPUTED, assert_close, cases_of, graph_of, tolerance
 
 F32, U8 = np.dtype(np.float32), np.dtype(np.uint8)
@@ -38,7 +37,7 @@ def check_op(name: str, target: Target) -> None:
     cases = cases_of(name)
     graph = graph_of(cases)
     if not runs_here(target):
-        build(graph, target, name, straight=False)
+        Lowered(graph, target, straight=False)
         return
     inputs = [array for case in cases for array in case.arrays]
     found = Ran(graph, inputs, target).outputs
@@ -49,7 +48,7 @@ def check_op(name: str, target: Target) -> None:
 def check_graph(graph: Graph, seed: int, name: str, target: Target) -> None:
     """One graph."""
     if not runs_here(target):
-        build(graph, target, name, straight=False)
+        Lowered(graph, target, straight=False)
         return
     inputs = operands(graph, seed)
     with np.errstate(all="ignore"):

@@ -17,12 +17,13 @@ import numpy as np
 import adjit
 from adjit import nn, optim
 from adjit.codegen import cuts, light, products
-from adjit.compilation import Record, compile_graph
+from adjit.compilation import compile_graph
 from adjit.ir.evaluate import evaluate
 from adjit.ir.graph import Graph
 from adjit.passes import tile
-from adjit.schedule import products as direct
+from adjit.schedule import products as planned_products
 from adjit.schedule import straight
+from adjit.stages import Options, Record
 from adjit_runtime.load import Loaded
 from tests.codegen.mixtures import Mixture
 
@@ -40,7 +41,7 @@ THREADED = {(cuts, "PARALLEL_COST"): 1, (cuts, "LOOP_PARTS"): 3, (cuts, "SHORT_J
             (cuts, "PRODUCT_PART_UNIT"): 16, (products, "PRODUCT_PART_UNIT"): 16}  # fmt: skip
 LOOPS = {(straight, "STRAIGHT_WORK"): ALWAYS}
 """No straight lines."""
-LIBRARY = {(direct, "DIRECT_ROWS"): ALWAYS, (direct, "DIRECT_SUMS"): ALWAYS}
+LIBRARY = {(planned_products, "DIRECT_ROWS"): ALWAYS, (planned_products, "DIRECT_SUMS"): ALWAYS}
 """No products with their sizes in the code."""
 TILED = {(tile, "TILING_BYTES"): 0, (tile, "FEWEST_TILES"): 2, (tile, "TILE_ROWS"): (4, 12), (tile, "TILING_GAIN"): 0.0,
          (tile, "LOOP_TILE_ROWS"): (4, 12), (tile, "INNER_TILE_ROWS"): (4, 12), (tile, "LAYER_TILE_ROWS"): (4, 12),
@@ -130,7 +131,7 @@ def call(loaded: Loaded, inputs: list[np.ndarray], at_end: bool) -> tuple[int, d
 
 def run(graph: Graph, inputs: list[np.ndarray], name: str, tiles: bool) -> int:
     """Run a graph at both ends of pages; returns how many loops over tiles it has. Raises AssertionError."""
-    record = Record(name, tiles=tiles)
+    record = Record(name, Options(tile=tiles))
     loaded = compile_graph(graph, record)
     results = (*graph.outputs, *(value for _, value in graph.updates))
     with np.errstate(all="ignore"):
@@ -142,7 +143,7 @@ def run(graph: Graph, inputs: list[np.ndarray], name: str, tiles: bool) -> int:
         places = [*loaded.program.outputs, *(loaded.program.inputs[i] for i in updated)]
         for want, place in zip(wanted, places, strict=True):
             compare(found[place], want, f"{name}, at the {'end' if at_end else 'beginning'} of its pages")
-    return str(record.stage("plan")).count("tiles")
+    return str(record.show("plan")).count("tiles")
 
 
 def compare(found: np.ndarray, wanted: np.ndarray, name: str) -> None:

@@ -9,10 +9,13 @@ from collections.abc import Sequence
 import llvmlite.binding as llvm
 import numpy as np
 
-from adjit.codegen.program import Lowered, build, library
+from adjit.codegen.program import Code, assemble, library, write
 from adjit.codegen.races import verify_jobs
 from adjit.ir.graph import Graph
+from adjit.schedule.plan import Plan
 from adjit.schedule.verify import verify_plan
+from adjit.stages import Options, plan_kernels, plan_line
+from adjit_runtime.program import Program
 from adjit_runtime.target import Target, host_target
 from tests.codegen.ordered_pool import ordered_pool
 
@@ -30,6 +33,19 @@ def padded(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return memory, view
 
 
+class Lowered:
+    """Plan, code and program of an optimised graph; as kernels, however small it is, where it is not `straight`."""
+
+    def __init__(self, graph: Graph, target: Target, straight: bool = True) -> None:
+        options = Options(target=target)
+        planned = (plan_line(graph, options) if straight else None) or plan_kernels(graph, options)
+        self.target = target
+        self.plan: Plan = planned.plan
+        self.code: Code = planned.code or write(planned.plan, target)
+        self.llvm = self.code.llvm
+        self.program: Program = assemble(self.code)
+
+
 _LAST: list[tuple[Graph, Target, bool, Lowered]] = []
 
 
@@ -37,7 +53,7 @@ def _lowered(graph: Graph, target: Target, straight: bool) -> Lowered:
     """The program of a graph; that of the last one is kept."""
     if _LAST and _LAST[0][0] is graph and _LAST[0][1:3] == (target, straight):
         return _LAST[0][3]
-    lowered = build(graph, target, graph.name, straight=straight)
+    lowered = Lowered(graph, target, straight)
     _LAST[:] = [(graph, target, straight, lowered)]
     return lowered
 

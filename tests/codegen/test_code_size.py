@@ -33,7 +33,7 @@ def lowered(layers: int) -> Any:
     first = step(state, x, y)
     assert step(state, x, y) < first
     (record,) = step.records.values()
-    return record.lowered
+    return record.made("code")
 
 
 def test_24_layers_are_at_most_twice_the_code_of_3() -> None:
@@ -59,9 +59,9 @@ def test_a_long_program_runs_in_functions_of_bounded_length() -> None:
     gradient = adjit.value_and_grad(loss)
     value, _ = gradient(params, x)
     (record,) = gradient.records.values()
-    glue = [part for part in record.lowered.llvm.split("\ndefine ")[1:] if "optnone {" in part]
+    glue = [part for part in record.made("code").llvm.split("\ndefine ")[1:] if "optnone {" in part]
     parts = [part for part in glue if part.startswith("internal i64 @part")]
-    assert len(record.lowered.plan.kernels) > 400
+    assert len(record.made("code").plan.kernels) > 400
     assert len(parts) > 1
     # The last kernel may begin on the last line.
     assert max(part.count("\n") for part in glue) < 1.5 * ENTRY_LINES

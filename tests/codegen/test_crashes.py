@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 import adjit
-from adjit.codegen import program
+from adjit import stages
 from adjit.codegen.llvm import I1, I8, I32, I64, Module, Value, int_literal, literal
 from adjit_runtime.errors import InternalError, ShapeError, WeakOverflowError
 from adjit_runtime.target import host_target
@@ -79,7 +80,8 @@ def test_literals_have_the_bits_of_their_values() -> None:
 
 
 def test_text_that_llvm_refuses_is_an_error_that_shows_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(program, "emit_plan", lambda *_: ("define i64 @f() { ret i64 nan }", 1, 1, 64))
+    write = stages.write
+    monkeypatch.setattr(stages, "write", lambda *args: replace(write(*args), llvm="define i64 @f() { ret i64 nan }"))
     with pytest.raises(InternalError, match=r"(?s)LLVM IR parsing error.*The graph:\ngraph @.*add %x, 1"):
         adjit.jit(lambda x: x + 1.0)(np.ones(1000))
 

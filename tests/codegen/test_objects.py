@@ -13,12 +13,12 @@ import adjit
 from adjit.codegen.interpreter import undisturbed
 from adjit.codegen.light import light_kernels
 from adjit.codegen.objects import compile_text
-from adjit.codegen.program import build
 from adjit.ir.builder import Builder
 from adjit.ir.subscripts import Subscripts
 from adjit.ir.types import Array
 from adjit_runtime.errors import InternalError
 from adjit_runtime.target import host_target
+from tests.codegen.running import Lowered
 
 
 def text(number: int) -> str:
@@ -82,7 +82,7 @@ def test_light_kernels_are_small_beside_the_others() -> None:
     x, w, s = (b.input(name, Array(np.dtype(np.float32), shape)) for name, shape in
                (("x", (256, 256)), ("w", (256, 256)), ("s", (40,))))  # fmt: skip
     graph = b.graph("f", [b.emit("exp", b.emit("contract", x, w, spec=Subscripts.of("ik,kj->ij"))), b.emit("exp", s)])
-    lowered = build(graph, host_target(), "f", straight=False)
+    lowered = Lowered(graph, host_target(), straight=False)
     light = light_kernels(lowered.plan, host_target())
     assert {kernel.work for kernel in lowered.plan.kernels if (kernel.work, True) in light} == {
         kernel.work for kernel in lowered.plan.kernels if "40" in str(kernel.work)

@@ -14,7 +14,7 @@ import adjit
 from adjit import optim
 from adjit.codegen import cuts, kernels, products, program, signals, tiles
 from adjit.codegen.objects import compile_text
-from adjit.codegen.program import build, library
+from adjit.codegen.program import library
 from adjit.codegen.signals import Polls, polls_of, verify_polls, writes_state
 from adjit.ir.graph import Graph
 from adjit.schedule.plan import Tiles
@@ -23,6 +23,7 @@ from adjit_runtime.program import INTERRUPTED, Library
 from adjit_runtime.target import Target, host_target
 from tests.api import models
 from tests.codegen import running
+from tests.codegen.running import Lowered
 
 POLL = re.compile(r"call i64 @adjit_poll\(\)")
 
@@ -135,7 +136,7 @@ def test_turns_give_the_same_bits_on_any_number_of_threads(
         threads(count)
         np.testing.assert_array_equal(turned(*arrays), wanted)
     graph = turned.ir("optimized")
-    plan = build(graph, host_target(), "turned", straight=False).plan
+    plan = Lowered(graph, host_target(), straight=False).plan
     polls = polls_of(plan, host_target(), lambda work: program._ranges_of(work, host_target()))
     assert any(ranges > 1 for ranges in polls.ranges.values())
 
@@ -163,7 +164,7 @@ def test_tiles_in_turns_give_the_same_bits(
                 threads(count)
                 for found, array in zip(turned(x, w), wanted, strict=True):
                     np.testing.assert_array_equal(found, array)
-        plan = build(turned.ir("optimized"), host_target(), "turned").plan
+        plan = Lowered(turned.ir("optimized"), host_target()).plan
         (work,) = [kernel.work for kernel in plan.kernels if isinstance(kernel.work, Tiles)]
         assert tiles.tile_ranges(work, host_target()) > 1
 
@@ -172,7 +173,7 @@ def test_tiles_in_turns_give_the_same_bits(
 def test_no_plan_has_a_poll_behind_a_write_to_state() -> None:
     graph, _ = deep_step()
     target = host_target()
-    plan = build(graph, target, "step").plan
+    plan = Lowered(graph, target).plan
     polls = polls_of(plan, target, lambda work: program._ranges_of(work, target))
     verify_polls(plan, polls)
     commits = [number for number, kernel in enumerate(plan.kernels) if writes_state(plan, kernel)]
@@ -192,7 +193,7 @@ def test_small_programs_do_not_poll() -> None:
     classifier, _ = deep_step(rows=128, size=128)
     small = adjit.jit(lambda x: np.tanh(x @ x) @ x)
     small(np.ones((128, 128)))
-    texts = [step.ir("llvm"), small.ir("llvm"), build(classifier, host_target(), "classifier").llvm]
+    texts = [step.ir("llvm"), small.ir("llvm"), Lowered(classifier, host_target()).llvm]
     for text in texts:
         assert "adjit_poll" not in text
     assert all(

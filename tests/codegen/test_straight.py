@@ -138,9 +138,9 @@ def test_what_llvm_would_take_long_for_is_no_straight_line(name: str, dtype: Any
     lines = 0
     for size in (8, 100, 256):
         record = gradient(ELEMENTWISE[name], np.full(size, 0.5, dtype))
-        if "straight line" in str(record.stage("plan")):
+        if "straight line" in str(record.show("plan")):
             lines += 1
-            assert code_effort(record.lowered.llvm, host_target()) <= STRAIGHT_EFFORT
+            assert code_effort(record.made("code").llvm, host_target()) <= STRAIGHT_EFFORT
     # Each is a line where it is short, but for the slow paths of float64s that take no fewer for less.
     assert lines or name in ("sin", "cos", "tan", "fmod")
 
@@ -183,5 +183,5 @@ def test_the_smallest_networks_are_far_from_the_bound() -> None:
     step = adjit.training_step(loss, optim.adam(1e-2))
     step(step.init(params), x, y)
     (record,) = step.records.values()
-    assert "straight line" in str(record.stage("plan"))
-    assert 4 * code_effort(record.lowered.llvm, host_target()) < STRAIGHT_EFFORT
+    assert "straight line" in str(record.show("plan"))
+    assert 4 * code_effort(record.made("code").llvm, host_target()) < STRAIGHT_EFFORT

@@ -12,11 +12,12 @@ import adjit
 from adjit import nn, optim
 from adjit.codegen.gemm import GEMM_LIBRARIES, emit_gemm_library, tiles_for
 from adjit.codegen.llvm import Module
-from adjit.codegen.program import build, library
+from adjit.codegen.program import library
 from adjit.ir.graph import Graph
 from adjit_runtime import target as targets
 from adjit_runtime.errors import MissingExtraError
 from adjit_runtime.target import Target, _target
+from tests.codegen.running import Lowered
 
 WIDTHS = {"apple-m1": 16, "x86-64-v4": 64, "haswell": 32, "znver3": 32}
 REGISTERS = {
@@ -58,9 +59,9 @@ def target(request: pytest.FixtureRequest) -> Target:
 @pytest.mark.parametrize("target", WIDTHS, indirect=True)
 def test_code_has_vectors_of_the_machines_width(target: Target) -> None:
     assert target.vector_bytes == WIDTHS[target.cpu]
-    lowered = build(graph(), target, "step")
+    lowered = Lowered(graph(), target)
     _, wide = REGISTERS[target.cpu]
-    assert len(re.findall(wide, lowered.asm)) > 100
+    assert len(re.findall(wide, lowered.code.asm)) > 100
     assert len(lowered.program.code) > 1000
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from adjit.compilation import Record, compile_graph
+from adjit.compilation import compile_graph
 from adjit.ir.evaluate import evaluate
+from adjit.stages import Record
 from adjit_runtime.call import invoke
 from adjit_runtime.errors import DomainError
 from adjit_runtime.target import Target, _target, host_target

@@ -172,6 +172,42 @@ def test_an_inexact_rule_runs_only_where_it_is_allowed(rule: Rule) -> None:
     assert simplify(left, allow_inexact=True) is not left
 
 
+@pytest.mark.parametrize("name", ["f32", "f64"])
+@pytest.mark.parametrize("rule", INEXACT_RULES, ids=lambda rule: rule.name)
+def test_an_inexact_rule_agrees_to_rounding(rule: Rule, name: str) -> None:
+    """On numbers of ordinary size."""
+    dtype = DTYPE_NAMES[name]
+    letters = sorted(rule.left.letters() & set("cd"))
+    rng = np.random.default_rng(0)
+    for row in itertools.product((2.0, 0.5, -4.0, 3.0, -0.7, 1e-3), repeat=len(letters)):
+        left, _, inputs = graphs(rule, dtype, dict(zip(letters, row, strict=True)))
+        rewritten = applied(rule, left)
+        assert rewritten is not left
+        inputs = [rng.uniform(0.5, 2.0, values.shape).astype(dtype) for values in inputs]
+        (before,), (after,) = (evaluate(graph, *inputs) for graph in (left, rewritten))
+        # Some roundings of the largest number on the way.
+        np.testing.assert_allclose(after, before, rtol=4 * np.finfo(dtype).eps, atol=40 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "constants"),
+    [
+        ("div_const", "f32", (0.0,)), ("div_const", "f32", (-0.0,)), ("div_const", "f32", (np.inf,)),
+        ("div_const", "f32", (np.nan,)), ("div_const", "f32", (1e-40,)), ("div_const", "f32", (3e38,)),
+        ("div_const", "f64", (1e-310,)), ("mul_mul_const", "f32", (1e30, 1e30)),
+        ("mul_mul_const", "f32", (1e-30, 1e-30)), ("mul_mul_const", "f32", (0.0, 3.0)),
+        ("add_add_const", "f32", (3e38, 3e38)), ("add_add_const", "f32", (np.inf, -np.inf)),
+    ],
+)  # fmt: skip
+def test_an_inexact_rule_computes_normal_constants_alone(name: str, dtype: str, constants: tuple[float, ...]) -> None:
+    """x / 3e38 is no product with a subnormal number, which has few digits, or counts as zero."""
+    rule = next(rule for rule in INEXACT_RULES if rule.name == name)
+    left, _, _ = graphs(rule, DTYPE_NAMES[dtype], dict(zip("cd", constants, strict=False)))
+    assert applied(rule, left) is left
+    fine, _, _ = graphs(rule, DTYPE_NAMES[dtype], dict(zip("cd", (1e3, 1e-3), strict=False)))
+    assert applied(rule, fine) is not fine
+
+
 # -- SymPy ------------------------------------------------------------------------------------------------------------
 
 

@@ -10,7 +10,7 @@ import time
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -19,10 +19,12 @@ import numpy as np
 import pytest
 
 import adjit
-from adjit import compilation, optim
-from adjit.compilation import STAGES
+from adjit import optim, stages
+from adjit.compilation import compile_graph
+from adjit.stages import SHOWN, Options, Record
 from adjit_runtime import cache, sources
 from adjit_runtime.load import Loaded
+from adjit_runtime.target import _target
 from tests.api.models import data, loss, make_params
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,28 +67,35 @@ def test_a_hit_runs_no_pass_and_no_code_generation(folder: Path, monkeypatch: py
     first, record = train()
     assert not record.cached
     assert entries(folder)
-    monkeypatch.setattr(compilation, "build", lambda *_, **__: pytest.fail("code was generated"))
-    monkeypatch.setattr(compilation, "optimize", lambda *_, **__: pytest.fail("a pass ran"))
+    run = Record.run
+    ran: list[str] = []
+
+    def note(record: Record, stage: str, before: Any) -> Any:
+        ran.append(stage)
+        return run(record, stage, before)
+
+    monkeypatch.setattr(Record, "run", note)
     again, record = train()
     assert record.cached
     assert again == first
+    assert ran == ["adjoint", "link"]
 
 
 @pytest.mark.parametrize("cached", [False, True])
 def test_stages_of_a_program_are_made_again_when_asked_for(cached: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is shown is what runs, to the last byte."""
     linked = []
-    monkeypatch.setattr(compilation, "Loaded", lambda program: linked.append(program) or Loaded(program))
+    monkeypatch.setattr(stages, "Loaded", lambda program, target: linked.append(program) or Loaded(program, target))
     for _ in range(1 + cached):
         _, record = train()
     assert record.cached == cached
-    assert "arena" in str(record.stage("plan"))
-    program = record.lowered.program
+    assert "arena" in str(record.show("plan"))
+    program = record.made("object")
     assert program.code == linked[-1].code
     assert len(program.code) == record.code_bytes
     assert replace(program, code=b"") == record.program
-    for stage in STAGES:
-        assert str(record.stage(stage)) == str(record.stage(stage))
+    for stage in SHOWN:
+        assert str(record.show(stage)) == str(record.show(stage))
 
 
 def test_constants_are_bound_again() -> None:
@@ -115,18 +124,25 @@ def test_constants_that_the_passes_make_are_bound_again() -> None:
     (record,) = second.records.values()
     assert record.cached
     assert record.program.constants
-    assert not any("data" in node.attrs for node in record.source.nodes)
-    assert any("data" in node.attrs for node in record.optimized.nodes)
+    assert not any("data" in node.attrs for node in record.made("trace").nodes)
+    assert any("data" in node.attrs for node in record.made("passes").nodes)
 
 
-def test_tiles_are_part_of_the_key() -> None:
-    def compiled(tiles: bool) -> Any:
-        function = adjit.jit(lambda x: np.sum(np.sin(x)))
-        function.tiles = tiles
-        function(np.ones(3))
-        return next(iter(function.records.values())).cached
+OTHER = {"tile": False, "flush": True, "inexact": True, "target": _target("nehalem")}
+"""Of each option a value that is not its default."""
 
-    assert [compiled(True), compiled(False), compiled(True), compiled(False)] == [False, False, True, True]
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Options)])
+def test_every_option_is_part_of_the_key(name: str) -> None:
+    graph = adjit.parse("graph @f(%x: f64[3]) -> f64[3] {\n  %0 = sin %x : f64[3]\n  return %0\n}")
+
+    def cached(options: Options) -> bool:
+        record = Record("f", options)
+        compile_graph(graph, record)
+        return record.cached
+
+    chosen = (Options(), replace(Options(), **{name: OTHER[name]}))
+    assert [cached(options) for options in chosen * 2] == [False, False, True, True]
 
 
 def test_lines_of_source_are_no_part_of_the_key_but_of_checks(folder: Path) -> None:

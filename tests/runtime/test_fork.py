@@ -129,7 +129,8 @@ def first():
     np.testing.assert_allclose(g(x), np.full((), np.tanh(1.0)) * x, rtol=1e-6)  # tanh of another library
 
 from adjit import compilation
-compilation.begin_library("gemm_f64")
+from adjit_runtime.target import host_target
+compilation.begin_library("gemm_f64", host_target())
 ended(child(first), child(first))
 first()
 ended(child(first), child(first))

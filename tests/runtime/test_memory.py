@@ -182,7 +182,7 @@ if sys.argv[1] == "llvm":
 f = adjit.jit(lambda x: x * 2.0)
 f(np.ones(3))
 (record,) = f.records.values()
-program = record.lowered.program
+program = record.made("object")
 kept = []
 
 def link(count):

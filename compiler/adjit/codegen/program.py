@@ -1,4 +1,4 @@
-"""build: a graph becomes a Program, by way of a plan and LLVM text.
+"""A plan becomes LLVM text (`write`), and that a Program (`assemble`); `library` makes what programs share.
 
 The module has the entry, which runs the kernels in order with addresses in the arena and in the program's slots: those
 that are glue and stand once are written in it, the others are functions."""
@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import math
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,15 +44,11 @@ from adjit.codegen.straight import TooLong, code_effort, emit_straight
 from adjit.codegen.subnormals import flushing
 from adjit.codegen.tiles import emit_tiles, tile_ranges
 from adjit.ir.evaluate import array_of
-from adjit.ir.graph import Graph
-from adjit.ir.types import MOST_BYTES
-from adjit.schedule.build import make_plan
+from adjit.schedule.memory import ScratchRule
 from adjit.schedule.plan import CheckRange, Loop, Plan, Product, Single, Straight, Tiles, Work
-from adjit.schedule.slots import slots_of
-from adjit.schedule.straight import fits, straight_plan
 from adjit.tuned import PRODUCT_PARTS, STRAIGHT_EFFORT, TILE_GROUPS
-from adjit_runtime.errors import InternalError, OutOfMemory
-from adjit_runtime.program import ALIGN, Library, Program, Slot
+from adjit_runtime.errors import InternalError
+from adjit_runtime.program import ALIGN, Library, Program
 from adjit_runtime.target import Target
 
 REGISTER_ARGUMENTS = 6
@@ -62,133 +57,69 @@ _CALLED = {"pool": "adjit_parallel", "signals": "adjit_poll"}
 """Libraries, and the function that a program which needs one calls."""
 
 
-_Code = tuple[str, int, int, int]
-"""LLVM text, instructions written, distinct kernels, and bytes of arena with packing memory."""
+@dataclass(frozen=True, eq=False, slots=True)
+class Code:
+    """The LLVM text of a plan.
 
+    instructions   how many it has
+    kernels        how many distinct ones there are
+    arena_bytes    memory of a call: the plan's arena, and what products pack in"""
 
-@dataclass(eq=False, slots=True)
-class Lowered:
-    """An optimised graph and its plan; what is made of them, `program` at last, is made at the first look."""
-
-    graph: Graph
     plan: Plan
-    libraries: list[str]
     target: Target
-    name: str
-    timed: bool
-    flushes: bool
-    _code: _Code | None = None
-    _program: Program | None = None
-
-    @property
-    def code(self) -> _Code:
-        """LLVM text, instructions written, distinct kernels, and bytes of arena with packing memory."""
-        if self._code is None:
-            self._code = emit_plan(self.plan, self.target, self.name, self.timed, self.flushes)
-        return self._code
-
-    @property
-    def llvm(self) -> str:
-        """The LLVM text."""
-        return self.code[0]
-
-    @property
-    def instructions(self) -> int:
-        """How many instructions the text has."""
-        return self.code[1]
-
-    @property
-    def kernels(self) -> int:
-        """How many distinct kernels there are."""
-        return self.code[2]
+    flush: bool
+    llvm: str
+    instructions: int
+    kernels: int
+    arena_bytes: int
 
     @property
     def asm(self) -> str:
         """The machine code as assembly text."""
         return assembly(self.llvm, self.target)
 
-    @property
-    def program(self) -> Program:
-        """What runs."""
-        return self._program or self.make_program()
 
-    def make_program(self) -> Program:
-        """Have LLVM make the code."""
-        self._program = _program(self)
-        return self._program
-
-
-def lower(
-    graph: Graph, target: Target, name: str, timed: bool = False, straight: bool = True, flushes: bool = False
-) -> Lowered:
-    """The plan of an optimised graph; with `straight` a very small one becomes a straight line, and one that `flushes`
-    takes subnormal numbers for zero.
-
-    A timed program takes a report of 2 + len(plan.kernels) words, and adds to each the ticks of one kernel; a straight
-    line has no clock."""
-
-    def scratch(dtype: np.dtype, k: int) -> int:
-        # A block for each part that a thread may take.
-        return PRODUCT_PARTS * gemm_scratch_bytes(dtype, target) if scratch_allowed(dtype, k, target) else 0
-
-    slots = slots_of(graph)
-    line = _straight_line(graph, slots, target, name, flushes) if straight and fits(graph) else None
-    plan, code = line if line is not None else (make_plan(graph, target, slots, scratch), None)
-    if plan.arena_bytes > MOST_BYTES:
-        raise OutOfMemory(f"{name}: {plan.arena_bytes} bytes of memory are needed, more than int64 counts")
-    return Lowered(graph, plan, _product_libraries(plan, target), target, name, timed, flushes, code)
-
-
-def build(
-    graph: Graph,
-    target: Target,
-    name: str,
-    timed: bool = False,
-    straight: bool = True,
-    flushes: bool = False,
-    begin: Callable[[str], None] = lambda name: None,
-) -> Lowered:
-    """`lower`, and the program. `begin` is called with the name of each library of products that it will call, before
-    its code is made."""
-    lowered = lower(graph, target, name, timed, straight, flushes)
-    for needed in lowered.libraries:
-        begin(needed)
-    lowered.make_program()
-    return lowered
-
-
-def _program(lowered: Lowered) -> Program:
-    plan, name, target = lowered.plan, lowered.name, lowered.target
-    text, _, _, arena_bytes = lowered.code
+def assemble(code: Code) -> Program:
+    """Have LLVM make the program of a text."""
+    plan, target = code.plan, code.target
+    called = (library for library, symbol in _CALLED.items() if f"@{symbol}(" in code.llvm)
     return Program(
-        name=name,
-        entry=_symbol(name),
-        code=compile_text(text, target),
+        name=plan.name,
+        entry=_symbol(plan.name),
+        code=compile_text(code.llvm, target),
         slots=plan.slots,
         inputs=plan.inputs,
         outputs=plan.outputs,
-        arena_bytes=arena_bytes,
+        arena_bytes=code.arena_bytes,
         target=target.key,
-        libraries=(*lowered.libraries, *(name for name, symbol in _CALLED.items() if f"@{symbol}(" in text)),
-        flushes=lowered.flushes,
+        libraries=(*libraries_of(plan, target), *called),
+        flushes=code.flush,
         checks=plan.checks,
         constants={number: array_of(data) for number, data in plan.constants.items()},
     )
 
 
-def _straight_line(
-    graph: Graph, slots: tuple[Slot, ...], target: Target, name: str, flushes: bool
-) -> tuple[Plan, _Code] | None:
-    """Plan and code of a graph as a straight line, or None where LLVM would take long for it."""
-    plan = straight_plan(graph, slots)
+def scratch_rule(target: Target) -> ScratchRule:
+    """What a plan asks of codegen: in how much memory a product that only its epilogue reads is made by blocks."""
+
+    def scratch(dtype: np.dtype, k: int) -> int:
+        # A block for each part that a thread may take.
+        return PRODUCT_PARTS * gemm_scratch_bytes(dtype, target) if scratch_allowed(dtype, k, target) else 0
+
+    return scratch
+
+
+def straight_code(plan: Plan, target: Target, flush: bool = False) -> Code | None:
+    """The text of a straight line: None where LLVM would take long for it."""
     try:
-        code = emit_plan(plan, target, name, flushes=flushes, most_lines=STRAIGHT_EFFORT)
+        code = write(plan, target, flush, most_lines=STRAIGHT_EFFORT)
     except TooLong:
         return None
-    return (plan, code) if code_effort(code[0], target) <= STRAIGHT_EFFORT else None
+    return code if code_effort(code.llvm, target) <= STRAIGHT_EFFORT else None
 
 
-def _product_libraries(plan: Plan, target: Target) -> list[str]:
+def libraries_of(plan: Plan, target: Target) -> list[str]:
+    """The libraries of products that the code of a plan will call."""
     works = {
         (work, not isinstance(kernel.work, Tiles)): None
         for kernel in plan.kernels
@@ -202,23 +133,24 @@ def _symbol(name: str) -> str:
     return "adjit_main_" + "".join(c if c.isalnum() and c.isascii() else "_" for c in name)
 
 
-def emit_plan(
-    plan: Plan, target: Target, name: str, timed: bool = False, flushes: bool = False, most_lines: float = math.inf
-) -> _Code:
-    """LLVM text, instructions written, distinct kernels, and bytes of arena with packing memory. A straight line of
-    more than `most_lines` raises TooLong."""
-    module = Module(name, target)
+def write(plan: Plan, target: Target, flush: bool = False, timed: bool = False, most_lines: float = math.inf) -> Code:
+    """The text of a plan, which takes subnormal numbers for zero with `flush`. A straight line of more than
+    `most_lines` raises TooLong.
+
+    A timed program takes a report of 2 + len(plan.kernels) words, and adds to each the ticks of one kernel; a straight
+    line has no clock."""
+    module = Module(plan.name, target)
     functions: dict[tuple[Work, bool], Function] = {}
     workspace_at = -(-plan.arena_bytes // ALIGN) * ALIGN
     workspace_bytes = 0
     first = plan.kernels[0].work if plan.kernels else None
     params = [(PTR, "table"), (PTR, "arena"), (PTR, "report")]
-    if flushes:
+    if flush:
         entry = module.function("body", I64, params, internal=True, glue=not isinstance(first, Straight))
-        outer = module.function(_symbol(name), I64, params)
+        outer = module.function(_symbol(plan.name), I64, params)
         outer.ret(flushing(outer, lambda: outer.call(entry.name, I64, outer.params)))
     else:
-        entry = module.function(_symbol(name), I64, params, glue=not isinstance(first, Straight))
+        entry = module.function(_symbol(plan.name), I64, params, glue=not isinstance(first, Straight))
     light = light_kernels(plan, target)
     polls = polls_of(plan, target, lambda work: _ranges_of(work, target))
     verify_polls(plan, polls)
@@ -272,7 +204,8 @@ def emit_plan(
     # What was asked of each body of this program is asked no more.
     analyse.cache_clear()
     lanes_of.cache_clear()
-    return str(module), instructions, kernels, max(ALIGN, workspace_at + workspace_bytes)
+    nbytes = max(ALIGN, workspace_at + workspace_bytes)
+    return Code(plan, target, flush, str(module), instructions, kernels, nbytes)
 
 
 def _has_own_addresses(work: Single) -> bool:

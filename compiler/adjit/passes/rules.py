@@ -13,6 +13,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+import numpy as np
+
 from adjit.ir.node import Node
 from adjit.passes.pattern import Rule, RuleSet, c, const, d, op, p, q, x, y, z
 
@@ -33,6 +35,30 @@ def _power_of_two(binding: Mapping[str, Node]) -> bool:
         return False
     mantissa, exponent = math.frexp(value)
     return abs(mantissa) == 0.5 and smallest < exponent - 1 < -smallest
+
+
+def _is_normal(value: float, binding: Mapping[str, Node]) -> bool:
+    """Whether a constant that is computed neither overflows nor loses digits in the dtype of c."""
+    limits = np.finfo(binding["c"].dtype)
+    return float(limits.smallest_normal) <= abs(value) <= float(limits.max)
+
+
+def _value(binding: Mapping[str, Node], letter: str) -> float:
+    return float(binding[letter].attrs["value"])
+
+
+def _has_inverse(binding: Mapping[str, Node]) -> bool:
+    c = _value(binding, "c")
+    return c != 0 and _is_normal(1 / c, binding)
+
+
+def _have_product(binding: Mapping[str, Node]) -> bool:
+    return _is_normal(_value(binding, "c") * _value(binding, "d"), binding)
+
+
+def _have_sum(binding: Mapping[str, Node]) -> bool:
+    total = _value(binding, "c") + _value(binding, "d")
+    return total == 0 or _is_normal(total, binding)
 
 
 RULES = (
@@ -133,15 +159,16 @@ INEXACT_RULES = (
     Rule("add_sub", (x + y) - y, x, "f", exact=False),
     Rule("mul_zero_float", x * 0.0, 0.0, "f", exact=False),  # NaN, and the sign of zero
     Rule("div_self", x / x, 1.0, "f", exact=False),  # 0 / 0 is NaN
-    Rule("div_const", x / c, x * const(lambda c: 1 / c if c else INF), "f", exact=False),
-    Rule("mul_mul_const", (x * c) * d, x * const(lambda c, d: c * d), "f", exact=False),
-    Rule("add_add_const", (x + c) + d, x + const(lambda c, d: c + d), "f", exact=False),
+    Rule("div_const", x / c, x * const(lambda c: 1 / c), "f", when=_has_inverse, exact=False),
+    Rule("mul_mul_const", (x * c) * d, x * const(lambda c, d: c * d), "f", when=_have_product, exact=False),
+    Rule("add_add_const", (x + c) + d, x + const(lambda c, d: c + d), "f", when=_have_sum, exact=False),
     Rule("pow_half", pow_(x, 0.5), sqrt(x), "f", exact=False),  # pow(-0.0, 0.5) is 0.0, pow(-inf, 0.5) is inf
     Rule("sqrt_square", sqrt(x * x), abs_(x), "f", exact=False),  # x * x may overflow
     Rule("log_exp", log(exp(x)), x, "f", exact=False),
     Rule("exp_log", exp(log(x)), x, "f", exact=False, positive=True),
 )
-"""Rules of the reals that rounding, overflow or NaN break: only where the user allowed them."""
+"""Rules of the reals that rounding, overflow or NaN break: only where the user allowed them, with `inexact`. Constants
+that they compute are normal numbers."""
 
 EXACT = RuleSet(RULES)
 ALL = RuleSet(RULES + INEXACT_RULES)

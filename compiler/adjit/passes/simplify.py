@@ -8,7 +8,7 @@
 
 Does not compute constants (fold does), and does not order operands. A stop_gradient has done its work once the
 adjoint is there, and goes: a simplified graph is not to be differentiated again. Rules that are exact on the reals
-but not to the bit run only with `allow_inexact`."""
+but not to the bit run only with `allow_inexact`, which users say as `inexact=True`."""
 
 from __future__ import annotations
 

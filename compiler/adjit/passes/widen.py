@@ -7,8 +7,8 @@
     }                                                  }
 
 Every value of the narrow dtype is one of the wide, so moving, comparing, choosing, casting and indexing give what they
-gave. Raises DTypeError for arithmetic, which would wrap or round in the narrow dtype, and for a narrow result. No part
-of the pipeline: what it refuses is the user's."""
+gave. Raises DTypeError for arithmetic, which would wrap or round in the narrow dtype, and for a narrow result: a
+stage of its own, ahead of the passes, as what it refuses is the user's."""
 
 from __future__ import annotations
 

@@ -1,0 +1,288 @@
+"""The pipeline in one place: what becomes of a function, stage by stage.
+
+    trace -> adjoint -> step -> widen -> passes -> plan -> code -> object -> link
+
+`STAGES` is the whole of it: each stage with what makes it, how it is shown and how it is verified. A stage reads what
+the one before it made and the program's `Options`, nothing else: no setting and no variable of the environment. So a
+stage that is made again for whoever looks is the one that ran, and graph and options are all that the cache knows a
+program by.
+
+trace, adjoint and step are a function's own (`Function.build` hands them to the record); the others are the same for
+all. `Record` keeps what is needed to make each again; `compilation` runs the stages."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from adjit.codegen.interpreter import undisturbed
+from adjit.codegen.program import Code, assemble, scratch_rule, straight_code, write
+from adjit.codegen.races import verify_jobs
+from adjit.ir.graph import Graph
+from adjit.ir.text import print_graph
+from adjit.ir.types import MOST_BYTES
+from adjit.ir.verify import verify
+from adjit.passes.pipeline import optimize
+from adjit.passes.widen import widen
+from adjit.schedule.build import make_plan
+from adjit.schedule.plan import Plan
+from adjit.schedule.slots import slots_of
+from adjit.schedule.straight import fits, straight_plan
+from adjit.schedule.text import print_plan
+from adjit.schedule.verify import verify_plan
+from adjit_runtime import checks, environment
+from adjit_runtime.errors import AdjitError, ArgumentError, InternalError, OutOfMemory
+from adjit_runtime.load import Loaded
+from adjit_runtime.program import Program
+from adjit_runtime.target import Target, host_target
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the stages may read beside the graph.
+
+    tile     whether work may run tile by tile over rows, where it pays
+    flush    whether subnormal numbers count as zero
+    inexact  whether the rewrite rules that hold on the reals alone run
+    target   the machine that code is made for; the one of this moment, if none is given"""
+
+    tile: bool = True
+    flush: bool = False
+    inexact: bool = False
+    target: Target = field(default_factory=host_target)
+
+    @property
+    def key(self) -> str:
+        """Their part of the cache's key: all of them, a new one too."""
+        return repr(self)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Planned:
+    """What the stage `plan` makes. A straight line is measured by its code, which then goes along."""
+
+    plan: Plan
+    code: Code | None = None
+
+
+Made = Any
+"""What a stage makes, of the type that it says."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Stage:
+    """One stage of the pipeline.
+
+    name    what the record calls it
+    makes   the type of what it makes
+    make    (what the stage before it made, options) -> what it makes; None where that is the function's own
+    shown   what `ir` calls what it made, and what it shows of it: a Graph, or text
+    verify  (what it made, options): raises where that does not hold; where ADJIT_VERIFY is 1
+    part    what ADJIT_LOG=compile calls its time, where that is not its name"""
+
+    name: str
+    makes: type
+    make: Callable[[Made, Options], Made] | None
+    shown: dict[str, Callable[[Made], Graph | str]]
+    verify: Callable[[Made, Options], None] | None
+    part: str = ""
+
+
+def _itself(graph: Graph) -> Graph:
+    return graph
+
+
+def _verify_graph(graph: Graph, options: Options) -> None:
+    verify(graph)
+
+
+def _widened(graph: Graph, options: Options) -> Graph:
+    return widen(graph)
+
+
+def _optimized(graph: Graph, options: Options) -> Graph:
+    return optimize(graph, options.inexact, options.tile, options.target.registers)
+
+
+def plan_line(graph: Graph, options: Options) -> Planned | None:
+    """The plan of an optimised graph as a straight line: None where it is too large for one, or LLVM would take long
+    for it, which codegen says of the code."""
+    if not fits(graph):
+        return None
+    plan = straight_plan(graph, slots_of(graph))
+    code = straight_code(plan, options.target, options.flush)
+    return Planned(plan, code) if code is not None else None
+
+
+def plan_kernels(graph: Graph, options: Options) -> Planned:
+    """The plan of an optimised graph as kernels in an arena. Raises OutOfMemory for more than can be addressed."""
+    plan = make_plan(graph, options.target, slots_of(graph), scratch_rule(options.target))
+    if plan.arena_bytes > MOST_BYTES:
+        raise OutOfMemory(f"{plan.arena_bytes} bytes of memory are needed, more than int64 counts")
+    return Planned(plan)
+
+
+def _planned(graph: Graph, options: Options) -> Planned:
+    return plan_line(graph, options) or plan_kernels(graph, options)
+
+
+def _show_plan(planned: Planned) -> str:
+    return print_plan(planned.plan)
+
+
+def _verify_plan(planned: Planned, options: Options) -> None:
+    """The plan holds, and threads never meet in it, as codegen is going to cut its kernels."""
+    verify_plan(planned.plan)
+    verify_jobs(planned.plan, options.target)
+
+
+def _written(planned: Planned, options: Options) -> Code:
+    return planned.code or write(planned.plan, options.target, options.flush)
+
+
+def _show_llvm(code: Code) -> str:
+    return code.llvm
+
+
+def _show_asm(code: Code) -> str:
+    return code.asm
+
+
+def _assembled(code: Code, options: Options) -> Program:
+    return assemble(code)
+
+
+def _linked(program: Program, options: Options) -> Loaded:
+    return Loaded(program, options.target)
+
+
+STAGES: tuple[Stage, ...] = (
+    Stage("trace", Graph, None, {"trace": _itself}, _verify_graph),
+    Stage("adjoint", Graph, None, {"adjoint": _itself}, _verify_graph),
+    Stage("step", Graph, None, {"step": _itself}, _verify_graph),
+    Stage("widen", Graph, _widened, {}, _verify_graph, part="passes"),
+    Stage("passes", Graph, _optimized, {"optimized": _itself}, _verify_graph),
+    Stage("plan", Planned, _planned, {"plan": _show_plan}, _verify_plan, part="code"),
+    Stage("code", Code, _written, {"llvm": _show_llvm, "asm": _show_asm}, None),
+    Stage("object", Program, _assembled, {}, None, part="code"),
+    Stage("link", Loaded, _linked, {}, None),
+)
+"""The pipeline. A function that is not differentiated has no adjoint, and only a training step has a step."""
+
+SHOWN: dict[str, Stage] = {name: stage for stage in STAGES for name in stage.shown}
+"""What `ir` shows, in order, and the stage that makes it."""
+_BY_NAME = {stage.name: stage for stage in STAGES}
+
+
+class Text(str):
+    """Text that shows itself as it is."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+Derive = Callable[[Graph], Graph]
+
+
+@dataclass(eq=False, slots=True)
+class Record:
+    """One compilation: what is needed to make its stages again, its program without the code, and the milliseconds of
+    each part.
+
+    A graph that a trace made is kept, as the function may do something else by now. What follows from it (the adjoint,
+    what the passes make, plan, code) is made again for whoever looks, by what made it the first time: all of it takes
+    several times the memory of all that a program needs to run."""
+
+    name: str
+    options: Options = field(default_factory=Options)
+    own: dict[str, Graph | Derive] = field(default_factory=dict)
+    program: Program | None = None
+    code_bytes: int = 0
+    milliseconds: dict[str, float] = field(default_factory=dict)
+    cached: bool = False
+
+    @contextmanager
+    def timed(self, part: str) -> Iterator[None]:
+        """Add the time that the block takes to a part."""
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            spent = (time.perf_counter() - begun) * 1e3
+            self.milliseconds[part] = self.milliseconds.get(part, 0.0) + spent
+
+    # -- while it is compiled -----------------------------------------------------------------------------------------
+
+    def keep(self, stage: str, graph: Graph) -> Graph:
+        """Note the graph of a stage that is the function's own."""
+        self.own[stage] = graph
+        self._verify(_BY_NAME[stage], graph)
+        return graph
+
+    def derive(self, stage: str, make: Derive, graph: Graph) -> Graph:
+        """Make the graph of a stage that is the function's own from the one before it, and note how."""
+        self.own[stage] = make
+        made: Graph = self.run(stage, graph)
+        return made
+
+    def run(self, stage: str, before: Made) -> Made:
+        """What a stage makes of what the one before it made: timed, and verified where ADJIT_VERIFY is 1."""
+        found = _BY_NAME[stage]
+        with self.timed(found.part or stage):
+            return self._make(found, before)
+
+    # -- for whoever looks --------------------------------------------------------------------------------------------
+
+    def until(self, stage: str) -> dict[str, Made]:
+        """What the stages made up to one of them, by name, from the last graph that is kept; all others are made
+        again."""
+        there = [each for each in STAGES if each.make is not None or each.name in self.own]
+        there = there[: there.index(_BY_NAME[stage]) + 1]
+        kept = max(i for i, each in enumerate(there) if isinstance(self.own.get(each.name), Graph))
+        return undisturbed(self._remade, there[kept:])
+
+    def made(self, stage: str) -> Made:
+        """What one stage made."""
+        return self.until(stage)[stage]
+
+    def show(self, name: str) -> Any:
+        """What `ir` shows by a name: a Graph, or text. Raises ArgumentError where there is no such thing."""
+        stage = SHOWN[checks.choice("stage", name, tuple(SHOWN))]
+        if stage.make is None and stage.name not in self.own:
+            known = [name for name, each in SHOWN.items() if each.make is not None or each.name in self.own]
+            raise ArgumentError(f"{self.name} has no stage {name!r}; it has {', '.join(known)}")
+        shown = stage.shown[name](self.made(stage.name))
+        return shown if isinstance(shown, Graph) else Text(shown)
+
+    # -- both ---------------------------------------------------------------------------------------------------------
+
+    def _remade(self, stages: list[Stage]) -> dict[str, Made]:
+        made: Made = self.own[stages[0].name]
+        found = {stages[0].name: made}
+        for stage in stages[1:]:
+            made = found[stage.name] = self._make(stage, made)
+        return found
+
+    def _make(self, stage: Stage, before: Made) -> Made:
+        own = self.own.get(stage.name)
+        if own is not None and not isinstance(own, Graph):
+            made: Made = own(before)
+        elif stage.make is not None:
+            made = stage.make(before, self.options)
+        else:
+            raise InternalError(f"{self.name}: nothing says how {stage.name} is made")
+        self._verify(stage, made)
+        return made
+
+    def _verify(self, stage: Stage, made: Made) -> None:
+        if stage.verify is not None and environment.flag("ADJIT_VERIFY", False):
+            try:
+                stage.verify(made, self.options)
+            except AdjitError as error:
+                shown = f"\n\n{print_graph(made)}" if isinstance(made, Graph) else ""
+                raise InternalError(f"{stage.name} made what does not hold: {error}{shown}") from error
