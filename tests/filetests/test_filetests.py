@@ -21,7 +21,7 @@ from tests.schedule.texts import WIDE, assert_comes_back, plan_for
 
 import adjit.ops  # noqa: F401  (fills the registry)
 from adjit.autodiff.reverse import vjp
-from adjit.codegen.program import emit_plan
+from adjit.codegen.program import write
 from adjit.ir.equal import equal
 from adjit.ir.graph import Graph
 from adjit.ir.text import parse
@@ -54,7 +54,7 @@ def plan(graph: Graph) -> str:
 
 def llvm(graph: Graph) -> str:
     """The LLVM text."""
-    return emit_plan(plan_for(graph, WIDE), WIDE, graph.name)[0]
+    return write(plan_for(graph, WIDE), WIDE).llvm
 
 
 LAST: dict[str, Callable[[Graph], str]] = {"plan": plan, "llvm": llvm}

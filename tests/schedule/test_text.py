@@ -16,7 +16,7 @@ from tests.ops.samples import COMPUTED, cases_of, graph_of
 from tests.schedule.texts import HASWELL, WIDE, assert_comes_back, plan_for
 from tests.thresholds import cut_everything, ride_everything, tile_everything
 
-from adjit import compilation
+from adjit import stages
 from adjit.ir.builder import Builder
 from adjit.ir.graph import Graph
 from adjit.ir.text import parse
@@ -81,12 +81,12 @@ def sources(monkeypatch: pytest.MonkeyPatch, call: Any) -> list[Graph]:
     """The graphs that the passes would take for a call, which ends at the first."""
     found = []
 
-    def note(source: Graph, **_: Any) -> Graph:
+    def note(source: Graph, *_: Any) -> Graph:
         found.append(source)
         raise Enough
 
     with monkeypatch.context() as patch:
-        patch.setattr(compilation, "optimize", note)
+        patch.setattr(stages, "optimize", note)
         with pytest.raises(Enough):
             call()
     return found

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from adjit.codegen.gemm import gemm_scratch_bytes, scratch_allowed
-from adjit.codegen.program import emit_plan
+from adjit.codegen.program import scratch_rule, write
 from adjit.ir.graph import Graph
 from adjit.ir.node import Data, Loc
 from adjit.ir.text import print_graph
@@ -19,7 +18,6 @@ from adjit.schedule.slots import slots_of
 from adjit.schedule.straight import fits, straight_plan
 from adjit.schedule.text import print_plan
 from adjit.schedule.verify import verify_plan
-from adjit.tuned import PRODUCT_PARTS
 from adjit_runtime.target import Target
 
 WIDE = Target("x86_64-unknown-linux-gnu", "x86-64-v4", "", 64, 32, True, 48 << 10, 1 << 20, 32 << 20)
@@ -33,10 +31,7 @@ def plan_for(graph: Graph, target: Target) -> Plan:
     if fits(graph):
         return straight_plan(graph, slots)
 
-    def scratch(dtype: np.dtype, k: int) -> int:
-        return PRODUCT_PARTS * gemm_scratch_bytes(dtype, target) if scratch_allowed(dtype, k, target) else 0
-
-    return make_plan(graph, target, slots, scratch)
+    return make_plan(graph, target, slots, scratch_rule(target))
 
 
 def described(value: Any, buffers: dict[Buffer, int] | None = None) -> Any:
@@ -102,5 +97,6 @@ def assert_comes_back(plan: Plan, target: Target) -> Plan:
     verify_plan(again)
     assert print_plan(again) == text
     assert described(again) == described(plan)
-    assert emit_plan(again, target, "f") == emit_plan(plan, target, "f")
+    one, other = write(again, target), write(plan, target)
+    assert (one.llvm, one.arena_bytes) == (other.llvm, other.arena_bytes)
     return again
