@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import adjit
-from adjit.codegen import cuts
 from adjit.tuned import TRIAL_CALLS, TRIAL_PERIOD
 from adjit_runtime.load import session
+from tests.thresholds import SHARED, force
 
 
 @pytest.fixture(autouse=True)
@@ -100,7 +100,7 @@ def test_the_same_bits_shared_and_alone(monkeypatch: pytest.MonkeyPatch) -> None
     assert losses(2) == alone
     assert losses(3) == alone
     # Where nothing is short, what is cut is always shared.
-    monkeypatch.setattr(cuts, "SHORT_JOBS", 0)
+    force(monkeypatch, SHARED)
     trials = False
     assert losses(2) == alone
 
