@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.both import run_both
+from tests.thresholds import TILED, force
 
 import adjit
 from adjit import nn, optim
@@ -23,9 +24,7 @@ from adjit_runtime.target import host_target
 @pytest.fixture(autouse=True)
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiles of a few rows, wherever there can be any."""
-    monkeypatch.setattr(module, "TILING_BYTES", 1)
-    monkeypatch.setattr(module, "TILE_ROWS", (4, 8))
-    monkeypatch.setattr(module, "FEWEST_TILES", 2)
+    force(monkeypatch, TILED)
 
 
 RNG = np.random.default_rng(0)
@@ -97,6 +96,8 @@ def test_the_same_function_in_tiles(name: str, rows: int) -> None:
     graph, inputs = adjoint(name, rows)
     plain = optimize(graph, tiles=False)
     tiled = tile(plain)
+    # The sums of `mixed` are of rows that need a mean of all rows, or of rows that are there.
+    assert (len(tiles_in(plain)), len(tiles_in(tiled))) == (0, 0 if name == "mixed" else 1)
     with np.errstate(all="ignore"):
         for found, wanted in zip(run_both(tiled, *inputs), run_both(plain, *inputs), strict=True):
             np.testing.assert_allclose(found, wanted, rtol=1e-11, atol=1e-12)
@@ -169,6 +170,7 @@ def test_a_training_step_in_tiles() -> None:
         step = adjit.training_step(function, optim.adam(1e-2), clip_norm=1.0, tile=how)
         state = step.init(params)
         losses.append([step(state, x, y) for _ in range(20)])
+        assert bool(tiles_in(step.ir("optimized"))) is (how == "auto")
         losses.append(list(step.run(state, (x, y), batch_size=40, epochs=3).losses))
     np.testing.assert_allclose(losses[0], losses[2], rtol=1e-9)
     np.testing.assert_allclose(losses[1], losses[3], rtol=1e-9)
