@@ -149,6 +149,29 @@ def test_all_of_a_step_by_rows_is_in_the_tile() -> None:
     assert node.attrs["combine"].split(",").count("sum") == 4
 
 
+def columns(w: Any, x: Any) -> Any:
+    """A sum over rows, and a value whose rows are its columns."""
+    h = np.tanh(np.einsum("ij,jk->ki", x, w))
+    return np.sum(h, axis=1), np.cumsum(h, axis=0)
+
+
+def planes(w: Any, x: Any) -> Any:
+    """The same with the rows last of three axes."""
+    h = np.tanh(np.einsum("ij,jk->ki", x, w))
+    return np.einsum("ki,il->kl", h, x), np.cumsum(h[:, None, :] + np.arange(2.0)[:, None], axis=1)
+
+
+@pytest.mark.parametrize("rows", [16, 24, 19, 101])
+@pytest.mark.parametrize("function", [columns, planes])
+def test_results_whose_rows_are_not_first(function: Callable[..., Any], rows: int) -> None:
+    w, x = array(6, 5), array(rows, 6)
+    graph = adjit.jit(function).ir("optimized", w, x)
+    (node,) = tiles_in(graph)
+    assert (node.attrs["combine"], len(node.attrs["body"].outputs)) == ("sum", 2)
+    for found, wanted in zip(run_both(graph, w, x), function(w, x), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-13)
+
+
 def test_off_means_off() -> None:
     function, params, data = CASES["logistic"]
     args = data(64)
