@@ -139,7 +139,7 @@ class GraphMaker:
         if x is None:
             return None
         y = self.pick(lambda v: len(v.shape) == 2 and x.shape[1] in v.shape)
-        if y is None:
+        if y is x or y is None:
             return self.b.contract(
                 x, x, spec=self.choose.choice(("ik,jk->ij", "ki,kj->ij", "ik,jk->ji", "ij,ij->", "ij,ij->i"))
             )
