@@ -18,12 +18,15 @@ BINARY = ("add", "sub", "mul", "maximum", "minimum")
 
 
 class GraphMaker:
-    """Grows one graph; `choose` picks by a seeded generator, so a failing graph can be made again."""
+    """Grows one graph; `choose` picks by a seeded generator, so a failing graph can be made again.
 
-    def __init__(self, seed: int, dtype: np.dtype = F64, empty: bool = True) -> None:
+    With `small` it is one that may become a straight line: few elements, no positions and no running sums."""
+
+    def __init__(self, seed: int, dtype: np.dtype = F64, empty: bool = True, small: bool = False) -> None:
         self.choose = random.Random(seed)
         self.dtype = dtype
-        self.empty = empty
+        self.empty = empty and not small
+        self.small = small
         self.b = Builder()
         self.values: list[Value] = []
         for i in range(self.choose.randint(1, 3)):
@@ -34,7 +37,7 @@ class GraphMaker:
         """One extent; rarely 0."""
         if self.empty and self.choose.random() < 0.02:
             return 0
-        return self.choose.choice(SIZES)
+        return self.choose.choice(SIZES[:6] if self.small else SIZES)
 
     def pick(self, condition: Callable[[Value], bool] = lambda v: True) -> Value | None:
         """A float value made so far; recent ones are likelier."""
@@ -45,21 +48,10 @@ class GraphMaker:
 
     def grow(self) -> None:
         """Add one op, where a fitting operand is found."""
-        step = self.choose.choice(
-            (
-                self.unary,
-                self.binary,
-                self.binary,
-                self.reduce,
-                self.move,
-                self.contract,
-                self.select,
-                self.index,
-                self.run,
-            )
-        )
+        steps = (self.unary, self.binary, self.binary, self.reduce, self.move, self.contract, self.select)
+        step = self.choose.choice(steps if self.small else (*steps, self.index, self.run))
         result = step()
-        if result is not None and np.prod(result.shape, dtype=int) <= 20_000:
+        if result is not None and np.prod(result.shape, dtype=int) <= (100 if self.small else 20_000):
             self.values.append(result)
 
     def unary(self) -> Value | None:
@@ -147,7 +139,7 @@ class GraphMaker:
         if x is None:
             return None
         y = self.pick(lambda v: len(v.shape) == 2 and x.shape[1] in v.shape)
-        if y is None:
+        if y is x or y is None:
             return self.b.contract(
                 x, x, spec=self.choose.choice(("ik,jk->ij", "ki,kj->ij", "ik,jk->ji", "ij,ij->", "ij,ij->i"))
             )

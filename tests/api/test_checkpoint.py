@@ -168,12 +168,14 @@ def test_damaged_headers(tmp_path: Path, checksum: bool) -> None:
         changed(structure, at, value) for at in places(structure) for value in VALUES if at or value is not changed
     ]
     headers += [changed(header, ("__metadata__", "structure"), json.dumps(new)) for new in inner if new != structure]
+    taken = 0
     for new in [new for new in headers if json.dumps(new) != json.dumps(header)]:
         path.write_bytes(closed(new, body))
         try:
             found = adjit.load(path)
         except adjit.FormatError:
             continue
+        taken += 1
         # Other reasons for what is switched off: another state, and a whole one.
         assert not checksum
         assert json.loads(new["__metadata__"]["structure"])["structural"] != structure["structural"]
@@ -181,6 +183,7 @@ def test_damaged_headers(tmp_path: Path, checksum: bool) -> None:
         repr((found.params, found.optimizer, found.shared, found.hyper, found.key, found.step))
         with pytest.raises(adjit.StateError, match="does not fit this step"):
             step(found)
+    assert (taken > 0) is not checksum
 
 
 @pytest.mark.parametrize("depth", [100, 900, 1100, 100_000])
@@ -231,7 +234,10 @@ def test_a_file_without_a_checksum_loads(tmp_path: Path) -> None:
     path = tmp_path / "file"
     step, whole = saved(path, checksum=False)
     path.write_bytes(whole)
-    step(adjit.load(path))
+    state = adjit.load(path)
+    step(state)
+    assert state.step == 1
+    assert (state.params["w"] < 1).all()
 
 
 class Holder:

@@ -8,22 +8,22 @@ import sys
 from collections.abc import Iterator
 
 import numpy as np
+import pytest
 
-from adjit.codegen import light
 from adjit.ir.evaluate import evaluate
 from adjit.ir.graph import Graph
 from adjit.ir.types import Array
 from adjit_runtime.target import Target, _target, host_target
-from tests.codegen.guards import NEVER, compare, operands, thresholds
+from tests.codegen.guards import compare, operands
 from tests.codegen.mixtures import BOOL, Mixture
 from tests.codegen.running import Lowered, Ran
 from tests.ops.samples import COMPUTED, assert_close, cases_of, graph_of, tolerance
+from tests.thresholds import LIGHT, force
 
 F32, U8 = np.dtype(np.float32), np.dtype(np.uint8)
 ROWS = (17, 151)
 SEEDS = (*range(30), 67, 89, 229, 269)
 """The last ones ended the process in their time."""
-ALL_LIGHT = {(light, "GLUE_SHARE"): NEVER}
 
 
 def runs_here(target: Target) -> bool:
@@ -79,11 +79,13 @@ def main(cpu: str) -> None:
     target = _target(cpu)
     for name in COMPUTED:
         print(f"{cpu}: {name}", flush=True)
-        with thresholds(ALL_LIGHT):
+        with pytest.MonkeyPatch.context() as patch:
+            force(patch, LIGHT)
             check_op(name, target)
     for seed in SEEDS:
         print(f"{cpu}: mixture {seed}", flush=True)
-        with thresholds(ALL_LIGHT):
+        with pytest.MonkeyPatch.context() as patch:
+            force(patch, LIGHT)
             check_graph(mixture(seed), seed, f"mixture {seed}", target)
     for name, graph in beside_a_product():
         print(f"{cpu}: {name} beside a product", flush=True)

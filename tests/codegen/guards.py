@@ -9,23 +9,20 @@ import itertools
 import mmap
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import pytest
 
 import adjit
 from adjit import nn, optim
-from adjit.codegen import cuts, light, products
 from adjit.compilation import compile_graph
 from adjit.ir.evaluate import evaluate
 from adjit.ir.graph import Graph
-from adjit.passes import tile
-from adjit.schedule import products as planned_products
-from adjit.schedule import straight
 from adjit.stages import Options, Record
 from adjit_runtime.load import Loaded
 from tests.codegen.mixtures import Mixture
+from tests.thresholds import CUT, FINE, LIBRARY, LIGHT, LOOPS, NARROW, SHARED, STRAIGHT, TILED, Table, force
 
 PAGE = mmap.PAGESIZE
 ALIGN = 64
@@ -36,38 +33,15 @@ _C.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctype
 _C.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 _C.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 
-NEVER, ALWAYS = 1 << 60, 0
-THREADED = {(cuts, "PARALLEL_COST"): 1, (cuts, "LOOP_PARTS"): 3, (cuts, "SHORT_JOBS"): 0, (cuts, "PARALLEL_FLOPS"): 1,
-            (cuts, "PRODUCT_PART_UNIT"): 16, (products, "PRODUCT_PART_UNIT"): 16}  # fmt: skip
-LOOPS = {(straight, "STRAIGHT_WORK"): ALWAYS}
-"""No straight lines."""
-LIBRARY = {(planned_products, "DIRECT_ROWS"): ALWAYS, (planned_products, "DIRECT_SUMS"): ALWAYS}
-"""No products with their sizes in the code."""
-TILED = {(tile, "TILING_BYTES"): 0, (tile, "FEWEST_TILES"): 2, (tile, "TILE_ROWS"): (4, 12), (tile, "TILING_GAIN"): 0.0,
-         (tile, "LOOP_TILE_ROWS"): (4, 12), (tile, "INNER_TILE_ROWS"): (4, 12), (tile, "LAYER_TILE_ROWS"): (4, 12),
-         (tile, "STREAM_TILE_ROWS"): (16, 32)}  # fmt: skip
-WAYS: dict[str, dict[tuple[Any, str], Any]] = {
-    "plain": LOOPS,
-    "light": {**LOOPS, (light, "GLUE_SHARE"): NEVER},
-    "straight": {(straight, "STRAIGHT_WORK"): NEVER},
-    "threads": {**LOOPS, **THREADED},
-    "threads of the library": {**LOOPS, **THREADED, **LIBRARY, (light, "GLUE_SHARE"): NEVER},
-    "tiles": {**LOOPS, **TILED, **THREADED},
+THREADS = (CUT, SHARED, NARROW)
+WAYS: dict[str, tuple[Table, ...]] = {
+    "plain": (LOOPS,),
+    "light": (LOOPS, LIGHT),
+    "straight": (STRAIGHT,),
+    "threads": (LOOPS, *THREADS),
+    "threads of the library": (LOOPS, *THREADS, LIBRARY, LIGHT),
+    "tiles": (LOOPS, TILED, FINE, *THREADS),
 }
-"""Thresholds at their least, so that what is meant for large programs happens in small ones."""
-
-
-@contextmanager
-def thresholds(chosen: dict[tuple[Any, str], Any]) -> Iterator[None]:
-    """Other numbers for some names of modules."""
-    before = {place: getattr(*place) for place in chosen}
-    for (module, name), value in chosen.items():
-        setattr(module, name, value)
-    try:
-        yield
-    finally:
-        for (module, name), value in before.items():
-            setattr(module, name, value)
 
 
 class Guarded:
@@ -200,11 +174,12 @@ def steps() -> Iterator[tuple[str, Graph, list[np.ndarray]]]:
 
 def main(way: str, first: int, last: int) -> None:
     """Run training steps, and the random graphs of some seeds, in one way."""
-    adjit.set_threads(3 if (cuts, "PARALLEL_COST") in WAYS[way] else 1)
+    adjit.set_threads(3 if CUT in WAYS[way] else 1)
     tiled = 0
     for name, graph, inputs in (*steps(), *mixtures(first, last)):
         print(f"{way}: {name}", flush=True)
-        with thresholds(WAYS[way]):
+        with pytest.MonkeyPatch.context() as patch:
+            force(patch, *WAYS[way])
             tiled += run(graph, inputs, name, way == "tiles")
     assert way != "tiles" or tiled, "no graph ran in tiles"
     print("done", flush=True)

@@ -12,7 +12,7 @@ import pytest
 
 import adjit
 from adjit import optim
-from adjit.codegen import cuts, kernels, products, program, signals, tiles
+from adjit.codegen import program, tiles
 from adjit.codegen.objects import compile_text
 from adjit.codegen.program import library
 from adjit.codegen.signals import Polls, polls_of, verify_polls, writes_state
@@ -24,6 +24,7 @@ from adjit_runtime.target import Target, host_target
 from tests.api import models
 from tests.codegen import running
 from tests.codegen.running import Lowered
+from tests.thresholds import POLLED, force
 
 POLL = re.compile(r"call i64 @adjit_poll\(\)")
 
@@ -31,14 +32,7 @@ POLL = re.compile(r"call i64 @adjit_poll\(\)")
 @pytest.fixture
 def everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """Polls ahead of every kernel that may have one, and in the midst of all that can be cut."""
-    monkeypatch.setattr(signals, "POLL_EFFORT", 0)
-    monkeypatch.setattr(products, "POLL_EFFORT", 0)
-    for module in (kernels, tiles):
-        monkeypatch.setattr(module, "TURN_EFFORT", 1)
-    monkeypatch.setattr(products, "TURN_PRODUCT_EFFORT", 1)
-    monkeypatch.setattr(products, "TURN_EXTENT", 32)
-    monkeypatch.setattr(cuts, "PARALLEL_FLOPS", 1)
-    monkeypatch.setattr(cuts, "PARALLEL_COST", 1)
+    force(monkeypatch, POLLED)
 
 
 @pytest.fixture
@@ -123,14 +117,14 @@ CUT: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...]]] = {
 
 @pytest.mark.parametrize("name", CUT)
 def test_turns_give_the_same_bits_on_any_number_of_threads(
-    name: str, request: pytest.FixtureRequest, threads: Callable[[int], None]
+    name: str, monkeypatch: pytest.MonkeyPatch, threads: Callable[[int], None]
 ) -> None:
     function, shapes = CUT[name]
     arrays = [np.random.default_rng(i).normal(size=shape) for i, shape in enumerate(shapes)]
     plain = adjit.jit(function)
     wanted = plain(*arrays)
     assert not POLL.search(plain.ir("llvm"))
-    request.getfixturevalue("everywhere")
+    force(monkeypatch, POLLED)
     turned = adjit.jit(function)
     for count in (1, 2, 3, 5):
         threads(count)
@@ -141,9 +135,7 @@ def test_turns_give_the_same_bits_on_any_number_of_threads(
     assert any(ranges > 1 for ranges in polls.ranges.values())
 
 
-def test_tiles_in_turns_give_the_same_bits(
-    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, threads: Callable[[int], None]
-) -> None:
+def test_tiles_in_turns_give_the_same_bits(monkeypatch: pytest.MonkeyPatch, threads: Callable[[int], None]) -> None:
     def function(x: Any, w: Any) -> Any:
         z = x @ w
         e = np.exp(z - np.max(z, axis=1, keepdims=True))
@@ -156,17 +148,20 @@ def test_tiles_in_turns_give_the_same_bits(
         # One thread alone takes groups one after another where their scratch memory is large.
         monkeypatch.setattr(tiles, "SHARED_SCRATCH_BYTES", scratch)
         threads(1)
-        wanted = adjit.jit(function)(x, w)
-        with monkeypatch.context():
-            request.getfixturevalue("everywhere")
+        plain = adjit.jit(function)
+        wanted = plain(x, w)
+        assert not POLL.search(plain.ir("llvm"))
+        with monkeypatch.context() as patch:
+            force(patch, POLLED)
             turned = adjit.jit(function)
             for count in (1, 2, 3):
                 threads(count)
                 for found, array in zip(turned(x, w), wanted, strict=True):
                     np.testing.assert_array_equal(found, array)
-        plan = Lowered(turned.ir("optimized"), host_target()).plan
-        (work,) = [kernel.work for kernel in plan.kernels if isinstance(kernel.work, Tiles)]
-        assert tiles.tile_ranges(work, host_target()) > 1
+            assert POLL.search(turned.ir("llvm"))
+            plan = Lowered(turned.ir("optimized"), host_target()).plan
+            (work,) = [kernel.work for kernel in plan.kernels if isinstance(kernel.work, Tiles)]
+            assert tiles.tile_ranges(work, host_target()) > 1
 
 
 @pytest.mark.usefixtures("everywhere")
@@ -202,9 +197,6 @@ def test_small_programs_do_not_poll() -> None:
 
 
 def test_long_programs_poll() -> None:
-    graph, inputs = deep_step(rows=8, size=16)
-    assert graph.inputs[0].shape == np.shape(inputs[0])
-
     def chain(x: Any, w: Any) -> Any:
         for _ in range(6):
             x = np.tanh(x @ w)

@@ -29,6 +29,7 @@ from adjit.ir.types import is_float
 from adjit.ir.verify import verify
 from adjit.passes.pipeline import PIPELINE, optimize, simplify_reals
 from adjit.passes.tile import tile
+from adjit.passes.widen import widen
 from adjit.schedule.text import print_plan
 
 HERE = Path(__file__).parent
@@ -41,7 +42,7 @@ def reverse(graph: Graph) -> Graph:
 
 
 STEPS: dict[str, Callable[[Graph], Graph]] = {
-    step.__name__: step for step in (*PIPELINE, simplify_reals, optimize, reverse, tile)
+    step.__name__: step for step in (widen, *PIPELINE, simplify_reals, optimize, reverse, tile)
 }
 
 
@@ -136,5 +137,5 @@ def test_a_file_is_as_bless_writes_it(path: Path, bless: bool) -> None:
 
 
 def test_every_pass_has_a_file() -> None:
-    names = {step.__name__ for step in PIPELINE}
+    names = {step.__name__ for step in (widen, *PIPELINE)}
     assert names <= {path.stem for path in FILES}

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -135,8 +136,8 @@ def test_texts_that_are_changed(seed: int) -> None:
 
 def test_changes_reach_every_stage() -> None:
     choose = random.Random(0)
-    reached = {try_text(changed(choose.choice(TEXTS), choose)) for _ in range(300)}
-    assert reached >= {"text", "results"}
+    reached = Counter(try_text(changed(choose.choice(TEXTS), choose)) for _ in range(300))
+    assert min(reached["text"], reached["results"]) >= 10, reached
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -222,10 +223,12 @@ def test_long_texts_of_one_piece(piece: str) -> None:
     "%0 = neg %x : f32[{}]", "%0 = neg %x : f{}[2]", "%0 = neg %x : f32[2] # a.py:{}\n %1 = neg %0 : f32[3]",
 ])  # fmt: skip
 def test_numbers_of_many_digits(line: str, digits: int) -> None:
+    text = f"graph @f(%x: f32[2]) -> () {{\n  {line.format('9' * digits)}\n  return\n}}"
     if "add" in line and digits == 20:
-        return  # a float32 holds it
+        assert "e+19" in str(parse(text)) or "e+20" in str(parse(text)), "a float32 holds it, rounded"
+        return
     with pytest.raises(FormatError):
-        parse(f"graph @f(%x: f32[2]) -> () {{\n  {line.format('9' * digits)}\n  return\n}}")
+        parse(text)
 
 
 @pytest.mark.parametrize(("value", "dtype"), [

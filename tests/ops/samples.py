@@ -215,6 +215,7 @@ SHAPED: dict[str, list[tuple[tuple[int, ...], dict[str, Any]]]] = {
         ((5000,), {"axes": (0,)}),
         ((), {"axes": ()}),
         ((100, 40), {"axes": (0, 1)}),
+        ((9, 37), {"axes": (1,)}),
     ],
     "cumsum": [
         ((17,), {"axis": 0, "reverse": False}),
@@ -222,7 +223,13 @@ SHAPED: dict[str, list[tuple[tuple[int, ...], dict[str, Any]]]] = {
         ((40, 3), {"axis": 0, "reverse": False}),
         ((0, 2), {"axis": 0, "reverse": False}),
     ],
-    "argmax": [((17,), {"axis": 0}), ((3, 37), {"axis": 1}), ((5, 4), {"axis": 0}), ((3, 1), {"axis": 1})],
+    "argmax": [
+        ((17,), {"axis": 0}),
+        ((3, 37), {"axis": 1}),
+        ((5, 4), {"axis": 0}),
+        ((3, 1), {"axis": 1}),
+        ((9, 37), {"axis": 1}),
+    ],
 }
 SHAPED["prod"] = [case for case in SHAPED["sum"] if case[0] not in ((5000,), (100, 40))]
 SHAPED["max"] = SHAPED["min"] = [case for case in SHAPED["sum"] if case[0] != (0, 3)]

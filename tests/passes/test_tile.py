@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.both import run_both
+from tests.thresholds import TILED, force
 
 import adjit
 from adjit import nn, optim
@@ -23,9 +24,7 @@ from adjit_runtime.target import host_target
 @pytest.fixture(autouse=True)
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiles of a few rows, wherever there can be any."""
-    monkeypatch.setattr(module, "TILING_BYTES", 1)
-    monkeypatch.setattr(module, "TILE_ROWS", (4, 8))
-    monkeypatch.setattr(module, "FEWEST_TILES", 2)
+    force(monkeypatch, TILED)
 
 
 RNG = np.random.default_rng(0)
@@ -97,6 +96,8 @@ def test_the_same_function_in_tiles(name: str, rows: int) -> None:
     graph, inputs = adjoint(name, rows)
     plain = optimize(graph, tiles=False)
     tiled = tile(plain)
+    # The sums of `mixed` are of rows that need a mean of all rows, or of rows that are there.
+    assert (len(tiles_in(plain)), len(tiles_in(tiled))) == (0, 0 if name == "mixed" else 1)
     with np.errstate(all="ignore"):
         for found, wanted in zip(run_both(tiled, *inputs), run_both(plain, *inputs), strict=True):
             np.testing.assert_allclose(found, wanted, rtol=1e-11, atol=1e-12)
@@ -148,6 +149,29 @@ def test_all_of_a_step_by_rows_is_in_the_tile() -> None:
     assert node.attrs["combine"].split(",").count("sum") == 4
 
 
+def columns(w: Any, x: Any) -> Any:
+    """A sum over rows, and a value whose rows are its columns."""
+    h = np.tanh(np.einsum("ij,jk->ki", x, w))
+    return np.sum(h, axis=1), np.cumsum(h, axis=0)
+
+
+def planes(w: Any, x: Any) -> Any:
+    """The same with the rows last of three axes."""
+    h = np.tanh(np.einsum("ij,jk->ki", x, w))
+    return np.einsum("ki,il->kl", h, x), np.cumsum(h[:, None, :] + np.arange(2.0)[:, None], axis=1)
+
+
+@pytest.mark.parametrize("rows", [16, 24, 19, 101])
+@pytest.mark.parametrize("function", [columns, planes])
+def test_results_whose_rows_are_not_first(function: Callable[..., Any], rows: int) -> None:
+    w, x = array(6, 5), array(rows, 6)
+    graph = adjit.jit(function).ir("optimized", w, x)
+    (node,) = tiles_in(graph)
+    assert (node.attrs["combine"], len(node.attrs["body"].outputs)) == ("sum", 2)
+    for found, wanted in zip(run_both(graph, w, x), function(w, x), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-13)
+
+
 def test_off_means_off() -> None:
     function, params, data = CASES["logistic"]
     args = data(64)
@@ -169,6 +193,7 @@ def test_a_training_step_in_tiles() -> None:
         step = adjit.training_step(function, optim.adam(1e-2), clip_norm=1.0, tile=how)
         state = step.init(params)
         losses.append([step(state, x, y) for _ in range(20)])
+        assert bool(tiles_in(step.ir("optimized"))) is (how == "auto")
         losses.append(list(step.run(state, (x, y), batch_size=40, epochs=3).losses))
     np.testing.assert_allclose(losses[0], losses[2], rtol=1e-9)
     np.testing.assert_allclose(losses[1], losses[3], rtol=1e-9)

@@ -22,12 +22,13 @@ import pytest
 
 import adjit
 from adjit import optim
-from adjit.codegen import cuts, kernels, products, signals, tiles
+from adjit.codegen import signals
 from adjit_runtime import runs
 from adjit_runtime.call_trees import Places
 from adjit_runtime.errors import StateError
 from adjit_runtime.load import POLLING, Loaded, session
 from adjit_runtime.native import Entry
+from tests.thresholds import POLLED, force
 
 pytestmark = pytest.mark.skipif(not POLLING, reason="this Python has no C functions that a program could call")
 
@@ -42,12 +43,7 @@ class Stop(Exception):
 @pytest.fixture(autouse=True, params=[1, 2], ids=["one thread", "two threads"])
 def everywhere(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[None]:
     """Polls ahead of every kernel that may have one, and in the midst of all that can be cut."""
-    monkeypatch.setattr(signals, "POLL_EFFORT", 0)
-    for module in (kernels, tiles):
-        monkeypatch.setattr(module, "TURN_EFFORT", 1)
-    monkeypatch.setattr(products, "TURN_PRODUCT_EFFORT", 1)
-    monkeypatch.setattr(products, "TURN_EXTENT", 32)
-    monkeypatch.setattr(cuts, "PARALLEL_FLOPS", 1)
+    force(monkeypatch, POLLED)
     adjit.set_threads(request.param)
     yield
     adjit.set_threads(None)

@@ -15,10 +15,9 @@ import pytest
 import adjit
 from adjit import compilation, nn, optim
 from adjit.codegen import cuts
-from adjit.passes import tile
 from adjit_runtime import threads
 from adjit_runtime.program import POOL_WORDS
-from tests.thresholds import cut_everything
+from tests.thresholds import CUT, TILED, force
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +29,7 @@ def setting() -> Iterator[None]:
 @pytest.fixture
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything that can be cut is cut."""
-    cut_everything(monkeypatch)
+    force(monkeypatch, CUT)
 
 
 COUNTS = (1, 2, 3, 8)
@@ -85,7 +84,7 @@ def test_the_same_bits_on_both_sides_of_the_thresholds(monkeypatch: pytest.Monke
 
 
 def test_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tile, "TILING_BYTES", 1)
+    force(monkeypatch, TILED)
     rng = np.random.default_rng(2)
     w = rng.normal(size=20)
     function = adjit.value_and_grad(lambda w, x, y: nn.binary_cross_entropy_with_logits(x @ w, y))

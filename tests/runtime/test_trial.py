@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import ctypes
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import llvmlite.binding as llvm
 import numpy as np
 import pytest
 
 import adjit
-from adjit.codegen import cuts
+from adjit.codegen.objects import compile_text
+from adjit.codegen.trial import SYMBOLS, trial_text
 from adjit.tuned import TRIAL_CALLS, TRIAL_PERIOD
 from adjit_runtime.load import session
+from adjit_runtime.target import host_target
+from tests.thresholds import SHARED, force
+
+Functions = tuple[Callable[..., int], Callable[..., None], Callable[..., int]]
+"""adjit_trial_begin, adjit_trial_end, adjit_short_threads."""
 
 
 @pytest.fixture(autouse=True)
@@ -35,20 +41,55 @@ def large() -> Any:
     return product
 
 
-def functions() -> tuple[Callable[..., int], Callable[..., None], Callable[..., int]]:
-    large()  # Workers are made when a program wants them.
-    pool = session().library("pool")
+def as_functions(symbols: Any) -> Functions:
     word, pointer = ctypes.c_int64, ctypes.c_void_p
     return (
-        ctypes.CFUNCTYPE(word, pointer)(pool["adjit_trial_begin"]),
-        ctypes.CFUNCTYPE(None, pointer, word)(pool["adjit_trial_end"]),
-        ctypes.CFUNCTYPE(word, pointer)(pool["adjit_short_threads"]),
+        ctypes.CFUNCTYPE(word, pointer)(symbols["adjit_trial_begin"]),
+        ctypes.CFUNCTYPE(None, pointer, word)(symbols["adjit_trial_end"]),
+        ctypes.CFUNCTYPE(word, pointer)(symbols["adjit_short_threads"]),
     )
 
 
+CLOCK = "declare i32 @clock_gettime(i32, ptr)"
+STOPPED = """
+define i32 @clock_gettime(i32 %which, ptr %time) {{
+  %now = load [2 x i64], ptr inttoptr (i64 {address} to ptr)
+  store [2 x i64] %now, ptr %time
+  ret i32 0
+}}
+
+define i64 @adjit_threads() {{
+  ret i64 2
+}}
+"""
+
+
+@pytest.fixture
+def clock() -> np.ndarray:
+    """Seconds and nanoseconds of a clock that stands still until somebody sets it."""
+    return np.array([5, 0], np.int64)
+
+
+@pytest.fixture
+def clocked(clock: np.ndarray) -> Iterator[Functions]:
+    """The functions of a trial for two threads, which read that clock."""
+    assert trial_text().count(CLOCK) == 1
+    code = compile_text(trial_text().replace(CLOCK, STOPPED.format(address=clock.ctypes.data)), host_target())
+    builder = llvm.JITLibraryBuilder().add_object_img(code)
+    for symbol in SYMBOLS:
+        builder = builder.export_symbol(symbol)
+    jit = llvm.create_lljit_compiler()
+    code_in_memory = builder.add_current_process().link(jit, "trial")
+    yield as_functions(code_in_memory)
+    del code_in_memory
+
+
+@pytest.mark.parametrize("least", [1, 9 * 10**8])
 @pytest.mark.parametrize("shared_is_slow", [True, False])
-def test_what_takes_less_is_done_until_the_next_trial(shared_is_slow: bool) -> None:
-    begin, end, short_threads = functions()
+def test_what_takes_less_is_done_until_the_next_trial(
+    shared_is_slow: bool, least: int, clock: np.ndarray, clocked: Functions
+) -> None:
+    begin, end, short_threads = clocked
     trial = np.zeros(4, np.int64)
     chosen = []
     for call in range(TRIAL_PERIOD + 2 * TRIAL_CALLS + 1):
@@ -60,8 +101,15 @@ def test_what_takes_less_is_done_until_the_next_trial(shared_is_slow: bool) -> N
         assert (begun != 0) == (at < 2 * TRIAL_CALLS)
         if begun:
             assert count == (2 if at < TRIAL_CALLS else 1)
-            if slow == (count == 2):
-                time.sleep(0.02)
+            # The first call of either sort is not counted, which would turn the choice; the least of the others is.
+            is_slow = slow == (count == 2)
+            if at % TRIAL_CALLS == 0:
+                spent = 0 if is_slow else 10**10
+            elif at % TRIAL_CALLS == 1:
+                spent = least + max(1, least // 9) * is_slow
+            else:
+                spent = 3 * least + 3
+            clock[:] = divmod(int(clock[0]) * 10**9 + int(clock[1]) + spent, 10**9)
         else:
             chosen.append(count)
         end(trial.ctypes.data, begun)
@@ -70,7 +118,9 @@ def test_what_takes_less_is_done_until_the_next_trial(shared_is_slow: bool) -> N
 
 
 def test_one_thread_tries_nothing() -> None:
-    begin, end, short_threads = functions()
+    large()  # Workers are made when a program wants them.
+    begin, end, short_threads = as_functions(session().library("pool"))
+    assert begin(np.zeros(4, np.int64).ctypes.data) != 0
     adjit.set_threads(1)
     trial = np.zeros(4, np.int64)
     for _ in range(20):
@@ -100,7 +150,7 @@ def test_the_same_bits_shared_and_alone(monkeypatch: pytest.MonkeyPatch) -> None
     assert losses(2) == alone
     assert losses(3) == alone
     # Where nothing is short, what is cut is always shared.
-    monkeypatch.setattr(cuts, "SHORT_JOBS", 0)
+    force(monkeypatch, SHARED)
     trials = False
     assert losses(2) == alone
 

@@ -14,7 +14,7 @@ from tests.graphs import GraphMaker
 from tests.networks import network
 from tests.ops.samples import COMPUTED, cases_of, graph_of
 from tests.schedule.texts import HASWELL, WIDE, assert_comes_back, plan_for
-from tests.thresholds import cut_everything, ride_everything, tile_everything
+from tests.thresholds import CUT, RIDING, TILED, force
 
 from adjit import stages
 from adjit.ir.builder import Builder
@@ -60,11 +60,11 @@ def test_random_graphs(seed: int, target: Target) -> None:
 @pytest.mark.parametrize("seed", range(12))
 def test_random_steps(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     if seed % 3 == 1:
-        ride_everything(monkeypatch)
+        force(monkeypatch, RIDING)
     if seed % 3 == 2:
-        tile_everything(monkeypatch)
+        force(monkeypatch, TILED)
     if seed % 2:
-        cut_everything(monkeypatch)
+        force(monkeypatch, CUT)
     net = network(seed, batch=200, hidden=300)
     params, x, y = net.arrays()
     step = net.step()

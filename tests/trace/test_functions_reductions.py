@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from adjit_runtime.errors import DTypeError, ShapeError, TraceError
+from adjit_runtime.errors import ShapeError, TraceError
 from tests.trace.numpy_calls import check, from_text, quietly, sample, traced
 
 SHAPES = [(3, 5), (1, 4), (2, 3, 4), (7,), ()]
@@ -48,14 +48,10 @@ def test_reduction(text: str) -> None:
             x = sample(shape, dtype)
             call = from_text(text, "x")
             try:
-                expected = quietly(call, np.array(x))
+                quietly(call, np.array(x))
             except (TypeError, ValueError):
                 # An axis of a 0-d array, bools that have no such ufunc: refused here, too.
                 with pytest.raises((TypeError, ValueError)):
-                    traced(call, x)
-                continue
-            if "float16" in str(getattr(expected, "dtype", "")):
-                with pytest.raises(DTypeError):
                     traced(call, x)
                 continue
             check(call, x, atol=1e-6 if dtype == np.float32 else 1e-14)  # sums near zero

@@ -12,7 +12,7 @@ import pytest
 import adjit
 from adjit_runtime.target import host_target
 from tests.networks import fault, network
-from tests.thresholds import cut_everything, ride_everything, tile_everything
+from tests.thresholds import CUT, RIDING, TILED, force
 
 FEW_SUMS = ((9, 672, 8), (13, 628, 4), (15, 340, 3), (13, 493, 9), (5, 96, 13), (16, 257, 12), (1, 256, 16))
 """Inputs, hidden units and rows of networks whose first product has few sums: its sizes stand in the code."""
@@ -32,10 +32,9 @@ def test_random_networks(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(100, 124))
 def test_random_networks_with_every_threshold_at_its_least(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    cut_everything(monkeypatch)
-    ride_everything(monkeypatch)
+    force(monkeypatch, CUT, RIDING)
     if seed % 2:
-        tile_everything(monkeypatch)
+        force(monkeypatch, TILED)
     net = network(seed, batch=120, hidden=200)
     assert not fault(net), net
 
@@ -45,7 +44,7 @@ def test_random_networks_on_avx2(seed: int, monkeypatch: pytest.MonkeyPatch) -> 
     if "avx2" not in host_target().features:
         pytest.skip("this machine does not run AVX2")
     monkeypatch.setenv("ADJIT_CPU", "haswell")
-    cut_everything(monkeypatch)
+    force(monkeypatch, CUT)
     net = network(seed, batch=120, hidden=200)
     assert not fault(net), net
 
