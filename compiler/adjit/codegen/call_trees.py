@@ -1,7 +1,8 @@
-"""Trees of arguments and of results in `adjit_call`: keywords and the items of containers become objects by number, and
-the results become parts of dicts, lists and tuples.
+"""Trees of arguments in `adjit_call`: keywords, the items of containers and the fields of dataclasses become objects by
+number.
 
-A reference is taken to each item, as another thread, or a key's own `__eq__`, may change its container meanwhile.
+A reference is taken to each item, as another thread, a key's own `__eq__`, or a property among the fields, may change
+its container meanwhile.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from adjit.codegen.llvm import I32, I64, PTR, VOID, Ty, Value, int_literal, lite
 from adjit_runtime.program import (
     CALL_BITS,
     CALL_DICT,
+    CALL_HASH,
     CALL_LIST,
-    CALL_MAKER,
     CALL_NODE,
-    CALL_NONE,
+    CALL_ORDERED,
     CALL_SAME,
     CALL_TUPLE,
 )
@@ -101,7 +102,7 @@ class _Node:
 
         def equal() -> list[Value]:
             self.frame.give_up(self.frame.differs(self.frame.type_of(self.x), self.type))
-            f.branch(self._is(CALL_BITS), bits, value)
+            f.branch(self._is(CALL_BITS), bits, lambda: f.branch(self._is(CALL_HASH), contents, value))
             return []
 
         def bits() -> list[Value]:
@@ -109,21 +110,54 @@ class _Node:
             self.frame.give_up(self.frame.differs(ours, theirs))
             return []
 
+        def contents() -> list[Value]:
+            number = f.call("PyObject_Hash", I64, [self.x])
+            self._refused(f.compare("eq", number, int_literal(-1)), "no_hash")
+            self.frame.give_up(self.frame.differs(number, self._field("first")))
+            return []
+
         def value() -> list[Value]:
-            found = f.call("PyObject_RichCompareBool", I32, [self.x, known, literal(I32, EQUAL)])
-            self.frame.leave(f.compare("slt", found, literal(I32, 0)), self.frame.raised)
-            self.frame.give_up(f.compare("eq", found, literal(I32, 0)))
+            self._equal(f.call("PyObject_RichCompareBool", I32, [self.x, known, literal(I32, EQUAL)]))
             return []
 
         f.branch(self.frame.differs(self.x, known), equal)
         return []
+
+    def _equal(self, found: Value) -> None:
+        """Go on where a comparison found two objects equal."""
+        self.frame.leave(self.f.compare("slt", found, literal(I32, 0)), self.frame.raised)
+        self.frame.give_up(self.f.compare("eq", found, literal(I32, 0)))
+
+    def _refused(self, failed: Value, expected: str) -> None:
+        """Where a call of Python's failed, hand ours on if the exception is one that says that this is another tree;
+        else raise it."""
+        f = self.f
+
+        def handle() -> list[Value]:
+            is_it = f.call("PyErr_ExceptionMatches", I32, [self.frame.head(expected, PTR)])
+            self.frame.leave(f.compare("eq", is_it, literal(I32, 0)), self.frame.raised)
+            f.call("PyErr_Clear", VOID, [])
+            return []
+
+        f.branch(failed, handle)
+        self.frame.give_up(failed)
 
     def _container(self) -> list[Value]:
         f = self.f
         type = self.frame.type_of(self.x)
         others = self.frame.differs(type, self._field("other", PTR))
         self.frame.give_up(f.binary("and", self.frame.differs(type, self.type), others))
-        f.branch(self._is(CALL_DICT), self._dict, lambda: f.branch(self._is(CALL_LIST), self._list, self._tuple))
+
+        def others_than_dicts() -> list[Value]:
+            return f.branch(self._is(CALL_LIST), self._list, others_than_lists)
+
+        def others_than_lists() -> list[Value]:
+            return f.branch(self._is(CALL_TUPLE), self._tuple, guests)
+
+        def guests() -> list[Value]:
+            return f.branch(self._is(CALL_ORDERED), self._ordered, self._object)
+
+        f.branch(self._is(CALL_DICT), self._dict, others_than_dicts)
         return []
 
     def _dict(self) -> list[Value]:
@@ -153,115 +187,67 @@ class _Node:
         self._items("PyTuple_Size", lambda i: self.f.call("PyTuple_GetItem", PTR, [self.x, i]))
         return []
 
-    def _items(self, size: str, item: Callable[[Value], Value]) -> None:
+    def _ordered(self) -> list[Value]:
+        """By the order in the dict itself, which `PyDict_Next` walks, also one that is changed meanwhile."""
         f = self.f
-        count, first = self._field("count"), self._field("first")
-        self.frame.give_up(self.frame.differs(f.call(size, I64, [self.x]), count))
+        keys = self._field("known", PTR)
+        position, key, value = (f.alloca(ty, 1) for ty in (I64, PTR, PTR))
+        f.store(int_literal(0), position)
+        self._count("PyDict_Size")
 
-        def one(i: Value, _: list[Value]) -> list[Value]:
-            x = item(i)
+        def one(i: Value) -> None:
+            found = f.call("PyDict_Next", I32, [self.x, position, key, value])
+            self.frame.give_up(f.compare("eq", found, literal(I32, 0)))
+            ours, known = f.load(key, PTR), self.frame.at(keys, i)
+            x = f.load(value, PTR)
             f.call("Py_IncRef", VOID, [x])
-            self.frame.hold(x)
-            f.store(x, f.element(self.objects, PTR, f.add(first, i)))
-            return []
+            self._number(i, x)
 
-        f.loop(0, count, 1, [], one)
-
-
-def make_trees(frame: Frame) -> Value:
-    """Put the parts together; the number of the part that is the result."""
-    f = frame.f
-    parts, results, makers = frame.head("parts", PTR), frame.head("results"), frame.head("makers")
-    records = frame.head("maker_records", PTR)
-
-    def one(i: Value, _: list[Value]) -> list[Value]:
-        maker = _Maker(frame, parts, f.element(records, I64, f.mul(i, len(CALL_MAKER))), f.add(results, i))
-        maker.emit()
-        return []
-
-    f.loop(0, makers, 1, [], one)
-    return f.sub(f.add(results, makers), 1)
-
-
-class _Maker:
-    """How one container is made of its children, whose references go into it."""
-
-    def __init__(self, frame: Frame, parts: Value, record: Value, number: Value) -> None:
-        self.frame, self.f, self.parts = frame, frame.f, parts
-        self.place = self.f.element(parts, PTR, number)
-        self.kind, self.count = (frame.field(CALL_MAKER, record, name) for name in ("kind", "count"))
-        self.children, self.known = (frame.field(CALL_MAKER, record, name, PTR) for name in ("children", "known"))
-
-    def emit(self) -> None:
-        """Make the part."""
-        table = ((CALL_DICT, self._dict), (CALL_LIST, self._list), (CALL_TUPLE, self._tuple), (CALL_NONE, self._none))
-        self._choose(list(table), self._by)
-
-    def _choose(self, table: list[tuple[int, Callable[[], None]]], last: Callable[[], None]) -> None:
-        def written(write: Callable[[], None]) -> Callable[[], list[Value]]:
-            def run() -> list[Value]:
-                write()
+            def compare() -> list[Value]:
+                f.call("Py_IncRef", VOID, [ours])
+                equal = f.call("PyObject_RichCompareBool", I32, [ours, known, literal(I32, EQUAL)])
+                f.call("Py_DecRef", VOID, [ours])
+                self._equal(equal)
                 return []
 
-            return run
+            f.branch(self.frame.differs(ours, known), compare)
 
-        if not table:
-            last()
-            return
-        (kind, first), *rest = table
-        self.f.branch(
-            self.f.compare("eq", self.kind, int_literal(kind)),
-            written(first),
-            written(lambda: self._choose(rest, last)),
-        )
+        self._each(one)
+        return []
 
-    def _begin(self, x: Value) -> Value:
-        self.frame.need(x)
-        self.f.store(x, self.place)
-        return x
-
-    def _each(self, put: Callable[[Value, Value], None]) -> None:
+    def _object(self) -> list[Value]:
         f = self.f
+        names = self._field("known", PTR)
 
+        def one(i: Value) -> None:
+            x = f.call("PyObject_GetAttr", PTR, [self.x, self.frame.at(names, i)])
+            self._refused(f.compare("eq", x, NULL), "no_attribute")
+            self._number(i, x)
+
+        self._each(one)
+        return []
+
+    def _items(self, size: str, item: Callable[[Value], Value]) -> None:
+        self._count(size)
+
+        def one(i: Value) -> None:
+            x = item(i)
+            self.f.call("Py_IncRef", VOID, [x])
+            self._number(i, x)
+
+        self._each(one)
+
+    def _count(self, size: str) -> None:
+        self.frame.give_up(self.frame.differs(self.f.call(size, I64, [self.x]), self._field("count")))
+
+    def _number(self, i: Value, x: Value) -> None:
+        """Let an item, with a reference of ours, be an object of the call."""
+        self.frame.hold(x)
+        self.f.store(x, self.f.element(self.objects, PTR, self.f.add(self._field("first"), i)))
+
+    def _each(self, each: Callable[[Value], None]) -> None:
         def one(i: Value, _: list[Value]) -> list[Value]:
-            child = f.load(f.element(self.children, I64, i), I64)
-            put(i, self.frame.take(self.parts, child))
+            each(i)
             return []
 
-        f.loop(0, self.count, 1, [], one)
-
-    def _dict(self) -> None:
-        f = self.f
-        whole = self._begin(f.call("PyDict_New", PTR, []))
-
-        def put(i: Value, x: Value) -> None:
-            status = f.call("PyDict_SetItem", I32, [whole, self.frame.at(self.known, i), x])
-            f.call("Py_DecRef", VOID, [x])
-            self.frame.leave(f.compare("slt", status, literal(I32, 0)), self.frame.raised)
-
-        self._each(put)
-
-    def _list(self) -> None:
-        whole = self._begin(self.f.call("PyList_New", PTR, [self.count]))
-        self._each(lambda i, x: self._put("PyList_SetItem", whole, i, x))
-
-    def _tuple(self) -> None:
-        whole = self._begin(self.f.call("PyTuple_New", PTR, [self.count]))
-        self._each(lambda i, x: self._put("PyTuple_SetItem", whole, i, x))
-
-    def _put(self, name: str, whole: Value, i: Value, x: Value) -> None:
-        # Takes the reference. It cannot fail in a new container of this size.
-        self.f.call(name, I32, [whole, i, x])
-
-    def _none(self) -> None:
-        self.f.call("Py_IncRef", VOID, [self.known])
-        self._begin(self.known)
-
-    def _by(self) -> None:
-        f = self.f
-        self._tuple()
-        leaves = f.load(self.place, PTR)
-        made = f.call("PyObject_Vectorcall", PTR, [self.known, self.place, int_literal(1), NULL])
-        f.store(made, self.place)
-        f.call("Py_DecRef", VOID, [leaves])
-        self.frame.need(made)
+        self.f.loop(0, self._field("count"), 1, [], one)

@@ -26,7 +26,8 @@ from adjit.codegen.call_frame import (
     NUMBER,
     Frame,
 )
-from adjit.codegen.call_trees import make_trees, number_objects
+from adjit.codegen.call_makers import make_trees
+from adjit.codegen.call_trees import number_objects
 from adjit.codegen.guards import NULL, exchange
 from adjit.codegen.llvm import F32, F64, I1, I8, I32, I64, PTR, VOID, Module, Value, int_literal, literal
 from adjit_runtime.program import (
