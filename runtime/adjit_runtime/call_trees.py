@@ -28,6 +28,7 @@ from adjit_runtime.program import (
     CALL_BY,
     CALL_DEFAULT,
     CALL_DICT,
+    CALL_GUESTS,
     CALL_HASH,
     CALL_INIT,
     CALL_KNOWN,
@@ -89,6 +90,11 @@ class Places:
         """Whether all arguments are leaves by position."""
         return not self.records and not self.names
 
+    @property
+    def guests(self) -> bool:
+        """Whether there are nodes that plain trees do not have."""
+        return _has_guests(self.records, CALL_NODE)
+
     def _keep(self, x: Any) -> int:
         self.kept.append(x)
         return id(x)
@@ -149,7 +155,7 @@ class Places:
 
     def _object(self, source: int, cls: type, children: Mapping[str, Any], fixed: Mapping[str, Any]) -> None:
         """A node with attributes."""
-        names = self._keep_all([*children, *fixed])
+        names = self._keep_all([AttributeError, *children, *fixed])
         self._container(CALL_OBJECT, source, cls, list(children.values()), names, list(fixed.values()))
 
     def _static(self, value: Any, source: int) -> None:
@@ -174,7 +180,7 @@ class Places:
         elif isinstance(value, tuple | frozenset):
             self.complete = False
         else:
-            self._node(CALL_HASH, source, first=hash(value), type=self._keep(kind))
+            self._node(CALL_HASH, source, first=hash(value), type=self._keep(kind), known=self._keep(TypeError))
 
 
 def _is_plain_namedtuple(x: Any) -> bool:
@@ -197,6 +203,11 @@ class Makers:
     def count(self) -> int:
         """How many makers there are."""
         return len(self.records) // len(CALL_MAKER)
+
+    @property
+    def guests(self) -> bool:
+        """Whether there are makers of what plain trees do not have."""
+        return _has_guests(self.records, CALL_MAKER)
 
     def tree(self, spec: optree.PyTreeSpec, first: int) -> int:
         """Make what has this structure of the leaves from `first` on; the number of the part."""
@@ -272,6 +283,10 @@ _KINDS = {
     defaultdict: CALL_DEFAULT,
     type(None): CALL_KNOWN,
 }
+
+
+def _has_guests(records: Sequence[int], fields: Sequence[str]) -> bool:
+    return not CALL_GUESTS.isdisjoint(records[fields.index("kind") :: len(fields)])
 
 
 def _one_level(spec: optree.PyTreeSpec, children: Sequence[Any]) -> Any:

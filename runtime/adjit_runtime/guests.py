@@ -99,7 +99,7 @@ _SETTLED = {type(None), bool, int, float, complex, Decimal, str, bytes, range, F
 def is_settled(value: Any) -> bool:
     """Whether an object stays the same value, as it cannot be changed, or whatever becomes of it."""
     kind = type(value)
-    if kind in _SETTLED or isinstance(value, enum.Enum | np.generic | np.dtype | type):
+    if kind in _SETTLED or isinstance(value, enum.Enum | np.generic | np.dtype | np.ufunc | type):
         return True
     if isinstance(value, tuple | frozenset):
         return all(map(is_settled, value))

@@ -145,10 +145,10 @@ class Entry:
             "state": id(state) if state is not None else 0,
             "array_type": id(np.ndarray), "float_type": id(float), "int_type": id(int), "true": id(True),
             "false": id(False), "new_array": new_array, "as_scalar": as_scalar, "copy": copy,
-            "no_attribute": id(AttributeError), "no_hash": id(TypeError),
             "names": address_of(names), "nodes": len(places.records) // len(CALL_NODE),
             "node_records": address_of(nodes), "makers": makers.count, "maker_records": address_of(made),
             "objects": address_of(objects), "held": address_of(held), "parts": address_of(parts),
+            "guests": int(places.guests or makers.guests),
         }  # fmt: skip
         words = [head[name] for name in CALL_HEAD]
         kept: list[Any] = [places.names, places.kept, makers.kept, names, nodes, made, objects, held, parts]

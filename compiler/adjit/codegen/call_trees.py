@@ -1,32 +1,34 @@
-"""Trees of arguments in `adjit_call`: keywords, the items of containers and the fields of dataclasses become objects by
-number.
+"""Trees of arguments and of results in `adjit_call`: keywords and the items of containers become objects by number, and
+the results become parts of dicts, lists and tuples. Guests among them go to functions beside (`call_guests`).
 
-A reference is taken to each item, as another thread, a key's own `__eq__`, or a property among the fields, may change
-its container meanwhile.
+A reference is taken to each item, as another thread, or a key's own `__eq__`, may change its container meanwhile.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from adjit.codegen.call_frame import NUMBER, Frame
+from adjit.codegen.call_frame import NUMBER, CallFrame, Frame
 from adjit.codegen.guards import NULL
 from adjit.codegen.llvm import I32, I64, PTR, VOID, Ty, Value, int_literal, literal
 from adjit_runtime.program import (
     CALL_BITS,
+    CALL_BY,
     CALL_DICT,
-    CALL_HASH,
+    CALL_KNOWN,
     CALL_LIST,
+    CALL_MAKER,
     CALL_NODE,
-    CALL_ORDERED,
     CALL_SAME,
     CALL_TUPLE,
 )
 
 EQUAL = 2  # Py_EQ
+NODES, MAKERS = "adjit_nodes", "adjit_makers"
+"""What looks at trees with guests, with the parameter `(objects)`, and makes them."""
 
 
-def number_objects(frame: Frame) -> Value:
+def number_objects(frame: CallFrame) -> Value:
     """Fill in the objects of a call that is not plain; their address."""
     f = frame.f
     objects = frame.head("objects", PTR)
@@ -37,17 +39,23 @@ def number_objects(frame: Frame) -> Value:
 
     f.loop(0, frame.count, 1, [], by_position)
     _keywords(frame, objects)
-    records = frame.head("node_records", PTR)
-
-    def node(i: Value, _: list[Value]) -> list[Value]:
-        _Node(frame, objects, f.element(records, I64, f.mul(i, len(CALL_NODE)))).emit()
-        return []
-
-    f.loop(0, frame.head("nodes"), 1, [], node)
+    frame.where_guests(NODES, [objects], lambda: look_at_nodes(frame, objects, Node))
     return objects
 
 
-def _keywords(frame: Frame, objects: Value) -> None:
+def look_at_nodes(frame: Frame, objects: Value, kind: type[Node]) -> None:
+    """Hand the call on where an object is another one than it must be; number the items of those that have some."""
+    f = frame.f
+    records = frame.head("node_records", PTR)
+
+    def node(i: Value, _: list[Value]) -> list[Value]:
+        kind(frame, objects, f.element(records, I64, f.mul(i, len(CALL_NODE)))).emit()
+        return []
+
+    f.loop(0, frame.head("nodes"), 1, [], node)
+
+
+def _keywords(frame: CallFrame, objects: Value) -> None:
     """Keywords come in any order; their names are one object each, as a rule."""
     f = frame.f
     wanted = frame.head("names", PTR)
@@ -76,33 +84,67 @@ def _keywords(frame: Frame, objects: Value) -> None:
     f.loop(0, keywords, 1, [], one)
 
 
-class _Node:
+class Node:
     """What one object must be."""
 
     def __init__(self, frame: Frame, objects: Value, record: Value) -> None:
         self.frame, self.f, self.objects, self.record = frame, frame.f, objects, record
-        self.kind = self._field("kind")
-        self.x = frame.at(objects, self._field("source"))
-        self.type = self._field("type", PTR)
+        self.kind = self.field("kind")
+        self.x = frame.at(objects, self.field("source"))
+        self.type = self.field("type", PTR)
 
-    def _field(self, name: str, ty: Ty = I64) -> Value:
+    def field(self, name: str, ty: Ty = I64) -> Value:
+        """A word of the record."""
         return self.frame.field(CALL_NODE, self.record, name, ty)
 
-    def _is(self, kind: int) -> Value:
+    def is_kind(self, kind: int) -> Value:
+        """Whether the node is of a kind."""
         return self.f.compare("eq", self.kind, int_literal(kind))
 
+    def need_type(self) -> None:
+        """Give up where the object is of neither type."""
+        type = self.frame.type_of(self.x)
+        others = self.frame.differs(type, self.field("other", PTR))
+        self.frame.give_up(self.f.binary("and", self.frame.differs(type, self.type), others))
+
+    def equal(self, x: Value, known: Value) -> Value:
+        """How a comparison of objects, which both stay alive, ends: for `need_equal`."""
+        return self.f.call("PyObject_RichCompareBool", I32, [x, known, literal(I32, EQUAL)])
+
+    def need_equal(self, found: Value) -> None:
+        """Give up where two objects were not equal."""
+        self.frame.leave(self.f.compare("slt", found, literal(I32, 0)), self.frame.raised)
+        self.frame.give_up(self.f.compare("eq", found, literal(I32, 0)))
+
+    def need_count(self, size: str) -> None:
+        """Give up where a container has another number of items."""
+        self.frame.give_up(self.frame.differs(self.f.call(size, I64, [self.x]), self.field("count")))
+
+    def number_items(self, item: Callable[[Value], Value], check: Callable[[Value], object] = lambda i: None) -> None:
+        """Let the items, references of ours that `item` gives, be objects of the call; check each once it is held."""
+        count, first = self.field("count"), self.field("first")
+
+        def one(i: Value, _: list[Value]) -> list[Value]:
+            x = item(i)
+            self.frame.hold(x)
+            self.f.store(x, self.f.element(self.objects, PTR, self.f.add(first, i)))
+            check(i)
+            return []
+
+        self.f.loop(0, count, 1, [], one)
+
     def emit(self) -> None:
-        """Hand the call on where the object is another one; number its items."""
+        """Write the code for one node."""
         same = self.f.compare("uge", self.kind, int_literal(CALL_SAME))
         self.f.branch(same, self._same, self._container)
 
     def _same(self) -> list[Value]:
         f = self.f
-        known = self._field("known", PTR)
+        known = self.field("known", PTR)
 
         def equal() -> list[Value]:
             self.frame.give_up(self.frame.differs(self.frame.type_of(self.x), self.type))
-            f.branch(self._is(CALL_BITS), bits, lambda: f.branch(self._is(CALL_HASH), contents, value))
+            f.branch(self.is_kind(CALL_BITS), bits, value)
             return []
 
         def bits() -> list[Value]:
@@ -110,58 +152,23 @@ class _Node:
             self.frame.give_up(self.frame.differs(ours, theirs))
             return []
 
-        def contents() -> list[Value]:
-            number = f.call("PyObject_Hash", I64, [self.x])
-            self._refused(f.compare("eq", number, int_literal(-1)), "no_hash")
-            self.frame.give_up(self.frame.differs(number, self._field("first")))
-            return []
-
         def value() -> list[Value]:
-            self._equal(f.call("PyObject_RichCompareBool", I32, [self.x, known, literal(I32, EQUAL)]))
+            self.need_equal(self.equal(self.x, known))
             return []
 
         f.branch(self.frame.differs(self.x, known), equal)
         return []
 
-    def _equal(self, found: Value) -> None:
-        """Go on where a comparison found two objects equal."""
-        self.frame.leave(self.f.compare("slt", found, literal(I32, 0)), self.frame.raised)
-        self.frame.give_up(self.f.compare("eq", found, literal(I32, 0)))
-
-    def _refused(self, failed: Value, expected: str) -> None:
-        """Where a call of Python's failed, hand ours on if the exception is one that says that this is another tree;
-        else raise it."""
-        f = self.f
-
-        def handle() -> list[Value]:
-            is_it = f.call("PyErr_ExceptionMatches", I32, [self.frame.head(expected, PTR)])
-            self.frame.leave(f.compare("eq", is_it, literal(I32, 0)), self.frame.raised)
-            f.call("PyErr_Clear", VOID, [])
-            return []
-
-        f.branch(failed, handle)
-        self.frame.give_up(failed)
-
     def _container(self) -> list[Value]:
         f = self.f
-        type = self.frame.type_of(self.x)
-        others = self.frame.differs(type, self._field("other", PTR))
-        self.frame.give_up(f.binary("and", self.frame.differs(type, self.type), others))
-
-        def others_than_dicts() -> list[Value]:
-            return f.branch(self._is(CALL_LIST), self._list, others_than_lists)
-
-        def others_than_lists() -> list[Value]:
-            return f.branch(self._is(CALL_TUPLE), self._tuple, guests)
-
-        def guests() -> list[Value]:
-            return f.branch(self._is(CALL_ORDERED), self._ordered, self._object)
-
-        f.branch(self._is(CALL_DICT), self._dict, others_than_dicts)
+        self.need_type()
+        f.branch(
+            self.is_kind(CALL_DICT), self._dict, lambda: f.branch(self.is_kind(CALL_LIST), self._list, self._tuple)
+        )
         return []
 
     def _dict(self) -> list[Value]:
-        keys = self._field("known", PTR)
+        keys = self.field("known", PTR)
         self._items("PyDict_Size", lambda i: self._by_key(self.frame.at(keys, i)))
         return []
 
@@ -187,67 +194,128 @@ class _Node:
         self._items("PyTuple_Size", lambda i: self.f.call("PyTuple_GetItem", PTR, [self.x, i]))
         return []
 
-    def _ordered(self) -> list[Value]:
-        """By the order in the dict itself, which `PyDict_Next` walks, also one that is changed meanwhile."""
-        f = self.f
-        keys = self._field("known", PTR)
-        position, key, value = (f.alloca(ty, 1) for ty in (I64, PTR, PTR))
-        f.store(int_literal(0), position)
-        self._count("PyDict_Size")
-
-        def one(i: Value) -> None:
-            found = f.call("PyDict_Next", I32, [self.x, position, key, value])
-            self.frame.give_up(f.compare("eq", found, literal(I32, 0)))
-            ours, known = f.load(key, PTR), self.frame.at(keys, i)
-            x = f.load(value, PTR)
-            f.call("Py_IncRef", VOID, [x])
-            self._number(i, x)
-
-            def compare() -> list[Value]:
-                f.call("Py_IncRef", VOID, [ours])
-                equal = f.call("PyObject_RichCompareBool", I32, [ours, known, literal(I32, EQUAL)])
-                f.call("Py_DecRef", VOID, [ours])
-                self._equal(equal)
-                return []
-
-            f.branch(self.frame.differs(ours, known), compare)
-
-        self._each(one)
-        return []
-
-    def _object(self) -> list[Value]:
-        f = self.f
-        names = self._field("known", PTR)
-
-        def one(i: Value) -> None:
-            x = f.call("PyObject_GetAttr", PTR, [self.x, self.frame.at(names, i)])
-            self._refused(f.compare("eq", x, NULL), "no_attribute")
-            self._number(i, x)
-
-        self._each(one)
-        return []
-
     def _items(self, size: str, item: Callable[[Value], Value]) -> None:
-        self._count(size)
+        self.need_count(size)
 
-        def one(i: Value) -> None:
+        def held(i: Value) -> Value:
             x = item(i)
             self.f.call("Py_IncRef", VOID, [x])
-            self._number(i, x)
+            return x
 
-        self._each(one)
+        self.number_items(held)
 
-    def _count(self, size: str) -> None:
-        self.frame.give_up(self.frame.differs(self.f.call(size, I64, [self.x]), self._field("count")))
 
-    def _number(self, i: Value, x: Value) -> None:
-        """Let an item, with a reference of ours, be an object of the call."""
-        self.frame.hold(x)
-        self.f.store(x, self.f.element(self.objects, PTR, self.f.add(self._field("first"), i)))
+def make_trees(frame: CallFrame) -> Value:
+    """Put the parts together; the number of the part that is the result."""
+    f = frame.f
+    frame.where_guests(MAKERS, [], lambda: put_together(frame, Maker))
+    return f.sub(f.add(frame.head("results"), frame.head("makers")), 1)
 
-    def _each(self, each: Callable[[Value], None]) -> None:
+
+def put_together(frame: Frame, kind: type[Maker]) -> None:
+    """Make each part of those before it."""
+    f = frame.f
+    parts, results, makers = frame.head("parts", PTR), frame.head("results"), frame.head("makers")
+    records = frame.head("maker_records", PTR)
+
+    def one(i: Value, _: list[Value]) -> list[Value]:
+        kind(frame, parts, f.element(records, I64, f.mul(i, len(CALL_MAKER))), f.add(results, i)).emit()
+        return []
+
+    f.loop(0, makers, 1, [], one)
+
+
+Table = list[tuple[int, Callable[[], None]]]
+
+
+class Maker:
+    """How one container is made of its children, whose references go into it."""
+
+    def __init__(self, frame: Frame, parts: Value, record: Value, number: Value) -> None:
+        self.frame, self.f, self.parts, self.record = frame, frame.f, parts, record
+        self.place = self.f.element(parts, PTR, number)
+        self.kind, self.count = (frame.field(CALL_MAKER, record, name) for name in ("kind", "count"))
+        self.children, self.known = (frame.field(CALL_MAKER, record, name, PTR) for name in ("children", "known"))
+
+    def emit(self) -> None:
+        """Write the code for one part."""
+        self._choose(self.table())
+
+    def _choose(self, table: Table) -> None:
+        def written(write: Callable[[], None]) -> Callable[[], list[Value]]:
+            def run() -> list[Value]:
+                write()
+                return []
+
+            return run
+
+        (kind, first), *rest = table
+        if not rest:
+            first()
+            return
+        is_it = self.f.compare("eq", self.kind, int_literal(kind))
+        self.f.branch(is_it, written(first), written(lambda: self._choose(rest)))
+
+    def begin(self, x: Value) -> Value:
+        """Let what C code made be the part."""
+        self.frame.need(x)
+        self.f.store(x, self.place)
+        return x
+
+    def each(self, put: Callable[[Value, Value], None]) -> None:
+        """For each child its number and a reference that is ours."""
+        f = self.f
+
         def one(i: Value, _: list[Value]) -> list[Value]:
-            each(i)
+            child = f.load(f.element(self.children, I64, i), I64)
+            put(i, self.frame.take(self.parts, child))
             return []
 
-        self.f.loop(0, self._field("count"), 1, [], one)
+        f.loop(0, self.count, 1, [], one)
+
+    def mapping(self, new: Value, set_item: str) -> None:
+        """Give what was made the children, under the keys or names at `known`."""
+        f = self.f
+        whole = self.begin(new)
+
+        def put(i: Value, x: Value) -> None:
+            status = f.call(set_item, I32, [whole, self.frame.at(self.known, i), x])
+            f.call("Py_DecRef", VOID, [x])
+            self.frame.leave(f.compare("slt", status, literal(I32, 0)), self.frame.raised)
+
+        self.each(put)
+
+    def table(self) -> Table:
+        """What makes the kinds; the last one is not compared."""
+        return [
+            (CALL_DICT, lambda: self.mapping(self.f.call("PyDict_New", PTR, []), "PyDict_SetItem")),
+            (CALL_LIST, self._list),
+            (CALL_TUPLE, self._tuple),
+            (CALL_KNOWN, self._is_known),
+            (CALL_BY, self._by),
+        ]
+
+    def _list(self) -> None:
+        whole = self.begin(self.f.call("PyList_New", PTR, [self.count]))
+        self.each(lambda i, x: self._put("PyList_SetItem", whole, i, x))
+
+    def _tuple(self) -> None:
+        whole = self.begin(self.f.call("PyTuple_New", PTR, [self.count]))
+        self.each(lambda i, x: self._put("PyTuple_SetItem", whole, i, x))
+
+    def _put(self, name: str, whole: Value, i: Value, x: Value) -> None:
+        # Takes the reference. It cannot fail in a new container of this size.
+        self.f.call(name, I32, [whole, i, x])
+
+    def _is_known(self) -> None:
+        self.f.call("Py_IncRef", VOID, [self.known])
+        self.begin(self.known)
+
+    def _by(self) -> None:
+        f = self.f
+        self._tuple()
+        leaves = f.load(self.place, PTR)
+        made = f.call("PyObject_Vectorcall", PTR, [self.known, self.place, int_literal(1), NULL])
+        f.store(made, self.place)
+        f.call("Py_DecRef", VOID, [leaves])
+        self.frame.need(made)
