@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import array
 import enum
-from collections.abc import Callable, Iterable, Sequence
+import inspect
+from collections.abc import Callable, Iterable
 from dataclasses import Field, fields, is_dataclass
 from decimal import Decimal
-from types import BuiltinFunctionType, FunctionType
+from types import BuiltinFunctionType, FunctionType, MemberDescriptorType
 from typing import Any
 
 import numpy as np
@@ -92,6 +93,23 @@ def is_told_by_equality(value: Any) -> bool:
     return len(told) == 2 and told[1] is value
 
 
+_SETTLED = {type(None), bool, int, float, complex, Decimal, str, bytes, range, FunctionType, BuiltinFunctionType}
+
+
+def is_settled(value: Any) -> bool:
+    """Whether an object stays the same value, as it cannot be changed, or whatever becomes of it."""
+    kind = type(value)
+    if kind in _SETTLED or isinstance(value, enum.Enum | np.generic | np.dtype | np.ufunc | type):
+        return True
+    if isinstance(value, tuple | frozenset):
+        return all(map(is_settled, value))
+    if is_dataclass(value):
+        frozen: bool = getattr(value, "__dataclass_params__").frozen  # noqa: B009 - no class declares it
+        return frozen and all(is_settled(getattr(value, field.name)) for field in fields(value) if field.compare)
+    own: object = kind.__hash__
+    return own is object.__hash__
+
+
 # -- classes as nodes -------------------------------------------------------------------------------------------------
 
 
@@ -101,7 +119,8 @@ def _adopted(kind: type) -> bool:
     if known is not None:
         flatten, unflatten = known.flatten_func, known.unflatten_func
     elif is_dataclass(kind):
-        flatten, unflatten = _node_of_dataclass(kind)
+        node = _Dataclass(kind)
+        flatten, unflatten = node.flatten, node.unflatten
     else:
         return False
     try:
@@ -120,45 +139,97 @@ def _registered(kind: type) -> Any:
 
 
 class _Fixed:
-    """The fields of a dataclass that are no arrays: a part of the structure."""
+    """The fields of a dataclass that are no arrays: a part of the structure. A TypeError for values without a hash."""
 
-    __slots__ = ("_key", "values")
+    __slots__ = ("_hash", "_key", "values")
 
     def __init__(self, values: dict[str, Any]) -> None:
         self.values = values
         self._key = tuple((name, sameness(value)) for name, value in values.items())
+        # optree asks for no hash: an object that was changed since would equal itself.
+        self._hash = hash(self._key)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Fixed) and self._key == other._key
+        return isinstance(other, _Fixed) and self._hash == other._hash and self._key == other._key
 
     def __hash__(self) -> int:
-        return hash(self._key)
+        return self._hash
 
     def __repr__(self) -> str:
         return repr(self.values)
 
 
-def _node_of_dataclass(kind: Any) -> tuple[Callable[[Any], Any], Callable[[Any, Any], Any]]:
-    every: Sequence[Field[Any]] = fields(kind)
+class _Dataclass:
+    """A class whose nodes are made of their fields."""
 
-    def flatten(node: Any) -> tuple[list[Any], tuple[tuple[str, ...], _Fixed], tuple[str, ...]]:
-        # A field that was deleted, or that only __init__ takes, is not there.
-        values = {field.name: getattr(node, field.name) for field in every if hasattr(node, field.name)}
-        fixed = {field.name for field in every if _is_fixed(field, values.get(field.name))}
-        names = tuple(name for name in values if name not in fixed)
-        kept = _Fixed({name: value for name, value in values.items() if name in fixed})
-        _check_hash(kind, kept)
-        return [values[name] for name in names], (names, kept), names
+    def __init__(self, kind: Any) -> None:
+        self.kind = kind
+        self.fields: tuple[Field[Any], ...] = fields(kind)
 
-    def unflatten(form: tuple[tuple[str, ...], _Fixed], children: Iterable[Any]) -> Any:
+    def parts(self, node: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The children, and what is fixed; a field that was deleted, or that only __init__ takes, is not there."""
+        children: dict[str, Any] = {}
+        fixed: dict[str, Any] = {}
+        for field in self.fields:
+            if hasattr(node, field.name):
+                value = getattr(node, field.name)
+                (fixed if _is_fixed(field, value) else children)[field.name] = value
+        return children, fixed
+
+    def flatten(self, node: Any) -> tuple[list[Any], tuple[tuple[str, ...], _Fixed], tuple[str, ...]]:
+        """What optree asks of a node: children, the rest, and the names of the children."""
+        children, fixed = self.parts(node)
+        names = tuple(children)
+        return list(children.values()), (names, _fixed(self.kind, fixed)), names
+
+    def unflatten(self, form: tuple[tuple[str, ...], _Fixed], children: Iterable[Any]) -> Any:
+        """A node of such children."""
         names, kept = form
         # Not by __init__, which may look at values, and which may take other things than the fields.
-        made = object.__new__(kind)
+        made = object.__new__(self.kind)
         for name, value in (*zip(names, children, strict=True), *kept.values.items()):
             object.__setattr__(made, name, value)
         return made
 
-    return flatten, unflatten
+    def sets_plainly(self) -> bool:
+        """Whether no code of the class's runs where a field is set."""
+        found = (inspect.getattr_static(self.kind, field.name, None) for field in self.fields)
+        return all(isinstance(x, MemberDescriptorType) or not hasattr(type(x), "__set__") for x in found)
+
+
+def _registered_dataclass(kind: type) -> _Dataclass | Callable[[Any], Any] | None:
+    """How a dataclass was registered: by us, or by optree (its function that flattens); None for any other way."""
+    known = optree.register_pytree_node.get(kind, namespace=NAMESPACE) if is_dataclass(kind) else None
+    flatten: Any = getattr(known, "flatten_func", None)
+    node = getattr(flatten, "__self__", None)
+    if isinstance(node, _Dataclass):
+        return node
+    return flatten if getattr(flatten, "__module__", "") == "optree.dataclasses" else None
+
+
+def attributes_of(x: Any) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """The children of a dataclass, and what is fixed in it, by the names of its attributes; None for what is a node in
+    another way or a leaf, and where a field is not there, with which it would be another tree."""
+    node = _registered_dataclass(type(x))
+    if isinstance(node, _Dataclass):
+        children, fixed = node.parts(x)
+        return (children, fixed) if len(children) + len(fixed) == len(node.fields) else None
+    if node is None:
+        return None
+    values, others, names = node(x)
+    return dict(zip(names, values, strict=True)), dict(others)
+
+
+def maker_of(kind: Any) -> Callable[..., Any] | None:
+    """What makes a dataclass of its fields: `object.__new__`, after which they are set as attributes, or the class
+    itself, which takes them as keywords and has no others; None where only optree knows."""
+    node = _registered_dataclass(kind)
+    if isinstance(node, _Dataclass):
+        return object.__new__ if node.sets_plainly() else None
+    if node is None or getattr(kind, "__optree_dataclass_fields__", (0, 1))[1]:
+        return None
+    made: Callable[..., Any] = kind
+    return made
 
 
 _TEXTS = (str, bytes, enum.Enum, type, FunctionType, BuiltinFunctionType, np.ufunc, np.dtype)
@@ -171,13 +242,13 @@ def _is_fixed(field: Field[Any], value: Any) -> bool:
     return isinstance(value, _TEXTS)
 
 
-def _check_hash(kind: type, kept: _Fixed) -> None:
+def _fixed(kind: type, values: dict[str, Any]) -> _Fixed:
     try:
-        hash(kept)
+        return _Fixed(values)
     except TypeError:
         raise ArgumentError(
-            f"{kind.__qualname__}: the static fields {', '.join(kept.values)} need values with a hash: a tuple, a "
-            "number or a string"
+            f"{kind.__qualname__}: the static fields {', '.join(values)} need values with a hash: a tuple, a number or "
+            "a string"
         ) from None
 
 

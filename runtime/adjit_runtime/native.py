@@ -1,9 +1,9 @@
 """Native entries: calls that no Python code of ours sees.
 
 A compiled function is an instance of a class of its own, whose `__call__` is a chain of builtins, one for each of the
-last few signatures that fit (arrays, numbers, and trees of them, by position and by keyword); the last one falls
-through to the Python path. Where the layout of Python's or NumPy's objects is not the one that the code knows, there
-are no native entries.
+last few signatures that fit (arrays, numbers, and trees of them, by position and by keyword; dataclasses are such
+trees); the last one falls through to the Python path. Where the layout of Python's or NumPy's objects is not the one
+that the code knows, there are no native entries.
 """
 
 from __future__ import annotations
@@ -148,6 +148,7 @@ class Entry:
             "names": address_of(names), "nodes": len(places.records) // len(CALL_NODE),
             "node_records": address_of(nodes), "makers": makers.count, "maker_records": address_of(made),
             "objects": address_of(objects), "held": address_of(held), "parts": address_of(parts),
+            "guests": int(places.guests or makers.guests),
         }  # fmt: skip
         words = [head[name] for name in CALL_HEAD]
         kept: list[Any] = [places.names, places.kept, makers.kept, names, nodes, made, objects, held, parts]
@@ -242,6 +243,7 @@ def fits(types: Sequence[LeafType], leaves: Sequence[Any], places: Places, loade
     slots = [loaded.program.slots[number] for number in loaded.program.outputs]
     return (
         available()
+        and places.complete
         and len(leaves) == len(places.leaves)
         and all(a is b for a, b in zip(leaves, places.leaves, strict=True))
         and max(places.count, len(slots)) <= MOST_LEAVES

@@ -100,24 +100,33 @@ CALL_HEAD = (
     "arguments", "keywords", "plain", "leaves", "results", "entry", "table", "arena", "report", "release", "busy",
     "block", "block_end", "slow", "state", "array_type", "float_type", "int_type", "true", "false", "new_array",
     "as_scalar", "copy", "names", "nodes", "node_records", "makers", "maker_records", "objects", "held", "parts",
+    "guests",
 )  # fmt: skip
 """The words of a native entry: counts, the program and what it is called with, whether to release the GIL, the word
 that marks it busy, the bytes of the state, and addresses of objects and functions of Python and NumPy; `slow` is
-called with what does not fit. `plain` says that every argument is a leaf by position. Memory of a call: `objects` are
+called with what does not fit. `plain` says that every argument is a leaf by position, `guests` that there are
+`CALL_GUESTS` among nodes or makers. Memory of a call: `objects` are
 the arguments, by position, then by the `names` of keywords, then what nodes hold; `held` are references that the call
 took itself; `parts` are the results, then what makers make of them, NULL between two calls."""
 CALL_LEAF = ("kind", "slot", "source", "descr", "number", "ndim", "nbytes", "scalar", "value")
 CALL_RESULT = ("kind", "slot", "descr", "ndim", "value")
 """Fields of a record; `MOST_DIMENSIONS` words with the shape follow. `source` is the number of an object."""
-CALL_DICT, CALL_LIST, CALL_TUPLE, CALL_SAME, CALL_BITS, CALL_NONE, CALL_BY = range(7)
+CALL_DICT, CALL_LIST, CALL_TUPLE, CALL_SAME, CALL_BITS, CALL_KNOWN, CALL_BY = range(7)
+CALL_ORDERED, CALL_OBJECT, CALL_HASH, CALL_DEFAULT, CALL_INIT = range(7, 12)
+CALL_GUESTS = frozenset(range(CALL_ORDERED, CALL_INIT + 1))
+"""Kinds of nodes and makers, the last ones of which plain trees do not have."""
 CALL_NODE = ("kind", "source", "first", "count", "type", "other", "known")
 """What an object must be, before its leaves are looked at: a dict, list or tuple of exactly one of two types, whose
-`count` items become the objects from `first` on, a dict's by the keys at the address `known`; or an object that is
-`known` or equals it and is of the same `type`, or is of that type and has the same 8 bytes as value (CALL_BITS)."""
-CALL_MAKER = ("kind", "count", "children", "known")
-"""What is made of parts, whose numbers lie at the address `children`: a dict with the keys at `known`, a list, a tuple,
-None, or what the function `known` gives for a tuple of them (CALL_BY). The last one is the result; where there is none,
-the one part is."""
+`count` items become the objects from `first` on, a dict's by the keys at the address `known`, which an OrderedDict
+(CALL_ORDERED) has in that order; or an object (CALL_OBJECT) whose attributes with the names at `known` do, behind the
+exception that says that one is not there; or an object that is `known` or equals it and is of the same `type`, or is
+of that type and has the same 8 bytes as value (CALL_BITS), or the hash `first` (CALL_HASH), where `known` is the
+exception that says that it has none."""
+CALL_MAKER = ("kind", "count", "children", "known", "make", "of")
+"""What is made of parts, whose numbers lie at the address `children`: a dict or OrderedDict with the keys at `known`, a
+list, a tuple; what `make(of)` gives, with such keys (CALL_DEFAULT) or attributes (CALL_OBJECT) set; what `make` gives
+for the tuple `of` and the one part as keywords (CALL_INIT); the object `known` (CALL_KNOWN); or what the function
+`known` gives for a tuple of the parts (CALL_BY). The last one is the result; where there is none, the one part is."""
 CONSTRUCTOR_HEAD = ("class0", "class1", "class2", "convert", "not_implemented", "type_call")
 CONSTRUCTOR_RECORD = ("class", "function")
 MOST_CONSTRUCTORS = 15

@@ -23,49 +23,11 @@ import pytest
 
 import adjit
 from adjit import optim
+from tests.api.entries import natively, refuse, same, taken
 
 Pair = namedtuple("Pair", "x y")
 EVERYWHERE = optree.registry.__GLOBAL_NAMESPACE
 X, Y = np.arange(3.0), np.arange(3.0, 6.0)
-
-
-class NotTaken(Exception):
-    """The native entry handed a call on."""
-
-
-def _refuse(*_: Any, **__: Any) -> None:
-    raise NotTaken
-
-
-def natively(function: Any, *args: Any, **kwargs: Any) -> Callable[..., Any]:
-    """The newest native entry of `function`, which calls like this one have given it, without any path behind it."""
-    by_python = type(function).__mro__[1].__call__
-    by_python(function, *args, **kwargs)
-    wanted = by_python(function, *args, **kwargs)
-    assert function._entries, "there is no native entry"
-    entry = function._entries[0]
-    entry.fall_through_to(_refuse)
-    if type(args[0] if args else None) is not adjit.State:
-        same(entry.function(*args, **kwargs), wanted)
-    return entry.function  # type: ignore[no-any-return]
-
-
-def same(found: Any, wanted: Any) -> None:
-    """The same structure, types of leaves, and bits; dicts have their keys in the same order."""
-    assert optree.tree_structure(found) == optree.tree_structure(wanted)
-    assert repr(found) == repr(wanted)
-    for a, b in zip(optree.tree_leaves(found), optree.tree_leaves(wanted), strict=True):
-        assert type(a) is type(b)
-        np.testing.assert_array_equal(a, b)
-
-
-def taken(call: Callable[[], Any]) -> bool:
-    try:
-        call()
-    except NotTaken:
-        return False
-    return True
-
 
 TREES: list[tuple[Any, Callable[[Any], Any]]] = [
     ({"b": X, "a": Y}, lambda p: p["b"] - p["a"]),
@@ -116,7 +78,7 @@ def test_a_class_of_a_user_among_the_results() -> None:
     call = natively(adjit.jit(lambda x: [x]), X)
     f(X)
     f(X)
-    f._entries[0].fall_through_to(_refuse)
+    f._entries[0].fall_through_to(refuse)
     found = f(X)["both"]
     assert type(found) is Both
     assert found.y.tolist() == (X + 1).tolist()
@@ -247,7 +209,7 @@ def test_static_arguments_by_keyword_and_by_default() -> None:
     assert len(f._entries) == 3
     by_name, by_position, by_default = (entry.function for entry in f._entries)
     for entry in f._entries:
-        entry.fall_through_to(_refuse)
+        entry.fall_through_to(refuse)
     assert taken(lambda: (by_default(X), by_position(X, 2), by_name(X, n=2)))
     assert not taken(lambda: by_name(X, n=3))
     assert not taken(lambda: by_name(X))

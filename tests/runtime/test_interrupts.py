@@ -13,7 +13,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -108,6 +110,14 @@ def every(call: Callable[[], Any], check: Callable[[], None], stride: int = 1, *
 def by_python(function: Any, *args: Any, **kwargs: Any) -> Any:
     """A call on the path through Python, whether or not there is a native entry for it."""
     return type(function).__mro__[1].__call__(function, *args, **kwargs)
+
+
+@dataclass
+class Node:
+    """What is read and made by attributes."""
+
+    x: Any
+    kind: str = "static"
 
 
 class Training:
@@ -222,12 +232,15 @@ def test_a_native_entry_is_made() -> None:
     """Of functions and of a step: afterwards there is a whole chain, the old one or the new."""
     function = adjit.jit(lambda x: x + 1.0)
     trees = adjit.jit(lambda p, *, b: {"y": p["x"] + b[0]})
+    nodes = adjit.jit(lambda p, *, b: Node(OrderedDict(y=p.x["x"] + b["b"])))
+    node = {"b": defaultdict(float, b=1.0)}
     step = adjit.training_step(lambda p, x: np.sum(p["w"] * x), optim.sgd(0.25))
     state, x = step.init({"w": np.ones(3)}), np.ones(3)
     other = [np.ones(n) for n in range(4, 14)]
     for array in (x, *other):
         function(array)
     trees({"x": x}, b=(1.0,))
+    nodes(Node(OrderedDict(x=x)), **node)
     step(state, x)
     (binding,) = state.bindings.values()
 
@@ -235,17 +248,20 @@ def test_a_native_entry_is_made() -> None:
         # As before the call after which it is made.
         for compiled in function._calls:
             function._calls[compiled] = 1
-        trees._lock.run(trees._chain, list)
-        trees._calls.update(dict.fromkeys(trees._calls, 1))
+        for described in (trees, nodes):
+            described._lock.run(described._chain, list)
+            described._calls.update(dict.fromkeys(described._calls, 1))
         state.entries.clear()
         binding.calls = CALLS_TO_ENTRY + 1
         step._lock.run(step._chain, list)
         for array in other:
             function(array)
         trees({"x": x}, b=(1.0,))
+        nodes(Node(OrderedDict(x=x)), **node)
         step(state, x)
 
     def check() -> None:
+        np.testing.assert_array_equal(nodes(Node(OrderedDict(x=x)), **node).x["y"], x + 1.0)
         np.testing.assert_array_equal(trees({"x": x}, b=(1.0,))["y"], x + 1.0)
         for array in (x, *other):
             np.testing.assert_array_equal(function(array), array + 1.0)

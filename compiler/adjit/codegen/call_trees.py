@@ -1,5 +1,5 @@
 """Trees of arguments and of results in `adjit_call`: keywords and the items of containers become objects by number, and
-the results become parts of dicts, lists and tuples.
+the results become parts of dicts, lists and tuples. Guests among them go to functions beside (`call_guests`).
 
 A reference is taken to each item, as another thread, or a key's own `__eq__`, may change its container meanwhile.
 """
@@ -8,24 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from adjit.codegen.call_frame import NUMBER, Frame
+from adjit.codegen.call_frame import NUMBER, CallFrame, Frame
 from adjit.codegen.guards import NULL
 from adjit.codegen.llvm import I32, I64, PTR, VOID, Ty, Value, int_literal, literal
 from adjit_runtime.program import (
     CALL_BITS,
+    CALL_BY,
     CALL_DICT,
+    CALL_KNOWN,
     CALL_LIST,
     CALL_MAKER,
     CALL_NODE,
-    CALL_NONE,
     CALL_SAME,
     CALL_TUPLE,
 )
 
 EQUAL = 2  # Py_EQ
+NODES, MAKERS = "adjit_nodes", "adjit_makers"
+"""What looks at trees with guests, with the parameter `(objects)`, and makes them."""
 
 
-def number_objects(frame: Frame) -> Value:
+def number_objects(frame: CallFrame) -> Value:
     """Fill in the objects of a call that is not plain; their address."""
     f = frame.f
     objects = frame.head("objects", PTR)
@@ -36,17 +39,23 @@ def number_objects(frame: Frame) -> Value:
 
     f.loop(0, frame.count, 1, [], by_position)
     _keywords(frame, objects)
-    records = frame.head("node_records", PTR)
-
-    def node(i: Value, _: list[Value]) -> list[Value]:
-        _Node(frame, objects, f.element(records, I64, f.mul(i, len(CALL_NODE)))).emit()
-        return []
-
-    f.loop(0, frame.head("nodes"), 1, [], node)
+    frame.where_guests(NODES, [objects], lambda: look_at_nodes(frame, objects, Node))
     return objects
 
 
-def _keywords(frame: Frame, objects: Value) -> None:
+def look_at_nodes(frame: Frame, objects: Value, kind: type[Node]) -> None:
+    """Hand the call on where an object is another one than it must be; number the items of those that have some."""
+    f = frame.f
+    records = frame.head("node_records", PTR)
+
+    def node(i: Value, _: list[Value]) -> list[Value]:
+        kind(frame, objects, f.element(records, I64, f.mul(i, len(CALL_NODE)))).emit()
+        return []
+
+    f.loop(0, frame.head("nodes"), 1, [], node)
+
+
+def _keywords(frame: CallFrame, objects: Value) -> None:
     """Keywords come in any order; their names are one object each, as a rule."""
     f = frame.f
     wanted = frame.head("names", PTR)
@@ -75,33 +84,67 @@ def _keywords(frame: Frame, objects: Value) -> None:
     f.loop(0, keywords, 1, [], one)
 
 
-class _Node:
+class Node:
     """What one object must be."""
 
     def __init__(self, frame: Frame, objects: Value, record: Value) -> None:
         self.frame, self.f, self.objects, self.record = frame, frame.f, objects, record
-        self.kind = self._field("kind")
-        self.x = frame.at(objects, self._field("source"))
-        self.type = self._field("type", PTR)
+        self.kind = self.field("kind")
+        self.x = frame.at(objects, self.field("source"))
+        self.type = self.field("type", PTR)
 
-    def _field(self, name: str, ty: Ty = I64) -> Value:
+    def field(self, name: str, ty: Ty = I64) -> Value:
+        """A word of the record."""
         return self.frame.field(CALL_NODE, self.record, name, ty)
 
-    def _is(self, kind: int) -> Value:
+    def is_kind(self, kind: int) -> Value:
+        """Whether the node is of a kind."""
         return self.f.compare("eq", self.kind, int_literal(kind))
 
+    def need_type(self) -> None:
+        """Give up where the object is of neither type."""
+        type = self.frame.type_of(self.x)
+        others = self.frame.differs(type, self.field("other", PTR))
+        self.frame.give_up(self.f.binary("and", self.frame.differs(type, self.type), others))
+
+    def equal(self, x: Value, known: Value) -> Value:
+        """How a comparison of objects, which both stay alive, ends: for `need_equal`."""
+        return self.f.call("PyObject_RichCompareBool", I32, [x, known, literal(I32, EQUAL)])
+
+    def need_equal(self, found: Value) -> None:
+        """Give up where two objects were not equal."""
+        self.frame.leave(self.f.compare("slt", found, literal(I32, 0)), self.frame.raised)
+        self.frame.give_up(self.f.compare("eq", found, literal(I32, 0)))
+
+    def need_count(self, size: str) -> None:
+        """Give up where a container has another number of items."""
+        self.frame.give_up(self.frame.differs(self.f.call(size, I64, [self.x]), self.field("count")))
+
+    def number_items(self, item: Callable[[Value], Value], check: Callable[[Value], object] = lambda i: None) -> None:
+        """Let the items, references of ours that `item` gives, be objects of the call; check each once it is held."""
+        count, first = self.field("count"), self.field("first")
+
+        def one(i: Value, _: list[Value]) -> list[Value]:
+            x = item(i)
+            self.frame.hold(x)
+            self.f.store(x, self.f.element(self.objects, PTR, self.f.add(first, i)))
+            check(i)
+            return []
+
+        self.f.loop(0, count, 1, [], one)
+
     def emit(self) -> None:
-        """Hand the call on where the object is another one; number its items."""
+        """Write the code for one node."""
         same = self.f.compare("uge", self.kind, int_literal(CALL_SAME))
         self.f.branch(same, self._same, self._container)
 
     def _same(self) -> list[Value]:
         f = self.f
-        known = self._field("known", PTR)
+        known = self.field("known", PTR)
 
         def equal() -> list[Value]:
             self.frame.give_up(self.frame.differs(self.frame.type_of(self.x), self.type))
-            f.branch(self._is(CALL_BITS), bits, value)
+            f.branch(self.is_kind(CALL_BITS), bits, value)
             return []
 
         def bits() -> list[Value]:
@@ -110,9 +153,7 @@ class _Node:
             return []
 
         def value() -> list[Value]:
-            found = f.call("PyObject_RichCompareBool", I32, [self.x, known, literal(I32, EQUAL)])
-            self.frame.leave(f.compare("slt", found, literal(I32, 0)), self.frame.raised)
-            self.frame.give_up(f.compare("eq", found, literal(I32, 0)))
+            self.need_equal(self.equal(self.x, known))
             return []
 
         f.branch(self.frame.differs(self.x, known), equal)
@@ -120,14 +161,14 @@ class _Node:
 
     def _container(self) -> list[Value]:
         f = self.f
-        type = self.frame.type_of(self.x)
-        others = self.frame.differs(type, self._field("other", PTR))
-        self.frame.give_up(f.binary("and", self.frame.differs(type, self.type), others))
-        f.branch(self._is(CALL_DICT), self._dict, lambda: f.branch(self._is(CALL_LIST), self._list, self._tuple))
+        self.need_type()
+        f.branch(
+            self.is_kind(CALL_DICT), self._dict, lambda: f.branch(self.is_kind(CALL_LIST), self._list, self._tuple)
+        )
         return []
 
     def _dict(self) -> list[Value]:
-        keys = self._field("known", PTR)
+        keys = self.field("known", PTR)
         self._items("PyDict_Size", lambda i: self._by_key(self.frame.at(keys, i)))
         return []
 
@@ -154,50 +195,53 @@ class _Node:
         return []
 
     def _items(self, size: str, item: Callable[[Value], Value]) -> None:
-        f = self.f
-        count, first = self._field("count"), self._field("first")
-        self.frame.give_up(self.frame.differs(f.call(size, I64, [self.x]), count))
+        self.need_count(size)
 
-        def one(i: Value, _: list[Value]) -> list[Value]:
+        def held(i: Value) -> Value:
             x = item(i)
-            f.call("Py_IncRef", VOID, [x])
-            self.frame.hold(x)
-            f.store(x, f.element(self.objects, PTR, f.add(first, i)))
-            return []
+            self.f.call("Py_IncRef", VOID, [x])
+            return x
 
-        f.loop(0, count, 1, [], one)
+        self.number_items(held)
 
 
-def make_trees(frame: Frame) -> Value:
+def make_trees(frame: CallFrame) -> Value:
     """Put the parts together; the number of the part that is the result."""
+    f = frame.f
+    frame.where_guests(MAKERS, [], lambda: put_together(frame, Maker))
+    return f.sub(f.add(frame.head("results"), frame.head("makers")), 1)
+
+
+def put_together(frame: Frame, kind: type[Maker]) -> None:
+    """Make each part of those before it."""
     f = frame.f
     parts, results, makers = frame.head("parts", PTR), frame.head("results"), frame.head("makers")
     records = frame.head("maker_records", PTR)
 
     def one(i: Value, _: list[Value]) -> list[Value]:
-        maker = _Maker(frame, parts, f.element(records, I64, f.mul(i, len(CALL_MAKER))), f.add(results, i))
-        maker.emit()
+        kind(frame, parts, f.element(records, I64, f.mul(i, len(CALL_MAKER))), f.add(results, i)).emit()
         return []
 
     f.loop(0, makers, 1, [], one)
-    return f.sub(f.add(results, makers), 1)
 
 
-class _Maker:
+Table = list[tuple[int, Callable[[], None]]]
+
+
+class Maker:
     """How one container is made of its children, whose references go into it."""
 
     def __init__(self, frame: Frame, parts: Value, record: Value, number: Value) -> None:
-        self.frame, self.f, self.parts = frame, frame.f, parts
+        self.frame, self.f, self.parts, self.record = frame, frame.f, parts, record
         self.place = self.f.element(parts, PTR, number)
         self.kind, self.count = (frame.field(CALL_MAKER, record, name) for name in ("kind", "count"))
         self.children, self.known = (frame.field(CALL_MAKER, record, name, PTR) for name in ("children", "known"))
 
     def emit(self) -> None:
-        """Make the part."""
-        table = ((CALL_DICT, self._dict), (CALL_LIST, self._list), (CALL_TUPLE, self._tuple), (CALL_NONE, self._none))
-        self._choose(list(table), self._by)
+        """Write the code for one part."""
+        self._choose(self.table())
 
-    def _choose(self, table: list[tuple[int, Callable[[], None]]], last: Callable[[], None]) -> None:
+    def _choose(self, table: Table) -> None:
         def written(write: Callable[[], None]) -> Callable[[], list[Value]]:
             def run() -> list[Value]:
                 write()
@@ -205,22 +249,21 @@ class _Maker:
 
             return run
 
-        if not table:
-            last()
-            return
         (kind, first), *rest = table
-        self.f.branch(
-            self.f.compare("eq", self.kind, int_literal(kind)),
-            written(first),
-            written(lambda: self._choose(rest, last)),
-        )
+        if not rest:
+            first()
+            return
+        is_it = self.f.compare("eq", self.kind, int_literal(kind))
+        self.f.branch(is_it, written(first), written(lambda: self._choose(rest)))
 
-    def _begin(self, x: Value) -> Value:
+    def begin(self, x: Value) -> Value:
+        """Let what C code made be the part."""
         self.frame.need(x)
         self.f.store(x, self.place)
         return x
 
-    def _each(self, put: Callable[[Value, Value], None]) -> None:
+    def each(self, put: Callable[[Value, Value], None]) -> None:
+        """For each child its number and a reference that is ours."""
         f = self.f
 
         def one(i: Value, _: list[Value]) -> list[Value]:
@@ -230,32 +273,43 @@ class _Maker:
 
         f.loop(0, self.count, 1, [], one)
 
-    def _dict(self) -> None:
+    def mapping(self, new: Value, set_item: str) -> None:
+        """Give what was made the children, under the keys or names at `known`."""
         f = self.f
-        whole = self._begin(f.call("PyDict_New", PTR, []))
+        whole = self.begin(new)
 
         def put(i: Value, x: Value) -> None:
-            status = f.call("PyDict_SetItem", I32, [whole, self.frame.at(self.known, i), x])
+            status = f.call(set_item, I32, [whole, self.frame.at(self.known, i), x])
             f.call("Py_DecRef", VOID, [x])
             self.frame.leave(f.compare("slt", status, literal(I32, 0)), self.frame.raised)
 
-        self._each(put)
+        self.each(put)
+
+    def table(self) -> Table:
+        """What makes the kinds; the last one is not compared."""
+        return [
+            (CALL_DICT, lambda: self.mapping(self.f.call("PyDict_New", PTR, []), "PyDict_SetItem")),
+            (CALL_LIST, self._list),
+            (CALL_TUPLE, self._tuple),
+            (CALL_KNOWN, self._is_known),
+            (CALL_BY, self._by),
+        ]
 
     def _list(self) -> None:
-        whole = self._begin(self.f.call("PyList_New", PTR, [self.count]))
-        self._each(lambda i, x: self._put("PyList_SetItem", whole, i, x))
+        whole = self.begin(self.f.call("PyList_New", PTR, [self.count]))
+        self.each(lambda i, x: self._put("PyList_SetItem", whole, i, x))
 
     def _tuple(self) -> None:
-        whole = self._begin(self.f.call("PyTuple_New", PTR, [self.count]))
-        self._each(lambda i, x: self._put("PyTuple_SetItem", whole, i, x))
+        whole = self.begin(self.f.call("PyTuple_New", PTR, [self.count]))
+        self.each(lambda i, x: self._put("PyTuple_SetItem", whole, i, x))
 
     def _put(self, name: str, whole: Value, i: Value, x: Value) -> None:
         # Takes the reference. It cannot fail in a new container of this size.
         self.f.call(name, I32, [whole, i, x])
 
-    def _none(self) -> None:
+    def _is_known(self) -> None:
         self.f.call("Py_IncRef", VOID, [self.known])
-        self._begin(self.known)
+        self.begin(self.known)
 
     def _by(self) -> None:
         f = self.f

@@ -24,8 +24,9 @@ from adjit.codegen.call_frame import (
     DESCR_NUMBER,
     DESCR_ORDER,
     NUMBER,
-    Frame,
+    CallFrame,
 )
+from adjit.codegen.call_guests import emit_guests
 from adjit.codegen.call_trees import make_trees, number_objects
 from adjit.codegen.guards import NULL, exchange
 from adjit.codegen.llvm import F32, F64, I1, I8, I32, I64, PTR, VOID, Module, Value, int_literal, literal
@@ -43,11 +44,12 @@ from adjit_runtime.program import (
 
 
 def emit_call_library(module: Module) -> None:
-    """Write `adjit_call`."""
+    """Write `adjit_call`, and the functions beside it."""
+    emit_guests(module)
     _Call(module).emit()
 
 
-class _Call(Frame):
+class _Call(CallFrame):
     def record(self, fields: Sequence[str], start: Value, number: Value) -> Value:
         return self.f.element(self.words, I64, self.f.add(start, self.f.mul(number, len(fields) + MOST_DIMENSIONS)))
 
