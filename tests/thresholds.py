@@ -48,7 +48,7 @@ RIDING: Table = {
     (arena, "INPLACE_REDUCTION_BYTES"): 1,
     (products, "EPILOGUE_PREFETCH_BYTES"): dict.fromkeys((16, 32), 1),
 }
-"""Results lie in place of operands, and epilogues bring near what lies beside, at any size."""
+"""Results lie in place of operands, and epilogues prefetch what lies beside, at any size."""
 POLLED: Table = {
     (signals, "POLL_EFFORT"): 0,
     (products, "POLL_EFFORT"): 0,

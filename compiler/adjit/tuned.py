@@ -90,19 +90,19 @@ STREAM_TILE_ROWS = (32, 96)
 100, of which 32, 96 and 256 at most give tiles of 32, 80 and 160: on Zen 2 3.27, 2.74 and 2.85 ms; of 10,000 rows of
 1000 on Zen 5, in tiles of 32 and 64: 1.22 and 1.03.)"""
 STREAM_ROW_BYTES, STREAM_AHEAD_ROWS = {32: 1 << 10}, (16, 32)
-"""Vector registers -> bytes of rows up to which a tile and what is brought near ahead of it (`STREAM_AHEAD`) stay in
+"""Vector registers -> bytes of rows up to which a tile and what is prefetched ahead of it (`STREAM_AHEAD`) stay in
 L1, and the rows of such a tile. (The same regression on Zen 5, with rows of 400 bytes, in tiles of 32 and 80, 0.77 and
-1.05 ms, and 1.55 with nothing brought near; of 800 bytes 0.92 and 1.77, of 4 KB 1.15 and 1.22, of 16 KB 1.21 and
+1.05 ms, and 1.55 with nothing prefetched; of 800 bytes 0.92 and 1.77, of 4 KB 1.15 and 1.22, of 16 KB 1.21 and
 0.96.)"""
 STREAM_TILE_UNIT = 16
 """What the rows of such a tile are a multiple of: whole vectors."""
 STREAM_AHEAD, STREAM_AHEAD_FIRST = 0.4, 0.5
-"""How far ahead of where such rows are read others are brought near, as a share of L1, and how much of it the first
+"""How far ahead of where such rows are read others are prefetched, as a share of L1, and how much of it the first
 loop of a tile does that reads them, which itself waits for memory; the others do the rest. (That regression on Zen 5,
 whose L1 has 48 KB: 12.5, 15.6, 18.8, 23.4, 32 KB ahead 0.86, 0.79, 0.77, 0.89, 1.02 ms; shares of 0.4, 0.5, 0.6, 0.75
 and 1: 0.79, 0.77, 0.77, 0.86, 0.91; into L2, 32 to 64 KB ahead, 1.04 to 1.09.)"""
 STREAM_AHEAD_LINES = {16: 6}
-"""Vector registers -> lines of the next tile that are brought near before each step of a tile but the first, at each
+"""Vector registers -> lines of the next tile that are prefetched before each step of a tile but the first, at each
 place where its rows begin, so that memory is not idle meanwhile. (Zen 2, 0, 4, 6, 10 lines: 3.06, 2.67, 2.74, 2.93 ms.
 A line for each row of the tile at the same place of its next one is slower than none.)"""
 INNER_TILE_ROWS, INNER_TILE_BYTES = (64, 256), 512 << 10
@@ -255,7 +255,7 @@ lines fall into one set of L1. (Zen 5, in place and packed: f32 128x784x512 254 
 128x784x1024 214 and 232, 128x1024x4096 85 and 189; f64 128x512x384 122 and 115, 128x512x640 122 and 113, 128x784x512 93
 and 110.)"""
 GEMM_PACK_PANELS, GEMM_PACK_AHEAD = 8, 8
-"""Panels of B that are packed together, a row after the other, and rows ahead that are brought near meanwhile. (Zen 5,
+"""Panels of B that are packed together, a row after the other, and rows ahead that are prefetched meanwhile. (Zen 5,
 one panel, eight, and eight with rows ahead, GFLOP/s: f32 128x1024x4096 205, 218, 223, 256x1024x4096 223, 234, 239, 1024
 cubed 244, 248, 250; f64 256x1024x4096 106, 113, 116, 384x1024x1536TN 114, 115, 119, 2048 cubed 118, 119, 123.)"""
 GEMM_SMALL_ROWS = 32
@@ -276,7 +276,7 @@ EPILOGUE_MASKED_VECTORS = 4
 slow stores a row. (tanh(a @ b + c) of 256 rows and 64 sums, masked and not: 32 columns 16.3 and 15.6 us, 48 columns
 24.1 and 22.9.)"""
 EPILOGUE_PREFETCH_BYTES: dict[int, int] = {16: 256 << 10, 32: 4 << 20}
-"""Vector registers -> bytes of C from which a product brings near what its epilogue will read: what half of L2 holds,
+"""Vector registers -> bytes of C from which a product prefetches what its epilogue will read: what half of L2 holds,
 or, where blocks of C are wide enough for the machine to read ahead, what comes from memory. (The update of 784 x 512
 weights by Adam in the product of their gradient, in blocks of 64 columns on Zen 4: 1.26 ms against 1.34. Zen 5, from
 256 KB and from 4 MB: mlp 1336 and 1316 us, on two threads 789 and 725; mlp_wide, whose largest is 16 MB, with it and
@@ -312,7 +312,7 @@ DOTS_REST_APART = 20
 """Sums of a tile from which a mask, which takes two registers, is made for the rest alone; below, one loop is less
 code. (The library of a dtype took 170 ms to compile with squares in two loops and 145 without squares.)"""
 DOTS_PREFETCH_BYTES = 512 << 10
-"""Bytes of rows from which a tile of dots brings those of the next one near while it computes: half of an L2 cache.
+"""Bytes of rows from which a tile of dots prefetches those of the next one while it computes: half of an L2 cache.
 (256 x 784 by 784 x 10 from memory, in the steps of a softmax regression: 219 us a step without, 166 with; in small
 products, where it is of no use, 5 to 9% more.)"""
 SWAPPED_ROWS = 256

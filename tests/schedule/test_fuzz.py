@@ -42,7 +42,7 @@ OWN_PIECES = [
     "scratch", "batch=2 (1,2,3)", "epilogue over (1,2,2)", "v0", "v1 = load %x[d0] : f32", "d0", "d9", "p0", "+8", "-8",
     "where 0 <= d0 < 3", "where 0 <= -1 + d0 < 2", "v0 in [0,9)", "[0,9)", "reduce sum", "reduce cumsum", "gather",
     "const nan bits=4290772992", "bits=99999999999999999999", "index", "inside", "tile", "store v0 -> %x[d0] : f32",
-    'check 0 raises "A" "b" value "c"', "ahead in kernel 0: 1 lines of %x for each d0, 8 bytes on", "64", "4096",
+    'check 0 raises "A" "b" value "c"', "prefetch in kernel 0: 1 lines of %x for each d0, 8 bytes on", "64", "4096",
     "1000000", "-1", "0",
 ]  # fmt: skip
 

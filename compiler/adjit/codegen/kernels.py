@@ -112,7 +112,7 @@ def _write_loop(
     lanes = lanes_together(body, lanes, vector, target)
     cut = cut_of(work, target) if parallel else None
     if cut is None:
-        Nest(f, body, dict(enumerate(params)), lanes, vector, ahead=work.ahead).run()
+        Nest(f, body, dict(enumerate(params)), lanes, vector, prefetches=work.prefetches).run()
         return
     job = _part_of_loop(f.module, f"{name}_part", body, cut, lanes, vector, ranges > 0)
     run_job(f, params, job, parts_for(f, cut), ranges)

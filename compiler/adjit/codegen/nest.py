@@ -18,8 +18,8 @@ from adjit.codegen.llvm import (
     int_literal,
 )
 from adjit.schedule.plan import (
-    Ahead,
     Body,
+    Prefetch,
     Reduce,
     Store,
     operands,
@@ -61,14 +61,14 @@ class Nest(Instructions):
         whole_only: bool = False,
         most_copies: int = REDUCTION_JAM,
         tile: TileAccess | None = None,
-        ahead: Sequence[Ahead] = (),
+        prefetches: Sequence[Prefetch] = (),
         running: bool = False,
         reverse: bool = False,
         sink: Callable[[Nest, Scope], None] | None = None,
     ) -> None:
         super().__init__(function, body, pointers, lanes, vector, tile, running)
         self.ranges = ranges or {}
-        self.ahead = ahead
+        self.prefetches = prefetches
         self.hoisted: list[Scope] = []
         self.masked_only = masked_only
         self.whole_only = whole_only
@@ -99,9 +99,9 @@ class Nest(Instructions):
     def _blocked_rows(self) -> int:
         """How many rows go through the inner loop of a reduction along them together: that hides the latency of its
         sums, and rows far apart come faster from memory, which is read in several places then; but not those that are
-        brought near in their order."""
+        prefetched in their order."""
         rows = [d for d in range(len(self.body.domain)) if d not in self.reduced]
-        plain = self.analysis.count == 1 and not (self.running or self.ahead or self.sink or self.function.is_glue)
+        plain = self.analysis.count == 1 and not (self.running or self.prefetches or self.sink or self.function.is_glue)
         if not plain or not rows or self.body.reduced != (self.vector,) or self.body.domain[rows[-1]] < ROWS_FROM:
             return 1
         return BLOCKED_ROWS if total_cost(self.body.code) <= ROWS_COST else 1
@@ -237,13 +237,15 @@ class Nest(Instructions):
         )
         f.loop(f.add(start, f.mul(each, self.rows)), stop, 1, [], lambda i, _: write([i]))
 
-    def _bring_near(self, dim: int, index: Value) -> None:
-        """Prefetch what the body brings near for an index of a dimension, after what the index itself reads."""
+    def _prefetch(self, dim: int, index: Value) -> None:
+        """Prefetch for an index of a dimension, after what the index itself reads."""
         f = self.function
-        for ahead in self.ahead:
-            if ahead.dim == dim:
-                row = f.offset(self.pointers[ahead.param], f.add(f.mul(index, ahead.lines * LINE), ahead.start))
-                for line in range(ahead.lines):
+        for prefetch in self.prefetches:
+            if prefetch.dim == dim:
+                row = f.offset(
+                    self.pointers[prefetch.param], f.add(f.mul(index, prefetch.lines * LINE), prefetch.start)
+                )
+                for line in range(prefetch.lines):
                     f.prefetch(f.offset(row, line * LINE), 1)
 
     def _tail_mask(self, rest: int) -> Value:
@@ -287,7 +289,7 @@ class Nest(Instructions):
             def step(i: Value, values: list[Value]) -> list[Value]:
                 at = f.sub(int_literal(self.body.domain[dim] - 1), i) if backwards else i
                 values = inside(scope.enter(dim, at, None), values)
-                self._bring_near(dim, i)
+                self._prefetch(dim, i)
                 return values
 
             return f.loop(start, stop, 1, carried, step)

@@ -9,8 +9,8 @@ from adjit.codegen.analysis import lanes_of, vectors_together
 from adjit.codegen.cuts import COLUMNS, Cut, cut_of, follows_columns
 from adjit.codegen.direct import emit_direct
 from adjit.codegen.gemm import (
-    MOST_NEAR,
-    NEAR,
+    MOST_PREFETCHED,
+    PREFETCH,
     TILES,
     gemm_flags,
     gemm_scratch_bytes,
@@ -69,7 +69,7 @@ def write_product(
 
 
 def _beside(work: Product, target: Target) -> list[int]:
-    """The epilogue's parameters that are read element by element along a large C; MOST_NEAR of them at most."""
+    """The epilogue's parameters that are read element by element along a large C; MOST_PREFETCHED of them at most."""
     is_large = work.m * work.n * work.dtype.itemsize >= EPILOGUE_PREFETCH_BYTES[target.registers]
     if work.epilogue is None or work.batch or not is_large:
         return []
@@ -81,7 +81,7 @@ def _beside(work: Product, target: Target) -> list[int]:
         and i.dtype.itemsize == work.dtype.itemsize
         and i.coefficients[1:] == (work.c_row, 1)
     }
-    return sorted(found)[:MOST_NEAR]
+    return sorted(found)[:MOST_PREFETCHED]
 
 
 def _part_of_product(
@@ -154,18 +154,18 @@ def _multiply(
     context = literal(PTR, 0)
     beside = _beside(work, target)
     if epilogue is not None:
-        context = f.element(f.alloca(PTR, MOST_NEAR + len(others) + 4), PTR, MOST_NEAR + 1)
+        context = f.element(f.alloca(PTR, MOST_PREFETCHED + len(others) + 4), PTR, MOST_PREFETCHED + 1)
         for i, value in enumerate((*others, row, column)):
             f.store(value, f.element(context, PTR, i + 1))
         f.store(int_literal(len(beside)), f.element(context, I64, -1))
-        for i in range(MOST_NEAR):
+        for i in range(MOST_PREFETCHED):
             array = literal(PTR, 0)
             if i < len(beside):
                 at = f.add(f.mul(row, work.c_row), column)
                 array = f.element(others[beside[i]], memory_type(work.dtype), at)
             f.store(array, f.element(context, PTR, -2 - i))
     memory = memory_type(work.dtype)
-    flags = _flags(work, target) | (NEAR if beside else 0)
+    flags = _flags(work, target) | (PREFETCH if beside else 0)
     symbol, edge = _symbols(work, target, part is not None)
     if edge:
         f.module.declare(edge, VOID, ())

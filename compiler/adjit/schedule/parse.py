@@ -19,7 +19,7 @@ from adjit.ir.tokens import Token, loc_of
 from adjit.ir.types import I64, Array
 from adjit.schedule.parse_body import BodyReader, Place
 from adjit.schedule.parse_work import Head
-from adjit.schedule.plan import Ahead, Buffer, Kernel, Loop, Plan, Single, Step, Straight, Work
+from adjit.schedule.plan import Buffer, Kernel, Loop, Plan, Prefetch, Single, Step, Straight, Work
 from adjit.schedule.tiles import put_together
 from adjit_runtime import checks
 from adjit_runtime.errors import ArgumentError
@@ -317,20 +317,20 @@ class _Plan:
         return Kernel(work, tuple(params), lines, inner=inner)
 
     def brought_near(self, steps: tuple[Step, ...]) -> tuple[Step, ...]:
-        """The steps of this tile, with what the lines `ahead in kernel 0: ...` say."""
-        found: dict[int, list[Ahead]] = {}
+        """The steps of this tile, with what the lines `prefetch in kernel 0: ...` say."""
+        found: dict[int, list[Prefetch]] = {}
         bodies: dict[int, BodyReader] = {}
-        while self.reader.accept("word", "ahead"):
-            number, ahead = self._ahead(bodies)
-            found.setdefault(number, []).append(ahead)
+        while self.reader.accept("word", "prefetch"):
+            number, prefetch = self._prefetch(bodies)
+            found.setdefault(number, []).append(prefetch)
         result = list(steps)
-        for number, aheads in found.items():
+        for number, prefetches in found.items():
             work = result[number].work
             assert isinstance(work, Loop)
-            result[number] = replace(result[number], work=replace(work, ahead=tuple(aheads)))
+            result[number] = replace(result[number], work=replace(work, prefetches=tuple(prefetches)))
         return tuple(result)
 
-    def _ahead(self, bodies: dict[int, BodyReader]) -> tuple[int, Ahead]:
+    def _prefetch(self, bodies: dict[int, BodyReader]) -> tuple[int, Prefetch]:
         """`in kernel 0: 4 lines of %x0 for each d0, 19648 bytes on`: the number of the kernel, a loop."""
         reader = self.reader
         reader.expect("word", "in")
@@ -355,4 +355,4 @@ class _Plan:
         start = reader.natural()
         reader.expect("word", "bytes")
         reader.expect("word", "on")
-        return number, Ahead(param, dim, start, lines)
+        return number, Prefetch(param, dim, start, lines)

@@ -151,8 +151,8 @@ class Body:
 
 
 @dataclass(frozen=True, slots=True)
-class Ahead:
-    """What a loop brings near that is read later: for each index of dimension `dim`, in order, `lines` lines of the
+class Prefetch:
+    """What a loop prefetches that is read later: for each index of dimension `dim`, in order, `lines` lines of the
     cache, the first of them `start` bytes behind where parameter `param` points."""
 
     param: int
@@ -198,7 +198,7 @@ class Loop(_Nest):
     """A loop nest: maps, reductions, and rows of both."""
 
     body: Body
-    ahead: tuple[Ahead, ...] = ()
+    prefetches: tuple[Prefetch, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

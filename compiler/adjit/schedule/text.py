@@ -26,7 +26,7 @@ Work: `loop`, `running ... reverse`, `scatter ... add v1 -> %t9[8*d0 + v0*1] v0 
 the strides of A, B and C and `batch=4 (64,64,16)` (extent; strides of A, B and C), `scratch` behind C where its blocks
 are made, `straight line on` the slots, with a graph, and `8 tiles in 4 groups of %x on %w`, with the plan of a tile in
 braces: operands that are cut into tiles stand behind `of`, those that are not behind `on`, then sums, results and
-scratch memory; `ahead` says what its loops bring near. `commit` marks copies of new state that others still read.
+scratch memory; `prefetch` says what its loops prefetch. `commit` marks copies of new state that others still read.
 
 A body has an instruction a line, v0, v1 ...; a store has a number, too. `%t5+8[3*d0 + d1]` is the element at 8 + 3 d0 +
 d1; `where 0 <= d0 < 5` says where memory is touched, `v0 in [0,8)` within what a position is held. A `const` whose bits
@@ -214,10 +214,10 @@ def _tiles(number: int, kernel: Kernel, work: Tiles, places: Sequence[str]) -> I
     yield from (f"    {line}" for line in _lines(inner))
     names = _names(inner.buffers)
     for at, step in enumerate(work.steps):
-        for ahead in step.work.ahead if isinstance(step.work, Loop) else ():
-            name = _once(_places(inner.kernels[at], names), 0)[ahead.param]
-            lines = f"{ahead.lines} lines of {name} for each d{ahead.dim}, {ahead.start} bytes on"
-            yield f"    ahead in kernel {at}: {lines}"
+        for prefetch in step.work.prefetches if isinstance(step.work, Loop) else ():
+            name = _once(_places(inner.kernels[at], names), 0)[prefetch.param]
+            lines = f"{prefetch.lines} lines of {name} for each d{prefetch.dim}, {prefetch.start} bytes on"
+            yield f"    prefetch in kernel {at}: {lines}"
     yield "}"
 
 

@@ -7,17 +7,17 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from adjit.schedule.arena import read, storage, written
-from adjit.schedule.plan import Ahead, Body, CheckRange, Load, Located, Loop, Place, Plan, Step, Straight, Tiles
+from adjit.schedule.plan import Body, CheckRange, Load, Located, Loop, Place, Plan, Prefetch, Step, Straight, Tiles
 from adjit.tuned import MEMORY_BYTES, STREAM_AHEAD, STREAM_AHEAD_FIRST, STREAM_ROW_BYTES, TILE_GROUPS
 from adjit_runtime.target import LINE, Target
 
 
 def tiles_of(inner: Plan, count: int, cut: Collection[int], sums: range, target: Target) -> Tiles:
-    """`put_together` for as many groups as there are at most; loops bring near what others will read."""
+    """`put_together` for as many groups as there are at most; loops prefetch what others will read."""
     assert not inner.constants
     work = put_together(inner, count, min(TILE_GROUPS, count), cut, sums)
     steps = list(work.steps)
-    _bring_near(steps, count, target)
+    _prefetch(steps, count, target)
     return replace(work, steps=tuple(steps))
 
 
@@ -54,8 +54,8 @@ def put_together(inner: Plan, count: int, groups: int, cut: Collection[int], sum
     return Tiles(count, groups, tuple(steps), tuple(sorted(known)), tuple(sorted(writes)), extents)
 
 
-def _bring_near(steps: list[Step], count: int, target: Target) -> None:
-    """Let the loops over short rows from memory bring others near, ahead of where they read and in their order: the
+def _prefetch(steps: list[Step], count: int, target: Target) -> None:
+    """Let the loops over short rows from memory prefetch others, ahead of where they read and in their order: the
     first loop of a tile some of the lines and the others the rest, so that memory works while a tile is computed."""
     distance = int(STREAM_AHEAD * target.l1) // LINE * LINE
     for place, loops in _readers(steps, count, STREAM_ROW_BYTES.get(target.registers, 0)).items():
@@ -69,9 +69,9 @@ def _bring_near(steps: list[Step], count: int, target: Target) -> None:
             assert isinstance(step.work, Loop)
             rows = step.work.body.domain[dim]
             lines = math.ceil(share * place.tile / rows / LINE)
-            ahead = Ahead(param, dim, start, lines)
+            prefetch = Prefetch(param, dim, start, lines)
             start += rows * lines * LINE
-            steps[number] = replace(step, work=replace(step.work, ahead=(*step.work.ahead, ahead)))
+            steps[number] = replace(step, work=replace(step.work, prefetches=(*step.work.prefetches, prefetch)))
 
 
 def _readers(steps: Sequence[Step], count: int, most: int) -> dict[Place, list[tuple[int, int, int]]]:

@@ -272,7 +272,7 @@ def _tiles(plan: Plan, number: int, kernel: Kernel, work: Tiles) -> None:
         if offset < 0 or offset * buffer.dtype.itemsize + extent > buffer.nbytes:
             raise _fail(plan.name, f"kernel {number} reaches {extent} bytes of %{buffer.name}, beyond its end")
     for step, of in zip(work.steps, inner.kernels, strict=True):
-        same = replace(step.work, ahead=()) if isinstance(step.work, Loop) else step.work
+        same = replace(step.work, prefetches=()) if isinstance(step.work, Loop) else step.work
         if same != of.work:
             raise _fail(plan.name, f"kernel {number} has another work than the plan of its tile")
         for place, (buffer, offset) in zip(step.params, of.params, strict=True):

@@ -7,7 +7,7 @@ alone. `product_symbols` says which function computes a product and what `edge` 
 Integers are i64, strides count elements (any value, zero and negative ones too;
 C has unit column stride), `workspace` is 64-byte aligned and holds `gemm_workspace_bytes`. Flags: ACCUMULATE adds to C;
 SCRATCH says that `c` is memory for one block (`gemm_scratch_bytes`), which only the epilogue sees, and is legal where
-`scratch_allowed`; NEAR names what the epilogue reads; the rest comes from `gemm_flags`. `epilogue`, unless null, is
+`scratch_allowed`; PREFETCH names what the epilogue reads; the rest comes from `gemm_flags`. `epilogue`, unless null, is
 
     void epilogue(context, tile, tile_row, i0, i1, j0, j1)
 
@@ -27,8 +27,8 @@ from adjit.codegen.gemm.dispatch import emit_gemm
 from adjit.codegen.gemm.dots import emit_dots
 from adjit.codegen.gemm.forms import (
     ACCUMULATE,
-    MOST_NEAR,
-    NEAR,
+    MOST_PREFETCHED,
+    PREFETCH,
     SCRATCH,
     TILES,
     Tiles,
@@ -53,8 +53,8 @@ __all__ = [
     "ACCUMULATE",
     "GEMM_DTYPES",
     "GEMM_LIBRARIES",
-    "MOST_NEAR",
-    "NEAR",
+    "MOST_PREFETCHED",
+    "PREFETCH",
     "SCRATCH",
     "TILES",
     "blocks_are_wide",

@@ -111,7 +111,7 @@ def _dots_strips(f: Function, tiles: Tiles, height: int, widths: Sequence[int]) 
 def _dots_tile(
     f: Function, tiles: Tiles, rows: list[Value], columns: list[Value], ahead: tuple[Value, list[Value]] | None
 ) -> None:
-    """One tile over all of k. `ahead`: whether to bring rows near meanwhile, and which."""
+    """One tile over all of k. `ahead`: whether to prefetch rows meanwhile, and which."""
     _, _, k, x, x_row, w, w_column, w_step, out, out_row, out_column, add = f.params
     ty, lanes, vector = tiles.ty, tiles.lanes, tiles.vector
     x_rows = [f.element(x, ty, f.mul(row, x_row)) for row in rows]

@@ -34,10 +34,10 @@ from adjit_runtime.target import Target
 
 ACCUMULATE = 1
 SCRATCH = 2
-NEAR = 64
+PREFETCH = 64
 """The words before `context` name arrays laid out as C that the epilogue will read: context[-1] is their number, the
-pointers are context[-2] to context[-1 - MOST_NEAR]. The form of tiles brings them near meanwhile."""
-MOST_NEAR = 4
+pointers are context[-2] to context[-1 - MOST_PREFETCHED]. The form of tiles prefetches them meanwhile."""
+MOST_PREFETCHED = 4
 
 # The form, and with dots the side whose rows are streamed (A's rows, or B's columns). DOTS_B has the bit of DOTS_A.
 TILES, SWAPPED, DOTS_A, DOTS_B = 4, 32, 8, 8 | 16

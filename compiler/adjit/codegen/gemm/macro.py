@@ -8,7 +8,7 @@ columns in steps of `nc`, rows in steps of `mc` within, then the block's columns
 
 from __future__ import annotations
 
-from adjit.codegen.gemm.forms import ACCUMULATE, MOST_NEAR, NEAR, PACKED_UNIT, SCRATCH, Tiles
+from adjit.codegen.gemm.forms import ACCUMULATE, MOST_PREFETCHED, PACKED_UNIT, PREFETCH, SCRATCH, Tiles
 from adjit.codegen.gemm.microkernel import PARAMETERS as PANEL_PARAMETERS
 from adjit.codegen.gemm.microkernel import emit_panel, panel_name
 from adjit.codegen.gemm.packing import pack_name
@@ -83,7 +83,7 @@ def emit_tiles(module: Module, tiles: Tiles) -> None:
     one = literal(I64, 1)
 
     in_scratch = bit(f, flags, SCRATCH)
-    record = f.alloca(PTR, 2 + MOST_NEAR)
+    record = f.alloca(PTR, 2 + MOST_PREFETCHED)
     accumulate = f.binary("and", flags, literal(I64, ACCUMULATE))
     bounds = zip((m, n, k), GEMM_PACK_FROM, strict=True)
     large = both(f, *(at_least(f, size, bound) for size, bound in bounds))
@@ -160,10 +160,12 @@ def emit_tiles(module: Module, tiles: Tiles) -> None:
                             _note_near(f, tiles, record, context, f.add(offset, jr), c_row)
                             return [record]
 
-                        near = f.branch(both(f, last, bit(f, flags, NEAR)), beside, lambda: [literal(PTR, 0)])[0]
+                        prefetched = f.branch(
+                            both(f, last, bit(f, flags, PREFETCH)), beside, lambda: [literal(PTR, 0)]
+                        )[0]
                         arguments = (
                             *(height, depth, a_tiles, a_unit, a_next, a_step),
-                            *(panel, b_stride, to, tile_row, near, add, rest),
+                            *(panel, b_stride, to, tile_row, prefetched, add, rest),
                         )
                         call_panel(f, tiles, edge, arguments)
                         return [f.element(panel, ty, b_panel), f.element(to, ty, columns)]
@@ -198,7 +200,7 @@ def _note_near(f: Function, tiles: Tiles, record: Value, context: Value, offset:
     """Fill a panel's record of what the epilogue will read: the arrays that are named before `context`."""
     f.store(f.load(f.element(context, I64, -1), I64), record)
     f.store(f.mul(c_row, tiles.dtype.itemsize), f.element(record, I64, 1))
-    for number in range(MOST_NEAR):
+    for number in range(MOST_PREFETCHED):
         start = f.load(f.element(context, PTR, -2 - number), PTR)
         f.store(f.element(start, tiles.ty, offset), f.element(record, PTR, 2 + number))
 

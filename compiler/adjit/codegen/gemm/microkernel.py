@@ -1,14 +1,14 @@
 """The panel function: rows x k of A times one panel of B, k x (at most `vectors` vectors), into a strip of C.
 
-    void panel(m, k, a, a_row, a_k, a_step, b, b_row, c, c_row, near, add, width)
+    void panel(m, k, a, a_row, a_k, a_step, b, b_row, c, c_row, prefetched, add, width)
 
 Element A[i, p] of a tile lies at a[i * a_row + p * a_k], the next tile of `rows` rows starts `a_step` further on;
 row p of B at b[p * b_row], `width` columns, unit stride. So packed and plain operands take the same code. The
 accumulators are phi nodes of the k loop and start at zero; `add` != 0 adds the old C at the end, else C is written.
 The last vector of each row is masked by `width`: nothing outside of the operands is read or written.
 
-`near`, unless null, is what the epilogue will read beside C: words (count, bytes between rows, pointers ...) of arrays
-laid out as C, from the panel's first element on. Each tile brings its part of them near before its multiplications.
+`prefetched`, unless null, is what the epilogue will read beside C: words (count, bytes between rows, pointers ...) of
+arrays laid out as C, from the panel's first element on. Each tile prefetches its part of them before it multiplies.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PARAMETERS = (
     (I64, "b_row"),
     (PTR, "c"),
     (I64, "c_row"),
-    (PTR, "near"),
+    (PTR, "prefetched"),
     (I64, "add"),
     (I64, "width"),
 )
@@ -79,7 +79,7 @@ def emit_panel(module: Module, tiles: Tiles, vectors: int, *, masked: bool) -> N
     """Write the panel function for panels of `vectors` vectors; unmasked, `width` must fill them all."""
     is_shared = _is_widest(tiles, vectors, masked)
     f = module.function(panel_name(tiles, vectors, masked=masked), VOID, PARAMETERS, internal=not is_shared)
-    m, _, a, a_row, _, a_step, _, _, c, c_row, near, _, width = f.params
+    m, _, a, a_row, _, a_step, _, _, c, c_row, prefetched, _, width = f.params
     last = LaneMask(f, tiles, f.sub(width, (vectors - 1) * tiles.lanes)) if masked else None
     full = f.binary("udiv", m, literal(I64, tiles.rows))
     if tiles.rows == 6:
@@ -93,7 +93,7 @@ def emit_panel(module: Module, tiles: Tiles, vectors: int, *, masked: bool) -> N
 
     def tile(i: Value, carried: list[Value]) -> list[Value]:
         a_tile, c_tile = carried
-        f.branch(f.compare("ne", near, literal(PTR, 0)), lambda: _bring_near(f, tiles, vectors, near, i))
+        f.branch(f.compare("ne", prefetched, literal(PTR, 0)), lambda: _prefetch(f, tiles, vectors, prefetched, i))
         _emit_tile(f, tiles, tiles.rows, vectors, last, a_tile, c_tile)
         return [f.element(a_tile, tiles.ty, a_step), f.element(c_tile, tiles.ty, c_step)]
 
@@ -126,13 +126,13 @@ def _lines(tiles: Tiles, vectors: int) -> int:
     return -(-vectors * tiles.lanes * tiles.dtype.itemsize // LINE)
 
 
-def _bring_near(f: Function, tiles: Tiles, vectors: int, near: Value, tile: Value) -> list[Value]:
+def _prefetch(f: Function, tiles: Tiles, vectors: int, prefetched: Value, tile: Value) -> list[Value]:
     """Prefetch what lies beside a tile of C into L2: it is read when the block is done, some 10 us later."""
-    count, step = (f.load(f.element(near, I64, number), I64) for number in range(2))
+    count, step = (f.load(f.element(prefetched, I64, number), I64) for number in range(2))
     lines = _lines(tiles, vectors)
 
     def array(u: Value, _: list[Value]) -> list[Value]:
-        start = f.load(f.element(near, PTR, f.add(u, 2)), PTR)
+        start = f.load(f.element(prefetched, PTR, f.add(u, 2)), PTR)
         row = f.offset(start, f.mul(f.mul(tile, tiles.rows), step))
         for r in range(tiles.rows):
             for line in range(lines):
