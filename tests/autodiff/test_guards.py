@@ -149,8 +149,8 @@ def test_the_other_branch_has_derivative_zero(case: Case, order: int) -> None:
     wanted = case.derivative(order)
     with np.errstate(all="ignore"):
         found, *_ = run_both(function.ir("adjoint", x), x)[-1:]
-    np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(function(x), wanted, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(function(x), wanted, rtol=1e-12, atol=1e-13)
 
 
 def test_a_running_sum_whose_end_is_dead() -> None:

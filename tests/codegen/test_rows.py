@@ -22,7 +22,7 @@ def rows(x: Any, w: Any) -> tuple[Any, ...]:
 @pytest.mark.parametrize("m", ROWS)
 def test_blocked_rows(m: int, dtype: Any) -> None:
     rng = np.random.default_rng(0)
-    scale = 1e-4 if dtype == np.float32 else 1e-12
+    scale = 1e-5 if dtype == np.float32 else 1e-13  # sums in another order
     f = adjit.jit(rows)
     for n in COLUMNS:
         x, w = rng.uniform(0.5, 1.5, (m, n)).astype(dtype), rng.uniform(0.5, 1.5, n).astype(dtype)

@@ -66,7 +66,7 @@ def test_random_graphs(seed: int, steps: int) -> None:
     inputs = arrays(graph, seed)
     for found, want in zip(in_a_line(graph, inputs), evaluate(graph, *inputs), strict=True):
         scale = max(1.0, float(np.abs(want[np.isfinite(want)]).max(initial=0.0)))
-        np.testing.assert_allclose(found, want, rtol=1e-9, atol=1e-11 * scale, err_msg=str(graph))
+        np.testing.assert_allclose(found, want, rtol=1e-12, atol=1e-13 * scale, err_msg=str(graph))
 
 
 def loss(p: Any, x: Any, y: Any) -> Any:

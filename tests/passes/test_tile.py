@@ -195,8 +195,8 @@ def test_a_training_step_in_tiles() -> None:
         losses.append([step(state, x, y) for _ in range(20)])
         assert bool(tiles_in(step.ir("optimized"))) is (how == "auto")
         losses.append(list(step.run(state, (x, y), batch_size=40, epochs=3).losses))
-    np.testing.assert_allclose(losses[0], losses[2], rtol=1e-9)
-    np.testing.assert_allclose(losses[1], losses[3], rtol=1e-9)
+    np.testing.assert_allclose(losses[0], losses[2], rtol=1e-12)  # sums in another order
+    np.testing.assert_allclose(losses[1], losses[3], rtol=1e-12)  # likewise
 
 
 def test_large_matrices_are_not_tiled(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,8 +254,8 @@ def test_short_rows_from_memory_are_brought_near(columns: int, monkeypatch: pyte
         step = adjit.value_and_grad(CASES["logistic"][0], **options)
         found.append(step(params, x, y))
         plans.append(step.ir("plan"))
-    np.testing.assert_allclose(found[0][0], found[1][0], rtol=1e-5)
-    np.testing.assert_allclose(found[0][1]["w"], found[1][1]["w"], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(found[0][0], found[1][0], rtol=1e-6)  # sums in another order
+    np.testing.assert_allclose(found[0][1]["w"], found[1][1]["w"], rtol=1e-6, atol=1e-6)  # likewise
     short = host_target().registers == 32 and 64 <= x[0].nbytes <= 1024
     assert ("ahead in kernel" in plans[0]) == short
     assert "ahead in kernel" not in plans[1]

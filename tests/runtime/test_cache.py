@@ -219,12 +219,21 @@ def test_off_and_unusable_folders(folder: Path, monkeypatch: pytest.MonkeyPatch,
     assert losses == train()[0]
 
 
-def test_the_least_recently_used_entries_go(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ADJIT_CACHE_MB", str(35 / 1024))
-    keys = [cache.key_of((str(i),)) for i in range(5)]
-    for i, key in enumerate(keys[:3]):
+def keys_of(count: int) -> list[str]:
+    return [cache.key_of((str(i),)) for i in range(count)]
+
+
+def store_in_order(folder: Path, keys: list[str]) -> None:
+    """Entries of 10,000 bytes, the first of which were used least recently."""
+    for i, key in enumerate(keys):
         cache.store(key, bytes(10_000))
         os.utime(folder / f"{key}.adjit", ns=(i, i))
+
+
+def test_the_least_recently_used_entries_go(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADJIT_CACHE_MB", str(35 / 1024))
+    keys = keys_of(5)
+    store_in_order(folder, keys[:3])
     assert cache.load(keys[0]) is not None
     cache.store(keys[3], bytes(10_000))
     assert [cache.load(key) is not None for key in keys] == [True, False, True, True, False]
@@ -242,10 +251,8 @@ def left_by_a_writer(folder: Path, seconds: float, size: int = 10_000) -> Path:
 
 def test_what_a_killed_writer_left_counts_and_goes_with_time(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ADJIT_CACHE_MB", str(35 / 1024))
-    keys = [cache.key_of((str(i),)) for i in range(4)]
-    for i, key in enumerate(keys[:2]):
-        cache.store(key, bytes(10_000))
-        os.utime(folder / f"{key}.adjit", ns=(i, i))
+    keys = keys_of(4)
+    store_in_order(folder, keys[:2])
     young, old = left_by_a_writer(folder, 60), left_by_a_writer(folder, 2 * cache.ABANDONED_SECONDS)
     other = folder / ".keep.tmp"
     other.write_bytes(b"not ours")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -37,17 +37,23 @@ def run(function: Callable[..., Any], *args: Any) -> Any:
     return optree.tree_unflatten(traced.out_tree, outputs)
 
 
+def pairs(found: Any, expected: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The arrays of two results, which have the same tree, dtypes and shapes."""
+    leaves, tree = optree.tree_flatten(found)
+    wanted, expected_tree = optree.tree_flatten(expected)
+    assert tree == expected_tree
+    for have, want in zip(leaves, map(np.asarray, wanted), strict=True):
+        assert have.dtype == want.dtype, f"dtype {have.dtype}, NumPy has {want.dtype}"
+        assert have.shape == want.shape, f"shape {have.shape}, NumPy has {want.shape}"
+        yield have, want
+
+
 def same(function: Callable[..., Any], *args: Any, exact: bool = True) -> None:
     """The graph gives the dtype, shape and values that NumPy gives; `exact` to the bit."""
     with np.errstate(all="ignore"):
         expected = function(*(np.array(x) if isinstance(x, np.ndarray) else x for x in args))
     found = run(function, *args)
-    expected_leaves, expected_tree = optree.tree_flatten(expected)
-    leaves, tree = optree.tree_flatten(found)
-    assert tree == expected_tree
-    for have, want in zip(leaves, expected_leaves, strict=True):
-        want = np.asarray(want)
-        assert (have.dtype, have.shape) == (want.dtype, want.shape)
+    for have, want in pairs(found, expected):
         if exact:
             np.testing.assert_array_equal(have, want)
         else:

@@ -17,6 +17,7 @@ from adjit.ir.verify import verify
 from adjit.trace import trace_flat
 from adjit_runtime.errors import WideningWarning
 from tests.both import run_both
+from tests.trace.check import pairs
 
 
 def traced(call: Callable[..., Any], *arrays: Any) -> Any:
@@ -41,18 +42,12 @@ def check(call: Callable[..., Any], *arrays: Any, rtol: float = 1e-13, rtol32: f
     """NumPy and the trace agree. Tolerances: sums are taken in another order, and libm differs in the last bits."""
     expected = quietly(call, *(np.array(x) for x in arrays))
     found = traced(call, *arrays)
-    wanted, tree = optree.tree_flatten(expected)
-    got, other = optree.tree_flatten(found)
-    assert tree == other
-    for w, g in zip(wanted, got, strict=True):
-        want = np.asarray(w)
-        assert g.dtype == want.dtype, f"dtype {g.dtype}, NumPy has {want.dtype}"
-        assert g.shape == want.shape, f"shape {g.shape}, NumPy has {want.shape}"
+    for have, want in pairs(found, expected):
         if want.dtype.kind != "f":
-            np.testing.assert_array_equal(g, want)
+            np.testing.assert_array_equal(have, want)
             continue
         close = rtol32 if any(np.asarray(x).dtype == np.float32 for x in arrays) else rtol
-        np.testing.assert_allclose(g, want, rtol=close, atol=atol, equal_nan=True)
+        np.testing.assert_allclose(have, want, rtol=close, atol=atol, equal_nan=True)
 
 
 def sample(shape: tuple[int, ...], dtype: Any = np.float64, seed: int = 0) -> np.ndarray:

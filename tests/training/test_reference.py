@@ -148,7 +148,7 @@ def test_float64_agrees_for_100_steps(name: str) -> None:
     optimizer, rule = CASES[name]
     losses, _ = compiled_losses(optimizer, np.float64, 100)
     # The order of sums differs; the network amplifies what that makes of the last bits.
-    np.testing.assert_allclose(losses, reference_losses(rule, np.float64, 100), rtol=1e-9)
+    np.testing.assert_allclose(losses, reference_losses(rule, np.float64, 100), rtol=1e-12)  # sums in another order
     assert losses[-1] < 0.8 * losses[0]
 
 
@@ -156,7 +156,7 @@ def test_float64_agrees_for_100_steps(name: str) -> None:
 def test_float32_agrees_for_10_steps(name: str) -> None:
     optimizer, rule = CASES[name]
     losses, _ = compiled_losses(optimizer, np.float32, 10)
-    np.testing.assert_allclose(losses, reference_losses(rule, np.float32, 10), rtol=1e-4)
+    np.testing.assert_allclose(losses, reference_losses(rule, np.float32, 10), rtol=1e-5)  # likewise, of float32
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -44,7 +44,7 @@ def test_a_step_takes_them_for_zero(dtype: Any, size: int) -> None:
     assert found[True][0] == 0.0
     np.testing.assert_array_equal(found[True][1], np.zeros(size, dtype))
     assert found[False][0] == pytest.approx(size * SMALL[dtype], rel=1e-4)
-    np.testing.assert_allclose(found[False][1], -2 * x, rtol=1e-4)
+    np.testing.assert_allclose(found[False][1], -2 * x, rtol=1e-6)
 
 
 def test_calls_runs_and_the_native_entry_agree() -> None:
