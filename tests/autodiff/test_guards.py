@@ -161,6 +161,20 @@ def test_a_running_sum_whose_end_is_dead() -> None:
     np.testing.assert_allclose(found, [0.0, 0.0, 0.0, 0.5 / np.sqrt(0.5), 2 * 0.5 / np.sqrt(2.0)])
 
 
+@pytest.mark.parametrize("shape", [(), (1,), (3,), (2, 1)], ids=str)
+def test_a_value_that_dead_elements_read_too(shape: tuple[int, ...]) -> None:
+    """It gets the sum over the elements that live: what the others would hand on is infinite, or no number."""
+    m = np.array([[1.0, 0.0, 2.0], [0.0, 3.0, -1.0]])
+    slope: Any = adjit.grad(lambda s: np.sum(np.where(m > 0, np.log(s * m), 0.0)))
+    s = np.full(shape, 4.0)
+    alive = (m > 0) / 4.0
+    wanted = alive.sum(axis=0) if shape == (3,) else alive.sum(axis=1, keepdims=True) if shape else alive.sum()
+    wanted = np.full(shape, wanted.sum() if shape == (1,) else wanted)
+    with np.errstate(all="ignore"):
+        (found,) = run_both(slope.ir("adjoint", s), s)[-1:]
+    np.testing.assert_allclose(found, wanted, rtol=1e-14)
+
+
 def test_by_several_inputs() -> None:
     """Each operand of a dead quotient, power and product stays 0."""
 

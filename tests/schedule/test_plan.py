@@ -228,6 +228,19 @@ def test_a_transpose_that_is_read_several_times_is_copied_first(copies: int, ker
     assert strides == ({0, 1} if kernels == 2 else {0, 6})
 
 
+def test_a_product_reads_its_operands_through_movement() -> None:
+    """Transposes, steps and reshapes of what lies in memory are strides; a flip would need another one than C's."""
+    b = Builder()
+    x, w = b.value(b.input("x", Array(F64, (40, 30)))), b.value(b.input("w", Array(F64, (160, 50))))
+    left = b.transpose(x, axes=(1, 0))
+    right = b.reshape(b.slice(w, start=(1, 0), stop=(160, 50), step=(4, 1)), shape=(40, 50))
+    plan = plan_of(b.graph("product", [b.contract(left, right, spec="ik,kj->ij").node]))
+    (kernel,) = plan.kernels
+    assert isinstance(kernel.work, Product)
+    assert (kernel.work.a_strides, kernel.work.b_strides) == ((1, 30), (200, 1))
+    assert kernel.params[1][1] == 50
+
+
 def test_plan_text_names_kernels_buffers_and_peak() -> None:
     plan = plan_of(mlp_step(layers=2))
     text = print_plan(plan)
