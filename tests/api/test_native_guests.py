@@ -548,7 +548,7 @@ def test_nothing_leaks() -> None:
         (Layer(x, "relu", [y], 3), moved, filled, plain),
         (layer, OrderedDict([("b", y), (key, x)]), filled, plain),
         (layer, moved, defaultdict(None, z=y), plain),
-        (layer, moved, filled, without(Optree(x, y), "y") if sys.version_info >= (3, 12) else Two(x, y)),
+        (layer, moved, filled, without(Optree(x, y), "y")),
         (layer, moved, filled, Optree(x, y[1:])),
     ]
 
