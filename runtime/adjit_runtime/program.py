@@ -105,9 +105,9 @@ CALL_HEAD = (
 """The words of a native entry: counts, the program and what it is called with, whether to release the GIL, the word
 that marks it busy, the bytes of the state, and addresses of objects and functions of Python and NumPy; `slow` is
 called with what does not fit. `plain` says that every argument is a leaf by position, `guests` that there are
-`CALL_GUESTS` among nodes or makers. Memory of a call: `objects` are
-the arguments, by position, then by the `names` of keywords, then what nodes hold; `held` are references that the call
-took itself; `parts` are the results, then what makers make of them, NULL between two calls."""
+`CALL_GUESTS` among nodes or makers. Memory of a call: `objects` are the arguments, by position, then by the `names` of
+keywords, then what nodes hold; `held` are references that the call took itself; `parts` are the results, then what
+makers make of them, NULL between two calls."""
 CALL_LEAF = ("kind", "slot", "source", "descr", "number", "ndim", "nbytes", "scalar", "value")
 CALL_RESULT = ("kind", "slot", "descr", "ndim", "value")
 """Fields of a record; `MOST_DIMENSIONS` words with the shape follow. `source` is the number of an object."""
