@@ -106,7 +106,8 @@ def test_what_is_declared_is_what_happens(name: str) -> None:
 
 
 def test_ops_without_a_relation_are_listed() -> None:
-    assert {name for name, op in OPS.items() if op.axes is None} == set(WITHOUT)
+    ours = {name: op for name, op in OPS.items() if op.infer.__module__.startswith("adjit.")}
+    assert {name for name, op in ours.items() if op.axes is None} == set(WITHOUT)
 
 
 @pytest.mark.parametrize("name", sorted(set(OPS) - set(WITHOUT)))
