@@ -240,7 +240,7 @@ def test_fewer_rows_than_tiles_of_a_loop_have(rows: int, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("columns", [16, 30, 100, 256, 300])
-def test_short_rows_from_memory_are_brought_near(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_short_rows_from_memory_are_prefetched(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lines of later tiles, behind the last one, too; not on a target with few registers, nor of long rows."""
     for place in (module, schedule):
         monkeypatch.setattr(place, "MEMORY_BYTES", 1)
@@ -257,5 +257,5 @@ def test_short_rows_from_memory_are_brought_near(columns: int, monkeypatch: pyte
     np.testing.assert_allclose(found[0][0], found[1][0], rtol=1e-6)  # sums in another order
     np.testing.assert_allclose(found[0][1]["w"], found[1][1]["w"], rtol=1e-6, atol=1e-6)  # likewise
     short = host_target().registers == 32 and 64 <= x[0].nbytes <= 1024
-    assert ("ahead in kernel" in plans[0]) == short
-    assert "ahead in kernel" not in plans[1]
+    assert ("prefetch in kernel" in plans[0]) == short
+    assert "prefetch in kernel" not in plans[1]
