@@ -312,11 +312,11 @@ class _Plan:
         first = roles.count("input")
         sums = range(first, first + roles.count("state"))
         work = put_together(inner, count, groups, {*range(len(cut)), *range(sums.stop, len(roles))}, sums)
-        work = replace(work, steps=tile.brought_near(work.steps))
+        work = replace(work, steps=tile.prefetching(work.steps))
         reader.expect("sign", "}")
         return Kernel(work, tuple(params), lines, inner=inner)
 
-    def brought_near(self, steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    def prefetching(self, steps: tuple[Step, ...]) -> tuple[Step, ...]:
         """The steps of this tile, with what the lines `prefetch in kernel 0: ...` say."""
         found: dict[int, list[Prefetch]] = {}
         bodies: dict[int, BodyReader] = {}
