@@ -220,11 +220,13 @@ print((resident() - before) // 64)
 
 
 def resident() -> int:
-    """Bytes of this process in memory, without what only waits to be given back."""
+    """Bytes of this process in memory, without what only waits to be given back, and without pages of files, which the
+    system takes away and brings back as it likes."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * mmap.PAGESIZE
+        _, whole, of_files, *_ = map(int, file.read().split())
+    return (whole - of_files) * mmap.PAGESIZE
 
 
 def output(program: str, *args: str) -> list[str]:
