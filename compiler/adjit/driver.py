@@ -224,28 +224,26 @@ class Function(CompiledFunction):
 
 
 class GradFunction(Function):
-    """value_and_grad of a function: (value, gradients), or ((value, aux), gradients)."""
-
-    kind = "value_and_grad"
+    """value_and_grad of a function: (value, gradients), or ((value, aux), gradients); its `kind` grad has no value."""
 
     def __init__(
         self,
+        kind: str,
         function: Callable[..., Any],
         options: Callable[[], Options],
         argnums: int | Sequence[int],
         has_aux: bool,
-        with_value: bool,
         static_argnames: Iterable[str],
         static_argnums: Iterable[int],
     ) -> None:
-        self.kind = "value_and_grad" if with_value else "grad"
+        self.kind = kind
         several = checks.several(f"{self.kind}: argnums", argnums, int)
         self.argnums = argnums if isinstance(argnums, int) else several
         if not several or len(set(several)) < len(several):
             raise ArgumentError(f"{self.kind}: argnums is one position or several different ones, not {argnums}")
         super().__init__(function, options, static_argnames, static_argnums)
         self.has_aux = has_aux
-        self.with_value = with_value
+        self.with_value = kind == "value_and_grad"
 
     def inline(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Differentiate inside a trace: the inner graph's gradient is copied into it."""
@@ -417,7 +415,9 @@ def value_and_grad(
 
     Inside another traced function it differentiates there, so gradients of gradients work. Raises what `jit` raises,
     DTypeError for an argument that is no float, ShapeError where the result is no scalar."""
-    return _gradient_function(function, True, argnums, has_aux, static_argnames, static_argnums, tile, inexact)
+    return _gradient_function(
+        "value_and_grad", function, argnums, has_aux, static_argnames, static_argnums, tile, inexact
+    )
 
 
 @public(_KNOWN)
@@ -440,12 +440,12 @@ def grad(
         >>> float(adjit.grad(adjit.grad(cube))(2.0))
         12.0
     """
-    return _gradient_function(function, False, argnums, has_aux, static_argnames, static_argnums, tile, inexact)
+    return _gradient_function("grad", function, argnums, has_aux, static_argnames, static_argnums, tile, inexact)
 
 
 def _gradient_function(
+    kind: str,
     function: Callable[..., Any] | None,
-    with_value: bool,
     argnums: int | Sequence[int],
     has_aux: bool,
     static_argnames: str | Iterable[str],
@@ -454,13 +454,12 @@ def _gradient_function(
     inexact: bool,
 ) -> Any:
     """The compiled gradient of a function; without one, the decorator that makes it."""
-    kind = "value_and_grad" if with_value else "grad"
     names, numbers = _static(kind, static_argnames, static_argnums)
     with_aux = checks.flag(f"{kind}: has_aux", has_aux)
     options = options_of(kind, tile, inexact)
 
     def decorate(function: Callable[..., Any]) -> GradFunction:
-        return GradFunction(function, options, argnums, with_aux, with_value, names, numbers)
+        return GradFunction(kind, function, options, argnums, with_aux, names, numbers)
 
     return decorate if function is None else decorate(function)
 

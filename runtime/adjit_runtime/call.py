@@ -326,6 +326,7 @@ class CompiledFunction:
 
     def _check_arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Raise ArgumentError for arguments that the function does not have, or that it lacks."""
+        # A training step shows a signature of its own, which is not that of its loss.
         signature = inspect.signature(self.__wrapped__)
         try:
             signature.bind(*args, **kwargs)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -51,3 +54,23 @@ def taken(call: Callable[[], Any]) -> bool:
     except NotTaken:
         return False
     return True
+
+
+@contextmanager
+def changing(change: Callable[[], Any]) -> Iterator[None]:
+    """Run `change` again and again in another thread, to which Python turns often, as long as the block takes."""
+    interval, done = sys.getswitchinterval(), threading.Event()
+    sys.setswitchinterval(1e-5)
+
+    def work() -> None:
+        while not done.is_set():
+            change()
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    try:
+        yield
+    finally:
+        done.set()
+        worker.join()
+        sys.setswitchinterval(interval)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import sys
-import threading
 import tracemalloc
 import weakref
 from collections import OrderedDict, defaultdict
@@ -17,7 +16,7 @@ import optree
 import pytest
 
 import adjit
-from tests.api.entries import natively, same, taken
+from tests.api.entries import changing, natively, same, taken
 from tests.api.nodes import (
     Config,
     Hashed,
@@ -386,24 +385,15 @@ def test_what_other_threads_change_meanwhile(make: Callable[[Any], Any]) -> None
     f(shared)
     assert f._entries
     wanted = [f(make(array))["y"] for array in (first, second)]
-    interval, done = sys.getswitchinterval(), threading.Event()
-    sys.setswitchinterval(1e-5)
 
     def change() -> None:
-        while not done.is_set():
-            for array in (second, first):
-                if isinstance(shared, dict):
-                    shared["x"] = array.copy()
-                else:
-                    shared.x = array.copy()
+        for array in (second, first):
+            if isinstance(shared, dict):
+                shared["x"] = array.copy()
+            else:
+                shared.x = array.copy()
 
-    worker = threading.Thread(target=change)
-    worker.start()
-    try:
+    with changing(change):
         for _ in range(200):
             found = f(shared)["y"]
             assert any(np.array_equal(found, array) for array in wanted)
-    finally:
-        done.set()
-        worker.join()
-        sys.setswitchinterval(interval)

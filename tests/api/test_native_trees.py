@@ -9,7 +9,6 @@ import functools
 import gc
 import pickle
 import sys
-import threading
 import tracemalloc
 import weakref
 from collections import OrderedDict, namedtuple
@@ -23,7 +22,7 @@ import pytest
 
 import adjit
 from adjit import optim
-from tests.api.entries import natively, refuse, same, taken
+from tests.api.entries import changing, natively, refuse, same, taken
 
 Pair = namedtuple("Pair", "x y")
 EVERYWHERE = optree.registry.__GLOBAL_NAMESPACE
@@ -365,21 +364,12 @@ def test_dicts_that_other_threads_change_meanwhile() -> None:
     f(shared)
     assert f._entries
     wanted = [f({"x": array})["y"] for array in (first, second)]
-    interval, done = sys.getswitchinterval(), threading.Event()
-    sys.setswitchinterval(1e-5)
 
     def change() -> None:
-        while not done.is_set():
-            shared["x"] = second.copy()
-            shared["x"] = first.copy()
+        shared["x"] = second.copy()
+        shared["x"] = first.copy()
 
-    worker = threading.Thread(target=change)
-    worker.start()
-    try:
+    with changing(change):
         for _ in range(200):
             found = f(shared)["y"]
             assert any(np.array_equal(found, array) for array in wanted)
-    finally:
-        done.set()
-        worker.join()
-        sys.setswitchinterval(interval)

@@ -10,7 +10,6 @@ sum of a thousand arrays."""
 from __future__ import annotations
 
 import functools
-import math
 import operator
 from collections.abc import Sequence
 
@@ -77,14 +76,18 @@ def _layers(pieces: Sequence[tuple[int, int, Value]]) -> list[list[tuple[int, in
 def _joined(b: Builder, layer: Sequence[tuple[int, int, Value]]) -> Value:
     if len(layer) == 1:
         return layer[0][2]
-    like = layer[0][2].node
+    whole = layer[0][2].node.array_type
     pieces: list[Piece] = []
     at = 0
     for start, stop, pad in layer:
         if start > at:
-            pieces.append(Piece(at, start, b.splat(0.0, Array(like.dtype, (start - at,)))))
+            pieces.append(_zeros(b, at, start, whole))
         pieces.append(Piece(start, stop, pad.node.args[0]))
         at = stop
-    if at < math.prod(like.shape):
-        pieces.append(Piece(at, math.prod(like.shape), b.splat(0.0, Array(like.dtype, (math.prod(like.shape) - at,)))))
-    return b.value(joined(b, pieces, like.shape))
+    if at < whole.size:
+        pieces.append(_zeros(b, at, whole.size, whole))
+    return b.value(joined(b, pieces, whole.shape))
+
+
+def _zeros(b: Builder, start: int, stop: int, whole: Array) -> Piece:
+    return Piece(start, stop, b.splat(0.0, Array(whole.dtype, (stop - start,))))
