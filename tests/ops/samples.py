@@ -23,8 +23,8 @@ FLOATS, INTEGERS = DTYPES[:2], DTYPES[2:6]
 SHAPES = [(), (0,), (1,), (17,), (3, 37), (2, 1, 5)]
 F64, I64 = np.dtype(np.float64), np.dtype(np.int64)
 
-STRUCTURAL = frozenset({"input", "constant", "item", "tiled"})
-"""They stand for a graph's own structure; `tiled` is tested with the pass that makes it."""
+STRUCTURAL = frozenset({"input", "constant", "item", "tiled", "scan"})
+"""They stand for a graph's own structure; `tiled` is tested with the pass that makes it, `scan` in test_loops."""
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ contraction   contract
 movement      reshape, transpose, broadcast, slice, pad, concatenate, flip, iota
 indexing      check_index, check_fits, check_holds, take, scatter_add, scatter
 tiles         tiled
+loops         scan
 scalar        the protocol that elementwise lowerings are written in
 """
 
-from adjit.ops import arithmetic, contraction, functions, indexing, movement, reduction, tiles
+from adjit.ops import arithmetic, contraction, functions, indexing, loops, movement, reduction, tiles
 
-__all__ = ["arithmetic", "contraction", "functions", "indexing", "movement", "reduction", "tiles"]
+__all__ = ["arithmetic", "contraction", "functions", "indexing", "loops", "movement", "reduction", "tiles"]

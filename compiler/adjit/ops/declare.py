@@ -85,6 +85,30 @@ class Indexing(Differentiable):
     adds: bool = False
 
 
+class Binding(NamedTuple):
+    """How an operand enters a body, or a result leaves it; `at` is the number of the operand or result.
+
+    "whole"     the same for each turn of the loop
+    "part"      operand: the turn's part of it, along its first axis (element `[i]`, or rows where the input has as many
+                axes); result: the turns' parts, side by side along the first axis
+    "carried"   operand: the value before the first turn, then what the turn before made; result: what the last made
+    "combined"  result: what all turns made, combined by a reduction"""
+
+    at: int
+    how: str
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class Bodied(Differentiable):
+    """Runs a graph, its attribute `body`, for each of a number of turns.
+
+    `entering(attrs)` has for each input of the body the operand that it is, `leaving(attrs)` for each output the result
+    that it becomes. A value that is carried has the same number among inputs, outputs, operands and results."""
+
+    entering: Callable[[Attrs], tuple[Binding, ...]]
+    leaving: Callable[[Attrs], tuple[Binding, ...]]
+
+
 class Condition(NamedTuple):
     """What a check asks: that its last operand lies in [low, high). Where it does not, the error, whose text has the
     value between `before` and `after`; without `after` it is `before` alone."""

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from adjit.ir.evaluate import evaluate
-from adjit.ir.op import OPS, Attrs, Op, register
+from adjit.ir.op import OPS, Attrs, register
 from adjit.ir.types import Array, Tuple, Type
+from adjit.ops.declare import Binding, Bodied
 from adjit_runtime.errors import ShapeError
 
 COMBINED = {"sum": "add", "any": "or", "all": "and", "max": "maximum", "min": "minimum"}
@@ -50,10 +51,21 @@ def _evaluate_tiled(*arrays: Any, body: Any, count: int, sliced: int, combine: s
     return (*totals, *(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
+def _entering(attrs: Attrs) -> tuple[Binding, ...]:
+    return tuple(Binding(i, "part" if i < attrs["sliced"] else "whole") for i in range(len(attrs["body"].inputs)))
+
+
+def _leaving(attrs: Attrs) -> tuple[Binding, ...]:
+    sums = len(combiners(attrs["combine"]))
+    return tuple(Binding(i, "combined" if i < sums else "part") for i in range(len(attrs["body"].outputs)))
+
+
 tiled = register(
-    Op(
+    Bodied(
         name="tiled", kind="tiled", arity=None, infer=_tiled_type, evaluate=_evaluate_tiled,
         attr_kinds={"count": "int", "sliced": "int", "combine": "str", "body": "graph"},
+        entering=_entering, leaving=_leaving,
+        exempt="a pass makes it after the graph was differentiated",
     )
 )  # fmt: skip
 """`body` for each of `count` tiles. The first `sliced` operands are cut along their first axis, the others whole. The
