@@ -30,16 +30,18 @@ from adjit.schedule.plan import (
     Kernel,
     Load,
     Loop,
+    Nested,
     Plan,
     Product,
     Reduce,
     Running,
     Scatter,
-    Single,
     Store,
     Straight,
-    Tiles,
+    StraightLoop,
+    singles,
 )
+from adjit.schedule.plan import Work as PlanWork
 from adjit.stages import Record
 from adjit_runtime.load import Loaded, address_of
 from adjit_runtime.target import Target
@@ -233,8 +235,11 @@ def what(kernel: Kernel) -> str:
     work = kernel.work
     if isinstance(work, Straight):
         return f"straight line of {len(work.graph.nodes)}"
-    if isinstance(work, Tiles):
-        return f"{work.count} tiles of {len(work.steps)} kernel{_plural(len(work.steps))}"
+    if isinstance(work, StraightLoop):
+        return f"{work.count} turns of a straight line of {len(work.graph.nodes)}"
+    if isinstance(work, Nested):
+        turns = "tiles" if work.is_shared else "turns"
+        return f"{work.count} {turns} of {len(work.steps)} kernel{_plural(len(work.steps))}"
     if isinstance(work, Product):
         batch = "".join(f"{entry[0]}x" for entry in work.batch)
         return f"product {batch}{work.m}x{work.n}x{work.k} {dtype_name(work.dtype)}"
@@ -244,20 +249,16 @@ def what(kernel: Kernel) -> str:
 
 def work_of(kernel: Kernel) -> Work:
     """What a kernel computes and moves: each element once, however often it is read."""
-    touched = {storage(buffer): buffer.nbytes for buffer in read(kernel) | written(kernel)}
-    if isinstance(kernel.work, Straight):
-        flops = sum(_node_cost(node) for node in kernel.work.graph.nodes)
-        return Work(flops, sum(touched.values()), 4)
-    if isinstance(kernel.work, Tiles):
-        inner = [_flops(step.work) for step in kernel.work.steps]
-        own = {kernel.params[-1][0]}
-        nbytes = sum(buffer.nbytes for buffer in read(kernel) | written(kernel) if buffer not in own)
-        itemsize = max(_itemsize(step.work) for step in kernel.work.steps)
-        return Work(kernel.work.count * sum(inner), nbytes, itemsize)
-    if isinstance(kernel.work, Product):
-        both = read(kernel) & written(kernel)
-        return Work(_flops(kernel.work), sum(touched.values()) + sum(b.nbytes for b in both), _itemsize(kernel.work))
-    return Work(_flops(kernel.work), _moved(kernel, kernel.work.body), _itemsize(kernel.work))
+    work, both = kernel.work, read(kernel) | written(kernel)
+    flops, itemsize = _flops(work), _itemsize(work)
+    if isinstance(work, Nested):
+        # Not what its turns hand on among each other.
+        return Work(flops, sum(buffer.nbytes for buffer in both - {kernel.params[-1][0]}), itemsize)
+    if isinstance(work, Loop | Running | Scatter | CheckRange):
+        return Work(flops, _moved(kernel, work.body), itemsize)
+    touched = {storage(buffer): buffer.nbytes for buffer in both}
+    twice = read(kernel) & written(kernel) if isinstance(work, Product) else set()
+    return Work(flops, sum(touched.values()) + sum(buffer.nbytes for buffer in twice), itemsize)
 
 
 def _moved(kernel: Kernel, body: Body) -> float:
@@ -272,7 +273,12 @@ def _moved(kernel: Kernel, body: Body) -> float:
     return sum(found.values())
 
 
-def _flops(work: Single) -> float:
+def _flops(work: PlanWork) -> float:
+    if isinstance(work, Nested):
+        return work.count * sum(_flops(step.work) for step in work.steps)
+    if isinstance(work, Straight | StraightLoop):
+        turns = work.count if isinstance(work, StraightLoop) else 1
+        return turns * sum(_node_cost(node) for node in work.graph.nodes)
     if isinstance(work, Product):
         pairs = math.prod(entry[0] for entry in work.batch)
         extra = _body_cost(work.epilogue) * work.m * work.n * pairs if work.epilogue is not None else 0.0
@@ -301,7 +307,12 @@ def _node_cost(node: Any) -> float:
     return float(cost * max(node.array_type.size, *(arg.array_type.size for arg in node.args), 1))
 
 
-def _itemsize(work: Single) -> int:
+def _itemsize(work: PlanWork) -> int:
+    """Bytes of the numbers that a work computes with."""
+    if isinstance(work, Nested):
+        return max((_itemsize(step.work) for step in work.steps), default=4)
+    if isinstance(work, Straight | StraightLoop):
+        return 4
     if isinstance(work, Product):
         return work.dtype.itemsize
     sizes = [i.dtype.itemsize for i in work.body.code if isinstance(i, Apply | Reduce) and i.dtype.kind == "f"]
@@ -311,7 +322,9 @@ def _itemsize(work: Single) -> int:
 def is_shared(kernel: Kernel, target: Target) -> bool:
     """Whether several threads work on a kernel."""
     work = kernel.work
-    return isinstance(work, Tiles) or cut_of(work, target) is not None
+    if isinstance(work, Nested) and not work.is_shared:
+        return any(alone and cut_of(part, target) is not None for part, alone, _ in singles(work))
+    return isinstance(work, Nested) or cut_of(work, target) is not None
 
 
 def _plural(count: int) -> str:
@@ -344,7 +357,7 @@ def explain(record: Record, name: str) -> Explanation:
         )
         for number, kernel in enumerate(plan.kernels)
     ]
-    if not any(isinstance(kernel.work, Tiles | Straight) for kernel in plan.kernels):
+    if not any(isinstance(kernel.work, Nested | Straight) for kernel in plan.kernels):
         paragraphs.append(("not in tiles of rows", reasons_against(made["passes"])))
     return Explanation(name, paragraphs)
 
@@ -373,7 +386,15 @@ def _sentences(plan: Plan, number: int, kernel: Kernel, readers: dict[Buffer, li
 def _fused(kernel: Kernel) -> str:
     work = kernel.work
     assert not isinstance(work, Straight)
-    if isinstance(work, Tiles):
+    if isinstance(work, StraightLoop):
+        return (
+            f"A loop of {work.count} turns, one after the other; a turn is so small that its values stay in registers, "
+            f"and so do the {work.carried} that it carries."
+        )
+    if isinstance(work, Nested) and not work.is_shared:
+        steps = len(work.steps)
+        return f"A loop of {work.count} turns, one after the other, each {steps} kernel{_plural(steps)}."
+    if isinstance(work, Nested):
         return (
             "Runs tile by tile over the rows, so that data are read once and what lies between stays in the cache; "
             f"each tile is {len(work.steps)} kernel{_plural(len(work.steps))}."
@@ -395,8 +416,10 @@ def _fused(kernel: Kernel) -> str:
 
 def _why_not_joined(writer: Kernel, reader: Kernel, buffer: Buffer) -> str:
     work = reader.work
-    if isinstance(work, Tiles):
-        return "reads it in tiles"
+    if isinstance(work, Nested):
+        return "reads it in tiles" if work.is_shared else "reads it in a loop"
+    if isinstance(work, StraightLoop):
+        return "reads it in a loop"
     if isinstance(work, Product) and buffer in (reader.params[0][0], reader.params[1][0]):
         return "reads it as a matrix"
     if isinstance(work, Scatter | Running | CheckRange):
@@ -417,7 +440,11 @@ def _why_not_joined(writer: Kernel, reader: Kernel, buffer: Buffer) -> str:
 
 def _threads(kernel: Kernel, target: Target) -> str:
     work = kernel.work
-    if isinstance(work, Tiles):
+    if isinstance(work, Nested | StraightLoop) and not is_shared(kernel, target):
+        return "On one thread: each turn needs the one before."
+    if isinstance(work, Nested) and not work.is_shared:
+        return "The threads of the pool take parts of the large kernels of each turn."
+    if isinstance(work, Nested):
         return f"Its {work.groups} groups of tiles run on the threads of the pool, each with sums of its own."
     cut = cut_of(work, target)
     if cut is not None and cut.short:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from adjit.codegen.interpreter import undisturbed
-from adjit.codegen.program import Code, assemble, scratch_rule, straight_code, write
+from adjit.codegen.program import Code, assemble, code_rules, straight_code, write
 from adjit.codegen.races import verify_jobs
 from adjit.ir.graph import Graph
 from adjit.ir.text import print_graph
@@ -119,7 +119,7 @@ def plan_line(graph: Graph, options: Options) -> Planned | None:
 
 def plan_kernels(graph: Graph, options: Options) -> Planned:
     """The plan of an optimised graph as kernels in an arena. Raises OutOfMemory for more than can be addressed."""
-    plan = make_plan(graph, options.target, slots_of(graph), scratch_rule(options.target))
+    plan = make_plan(graph, options.target, slots_of(graph), code_rules(options.target))
     if plan.arena_bytes > MOST_BYTES:
         raise OutOfMemory(f"{plan.arena_bytes} bytes of memory are needed, more than int64 counts")
     return Planned(plan)

@@ -127,6 +127,9 @@ TILE_GROUPS = 8
 """Groups of tiles: what several threads can share. It decides the order of sums, so it depends on nothing. (On two
 threads 2, 8 and 64 groups: 0.59, 0.59, 0.64 ms for a mixture of Gaussians.)"""
 
+SHARED_TURNS_ELEMENTS = 1 << 18
+"""Elements that the turns of a loop compute, from which threads share them where none needs another one: some tens of
+microseconds, as for other kernels."""
 SHARED_SCRATCH_BYTES = 16 << 10
 """Bytes of a group's scratch memory from which one thread uses that of the first group for all: half of an L1 cache.
 (Logistic regression, whose tiles have 128 bytes of it: 1.62 ms apart, 1.69 together; a mixture of Gaussians, whose

@@ -117,7 +117,7 @@ def run(graph: Graph, inputs: list[np.ndarray], name: str, tiles: bool) -> int:
         places = [*loaded.program.outputs, *(loaded.program.inputs[i] for i in updated)]
         for want, place in zip(wanted, places, strict=True):
             compare(found[place], want, f"{name}, at the {'end' if at_end else 'beginning'} of its pages")
-    return str(record.show("plan")).count("tiles")
+    return str(record.show("plan")).count(" turns ")
 
 
 def compare(found: np.ndarray, wanted: np.ndarray, name: str) -> None:

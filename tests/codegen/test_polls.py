@@ -12,12 +12,12 @@ import pytest
 
 import adjit
 from adjit import optim
-from adjit.codegen import program, tiles
+from adjit.codegen import nested, program
 from adjit.codegen.objects import compile_text
 from adjit.codegen.program import library
 from adjit.codegen.signals import Polls, polls_of, verify_polls, writes_state
 from adjit.ir.graph import Graph
-from adjit.schedule.plan import Tiles
+from adjit.schedule.plan import Nested
 from adjit_runtime.errors import InternalError
 from adjit_runtime.program import INTERRUPTED, Library
 from adjit_runtime.target import Target, host_target
@@ -146,7 +146,7 @@ def test_tiles_in_turns_give_the_same_bits(monkeypatch: pytest.MonkeyPatch, thre
     x, w = rng.normal(size=(60_000, 8)), rng.normal(size=(8, 12))
     for scratch in (1, 1 << 40):
         # One thread alone takes groups one after another where their scratch memory is large.
-        monkeypatch.setattr(tiles, "SHARED_SCRATCH_BYTES", scratch)
+        monkeypatch.setattr(nested, "SHARED_SCRATCH_BYTES", scratch)
         threads(1)
         plain = adjit.jit(function)
         wanted = plain(x, w)
@@ -160,8 +160,8 @@ def test_tiles_in_turns_give_the_same_bits(monkeypatch: pytest.MonkeyPatch, thre
                     np.testing.assert_array_equal(found, array)
             assert POLL.search(turned.ir("llvm"))
             plan = Lowered(turned.ir("optimized"), host_target()).plan
-            (work,) = [kernel.work for kernel in plan.kernels if isinstance(kernel.work, Tiles)]
-            assert tiles.tile_ranges(work, host_target()) > 1
+            (work,) = [kernel.work for kernel in plan.kernels if isinstance(kernel.work, Nested)]
+            assert nested.ranges_of_turns(work, host_target()) > 1
 
 
 @pytest.mark.usefixtures("everywhere")

@@ -20,7 +20,7 @@ from adjit.passes.pipeline import optimize
 from adjit.schedule import arena
 from adjit.schedule.build import make_plan
 from adjit.schedule.parse import parse_plan
-from adjit.schedule.plan import Load, Loop, Plan, Product, Store, Tiles
+from adjit.schedule.plan import Load, Loop, Nested, Plan, Product, Store
 from adjit.schedule.slots import slots_of
 from adjit.schedule.verify import verify_plan
 from adjit_runtime.errors import InternalError
@@ -145,7 +145,7 @@ def test_groups_of_tiles_that_share_their_sums(monkeypatch: pytest.MonkeyPatch) 
     step(np.ones(20), np.ones((400, 20)))
     plan = plan_of(optimize(step.ir("adjoint")))
     verify_jobs(plan, host_target())
-    number, work = next((i, k.work) for i, k in enumerate(plan.kernels) if isinstance(k.work, Tiles))
+    number, work = next((i, k.work) for i, k in enumerate(plan.kernels) if isinstance(k.work, Nested))
     assert work.groups > 1
     steps = [replace(s, params=tuple(replace(place, group=0) for place in s.params)) for s in work.steps]
     with pytest.raises(InternalError, match="one part touches what another one writes"):
@@ -291,7 +291,7 @@ def test_many_intervals_count_as_what_they_span(monkeypatch: pytest.MonkeyPatch)
 
 def cuts_in(plan: Plan) -> int:
     """How many kernels are cut."""
-    return sum(isinstance(k.work, Tiles) or cut_of(k.work, host_target()) is not None for k in plan.kernels)
+    return sum(isinstance(k.work, Nested) or cut_of(k.work, host_target()) is not None for k in plan.kernels)
 
 
 def same_in_all_orders(graph: Graph, inputs: Sequence[np.ndarray], least: int = 1) -> Ran:

@@ -17,7 +17,7 @@ from adjit.ir.graph import Graph
 from adjit.passes import tile as module
 from adjit.passes.pipeline import optimize
 from adjit.passes.tile import tile
-from adjit.schedule import tiles as schedule
+from adjit.schedule import nested
 from adjit_runtime.target import host_target
 
 
@@ -179,7 +179,7 @@ def test_off_means_off() -> None:
     a, b = on(params, *args), off(params, *args)
     assert tiles_in(on.ir("optimized"))
     assert not tiles_in(off.ir("optimized"))
-    assert " tiles in " in str(on.ir("plan"))
+    assert " turns in " in str(on.ir("plan"))
     np.testing.assert_allclose(a[1]["w"], b[1]["w"], rtol=1e-12)
     with pytest.raises(adjit.ArgumentError, match="tile is 'auto' or 'off', not 'on'"):
         adjit.jit(function, tile="on")
@@ -242,7 +242,7 @@ def test_fewer_rows_than_tiles_of_a_loop_have(rows: int, monkeypatch: pytest.Mon
 @pytest.mark.parametrize("columns", [16, 30, 100, 256, 300])
 def test_short_rows_from_memory_are_prefetched(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lines of later tiles, behind the last one, too; not on a target with few registers, nor of long rows."""
-    for place in (module, schedule):
+    for place in (module, nested):
         monkeypatch.setattr(place, "MEMORY_BYTES", 1)
     monkeypatch.setattr(module, "STREAM_AHEAD_ROWS", (4, 16))
     monkeypatch.setenv("ADJIT_CACHE", "0")

@@ -96,7 +96,7 @@ def test_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
             value, slope = function(w, x, y)
             results.add((float(value), slope.tobytes()))
         assert len(results) == 1
-        assert " tiles in " in str(function.ir("plan"))
+        assert " turns in " in str(function.ir("plan"))
 
 
 def test_many_callers_at_once(eager: None) -> None:

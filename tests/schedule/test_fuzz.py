@@ -5,9 +5,10 @@ Texts are printed plans of each kind of work, cut off or changed by a seeded gen
 
 from __future__ import annotations
 
+import functools
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,7 +19,21 @@ from tests.schedule.texts import described
 
 from adjit.schedule.arena import storage
 from adjit.schedule.parse import parse_plan
-from adjit.schedule.plan import Gather, Kernel, Load, Plan, Product, Scatter, Single, Store, Straight, Tiles
+from adjit.schedule.plan import (
+    Gather,
+    Kernel,
+    Load,
+    Nested,
+    Plan,
+    Product,
+    Scatter,
+    Single,
+    Step,
+    Store,
+    Straight,
+    StraightLoop,
+    Work,
+)
 from adjit.schedule.text import print_plan
 from adjit.schedule.verify import verify_plan
 from adjit_runtime.errors import FormatError, InternalError
@@ -38,7 +53,8 @@ TEXTS = filetests()
 OWN_PIECES = [
     "plan", "buffer %x : f32[2] input slot 0", "unused", "kernel 0", "kernel 1 loop over (2)", "as kernel 0, on %x",
     "arena+0", "arena+64", "arena+" + "9" * 18, "in place of %t3", "kernels 0..1", "kernels 0..99999999999999999999",
-    "product", "running", "scatter", "checkrange", "2 tiles in 1 groups of %x on {", "reduced (0)", "reverse", "commit",
+    "product", "running", "scatter", "checkrange", "2 turns in 1 groups on %x by 2 {",
+    "by 1", "by -1", "turns", "carried 1", "checks 0", "straight line 2", "reduced (0)", "reverse", "commit",
     "scratch", "batch=2 (1,2,3)", "epilogue over (1,2,2)", "v0", "v1 = load %x[d0] : f32", "d0", "d9", "p0", "+8", "-8",
     "where 0 <= d0 < 3", "where 0 <= -1 + d0 < 2", "v0 in [0,9)", "[0,9)", "reduce sum", "reduce cumsum", "gather",
     "const nan bits=4290772992", "bits=99999999999999999999", "index", "inside", "tile", "store v0 -> %x[d0] : f32",
@@ -50,8 +66,13 @@ OWN_PIECES = [
 # -- every index ------------------------------------------------------------------------------------------------------
 
 
-def spans(work: Single) -> Iterator[tuple[int, int, int, int]]:
+def spans(work: Single | StraightLoop) -> Iterator[tuple[int, int, int, int]]:
     """What a kernel reaches: parameter, smallest and largest element, bytes of one. By trying every index."""
+    if isinstance(work, StraightLoop):
+        for param, (node, step) in enumerate(zip((*work.graph.inputs, *work.graph.outputs), work.turns, strict=True)):
+            last = step * (work.count - 1)
+            yield param, min(last, 0), max(last, 0) + node.array_type.size - 1, node.dtype.itemsize
+        return
     if isinstance(work, Product):
         size = work.dtype.itemsize
         counts = tuple(entry[0] for entry in work.batch)
@@ -97,8 +118,10 @@ def weighted(index: np.ndarray, constant: int, terms: Any) -> np.ndarray:
     return total
 
 
-def is_small(work: Single) -> bool:
+def is_small(work: Single | StraightLoop) -> bool:
     """Whether every index can be tried."""
+    if isinstance(work, StraightLoop):
+        return True
     if isinstance(work, Product):
         return work.m * work.n * max(work.k, 1) * int(np.prod([e[0] for e in work.batch], dtype=object)) < 1 << 14
     return int(np.prod(work.body.domain, dtype=object)) < 1 << 14
@@ -108,20 +131,11 @@ def assert_inside(plan: Plan, kernel: Kernel) -> None:
     """All that a kernel touches is in the memory of its parameters: in slots, or in the arena."""
     if isinstance(kernel.work, Straight):
         return
-    steps: list[tuple[Single, Any]] = [(kernel.work, None)] if not isinstance(kernel.work, Tiles) else []
-    if isinstance(kernel.work, Tiles):
-        steps += [(step.work, step.params) for step in kernel.work.steps]
-    for work, places in steps:
+    for work, starts_of in reached(kernel.work):
         if not is_small(work):
             continue
         for param, low, high, size in spans(work):
-            starts = [(param, 0)]
-            if places is not None:
-                assert isinstance(kernel.work, Tiles)
-                place, tiles = places[param], kernel.work
-                ends = [(t, g) for t in (0, tiles.count - 1) for g in (0, tiles.groups - 1)]
-                starts = [(place.param, place.start + place.tile * t + place.group * g) for t, g in ends]
-            for number, start in starts:
+            for number, start in starts_of(param):
                 buffer, offset = kernel.params[number]
                 home = storage(buffer)
                 limit = (
@@ -133,6 +147,32 @@ def assert_inside(plan: Plan, kernel: Kernel) -> None:
                 begin = (home.offset if home.slot is None else 0) + offset * buffer.dtype.itemsize + start
                 assert begin + low * size >= 0
                 assert begin + (high + 1) * size <= limit
+
+
+Starts = Callable[[int], list[tuple[int, int]]]
+"""For a parameter of a work where it points, at the ends of all turns: parameter of the kernel, bytes behind it."""
+
+
+def reached(work: Work) -> list[tuple[Single | StraightLoop, Starts]]:
+    """What a work consists of, each with where its parameters point."""
+    if not isinstance(work, Nested):
+        assert not isinstance(work, Straight)
+        return [(work, lambda param: [(param, 0)])]
+    found: list[tuple[Single | StraightLoop, Starts]] = []
+    for step in work.steps:
+        for inner, starts_of in reached(step.work):
+            found.append((inner, functools.partial(_outer, work, step, starts_of)))
+    return found
+
+
+def _outer(work: Nested, step: Step, starts_of: Starts, param: int) -> list[tuple[int, int]]:
+    ends = [(t, g) for t in (0, work.count - 1) for g in (0, work.groups - 1)]
+    places = [(step.params[number], start) for number, start in starts_of(param)]
+    return [
+        (place.param, place.start + start + place.turn * t + place.group * g)
+        for place, start in places
+        for t, g in ends
+    ]
 
 
 # -- texts ------------------------------------------------------------------------------------------------------------
@@ -160,7 +200,7 @@ def try_text(text: str) -> str:
 def test_plans_of_every_kind_of_work_hold() -> None:
     assert {try_text(text) for text in TEXTS.values()} == {"holds"}
     kinds = {type(kernel.work).__name__ for text in TEXTS.values() for kernel in parse_plan(text).kernels}
-    assert kinds == {kind.__name__ for kind in (*get_args(Single), Tiles, Straight)}
+    assert kinds == {kind.__name__ for kind in (*get_args(Single), Nested, Straight, StraightLoop)}
 
 
 @pytest.mark.parametrize("name", TEXTS)
@@ -208,8 +248,8 @@ def test_what_is_cut_and_read_by_no_kernel_of_a_tile() -> None:
     assert try_text(text.replace("load %x0[12*d0 + d1]", "load %w0[d1]")) == "holds"
 
 
-def test_tiles_are_not_in_one_another() -> None:
-    text = HEAD + "kernel 0 2 tiles in 1 groups on { " * 3000
+def test_plans_deep_in_one_another() -> None:
+    text = HEAD + "kernel 0 2 turns in 1 groups on { " * 3000
     with pytest.raises(FormatError):
         parse_plan(text.replace("{ kernel", "{ " + HEAD + "kernel"))
 

@@ -276,11 +276,11 @@ ERRORS = {
     ("loop over ()", "checkrange over () v0 in [0,2) check 0"): "line 4: there are 0 checks",
     ("loop over ()", "scatter over () add v0 -> %x[v0*1] v1 in [0,8)"): "line 4: expected 'v0', found 'v1'",
     ("loop over ()", "scatter over () add v0 -> %x[v0*1] v0 in [0,8)"): "line 4: v0 is f64, which is no position",
-    ("loop over ()", "2 tiles in 3 groups on %x {"): "line 4: 2 tiles are not in 3 groups",
+    ("loop over ()", "2 turns in 3 groups on %x {"): "line 4: 2 turns are not in 3 groups",
     (
         "loop over ()",
-        f"2 tiles in 2 groups on %x {{ {'plan @t arena 0 bytes (0 without reuse), peak 0 bytes kernel 0 '}1 tiles",
-    ): "line 4: a tile has loops, products, running results and scatters alone",
+        "2 turns on %x { plan @t arena 0 bytes (0 without reuse), peak 0 bytes kernel 0 straight line on",
+    ): "line 4: a straight line is a whole plan; in a loop it has turns",
 }  # fmt: skip
 """What is changed in `SMALL`, and what is said of it; None: it parses."""
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from adjit.codegen.program import scratch_rule, write
+from adjit.codegen.program import code_rules, write
 from adjit.ir.graph import Graph
 from adjit.ir.node import Data, Loc
 from adjit.ir.text import print_graph
@@ -31,7 +31,7 @@ def plan_for(graph: Graph, target: Target) -> Plan:
     if fits(graph):
         return straight_plan(graph, slots)
 
-    return make_plan(graph, target, slots, scratch_rule(target))
+    return make_plan(graph, target, slots, code_rules(target))
 
 
 def described(value: Any, buffers: dict[Buffer, int] | None = None) -> Any:

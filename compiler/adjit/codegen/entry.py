@@ -13,7 +13,7 @@ from adjit.codegen.llvm import I64, PTR, VOID, Function, Value, int_literal, mem
 from adjit.codegen.signals import Polls, emit_poll
 from adjit.codegen.trial import begin_trial, end_trial, short_threads
 from adjit.schedule.arena import storage
-from adjit.schedule.plan import Buffer, CheckRange, Kernel, Plan, Product, Tiles, Work
+from adjit.schedule.plan import Buffer, CheckRange, Kernel, Nested, Plan, Product, Work, singles
 from adjit.tuned import ENTRY_LINES, WAKE_FLOPS
 from adjit_runtime.target import Target
 
@@ -26,7 +26,11 @@ def emit_entry(
     entry: Function, plan: Plan, target: Target, run: Run, workspace_at: int, timed: bool, polls: Polls
 ) -> None:
     """Write the entry of `plan`, whose packing memory begins at `workspace_at` in the arena."""
-    times = Counter(kernel.work for kernel in plan.kernels)
+    times: Counter[Work] = Counter()
+    for kernel in plan.kernels:
+        for work, alone, count in singles(kernel.work):
+            if alone:
+                times[work] += count
     cuts = {work: cut for work in times if (cut := cut_of(work, target)) is not None}
     short = [work for work, cut in cuts.items() if cut.short]
     begun = begin_trial(entry) if short else None
@@ -64,9 +68,9 @@ class Part:
     def arguments(self, kernel: Kernel) -> list[Value]:
         """What a kernel is given: an address for each parameter, and what its kind of work takes beside."""
         addresses = [self.address(buffer, offset) for buffer, offset in kernel.params]
-        if isinstance(kernel.work, Product | Tiles):
+        if isinstance(kernel.work, Product | Nested):
             addresses.append(self.function.offset(self.arena, self.workspace_at))
-        elif isinstance(kernel.work, CheckRange):
+        if isinstance(kernel.work, CheckRange) or (isinstance(kernel.work, Nested) and kernel.work.may_fail):
             addresses.append(self.report)
         return addresses
 

@@ -21,24 +21,22 @@ from adjit.schedule.plan import (
     Scatter,
     Single,
     Store,
-    Tiles,
     operands,
+    singles,
 )
 from adjit.tuned import GLUE_SHARE
 from adjit_runtime.target import Target
 
 Function = tuple[Single, bool]
-"""A kernel's work, and whether it runs alone (not in a tile)."""
+"""A kernel's work, and whether threads may share it."""
 
 
 def light_kernels(plan: Plan, target: Target) -> set[Function]:
     """The lightest kernels, which together are at most `GLUE_SHARE` of the work; of a product it is its epilogue."""
     times: Counter[Function] = Counter()
     for kernel in plan.kernels:
-        for work in kernel.work.parts:
-            times[work, not isinstance(kernel.work, Tiles)] += (
-                kernel.work.count if isinstance(kernel.work, Tiles) else 1
-            )
+        for work, alone, count in singles(kernel.work):
+            times[work, alone] += count
     efforts: dict[Function, float] = {}
     whole = 0.0
     for (work, alone), count in times.items():

@@ -29,6 +29,7 @@ from adjit.codegen.kernels import emit_kernel, is_glue, kernel_ranges, write_ker
 from adjit.codegen.light import light_kernels
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, int_literal
 from adjit.codegen.native_call import emit_call_library
+from adjit.codegen.nested import emit_nested, ranges_of_turns
 from adjit.codegen.objects import assembly, compile_text
 from adjit.codegen.peaks import emit_peaks_library
 from adjit.codegen.pool import SYMBOLS, pool_text
@@ -40,12 +41,12 @@ from adjit.codegen.signals import (
     polls_of,
     verify_polls,
 )
-from adjit.codegen.straight import TooLong, code_effort, emit_straight
+from adjit.codegen.straight import TooLong, code_effort, emit_straight, emit_straight_loop, ranges_of_line
 from adjit.codegen.subnormals import flushing
-from adjit.codegen.tiles import emit_tiles, tile_ranges
 from adjit.ir.evaluate import array_of
-from adjit.schedule.memory import ScratchRule
-from adjit.schedule.plan import CheckRange, Loop, Plan, Product, Single, Straight, Tiles, Work
+from adjit.ir.graph import Graph
+from adjit.schedule.memory import CodeRules
+from adjit.schedule.plan import Loop, Nested, Plan, Product, Single, Straight, StraightLoop, Work, singles
 from adjit.tuned import PRODUCT_PARTS, STRAIGHT_EFFORT, TILE_GROUPS
 from adjit_runtime.errors import InternalError
 from adjit_runtime.program import ALIGN, Library, Program
@@ -99,14 +100,20 @@ def assemble(code: Code) -> Program:
     )
 
 
-def scratch_rule(target: Target) -> ScratchRule:
-    """What a plan asks of codegen: in how much memory a product that only its epilogue reads is made by blocks."""
+def code_rules(target: Target) -> CodeRules:
+    """What a plan asks of code generation."""
 
     def scratch(dtype: np.dtype, k: int) -> int:
         # A block for each part that a thread may take.
         return PRODUCT_PARTS * gemm_scratch_bytes(dtype, target) if scratch_allowed(dtype, k, target) else 0
 
-    return scratch
+    def line(graph: Graph) -> bool:
+        module = Module(graph.name, target)
+        turns = (0,) * (len(graph.inputs) + len(graph.outputs))
+        emit_straight_loop(module, "line", StraightLoop(graph, 1, 0, turns))
+        return code_effort(str(module), target) <= STRAIGHT_EFFORT
+
+    return CodeRules(scratch, line)
 
 
 def straight_code(plan: Plan, target: Target, flush: bool = False) -> Code | None:
@@ -121,9 +128,9 @@ def straight_code(plan: Plan, target: Target, flush: bool = False) -> Code | Non
 def libraries_of(plan: Plan, target: Target) -> list[str]:
     """The libraries of products that the code of a plan will call."""
     works = {
-        (work, not isinstance(kernel.work, Tiles)): None
+        (work, alone): None
         for kernel in plan.kernels
-        for work in kernel.work.parts
+        for work, alone, _ in singles(kernel.work)
         if isinstance(work, Product)
     }
     return list(dict.fromkeys(name for work, alone in works for name in product_libraries(work, target, alone)))
@@ -156,29 +163,43 @@ def write(plan: Plan, target: Target, flush: bool = False, timed: bool = False, 
     verify_polls(plan, polls)
     times = Counter(kernel.work for kernel in plan.kernels)
     inline: dict[Work, Single] = {}
-    for work in times:
-        alone = not isinstance(work, Tiles)
-        for part in work.parts:
-            options = (part, target, alone, (part, alone) in light, polls.ranges.get(part, 0) if alone else 0)
-            if alone and times[part] == 1 and (is_glue(*options[:4]) or _has_own_addresses(part)):
-                inline[part] = part
-            elif (part, alone) not in functions:
-                functions[part, alone] = emit_kernel(module, f"shared{len(functions)}", *options)
-            if isinstance(part, Product):
-                nbytes = gemm_workspace_bytes(part.dtype, part.m, part.n, part.k, target)
-                cut = cut_of(part, target)
-                times_kept = TILE_GROUPS if not alone else cut.parts if cut is not None else 1
-                workspace_bytes = max(workspace_bytes, nbytes * times_kept)
-        if isinstance(work, Tiles) and (work, True) not in functions:
-            functions[work, True] = emit_tiles(
-                module, f"shared{len(functions)}", work, functions, target, polls.ranges.get(work, 0)
+
+    def options_of(work: Single, alone: bool) -> tuple[Single, Target, bool, bool, int]:
+        return work, target, alone, (work, alone) in light, polls.ranges.get(work, 0) if alone else 0
+
+    def emit(work: Work, alone: bool = True) -> None:
+        """Write the function of a work, those that it calls first."""
+        if (work, alone) in functions or isinstance(work, Straight):
+            return
+        name, ranges = "shared{}", polls.ranges.get(work, 0)
+        if isinstance(work, Nested):
+            for step in work.steps:
+                emit(step.work, alone and not work.is_shared)
+            name = name.format(len(functions))
+            functions[work, alone] = emit_nested(module, name, work, functions, target, alone, ranges if alone else 0)
+        elif isinstance(work, StraightLoop):
+            functions[work, alone] = emit_straight_loop(
+                module, name.format(len(functions)), work, ranges if alone else 0
             )
+        else:
+            functions[work, alone] = emit_kernel(module, name.format(len(functions)), *options_of(work, alone))
+
+    for work in times:
+        single = None if isinstance(work, Nested | Straight | StraightLoop) or times[work] > 1 else work
+        if single is not None and (is_glue(*options_of(single, True)[:4]) or _has_own_addresses(single)):
+            inline[work] = single
+        else:
+            emit(work)
+    for kernel in plan.kernels:
+        for part, alone, _ in singles(kernel.work):
+            if isinstance(part, Product):
+                workspace_bytes = max(workspace_bytes, _packing_bytes(part, alone, target))
 
     def run(caller: Part, number: int) -> None:
         f, kernel = caller.function, plan.kernels[number]
         work, name = kernel.work, f"kernel{number}"
         if work in inline:
-            options = (inline[work], target, True, (work, True) in light, polls.ranges.get(work, 0))
+            options = options_of(inline[work], True)
             if is_glue(*options[:4]):
                 # A function of its own would take longer to compile than what is in it.
                 write_kernel(f, caller.arguments(kernel), name, *options)
@@ -189,7 +210,7 @@ def write(plan: Plan, target: Target, flush: bool = False, timed: bool = False, 
             f.call(own.name, VOID, f.params)
             return
         arguments = caller.arguments(kernel)
-        if isinstance(work, CheckRange) or work in polls.ranges:
+        if work.may_fail or work in polls.ranges:
             status = f.call(functions[work, True].name, I64, arguments)
             f.return_if(f.compare("ne", status, int_literal(0)), status)
         else:
@@ -208,6 +229,13 @@ def write(plan: Plan, target: Target, flush: bool = False, timed: bool = False, 
     return Code(plan, target, flush, str(module), instructions, kernels, nbytes)
 
 
+def _packing_bytes(work: Product, alone: bool, target: Target) -> int:
+    """Memory for packing: for each part that threads may take of a product, or of the loop that it is in."""
+    cut = cut_of(work, target)
+    parts = TILE_GROUPS if not alone else cut.parts if cut is not None else 1
+    return gemm_workspace_bytes(work.dtype, work.m, work.n, work.k, target) * parts
+
+
 def _has_own_addresses(work: Single) -> bool:
     """Whether a kernel that stands once computes the addresses of its operands itself: where a caller would put them
     on the stack."""
@@ -216,8 +244,10 @@ def _has_own_addresses(work: Single) -> bool:
 
 def _ranges_of(work: Work, target: Target) -> int:
     """Into how many ranges a long kernel may be cut, with a poll between two; 0 where it is not."""
-    if isinstance(work, Tiles):
-        return tile_ranges(work, target)
+    if isinstance(work, Nested):
+        return ranges_of_turns(work, target)
+    if isinstance(work, StraightLoop):
+        return ranges_of_line(work, target)
     return 0 if isinstance(work, Straight) else kernel_ranges(work, target)
 
 

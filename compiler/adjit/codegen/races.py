@@ -24,7 +24,21 @@ import numpy as np
 from adjit.codegen.cuts import ROWS, Cut, cut_of, follows_columns
 from adjit.codegen.gemm import GEMM_DTYPES, blocks_are_wide, gemm_scratch_bytes, scratch_allowed
 from adjit.schedule.arena import elements_in_place, read, storage, written
-from adjit.schedule.plan import Body, Buffer, Gather, Kernel, Load, Plan, Product, Scatter, Single, Store, Tiles
+from adjit.schedule.plan import (
+    Body,
+    Buffer,
+    Gather,
+    Kernel,
+    Load,
+    Nested,
+    Plan,
+    Product,
+    Scatter,
+    Store,
+    Straight,
+    StraightLoop,
+    Work,
+)
 from adjit.schedule.products import may_reduce
 from adjit_runtime.errors import InternalError
 from adjit_runtime.target import Target
@@ -40,8 +54,12 @@ def verify_jobs(plan: Plan, target: Target) -> None:
         found = _fault_of(kernel, target)
         if found:
             raise InternalError(f"kernel {number} of @{plan.name} is not safe on threads: {found}")
-    for each in (plan, *(kernel.inner for kernel in plan.kernels if kernel.inner is not None)):
-        _values_last(each)
+        if kernel.inner is not None and not (isinstance(kernel.work, Nested) and kernel.work.is_shared):
+            # Turns that come one after the other: threads may share each step.
+            verify_jobs(kernel.inner, target)
+        elif kernel.inner is not None:
+            _values_last(kernel.inner)
+    _values_last(plan)
 
 
 # -- accesses as intervals of bytes -----------------------------------------------------------------------------------
@@ -184,8 +202,18 @@ def accesses_of_product(work: Product) -> Iterator[Access]:
         yield Access(param, 0, extents, tuple(s * size for s in steps), size, param == 2)
 
 
-def _accesses(work: Single) -> Iterator[Access]:
+def _accesses(work: Work) -> Iterator[Access]:
     """All that a kernel touches."""
+    if isinstance(work, Nested):
+        for step in work.steps:
+            for access in _accesses(step.work):
+                place = step.params[access.param]
+                moved = access.shifted(place.param, place.start).repeated(work.count, place.turn)
+                yield moved.repeated(work.groups, place.group)
+        return
+    if isinstance(work, Straight | StraightLoop):
+        yield from _accesses_of_line(work)
+        return
     if isinstance(work, Product):
         yield from accesses_of_product(work)
         if work.epilogue is not None:
@@ -198,13 +226,23 @@ def _accesses(work: Single) -> Iterator[Access]:
         yield Access(0, 0, (*work.body.domain, work.size), strides, size, True)
 
 
+def _accesses_of_line(work: Straight | StraightLoop) -> Iterator[Access]:
+    nodes = (*work.graph.inputs, *work.graph.outputs)
+    turns = work.turns if isinstance(work, StraightLoop) else (0,) * len(nodes)
+    count = work.count if isinstance(work, StraightLoop) else 1
+    for param, (node, step) in enumerate(zip(nodes, turns, strict=True)):
+        size = node.dtype.itemsize
+        extents, strides = (count, node.array_type.size), (step * size, size)
+        yield Access(param, 0, extents, strides, size, param >= len(work.graph.inputs))
+
+
 # -- kernels ----------------------------------------------------------------------------------------------------------
 
 
 def _fault_of(kernel: Kernel, target: Target) -> str:
     """How parts of a kernel meet, or ""."""
-    if isinstance(kernel.work, Tiles):
-        return _fault_of_groups(kernel, kernel.work, target)
+    if isinstance(kernel.work, Nested):
+        return _fault_of_groups(kernel, kernel.work, target) if kernel.work.is_shared else ""
     cut = cut_of(kernel.work, target)
     if isinstance(kernel.work, Product):
         return _fault_of_product(kernel, kernel.work, cut, target)
@@ -271,9 +309,9 @@ def _fault_of_parts(kernel: Kernel, found: Sequence[tuple[Owned, Access]]) -> st
     return ""
 
 
-def _fault_of_groups(kernel: Kernel, work: Tiles, target: Target) -> str:
+def _fault_of_groups(kernel: Kernel, work: Nested, target: Target) -> str:
     """The same for groups of tiles: their number is the owner."""
-    for inner in kernel.inner.kernels if kernel.inner is not None else ():
+    for inner in _kernels_in(kernel):
         fault = _fault_of_blocks(inner, inner.work, 1, target) if isinstance(inner.work, Product) else ""
         if fault:
             return fault
@@ -283,12 +321,19 @@ def _fault_of_groups(kernel: Kernel, work: Tiles, target: Target) -> str:
             place = step.params[access.param]
             for group in range(work.groups):
                 low, high = (at * work.count // work.groups for at in (group, group + 1))
-                start = place.start + group * place.group + low * place.tile
-                moved = access.shifted(place.param, start).repeated(high - low, place.tile)
+                start = place.start + group * place.group + low * place.turn
+                moved = access.shifted(place.param, start).repeated(high - low, place.turn)
                 lows, run = _intervals(moved, moved.extents)
                 found.append((Owned(lows, lows + run, np.full(len(lows), group)), moved))
     kept = {storage(kernel.params[access.param][0]) for _, access in found if access.writes}
     return _fault_of_parts(kernel, [(o, a) for o, a in found if storage(kernel.params[a.param][0]) in kept])
+
+
+def _kernels_in(kernel: Kernel) -> Iterator[Kernel]:
+    """The kernels of the plan in a kernel, and of those in these."""
+    for inner in kernel.inner.kernels if kernel.inner is not None else ():
+        yield inner
+        yield from _kernels_in(inner)
 
 
 # -- between kernels --------------------------------------------------------------------------------------------------

@@ -26,7 +26,8 @@ from adjit.codegen.llvm import I32, I64, PTR, VOID, Function, Module, Ty, Value,
 from adjit.codegen.subnormals import precisely
 from adjit.codegen.trial import MONOTONIC
 from adjit.schedule.arena import written
-from adjit.schedule.plan import Kernel, Plan, Product, Single, Tiles, Work
+from adjit.schedule.plan import Kernel, Nested, Plan, Product, Single, StraightLoop, Work
+from adjit.schedule.straight import line_cost
 from adjit.tuned import POLL_EFFORT, POLL_NANOSECONDS
 from adjit_runtime.errors import InternalError
 from adjit_runtime.program import INTERRUPTED
@@ -85,8 +86,11 @@ def writes_state(plan: Plan, kernel: Kernel) -> bool:
 def effort(work: Work, target: Target) -> float:
     """Vector instructions of a kernel, about; those of one element count as much where a kernel goes element by
     element."""
-    times = work.count if isinstance(work, Tiles) else 1
-    return times * sum(_effort(part, target) for part in work.parts)
+    if isinstance(work, Nested):
+        return work.count * sum(effort(step.work, target) for step in work.steps)
+    if isinstance(work, StraightLoop):
+        return work.count * float(line_cost(work.graph) or 0)
+    return sum(_effort(part, target) for part in work.parts)
 
 
 def _effort(work: Single, target: Target) -> float:

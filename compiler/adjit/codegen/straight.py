@@ -15,8 +15,11 @@ import numpy as np
 from adjit.codegen.lanes import Lane, Lanes
 from adjit.codegen.llvm import (
     I8,
+    I64,
     PTR,
+    VOID,
     Function,
+    Module,
     Value,
     int_literal,
     literal,
@@ -24,12 +27,14 @@ from adjit.codegen.llvm import (
     register_type,
     vector_literal,
 )
+from adjit.codegen.signals import effort, emit_poll
 from adjit.ir.graph import Graph
 from adjit.ir.node import Node
 from adjit.ir.op import OPS
 from adjit.ops.contraction import sizes_of, subscripts_of
 from adjit.ops.declare import Elementwise
-from adjit.tuned import GATHER_EFFORT
+from adjit.schedule.plan import StraightLoop
+from adjit.tuned import GATHER_EFFORT, TURN_EFFORT
 from adjit_runtime.target import Target
 
 Positions = np.ndarray
@@ -43,11 +48,11 @@ class TooLong(Exception):
 class Straight:
     """Emits one graph into `function`, in at most so many lines; raises TooLong where it takes more."""
 
-    def __init__(self, function: Function, most_lines: float) -> None:
+    def __init__(self, function: Function, most_lines: float = math.inf, first_check: int = 0) -> None:
         self.function = function
         self.most_lines = most_lines
         self._values: dict[Node, Value] = {}
-        self._checks = 0
+        self._checks = first_check
 
     def emit(self, graph: Graph, inputs: Sequence[Value], outputs: Sequence[Value]) -> None:
         """Load the inputs, compute and check, store the outputs, then the new values of state; `inputs` and `outputs`
@@ -62,6 +67,59 @@ class Straight:
         places = [*zip(graph.outputs, outputs, strict=True), *((value, home[to]) for to, value in graph.updates)]
         for node, pointer in places:
             self._store(node, pointer)
+
+    def emit_loop(self, work: StraightLoop, params: Sequence[Value], ranges: int = 0) -> None:
+        """Write a loop, whose parameters are at `params`; with `ranges` its turns are cut into so many, and the
+        function may be left between two."""
+        f, graph, first = self.function, work.graph, len(work.graph.inputs)
+        inputs = list(zip(graph.inputs, params[:first], work.turns[:first], strict=True))
+        for node, pointer, step in inputs:
+            if not step:
+                self._values[node] = self._load(node, pointer)
+        carried = graph.inputs[: work.carried]
+        varying = {*carried, *(node for node, _, step in inputs if step)}
+        for node in graph.nodes:
+            # What all turns compute alike is computed once; a check stays where it is.
+            if varying.isdisjoint(node.args) and node.op.kind != "check":
+                self._values[node] = self._value(node)
+            else:
+                varying.add(node)
+        stacked = list(zip(graph.outputs, params[first:], work.turns[first:], strict=True))[work.carried :]
+
+        def turn(i: Value, values: list[Value]) -> list[Value]:
+            self._values.update(zip(carried, values, strict=True))
+            for node, pointer, step in inputs:
+                if step:
+                    self._values[node] = self._load(node, self._moved_on(pointer, node, i, step))
+            for node in graph.nodes:
+                if node in varying:
+                    self._values[node] = self._value(node)
+            for node, pointer, step in stacked:
+                self._store(node, self._moved_on(pointer, node, i, step))
+            return [self._values[node] for node in graph.outputs[: work.carried]]
+
+        def turns(low: Value, high: Value, values: list[Value]) -> list[Value]:
+            return f.loop(low, high, 1, values, turn)
+
+        def part(number: Value, values: list[Value]) -> list[Value]:
+            low, high = (
+                f.binary("sdiv", f.mul(at, work.count), int_literal(ranges)) for at in (number, f.add(number, 1))
+            )
+            values = turns(low, high, values)
+            emit_poll(f)
+            return values
+
+        starts = [self._values[node] for node in carried]
+        if ranges:
+            last = f.loop(0, ranges, 1, starts, part)
+        else:
+            last = turns(int_literal(0), int_literal(work.count), starts)
+        for node, value, pointer in zip(graph.outputs, last, params[first:], strict=False):
+            self._values[node] = value
+            self._store(node, pointer)
+
+    def _moved_on(self, pointer: Value, node: Node, turn: Value, step: int) -> Value:
+        return self.function.element(pointer, memory_type(node.dtype), self.function.mul(turn, step))
 
     # -- memory -------------------------------------------------------------------------------------------------------
 
@@ -283,6 +341,24 @@ def _halves(places: Positions) -> tuple[Positions, Positions, Positions]:
     new = np.empty_like(order)
     new[order] = np.arange(len(order))
     return low[order], high[order], new.reshape(len(places), half)
+
+
+def emit_straight_loop(module: Module, name: str, work: StraightLoop, ranges: int = 0) -> Function:
+    """The function of a loop in registers, of a pointer for each parameter; it has a status where it may fail, or has
+    `ranges`."""
+    has_status = work.may_fail or ranges > 0
+    params = [(PTR, f"p{i}") for i in range(len(work.turns))]
+    f = module.function(name, I64 if has_status else VOID, params, internal=True)
+    Straight(f, first_check=work.first_check or 0).emit_loop(work, f.params, ranges)
+    f.ret(int_literal(0) if has_status else None)
+    return f
+
+
+def ranges_of_line(work: StraightLoop, target: Target) -> int:
+    """Into how many ranges the turns of a long loop are cut, so that a program may leave it between two; 0 where they
+    are not."""
+    ranges = min(int(effort(work, target) // TURN_EFFORT), work.count)
+    return ranges if ranges > 1 else 0
 
 
 def emit_straight(function: Function, graph: Graph, table: Value, most_lines: float = math.inf) -> None:

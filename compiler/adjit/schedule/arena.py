@@ -20,11 +20,12 @@ from adjit.schedule.plan import (
     Gather,
     Kernel,
     Load,
+    Nested,
     Plan,
     Reduce,
     Store,
     Straight,
-    Tiles,
+    StraightLoop,
     operands,
 )
 from adjit.tuned import INPLACE_REDUCTION_BYTES
@@ -98,7 +99,7 @@ def overwrites_safely(kernel: Kernel, buffer: Buffer) -> bool:
     work = kernel.work
     if isinstance(work, Straight):
         return True  # everything is loaded before anything is stored
-    if work.in_order or isinstance(work, Tiles):
+    if work.in_order or isinstance(work, Nested | StraightLoop):
         return False
     if buffer in {buffer for buffer, _ in kernel.params[: work.operands]}:
         return False  # operands are read all over, and the product itself is not read through a Load

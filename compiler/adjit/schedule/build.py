@@ -16,13 +16,10 @@ from typing import Any
 import numpy as np
 
 from adjit.ir.axes import joins
-from adjit.ir.builder import Builder
 from adjit.ir.graph import Graph
 from adjit.ir.node import Node
-from adjit.ir.op import OPS
 from adjit.ops.contraction import sizes_of, subscripts_of
-from adjit.ops.declare import Checked, Indexing, Reduction, condition_of
-from adjit.ops.tiles import combiners
+from adjit.ops.declare import Bodied, Checked, Indexing, condition_of
 from adjit.schedule.arena import finish
 from adjit.schedule.body import (
     BodyBuilder,
@@ -35,8 +32,9 @@ from adjit.schedule.body import (
     unshaped,
 )
 from adjit.schedule.group import Group
-from adjit.schedule.maps import contiguous_strides, identity
-from adjit.schedule.memory import Memory, Notes, ScratchRule, alike, transposed_copies
+from adjit.schedule.loops import LoopPlanner
+from adjit.schedule.maps import contiguous_strides
+from adjit.schedule.memory import CodeRules, Notes, alike, transposed_copies
 from adjit.schedule.normalize import normalize
 from adjit.schedule.order import delay_small, order_groups
 from adjit.schedule.plan import (
@@ -58,7 +56,6 @@ from adjit.schedule.plan import (
 )
 from adjit.schedule.products import may_reduce
 from adjit.schedule.slots import slots_of
-from adjit.schedule.tiles import inner_nodes, tiles_of
 from adjit_runtime.program import Check, Slot
 from adjit_runtime.target import Target
 
@@ -74,13 +71,14 @@ class _Again(Exception):
     """Something was noted; make the plan once more."""
 
 
-def make_plan(graph: Graph, target: Target, slots: tuple[Slot, ...], scratch: ScratchRule = lambda dtype, k: 0) -> Plan:
+def make_plan(graph: Graph, target: Target, slots: tuple[Slot, ...], rules: CodeRules | None = None) -> Plan:
     """The plan of `graph`; `slots` are inputs, then outputs, in the graph's order (constants are added)."""
+    rules = rules or CodeRules()
     flat = normalize(graph)
     notes = Notes(stored=transposed_copies(flat))
     number = 0
     while True:
-        planner = _Planner(flat, target, slots, notes, scratch)
+        planner = _Planner(flat, target, slots, notes, rules)
         plan = planner.plan()
         if plan is not None:
             return plan
@@ -89,13 +87,11 @@ def make_plan(graph: Graph, target: Target, slots: tuple[Slot, ...], scratch: Sc
             notes.stored.update(alike(flat, planner.needed))
 
 
-class _Planner(Memory):
+class _Planner(LoopPlanner):
     """Kernels for the groups of a graph."""
 
-    def __init__(
-        self, graph: Graph, target: Target, slots: tuple[Slot, ...], notes: Notes, scratch: ScratchRule
-    ) -> None:
-        super().__init__(graph, target, slots, notes, scratch)
+    def __init__(self, graph: Graph, target: Target, slots: tuple[Slot, ...], notes: Notes, rules: CodeRules) -> None:
+        super().__init__(graph, target, slots, notes, rules)
         self.needed: set[Node] = set()
         self._needs: list[NeedsStorage] = []
         self._again = False
@@ -132,6 +128,9 @@ class _Planner(Memory):
             return None
         return plan
 
+    def _plan_of_turn(self, graph: Graph) -> Plan:
+        return make_plan(graph, self.target, slots_of(graph), self.rules)
+
     def _tried(self, make: Callable[..., list[Kernel]], *args: Any) -> list[Kernel]:
         """What `make` makes of `args`; nothing where that needs something to be noted."""
         try:
@@ -157,8 +156,8 @@ class _Planner(Memory):
             return self._loop(group)
         if group.kind == "product":
             return self._product(group)
-        if group.kind == "tiled":
-            return self._tiles(group)
+        if any(isinstance(node.op, Bodied) for node in group.members):
+            return self._loop_kernels(group)
         (node,) = group.members
         if group.kind == "running":
             kernels = self._running(group, node)
@@ -202,16 +201,6 @@ class _Planner(Memory):
             or (placement.buffer.size != math.prod(node.shape))
         )
 
-    def _reader(self, group: Group | None) -> Any:
-        """`place` for a builder: members of the group itself are never read from memory."""
-
-        def place(node: Node) -> Placement | None:
-            if group is not None and node in group.members:
-                return None
-            return self._place(node)
-
-        return place
-
     def _loop(self, group: Group) -> list[Kernel]:
         builder = BodyBuilder(group, group.space, self._reader(group))
         self._stores(group, builder)
@@ -222,11 +211,6 @@ class _Planner(Memory):
 
     def _copies(self, node: Node, place: Placement, commits: bool) -> list[Kernel]:
         return [self._copy(node, place, commits)]
-
-    def _copy(self, node: Node, place: Placement, commits: bool) -> Kernel:
-        builder = BodyBuilder(None, node.shape, self._reader(None))
-        builder.store(builder.value(node, builder.full), place, builder.full, node.dtype)
-        return Kernel(Loop(collapse_greedily(builder.body())), tuple(builder.params), (node,), commits)
 
     def _running(self, group: Group, node: Node) -> list[Kernel]:
         axis = node.attrs["axis"]
@@ -309,93 +293,6 @@ class _Planner(Memory):
         filled = Kernel(Loop(collapse_greedily(fill.body())), tuple(fill.params), (node,))
         return [filled, self._copy(arg, inner, commits=False)]
 
-    # -- tiles --------------------------------------------------------------------------------------------------------
-
-    def _tiles(self, group: Group) -> list[Kernel]:
-        """The plan of one tile runs on each and adds to the sums of its group, which are put together at the end."""
-        node, *items = group.members
-        count, sliced = node.attrs["count"], node.attrs["sliced"]
-        combine = node.attrs["combine"].split(",")
-        inner = self._tile_plan(node)
-        where = [self._operand(arg) for arg in node.args]
-        results: dict[int, tuple[Buffer, int]] = {}
-        for item in items:
-            place = self._place(item)
-            assert place is not None
-            if not place.is_dense(item.shape):
-                raise NeedsStorage({item: True})
-            results[item.attrs["index"]] = (place.buffer, place.offset)
-        types = node.type.items  # type: ignore[union-attr]
-        for i, type in enumerate(types):
-            if i not in results:
-                # Nothing reads it, but the tile writes it.
-                results[i] = (self._own_buffer(node, type.dtype, type.size), 0)
-        sums = range(len(where), len(where) + len(combine))
-        cut = {*range(sliced), *range(sums.stop, len(where) + len(results))}
-        work = tiles_of(inner, count, cut, sums, self.target)
-        parts = [self._own_buffer(node, t.dtype, work.groups * t.size) for t in types[: len(combine)]]
-        scratch = self._own_buffer(node, np.dtype(np.uint8), work.groups * inner.arena_bytes)
-        # The slots of the tile's plan: operands, then sums (its state), then stacked results.
-        stacked = [results[i] for i in range(len(combine), len(results))]
-        params = [*where, *((part, 0) for part in parts), *stacked, (scratch, 0)]
-        for extent, (buffer, offset) in zip(work.extents, params, strict=True):
-            assert offset * buffer.dtype.itemsize + extent <= buffer.nbytes
-        tiles = Kernel(work, tuple(params), (node, *inner_nodes(inner)), inner=inner)
-        before = [self._start_value(node, part, name) for part, name in zip(parts, combine, strict=True)]
-        after = [
-            self._together(node, part, work.groups, name, results[i])
-            for i, (part, name) in enumerate(zip(parts, combine, strict=True))
-        ]
-        return [*before, tiles, *after]
-
-    def _own_buffer(self, node: Node, dtype: np.dtype, size: int) -> Buffer:
-        buffer = Buffer(f"t{len(self.buffers)}", dtype, size, loc=node.loc)
-        self.buffers.append(buffer)
-        return buffer
-
-    def _tile_plan(self, node: Node) -> Plan:
-        """The plan of one tile, in which the sums are state that each tile adds to."""
-        known = self.notes.tiles.get(node)
-        if known is None:
-            body, rules = node.attrs["body"], combiners(node.attrs["combine"])
-            sums = len(rules)
-            b = Builder()
-            totals = [b.input(f"sum{i}", result.array_type.strong) for i, result in enumerate(body.outputs[:sums])]
-            b.nodes.extend(body.nodes)
-            added = []
-            for rule, total, result in zip(rules, totals, body.outputs[:sums], strict=True):
-                b.loc = result.loc
-                added.append((total, b.emit(rule, total, result)))
-            graph = Graph(body.name, (*body.inputs, *totals), tuple(b.nodes), body.outputs[sums:], tuple(added))
-            known = self.notes.tiles[node] = make_plan(graph, self.target, slots_of(graph), self.scratch)
-        return known
-
-    def _operand(self, node: Node) -> tuple[Buffer, int]:
-        """Where an operand lies, C-ordered without gaps."""
-        found = operand_strides(node, self._place)
-        if found is None or found[2] != contiguous_strides(node.shape):
-            raise NeedsStorage({node: False})
-        return found[0], found[1]
-
-    def _start_value(self, node: Node, part: Buffer, name: str) -> Kernel:
-        """What a reduction is before the first tile of each group."""
-        op = OPS[name]
-        assert isinstance(op, Reduction)
-        assert op.identity is not None
-        builder = BodyBuilder(None, (part.size,), self._reader(None))
-        value = builder.constant(op.identity(part.dtype), part.dtype)
-        builder.store(value, Placement(part, 0, (1,)), builder.full, part.dtype)
-        return Kernel(Loop(collapse_greedily(builder.body())), tuple(builder.params), (node,))
-
-    def _together(self, node: Node, part: Buffer, groups: int, name: str, place: tuple[Buffer, int]) -> Kernel:
-        """What the groups found, put together."""
-        size = part.size // groups
-        builder = BodyBuilder(None, (groups, size), self._reader(None))
-        each = builder.load(Placement(part, 0, (size, 1)), builder.full, (), part.dtype)
-        total = builder.emit(Reduce(name, each, part.dtype))
-        builder.store(total, Placement(*place, (1,)), identity(2, [1]), part.dtype)
-        return Kernel(Loop(collapse_greedily(builder.body((0,)))), tuple(builder.params), (node,))
-
     # -- contractions -------------------------------------------------------------------------------------------------
 
     def _product(self, group: Group) -> list[Kernel]:
@@ -434,7 +331,7 @@ class _Planner(Memory):
         if place is None:
             buffer = self._buffer(node, f"t{len(self.buffers)}")
             place = self._dense(node, buffer)
-            block = self.scratch(node.dtype, k)
+            block = self.rules.scratch(node.dtype, k)
             if block and block < buffer.nbytes:
                 buffer.size = block // node.dtype.itemsize
             else:

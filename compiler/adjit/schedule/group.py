@@ -21,7 +21,7 @@ from adjit.ir.axes import joins
 from adjit.ir.graph import Graph
 from adjit.ir.node import Node
 from adjit.ops.contraction import extents_of, subscripts_of
-from adjit.ops.declare import Elementwise, Reduction
+from adjit.ops.declare import Bodied, Elementwise, Reduction
 from adjit.schedule.products import is_small, rows_of_block
 from adjit.tuned import HOISTED_COST, KERNEL_MEMBERS, LIGHT_COST, LIGHT_LEAVES, ROW_COST
 
@@ -31,7 +31,7 @@ Relation = tuple[object, ...]
 
 WIDEST = 64
 """Bytes of the widest vector of any target."""
-STARTS = frozenset({"contraction", "running", "scatter", "check", "tiled"})
+STARTS = frozenset({"contraction", "running", "scatter", "check", "tiled", "scan"})
 """Kinds that always start a group of their own."""
 
 
@@ -113,7 +113,7 @@ class Grouping:
     def _place(self, node: Node) -> None:
         kind = node.op.kind
         if kind == "tuple":
-            # A result of a loop over tiles.
+            # A result of a loop.
             self._add(self.group_of[node.args[0]], node, "full", ())
         elif kind in STARTS or _stands_alone(node):
             self._start(node, "product" if kind == "contraction" else kind)
@@ -229,7 +229,9 @@ class Grouping:
                     waiting.append(other)
 
     def _start(self, node: Node, kind: str) -> None:
-        space = () if kind == "tiled" else node.args[-1].shape if kind in ("check", "running") else node.shape
+        space = (
+            () if isinstance(node.op, Bodied) else node.args[-1].shape if kind in ("check", "running") else node.shape
+        )
         reduced = (node.attrs["axis"],) if kind == "running" else None
         leaves = self._combined(node)
         self._add(self._new_group(kind, space, reduced), node, "full", leaves)

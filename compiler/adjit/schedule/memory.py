@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,10 +14,12 @@ from adjit.ir.axes import joins
 from adjit.ir.graph import Graph
 from adjit.ir.node import Data, Node
 from adjit.ir.quote import printable
-from adjit.schedule.body import Placement, base, unshaped
+from adjit.ir.types import Array
+from adjit.ops.declare import Bodied
+from adjit.schedule.body import BodyBuilder, Placement, base, collapse_greedily, unshaped
 from adjit.schedule.group import Group, Grouping
 from adjit.schedule.maps import contiguous_strides
-from adjit.schedule.plan import Buffer, Plan
+from adjit.schedule.plan import Buffer, Kernel, Loop, Plan
 from adjit.tuned import TRANSPOSE_COPY_READS
 from adjit_runtime.program import Check, Slot
 from adjit_runtime.target import Target
@@ -29,24 +32,31 @@ class Notes:
     stored: set[Node] = field(default_factory=set)
     dense: set[Node] = field(default_factory=set)
     unfused: set[Node] = field(default_factory=set)
-    tiles: dict[Node, Plan] = field(default_factory=dict)
+    turns: dict[Node, Plan] = field(default_factory=dict)
+    lines: dict[Node, bool] = field(default_factory=dict)
     shadowed: set[Node] = field(default_factory=set)
 
 
-ScratchRule = Callable[[np.dtype, int], int]
-"""(dtype, k) -> bytes of memory in which a product that only its epilogue reads is made by blocks; 0: it cannot."""
+@dataclass(frozen=True, slots=True)
+class CodeRules:
+    """What a plan asks of code generation.
+
+    scratch  (dtype, k) -> bytes of memory in which a product that only its epilogue reads is made by blocks; 0: it
+             cannot be
+    line     whether LLVM is quick with a graph as a straight line"""
+
+    scratch: Callable[[np.dtype, int], int] = lambda dtype, k: 0
+    line: Callable[[Graph], bool] = lambda graph: False
 
 
 class Memory:
     """The memory of one round of planning: who must have some (`stored`), who has which (`placements`)."""
 
-    def __init__(
-        self, graph: Graph, target: Target, slots: tuple[Slot, ...], notes: Notes, scratch: ScratchRule
-    ) -> None:
+    def __init__(self, graph: Graph, target: Target, slots: tuple[Slot, ...], notes: Notes, rules: CodeRules) -> None:
         self.graph = graph
         self.target = target
         self.notes = notes
-        self.scratch = scratch
+        self.rules = rules
         self.slots = list(slots)
         self.checks: list[Check] = []
         self.constants: dict[int, Data] = {}
@@ -61,7 +71,8 @@ class Memory:
         for group in self.grouping.groups:
             for node in self.grouping.reads(group):
                 self._readers.setdefault(node, []).append(group)
-        self._checks = [group for group in self.grouping.groups if group.kind == "check"]
+        self._checks = [group for group in self.grouping.groups if any(map(_may_fail, group.members))]
+        self._order_checks()
         # State whose old value is a result, or is still to be read when its new one is copied to it.
         self._kept = {unshaped(node) for node in graph.outputs}
 
@@ -74,7 +85,7 @@ class Memory:
                 stored.add(base(node.args[0]))
             elif joins(node):
                 stored.update(arg for arg in node.args if arg.op.kind != "leaf")
-            elif node.op.kind == "tiled":
+            elif isinstance(node.op, Bodied):
                 stored.update(base(arg) for arg in node.args)
         return {node for node in stored if node.op.kind != "leaf"}
 
@@ -152,6 +163,13 @@ class Memory:
             self.grouping.order_after(writer, group)
         return True
 
+    def _order_checks(self) -> None:
+        """A loop that may fail comes after the checks that stand ahead of it, and before those behind: the error is the
+        first one, as far as groups allow."""
+        for earlier, later in itertools.pairwise(self._checks):
+            if {earlier.kind, later.kind} != {"check"} and not self.grouping.depends_on(earlier, later):
+                self.grouping.order_after(later, earlier)
+
     def _place(self, node: Node) -> Placement | None:
         """Where `node` lies, if it has memory; asking wants it stored."""
         placement = self.placements.get(node)
@@ -167,13 +185,38 @@ class Memory:
         return placement
 
     def _constant(self, node: Node) -> Placement:
-        data = node.attrs["data"]
-        number = len(self.slots)
-        self.slots.append(Slot(data.name, "constant", node.dtype.str, node.shape))
-        self.constants[number] = data
-        placement = self._dense(node, self._slot_buffer(number))
+        placement = self._dense(node, self._constant_buffer(node.attrs["data"], node.array_type))
         self.placements[node] = placement
         return placement
+
+    def _constant_buffer(self, data: Data, type: Array) -> Buffer:
+        """The memory of a constant, a slot of its own."""
+        number = len(self.slots)
+        self.slots.append(Slot(data.name, "constant", type.dtype.str, type.shape))
+        self.constants[number] = data
+        return self._slot_buffer(number)
+
+    def _reader(self, group: Group | None) -> Callable[[Node], Placement | None]:
+        """`place` for a builder: members of the group itself are never read from memory."""
+
+        def place(node: Node) -> Placement | None:
+            if group is not None and node in group.members:
+                return None
+            return self._place(node)
+
+        return place
+
+    def _copy(self, node: Node, place: Placement, commits: bool) -> Kernel:
+        """A kernel that writes a value to a place, too."""
+        builder = BodyBuilder(None, node.shape, self._reader(None))
+        builder.store(builder.value(node, builder.full), place, builder.full, node.dtype)
+        return Kernel(Loop(collapse_greedily(builder.body())), tuple(builder.params), (node,), commits)
+
+
+def _may_fail(node: Node) -> bool:
+    """Whether a node is a check, or has one in a body."""
+    graphs = [value for value in node.attrs.values() if isinstance(value, Graph)]
+    return node.op.kind == "check" or any(_may_fail(inner) for graph in graphs for inner in graph.nodes)
 
 
 def transposed_copies(graph: Graph) -> set[Node]:

@@ -15,14 +15,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from adjit.ir.axes import is_linear, joins, without_ones
-from adjit.ir.builder import Builder
+from adjit.ir.builder import ITEM, Builder
 from adjit.ir.graph import Graph, computed
 from adjit.ir.node import Node
 from adjit.ir.subscripts import Subscripts
 from adjit.ir.types import I32, I64, U8
 from adjit.ops.contraction import extents_of, sizes_of, subscripts_of
-from adjit.ops.declare import Elementwise, Reduction
+from adjit.ops.declare import Bodied, Elementwise, Reduction
 from adjit.tuned import TINY_PRODUCT
 from adjit_runtime.errors import InternalError
 
@@ -32,11 +34,15 @@ def normalize(graph: Graph) -> Graph:
     squeeze = _Squeeze(Builder())
     flat: dict[Node, Node] = {}
     full: dict[Node, Node] = {node: node for node in graph.inputs}
+    looped: dict[tuple[Any, ...], Node] = {}
     for node in graph.nodes:
         squeeze.builder.loc = node.loc
-        if node.op.kind in ("tiled", "tuple"):
-            whole = [squeeze.whole(arg, flat, full) if arg not in full else full[arg] for arg in node.args]
-            full[node] = squeeze.builder.emit(node.op, *whole, **node.attrs)
+        if isinstance(node.op, Bodied) or node.op is ITEM:
+            whole = tuple([squeeze.whole(arg, flat, full) for arg in node.args])
+            # Each result has one node.
+            key = (whole, node.attrs["index"]) if node.op is ITEM else (node,)
+            full[node] = looped.get(key) or squeeze.builder.emit(node.op, *whole, **node.attrs)
+            looped[key] = full[node]
             continue
         args = [squeeze.squeezed(arg, flat, full) for arg in node.args]
         result = squeeze.without_elements(node, args) or squeeze.visit(node, args, full)
@@ -51,6 +57,10 @@ def normalize(graph: Graph) -> Graph:
         for target, value in graph.updates
     )
     nodes = computed((*outputs, *(value for _, value in updates)), graph.inputs)
+    if looped:
+        # The order of the graph, as it says which check of several loops fails first; leaves have no place in it.
+        position = {node: number for number, node in enumerate(squeeze.builder.nodes)}
+        nodes = tuple(sorted(nodes, key=lambda node: position.get(node, -1)))
     return Graph(graph.name, graph.inputs, nodes, outputs, updates)
 
 

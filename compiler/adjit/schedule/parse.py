@@ -1,7 +1,7 @@
 """`parse_plan` reads the text that `schedule.text` prints; what does not parse raises FormatError with line and caret.
 
 What a plan has twice is read from one place: a body's dtypes are those of the buffers that it names, the dtype of a
-product is that of A, and a loop over tiles is put together anew from the plan of a tile. Whether a plan holds is asked
+product is that of A, and what is nested is made anew from the plan of a turn. Whether a plan holds is asked
 of `verify_plan`: what is read here may reach memory that is not there."""
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from adjit.ir.graph import MOST_NESTED
 from adjit.ir.node import Data, Loc
 from adjit.ir.parse import Reader
 from adjit.ir.quote import printable
 from adjit.ir.tokens import Token, loc_of
 from adjit.ir.types import I64, Array
+from adjit.schedule.nested import nested
 from adjit.schedule.parse_body import BodyReader, Place
 from adjit.schedule.parse_work import Head
-from adjit.schedule.plan import Buffer, Kernel, Loop, Plan, Prefetch, Single, Step, Straight, Work
-from adjit.schedule.tiles import put_together
+from adjit.schedule.plan import Buffer, Kernel, Loop, Plan, Prefetch, Single, Step, Straight, StraightLoop, Work
 from adjit_runtime import checks
 from adjit_runtime.errors import ArgumentError
 from adjit_runtime.program import Check, Slot
@@ -60,11 +61,11 @@ def parse_plan(text: str, constants: Mapping[str, np.ndarray] | None = None) -> 
 
 
 class _Plan:
-    """One plan of the text; that of a tile stands in the plan around it, and `is_inner`."""
+    """One plan of the text; that of a turn stands in the plan around it, at a larger `depth`."""
 
-    def __init__(self, reader: Reader, is_inner: bool = False) -> None:
+    def __init__(self, reader: Reader, depth: int = 0) -> None:
         self.reader = reader
-        self.is_inner = is_inner
+        self.depth = depth
         self.named: dict[str, Buffer] = {}
         self.inside: list[tuple[Buffer, Token]] = []
         self.slots: dict[int, Slot] = {}
@@ -232,16 +233,11 @@ class _Plan:
         reader = self.reader
         reader.expect("number", str(len(self.kernels)))
         token = reader.token
-        if self.is_inner and (token.kind == "number" or token.text in ("straight", "checkrange")):
-            reader.fail("a tile has loops, products, running results and scatters alone", token)
         if token.kind == "number":
-            self.kernels.append(self._tiles())
+            self.kernels.append(self._nested())
         elif reader.accept("word", "straight"):
             reader.expect("word", "line")
-            reader.expect("word", "on")
-            params = tuple(self._places())
-            lines = self._lines()
-            self.kernels.append(Kernel(Straight(reader.graph()), params, lines))
+            self.kernels.append(self._straight_loop() if reader.token.kind == "number" else self._straight(token))
         else:
             self.kernels.append(self._single())
 
@@ -286,35 +282,68 @@ class _Plan:
             reader.fail(f"the places are not of the dtypes of those of kernel {number}", at)
         return head.made(body), params
 
-    def _tiles(self) -> Kernel:
+    def _straight(self, at: Token) -> Kernel:
+        reader = self.reader
+        if self.depth:
+            reader.fail("a straight line is a whole plan; in a loop it has turns", at)
+        reader.expect("word", "on")
+        params = tuple(self._places())
+        lines = self._lines()
+        return Kernel(Straight(reader.graph()), params, lines)
+
+    def _straight_loop(self) -> Kernel:
+        """`100 turns carried 2 checks 0 on %c %x by 1 %y by 1`, then a graph."""
+        reader = self.reader
+        count = reader.natural()
+        reader.expect("word", "turns")
+        reader.expect("word", "carried")
+        carried = reader.natural()
+        first_check = self._first_check()
+        reader.expect("word", "on")
+        params, turns = self._moving()
+        lines = self._lines()
+        work = StraightLoop(reader.graph(), count, carried, tuple(turns), first_check)
+        return Kernel(self.works.setdefault(work, work), tuple(params), lines)
+
+    def _first_check(self) -> int | None:
+        return self.reader.natural() if self.reader.accept("word", "checks") else None
+
+    def _moving(self) -> tuple[list[Place], list[int]]:
+        """Places, and by how many elements each moves with a turn."""
+        places, turns = [], []
+        while self.reader.token.kind == "node":
+            places.append(self.place())
+            turns.append(self.reader.integer() if self.reader.accept("word", "by") else 0)
+        return places, turns
+
+    def _nested(self) -> Kernel:
         reader = self.reader
         start = reader.token
-        count = reader.natural()
-        reader.expect("word", "tiles")
-        reader.expect("word", "in")
-        groups = reader.natural()
-        reader.expect("word", "groups")
+        if self.depth > MOST_NESTED:
+            reader.fail(f"plans lie more than {MOST_NESTED} deep in one another", start)
+        count, groups = reader.natural(), 1
+        reader.expect("word", "turns")
+        if reader.accept("word", "in"):
+            groups = reader.natural()
+            reader.expect("word", "groups")
         if not 1 <= groups <= count:
-            reader.fail(f"{count} tiles are not in {groups} groups", start)
-        cut = self._places() if reader.accept("word", "of") else []
+            reader.fail(f"{count} turns are not in {groups} groups", start)
+        first_check = self._first_check()
         reader.expect("word", "on")
-        params = [*cut, *self._places()]
+        params, turns = self._moving()
         reader.expect("sign", "{")
         lines = self._lines()
-        tile = _Plan(reader, is_inner=True)
-        at = reader.token
-        inner = tile.read()
-        roles = [slot.role for slot in inner.slots]
-        if roles != sorted(roles, key=ROLES.index) or "constant" in roles:
-            reader.fail("the slots of a tile are inputs, then state, then outputs", at)
-        if len(params) != len(roles) + 1 or len(cut) > roles.count("input"):
-            reader.fail(f"{len(params)} places for {len(roles)} slots and scratch memory of the tile", start)
-        first = roles.count("input")
-        sums = range(first, first + roles.count("state"))
-        work = put_together(inner, count, groups, {*range(len(cut)), *range(sums.stop, len(roles))}, sums)
-        work = replace(work, steps=tile.prefetching(work.steps))
+        turn = _Plan(reader, self.depth + 1)
+        inner = turn.read()
+        if len(params) != len(inner.slots) + 1:
+            reader.fail(f"{len(params)} places for {len(inner.slots)} slots and scratch memory of a turn", start)
+        moves = {n: step * params[n][0].dtype.itemsize for n, step in enumerate(turns) if step}
+        if (first_check is None) != (not inner.checks):
+            reader.fail("the number of the first check is there where a turn has checks", start)
+        work = nested(inner, count, groups, moves, first_check)
+        work = replace(work, steps=turn.prefetching(work.steps))
         reader.expect("sign", "}")
-        return Kernel(work, tuple(params), lines, inner=inner)
+        return Kernel(self.works.setdefault(work, work), tuple(params), lines, inner=inner)
 
     def prefetching(self, steps: tuple[Step, ...]) -> tuple[Step, ...]:
         """The steps of this tile, with what the lines `prefetch in kernel 0: ...` say."""

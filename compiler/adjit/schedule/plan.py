@@ -12,6 +12,7 @@ computed once for each point of the others ("row"); a `Reduce` turns a value tha
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
@@ -171,6 +172,8 @@ class _Nest:
     """Parameters of the kernel that come ahead of those that the body names."""
     in_order: ClassVar[bool] = False
     """Whether its elements come one after the other, so that neither vectors nor threads share them."""
+    may_fail: ClassVar[bool] = False
+    """Whether it may leave the program, by a check."""
 
     @property
     def elements(self) -> Body | None:
@@ -227,6 +230,7 @@ class Product:
     """Numbers of the kernel's parameters."""
     operands: ClassVar[int] = 3
     in_order: ClassVar[bool] = False
+    may_fail: ClassVar[bool] = False
 
     @property
     def elements(self) -> Body | None:
@@ -300,6 +304,7 @@ class CheckRange(_Nest):
     number: int
 
     in_order: ClassVar[bool] = True
+    may_fail: ClassVar[bool] = True
 
 
 Single = Loop | Product | Running | Scatter | CheckRange
@@ -307,44 +312,59 @@ Single = Loop | Product | Running | Scatter | CheckRange
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a parameter of a tile's kernel points: `start` bytes behind parameter `param` of the whole, `tile` bytes
-    more for each tile and `group` more for each group of tiles."""
+    """Where a parameter of a nested kernel points: `start` bytes behind parameter `param` of the whole, `turn` bytes
+    more for each turn and `group` more for each group of turns."""
 
     param: int
     start: int
-    tile: int = 0
+    turn: int = 0
     group: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A kernel of a tile, and where its parameters point."""
+    """A kernel of a nested plan, and where its parameters point."""
 
-    work: Single
+    work: Work
     params: tuple[Place, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Tiles:
-    """The steps for each of `count` tiles. Tiles are in `groups`, each with sums and scratch memory of its own, so that
-    groups may run at the same time. `reads` and `writes` are numbers of parameters, `extents` the bytes that are
-    reached from each."""
+class Nested:
+    """A plan in a plan: the steps for each of `count` turns. Turns are in `groups`, each with sums and scratch memory
+    of its own, so that groups may run at the same time; those of one group come one after the other.
+
+    `reads` and `writes` are numbers of parameters, `turns` the bytes by which each moves on with a turn, `extents`
+    those that are reached from where it points: the first, and the one behind the last. The checks of the steps are
+    numbered from `first_check` on, where there are any; there is one group then."""
 
     count: int
     groups: int
     steps: tuple[Step, ...]
     reads: tuple[int, ...]
     writes: tuple[int, ...]
-    extents: tuple[int, ...]
+    turns: tuple[int, ...]
+    extents: tuple[tuple[int, int], ...]
+    first_check: int | None = None
 
     operands: ClassVar[int] = 0
     in_order: ClassVar[bool] = False
     elements: ClassVar[None] = None
 
     @property
+    def may_fail(self) -> bool:
+        """Whether it may leave the program, by a check."""
+        return self.first_check is not None
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether its groups run on the threads of the pool: threads may share each step else."""
+        return self.groups > 1
+
+    @property
     def parts(self) -> tuple[Single, ...]:
-        """The work of each step."""
-        return tuple(step.work for step in self.steps)
+        """The work of each step, and of the steps of what is nested in it."""
+        return tuple(part for step in self.steps for part in step.work.parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,6 +376,7 @@ class Straight:
     operands: ClassVar[int] = 0
     in_order: ClassVar[bool] = False
     elements: ClassVar[None] = None
+    may_fail: ClassVar[bool] = False
 
     @property
     def reads(self) -> set[int]:
@@ -377,7 +398,57 @@ class Straight:
         return ()
 
 
-Work = Single | Tiles | Straight
+@dataclass(frozen=True, slots=True)
+class StraightLoop:
+    """A straight line for each of `count` turns, one after the other; the first `carried` of its outputs are its first
+    inputs in the next turn, in registers. Parameters are the inputs, then the outputs, of which what is carried is
+    written once, at the end. In each turn, parameter i moves on by `turns[i]` elements; one that does not move is read
+    before the first. Checks are numbered from `first_check` on, where there are any."""
+
+    graph: Graph
+    count: int
+    carried: int
+    turns: tuple[int, ...]
+    first_check: int | None = None
+
+    operands: ClassVar[int] = 0
+    in_order: ClassVar[bool] = False
+    elements: ClassVar[None] = None
+
+    @property
+    def may_fail(self) -> bool:
+        """Whether it may leave the program, by a check."""
+        return self.first_check is not None
+
+    @property
+    def reads(self) -> set[int]:
+        """Numbers of the parameters that are read: the inputs."""
+        return set(range(len(self.graph.inputs)))
+
+    @property
+    def writes(self) -> set[int]:
+        """Numbers of the parameters that are written: the outputs."""
+        first = len(self.graph.inputs)
+        return set(range(first, first + len(self.graph.outputs)))
+
+    @property
+    def parts(self) -> tuple[Single, ...]:
+        """It consists of no other work."""
+        return ()
+
+
+Work = Single | Nested | Straight | StraightLoop
+
+
+def singles(work: Work, alone: bool = True, times: int = 1) -> Iterator[tuple[Single, bool, int]]:
+    """The works without others in them that one consists of: each with whether threads may share it, and how often it
+    runs."""
+    if isinstance(work, Nested):
+        for step in work.steps:
+            yield from singles(step.work, alone and not work.is_shared, times * work.count)
+    else:
+        for part in work.parts:
+            yield part, alone, times
 
 
 @dataclass(eq=False, slots=True)

@@ -12,6 +12,7 @@ import numpy as np
 from adjit.ir.graph import Graph
 from adjit.ir.node import Node
 from adjit.ir.quote import printable
+from adjit.ir.types import Array
 from adjit.ops.contraction import extents_of
 from adjit.ops.declare import Elementwise, condition_of
 from adjit.schedule.plan import Buffer, Kernel, Plan, Straight
@@ -21,15 +22,22 @@ from adjit_runtime.program import Check, Slot
 
 def fits(graph: Graph) -> bool:
     """Whether a graph becomes a straight line."""
-    work = 0
+    cost = line_cost(graph, STRAIGHT_WORK)
+    return cost is not None and cost <= STRAIGHT_WORK
+
+
+def line_cost(graph: Graph, most: float = math.inf) -> int | None:
+    """Instructions of a straight line, roughly, counted until there are more than `most`; None where a node has no
+    straight form."""
+    total = 0
     for node in (*graph.inputs, *graph.nodes):
         cost = _cost(node)
         if cost is None:
-            return False
-        work += cost
-        if work > STRAIGHT_WORK:
-            return False
-    return True
+            return None
+        total += cost
+        if total > most:
+            break
+    return total
 
 
 def straight_plan(graph: Graph, slots: tuple[Slot, ...]) -> Plan:
@@ -41,8 +49,12 @@ def straight_plan(graph: Graph, slots: tuple[Slot, ...]) -> Plan:
     kernel = Kernel(Straight(graph), tuple((buffer, 0) for buffer in buffers), graph.nodes)
     inputs = tuple(range(len(graph.inputs)))
     outputs = tuple(range(len(graph.inputs), len(slots)))
-    checks = tuple(_check(node) for node in graph.nodes if _asks_condition(node))
-    return Plan(graph.name, (kernel,), buffers, 0, 0, 0, None, slots, inputs, outputs, checks)
+    return Plan(graph.name, (kernel,), buffers, 0, 0, 0, None, slots, inputs, outputs, checks_of(graph))
+
+
+def checks_of(graph: Graph) -> tuple[Check, ...]:
+    """The checks of a straight line, in order."""
+    return tuple(_check(node) for node in graph.nodes if _asks_condition(node))
 
 
 def _check(node: Node) -> Check:
@@ -59,7 +71,7 @@ def _asks_condition(node: Node) -> bool:
 
 def _cost(node: Node) -> int | None:
     """Instructions for a node, or None where there is no straight form of it."""
-    if node.op.kind == "tiled" or node.op.kind == "tuple" or not 0 < node.array_type.size <= STRAIGHT_ELEMENTS:
+    if not isinstance(node.type, Array) or node.op.kind == "tuple" or not 0 < node.type.size <= STRAIGHT_ELEMENTS:
         return None
     vectors = -(-node.array_type.size // STRAIGHT_LANES)
     if isinstance(node.op, Elementwise):

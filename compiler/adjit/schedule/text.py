@@ -24,9 +24,11 @@ A constant has its elements or digest as in a graph's text. Other buffers lie in
 
 Work: `loop`, `running ... reverse`, `scatter ... add v1 -> %t9[8*d0 + v0*1] v0 in [0,8)`, `checkrange`, `product` with
 the strides of A, B and C and `batch=4 (64,64,16)` (extent; strides of A, B and C), `scratch` behind C where its blocks
-are made, `straight line on` the slots, with a graph, and `8 tiles in 4 groups of %x on %w`, with the plan of a tile in
-braces: operands that are cut into tiles stand behind `of`, those that are not behind `on`, then sums, results and
-scratch memory; `prefetch` says what its loops prefetch. `commit` marks copies of new state that others still read.
+are made, `straight line on` the slots, with a graph, `straight line 9 turns carried 2 checks 0 on %c %d %x by 1 ...`,
+whose line is run so often, with values that it carries and the number of its first check, and `8 turns in 4 groups on
+%x by 64 %w`, with the plan of a turn in braces: the places are its slots, then scratch memory, `by` says by how many
+elements one moves on with each turn; state moves on by its size with each group; `prefetch` says what its loops
+prefetch. `commit` marks copies of new state that others still read.
 
 A body has an instruction a line, v0, v1 ...; a store has a number, too. `%t5+8[3*d0 + d1]` is the element at 8 + 3 d0 +
 d1; `where 0 <= d0 < 5` says where memory is touched, `v0 in [0,8)` within what a position is held. A `const` whose bits
@@ -58,6 +60,7 @@ from adjit.schedule.plan import (
     Kernel,
     Load,
     Loop,
+    Nested,
     Plan,
     Product,
     Reduce,
@@ -65,8 +68,8 @@ from adjit.schedule.plan import (
     Scatter,
     Store,
     Straight,
+    StraightLoop,
     Tile,
-    Tiles,
 )
 
 
@@ -144,8 +147,14 @@ def _kernel(number: int, kernel: Kernel, same: int, names: dict[Buffer, str]) ->
         yield f"kernel {number} straight line on {' '.join(places)}{comment}"
         yield from (f"  {line}" for line in print_graph(work.graph).splitlines())
         return
-    if isinstance(work, Tiles):
-        yield from _tiles(number, kernel, work, places)
+    if isinstance(work, StraightLoop):
+        moving = " ".join(map(_moving, places, work.turns))
+        head = f"straight line {work.count} turns carried {work.carried}{_first_check(work)}"
+        yield f"kernel {number} {head} on {moving}{comment}"
+        yield from (f"  {line}" for line in print_graph(work.graph).splitlines())
+        return
+    if isinstance(work, Nested):
+        yield from _nested(number, kernel, work, places)
         return
     body, first = work.elements, work.operands
     commit = " commit" if kernel.commits else ""
@@ -200,16 +209,23 @@ def _is_in_order(body: Body, first: int, places: Sequence[str]) -> bool:
     return list(found) == list(range(first, len(places))) and len({*places[first:]}) == len(found)
 
 
-def _tiles(number: int, kernel: Kernel, work: Tiles, places: Sequence[str]) -> Iterator[str]:
+def _moving(place: str, step: int) -> str:
+    """A place, and by how many elements it moves with each turn."""
+    return f"{place} by {step}" if step else place
+
+
+def _first_check(work: Nested | StraightLoop) -> str:
+    return f" checks {work.first_check}" if work.first_check is not None else ""
+
+
+def _nested(number: int, kernel: Kernel, work: Nested, places: Sequence[str]) -> Iterator[str]:
     inner = kernel.inner
     assert inner is not None
-    moving = {place.param for step in work.steps for place in step.params if place.tile}
-    # Also where a text has a buffer that no kernel names.
-    sizes = {buffer.slot: buffer.nbytes for buffer in inner.buffers}
-    moving |= {i for i in range(len(inner.slots)) if work.extents[i] > sizes.get(i, 0)}
-    cut = max((i + 1 for i in moving if inner.slots[i].role == "input"), default=0)
-    of = f" of {' '.join(places[:cut])}" if cut else ""
-    head = f"kernel {number} {work.count} tiles in {work.groups} groups{of} on {' '.join(places[cut:])} {{"
+    sizes = [buffer.dtype.itemsize for buffer, _ in kernel.params]
+    groups = f" in {work.groups} groups" if work.groups > 1 else ""
+    steps = [turn // size for turn, size in zip(work.turns, sizes, strict=True)]
+    moving = " ".join(map(_moving, places, steps))
+    head = f"kernel {number} {work.count} turns{groups}{_first_check(work)} on {moving} {{"
     yield f"{head}{_comment(*kernel.locs)}"
     yield from (f"    {line}" for line in _lines(inner))
     names = _names(inner.buffers)

@@ -13,8 +13,9 @@
 6. No epilogue reads the operands' product from memory that is not finished: it never loads the buffer of C.
 7. Every access stays within its buffer: the smallest and the largest index over the domain are inside, or over the part
    of it where the bounds of the access hold. Parameters are as many, and of the dtypes, as the work says.
-8. The plan of a tile holds all this, and all tiles stay within what is given to them. A straight line is alone in its
-   plan, its graph holds (ir/verify), and its parameters are the slots, which it says the types of.
+8. The plan of a turn holds all this, and all turns stay within what is given to them. A straight line is alone in its
+   plan, its graph holds (ir/verify), and its parameters are the slots, which it says the types of; so does that of a
+   loop in registers, whose parameters say how they move.
 
 How large the memory is in which a product is made by blocks depends on the target: codegen/races proves that.
 """
@@ -39,15 +40,17 @@ from adjit.schedule.plan import (
     Kernel,
     Load,
     Loop,
+    Nested,
     Plan,
     Product,
     Scatter,
     Store,
     Straight,
-    Tiles,
+    StraightLoop,
 )
+from adjit.schedule.straight import checks_of, fits
 from adjit_runtime.errors import InternalError
-from adjit_runtime.program import ALIGN
+from adjit_runtime.program import ALIGN, Check
 
 Range = tuple[int, int]
 """The smallest and the largest of some numbers."""
@@ -60,10 +63,12 @@ def verify_plan(plan: Plan) -> None:
     _order(plan)
     _lifetimes(plan)
     for number, kernel in enumerate(plan.kernels):
-        if isinstance(kernel.work, Tiles):
-            _tiles(plan, number, kernel, kernel.work)
+        if isinstance(kernel.work, Nested):
+            _nested(plan, number, kernel, kernel.work)
         elif isinstance(kernel.work, Straight):
             _straight(plan, kernel, kernel.work)
+        elif isinstance(kernel.work, StraightLoop):
+            _straight_loop(plan, number, kernel, kernel.work)
         else:
             _accesses(plan, number, kernel)
 
@@ -76,9 +81,9 @@ def _parameters(plan: Plan) -> None:
     for number, kernel in enumerate(plan.kernels):
         work, body = kernel.work, kernel.work.elements
         given = tuple(buffer.dtype for buffer, _ in kernel.params)
-        if isinstance(work, Straight):
+        if isinstance(work, Straight | StraightLoop):
             fits = len(given) == len(work.graph.inputs) + len(work.graph.outputs)
-        elif isinstance(work, Tiles):
+        elif isinstance(work, Nested):
             fits = kernel.inner is not None and len(given) == len(work.extents) == len(kernel.inner.slots) + 1
         else:
             own = (work.dtype,) * work.operands if isinstance(work, Product) else given[: work.operands]
@@ -143,7 +148,7 @@ def _order(plan: Plan) -> None:
         missing = old - new - known
         if missing:
             raise _fail(plan.name, f"kernel {number} reads %{next(iter(missing)).name} before it is written")
-        if isinstance(kernel.work, CheckRange) and renewed:
+        if kernel.work.may_fail and renewed:
             raise _fail(plan.name, f"check {number} comes after a write to state")
         for buffer in new:
             if role(buffer) in ("input", "constant"):
@@ -262,32 +267,69 @@ def _narrow(box: list[Range], constant: int, factors: Sequence[int], n: int) -> 
             box[d] = max(box[d][0], low), min(box[d][1], high)
 
 
-def _tiles(plan: Plan, number: int, kernel: Kernel, work: Tiles) -> None:
+def _nested(plan: Plan, number: int, kernel: Kernel, work: Nested) -> None:
     inner = kernel.inner
     assert inner is not None
     verify_plan(inner)
-    for (buffer, offset), extent, slot in zip(kernel.params, work.extents, [*inner.slots, None], strict=True):
+    if work.is_shared and inner.checks:
+        raise _fail(plan.name, f"threads share kernel {number}, which has checks")
+    _checks(plan, number, work.first_check, inner.checks)
+    for (buffer, offset), (low, high), slot in zip(kernel.params, work.extents, [*inner.slots, None], strict=True):
         if slot is not None and np.dtype(slot.dtype) != buffer.dtype:
             raise _fail(plan.name, f"kernel {number} takes %{buffer.name} for {np.dtype(slot.dtype).name}")
-        if offset < 0 or offset * buffer.dtype.itemsize + extent > buffer.nbytes:
-            raise _fail(plan.name, f"kernel {number} reaches {extent} bytes of %{buffer.name}, beyond its end")
+        begin = offset * buffer.dtype.itemsize
+        if begin + low < 0 or begin + high > buffer.nbytes:
+            raise _fail(plan.name, f"kernel {number} reaches {high - low} bytes of %{buffer.name}, beyond its end")
     for step, of in zip(work.steps, inner.kernels, strict=True):
         same = replace(step.work, prefetches=()) if isinstance(step.work, Loop) else step.work
         if same != of.work:
-            raise _fail(plan.name, f"kernel {number} has another work than the plan of its tile")
+            raise _fail(plan.name, f"kernel {number} has another work than the plan of its turn")
         for place, (buffer, offset) in zip(step.params, of.params, strict=True):
             home = storage(buffer)
             start, nbytes = offset * buffer.dtype.itemsize, home.nbytes
             if home.slot is None:
                 start, nbytes = start + home.offset, inner.arena_bytes
             own = len(inner.slots) if home.slot is None else home.slot
-            last = place.tile * (work.count - 1) + place.group * (work.groups - 1) + nbytes
+            last = place.turn * (work.count - 1)
+            low, high = min(last, 0), max(last, 0) + place.group * (work.groups - 1) + nbytes
+            reached_low, reached_high = work.extents[own]
             if (
                 (place.param, place.start) != (own, start)
-                or min(place.tile, place.group) < 0
-                or last > work.extents[own]
+                or place.group < 0
+                or low < reached_low
+                or high > reached_high
             ):
-                raise _fail(plan.name, f"kernel {number} has a tile that goes beyond what it is given")
+                raise _fail(plan.name, f"kernel {number} has a turn that goes beyond what it is given")
+
+
+def _checks(plan: Plan, number: int, first: int | None, own: Sequence[Check]) -> None:
+    """The checks of a loop are so many of the plan's, from the first on."""
+    if (first is None) != (not own) or (first is not None and plan.checks[first:][: len(own)] != tuple(own)):
+        raise _fail(plan.name, f"the checks of kernel {number} are not among those of the plan")
+
+
+def _straight_loop(plan: Plan, number: int, kernel: Kernel, work: StraightLoop) -> None:
+    graph = work.graph
+    verify(graph)
+    nodes = (*graph.inputs, *graph.outputs)
+    if not 0 <= work.carried <= min(len(graph.inputs), len(graph.outputs)) or len(work.turns) != len(nodes):
+        raise _fail(plan.name, f"kernel {number} carries {work.carried} values of its line")
+    if work.count < 1 or graph.updates or not fits(graph):
+        raise _fail(plan.name, f"kernel {number} is no loop over a straight line")
+    _checks(plan, number, work.first_check, checks_of(graph))
+    first = len(graph.inputs)
+    for i in range(work.carried):
+        if graph.inputs[i].type != graph.outputs[i].type or work.turns[i] or work.turns[first + i]:
+            raise _fail(plan.name, f"kernel {number} carries value {i} as something else")
+    written_once = set(range(first, first + work.carried))
+    for param, (node, (buffer, offset), step) in enumerate(zip(nodes, kernel.params, work.turns, strict=True)):
+        type, last = node.array_type, step * (work.count - 1)
+        if type.dtype != buffer.dtype:
+            raise _fail(plan.name, f"kernel {number} takes %{buffer.name} for {type.dtype.name}")
+        if offset + min(last, 0) < 0 or offset + max(last, 0) + type.size > buffer.size:
+            raise _fail(plan.name, f"kernel {number} reaches beyond %{buffer.name}")
+        if param >= first and param not in written_once and abs(step) < type.size and work.count > 1:
+            raise _fail(plan.name, f"turns of kernel {number} write over each other in %{buffer.name}")
 
 
 def _straight(plan: Plan, kernel: Kernel, work: Straight) -> None:

@@ -1,57 +1,72 @@
-"""A tile's plan as the work of one kernel of the plan around it."""
+"""A plan as the work of one kernel of the plan around it: tiles of rows, turns of a loop."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from adjit.schedule.arena import read, storage, written
-from adjit.schedule.plan import Body, CheckRange, Load, Located, Loop, Place, Plan, Prefetch, Step, Straight, Tiles
+from adjit.schedule.plan import Body, Load, Located, Loop, Nested, Place, Plan, Prefetch, Step, Straight
 from adjit.tuned import MEMORY_BYTES, STREAM_AHEAD, STREAM_AHEAD_FIRST, STREAM_ROW_BYTES, TILE_GROUPS
 from adjit_runtime.target import LINE, Target
 
 
-def tiles_of(inner: Plan, count: int, cut: Collection[int], sums: range, target: Target) -> Tiles:
-    """`put_together` for as many groups as there are at most; loops prefetch what others will read."""
-    assert not inner.constants
-    work = put_together(inner, count, min(TILE_GROUPS, count), cut, sums)
+def tiles_of(inner: Plan, count: int, cut: Collection[int], target: Target) -> Nested:
+    """`inner` for each of `count` tiles, in as many groups as there are at most; loops prefetch what others will read.
+
+    The slots numbered in `cut` move on by their size with each tile."""
+    sizes = {number: math.prod(slot.shape) * np.dtype(slot.dtype).itemsize for number, slot in enumerate(inner.slots)}
+    work = nested(inner, count, min(TILE_GROUPS, count), {number: sizes[number] for number in cut})
     steps = list(work.steps)
     _prefetch(steps, count, target)
     return replace(work, steps=tuple(steps))
 
 
-def put_together(inner: Plan, count: int, groups: int, cut: Collection[int], sums: range) -> Tiles:
-    """The kernels of `inner` for each of `count` tiles in `groups`.
+def nested(
+    inner: Plan,
+    count: int,
+    groups: int,
+    turns: Mapping[int, int],
+    first_check: int | None = None,
+) -> Nested:
+    """The kernels of `inner` for each of `count` turns in `groups`.
 
-    The parameters are the slots of `inner` in order, then its arena; those numbered in `cut` move on by the size of
-    the slot with each tile, those in `sums` with each group, as the arena does; the others stay."""
+    The parameters are the slots of `inner` in order, then its arena; those in `turns` move on by so many bytes with
+    each turn, state and the arena by their size with each group; the others stay."""
     arena = len(inner.slots)
     sizes = {buffer.slot: buffer.nbytes for buffer in inner.buffers if buffer.slot is not None}
     sizes[arena] = inner.arena_bytes
+    grouped = [number for number, slot in enumerate(inner.slots) if slot.role == "state"]
+    by_group = {number: sizes.get(number, 0) for number in (*grouped, arena)}
     steps = []
     reads: set[int] = set()
     writes: set[int] = set()
     for kernel in inner.kernels:
-        assert not isinstance(kernel.work, CheckRange | Tiles | Straight)
+        assert not isinstance(kernel.work, Straight)
         params = []
         for buffer, offset in kernel.params:
             home = storage(buffer)
             number = arena if home.slot is None else home.slot
             start = offset * buffer.dtype.itemsize + (home.offset if home.slot is None else 0)
-            by_tile = sizes[number] if number in cut else 0
-            by_group = sizes[number] if number in sums or number == arena else 0
-            params.append(Place(number, start, by_tile, by_group))
+            params.append(Place(number, start, turns.get(number, 0), by_group.get(number, 0)))
         steps.append(Step(kernel.work, tuple(params)))
         reads |= {arena if buffer.slot is None else buffer.slot for buffer in read(kernel)}
         writes |= {arena if buffer.slot is None else buffer.slot for buffer in written(kernel)}
-    times = [
-        count if number in cut else groups if number in sums or number == arena else 1 for number in range(arena + 1)
-    ]
-    extents = tuple(sizes.get(number, 0) * n for number, n in enumerate(times))
-    # Scratch is the tile's own: it is not read from before.
-    known = {number for number in reads if number != arena and (number < sums.stop)}
-    return Tiles(count, groups, tuple(steps), tuple(sorted(known)), tuple(sorted(writes)), extents)
+    extents = []
+    for number in range(arena + 1):
+        last = turns.get(number, 0) * (count - 1)
+        high = max(last, 0) + by_group.get(number, 0) * (groups - 1) + sizes.get(number, 0)
+        extents.append((min(last, 0), high) if number in sizes else (0, 0))
+    # Scratch memory and results are not read from before.
+    known = {number for number in reads if number != arena and inner.slots[number].role != "output"}
+    checks = first_check if inner.checks else None
+    moves = tuple(turns.get(number, 0) for number in range(arena + 1))
+    return Nested(
+        count, groups, tuple(steps), tuple(sorted(known)), tuple(sorted(writes)), moves, tuple(extents), checks
+    )
 
 
 def _prefetch(steps: list[Step], count: int, target: Target) -> None:
@@ -60,7 +75,7 @@ def _prefetch(steps: list[Step], count: int, target: Target) -> None:
     distance = int(STREAM_AHEAD * target.l1) // LINE * LINE
     for place, loops in _readers(steps, count, STREAM_ROW_BYTES.get(target.registers, 0)).items():
         # A tile that is longer than that is read before the others could bring anything of it.
-        readers = loops if place.tile <= distance else loops[:1]
+        readers = loops if place.turn <= distance else loops[:1]
         start = distance
         for turn, (number, param, dim) in enumerate(readers):
             others = len(readers) - 1
@@ -68,7 +83,7 @@ def _prefetch(steps: list[Step], count: int, target: Target) -> None:
             step = steps[number]
             assert isinstance(step.work, Loop)
             rows = step.work.body.domain[dim]
-            lines = math.ceil(share * place.tile / rows / LINE)
+            lines = math.ceil(share * place.turn / rows / LINE)
             prefetch = Prefetch(param, dim, start, lines)
             start += rows * lines * LINE
             steps[number] = replace(step, work=replace(step.work, prefetches=(*step.work.prefetches, prefetch)))
@@ -80,8 +95,8 @@ def _readers(steps: Sequence[Step], count: int, most: int) -> dict[Place, list[t
     readers: dict[Place, list[tuple[int, int, int]]] = {}
     for number, step in enumerate(steps):
         for param, place in enumerate(step.params):
-            if place.tile * count >= MEMORY_BYTES and isinstance(step.work, Loop):
-                dim = _row_dimension(step.work.body, param, place.tile, most)
+            if place.turn * count >= MEMORY_BYTES and isinstance(step.work, Loop):
+                dim = _row_dimension(step.work.body, param, place.turn, most)
                 if dim is not None:
                     readers.setdefault(place, []).append((number, param, dim))
     return readers
@@ -99,5 +114,5 @@ def _row_dimension(body: Body, param: int, nbytes: int, most: int) -> int | None
 
 
 def inner_nodes(inner: Plan) -> tuple[Located, ...]:
-    """The nodes that a tile computes."""
+    """The nodes that a turn computes."""
     return tuple(dict.fromkeys(node for kernel in inner.kernels for node in kernel.nodes))

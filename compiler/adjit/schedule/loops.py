@@ -1,0 +1,254 @@
+"""Loops of a plan: `tiled` and `scan`, whose bodies become plans of their own or straight lines.
+
+What a loop carries lies in the memory of its result, where its first value is copied to ahead of the loop; the plan of
+a turn has it as state, so it is renewed in place where that is safe, as the state of a step is. Inputs that are read
+part by part are read where they lie."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from adjit.ir.builder import Builder
+from adjit.ir.graph import Graph
+from adjit.ir.node import Node
+from adjit.ir.op import OPS
+from adjit.ir.types import Array, Tuple
+from adjit.ops.declare import Reduction
+from adjit.ops.tiles import combiners
+from adjit.schedule.body import BodyBuilder, NeedsStorage, Placement, collapse_greedily, operand_strides
+from adjit.schedule.group import Group
+from adjit.schedule.maps import contiguous_strides, identity
+from adjit.schedule.memory import Memory
+from adjit.schedule.nested import inner_nodes, nested, tiles_of
+from adjit.schedule.plan import Buffer, Kernel, Loop, Plan, Reduce, StraightLoop
+from adjit.schedule.straight import checks_of, fits
+from adjit.tuned import SHARED_TURNS_ELEMENTS, TILE_GROUPS
+from adjit_runtime.program import Check
+
+Where = tuple[Buffer, int]
+"""A buffer, and the element of it where something begins."""
+
+
+class LoopPlanner(Memory):
+    """Kernels for the loops of a graph."""
+
+    def _plan_of_turn(self, graph: Graph) -> Plan:
+        """The plan of a turn."""
+        raise NotImplementedError
+
+    def _loop_kernels(self, group: Group) -> list[Kernel]:
+        """The kernels of a loop, and copies of its results to where they are wanted as well."""
+        node, *items = group.members
+        results = self._results(node, items)
+        kernels = (self._tiles if node.op.kind == "tiled" else self._scan)(node, results)
+        for item in items:
+            kernels += [self._copy(item, place, commits=False) for place in self.extra.get(item, ())]
+        return kernels
+
+    def _results(self, node: Node, items: Sequence[Node]) -> list[Where]:
+        """Where each result lies: what nothing reads is written, too."""
+        assert isinstance(node.type, Tuple)
+        found: dict[int, Where] = {}
+        for item in items:
+            place = self._place(item)
+            assert place is not None
+            if not place.is_dense(item.shape):
+                raise NeedsStorage({item: True})
+            found[item.attrs["index"]] = (place.buffer, place.offset)
+        types = enumerate(node.type.items)
+        return [found.get(i) or (self._own_buffer(node, type.dtype, type.size), 0) for i, type in types]
+
+    def _own_buffer(self, node: Node, dtype: np.dtype, size: int) -> Buffer:
+        buffer = Buffer(f"t{len(self.buffers)}", dtype, size, loc=node.loc)
+        self.buffers.append(buffer)
+        return buffer
+
+    def _operand(self, node: Node, kernels: list[Kernel]) -> Where:
+        """Where an operand lies, C-ordered without gaps; a kernel fills memory with a constant."""
+        if node.is_splat:
+            buffer = self._own_buffer(node, node.dtype, math.prod(node.shape))
+            kernels.append(self._copy(node, Placement(buffer, 0, contiguous_strides(node.shape)), commits=False))
+            return buffer, 0
+        found = operand_strides(node, self._place)
+        if found is None or found[2] != contiguous_strides(node.shape):
+            raise NeedsStorage({node: False})
+        return found[0], found[1]
+
+    # -- tiles --------------------------------------------------------------------------------------------------------
+
+    def _tiles(self, node: Node, results: list[Where]) -> list[Kernel]:
+        """The plan of one tile runs on each and adds to the sums of its group, which are combined at the end."""
+        count, sliced = node.attrs["count"], node.attrs["sliced"]
+        combine = node.attrs["combine"].split(",")
+        before: list[Kernel] = []
+        inner = self._planned(node, lambda: _tile_graph(node))
+        where = [self._operand(arg, before) for arg in node.args]
+        sums = range(len(where), len(where) + len(combine))
+        cut = {*range(sliced), *range(sums.stop, len(where) + len(results))}
+        work = tiles_of(inner, count, cut, self.target)
+        types = node.type.items  # type: ignore[union-attr]
+        parts = [self._own_buffer(node, t.dtype, work.groups * t.size) for t in types[: len(combine)]]
+        scratch = self._own_buffer(node, np.dtype(np.uint8), work.groups * inner.arena_bytes)
+        # The slots of the tile's plan: operands, then sums (its state), then stacked results.
+        params = [*where, *((part, 0) for part in parts), *results[len(combine) :], (scratch, 0)]
+        tiles = Kernel(work, tuple(params), (node, *inner_nodes(inner)), inner=inner)
+        before += [self._start_value(node, part, name) for part, name in zip(parts, combine, strict=True)]
+        after = [
+            self._combined(node, part, work.groups, name, results[i])
+            for i, (part, name) in enumerate(zip(parts, combine, strict=True))
+        ]
+        return [*before, tiles, *after]
+
+    def _planned(self, node: Node, graph: Callable[[], Graph]) -> Plan:
+        """The plan of a turn, which all rounds share."""
+        if node not in self.notes.turns:
+            self.notes.turns[node] = self._plan_of_turn(graph())
+        return self.notes.turns[node]
+
+    def _start_value(self, node: Node, part: Buffer, name: str) -> Kernel:
+        """What a reduction is before the first tile of each group."""
+        op = OPS[name]
+        assert isinstance(op, Reduction)
+        assert op.identity is not None
+        builder = BodyBuilder(None, (part.size,), self._reader(None))
+        value = builder.constant(op.identity(part.dtype), part.dtype)
+        builder.store(value, Placement(part, 0, (1,)), builder.full, part.dtype)
+        return Kernel(Loop(collapse_greedily(builder.body())), tuple(builder.params), (node,))
+
+    def _combined(self, node: Node, part: Buffer, groups: int, name: str, place: Where) -> Kernel:
+        """What the groups found, combined."""
+        size = part.size // groups
+        builder = BodyBuilder(None, (groups, size), self._reader(None))
+        each = builder.load(Placement(part, 0, (size, 1)), builder.full, (), part.dtype)
+        total = builder.emit(Reduce(name, each, part.dtype))
+        builder.store(total, Placement(*place, (1,)), identity(2, [1]), part.dtype)
+        return Kernel(Loop(collapse_greedily(builder.body((0,)))), tuple(builder.params), (node,))
+
+    # -- scans --------------------------------------------------------------------------------------------------------
+
+    def _scan(self, node: Node, results: list[Where]) -> list[Kernel]:
+        """A loop in registers where a turn is a straight line, else the plan of a turn for each."""
+        count, carried, sliced = (node.attrs.get(name, 0) for name in ("length", "carried", "sliced"))
+        inits, parts, whole = node.args[:carried], node.args[carried:][:sliced], node.args[carried + sliced :]
+        ends = results[:carried]
+        if not count:
+            return [self._initial(arg, place) for arg, place in zip(inits, ends, strict=True)]
+        before: list[Kernel] = []
+        moving = [self._part(arg, before) for arg in parts] + [_Moving(self._operand(arg, before), 0) for arg in whole]
+        stacked = [
+            _Moving(place, math.prod(value.shape))
+            for place, value in zip(results[carried:], node.attrs["body"].outputs[carried:], strict=True)
+        ]
+        if node.attrs.get("reverse", False):
+            moving, stacked = ([each.backwards(count) for each in found] for found in (moving, stacked))
+        if self._is_line(node):
+            starts = [self._operand(arg, before) for arg in inits]
+            return [*before, self._line(node, starts, moving, ends, stacked)]
+        before += [self._initial(arg, place) for arg, place in zip(inits, ends, strict=True)]
+        return [*before, self._turns(node, [*(_Moving(place, 0) for place in ends), *moving, *stacked])]
+
+    def _line(
+        self, node: Node, starts: list[Where], moving: list[_Moving], ends: list[Where], stacked: list[_Moving]
+    ) -> Kernel:
+        """The loop in registers."""
+        body, count = node.attrs["body"], node.attrs["length"]
+        fixed = [0] * len(starts)
+        turns = (*fixed, *(each.step for each in moving), *fixed, *(each.step for each in stacked))
+        work = StraightLoop(body, count, len(starts), turns, self._first_check(checks_of(body)))
+        params = (*starts, *(each.where for each in moving), *ends, *(each.where for each in stacked))
+        return Kernel(work, params, (node, *body.nodes))
+
+    def _turns(self, node: Node, slots: list[_Moving]) -> Kernel:
+        """The plan of a turn, again and again; `slots` are what is carried, inputs and stacked results."""
+        inner = self._planned(node, lambda: _turn_graph(node))
+        count = node.attrs["length"]
+        groups = min(TILE_GROUPS, count) if _is_shared(node, inner) else 1
+        moves = {n: each.step * each.where[0].dtype.itemsize for n, each in enumerate(slots) if each.step}
+        work = nested(inner, count, groups, moves, first_check=self._first_check(inner.checks))
+        constants = [(self._constant_of(inner, n), 0) for n in range(len(slots), len(inner.slots))]
+        scratch = self._own_buffer(node, np.dtype(np.uint8), groups * inner.arena_bytes)
+        params = (*(each.where for each in slots), *constants, (scratch, 0))
+        return Kernel(work, params, (node, *inner_nodes(inner)), inner=inner)
+
+    def _constant_of(self, inner: Plan, number: int) -> Buffer:
+        """The memory of a constant of a turn."""
+        slot = inner.slots[number]
+        return self._constant_buffer(inner.constants[number], Array(np.dtype(slot.dtype), slot.shape))
+
+    def _part(self, node: Node, kernels: list[Kernel]) -> _Moving:
+        """An operand of which each turn reads a part."""
+        if node.is_splat:
+            size = math.prod(node.shape[1:])
+            part = self._own_buffer(node, node.dtype, size)
+            fill = BodyBuilder(None, (size,), self._reader(None))
+            fill.store(fill.constant(node.attrs["value"], node.dtype), Placement(part, 0, (1,)), fill.full, node.dtype)
+            kernels.append(Kernel(Loop(fill.body()), tuple(fill.params), (node,)))
+            return _Moving((part, 0), 0)
+        found = operand_strides(node, self._place)
+        if found is None or found[2][1:] != contiguous_strides(node.shape[1:]):
+            raise NeedsStorage({node: False})
+        buffer, offset, (step, *_) = found
+        return _Moving((buffer, offset), step)
+
+    def _initial(self, node: Node, place: Where) -> Kernel:
+        """What is carried into the first turn, where the last one leaves it."""
+        return self._copy(node, Placement(*place, contiguous_strides(node.shape)), commits=False)
+
+    def _is_line(self, node: Node) -> bool:
+        """Whether the body is a straight line."""
+        if node not in self.notes.lines:
+            body = node.attrs["body"]
+            self.notes.lines[node] = fits(body) and self.rules.line(body)
+        return self.notes.lines[node]
+
+    def _first_check(self, found: Sequence[Check]) -> int | None:
+        """Note the checks of a turn: the number of the first one, if there are any."""
+        first = len(self.checks)
+        self.checks += found
+        return first if found else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Moving:
+    """Where the first turn finds something, and by how many elements that moves with each turn."""
+
+    where: Where
+    step: int
+
+    def backwards(self, count: int) -> _Moving:
+        """The same for turns from the last to the first."""
+        buffer, offset = self.where
+        return _Moving((buffer, offset + (count - 1) * self.step), -self.step)
+
+
+def _tile_graph(node: Node) -> Graph:
+    """What one tile computes: the sums are state that it adds to."""
+    body, rules = node.attrs["body"], combiners(node.attrs["combine"])
+    sums = len(rules)
+    b = Builder()
+    totals = [b.input(f"sum{i}", result.array_type.strong) for i, result in enumerate(body.outputs[:sums])]
+    b.nodes.extend(body.nodes)
+    added = []
+    for rule, total, result in zip(rules, totals, body.outputs[:sums], strict=True):
+        b.loc = result.loc
+        added.append((total, b.emit(rule, total, result)))
+    return Graph(body.name, (*body.inputs, *totals), tuple(b.nodes), body.outputs[sums:], tuple(added))
+
+
+def _turn_graph(node: Node) -> Graph:
+    """What one turn computes: what is carried is state."""
+    body, carried = node.attrs["body"], node.attrs.get("carried", 0)
+    renewed = tuple(zip(body.inputs[:carried], body.outputs[:carried], strict=True))
+    return Graph(body.name, body.inputs, body.nodes, body.outputs[carried:], renewed)
+
+
+def _is_shared(node: Node, inner: Plan) -> bool:
+    """Whether threads share the turns: none needs another one, none may fail, and there is work enough."""
+    if node.attrs.get("carried", 0) or inner.checks:
+        return False
+    computed = sum(value.array_type.size for value in node.attrs["body"].nodes if isinstance(value.type, Array))
+    return bool(node.attrs["length"] * computed >= SHARED_TURNS_ELEMENTS)

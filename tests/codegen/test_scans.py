@@ -1,0 +1,383 @@
+"""Loops whose turns come one after the other, in machine code: in registers, as plans in plans, in one another."""
+
+from __future__ import annotations
+
+import os
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+
+from adjit import stages
+from adjit.codegen.nested import ranges_of_turns
+from adjit.codegen.program import code_rules
+from adjit.codegen.straight import ranges_of_line
+from adjit.ir.builder import Builder, Value
+from adjit.ir.evaluate import evaluate
+from adjit.ir.graph import Graph
+from adjit.ir.text import parse
+from adjit.ir.types import F32, F64, Array
+from adjit.passes.pipeline import optimize
+from adjit.schedule.memory import CodeRules
+from adjit.schedule.plan import Nested, Plan, Product, StraightLoop, Work
+from adjit_runtime.target import Target, host_target
+from tests.codegen.running import Lowered, Ran
+from tests.graphs import GraphMaker
+from tests.schedule.texts import WIDE, assert_comes_back
+from tests.thresholds import POLLED, force
+
+FORMS = ("registers", "kernels")
+
+
+@pytest.fixture(params=FORMS)
+def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Whether bodies that are small enough stay in registers."""
+    if request.param == "kernels":
+        in_kernels(monkeypatch)
+    return str(request.param)
+
+
+def in_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    def rules(target: Target) -> CodeRules:
+        return CodeRules(code_rules(target).scratch)
+
+    monkeypatch.setattr(stages, "code_rules", rules)
+
+
+def works(plan: Plan) -> list[Work]:
+    """The works of a plan, and of those in it."""
+    found: list[Work] = []
+    for kernel in plan.kernels:
+        found.append(kernel.work)
+        if kernel.inner is not None:
+            found += works(kernel.inner)
+    return found
+
+
+def body_of(seed: int, small: bool, depth: int) -> tuple[Graph, int, int]:
+    """A random body: the graph, and how many of its inputs are carried and read part by part; in it, rarely, a loop."""
+    choose = random.Random(seed)
+    maker = GraphMaker(seed, F32 if seed % 3 == 0 else F64, empty=not small, small=small)
+    while len(maker.b.nodes) < (8 if small else 14):
+        maker.grow()
+    b = maker.b
+    if depth:
+        results = looped(b, [b.value(node) for node in b.inputs], seed + 1000, small, depth - 1)
+        maker.values += [value for value in results if value.dtype == maker.dtype]
+    inputs = [b.value(node) for node in b.inputs]
+    carried = choose.randint(0, len(inputs))
+    sliced = choose.randint(0, len(inputs) - carried)
+    results = [maker.values[-1], *choose.choices(maker.values, k=choose.randint(0, 2))]
+    news = [_renewed(b, value, choose.choice(maker.values)) for value in inputs[:carried]]
+    # What is carried may be handed on as it is, to where another was, or be given out.
+    if carried > 1 and inputs[0].type == inputs[1].type and choose.random() < 0.5:
+        news[1] = inputs[0]
+    if carried and choose.random() < 0.2:
+        results.append(inputs[0])
+    outputs = [*news, *results]
+    return Graph(f"body{seed}", tuple(b.inputs), tuple(b.nodes), tuple(v.node for v in outputs)), carried, sliced
+
+
+def _renewed(b: Builder, value: Value, other: Value) -> Value:
+    """A new value of a carried one's type, which stays small however often it is made anew."""
+    axes = tuple(range(len(other.shape)))
+    total = b.tanh(b.sum(other, axes=axes) if axes else other)
+    if value.shape:
+        total = b.broadcast(total, shape=value.shape, axes=())
+    return b.tanh(value * 0.75 + total * 0.5) if value.dtype == other.dtype else b.tanh(value * 0.75)
+
+
+def looped(b: Builder, given: list[Value], seed: int, small: bool, depth: int) -> list[Value]:
+    """The results of a random loop, for whose operands `given` is bent."""
+    choose = random.Random(seed)
+    body, carried, sliced = body_of(seed, small, depth)
+    length = choose.choice((0, 1, 2, 3, 7) if not small else (0, 1, 2, 7, 40))
+    operands = []
+    for i, node in enumerate(body.inputs):
+        shape = (length, *node.shape) if carried <= i < carried + sliced else node.shape
+        operands.append(_bent(b, choose, given, shape, node.dtype))
+    made = b.emit(
+        "scan", *(value.node for value in operands), length=length, carried=carried, sliced=sliced,
+        reverse=choose.random() < 0.5, body=body,
+    )  # fmt: skip
+    return [b.value(b.emit("item", made, index=i)) for i in range(len(body.outputs))]
+
+
+def _bent(b: Builder, choose: random.Random, given: list[Value], shape: tuple[int, ...], dtype: np.dtype) -> Value:
+    """A value of that shape made of an input of its own, by itself or through movement; rarely a constant."""
+    if choose.random() < 0.1:
+        return b.full(0.5, Array(dtype, shape))
+    floats = [value for value in given if value.dtype == dtype and value.shape == shape]
+    if floats and choose.random() < 0.5:
+        return choose.choice(floats)
+    scalars = [value for value in given if value.dtype == dtype and not value.shape]
+    if scalars and choose.random() < 0.3 and shape:
+        return b.broadcast(scalars[0], shape=shape, axes=())
+    ramp = b.cast(b.iota(shape=shape, axis=0, dtype=F64), dtype=dtype) if shape else None
+    if ramp is not None and given and given[0].dtype == dtype:
+        axes = tuple(range(len(given[0].shape)))
+        total = b.tanh(b.sum(given[0], axes=axes) if axes else given[0])
+        return b.sin(ramp + b.broadcast(total, shape=shape, axes=()))
+    return b.full(0.25, Array(dtype, shape))
+
+
+def program(seed: int, small: bool = False, depth: int = 0) -> tuple[Graph, list[np.ndarray]]:
+    """A random graph around a loop, and inputs for it."""
+    choose = random.Random(seed)
+    body, carried, sliced = body_of(seed, small, depth)
+    length = choose.choice((0, 1, 2, 5, 9, 33))
+    b = Builder()
+    operands = []
+    for i, node in enumerate(body.inputs):
+        shape = (length, *node.shape) if carried <= i < carried + sliced else node.shape
+        operands.append(_outer(b, choose, f"x{i}", shape, node.dtype))
+    made = b.emit(
+        "scan", *(value.node for value in operands), length=length, carried=carried, sliced=sliced,
+        reverse=choose.random() < 0.5, body=body,
+    )  # fmt: skip
+    items = [b.value(b.emit("item", made, index=i)) for i in range(len(body.outputs))]
+    items += [b.tanh(item) if item.dtype.kind == "f" else item for item in items if choose.random() < 0.5]
+    items += [b.transpose(item, axes=(1, 0)) for item in items if len(item.shape) == 2 and choose.random() < 0.5]
+    graph = b.graph(f"program{seed}", [item.node for item in items])
+    rng = np.random.default_rng(seed)
+    inputs = [np.asarray(rng.normal(size=node.shape), node.dtype) for node in graph.inputs]
+    return graph, inputs
+
+
+def _outer(b: Builder, choose: random.Random, name: str, shape: tuple[int, ...], dtype: np.dtype) -> Value:
+    """An operand of a loop: an input, or a view of one, or what is computed of one."""
+    how = choose.choice(("input", "input", "computed", "flipped", "sliced", "transposed", "constant"))
+    if how == "constant":
+        return b.full(choose.uniform(-1, 1), Array(dtype, shape))
+    if how == "sliced" and shape and shape[0]:
+        n = shape[0]
+        x = b.value(b.input(name, Array(dtype, (3 * n + 2, *shape[1:]))))
+        rest = len(shape) - 1
+        return b.slice(x, start=(1, *(0,) * rest), stop=(3 * n - 1, *shape[1:]), step=(3, *(1,) * rest))
+    if how == "transposed" and len(shape) > 1:
+        axes = tuple(reversed(range(len(shape))))
+        return b.transpose(b.value(b.input(name, Array(dtype, shape[::-1]))), axes=axes)
+    x = b.value(b.input(name, Array(dtype, shape)))
+    if how == "flipped" and shape:
+        return b.flip(x, axes=(0,))
+    return b.tanh(x) if how == "computed" else x
+
+
+def same(graph: Graph, inputs: list[np.ndarray], **how: Any) -> Ran:
+    """Run a graph both ways, and compare."""
+    wanted = evaluate(graph, *inputs)
+    ran = Ran(graph, inputs, **how)
+    assert ran.status == 0
+    for found, value in zip(ran.outputs, wanted, strict=True):
+        assert (found.dtype, found.shape) == (value.dtype, value.shape)
+        # Sums are taken in another order, and what is carried on carries their last bits on.
+        single = value.dtype == np.float32
+        scale = float(np.max(np.abs(value[np.isfinite(value)]), initial=1.0)) if value.dtype.kind == "f" else 0.0
+        np.testing.assert_allclose(
+            found, value, rtol=1e-3 if single else 1e-9, atol=(1e-4 if single else 1e-10) * scale, equal_nan=True
+        )
+    return ran
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_random_loops_of_small_bodies(seed: int, form: str) -> None:
+    graph, inputs = program(seed, small=True)
+    ran = same(graph if seed % 2 else optimize(graph), inputs)
+    assert_comes_back(ran.lowered.plan, host_target())
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_loops(seed: int) -> None:
+    graph, inputs = program(seed)
+    ran = same(graph if seed % 2 else optimize(graph), inputs)
+    assert_comes_back(ran.lowered.plan, host_target())
+
+
+@pytest.mark.parametrize("small", [True, False])
+@pytest.mark.parametrize("seed", range(16))
+def test_random_loops_in_loops(seed: int, small: bool, form: str) -> None:
+    graph, inputs = program(seed, small, depth=1 + seed % 2)
+    ran = same(graph, inputs)
+    assert_comes_back(ran.lowered.plan, host_target())
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_random_loops_for_another_cpu(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "avx2" not in host_target().features:
+        pytest.skip("this machine does not run AVX2")
+    monkeypatch.setitem(os.environ, "ADJIT_CPU", "haswell")
+    assert host_target().vector_bytes == 32
+    graph, inputs = program(seed, small=seed % 2 == 0)
+    same(graph, inputs)
+
+
+RECURSION = """
+graph @recursion(%c: f64[], %x: f64[N], %w: f64[]) -> (f64[], f64[N]) {
+  %0 = scan %c, %x, %w length=N carried=1 sliced=1 body=graph @turn(%c: f64[], %x: f64[], %w: f64[]) -> (f64[], f64[]) {
+    %0 = mul %c, %w : f64[]
+    %1 = add %0, %x : f64[]
+    return %1, %0
+  } : (f64[], f64[N])
+  %1 = item %0 index=0 : f64[]
+  %2 = item %0 index=1 : f64[N]
+  return %1, %2
+}"""
+
+LAYERS = """
+graph @layers(%h: f32[40], %x: f32[N,50], %w: f32[50,40]) -> f32[40] {
+  %0 = scan %h, %x, %w length=N carried=1 sliced=1 body=
+  graph @layer(%h: f32[40], %x: f32[50], %w: f32[50,40]) -> f32[40] {
+    %0 = contract %x, %w [k,kj->j] : f32[40]
+    %1 = add %0, %h : f32[40]
+    %2 = tanh %1 : f32[40]
+    return %2
+  } : (f32[40])
+  %1 = item %0 index=0 : f32[40]
+  return %1
+}"""
+
+
+@pytest.mark.parametrize("text", [RECURSION, LAYERS])
+def test_code_does_not_grow_with_the_turns(text: str) -> None:
+    graphs = [parse(text.replace("N", str(n))) for n in (10, 1000, 100_000)]
+    lines = [Lowered(graph, WIDE).llvm.count("\n") for graph in graphs]
+    # The loop over ranges, between which a long one may be left, is a few lines.
+    assert max(lines) - min(lines) < 40
+
+
+def test_kinds_of_loops() -> None:
+    (line,) = Lowered(parse(RECURSION.replace("N", "9")), WIDE).plan.kernels
+    assert isinstance(line.work, StraightLoop)
+    layers = Lowered(parse(LAYERS.replace("N", "9")), WIDE).plan
+    assert [type(kernel.work) for kernel in layers.kernels][-1] is Nested
+    assert "in registers" not in str(layers.kernels[-1].work)
+
+
+CHECKED = """
+graph @checked(%c: f64[], %at: i64[5], %w: f64[300]) -> f64[] {
+  %0 = check_index %at size=900 axis=0 : i64[5]
+  %1 = cast %0 dtype=f64 : f64[5]
+  %2 = scan %c, %at, %1, %w length=5 carried=1 sliced=2 body=
+  graph @turn(%c: f64[], %at: i64[], %s: f64[], %w: f64[300]) -> f64[] {
+    %0 = check_index %at size=300 axis=0 : i64[]   # model.py:7
+    %1 = take %w, %0 axis=0 : f64[]
+    %2 = scan %c, %at, %w length=2 carried=1 sliced=0 body=graph @inner(%c: f64[], %at: i64[], %w: f64[300]) -> f64[] {
+      %0 = add %at, 1 : i64[]
+      %1 = check_index %0 size=300 axis=0 : i64[]  # model.py:9
+      %2 = take %w, %1 axis=0 : f64[]
+      %3 = add %2, %c : f64[]
+      return %3
+    } : (f64[])
+    %3 = item %2 index=0 : f64[]
+    %4 = add %3, %1 : f64[]
+    %5 = add %4, %s : f64[]
+    return %5
+  } : (f64[])
+  %3 = item %2 index=0 : f64[]
+  return %3
+}"""
+
+
+@pytest.mark.parametrize(
+    ("index", "line", "value"), [(299, "model.py:9", 300), (300, "model.py:7", 300), (-301, "model.py:7", -301)]
+)
+def test_a_check_in_a_loop_names_its_line(index: int, line: str, value: int) -> None:
+    graph = parse(CHECKED)
+    good = np.array([0, 1, 298, -1, 5])
+    same(graph, [np.array(0.5), np.array([0, 1, 298, -5, 5]), np.arange(300.0)])
+    good[3] = index
+    ran = Ran(graph, [np.array(0.5), good, np.arange(300.0)])
+    check = ran.lowered.program.checks[ran.status - 1]
+    assert check.error == "IndexOutOfRange"
+    assert check.message(int(ran.report[0])).startswith(f"{line}: index {value} is out of bounds")
+
+
+@pytest.mark.parametrize("text", [RECURSION, LAYERS])
+def test_long_loops_poll(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = parse(text.replace("N", "30"))
+    rng = np.random.default_rng(0)
+    inputs = [np.asarray(rng.normal(size=node.shape), node.dtype) for node in graph.inputs]
+    plain = same(graph, inputs)
+    assert "@adjit_poll(" not in plain.lowered.llvm
+    force(monkeypatch, POLLED)
+    polled = Ran(parse(text.replace("N", "30")), inputs)
+    assert "@adjit_poll(" in polled.lowered.llvm
+    for found, wanted in zip(polled.outputs, plain.outputs, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    (work,) = [w for w in works(polled.lowered.plan) if isinstance(w, Nested | StraightLoop)]
+    ranges = ranges_of_turns(work, WIDE) if isinstance(work, Nested) else ranges_of_line(work, WIDE)
+    assert ranges > 1
+
+
+def test_state_that_a_loop_makes_anew() -> None:
+    """A step whose state is what a loop carried: the old value is read to the end."""
+    text = """
+    graph @step(%p: f64[30], %x: f64[6,30]) -> f64[] {
+      %0 = scan %p, %x, %p length=6 carried=1 sliced=1 body=
+      graph @turn(%c: f64[30], %x: f64[30], %p: f64[30]) -> f64[30] {
+        %0 = mul %c, %x : f64[30]
+        %1 = add %0, %p : f64[30]
+        return %1
+      } : (f64[30])
+      %1 = item %0 index=0 : f64[30]
+      %2 = mul %1, %p : f64[30]
+      %3 = sum %2 axes=(0) : f64[]
+      return %3
+      update %p = %1
+    }"""
+    graph = parse(text)
+    rng = np.random.default_rng(3)
+    p, x = rng.normal(size=30), rng.normal(size=(6, 30))
+    ran = Ran(graph, [p, x])
+    c = p
+    for row in x:
+        c = c * row + p
+    np.testing.assert_allclose(ran.outputs[0], np.sum(c * p), rtol=1e-12)
+    np.testing.assert_allclose(ran.inputs[0], c, rtol=1e-12)
+
+
+def test_threads_share_turns_that_need_no_other() -> None:
+    text = """
+    graph @rows(%x: f64[700,600], %w: f64[600]) -> f64[700,600] {
+      %0 = scan %x, %w length=700 carried=0 sliced=1 body=graph @row(%x: f64[600], %w: f64[600]) -> f64[600] {
+        %0 = cumsum %x axis=0 : f64[600]
+        %1 = exp %0 : f64[600]
+        %2 = mul %1, %w : f64[600]
+        return %2
+      } : (f64[700,600])
+      %1 = item %0 index=0 : f64[700,600]
+      return %1
+    }"""
+    graph = parse(text)
+    rng = np.random.default_rng(3)
+    inputs = [rng.normal(size=(700, 600)) * 0.01, rng.normal(size=600)]
+    whole = same(graph, inputs)
+    (work,) = [w for w in works(whole.lowered.plan) if isinstance(w, Nested)]
+    assert work.is_shared
+    for threads in (1, 2, 3):
+        for order in ("forward", "backward"):
+            found = Ran(graph, inputs, threads=threads, order=order)
+            np.testing.assert_array_equal(found.outputs[0], whole.outputs[0])
+
+
+def test_threads_share_the_products_of_a_turn() -> None:
+    text = """
+    graph @deep(%h: f32[256,256], %w: f32[3,256,256]) -> f32[256,256] {
+      %0 = scan %h, %w length=3 carried=1 sliced=1 body=
+      graph @layer(%h: f32[256,256], %w: f32[256,256]) -> f32[256,256] {
+        %0 = contract %h, %w [ik,kj->ij] : f32[256,256]
+        %1 = tanh %0 : f32[256,256]
+        return %1
+      } : (f32[256,256])
+      %1 = item %0 index=0 : f32[256,256]
+      return %1
+    }"""
+    graph = parse(text)
+    rng = np.random.default_rng(3)
+    inputs = [np.asarray(rng.normal(size=node.shape) * 0.1, np.float32) for node in graph.inputs]
+    whole = same(graph, inputs)
+    assert any(isinstance(work, Product) for work in works(whole.lowered.plan))
+    for threads in (2, 3):
+        found = Ran(graph, inputs, threads=threads)
+        np.testing.assert_array_equal(found.outputs[0], whole.outputs[0])
