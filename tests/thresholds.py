@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from adjit.codegen import cuts, entry, kernels, light, nested, products, program, signals
-from adjit.codegen import straight as lines
 from adjit.passes import tile
 from adjit.schedule import arena, straight
 from adjit.schedule import products as planned_products
@@ -55,7 +54,6 @@ POLLED: Table = {
     (products, "POLL_EFFORT"): 0,
     (kernels, "TURN_EFFORT"): 1,
     (nested, "TURN_EFFORT"): 1,
-    (lines, "TURN_EFFORT"): 1,
     (products, "TURN_PRODUCT_EFFORT"): 1,
     (products, "TURN_EXTENT"): 32,
     (cuts, "PARALLEL_FLOPS"): 1,

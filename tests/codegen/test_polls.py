@@ -161,7 +161,7 @@ def test_tiles_in_turns_give_the_same_bits(monkeypatch: pytest.MonkeyPatch, thre
             assert POLL.search(turned.ir("llvm"))
             plan = Lowered(turned.ir("optimized"), host_target()).plan
             (work,) = [kernel.work for kernel in plan.kernels if isinstance(kernel.work, Nested)]
-            assert nested.ranges_of_turns(work, host_target()) > 1
+            assert nested.turns_between_polls(work, host_target()) > 1
 
 
 @pytest.mark.usefixtures("everywhere")

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from adjit import stages
-from adjit.codegen.nested import ranges_of_turns
+from adjit.codegen.nested import turns_between_polls
 from adjit.codegen.program import code_rules
-from adjit.codegen.straight import ranges_of_line
 from adjit.ir.builder import Builder, Value
 from adjit.ir.evaluate import evaluate
 from adjit.ir.graph import Graph
 from adjit.ir.text import parse
 from adjit.ir.types import F32, F64, Array
+from adjit.ops.loops import MOST_TURNS
 from adjit.passes.pipeline import optimize
 from adjit.schedule.memory import CodeRules
 from adjit.schedule.plan import Nested, Plan, Product, StraightLoop, Work
@@ -254,6 +254,74 @@ def test_kinds_of_loops() -> None:
     assert "in registers" not in str(layers.kernels[-1].work)
 
 
+COUNTED = """
+graph @counted(%c: f64[], %x: f64[6], %y: f64[6,WIDE], %n: i64[]) -> (f64[], f64[6]) {
+  %0 = scan %c, %x, %y, %n length=6 carried=1 sliced=2 REVERSEcounted=true body=
+  graph @turn(%c: f64[], %x: f64[], %y: f64[WIDE]) -> (f64[], f64[]) {
+    %0 = mul %c, 0.5 : f64[]
+    %1 = sum %y axes=(0) : f64[]
+    %2 = mul %1, %x : f64[]
+    %3 = add %0, %2 : f64[]
+    return %3, %0
+  } : (f64[], f64[6])
+  %1 = item %0 index=0 : f64[]
+  %2 = item %0 index=1 : f64[6]
+  return %1, %2
+}"""
+
+
+@pytest.mark.parametrize("width", [3, 3000])
+@pytest.mark.parametrize("reverse", ["", "reverse=true "])
+def test_a_number_of_turns_that_is_known_when_it_runs(width: int, reverse: str, form: str) -> None:
+    graph = parse(COUNTED.replace("WIDE", str(width)).replace("REVERSE", reverse))
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(size=6), rng.normal(size=(6, width))
+    for n in (-(2**63), -1, 0, 1, 4, 6, 7, 2**63 - 1):
+        inputs = [np.array(1.5), x, y, np.array(n)]
+        ran, wanted = Ran(graph, inputs), evaluate(graph, *inputs)
+        np.testing.assert_allclose(ran.outputs[0], wanted[0], rtol=1e-12)
+        count = min(max(n, 0), 6)
+        # What is stacked for turns that do not run is arbitrary.
+        np.testing.assert_allclose(ran.outputs[1][:count], wanted[1][:count], rtol=1e-12)
+    assert_comes_back(ran.lowered.plan, host_target())
+
+
+STOPPED = """
+graph @stopped(%n: i64[], %c: f64[WIDE]) -> (i64[], f64[WIDE]) {
+  %0 = gt %n, 1 : bool[]
+  %1 = scan %0, %n, %c length=LENGTH carried=3 sliced=0 stops=true body=
+  graph @collatz(%go: bool[], %n: i64[], %c: f64[WIDE]) -> (bool[], i64[], f64[WIDE]) {
+    %0 = remainder %n, 2 : i64[]
+    %1 = eq %0, 0 : bool[]
+    %2 = floor_divide %n, 2 : i64[]
+    %3 = mul %n, 3 : i64[]
+    %4 = add %3, 1 : i64[]
+    %5 = select %1, %2, %4 : i64[]
+    %6 = gt %5, 1 : bool[]
+    %7 = add %c, 1.0 : f64[WIDE]
+    return %6, %5, %7
+  } : (bool[], i64[], f64[WIDE])
+  %2 = item %1 index=1 : i64[]
+  %3 = item %1 index=2 : f64[WIDE]
+  return %2, %3
+}"""
+
+
+@pytest.mark.parametrize("polled", [False, True])
+@pytest.mark.parametrize("width", [2, 400])
+@pytest.mark.parametrize("length", [0, 50, MOST_TURNS])
+def test_loops_that_stop(length: int, width: int, polled: bool, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if polled:
+        force(monkeypatch, POLLED)
+    graph = parse(STOPPED.replace("WIDE", str(width)).replace("LENGTH", str(length)))
+    for n in (1, 2, 7, 27):
+        ran = same(graph, [np.array(n), np.zeros(width)])
+    assert_comes_back(ran.lowered.plan, host_target())
+    if length == MOST_TURNS:
+        assert int(ran.outputs[1][0]) == 111
+        assert "@adjit_poll(" in ran.lowered.llvm
+
+
 CHECKED = """
 graph @checked(%c: f64[], %at: i64[5], %w: f64[300]) -> f64[] {
   %0 = check_index %at size=900 axis=0 : i64[5]
@@ -306,8 +374,7 @@ def test_long_loops_poll(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for found, wanted in zip(polled.outputs, plain.outputs, strict=True):
         np.testing.assert_array_equal(found, wanted)
     (work,) = [w for w in works(polled.lowered.plan) if isinstance(w, Nested | StraightLoop)]
-    ranges = ranges_of_turns(work, WIDE) if isinstance(work, Nested) else ranges_of_line(work, WIDE)
-    assert ranges > 1
+    assert turns_between_polls(work, host_target()) == 1
 
 
 def test_state_that_a_loop_makes_anew() -> None:

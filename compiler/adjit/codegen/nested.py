@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from adjit.codegen.gemm import gemm_workspace_bytes
 from adjit.codegen.jobs import in_turns, open_job, run_job, share, turn_of
-from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal
+from adjit.codegen.llvm import I8, I64, PTR, VOID, Function, Module, Value, int_literal, literal
 from adjit.codegen.signals import effort, emit_poll
-from adjit.schedule.plan import CheckRange, Nested, Place, Product, Step, Work
+from adjit.schedule.plan import CheckRange, Nested, Place, Product, Step, StraightLoop, Work
 from adjit.tuned import BLOCKED_ROWS, MEMORY_BYTES, SHARED_SCRATCH_BYTES, STREAM_AHEAD_LINES, TURN_EFFORT
 from adjit_runtime.target import LINE, Target
 
@@ -22,78 +23,139 @@ def emit_nested(
     """Write a loop over the turns of a plan, which calls the functions of its steps.
 
     Its parameters are those of the work, memory for packing and, where a step may fail, the report. It has a status
-    then, and with `ranges` (`ranges_of_turns`): the turns are cut into so many, and it may be left between two."""
+    then, and with `ranges` (`turns_between_polls`), where it may be left in the midst."""
     if work.is_shared and alone:
         return _emit_shared(module, name, work, functions, target, ranges)
     return _emit_in_order(module, name, work, functions, alone and not work.is_shared, ranges)
 
 
-def _emit_in_order(module: Module, name: str, work: Nested, functions: Functions, alone: bool, ranges: int) -> Function:
+def _emit_in_order(module: Module, name: str, work: Nested, functions: Functions, alone: bool, every: int) -> Function:
     """One turn after the other; groups too, where a loop is a part of what threads share already."""
-    count = len(work.extents) + 1
-    has_status = work.may_fail or ranges > 0
-    params = [(PTR, f"p{i}") for i in range(count + work.may_fail)]
+    slots = len(work.extents)
+    has_status = work.may_fail or every > 0
+    params = [(PTR, f"p{i}") for i in range(slots + work.counted + 1 + work.may_fail)]
     function = module.function(name, I64 if has_status else VOID, params, internal=True, glue=True)
     own = function.params
+    rest = Rest(own[slots + work.counted], own[-1] if work.may_fail else None)
 
-    def turns(group: Value | int, first: Value, last: Value) -> None:
-        known: dict[Place, Value] = {}
-
-        def turn(i: Value, _: list[Value]) -> list[Value]:
-            known.clear()
+    def turn_of(group: Value | None) -> Callable[[Value], None]:
+        def turn(i: Value) -> None:
+            known: dict[Place, Value] = {}
             for step in work.steps:
                 for place in step.params:
                     if place not in known:
-                        at = function.offset(own[place.param], place.start)
-                        at = function.offset(at, function.mul(i, place.turn)) if place.turn else at
-                        known[place] = (
-                            function.offset(at, function.mul(group, place.group))
-                            if place.group and isinstance(group, Value)
-                            else at
-                        )
-                _call_step(function, work, step, functions[step.work, alone], known, own)
-            return []
+                        known[place] = _address(function, own, place, i, group)
+                _call_step(function, work, step, functions[step.work, alone], known, rest)
 
-        function.loop(first, last, 1, [], turn)
+        return turn
 
-    def part(number: Value, parts: int) -> tuple[Value, Value]:
+    def group_of(number: Value, _: list[Value]) -> list[Value]:
         first, last = (
-            function.binary("sdiv", function.mul(at, work.count), int_literal(parts))
+            function.binary("sdiv", function.mul(at, work.count), int_literal(work.groups))
             for at in (number, function.add(number, 1))
         )
-        return first, last
-
-    def group(number: Value, _: list[Value]) -> list[Value]:
-        turns(number, *part(number, work.groups))
+        function.loop(first, last, 1, [], lambda i, _: turn_of(number)(i) or [])
         return []
 
-    def range_of(number: Value, _: list[Value]) -> list[Value]:
-        turns(0, *part(number, ranges))
-        emit_poll(function)
-        return []
-
-    if ranges:
-        function.loop(0, ranges, 1, [], range_of)
-    elif work.is_shared:
-        function.loop(0, work.groups, 1, [], group)
+    if work.is_shared:
+        function.loop(0, work.groups, 1, [], group_of)
     else:
-        turns(0, int_literal(0), int_literal(work.count))
+        flag = (lambda: function.compare("ne", function.load(own[0], I8), literal(I8, 0))) if work.stops else None
+        emit_turns(function, work, own[slots] if work.counted else None, every, turn_of(None), flag)
     function.ret(int_literal(0) if has_status else None)
     return function
 
 
+class Rest(NamedTuple):
+    """What the functions of steps are given beside their parameters: memory for packing, the report."""
+
+    packing: Value
+    report: Value | None
+
+
+def _address(f: Function, own: list[Value], place: Place, turn: Value, group: Value | None) -> Value:
+    at = f.offset(own[place.param], place.start)
+    at = f.offset(at, f.mul(turn, place.turn)) if place.turn else at
+    return f.offset(at, f.mul(group, place.group)) if place.group and group is not None else at
+
+
+def emit_turns(
+    f: Function,
+    work: Nested | StraightLoop,
+    counter: Value | None,
+    every: int,
+    turn: Callable[[Value], None],
+    flag: Callable[[], Value] | None,
+) -> None:
+    """Write the turns of a loop whose values lie in memory."""
+
+    def carrying(i: Value, _: list[Value]) -> list[Value]:
+        turn(i)
+        return []
+
+    emit_carrying(f, work, counter, every, [], carrying, None if flag is None else lambda _: flag())
+
+
+def emit_carrying(
+    f: Function,
+    work: Nested | StraightLoop,
+    counter: Value | None,
+    every: int,
+    start: list[Value],
+    turn: Callable[[Value, list[Value]], list[Value]],
+    goes_on: Callable[[list[Value]], Value] | None,
+) -> list[Value]:
+    """Write the turns of a loop that carries values: `turn(number, values)` gives the next ones, `goes_on(values)` says
+    whether there is another turn, `counter` is where the number of turns is. Every so many turns the program polls for
+    signals, and may leave the function; with 0 it does not."""
+    count = int_literal(work.count)
+    if counter is not None:
+        given = f.load(counter, I64)
+        count = f.minimum(f.select(f.compare("sgt", given, int_literal(0)), given, int_literal(0)), count)
+    last = f.sub(count, 1) if work.reverse else None
+
+    def numbered(i: Value, values: list[Value]) -> list[Value]:
+        return turn(f.sub(last, i) if last is not None else i, values)
+
+    def some(low: Value, high: Value, values: list[Value]) -> tuple[Value, list[Value]]:
+        """The turns of a range, and which is the next."""
+        if goes_on is None:
+            return high, f.loop(low, high, 1, values, numbered)
+        at, *values = f.while_loop(
+            [low, *values],
+            lambda now: f.binary("and", f.compare("slt", now[0], high), goes_on(now[1:])),
+            lambda now: [f.add(now[0], 1), *numbered(now[0], now[1:])],
+        )
+        return at, values
+
+    if not every:
+        return some(int_literal(0), count, start)[1]
+
+    def left(now: list[Value]) -> Value:
+        is_left = f.compare("slt", now[0], count)
+        return is_left if goes_on is None else f.binary("and", is_left, goes_on(now[1:]))
+
+    def stretch(now: list[Value]) -> list[Value]:
+        at, values = some(now[0], f.minimum(f.add(now[0], every), count), now[1:])
+        emit_poll(f)
+        return [at, *values]
+
+    return f.while_loop([int_literal(0), *start], left, stretch)[1:]
+
+
 def _call_step(
-    f: Function, work: Nested, step: Step, called: Function, known: Mapping[Place, Value], own: list[Value]
+    f: Function, work: Nested, step: Step, called: Function, known: Mapping[Place, Value], rest: Rest
 ) -> None:
     """Call the function of a step; where it fails, `f` returns, with the number that the check has around the loop."""
     arguments = [known[place] for place in step.params]
     if isinstance(step.work, Product | Nested):
-        arguments.append(own[len(work.extents)])
+        arguments.append(rest.packing)
     if not step.work.may_fail:
         f.call(called.name, VOID, arguments)
         return
     if isinstance(step.work, CheckRange | Nested):
-        arguments.append(own[-1])
+        assert rest.report is not None
+        arguments.append(rest.report)
     status = f.call(called.name, I64, arguments)
     f.return_if(f.compare("ne", status, int_literal(0)), f.add(status, work.first_check or 0))
 
@@ -184,11 +246,16 @@ def _emit_shared(
     return function
 
 
-def ranges_of_turns(work: Nested, target: Target) -> int:
-    """Into how many ranges the turns, or those of each group, are cut, so that a program may leave the loop between
-    two; 0 where they are not."""
-    ranges = min(int(effort(work, target) // TURN_EFFORT), work.count // work.groups)
-    return ranges if ranges > 1 else 0
+def turns_between_polls(work: Nested | StraightLoop, target: Target) -> int:
+    """How many turns of a long loop there are between two polls for signals, or, where threads share its groups, into
+    how many ranges the turns of each are cut; 0 for a short loop, which has no polls."""
+    whole = effort(work, target)
+    if whole < 2 * TURN_EFFORT:
+        return 0
+    if isinstance(work, Nested) and work.is_shared:
+        ranges = min(int(whole // TURN_EFFORT), work.count // work.groups)
+        return ranges if ranges > 1 else 0
+    return max(1, int(TURN_EFFORT * work.count // whole))
 
 
 def _bring_next_near(job: Function, work: Nested, known: Mapping[Place, Value], low: int, high: int) -> None:

@@ -29,7 +29,7 @@ from adjit.codegen.kernels import emit_kernel, is_glue, kernel_ranges, write_ker
 from adjit.codegen.light import light_kernels
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, int_literal
 from adjit.codegen.native_call import emit_call_library
-from adjit.codegen.nested import emit_nested, ranges_of_turns
+from adjit.codegen.nested import emit_nested, turns_between_polls
 from adjit.codegen.objects import assembly, compile_text
 from adjit.codegen.peaks import emit_peaks_library
 from adjit.codegen.pool import SYMBOLS, pool_text
@@ -41,7 +41,7 @@ from adjit.codegen.signals import (
     polls_of,
     verify_polls,
 )
-from adjit.codegen.straight import TooLong, code_effort, emit_straight, emit_straight_loop, ranges_of_line
+from adjit.codegen.straight import TooLong, code_effort, emit_straight, emit_straight_loop
 from adjit.codegen.subnormals import flushing
 from adjit.ir.evaluate import array_of
 from adjit.ir.graph import Graph
@@ -244,10 +244,8 @@ def _has_own_addresses(work: Single) -> bool:
 
 def _ranges_of(work: Work, target: Target) -> int:
     """Into how many ranges a long kernel may be cut, with a poll between two; 0 where it is not."""
-    if isinstance(work, Nested):
-        return ranges_of_turns(work, target)
-    if isinstance(work, StraightLoop):
-        return ranges_of_line(work, target)
+    if isinstance(work, Nested | StraightLoop):
+        return turns_between_polls(work, target)
     return 0 if isinstance(work, Straight) else kernel_ranges(work, target)
 
 

@@ -27,14 +27,14 @@ from adjit.codegen.llvm import (
     register_type,
     vector_literal,
 )
-from adjit.codegen.signals import effort, emit_poll
+from adjit.codegen.nested import emit_carrying
 from adjit.ir.graph import Graph
 from adjit.ir.node import Node
 from adjit.ir.op import OPS
 from adjit.ops.contraction import sizes_of, subscripts_of
 from adjit.ops.declare import Elementwise
 from adjit.schedule.plan import StraightLoop
-from adjit.tuned import GATHER_EFFORT, TURN_EFFORT
+from adjit.tuned import GATHER_EFFORT
 from adjit_runtime.target import Target
 
 Positions = np.ndarray
@@ -68,9 +68,8 @@ class Straight:
         for node, pointer in places:
             self._store(node, pointer)
 
-    def emit_loop(self, work: StraightLoop, params: Sequence[Value], ranges: int = 0) -> None:
-        """Write a loop, whose parameters are at `params`; with `ranges` its turns are cut into so many, and the
-        function may be left between two."""
+    def emit_loop(self, work: StraightLoop, params: Sequence[Value], every: int = 0) -> None:
+        """Write a loop, whose parameters are at `params`; `every` so many turns the function may be left (0: never)."""
         f, graph, first = self.function, work.graph, len(work.graph.inputs)
         inputs = list(zip(graph.inputs, params[:first], work.turns[:first], strict=True))
         for node, pointer, step in inputs:
@@ -84,7 +83,7 @@ class Straight:
                 self._values[node] = self._value(node)
             else:
                 varying.add(node)
-        stacked = list(zip(graph.outputs, params[first:], work.turns[first:], strict=True))[work.carried :]
+        outputs = list(zip(graph.outputs, params[first:], work.turns[first:], strict=False))
 
         def turn(i: Value, values: list[Value]) -> list[Value]:
             self._values.update(zip(carried, values, strict=True))
@@ -94,27 +93,15 @@ class Straight:
             for node in graph.nodes:
                 if node in varying:
                     self._values[node] = self._value(node)
-            for node, pointer, step in stacked:
+            for node, pointer, step in outputs[work.carried :]:
                 self._store(node, self._moved_on(pointer, node, i, step))
             return [self._values[node] for node in graph.outputs[: work.carried]]
 
-        def turns(low: Value, high: Value, values: list[Value]) -> list[Value]:
-            return f.loop(low, high, 1, values, turn)
-
-        def part(number: Value, values: list[Value]) -> list[Value]:
-            low, high = (
-                f.binary("sdiv", f.mul(at, work.count), int_literal(ranges)) for at in (number, f.add(number, 1))
-            )
-            values = turns(low, high, values)
-            emit_poll(f)
-            return values
-
+        counter = params[-1] if work.counted else None
         starts = [self._values[node] for node in carried]
-        if ranges:
-            last = f.loop(0, ranges, 1, starts, part)
-        else:
-            last = turns(int_literal(0), int_literal(work.count), starts)
-        for node, value, pointer in zip(graph.outputs, last, params[first:], strict=False):
+        goes_on = (lambda values: values[0]) if work.stops else None
+        last = emit_carrying(f, work, counter, every, starts, turn, goes_on)
+        for (node, pointer, _), value in zip(outputs, last, strict=False):
             self._values[node] = value
             self._store(node, pointer)
 
@@ -343,22 +330,15 @@ def _halves(places: Positions) -> tuple[Positions, Positions, Positions]:
     return low[order], high[order], new.reshape(len(places), half)
 
 
-def emit_straight_loop(module: Module, name: str, work: StraightLoop, ranges: int = 0) -> Function:
-    """The function of a loop in registers, of a pointer for each parameter; it has a status where it may fail, or has
-    `ranges`."""
-    has_status = work.may_fail or ranges > 0
-    params = [(PTR, f"p{i}") for i in range(len(work.turns))]
+def emit_straight_loop(module: Module, name: str, work: StraightLoop, every: int = 0) -> Function:
+    """The function of a loop in registers, of a pointer for each parameter; it has a status where it may fail, or polls
+    `every` so many turns."""
+    has_status = work.may_fail or every > 0
+    params = [(PTR, f"p{i}") for i in range(len(work.turns) + work.counted)]
     f = module.function(name, I64 if has_status else VOID, params, internal=True)
-    Straight(f, first_check=work.first_check or 0).emit_loop(work, f.params, ranges)
+    Straight(f, first_check=work.first_check or 0).emit_loop(work, f.params, every)
     f.ret(int_literal(0) if has_status else None)
     return f
-
-
-def ranges_of_line(work: StraightLoop, target: Target) -> int:
-    """Into how many ranges the turns of a long loop are cut, so that a program may leave it between two; 0 where they
-    are not."""
-    ranges = min(int(effort(work, target) // TURN_EFFORT), work.count)
-    return ranges if ranges > 1 else 0
 
 
 def emit_straight(function: Function, graph: Graph, table: Value, most_lines: float = math.inf) -> None:

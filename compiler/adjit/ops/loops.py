@@ -15,20 +15,30 @@ from typing import Any
 import numpy as np
 
 from adjit.ir.evaluate import evaluate
+from adjit.ir.node import Node
 from adjit.ir.op import Attrs, register
-from adjit.ir.types import Array, Tuple, Type
+from adjit.ir.types import BOOL, I64, Array, Tuple, Type
 from adjit.ops.declare import Binding, Bodied
 from adjit_runtime.errors import DTypeError, ShapeError
+
+MOST_TURNS = 1 << 62
+"""A length that is no bound: that of a loop which stops by itself."""
 
 
 def _scan_type(types: tuple[Array, ...], attrs: Attrs) -> Type:
     body, length, carried, sliced = (attrs[name] for name in ("body", "length", "carried", "sliced"))
-    if length < 0:
+    if not 0 <= length <= MOST_TURNS:
         raise ShapeError(f"scan: a length of {length}")
+    if attrs.get("counted", False):
+        if not types or (types[-1].dtype, types[-1].shape) != (I64, ()):
+            raise DTypeError("scan: the last operand of a loop that is counted is a number of turns, i64[]")
+        types = types[:-1]
     if len(types) != len(body.inputs) or min(carried, sliced) < 0 or carried + sliced > len(types):
         raise ShapeError(f"scan: {len(types)} operands for a body with {len(body.inputs)} inputs")
     if len(body.outputs) < carried or body.updates:
         raise ShapeError(f"scan: a body with {len(body.outputs)} outputs that carries {carried}")
+    if attrs.get("stops", False) and (not carried or attrs.get("reverse", False) or not _is_flag(body.inputs[0].type)):
+        raise DTypeError("scan: the first value that a loop which stops carries is bool[], and it goes forwards")
     for i, (outer, node) in enumerate(zip(types, body.inputs, strict=True)):
         inner = node.array_type
         shape = (length, *inner.shape) if carried <= i < carried + sliced else inner.shape
@@ -47,17 +57,33 @@ def _scan_type(types: tuple[Array, ...], attrs: Attrs) -> Type:
     )
 
 
+def _is_flag(type: Type) -> bool:
+    return type == Array(BOOL, ())
+
+
 def _evaluate_scan(
-    *arrays: Any, body: Any, length: int, carried: int = 0, sliced: int = 0, reverse: bool = False
+    *arrays: Any,
+    body: Any,
+    length: int,
+    carried: int = 0,
+    sliced: int = 0,
+    reverse: bool = False,
+    stops: bool = False,
+    counted: bool = False,
 ) -> tuple[np.ndarray, ...]:
-    now = list(arrays[:carried])
-    parts, whole = arrays[carried : carried + sliced], arrays[carried + sliced :]
-    stacked = [np.empty((length, *node.shape), node.dtype) for node in body.outputs[carried:]]
-    for i in reversed(range(length)) if reverse else range(length):
+    count = min(max(int(arrays[-1]), 0), length) if counted else length
+    operands = arrays[: len(body.inputs)]
+    now = list(operands[:carried])
+    parts, whole = operands[carried : carried + sliced], operands[carried + sliced :]
+    stacked = [np.zeros((length, *node.shape), node.dtype) for node in body.outputs[carried:]]
+    at = 0
+    while at < count and not (stops and not now[0]):
+        i = count - 1 - at if reverse else at
         made = evaluate(body, *now, *(array[i] for array in parts), *whole)
         now = made[:carried]
         for array, value in zip(stacked, made[carried:], strict=True):
             array[i] = value
+        at += 1
     return (*now, *stacked)
 
 
@@ -76,7 +102,8 @@ def _leaving(attrs: Attrs) -> tuple[Binding, ...]:
 scan = register(
     Bodied(
         name="scan", kind="scan", arity=None, infer=_scan_type, evaluate=_evaluate_scan,
-        attr_kinds={"length": "int", "carried": "count", "sliced": "count", "reverse": "bool", "body": "graph"},
+        attr_kinds={"length": "int", "carried": "count", "sliced": "count", "reverse": "bool", "stops": "bool",
+                    "counted": "bool", "body": "graph"},
         entering=_entering, leaving=_leaving,
     )
 )  # fmt: skip
@@ -85,4 +112,14 @@ scan = register(
 Operands, and inputs of the body: `carried` values, of exactly the type that the body gives for them; `sliced` arrays
 with an element (`[i]`) for each turn; what all turns read. Results: the last values that are carried (the first ones
 where there are no turns), then what the body gives beside, one for each turn, stacked: that of turn i at `[i]`, in
-whichever order they come."""
+whichever order they come.
+
+One that is `counted` has one operand more, the last, how many turns there are: from turn 0 on, `length` at most. One
+that `stops` ends ahead of the turn for which the first value that it carries, a bool, is false. What is stacked for
+turns that do not run is arbitrary."""
+
+
+def runs_all(node: Node) -> bool:
+    """Whether each turn of a loop runs, whatever its operands are: what its body computes of invariants may be computed
+    ahead of it."""
+    return not (node.attrs.get("counted", False) or node.attrs.get("stops", False))

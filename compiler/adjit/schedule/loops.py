@@ -18,6 +18,7 @@ from adjit.ir.node import Node
 from adjit.ir.op import OPS
 from adjit.ir.types import Array, Tuple
 from adjit.ops.declare import Reduction
+from adjit.ops.loops import runs_all
 from adjit.ops.tiles import combiners
 from adjit.schedule.body import BodyBuilder, NeedsStorage, Placement, collapse_greedily, operand_strides
 from adjit.schedule.group import Group
@@ -133,7 +134,8 @@ class LoopPlanner(Memory):
     def _scan(self, node: Node, results: list[Where]) -> list[Kernel]:
         """A loop in registers where a turn is a straight line, else the plan of a turn for each."""
         count, carried, sliced = (node.attrs.get(name, 0) for name in ("length", "carried", "sliced"))
-        inits, parts, whole = node.args[:carried], node.args[carried:][:sliced], node.args[carried + sliced :]
+        given = node.args[: len(node.attrs["body"].inputs)]
+        inits, parts, whole = given[:carried], given[carried:][:sliced], given[carried + sliced :]
         ends = results[:carried]
         if not count:
             return [self._initial(arg, place) for arg, place in zip(inits, ends, strict=True)]
@@ -143,35 +145,42 @@ class LoopPlanner(Memory):
             _Moving(place, math.prod(value.shape))
             for place, value in zip(results[carried:], node.attrs["body"].outputs[carried:], strict=True)
         ]
-        if node.attrs.get("reverse", False):
-            moving, stacked = ([each.backwards(count) for each in found] for found in (moving, stacked))
+        counter = [self._operand(node.args[-1], before)] if node.attrs.get("counted", False) else []
         if self._is_line(node):
             starts = [self._operand(arg, before) for arg in inits]
-            return [*before, self._line(node, starts, moving, ends, stacked)]
+            return [*before, self._line(node, starts, moving, ends, stacked, counter)]
         before += [self._initial(arg, place) for arg, place in zip(inits, ends, strict=True)]
-        return [*before, self._turns(node, [*(_Moving(place, 0) for place in ends), *moving, *stacked])]
+        return [*before, self._turns(node, [*(_Moving(place, 0) for place in ends), *moving, *stacked], counter)]
 
     def _line(
-        self, node: Node, starts: list[Where], moving: list[_Moving], ends: list[Where], stacked: list[_Moving]
+        self,
+        node: Node,
+        starts: list[Where],
+        moving: list[_Moving],
+        ends: list[Where],
+        stacked: list[_Moving],
+        counter: list[Where],
     ) -> Kernel:
         """The loop in registers."""
         body, count = node.attrs["body"], node.attrs["length"]
         fixed = [0] * len(starts)
         turns = (*fixed, *(each.step for each in moving), *fixed, *(each.step for each in stacked))
-        work = StraightLoop(body, count, len(starts), turns, self._first_check(checks_of(body)))
-        params = (*starts, *(each.where for each in moving), *ends, *(each.where for each in stacked))
+        work = StraightLoop(
+            body, count, len(starts), turns, **_ways(node), first_check=self._first_check(checks_of(body))
+        )
+        params = (*starts, *(each.where for each in moving), *ends, *(each.where for each in stacked), *counter)
         return Kernel(work, params, (node, *body.nodes))
 
-    def _turns(self, node: Node, slots: list[_Moving]) -> Kernel:
+    def _turns(self, node: Node, slots: list[_Moving], counter: list[Where]) -> Kernel:
         """The plan of a turn, again and again; `slots` are what is carried, inputs and stacked results."""
         inner = self._planned(node, lambda: _turn_graph(node))
         count = node.attrs["length"]
         groups = min(TILE_GROUPS, count) if _is_shared(node, inner) else 1
         moves = {n: each.step * each.where[0].dtype.itemsize for n, each in enumerate(slots) if each.step}
-        work = nested(inner, count, groups, moves, first_check=self._first_check(inner.checks))
+        work = nested(inner, count, groups, moves, self._first_check(inner.checks), **_ways(node))
         constants = [(self._constant_of(inner, n), 0) for n in range(len(slots), len(inner.slots))]
         scratch = self._own_buffer(node, np.dtype(np.uint8), groups * inner.arena_bytes)
-        params = (*(each.where for each in slots), *constants, (scratch, 0))
+        params = (*(each.where for each in slots), *constants, (scratch, 0), *counter)
         return Kernel(work, params, (node, *inner_nodes(inner)), inner=inner)
 
     def _constant_of(self, inner: Plan, number: int) -> Buffer:
@@ -219,10 +228,10 @@ class _Moving:
     where: Where
     step: int
 
-    def backwards(self, count: int) -> _Moving:
-        """The same for turns from the last to the first."""
-        buffer, offset = self.where
-        return _Moving((buffer, offset + (count - 1) * self.step), -self.step)
+
+def _ways(node: Node) -> dict[str, bool]:
+    """How a loop goes through its turns."""
+    return {name: node.attrs.get(name, False) for name in ("reverse", "stops", "counted")}
 
 
 def _tile_graph(node: Node) -> Graph:
@@ -248,7 +257,7 @@ def _turn_graph(node: Node) -> Graph:
 
 def _is_shared(node: Node, inner: Plan) -> bool:
     """Whether threads share the turns: none needs another one, none may fail, and there is work enough."""
-    if node.attrs.get("carried", 0) or inner.checks:
+    if node.attrs.get("carried", 0) or inner.checks or not runs_all(node):
         return False
     computed = sum(value.array_type.size for value in node.attrs["body"].nodes if isinstance(value.type, Array))
     return bool(node.attrs["length"] * computed >= SHARED_TURNS_ELEMENTS)

@@ -31,11 +31,16 @@ def nested(
     groups: int,
     turns: Mapping[int, int],
     first_check: int | None = None,
+    *,
+    reverse: bool = False,
+    stops: bool = False,
+    counted: bool = False,
 ) -> Nested:
     """The kernels of `inner` for each of `count` turns in `groups`.
 
     The parameters are the slots of `inner` in order, then its arena; those in `turns` move on by so many bytes with
-    each turn, state and the arena by their size with each group; the others stay."""
+    each turn, state and the arena by their size with each group; the others stay. Turns that are `counted` have one
+    parameter more, the last."""
     arena = len(inner.slots)
     sizes = {buffer.slot: buffer.nbytes for buffer in inner.buffers if buffer.slot is not None}
     sizes[arena] = inner.arena_bytes
@@ -65,8 +70,9 @@ def nested(
     checks = first_check if inner.checks else None
     moves = tuple(turns.get(number, 0) for number in range(arena + 1))
     return Nested(
-        count, groups, tuple(steps), tuple(sorted(known)), tuple(sorted(writes)), moves, tuple(extents), checks
-    )
+        count, groups, tuple(steps), tuple(sorted(known)), tuple(sorted(writes)), moves, tuple(extents),
+        reverse=reverse, stops=stops, counted=counted, first_check=checks,
+    )  # fmt: skip
 
 
 def _prefetch(steps: list[Step], count: int, target: Target) -> None:

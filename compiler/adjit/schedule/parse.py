@@ -296,14 +296,20 @@ class _Plan:
         reader = self.reader
         count = reader.natural()
         reader.expect("word", "turns")
+        ways = self._ways()
         reader.expect("word", "carried")
         carried = reader.natural()
         first_check = self._first_check()
         reader.expect("word", "on")
         params, turns = self._moving()
         lines = self._lines()
-        work = StraightLoop(reader.graph(), count, carried, tuple(turns), first_check)
+        turns = turns[: len(turns) - ways["counted"]]
+        work = StraightLoop(reader.graph(), count, carried, tuple(turns), **ways, first_check=first_check)
         return Kernel(self.works.setdefault(work, work), tuple(params), lines)
+
+    def _ways(self) -> dict[str, bool]:
+        """How a loop goes through its turns."""
+        return {name: self.reader.accept("word", name) is not None for name in ("reverse", "stops", "counted")}
 
     def _first_check(self) -> int | None:
         return self.reader.natural() if self.reader.accept("word", "checks") else None
@@ -328,6 +334,7 @@ class _Plan:
             reader.expect("word", "groups")
         if not 1 <= groups <= count:
             reader.fail(f"{count} turns are not in {groups} groups", start)
+        ways = self._ways()
         first_check = self._first_check()
         reader.expect("word", "on")
         params, turns = self._moving()
@@ -335,12 +342,12 @@ class _Plan:
         lines = self._lines()
         turn = _Plan(reader, self.depth + 1)
         inner = turn.read()
-        if len(params) != len(inner.slots) + 1:
+        if len(params) != len(inner.slots) + 1 + ways["counted"]:
             reader.fail(f"{len(params)} places for {len(inner.slots)} slots and scratch memory of a turn", start)
-        moves = {n: step * params[n][0].dtype.itemsize for n, step in enumerate(turns) if step}
+        moves = {n: step * params[n][0].dtype.itemsize for n, step in enumerate(turns[: len(inner.slots)]) if step}
         if (first_check is None) != (not inner.checks):
             reader.fail("the number of the first check is there where a turn has checks", start)
-        work = nested(inner, count, groups, moves, first_check)
+        work = nested(inner, count, groups, moves, first_check, **ways)
         work = replace(work, steps=turn.prefetching(work.steps))
         reader.expect("sign", "}")
         return Kernel(self.works.setdefault(work, work), tuple(params), lines, inner=inner)

@@ -335,8 +335,10 @@ class Nested:
     of its own, so that groups may run at the same time; those of one group come one after the other.
 
     `reads` and `writes` are numbers of parameters, `turns` the bytes by which each moves on with a turn, `extents`
-    those that are reached from where it points: the first, and the one behind the last. The checks of the steps are
-    numbered from `first_check` on, where there are any; there is one group then."""
+    those that are reached from where it points: the first, and the one behind the last. Behind these comes, where turns
+    are `counted`, how many there are, `count` at most. In `reverse` the last turn comes first. A loop that `stops` ends
+    where parameter 0, a bool, is false ahead of a turn. The checks of the steps are numbered from `first_check` on,
+    where there are any. All of these have one group."""
 
     count: int
     groups: int
@@ -345,6 +347,9 @@ class Nested:
     writes: tuple[int, ...]
     turns: tuple[int, ...]
     extents: tuple[tuple[int, int], ...]
+    reverse: bool = False
+    stops: bool = False
+    counted: bool = False
     first_check: int | None = None
 
     operands: ClassVar[int] = 0
@@ -402,13 +407,18 @@ class Straight:
 class StraightLoop:
     """A straight line for each of `count` turns, one after the other; the first `carried` of its outputs are its first
     inputs in the next turn, in registers. Parameters are the inputs, then the outputs, of which what is carried is
-    written once, at the end. In each turn, parameter i moves on by `turns[i]` elements; one that does not move is read
-    before the first. Checks are numbered from `first_check` on, where there are any."""
+    written once, at the end; then, where turns are `counted`, how many there are, `count` at most. In each turn,
+    parameter i moves on by `turns[i]` elements; one that does not move is read before the first. In `reverse` the last
+    turn comes first. A loop that `stops` ends where the first value that it carries, a bool, is false ahead of a turn.
+    Checks are numbered from `first_check` on, where there are any."""
 
     graph: Graph
     count: int
     carried: int
     turns: tuple[int, ...]
+    reverse: bool = False
+    stops: bool = False
+    counted: bool = False
     first_check: int | None = None
 
     operands: ClassVar[int] = 0
@@ -422,8 +432,8 @@ class StraightLoop:
 
     @property
     def reads(self) -> set[int]:
-        """Numbers of the parameters that are read: the inputs."""
-        return set(range(len(self.graph.inputs)))
+        """Numbers of the parameters that are read: the inputs, and how many turns there are."""
+        return set(range(len(self.graph.inputs))) | ({len(self.turns)} if self.counted else set())
 
     @property
     def writes(self) -> set[int]:

@@ -148,8 +148,8 @@ def _kernel(number: int, kernel: Kernel, same: int, names: dict[Buffer, str]) ->
         yield from (f"  {line}" for line in print_graph(work.graph).splitlines())
         return
     if isinstance(work, StraightLoop):
-        moving = " ".join(map(_moving, places, work.turns))
-        head = f"straight line {work.count} turns carried {work.carried}{_first_check(work)}"
+        moving = " ".join(map(_moving, places, (*work.turns, 0)))
+        head = f"straight line {work.count} turns{_ways(work)} carried {work.carried}{_first_check(work)}"
         yield f"kernel {number} {head} on {moving}{comment}"
         yield from (f"  {line}" for line in print_graph(work.graph).splitlines())
         return
@@ -214,6 +214,11 @@ def _moving(place: str, step: int) -> str:
     return f"{place} by {step}" if step else place
 
 
+def _ways(work: Nested | StraightLoop) -> str:
+    """How a loop goes through its turns."""
+    return "".join(f" {name}" for name in ("reverse", "stops", "counted") if getattr(work, name))
+
+
 def _first_check(work: Nested | StraightLoop) -> str:
     return f" checks {work.first_check}" if work.first_check is not None else ""
 
@@ -223,9 +228,9 @@ def _nested(number: int, kernel: Kernel, work: Nested, places: Sequence[str]) ->
     assert inner is not None
     sizes = [buffer.dtype.itemsize for buffer, _ in kernel.params]
     groups = f" in {work.groups} groups" if work.groups > 1 else ""
-    steps = [turn // size for turn, size in zip(work.turns, sizes, strict=True)]
+    steps = [turn // size for turn, size in zip((*work.turns, 0), sizes, strict=False)]
     moving = " ".join(map(_moving, places, steps))
-    head = f"kernel {number} {work.count} turns{groups}{_first_check(work)} on {moving} {{"
+    head = f"kernel {number} {work.count} turns{groups}{_ways(work)}{_first_check(work)} on {moving} {{"
     yield f"{head}{_comment(*kernel.locs)}"
     yield from (f"    {line}" for line in _lines(inner))
     names = _names(inner.buffers)

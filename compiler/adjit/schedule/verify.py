@@ -29,7 +29,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from adjit.ir.types import COMPILED_DTYPES
+from adjit.ir.types import BOOL, COMPILED_DTYPES, I64
 from adjit.ir.verify import verify
 from adjit.schedule.arena import overwrites_safely, read, storage, written
 from adjit.schedule.plan import (
@@ -82,9 +82,11 @@ def _parameters(plan: Plan) -> None:
         work, body = kernel.work, kernel.work.elements
         given = tuple(buffer.dtype for buffer, _ in kernel.params)
         if isinstance(work, Straight | StraightLoop):
-            fits = len(given) == len(work.graph.inputs) + len(work.graph.outputs)
+            counted = isinstance(work, StraightLoop) and work.counted
+            fits = len(given) == len(work.graph.inputs) + len(work.graph.outputs) + counted
         elif isinstance(work, Nested):
-            fits = kernel.inner is not None and len(given) == len(work.extents) == len(kernel.inner.slots) + 1
+            fits = kernel.inner is not None and len(work.extents) == len(kernel.inner.slots) + 1
+            fits = fits and len(given) == len(work.extents) + work.counted
         else:
             own = (work.dtype,) * work.operands if isinstance(work, Product) else given[: work.operands]
             fits = given == (*own, *(body.params if body is not None else ()))
@@ -271,10 +273,12 @@ def _nested(plan: Plan, number: int, kernel: Kernel, work: Nested) -> None:
     inner = kernel.inner
     assert inner is not None
     verify_plan(inner)
-    if work.is_shared and inner.checks:
-        raise _fail(plan.name, f"threads share kernel {number}, which has checks")
+    if work.is_shared and (inner.checks or work.reverse):
+        raise _fail(plan.name, f"threads share kernel {number}, whose turns come in order")
+    _ways(plan, number, kernel, work)
     _checks(plan, number, work.first_check, inner.checks)
-    for (buffer, offset), (low, high), slot in zip(kernel.params, work.extents, [*inner.slots, None], strict=True):
+    slots = [*inner.slots, None]
+    for (buffer, offset), (low, high), slot in zip(kernel.params, work.extents, slots, strict=not work.counted):
         if slot is not None and np.dtype(slot.dtype) != buffer.dtype:
             raise _fail(plan.name, f"kernel {number} takes %{buffer.name} for {np.dtype(slot.dtype).name}")
         begin = offset * buffer.dtype.itemsize
@@ -302,6 +306,18 @@ def _nested(plan: Plan, number: int, kernel: Kernel, work: Nested) -> None:
                 raise _fail(plan.name, f"kernel {number} has a turn that goes beyond what it is given")
 
 
+def _ways(plan: Plan, number: int, kernel: Kernel, work: Nested | StraightLoop) -> None:
+    """What says how many turns there are is there, and of its type."""
+    if work.count < 1 or (isinstance(work, Nested) and work.is_shared and (work.stops or work.counted)):
+        raise _fail(plan.name, f"kernel {number} has no turns in order")
+    if work.stops and (not kernel.params or kernel.params[0][0].dtype != BOOL or work.turns[0] or work.reverse):
+        raise _fail(plan.name, f"kernel {number} stops by what is no bool")
+    if work.counted:
+        buffer, offset = kernel.params[-1]
+        if buffer.dtype != I64 or not 0 <= offset < buffer.size:
+            raise _fail(plan.name, f"kernel {number} has no number of turns")
+
+
 def _checks(plan: Plan, number: int, first: int | None, own: Sequence[Check]) -> None:
     """The checks of a loop are so many of the plan's, from the first on."""
     if (first is None) != (not own) or (first is not None and plan.checks[first:][: len(own)] != tuple(own)):
@@ -314,15 +330,16 @@ def _straight_loop(plan: Plan, number: int, kernel: Kernel, work: StraightLoop) 
     nodes = (*graph.inputs, *graph.outputs)
     if not 0 <= work.carried <= min(len(graph.inputs), len(graph.outputs)) or len(work.turns) != len(nodes):
         raise _fail(plan.name, f"kernel {number} carries {work.carried} values of its line")
-    if work.count < 1 or graph.updates or not fits(graph):
+    if work.count < 1 or graph.updates or not fits(graph) or (work.stops and not work.carried):
         raise _fail(plan.name, f"kernel {number} is no loop over a straight line")
+    _ways(plan, number, kernel, work)
     _checks(plan, number, work.first_check, checks_of(graph))
     first = len(graph.inputs)
     for i in range(work.carried):
         if graph.inputs[i].type != graph.outputs[i].type or work.turns[i] or work.turns[first + i]:
             raise _fail(plan.name, f"kernel {number} carries value {i} as something else")
     written_once = set(range(first, first + work.carried))
-    for param, (node, (buffer, offset), step) in enumerate(zip(nodes, kernel.params, work.turns, strict=True)):
+    for param, (node, (buffer, offset), step) in enumerate(zip(nodes, kernel.params, work.turns, strict=False)):
         type, last = node.array_type, step * (work.count - 1)
         if type.dtype != buffer.dtype:
             raise _fail(plan.name, f"kernel {number} takes %{buffer.name} for {type.dtype.name}")
