@@ -104,7 +104,7 @@ def type_of_leaf(leaf: Any) -> Array:
     return type_of(leaf)
 
 
-def length_of(loop: str, xs: Tree, length: Any) -> int:
+def length_of(loop: str, xs: Tree, length: Any = None) -> int:
     """How many turns there are: the extent of the leaves along axis 0, or `length` where there are none."""
     if length is not None:
         length = checks.integer(f"{loop}: length", length, 0)
@@ -125,9 +125,8 @@ def length_of(loop: str, xs: Tree, length: Any) -> int:
             )
     if first is None:
         if length is None:
-            raise located(
-                ShapeError, f"{loop}: xs has no arrays, so the number of turns is not known: give xs, or length"
-            )
+            instead = "an array in xs" if loop == "map" else "an array in xs, or length"
+            raise located(ShapeError, f"{loop}: xs has no arrays, so the number of turns is not known: give {instead}")
         return int(length)
     if length not in (None, first[1]):
         raise located(ShapeError, f"{loop}: length is {length}, and {first[0]} has {first[1]} elements along axis 0")

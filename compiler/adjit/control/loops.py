@@ -77,11 +77,11 @@ def fori_loop(lower: int, upper: int, body: Callable[[int, Any], Any], init: Any
     integers; raises TraceError for traced ones, and what `scan` raises.
 
     >>> import numpy as np, adjit
-    >>> x = np.array([1.0, 2.0, 3.0])
-    >>> def body(i, total):
-    ...     return total + i * adjit.asarray(x)[i]
-    >>> float(adjit.fori_loop(0, 3, body, 0.0))
-    8.0
+    >>> def body(i, x):
+    ...     x[i] = x[i - 1] + x[i - 2]
+    ...     return x
+    >>> adjit.fori_loop(2, 8, body, np.ones(8)).tolist()
+    [1.0, 1.0, 2.0, 3.0, 5.0, 8.0, 13.0, 21.0]
     """
     checks.function("fori_loop: body", body)
     counter = range(_bound("lower", lower), _bound("upper", upper))
@@ -119,7 +119,7 @@ def map(f: Callable[[Any], Any], xs: Any) -> Any:
         lambda _, x: (None, f(x)),
         tree("map", "carry", None),
         elements.at("x"),
-        length_of("map", elements, None),
+        length_of("map", elements),
     )
     return _run(call)[1]
 

@@ -9,7 +9,7 @@
 
 Counters are `sliced` operands of evenly spaced integers; what a body makes of one by sums, differences and products
 with constants is one, too, where it fits its dtype in each turn. Checks that hold in each turn go. So the gradient of
-the array is stacked, and not summed over arrays of its whole size. Does not know positions that depend on what an
+the array is stacked, and not summed over arrays of its whole size. Does not know positions that are sums with what an
 enclosing loop counts: write x[j][i] for x[j, i]."""
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 
 from adjit.control.operands import Operands, new_input
 from adjit.ir.builder import Builder
-from adjit.ir.graph import closed, copy_node
+from adjit.ir.graph import closed, copy_node, topological
 from adjit.ir.node import Node
 from adjit.ir.types import I64, Array
 
@@ -52,13 +52,13 @@ def progression_of(array: np.ndarray) -> Progression | None:
     if array.dtype.kind not in "iu" or array.ndim != 1 or not array.size:
         return None
     start = int(array[0])
-    step = int(array[1]) - start if array.size > 1 else 0
+    # Of one integer any step is right; one that is 0 counts nothing.
+    step = int(array[1]) - start if array.size > 1 else 1
     found = Progression(start, step, array.dtype.newbyteorder("="))
-    if not found.fits(array.size):
+    # Beyond int64 differences wrap; there is no counting there.
+    if not (min(array[0], array[-1]) >= -(2**63) and max(array[0], array[-1]) < 2**63 and found.fits(array.size)):
         return None
-    steps = np.arange(array.size, dtype=np.int64)
-    expected = steps.astype(array.dtype) * np.array(step).astype(array.dtype) + array[0]
-    return found if np.array_equal(array, expected) else None
+    return found if bool(np.all(np.diff(array.astype(np.int64)) == step)) else None
 
 
 def read_in_parts(b: Builder, operands: Operands, counters: Mapping[int, Progression]) -> Operands:
@@ -155,20 +155,23 @@ class _Rewriting:
         return self.parts[key][0]
 
     def _moved_out(self, array: Node) -> Node | None:
-        """The array outside that a node of the body is, or a movement of one; None for what a turn makes."""
-        chain = []
-        while array not in self.outside:
-            if (
-                array.op.kind != "movement"
-                or len(array.args) != 1
-                or array.array_type.size > array.args[0].array_type.size
-            ):
+        """The array outside that a node of the body is, or a part or an order of one that is the same in each turn."""
+        needed: dict[Node, None] = {}
+        waiting = [array]
+        while waiting:
+            node = waiting.pop()
+            if node in self.outside or node.is_splat:
+                continue
+            if not _is_movable(node):
                 return None
-            chain.append(array)
-            (array,) = array.args
-        for node in reversed(chain):
-            self.outside[node] = self.outer.keep(copy_node(node, [self.outside[node.args[0]]]))
-        return self.outside[chain[0] if chain else array]
+            needed[node] = None
+            waiting += node.args
+        for node in topological([array]):
+            if node.is_splat and node not in self.outside:
+                self.outside[node] = self.outer.splat(node.attrs["value"], node.array_type)
+            elif node in needed:
+                self.outside[node] = self.outer.keep(copy_node(node, [self.outside[arg] for arg in node.args]))
+        return self.outside[array]
 
     def _cut(self, base: Node, axis: int, count: Progression) -> Node:
         """The parts of an array that the turns read, side by side along axis 0."""
@@ -184,6 +187,15 @@ class _Rewriting:
             base = b.emit("flip", base, axes=(axis,))
         others = [i for i in range(len(base.shape)) if i != axis]
         return b.emit("transpose", base, axes=(axis, *others)) if axis else base
+
+
+def _is_movable(node: Node) -> bool:
+    """Whether a node of what is outside may stand outside: it is no more work there, and reads no more."""
+    if not node.args:
+        return False
+    if node.op.kind in ("movement", "gather"):
+        return node.array_type.size <= node.args[0].array_type.size
+    return not node.shape and node.dtype.kind in "iu"
 
 
 _Steps = tuple[int, int] | None

@@ -39,7 +39,9 @@ def run(call: Call) -> tuple[Any, Any]:
 
 
 def _no_turns(call: Call) -> tuple[Any, Any]:
-    """What a loop gives whose body never runs: its types are those of a trace."""
+    """What a loop gives whose body never runs; the types of what is stacked are those of a trace."""
+    if call.counter is not None:
+        return call.init.of(_carried(call, call.init.leaves, list(map(type_of_leaf, call.init.leaves)))), None
     types, spec, ys = empty(call)
     found = Tree("y", [np.empty((0, *type.shape), type.dtype) for type in ys], spec)
     return call.init.of(_carried(call, call.init.leaves, types)), found.of(found.leaves)

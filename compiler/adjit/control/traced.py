@@ -98,7 +98,8 @@ def _progression(leaf: Any) -> Progression | None:
     plain = plain_of(leaf) if is_tracer(leaf) else leaf
     if not isinstance(plain, np.ndarray) or plain.dtype not in COMPILED_DTYPES:
         return None
-    return progression_of(plain)
+    found = progression_of(plain)
+    return found if found is not None and found.step else None
 
 
 def _traced(call: Call) -> _Body:
