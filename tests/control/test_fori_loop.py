@@ -84,16 +84,7 @@ def test_cholesky() -> None:
         n = a.shape[0]
 
         def column(j: Any, factor: Any) -> Any:
-            def row(i: Any, factor: Any) -> Any:
-                rest = a[i, j] - np.sum(factor[i] * factor[j])
-                new = np.where(i == j, np.sqrt(np.abs(rest)), rest / np.where(i == j, 1.0, factor[j, j]))
-                factor[i, j] = np.where(i >= j, new, 0.0)
-                return factor
-
-            return adjit.fori_loop(0, n, row, factor)
-
-        # Row j first, so that the pivot is known to the rows below.
-        def pivoted(j: Any, factor: Any) -> Any:
+            # The pivot first, which the rows below divide by.
             factor[j, j] = np.sqrt(a[j, j] - np.sum(factor[j] * factor[j]))
 
             def row(i: Any, factor: Any) -> Any:
@@ -103,8 +94,7 @@ def test_cholesky() -> None:
 
             return adjit.fori_loop(0, n, row, factor)
 
-        del column
-        return adjit.fori_loop(0, n, pivoted, np.zeros((n, n)))
+        return adjit.fori_loop(0, n, column, np.zeros((n, n)))
 
     a = X.T @ X + np.eye(4)
     factor = same(cholesky, a)
