@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import optree
 
+import adjit
 from adjit.ir.evaluate import evaluate
 from adjit.ir.graph import Graph
 from adjit.ir.node import Node
@@ -34,9 +35,12 @@ def trace_of(function: Callable[..., Any], *args: Any) -> Traced:
 
 
 def run(function: Callable[..., Any], *args: Any) -> Any:
-    """What a call of the compiled function gives."""
+    """What a call of the compiled function gives; evaluating the graph gives the same."""
+    found = adjit.jit(function)(*args)
     traced = trace_of(function, *args)
-    return optree.tree_unflatten(traced.out_tree, evaluate(traced.graph, *optree.tree_leaves(args)))
+    evaluated = optree.tree_unflatten(traced.out_tree, evaluate(traced.graph, *optree.tree_leaves(args)))
+    agree(found, evaluated)
+    return found
 
 
 def same(function: Callable[..., Any], *args: Any) -> Any:
@@ -47,17 +51,22 @@ def same(function: Callable[..., Any], *args: Any) -> Any:
     for before, after in zip(optree.tree_leaves(kept), optree.tree_leaves(args), strict=True):
         np.testing.assert_array_equal(before, after)
     found = run(function, *args)
+    agree(found, plain)
+    return found
+
+
+def agree(found: Any, expected: Any) -> None:
+    """Two results have the same trees, dtypes, shapes and, but for rounding, values."""
     leaves, tree = optree.tree_flatten(found)
-    wanted, expected = optree.tree_flatten(plain)
-    assert tree == expected
-    for have, want in zip(leaves, map(np.asarray, wanted), strict=True):
+    wanted, expected_tree = optree.tree_flatten(expected)
+    assert tree == expected_tree
+    for have, want in zip(map(np.asarray, leaves), map(np.asarray, wanted), strict=True):
         assert (have.dtype, have.shape) == (want.dtype, want.shape)
         if want.dtype.kind == "f":
             # Sums are taken in another order, and functions differ from libm's in the last bits.
             np.testing.assert_allclose(have, want, rtol=1e-5 if want.dtype == np.float32 else 1e-12, atol=1e-12)
         else:
             np.testing.assert_array_equal(have, want)
-    return found
 
 
 def scans(graph: Graph) -> list[Node]:
