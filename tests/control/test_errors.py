@@ -244,6 +244,8 @@ def test_errors_inside_of_a_body_have_its_line() -> None:
 
     with pytest.raises(adjit.ShapeError, match=r"^test_errors.py:\d+: .*\n    return adjit.scan\(lambda"):
         trace_of(f, X)
+    with pytest.raises(adjit.ArgumentError, match=r"None after it \(a return is missing in the body\?\)"):
+        adjit.fori_loop(0, 3, lambda i, c: None, 0.0)
     with pytest.raises(adjit.TraceError, match=r"^test_errors.py:\d+: the truth of a traced"):
         trace_of(lambda x: adjit.scan(lambda c, x: (c if c > 0 else -c, None), 0.0, x), X)
 

@@ -148,6 +148,8 @@ def _structure(call: Call, after: Tree) -> ArgumentError:
     new = [path for path in now if path not in before]
     notes = [f"{path} is missing" for path in lost[:1]] + [f"{path} is new" for path in new[:1]]
     what = f" ({', '.join(notes)})" if notes and not (call.init.spec.is_leaf() or after.spec.is_leaf()) else ""
+    if _shown(after) == "None":
+        what = " (a return is missing in the body?)"
     return error(
         call,
         ArgumentError,
