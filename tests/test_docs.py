@@ -29,7 +29,7 @@ def examples(name: str) -> list[doctest.DocTest]:
     return [parser.get_doctest("\n".join(lines), {}, name, name, 0)]
 
 
-@pytest.mark.parametrize("name", ["gotchas.md"])
+@pytest.mark.parametrize("name", ["gotchas.md", "loops.md"])
 def test_examples_of_documents(name: str) -> None:
     flags = doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL
     for test in examples(name):
@@ -84,7 +84,9 @@ def test_every_function_has_a_verdict() -> None:
     assert "factorisations" in functions.verdicts()["np.linalg"]["inv"]
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/design.md", "docs/gotchas.md", "docs/performance.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "docs/design.md", "docs/gotchas.md", "docs/loops.md", "docs/performance.md"]
+)
 def test_documents_name_what_there_is(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
     for path in re.findall(r"\badjit\.((?:[a-zA-Z]\w*\.)*[a-zA-Z]\w*)", text):

@@ -27,6 +27,7 @@ LAYERS: dict[str, set[str]] = {
     "passes": {"ir", "ops", "tuned"},
     "schedule": {"ir", "ops", "tuned"},
     "codegen": {"ir", "ops", "schedule", "tuned"},
+    "control": {"ir", "ops", "trace"},
     "random": {"ir", "ops", "trace"},
     "nn": {"ops", "random", "trace"},
     "optim": set(),
@@ -53,7 +54,7 @@ LIBRARY: set[str] = {"nn", "optim", "random"}
 # Third-party package -> layers that may import it at module level. NumPy: everyone.
 AT_TOP: dict[str, set[str]] = {
     "llvmlite": {"codegen", "driver", "runtime"},
-    "optree": {"trace", "nn", "optim", "driver", "results", "training", "runtime"},
+    "optree": {"control", "trace", "nn", "optim", "driver", "results", "training", "runtime"},
     "platformdirs": {"runtime"},
 }
 

@@ -4,6 +4,7 @@
 import adjit_runtime as adjit_runtime  # isort: split
 
 from adjit import nn, optim, random
+from adjit.control import fori_loop, map, scan
 from adjit.driver import History, State, get_threads, grad, jit, load, save, set_threads, value_and_grad
 from adjit.ir.evaluate import evaluate
 from adjit.ir.graph import Graph
@@ -39,6 +40,7 @@ __all__ = [
     "AdjitError", "ArgumentError", "DTypeError", "DivisionByZero", "DomainError", "FileMissing", "FormatError",
     "Graph", "History", "IndexOutOfRange", "InternalError", "MissingExtraError", "NotFiniteError", "NotFiniteWarning",
     "OutOfMemory", "ShapeError", "SignaturesWarning", "State", "StateError", "TraceError", "TrainingStep",
-    "WeakOverflowError", "WideningWarning", "asarray", "evaluate", "get_threads", "grad", "jit", "load", "machine",
-    "nn", "optim", "parse", "random", "save", "set_threads", "stop_gradient", "training_step", "value_and_grad",
+    "WeakOverflowError", "WideningWarning", "asarray", "evaluate", "fori_loop", "get_threads", "grad", "jit", "load",
+    "machine", "map", "nn", "optim", "parse", "random", "save", "scan", "set_threads", "stop_gradient", "training_step",
+    "value_and_grad",
 ]  # fmt: skip

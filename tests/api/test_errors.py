@@ -85,6 +85,12 @@ GOOD: dict[str, Callable[[], Call]] = {
         {"graph": adjit.parse(GRAPH), "input": np.ones(2, np.float32), "callback": None, "breakpoint": None,
          "on_break": lambda *_: None},
     ),
+    "scan": lambda: (
+        adjit.scan,
+        {"f": lambda c, x: (c, x), "init": 0.0, "xs": np.ones(2), "length": 2, "reverse": True},
+    ),
+    "fori_loop": lambda: (adjit.fori_loop, {"lower": 0, "upper": 2, "body": lambda i, c: c, "init": 1.0}),
+    "map": lambda: (adjit.map, {"f": lambda x: x, "xs": np.ones(2)}),
     "asarray": lambda: (adjit.asarray, {"x": 1.0}),
     "stop_gradient": lambda: (adjit.stop_gradient, {"x": 1.0}),
     "machine": lambda: (adjit.machine, {"remeasure": False}),
@@ -216,7 +222,7 @@ def test_the_good_call_is_one(name: str) -> None:
 CASES = [(name, argument) for name, make in GOOD.items() for argument in make()[1]]
 
 
-CALLED = {("progress", "type"), ("callback", "type")}
+CALLED = {("progress", "type"), ("callback", "type"), ("f", "type"), ("body", "type")}
 """int is a function: what it says of its arguments is its own."""
 
 

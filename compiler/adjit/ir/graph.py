@@ -108,6 +108,12 @@ def substitute_roots(graph: Graph, new: Mapping[Node, Node]) -> Graph:
     return Graph(graph.name, graph.inputs, nodes, outputs, updates)
 
 
+def closed(name: str, inputs: Sequence[Node], nodes: Iterable[Node], outputs: Sequence[Node]) -> Graph:
+    """The graph of those of `nodes` that the outputs need, in the order in which they are given: that of checks."""
+    needed = set(topological(outputs))
+    return Graph(name, tuple(inputs), tuple(node for node in nodes if node in needed), tuple(outputs))
+
+
 def computed(roots: Iterable[Node], inputs: Iterable[Node]) -> tuple[Node, ...]:
     """The nodes that `roots` are computed by from `inputs`, args before users: what a graph of them holds."""
     given = frozenset(inputs)

@@ -7,6 +7,7 @@ indexing     x[key]
 promote      NumPy's promotion, weak scalars, the warning of widening
 locate       the user's file and line
 frozen       random numbers that a trace would draw once
+returned     errors that point at a function's return
 refuse       every text with which tracing says no
 table        which implementation stands for which function of NumPy
 dispatch     how a call of a function finds it

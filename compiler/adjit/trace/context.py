@@ -23,11 +23,12 @@ ResultT = TypeVar("ResultT")
 
 class Trace:
     """A trace under way. `alive` is False once its graph is closed; `refusal` is the first thing that it could not do
-    and NumPy can."""
+    and NumPy can; `repeats` says that its graph runs several times, where the function is traced once."""
 
-    def __init__(self, name: str, parent: Trace | None) -> None:
+    def __init__(self, name: str, parent: Trace | None, repeats: bool = False) -> None:
         self.name = name
         self.parent = parent
+        self.repeats = repeats
         self.alive = True
         self.builder = Builder()
         self.captures: dict[Node, tuple[Node, Trace]] = {}
@@ -41,6 +42,15 @@ class Trace:
         at = other.parent
         while at is not None:
             if at is self:
+                return True
+            at = at.parent
+        return False
+
+    def is_repeated(self) -> bool:
+        """Whether the current trace, inside of this one, is the body of a loop, or in one."""
+        at = current_trace()
+        while at is not None and at is not self:
+            if at.repeats:
                 return True
             at = at.parent
         return False
@@ -104,12 +114,12 @@ def current_trace() -> Trace | None:
     return _CURRENT.get()
 
 
-def tracing(name: str, function: Callable[[Trace], ResultT]) -> ResultT:
+def tracing(name: str, function: Callable[[Trace], ResultT], repeats: bool = False) -> ResultT:
     """`function(trace)` with a new trace, which ends with it.
 
     In a context of its own, which C code leaves: however the function ends, an interrupt included, no trace stays
     behind as the current one."""
-    trace = Trace(name, current_trace())
+    trace = Trace(name, current_trace(), repeats)
     try:
         return contextvars.copy_context().run(_inside, trace, function)
     finally:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import optree
 
-from adjit.ir.graph import Graph, topological
+from adjit.ir.graph import Graph, closed
 from adjit.ir.node import Node
 from adjit.ir.op import OPS
 from adjit.ir.types import Array
@@ -45,9 +45,11 @@ def trace_flat(
     types: Sequence[Array],
     names: Sequence[str],
     arrays: Collection[int] = (),
+    repeats: bool = False,
 ) -> Traced:
     """Trace `call`, which takes a list of tracers of `types` and returns a pytree. The inputs that `arrays` numbers
-    stand for arrays without dimensions; others that have none are scalars.
+    stand for arrays without dimensions; others that have none are scalars. `repeats` says that the graph is the body of
+    a loop, so that known arrays of enclosing traces, which would be written once, are not to be written.
 
     Leaves of the result that are no tracers become constants. A live tracer of an enclosing trace that `call` closes
     over becomes an extra input behind the others, and stands in `captures`.
@@ -56,7 +58,10 @@ def trace_flat(
     def traced(trace: Trace) -> Traced:
         return _traced(trace, call, types, names, arrays)
 
-    return exchanged(tracing, name, traced) if current_trace() is None else tracing(name, traced)
+    if current_trace() is not None:
+        return tracing(name, traced, repeats)
+    made: Traced = exchanged(tracing, name, traced, repeats)
+    return made
 
 
 def _traced(
@@ -82,7 +87,7 @@ def _traced(
         raise found from None
     if trace.refusal is not None:
         raise refuse.swallowed(trace.refusal)
-    graph = _closed(trace.name, tuple(trace.builder.inputs), tuple(trace.builder.nodes), outputs)
+    graph = closed(trace.name, trace.builder.inputs, trace.builder.nodes, outputs)
     # A capture holds the value that was read: a later change in place of its array is none of the inner graph's.
     held = [make(Root(owner, outer), (), outer, None, scalar=True) for outer, (_, owner) in trace.captures.items()]
     return Traced(graph, tree, held)
@@ -101,12 +106,6 @@ def _flattened(result: Any) -> tuple[list[Any], optree.PyTreeSpec]:
         return tree_flatten(result)
     except RecursionError:
         raise refuse.trace_error("the tree of results is nested too deep, or holds itself") from None
-
-
-def _closed(name: str, inputs: tuple[Node, ...], nodes: tuple[Node, ...], outputs: Sequence[Node]) -> Graph:
-    """The graph of what the outputs need, in the order in which it was traced."""
-    needed = set(topological(outputs))
-    return Graph(name, inputs, tuple(node for node in nodes if node in needed), tuple(outputs))
 
 
 def inline(graph: Graph, args: Sequence[Any]) -> list[Tracer]:

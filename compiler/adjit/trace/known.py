@@ -18,7 +18,7 @@ from adjit.trace.context import current_trace
 from adjit.trace.handle import Step
 from adjit.trace.locate import locate
 from adjit.trace.root import Root
-from adjit.trace.tracer import Tracer, blank, is_tracer, plain_of, read_only
+from adjit.trace.tracer import Tracer, blank, is_tracer, note_write, plain_of, read_only
 
 
 def known(array: np.ndarray, readonly: str = "") -> Tracer:
@@ -116,5 +116,5 @@ def memory(x: Tracer) -> np.ndarray | None:
     """The array of a known tracer for a write, which its views see; None where the tracer is not known."""
     plain = plain_of(x)
     if plain is not None and not x._adjit_root.readonly:
-        x._adjit_root.written_at(locate())
+        note_write(x)
     return plain

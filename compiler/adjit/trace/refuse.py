@@ -424,6 +424,14 @@ def argument_write(name: str) -> TraceError:
     )
 
 
+def repeated_write() -> TraceError:
+    """In-place change, in the body of a loop, of a known array that was made outside of it."""
+    return trace_error(
+        "an array that was made outside of the loop would be changed in place in its body, which is traced once and "
+        "runs in each turn: carry the array (a part of init, returned by the body), and change what is carried"
+    )
+
+
 def read_only(what: str) -> TraceError:
     """A write through a read-only view."""
     return trace_error(f"{what} is a read-only view: write x = x.copy() before the change", numpy_too=True)

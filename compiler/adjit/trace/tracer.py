@@ -94,7 +94,7 @@ class Tracer:
         raise AttributeError(f"a traced array has no attribute {name!r}")
 
     def _writable(self, plain: np.ndarray) -> np.ndarray:
-        self._adjit_root.written_at(locate())
+        note_write(self)
         return plain
 
     # NumPy's protocols.
@@ -440,6 +440,15 @@ def blank(root: Root, path: tuple[Step, ...], type: Array, scalar: bool) -> Trac
 def plain_of(tracer: Tracer) -> np.ndarray | None:
     """The values of a tracer as the memory that it has, where they are known."""
     return tracer._adjit_plain if tracer._adjit_root.plain is not None else None
+
+
+def note_write(tracer: Tracer) -> None:
+    """Say that the memory of a known tracer is written now. Raises TraceError in the body of a loop outside of which
+    the array was made: the body is traced once, and runs several times."""
+    root = tracer._adjit_root
+    if root.trace.is_repeated():
+        raise refuse.repeated_write()
+    root.written_at(locate())
 
 
 def read_only(array: np.ndarray) -> np.ndarray:

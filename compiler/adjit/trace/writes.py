@@ -39,6 +39,8 @@ def check_writable(x: Tracer) -> None:
     if not root.trace.alive:
         node_of(x)
     if root.trace is not current:
+        if root.trace.is_repeated():
+            raise refuse.repeated_write()
         raise refuse.argument_write("a value that the function closes over")
     if root.readonly:
         raise refuse.argument_write(root.readonly)
