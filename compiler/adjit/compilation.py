@@ -92,11 +92,11 @@ def begin_libraries(graph: Graph) -> None:
 
     A guess: what it misses is begun when the plan is made."""
     target = host_target()
-    for node in graph.nodes:
+    for node in graph.all_nodes():
         sizes = product_sizes(node) if node.op.name == "contract" and node.dtype in GEMM_DTYPES else None
         if sizes is not None and not may_be_direct(*sizes):
             begin_library(f"gemm_{dtype_name(node.dtype)}", target)
-    if any(isinstance(node.type, Array) and node.type.size >= THREADED_ELEMENTS for node in graph.nodes):
+    if any(isinstance(node.type, Array) and node.type.size >= THREADED_ELEMENTS for node in graph.all_nodes()):
         begin_library("pool", target)
 
 
@@ -144,7 +144,7 @@ def _compiled(graph: Graph, record: Record, key: str) -> Program:
 
 
 def _constants(graph: Graph) -> list[Data]:
-    return [node.attrs["data"] for node in graph.nodes if "data" in node.attrs]
+    return [node.attrs["data"] for node in graph.all_nodes() if "data" in node.attrs]
 
 
 class _Constants:
@@ -180,7 +180,7 @@ def _digests(program: Program, graph: Graph) -> dict[int, str]:
 def _program_key(graph: Graph, options: Options) -> str:
     """What decides the code of a graph: its text, and the options. Lines of source are no part of it but where a check
     names one in its error."""
-    checks = [str(node.loc) for node in graph.nodes if node.op.kind == "check"]
+    checks = [str(node.loc) for node in graph.all_nodes() if node.op.kind == "check"]
     return cache.key_of(("program", options.key, print_graph(graph, locs=False), *checks))
 
 

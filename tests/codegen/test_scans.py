@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import adjit
 from adjit import stages
 from adjit.codegen.nested import turns_between_polls
 from adjit.codegen.program import code_rules
@@ -448,3 +449,72 @@ def test_threads_share_the_products_of_a_turn() -> None:
     for threads in (2, 3):
         found = Ran(graph, inputs, threads=threads)
         np.testing.assert_array_equal(found.outputs[0], whole.outputs[0])
+
+
+def _element(i: Any, y: Any) -> Any:
+    y[i] = 0.5 * y[i - 1] + 1.0
+    return y
+
+
+def _several(i: Any, y: Any) -> Any:
+    """Each element is made of others that are written, too."""
+    places = adjit.asarray(np.array([3, 1, 0, 2]))
+    y[places] = 2.0 * y[(places + i) % 4]
+    return y
+
+
+def _added(i: Any, y: Any) -> Any:
+    y[i] += y[0] + y[-1]
+    return y
+
+
+def _read_after(i: Any, y: Any) -> Any:
+    old = y.copy()
+    y[i] = 3.0
+    return y + 0.25 * old
+
+
+def _rows(i: Any, y: Any) -> Any:
+    y = y.reshape(8, 8)
+    y[i] = y[i - 1] * 0.5 + y[:, i]
+    return y.reshape(64)
+
+
+@pytest.mark.parametrize("body", [_element, _several, _added, _read_after, _rows])
+def test_writes_into_what_is_carried(body: Any) -> None:
+    start = np.random.default_rng(5).normal(size=64)
+
+    def loop(y: Any) -> Any:
+        return adjit.fori_loop(1, 8, body, y)
+
+    kept = start.copy()
+    compiled = adjit.jit(loop)
+    np.testing.assert_allclose(compiled(start), loop(start), rtol=1e-13)
+    np.testing.assert_array_equal(start, kept)
+
+
+def test_an_element_that_is_written_copies_nothing() -> None:
+    function = adjit.jit(lambda y: adjit.fori_loop(1, 500, _element, y))
+    function(np.ones(500))
+    turns = str(function.ir("plan")).split(" turns on ")[1]
+    assert "loop over (500)" not in turns
+    assert "scatter over () set v1 -> %carry[" in turns
+
+
+def test_state_that_is_written_at_computed_places() -> None:
+    """The old value is read first, and to the end; where it cannot be, the new one goes to another place."""
+
+    def loss(p: Any, at: Any, x: Any) -> Any:
+        new = p.copy()
+        new[at] = x
+        return np.sum(new**2) + np.sum(p)
+
+    rng = np.random.default_rng(5)
+    p, at, x = rng.normal(size=30), rng.permutation(30)[:9], rng.normal(size=9)
+    value, gradient = adjit.value_and_grad(loss)(p, at, x)
+    changed = p.copy()
+    changed[at] = x
+    np.testing.assert_allclose(value, np.sum(changed**2) + np.sum(p), rtol=1e-12)
+    mask = np.ones(30)
+    mask[at] = 0
+    np.testing.assert_allclose(gradient, 2 * p * mask + 1, rtol=1e-12)

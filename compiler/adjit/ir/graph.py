@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import html
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from adjit.ir.node import Node
@@ -72,6 +72,14 @@ class Graph:
     def nested(self) -> list[Graph]:
         """The graphs in attributes of its nodes."""
         return [value for node in self.nodes for value in node.attrs.values() if isinstance(value, Graph)]
+
+    def all_nodes(self) -> Iterator[Node]:
+        """Its nodes, and those of the graphs in their attributes; a loop."""
+        waiting = [self]
+        while waiting:
+            graph = waiting.pop()
+            yield from graph.nodes
+            waiting += graph.nested()
 
 
 MOST_SHOWN = 60

@@ -7,6 +7,7 @@ only at the element that it writes."""
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -23,6 +24,7 @@ from adjit.schedule.plan import (
     Nested,
     Plan,
     Reduce,
+    Scatter,
     Store,
     Straight,
     StraightLoop,
@@ -99,6 +101,8 @@ def overwrites_safely(kernel: Kernel, buffer: Buffer) -> bool:
     work = kernel.work
     if isinstance(work, Straight):
         return True  # everything is loaded before anything is stored
+    if isinstance(work, Scatter) and math.prod(work.body.domain) == 1:
+        return True  # one element, which is written when all is read
     if work.in_order or isinstance(work, Nested | StraightLoop):
         return False
     if buffer in {buffer for buffer, _ in kernel.params[: work.operands]}:

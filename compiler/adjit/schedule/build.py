@@ -227,7 +227,6 @@ class _Planner(LoopPlanner):
         source, index, update = node.args
         place = self._place(node)
         assert place is not None
-        copy = self._copy(source, place, commits=False)
         axis, batch = node.attrs["axis"], node.attrs.get("batch", 0)
         builder = BodyBuilder(None, update.shape, self._reader(None), first_param=1)
         after = axis + len(index.shape) - batch
@@ -237,7 +236,23 @@ class _Planner(LoopPlanner):
         assert isinstance(node.op, Indexing)
         work = Scatter(builder.body(), at, value, outer, place.strides[axis], node.shape[axis], node.op.adds)
         params = ((place.buffer, place.offset), *builder.params)
-        return [Kernel(copy.work, copy.params, (node,)), Kernel(work, params, (node,))]
+        written = Kernel(work, params, (node,))
+        known = self.placements.get(source)
+        if known is not None and (known.buffer, known.offset, known.strides) == (
+            place.buffer,
+            place.offset,
+            place.strides,
+        ):
+            return [written]
+        copy = self._copy(source, place, commits=False)
+        return [Kernel(copy.work, copy.params, (node,)), written]
+
+    def _is_at(self, node: Node, place: Placement) -> bool:
+        """Whether a value lies at a place already."""
+        known = self.placements.get(node)
+        if known is None:
+            return False
+        return (known.buffer, known.offset, known.strides) == (place.buffer, place.offset, place.strides)
 
     def _check(self, node: Node) -> list[Kernel]:
         index, asked = node.args[0], node.args[-1]

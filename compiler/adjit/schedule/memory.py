@@ -152,7 +152,7 @@ class Memory:
     def _order_update(self, target: Node, value: Node) -> bool:
         """Make every reader of the old value, and every check, come before the kernel that writes the new one."""
         writer = self.grouping.group_of[value]
-        if writer.kind not in ("loop", "product"):
+        if writer.kind not in ("loop", "product") and not _writes_into(value, target):
             return False
         if target in self._kept:
             return False
@@ -213,10 +213,15 @@ class Memory:
         return Kernel(Loop(collapse_greedily(builder.body())), tuple(builder.params), (node,), commits)
 
 
+def _writes_into(value: Node, target: Node) -> bool:
+    """Whether a value is another one with some elements changed, which are written where that lies."""
+    return value.op.kind == "scatter" and value.args[0] is target
+
+
 def _may_fail(node: Node) -> bool:
     """Whether a node is a check, or has one in a body."""
     graphs = [value for value in node.attrs.values() if isinstance(value, Graph)]
-    return node.op.kind == "check" or any(_may_fail(inner) for graph in graphs for inner in graph.nodes)
+    return node.op.kind == "check" or any(inner.op.kind == "check" for graph in graphs for inner in graph.all_nodes())
 
 
 def transposed_copies(graph: Graph) -> set[Node]:
