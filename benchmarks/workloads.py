@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.calls import CALLS, CALLS_MEANING
+from benchmarks.looped import LOOPED_MEANING, LOOPED_PROBLEMS
 from benchmarks.problem import Arrays, Problem
 from benchmarks.programs import START
 
@@ -180,7 +181,7 @@ def mixture_constant(d: int, k: int, n: int) -> float:
 
 WORKLOADS: dict[str, Callable[[], Problem]] = {
     f.__name__: f for f in (xor, mlp_small, mlp, mlp_wide, logreg, elementwise, pinn, gmm, softmax_regression, deep)
-}
+} | LOOPED_PROBLEMS
 """The rows of the table of rates."""
 
 MICRO: dict[str, Callable[[], Problem]] = {"add8": CALLS["add8"]}
@@ -197,5 +198,6 @@ MEANING: dict[str, str] = {
     "gmm": "ADBench's Gaussian mixture, d = 10, K = 25, n = 1,000, value and gradients, float64",
     "softmax_regression": "784 x 10, 60,000 rows in batches of 256, SGD",
     "deep": "24 residual tanh layers of 64, batch 64, Adam",
+    **LOOPED_MEANING,
     "add8": CALLS_MEANING["add8"],
 }

@@ -11,6 +11,7 @@ import adjit
 from adjit import nn, optim
 from adjit.trace import apply
 from benchmarks.calls import KINDS, Call
+from benchmarks.looped import LOOPED
 from benchmarks.problem import Problem
 from benchmarks.programs import PROGRAMS
 from benchmarks.sides import Side
@@ -113,6 +114,7 @@ LOSSES: dict[str, Any] = {
     "gmm": mixture,
     "adam_step": mse_loss,
     "batch_step": batch_loss,
+    **{name: make(np, adjit.scan) for name, make in LOOPED.items()},
 }
 OPTIMIZERS: dict[str, Any] = {
     "adam": optim.adam,

@@ -13,6 +13,7 @@ from jax import lax
 from jax.scipy.special import erf, logsumexp
 
 from benchmarks.calls import KINDS, Call, Six
+from benchmarks.looped import LOOPED
 from benchmarks.problem import Problem
 from benchmarks.programs import PROGRAMS
 from benchmarks.sides import Side
@@ -123,6 +124,7 @@ LOSSES = {
     "elementwise": prices,
     "gmm": mixture,
     "adam_step": mse_loss,
+    **{name: make(jnp, lax.scan) for name, make in LOOPED.items()},
 }
 WRITTEN = {"writes_160": writes}
 """Programs that are not NumPy's text here: arrays are not written into."""

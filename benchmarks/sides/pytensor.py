@@ -157,6 +157,8 @@ def build(name: str, problem: Problem) -> Side | None:
         a, b = pt.dvector(), pt.dvector()
         add = pytensor.function([a, b], a + b, trust_input=True)
         return Side(lambda: add(problem.params["a"], problem.params["b"]))
+    if name not in LOSSES:
+        return None
     data = [pytensor.shared(array, borrow=True, shape=array.shape) for array in problem.data.values()]
     parameters = leaves(params)
     if not problem.optimizer:

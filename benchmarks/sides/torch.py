@@ -92,7 +92,25 @@ def mixture(p: Tree, x: torch.Tensor) -> torch.Tensor:
     return likelihood + 0.5 * ((diagonal**2).sum() + (icf[:, d:] ** 2).sum()) + mixture_constant(d, k, n)
 
 
+def rnn(p: Tree, x: torch.Tensor) -> torch.Tensor:
+    """Its own fused loop, as `torch.nn.RNN` calls it."""
+    weights = [p["input"].T, p["hidden"].T, p["bias"], torch.zeros_like(p["bias"])]
+    found, _ = torch.rnn_tanh(x[:, None], torch.zeros(1, 1, 32), weights, True, 1, 0.0, True, False, False)
+    return ((found[:, 0] @ p["output"]) ** 2).mean()
+
+
+def lstm(p: Tree, x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Its own fused loop, as `torch.nn.LSTM` calls it."""
+    weights = [p["input"].T, p["hidden"].T, p["bias"], torch.zeros_like(p["bias"])]
+    zero = torch.zeros(1, 32, 128)
+    found, _, _ = torch.lstm(x, (zero, zero), weights, True, 1, 0.0, True, False, False)
+    logits = found @ p["output"] + p["end"]
+    return functional.cross_entropy(logits.reshape(-1, 65), labels.reshape(-1))
+
+
 LOSSES = {
+    "rnn_small": rnn,
+    "lstm": lstm,
     "xor": mse_loss,
     "mlp_small": two_layers,
     "mlp": three_layers,
@@ -143,6 +161,9 @@ def build(name: str, problem: Problem) -> Side | None:
     if name == "add8":
         a, b = params["a"], params["b"]
         return Side(lambda: torch.add(a, b))
+    if name not in LOSSES:
+        # Loops that Python would run, turn by turn.
+        return None
     parameters = leaves(params)
     for parameter in parameters:
         parameter.requires_grad_()
