@@ -1,0 +1,77 @@
+"""One walk backwards over a graph, which hands cotangents from results to operands; what rules do is up to `rule`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from adjit.autodiff.cotangent import Cotangent, alive, total_of
+from adjit.autodiff.reach import Reach
+from adjit.ir.builder import ITEM, Builder
+from adjit.ir.graph import Graph, copy_node
+from adjit.ir.node import Node
+from adjit.ir.types import Tuple
+
+Rule = Callable[["Walk", Node, Sequence[Cotangent | None]], list[Cotangent | None]]
+"""`rule(walk, node, a cotangent or None for each result)`: a contribution or None for each operand."""
+
+
+class Walk:
+    """`b` goes on where the graph ended. `replaced` has nodes in whose places others come when the graph is closed."""
+
+    def __init__(self, graph: Graph, reach: Reach, rule: Rule) -> None:
+        self.graph = graph
+        self.reach = reach
+        self.rule = rule
+        self.b = Builder.after(graph)
+        self.replaced: dict[Node, Node] = {}
+        self._waiting: dict[Node, list[Cotangent]] = {}
+        self._results: dict[Node, list[list[Cotangent]]] = {}
+
+    def seed(self, node: Node, ct: Cotangent) -> None:
+        """Add a contribution, if anything is differentiated that the node depends on."""
+        if node in self.reach.active:
+            self._waiting.setdefault(node, []).append(ct)
+
+    def run(self) -> None:
+        """Hand on from the last node to the first."""
+        for node in reversed(self.graph.nodes):
+            if node not in self.reach.active:
+                continue
+            self.b.loc = node.loc
+            cts = self._cotangents(node)
+            if not any(cts):
+                continue
+            if node.op is ITEM:
+                self._enter_result(node, cts[0])
+                continue
+            for arg, contribution in zip(node.args, self.rule(self, node, cts), strict=True):
+                if contribution is not None:
+                    self.seed(arg, contribution)
+
+    def total(self, node: Node) -> Cotangent | None:
+        """What a node was handed and did not hand on; None where that is nothing."""
+        if node not in self._waiting:
+            return None
+        total = total_of(self.b, self._waiting[node])
+        return Cotangent(alive(self.b, total)) if total.guard is not None and node not in self.reach.singular else total
+
+    def _cotangents(self, node: Node) -> list[Cotangent | None]:
+        if not isinstance(node.type, Tuple):
+            return [self.total(node)]
+        parts = self._results.pop(node, [])
+        return [total_of(self.b, part) if part else None for part in parts]
+
+    def _enter_result(self, item: Node, ct: Cotangent | None) -> None:
+        """What an item gets is of the result that it reads."""
+        (of,) = item.args
+        assert isinstance(of.type, Tuple)
+        assert ct is not None
+        self._results.setdefault(of, [[] for _ in of.type.items])[item.attrs["index"]].append(ct)
+
+    def closed(self, outputs: Iterable[Node]) -> tuple[Node, ...]:
+        """The outputs, as they are where each node that was replaced has given way."""
+        image: dict[Node, Node] = {}
+        for node in self.b.nodes if self.replaced else ():
+            now = self.replaced.get(node, node)
+            image[node] = image[now] = copy_node(now, [image.get(arg, arg) for arg in now.args])
+        return tuple(image.get(node, node) for node in outputs)
