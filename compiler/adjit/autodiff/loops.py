@@ -96,7 +96,7 @@ class _Backward:
         kept = {node: len(self._turn.outputs) + n for n, node in enumerate(cut.kept)}
         around = self._ahead()
         for i, node in enumerate(loop.body.inputs):
-            if node not in cut.read or node in kept or node in cut.results:
+            if node not in cut.read or node in kept or node in cut.results or node in cut.left:
                 continue
             enter = scan.whole if node in cut.steady else scan.part
             self._image[node] = enter(loop.name(i), node.array_type, loop.node.args[i])
