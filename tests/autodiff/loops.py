@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from tests.trace.check import trace_of
 
 from adjit.autodiff.reverse import vjp
 from adjit.ir.builder import CONSTANT, ITEM, Builder
@@ -17,6 +16,7 @@ from adjit.ir.node import Node
 from adjit.ir.types import Array, is_float
 from adjit.ir.verify import verify
 from adjit.trace.promote import type_of
+from tests.trace.check import trace_of
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,9 @@ def differences(graph: Graph, at: Sequence[np.ndarray], weights: Sequence[np.nda
 
     def total(x: np.ndarray) -> float:
         outputs = evaluate(graph, *at[:wrt], x, *at[wrt + 1 :])
-        return float(sum(np.sum(w * y) for w, y in zip(weights, (y for y in outputs if y.dtype.kind == "f"), strict=True)))
+        return float(
+            sum(np.sum(w * y) for w, y in zip(weights, (y for y in outputs if y.dtype.kind == "f"), strict=True))
+        )
 
     step, found = 1e-6, np.zeros(at[wrt].shape)
     for index in np.ndindex(*at[wrt].shape):

@@ -27,12 +27,14 @@ from adjit.ir.types import BOOL, Array
 def through_loop(walk: Walk, node: Node, cts: Sequence[Cotangent | None]) -> list[Cotangent | None]:
     """What a loop hands to its operands. One that keeps what this reads takes its place when the walk is closed."""
     loop = Loop(node)
+    if node.attrs["length"] == 0:
+        return [cts[i] if i in loop.carried else None for i in range(len(node.args))]
     turn = adjoint_of_turn(walk, loop, cts)
     cut = Cut(loop, turn)
     forward = _keeping(loop, turn, cut)
     if forward is not node:
         walk.replaced[node] = forward
-    return _Backward(walk.b, loop, turn, cut, forward).contributions(cts)
+    return _Backward(walk, loop, turn, cut, forward).contributions(cts)
 
 
 def _keeping(loop: Loop, turn: Turn, cut: Cut) -> Node:
@@ -47,10 +49,11 @@ def _keeping(loop: Loop, turn: Turn, cut: Cut) -> Node:
 class _Backward:
     """The loop backward in the making; `_image` has nodes of the adjoint of a turn as they stand in its body."""
 
-    def __init__(self, b: Builder, loop: Loop, turn: Turn, cut: Cut, forward: Node) -> None:
-        self._b, self._loop, self._turn, self._cut, self._forward = b, loop, turn, cut, forward
+    def __init__(self, walk: Walk, loop: Loop, turn: Turn, cut: Cut, forward: Node) -> None:
+        self._walk, self._loop, self._turn, self._cut, self._forward = walk, loop, turn, cut, forward
+        self._b = walk.b
         attrs = loop.node.attrs
-        self._scan = ScanMaker(b, f"{loop.body.name}_vjp", attrs["length"], not attrs.get("reverse", False))
+        self._scan = ScanMaker(walk.b, f"{loop.body.name}_vjp", attrs["length"], not attrs.get("reverse", False))
         self._image: dict[Node, Node] = {}
         # What no turn changes is the same for all.
         self._passing = {i for i in loop.carried if i in turn.seeds and turn.found.get(i) == turn.seeds[i]}
@@ -113,6 +116,8 @@ class _Backward:
                 scan.hand_on(self._image[node], self._image[before])
 
     def _forward_result(self, index: int) -> Node:
+        if index < len(self._turn.outputs):
+            return self._walk.item(self._loop.node, index)
         return self._b.emit(ITEM, self._forward, index=index)
 
     def _ahead(self) -> dict[Node, Node]:

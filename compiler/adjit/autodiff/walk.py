@@ -26,6 +26,7 @@ class Walk:
         self.replaced: dict[Node, Node] = {}
         self._waiting: dict[Node, list[Cotangent]] = {}
         self._results: dict[Node, list[list[Cotangent]]] = {}
+        self._items: dict[tuple[Node, int], Node] = {}
 
     def seed(self, node: Node, ct: Cotangent) -> None:
         """Add a contribution, if anything is differentiated that the node depends on."""
@@ -67,6 +68,14 @@ class Walk:
         assert isinstance(of.type, Tuple)
         assert ct is not None
         self._results.setdefault(of, [[] for _ in of.type.items])[item.attrs["index"]].append(ct)
+
+    def item(self, of: Node, index: int) -> Node:
+        """A result of a node of the graph: the node that reads it, if there is one."""
+        if not self._items:
+            self._items = {(node.args[0], node.attrs["index"]): node for node in self.graph.nodes if node.op is ITEM}
+        if (of, index) not in self._items:
+            self._items[of, index] = self.b.emit(ITEM, of, index=index)
+        return self._items[of, index]
 
     def closed(self, outputs: Iterable[Node]) -> tuple[Node, ...]:
         """The outputs, as they are where each node that was replaced has given way."""

@@ -1,0 +1,131 @@
+"""What a loop keeps: the decision by itself, against all that could be decided, and for loops as users write them."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from adjit.autodiff.kept import Candidate, choose
+from tests.autodiff.loops import Loop, adjoint, scans
+
+
+def draw(*shape: int) -> Any:
+    return np.random.default_rng(shape).uniform(0.2, 0.9, shape)
+
+
+def serves(candidates: Sequence[Candidate], wanted: Sequence[int], kept: frozenset[int]) -> bool:
+    """Whether all that is wanted is there, or computed again from what is."""
+    there: list[bool] = []
+    for i, one in enumerate(candidates):
+        there.append(one.here or i in kept or (one.again and all(there[arg] for arg in one.args)))
+    return all(there[i] for i in wanted)
+
+
+def random_candidates(choose: random.Random) -> tuple[list[Candidate], list[int]]:
+    """Values of which each is computed from some before it."""
+    made: list[Candidate] = []
+    for i in range(choose.randint(1, 11)):
+        args = tuple(choose.sample(range(i), min(i, choose.randint(0, 3))))
+        made.append(
+            Candidate(
+                args,
+                nbytes=choose.choice((1, 8, 8, 8, 24)) if not args or choose.random() < 0.9 else None,
+                here=not args and choose.random() < 0.3,
+                again=bool(args) and choose.random() < 0.7,
+                made=choose.random() < 0.8,
+            )
+        )
+    keepable = [i for i, one in enumerate(made) if one.nbytes is not None]
+    return made, sorted(choose.sample(keepable, choose.randint(1, len(keepable))))
+
+
+@pytest.mark.parametrize("seed", range(150))
+def test_nothing_less_would_do(seed: int) -> None:
+    candidates, wanted = random_candidates(random.Random(seed))
+    found = choose(candidates, wanted).kept
+    assert serves(candidates, wanted, found)
+    keepable = [i for i, one in enumerate(candidates) if one.nbytes is not None and not one.here]
+    sizes = [
+        sum(candidates[i].nbytes or 0 for i in kept)
+        for n in range(len(keepable) + 1)
+        for kept in itertools.combinations(keepable, n)
+        if serves(candidates, wanted, frozenset(kept))
+    ]
+    assert sum(candidates[i].nbytes or 0 for i in found) == min(sizes)
+
+
+def test_among_equals_what_is_computed_last_is_kept_but_nothing_that_is_made_for_it() -> None:
+    heavy = Candidate((), 8)
+    light = Candidate((0,), 8, again=True)
+    derivative = Candidate((1,), 8, again=True, made=False)
+    assert choose([heavy, light, derivative], [2]) == (frozenset({1}), frozenset())
+    assert choose([heavy, light, derivative._replace(nbytes=1)], [2]) == (frozenset({2}), frozenset())
+
+
+def test_of_what_is_carried_the_value_before_a_turn_is_that_after_another() -> None:
+    before, after = Candidate((), 8), Candidate((0,), 8, before=0)
+    assert choose([before, after], [0, 1]) == (frozenset({0}), frozenset({1}))
+    # By itself the value after a turn is kept, so that nothing needs to be carried.
+    assert choose([before, after], [1]) == (frozenset({1}), frozenset())
+    assert choose([before, after, Candidate((0,), 8, again=True)], [1, 2]) == (frozenset({0}), frozenset({1}))
+
+
+def kept(body: Any, carried: Sequence[Any], parts: Sequence[Any] = (), whole: Sequence[Any] = ()) -> list[str]:
+    """What the loop forward keeps, each by the op that makes it."""
+    graph = Loop("loop", body, carried, parts, whole, length=len(parts[0]) if parts else 4).graph()
+    forward = scans(adjoint(graph))[0].attrs["body"]
+    return [f"{node.op.name} {node.type}" for node in forward.outputs[len(graph.outputs) :]]
+
+
+X = draw(4, 3)
+SQUARE = draw(3, 3)
+KEPT = [
+    ("constant coefficients", lambda h, x: (0.5 * h + x,), [X], [], []),
+    ("an invariant as coefficient", lambda h, x, a: (a * h + x,), [X], [draw(3)], ["input f64[3]"]),
+    ("tanh, by its result", lambda h, x: (np.tanh(h + x),), [X], [], ["tanh f64[3]"]),
+    ("tanh, before and after", lambda h, x, a: (np.tanh(a * h + x),), [X], [draw(3)], ["input f64[3]"]),
+    ("tanh that is a result", lambda h, x: ((y := np.tanh(h + x)), y), [X], [], []),
+    ("light ones of what is sliced", lambda h, x: (h * (x * x + 1.0) / (x - 2.0),), [X], [], ["input f64[3]"]),
+    ("of a slice, nothing", lambda h, x: (h + x * x * np.sqrt(x),), [X], [], []),
+    ("a sine, by its operand", lambda h, x: (h + np.sin(x),), [X], [], []),
+    ("exp of an invariant", lambda h, x, a: (h * 0.5 + x * np.exp(a),), [X], [draw(3)], []),
+    ("what a product gives", lambda h, x, w: (h + np.exp(x @ w),), [X], [SQUARE], ["exp f64[3]"]),
+    ("a truth value for a float", lambda h, x, w: (h + np.where(x @ w > 0.3, x, 0.0),), [X], [SQUARE], ["gt bool[3]"]),
+    ("one value for two", lambda h, x, w: (h + ((z := np.exp(x @ w)) + (x + 1) @ w) ** 2 * x, np.sum(z)), [X],
+     [SQUARE], ["exp f64[3]", "add f64[3]"]),
+    ("a scalar, not what it is spread over", lambda h, x: (h + np.exp(x.sum()) * x,), [X], [], ["exp f64[]"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("body", "parts", "whole", "expected"), [k[1:] for k in KEPT], ids=[k[0] for k in KEPT])
+def test_what_is_kept(body: Any, parts: list[Any], whole: list[Any], expected: list[str]) -> None:
+    assert kept(body, [draw(3)], parts, whole) == expected
+
+
+def test_an_invariant_is_never_stacked_whatever_is_computed_from_it() -> None:
+    def body(h: Any, w: Any) -> Any:
+        return (h @ np.exp(w) * np.sum(np.tanh(w) @ w),)
+
+    graph = Loop("loop", body, [draw(3)], [], [SQUARE]).graph()
+    forward, backward = scans(adjoint(graph))
+    # h for the gradient of exp(w), h @ exp(w) for that of the sum.
+    assert [node.shape for node in forward.attrs["body"].outputs] == [(3,)] * 3
+    names = {node.op.name for node in backward.attrs["body"].nodes}
+    assert not names & {"exp", "tanh"}, "computed ahead of the loop, once"
+
+
+def test_what_passes_through_is_no_more_than_an_invariant() -> None:
+    assert kept(lambda h, c, x: (h * c + x, c), [draw(3), draw(3)], [X]) == ["input f64[3]"]
+
+
+def test_a_cotangent_that_no_turn_changes_is_not_carried() -> None:
+    """Of a sum over turns: its cotangent is the same for all of them."""
+    graph = Loop("loop", lambda s, x: (s + np.sum(x * x),), [np.array(0.0)], [X]).graph()
+    forward, backward = scans(adjoint(graph))
+    assert len(forward.attrs["body"].outputs) == 1
+    assert (backward.attrs["carried"], backward.attrs["sliced"]) == (0, 1)
