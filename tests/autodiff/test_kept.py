@@ -73,6 +73,11 @@ def test_of_what_is_carried_the_value_before_a_turn_is_that_after_another() -> N
     # By itself the value after a turn is kept, so that nothing needs to be carried.
     assert choose([before, after], [1]) == (frozenset({1}), frozenset())
     assert choose([before, after, Candidate((0,), 8, again=True)], [1, 2]) == (frozenset({0}), frozenset({1}))
+    handed = [before, Candidate((), 8, before=0), Candidate((), 8, before=1), Candidate((0, 1, 2), 24, again=True)]
+    assert choose(handed, [3]) == (frozenset({0}), frozenset({1, 2}))
+    ring = [Candidate((), 8, before=1), Candidate((), 8, before=0)]
+    assert choose(ring, [0]) == (frozenset(), frozenset({0, 1}))
+    assert choose([before._replace(here=True), after], [1]) == (frozenset(), frozenset({1}))
 
 
 def kept(body: Any, carried: Sequence[Any], parts: Sequence[Any] = (), whole: Sequence[Any] = ()) -> list[str]:
@@ -121,6 +126,23 @@ def test_an_invariant_is_never_stacked_whatever_is_computed_from_it() -> None:
 
 def test_what_passes_through_is_no_more_than_an_invariant() -> None:
     assert kept(lambda h, c, x: (h * c + x, c), [draw(3), draw(3)], [X]) == ["input f64[3]"]
+
+
+def test_the_second_derivative_of_a_recursion_keeps_no_more_of_its_turns() -> None:
+    """The value after a turn is that before the next one, which the first derivative has the loop keep."""
+    graph = Loop("rnn", lambda h, x, w: (np.tanh(h @ w + x),), [draw(3)], [X], [SQUARE]).graph()
+    second = adjoint(adjoint(graph))
+    assert len(scans(second)[0].attrs["body"].outputs) == 2
+
+
+def test_of_what_is_handed_from_one_to_the_other_one_is_kept() -> None:
+    zero = np.array(0.0)
+
+    def body(y1: Any, y2: Any, y3: Any, x: Any, p: Any) -> Any:
+        return p @ np.stack([y1, y2, y3]) + x, y1, y2
+
+    assert kept(body, [zero, zero, zero], [draw(5)], [draw(3)]) == ["input f64[]"]
+    assert kept(lambda a, b, x: (b, a, np.sin(a * b * x)), [zero, zero], [draw(5)]) == []
 
 
 def test_a_cotangent_that_no_turn_changes_is_not_carried() -> None:

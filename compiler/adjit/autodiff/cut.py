@@ -21,7 +21,7 @@ class Cut:
     `steady`   inputs that are the same for all turns -> their numbers
     `results`  what varies and is a result of the loop, stacked -> its number
     `kept`     what the loop forward keeps
-    `left`     what a turn leaves as the next one's beginning, which is kept -> the number of what is carried
+    `left`     what a turn leaves as the next one's beginning, which is there -> the number of what is carried
     `ahead`    what the loop backward reads and depends on invariants alone: it is computed before it
     `again`    what is computed in it, cotangents included"""
 
@@ -83,6 +83,8 @@ class Cut:
         """Go from what the adjoint of a turn gives to what is read."""
         there = {*self.results, *self.kept, *self.left}
         needed = set(self._gives)
+        # What a turn leaves is read as the beginning of the next one.
+        needed.update(self._loop.body.inputs[i] for i in self.left.values())
         sizes = self._sizes()
         outside: set[Node] = set()
         for node in reversed(self._turn.nodes):

@@ -9,7 +9,7 @@ each path, and each costs its bytes.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import NamedTuple
 
 
@@ -33,50 +33,64 @@ class Candidate(NamedTuple):
 
 class Choice(NamedTuple):
     """The numbers of the values that are `kept`, and of those that are `left`: what a turn leaves is what the one
-    after it began with, which is kept, so the adjoint has it from the turn that it took before."""
+    after it began with, which is there, so the adjoint has it from the turn that it took before."""
 
     kept: frozenset[int]
     left: frozenset[int]
 
 
 def choose(candidates: Sequence[Candidate], wanted: Sequence[int]) -> Choice:
-    """What to keep, so that each of `wanted` is here, or kept, or computed again from such: the fewest bytes, and among
-    equals what is computed last, so that least is computed again."""
-    reached = _reached(candidates, wanted)
-    forced = {i for i in wanted if not candidates[i].here and not candidates[i].again}
+    """What to keep, so that each of `wanted` is here, or kept, or had from such: the fewest bytes, and among equals
+    what is computed last, so that least is computed again."""
+    reached = _reached(candidates, wanted, set())
+    forced = {i for i in wanted if _had_from(candidates[i]) is None}
     costs: dict[int, int | None] = {}
+    free: set[int] = set()
     for i in reached - forced:
         one = candidates[i]
-        if not one.here:
-            # What the loop forward makes for this alone costs a little more than what it has.
-            costs[i] = None if one.nbytes is None else 2 * len(candidates) * one.nbytes + (not one.made)
-    # Of what is carried, the values before and after a turn take the memory of one.
-    for i in reached:
-        before = candidates[i].before
-        if before is not None and i in forced and before in costs:
-            costs[before] = 0
-        elif before is not None and i in costs and before in forced:
+        if one.here:
+            continue
+        # What the loop forward makes for this alone costs a little more than what it has.
+        costs[i] = None if one.nbytes is None else 2 * len(candidates) * one.nbytes + (not one.made)
+        if one.before is not None and (one.before in forced or candidates[one.before].here):
             costs[i] = 0
-    kept = forced | _minimum_cut(candidates, costs, [i for i in wanted if i in costs])
-    left = {i for i in kept if candidates[i].before in kept}
-    return Choice(frozenset(kept - left), frozenset(left))
+            free.add(i)
+    cut = forced | _minimum_cut(candidates, costs, [i for i in wanted if i in costs])
+    free &= cut
+    needed = _reached(candidates, wanted, cut)
+    left = {i for i in needed - cut if _is_left(candidates[i])}
+    return Choice(frozenset(cut - free), frozenset(left | free))
 
 
-def _reached(candidates: Sequence[Candidate], wanted: Sequence[int]) -> set[int]:
-    """`wanted`, and what they may be computed from."""
+def _is_left(one: Candidate) -> bool:
+    """Whether what is not kept must be what a turn leaves."""
+    return not one.here and not one.again and one.before is not None
+
+
+def _had_from(one: Candidate) -> tuple[int, ...] | None:
+    """The values that one is had from, for nothing that would be kept; None where there are none such."""
+    if one.here:
+        return ()
+    if one.again:
+        return one.args
+    return None if one.before is None else (one.before,)
+
+
+def _reached(candidates: Sequence[Candidate], wanted: Sequence[int], there: Set[int]) -> set[int]:
+    """`wanted`, and what they are had from, as far as what is `there`."""
     found, waiting = set(wanted), list(wanted)
     while waiting:
-        one = candidates[waiting.pop()]
-        if one.again and not one.here:
-            new = set(one.args) - found
+        at = waiting.pop()
+        if at not in there:
+            new = set(_had_from(candidates[at]) or ()) - found
             found |= new
             waiting += new
     return found
 
 
 def _minimum_cut(candidates: Sequence[Candidate], costs: dict[int, int | None], wanted: Sequence[int]) -> set[int]:
-    """The values that cut all paths from what cannot be computed again to `wanted`, at least cost, the last such."""
-    starts = [i for i in costs if not candidates[i].again]
+    """The values that cut all paths from what must be kept to `wanted`, at least cost, the last such."""
+    starts = [i for i in costs if _had_from(candidates[i]) is None]
     if not starts:
         return set()
     number = {i: n for n, i in enumerate(costs)}
@@ -85,10 +99,9 @@ def _minimum_cut(candidates: Sequence[Candidate], costs: dict[int, int | None], 
     endless = 1 + sum(cost for cost in costs.values() if cost is not None)
     for i, cost in costs.items():
         network.edge(2 * number[i], 2 * number[i] + 1, endless if cost is None else cost)
-        if candidates[i].again:
-            for arg in dict.fromkeys(candidates[i].args):
-                if arg in number:
-                    network.edge(2 * number[arg] + 1, 2 * number[i], endless)
+        for arg in dict.fromkeys(_had_from(candidates[i]) or ()):
+            if arg in number:
+                network.edge(2 * number[arg] + 1, 2 * number[i], endless)
     for i in starts:
         network.edge(source, 2 * number[i], endless)
     for i in wanted:

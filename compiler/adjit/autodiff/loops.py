@@ -109,11 +109,12 @@ class _Backward:
         for node, index in ({**cut.results, **kept}).items():
             if node in cut.read:
                 self._image[node] = scan.part("kept", node.array_type, self._forward_result(index))
-        for node, i in cut.left.items():
-            if node in cut.read:
-                before = loop.body.inputs[i]
-                self._image[node] = scan.carried(f"{loop.name(i)}_after", before.array_type, self._forward_result(i))
-                scan.hand_on(self._image[node], self._image[before])
+        left = {node: i for node, i in cut.left.items() if node in cut.read}
+        for node, i in left.items():
+            name, type = loop.name(i), loop.body.inputs[i].array_type
+            self._image[node] = scan.carried(f"{name}_after", type, self._forward_result(i))
+        for node, i in left.items():
+            scan.hand_on(self._image[node], self._image[loop.body.inputs[i]])
 
     def _forward_result(self, index: int) -> Node:
         if index < len(self._turn.outputs):
