@@ -23,11 +23,14 @@ class ScanMaker:
         self._whole: list[tuple[Node, Node]] = []
         self._next: dict[Node, Node] = {}
         self._stacked: list[Node] = []
+        self._numbers: dict[Node, int] = {}
         self._made: Node | None = None
 
     def carried(self, name: str, type: Array, initial: Node) -> Node:
         """An input that is carried."""
-        return self._enter(self._carried, name, type, initial)
+        node = self._enter(self._carried, name, type, initial)
+        self._numbers[node] = len(self._numbers)
+        return node
 
     def part(self, name: str, type: Array, operand: Node) -> Node:
         """An input that is the turn's element of an operand."""
@@ -53,13 +56,9 @@ class ScanMaker:
 
     def result(self, end: End) -> Node:
         """Around the loop, when its body is whole: what the last turn handed on, or the values of all turns."""
-        if isinstance(end, int):
-            return self._item(len(self._carried) + end)
-        return self._item(next(i for i, (node, _) in enumerate(self._carried) if node is end))
-
-    def _item(self, index: int) -> Node:
         if self._made is None:
             self._made = self._emit()
+        index = len(self._carried) + end if isinstance(end, int) else self._numbers[end]
         return self._around.emit(ITEM, self._made, index=index)
 
     def _emit(self) -> Node:

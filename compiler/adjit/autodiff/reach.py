@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from adjit.ir.builder import ITEM
 from adjit.ir.graph import Graph
@@ -20,6 +20,7 @@ class Reach:
         self.active: set[Node] = set(targets)
         self.singular: set[Node] = set(singular)
         self.bodies: dict[Node, Reach] = {}
+        self._ends: dict[Node, list[list[Node]]] = {}
         for node in graph.nodes:
             if isinstance(node.type, Tuple):
                 self._enter(node)
@@ -43,6 +44,7 @@ class Reach:
         self.active.add(node)
         if isinstance(node.op, Bodied) and not node.op.exempt:
             self.bodies[node] = self._of_body(node, node.op)
+            self._ends[node] = _ends_of(node, node.op)
 
     def _enter_item(self, item: Node) -> None:
         (of,) = item.args
@@ -53,7 +55,7 @@ class Reach:
             self.active.add(item)
             self.singular.add(item)
             return
-        ends = ends_of(of, item.attrs["index"])
+        ends = self._ends[of][item.attrs["index"]]
         if any(node in inner.active for node in ends):
             self.active.add(item)
         if any(node in inner.singular for node in ends):
@@ -79,16 +81,16 @@ class Reach:
             singular |= worse
 
 
-def ends_of(loop: Node, result: int) -> Sequence[Node]:
-    """The nodes of a loop's body whose values a result has: an output; and where there may be no turn, the input."""
-    assert isinstance(loop.op, Bodied)
+def _ends_of(loop: Node, op: Bodied) -> list[list[Node]]:
+    """For each result of a loop the nodes of its body whose values it has: an output; and where there may be no turn,
+    the input."""
     body: Graph = loop.attrs["body"]
-    ends = []
-    for i, bound in enumerate(loop.op.leaving(loop.attrs)):
-        if bound.at == result:
-            ends.append(body.outputs[i])
-            if bound.how == "carried":
-                ends.append(body.inputs[i])
+    assert isinstance(loop.type, Tuple)
+    ends: list[list[Node]] = [[] for _ in loop.type.items]
+    for i, bound in enumerate(op.leaving(loop.attrs)):
+        ends[bound.at].append(body.outputs[i])
+        if bound.how == "carried":
+            ends[bound.at].append(body.inputs[i])
     return ends
 
 

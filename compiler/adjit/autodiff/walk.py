@@ -67,7 +67,9 @@ class Walk:
         (of,) = item.args
         assert isinstance(of.type, Tuple)
         assert ct is not None
-        self._results.setdefault(of, [[] for _ in of.type.items])[item.attrs["index"]].append(ct)
+        if of not in self._results:
+            self._results[of] = [[] for _ in of.type.items]
+        self._results[of][item.attrs["index"]].append(ct)
 
     def item(self, of: Node, index: int) -> Node:
         """A result of a node of the graph: the node that reads it, if there is one."""
