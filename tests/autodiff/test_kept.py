@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from adjit.autodiff.kept import Candidate, choose
+from adjit.ir.builder import Builder
+from adjit.ir.types import F64, Array
 from tests.autodiff.loops import Loop, adjoint, scans
 
 
@@ -103,6 +105,8 @@ KEPT = [
     ("a truth value for a float", lambda h, x, w: (h + np.where(x @ w > 0.3, x, 0.0),), [X], [SQUARE], ["gt bool[3]"]),
     ("one value for two", lambda h, x, w: (h + ((z := np.exp(x @ w)) + (x + 1) @ w) ** 2 * x, np.sum(z)), [X],
      [SQUARE], ["exp f64[3]", "add f64[3]"]),
+    ("an index that is sliced", lambda h, i, w: (h * w[i] + w[i],), [np.array([0, 2, -1])], [draw(4)],
+     ["input f64[3]", "take f64[]"]),
     ("a scalar, not what it is spread over", lambda h, x: (h + np.exp(x.sum()) * x,), [X], [], ["exp f64[]"]),
 ]  # fmt: skip
 
@@ -125,7 +129,21 @@ def test_an_invariant_is_never_stacked_whatever_is_computed_from_it() -> None:
 
 
 def test_what_passes_through_is_no_more_than_an_invariant() -> None:
-    assert kept(lambda h, c, x: (h * c + x, c), [draw(3), draw(3)], [X]) == ["input f64[3]"]
+    graph = Loop("loop", lambda h, c, x: (h * c + x, c), [draw(3), draw(3)], [X]).graph()
+    forward, backward = scans(adjoint(graph))
+    assert len(forward.attrs["body"].outputs) == 3
+    # Carried are the two cotangents.
+    assert (backward.attrs["carried"], backward.attrs["sliced"], len(backward.args)) == (2, 1, 4)
+
+
+def test_a_loop_in_a_body_keeps_its_own_and_no_value_twice() -> None:
+    inner = Loop("inner", lambda c, x: (np.tanh(c * c + x),), [np.array(0.0)], [draw(3)], length=3)
+    b = Builder()
+    c, x = b.input("c", Array(F64)), b.input("x", Array(F64, (3,)))
+    (last,) = inner.enter(b, [c, x])
+    body = b.graph("outer", [b.sin(b.value(last)).node])
+    # What the inner loop leaves, which sin reads, and what its turns begin with.
+    assert kept(body, [np.array(0.3)], [draw(4, 3)]) == ["item f64[]", "item f64[3]"]
 
 
 def test_the_second_derivative_of_a_recursion_keeps_no_more_of_its_turns() -> None:

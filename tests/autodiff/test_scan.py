@@ -79,6 +79,7 @@ CASES = [
          np.array(0.1), np.array(0.4)], [draw(5)], [draw(3)], length=5),
     Loop("in a ring", lambda a, b, c, x: (b, c, a, np.sin(a * b * x) * c), [draw(2), draw(2, seed=1), draw(2, seed=2)],
          [draw(4, 2)]),
+    Loop("in a ring, one read", lambda a, b, x: (b, a, np.sin(a * x)), [draw(2), draw(2, seed=1)], [draw(4, 2)]),
     Loop("garch", lambda v, r, w: ((n := w[0] + w[1] * r * r + w[2] * v), np.log(n) + r * r / n), [np.array(0.5)],
          [draw(5)], [draw(3)], length=5),
     Loop("integers beside", lambda h, i, x: (h * x + np.max(x), np.argmin(x) + i, np.argmax(x), h[np.argmin(x)]),
@@ -210,7 +211,7 @@ def discarded_ahead() -> tuple[Graph, list[Any]]:
     """The loop discards what was made by a root and a logarithm of 0 ahead of it: an invariant, and what is sliced."""
 
     def body(c: Any, x: Any, alive: Any, w: Any) -> Any:
-        return np.where(w > 0, c * w, c), np.where(alive, x * c, 1.0)
+        return np.where(alive & (w > 0), c * w, c), np.where(alive, x * c, 1.0)
 
     loop = Loop("ahead", body, [draw(3)], [draw(4, 3), np.ones((4, 3), bool)], [draw(3)])
     at = [draw(3), zeros_at((1, 1), (3, 0), shape=(4, 3)), zeros_at((0,), shape=(3,))]
@@ -293,6 +294,14 @@ def test_a_result_of_integers_alone_has_no_loop_backward() -> None:
     made = adjoint(loop.graph())
     assert len(scans(made)) == 1
     assert made.outputs[-1].is_splat
+
+
+def test_guards_go_no_further_than_what_is_singular() -> None:
+    """Zeros of what is sliced are put in at once: no truth values are stacked or carried."""
+    loop = Loop("guard", lambda h, x, m: (h + np.where(m, np.tanh(2 * x), 0.0),), [draw(3)],
+                [draw(4, 3), draw(4, 3) > 0.5])  # fmt: skip
+    _, backward = scans(adjoint(loop.graph()))
+    assert {node.dtype for node in backward.attrs["body"].outputs} == {F64}
 
 
 def test_a_gradient_by_some_inputs_keeps_what_they_need() -> None:

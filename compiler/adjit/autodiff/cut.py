@@ -119,8 +119,8 @@ def _is_light(node: Node) -> bool:
 
 
 def _leaves(node: Node, size: int) -> bool:
-    """Whether an invariant is computed ahead of the loop: not what only moves elements or makes more of them than there
-    are, and no check, which asks nothing where there is no turn."""
-    if isinstance(node.type, Tuple) or isinstance(node.op, Movement | Checked):
+    """Whether an invariant is computed ahead of the loop: not what only moves elements, or makes more of them than
+    there are at little cost."""
+    if isinstance(node.type, Tuple) or isinstance(node.op, Movement):
         return False
     return not isinstance(node.op, Elementwise) or not _is_light(node) or node.array_type.size <= size
