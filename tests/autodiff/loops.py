@@ -31,13 +31,16 @@ class Loop:
     whole: Sequence[Any] = ()
     length: int = 4
     reverse: bool = False
+    stops: bool = False
+    turns: int | None = None
 
     def __str__(self) -> str:
         return self.name
 
     @property
     def inputs(self) -> list[np.ndarray]:
-        return [np.asarray(x) for x in (*self.carried, *self.parts, *self.whole)]
+        turns = [] if self.turns is None else [np.int64(self.turns)]
+        return [np.asarray(x) for x in (*self.carried, *self.parts, *self.whole, *turns)]
 
     def graph(self) -> Graph:
         """One scan of the inputs; the outputs are all of its results."""
@@ -50,12 +53,12 @@ class Loop:
         first, last = len(self.carried), len(self.carried) + len(self.parts)
         types = [
             Array(x.dtype, x.shape[1:]) if first <= i < last else Array(x.dtype, x.shape)
-            for i, x in enumerate(self.inputs)
+            for i, x in enumerate(self.inputs[: last + len(self.whole)])
         ]
         body = self.body if isinstance(self.body, Graph) else trace_of(self.body, *types).graph
         scan = b.emit(
             "scan", *operands, body=body, length=self.length, carried=first,
-            sliced=len(self.parts), reverse=self.reverse,
+            sliced=len(self.parts), reverse=self.reverse, stops=self.stops, counted=self.turns is not None,
         )  # fmt: skip
         return [b.emit(ITEM, scan, index=i) for i in range(len(scan.type.items))]  # type: ignore[union-attr]
 
@@ -104,8 +107,9 @@ def _again(b: Builder, node: Node, args: Sequence[Node]) -> Node:
 
 def _turns(
     b: Builder, args: Sequence[Node], *, body: Graph, length: int, carried: int = 0, sliced: int = 0,
-    reverse: bool = False,
+    reverse: bool = False, **ways: bool,
 ) -> list[Node]:  # fmt: skip
+    assert not any(ways.values()), "how many turns there are is not known"
     now, parts, whole = args[:carried], args[carried : carried + sliced], args[carried + sliced :]
     stacked: list[dict[int, Node]] = [{} for _ in body.outputs[carried:]]
     for i in reversed(range(length)) if reverse else range(length):

@@ -21,6 +21,7 @@ from adjit.ir.types import F64, Array
 from adjit.ir.verify import verify
 from adjit_runtime.errors import TraceError
 from tests.autodiff.loops import Loop, adjoint, differences, floats_of, points, scans, unroll
+from tests.both import run_both
 from tests.graphs import GraphMaker, arrays
 
 
@@ -159,6 +160,14 @@ def test_the_second_derivative_agrees_with_differences_of_the_first(case: Loop) 
     for i, found in zip(floats_of(first), values, strict=True):
         expected = differences(first, given, at[len(first.inputs) :], i)
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_derivatives_compiled_and_evaluated(case: Loop) -> None:
+    graph = case.graph()
+    for _ in range(2):
+        graph = adjoint(graph)
+        run_both(graph, *points(graph, case.inputs))
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

@@ -12,6 +12,7 @@ from adjit.ir.graph import computed
 from adjit.ir.node import Node
 from adjit.ir.types import Tuple
 from adjit.ops.declare import Checked, Elementwise, Movement
+from adjit.ops.loops import runs_all
 from adjit.tuned import LIGHT_COST
 
 
@@ -87,10 +88,12 @@ class Cut:
         needed.update(self._loop.body.inputs[i] for i in self.left.values())
         sizes = self._sizes()
         outside: set[Node] = set()
+        # A check that no turn makes would hold no more than what it checks.
+        early = runs_all(self._loop.node)
         for node in reversed(self._turn.nodes):
             if node in needed and node in there:
                 self.read.add(node)
-            elif node in needed and node in self._invariant and _leaves(node, sizes[node]):
+            elif node in needed and early and node in self._invariant and _leaves(node, sizes[node]):
                 self.read.add(node)
                 outside.add(node)
             elif node in needed:

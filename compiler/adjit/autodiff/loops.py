@@ -6,54 +6,53 @@
 Its body is the adjoint of the body, so far as cotangents have part in it. What that reads of the turns forward is
 read where it lies, computed again, or kept by the loop forward as one more result (%k): `kept.choose` says what. What
 depends on invariants alone is computed ahead of the loop. Gradients of invariants are summed up over the turns. A guard
-goes with its cotangent into the body, from turn to turn and out again, as if the turns stood in a row.
+goes with its cotangent into the body, from turn to turn and out again, as if the turns stood in a row. As many turns
+are taken back as there were: what a loop was told, or has counted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from adjit.autodiff.cotangent import Cotangent, alive
+from adjit.autodiff.cotangent import Cotangent, alive, both
 from adjit.autodiff.cut import Cut
+from adjit.autodiff.forward import Forward
 from adjit.autodiff.maker import End, ScanMaker
 from adjit.autodiff.turn import Loop, Turn, adjoint_of_turn
 from adjit.autodiff.walk import Walk
-from adjit.ir.builder import ITEM, Builder
-from adjit.ir.graph import Graph, computed, copy_node
+from adjit.ir.builder import Value
+from adjit.ir.graph import copy_node
 from adjit.ir.node import Node
-from adjit.ir.types import BOOL, Array
+from adjit.ir.types import BOOL, I64, Array
+from adjit.ops.loops import MOST_TURNS, runs_all
+from adjit_runtime.errors import TraceError
 
 
 def through_loop(walk: Walk, node: Node, cts: Sequence[Cotangent | None]) -> list[Cotangent | None]:
-    """What a loop hands to its operands. One that keeps what this reads takes its place when the walk is closed."""
+    """What a loop hands to its operands. One that keeps what this reads takes its place when the walk is closed.
+
+    Raises TraceError where something is to be kept of turns without number."""
     loop = Loop(node)
     if node.attrs["length"] == 0:
         return [cts[i] if i in loop.carried else None for i in range(len(node.args))]
     turn = adjoint_of_turn(walk, loop, cts)
     cut = Cut(loop, turn)
-    forward = _keeping(loop, turn, cut)
-    if forward is not node:
-        walk.replaced[node] = forward
-    return _Backward(walk, loop, turn, cut, forward).contributions(cts)
-
-
-def _keeping(loop: Loop, turn: Turn, cut: Cut) -> Node:
-    """The loop, with what it keeps as results behind its own."""
-    if not cut.kept:
-        return loop.node
-    outputs = (*turn.outputs, *cut.kept)
-    body = Graph(loop.body.name, loop.body.inputs, computed(outputs, loop.body.inputs), outputs)
-    return Builder(loop.node.loc).emit(loop.node.op, *loop.node.args, **{**loop.node.attrs, "body": body})
+    if cut.kept and node.attrs["length"] == MOST_TURNS:
+        where = f"{node.loc}: " if node.loc is not None else ""
+        raise TraceError(
+            f"{where}a loop that stops by itself keeps {cut.kept[0].type} of each turn for its derivative: "
+            "give max_steps=, how many turns there may be"
+        )
+    return _Backward(walk, loop, turn, cut, Forward.of(walk, loop, turn, cut)).contributions(cts)
 
 
 class _Backward:
     """The loop backward in the making; `_image` has nodes of the adjoint of a turn as they stand in its body."""
 
-    def __init__(self, walk: Walk, loop: Loop, turn: Turn, cut: Cut, forward: Node) -> None:
-        self._walk, self._loop, self._turn, self._cut, self._forward = walk, loop, turn, cut, forward
-        self._b = walk.b
-        attrs = loop.node.attrs
-        self._scan = ScanMaker(walk.b, f"{loop.body.name}_vjp", attrs["length"], not attrs.get("reverse", False))
+    def __init__(self, walk: Walk, loop: Loop, turn: Turn, cut: Cut, forward: Forward) -> None:
+        self._b, self._loop, self._turn, self._cut, self._forward = walk.b, loop, turn, cut, forward
+        attrs, name = loop.node.attrs, f"{loop.body.name}_vjp"
+        self._scan = ScanMaker(walk.b, name, attrs["length"], not attrs.get("reverse", False), forward.turns)
         self._image: dict[Node, Node] = {}
         # What no turn changes is the same for all.
         self._passing = {i for i in loop.carried if i in turn.seeds and turn.found.get(i) == turn.seeds[i]}
@@ -69,7 +68,9 @@ class _Backward:
         for i in self._loop.carried:
             if i in self._turn.seeds and i not in self._passing:
                 self._hand_on(i)
-        ends = {i: self._end(i) for i in self._turn.found}
+        # Where there may be no turn, a cotangent may be left of what no turn reads.
+        some = set() if runs_all(self._loop.node) else {i for i in self._loop.carried if i in self._turn.seeds}
+        ends = {i: self._end(i) for i in sorted(some | set(self._turn.found))}
         return [self._contribution(ends[i], cts[i] if i in self._passing else None) if i in ends else None
                 for i in range(len(self._loop.node.args))]  # fmt: skip
 
@@ -108,18 +109,13 @@ class _Backward:
                 self._image[node] = scan.whole("ahead", node.array_type, around[node])
         for node, index in ({**cut.results, **kept}).items():
             if node in cut.read:
-                self._image[node] = scan.part("kept", node.array_type, self._forward_result(index))
+                self._image[node] = scan.part("kept", node.array_type, self._forward.result(index))
         left = {node: i for node, i in cut.left.items() if node in cut.read}
         for node, i in left.items():
             name, type = loop.name(i), loop.body.inputs[i].array_type
-            self._image[node] = scan.carried(f"{name}_after", type, self._forward_result(i))
+            self._image[node] = scan.carried(f"{name}_after", type, self._forward.result(i))
         for node, i in left.items():
             scan.hand_on(self._image[node], self._image[loop.body.inputs[i]])
-
-    def _forward_result(self, index: int) -> Node:
-        if index < len(self._turn.outputs):
-            return self._walk.item(self._loop.node, index)
-        return self._b.emit(ITEM, self._forward, index=index)
 
     def _ahead(self) -> dict[Node, Node]:
         """What is computed ahead of the loop, as it stands around it."""
@@ -174,4 +170,13 @@ class _Backward:
             return passing
         value, guard = (None if one is None else self._b.value(self._scan.result(one)) for one in end)
         assert value is not None
+        if isinstance(end[0], int) and self._forward.turns is not None:
+            guard = both(guard, self._ran(value, self._b.value(self._forward.turns)))
         return Cotangent(value, guard)
+
+    def _ran(self, stacked: Value, turns: Value) -> Value:
+        """Where what is stacked is of a turn that ran."""
+        b, (length, *_) = self._b, stacked.shape
+        number = b.iota(shape=(length,), axis=0, dtype=I64)
+        ran: Value = number < b.broadcast(turns, shape=(length,), axes=())
+        return ran if len(stacked.shape) == 1 else b.broadcast(ran, shape=stacked.shape, axes=(0,))

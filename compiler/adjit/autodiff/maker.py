@@ -12,12 +12,13 @@ End = Node | int
 
 
 class ScanMaker:
-    """`b` has the body's nodes. An input that is carried needs a value that it hands on, of exactly its type."""
+    """`b` has the body's nodes. An input that is carried needs a value that it hands on, of exactly its type. `turns`
+    says how many there are, where that is not `length`."""
 
-    def __init__(self, around: Builder, name: str, length: int, reverse: bool) -> None:
+    def __init__(self, around: Builder, name: str, length: int, reverse: bool, turns: Node | None) -> None:
         self.b = Builder(around.loc)
         self._around = around
-        self._name, self._length, self._reverse = name, length, reverse
+        self._name, self._length, self._reverse, self._turns = name, length, reverse, turns
         self._carried: list[tuple[Node, Node]] = []
         self._parts: list[tuple[Node, Node]] = []
         self._whole: list[tuple[Node, Node]] = []
@@ -65,7 +66,10 @@ class ScanMaker:
         entered = [*self._carried, *self._parts, *self._whole]
         outputs = (*(self._next[node] for node, _ in self._carried), *self._stacked)
         body = Graph(self._name, tuple(node for node, _ in entered), tuple(self.b.nodes), outputs)
-        attrs = {"length": self._length, "carried": len(self._carried), "sliced": len(self._parts)}
-        return self._around.emit(
-            "scan", *(operand for _, operand in entered), **attrs, reverse=self._reverse, body=body
-        )
+        operands = [operand for _, operand in entered]
+        ways = {"reverse": self._reverse}
+        if self._turns is not None:
+            operands.append(self._turns)
+            ways["counted"] = True
+        sizes = {"length": self._length, "carried": len(self._carried), "sliced": len(self._parts)}
+        return self._around.emit("scan", *operands, **sizes, **ways, body=body)

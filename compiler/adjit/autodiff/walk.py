@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 
 from adjit.autodiff.cotangent import Cotangent, alive, total_of
@@ -16,14 +17,15 @@ Rule = Callable[["Walk", Node, Sequence[Cotangent | None]], list[Cotangent | Non
 
 
 class Walk:
-    """`b` goes on where the graph ended. `replaced` has nodes in whose places others come when the graph is closed."""
+    """`b` goes on where the graph ended."""
 
     def __init__(self, graph: Graph, reach: Reach, rule: Rule) -> None:
         self.graph = graph
         self.reach = reach
         self.rule = rule
         self.b = Builder.after(graph)
-        self.replaced: dict[Node, Node] = {}
+        self._replaced: dict[Node, Node] = {}
+        self._added: dict[Node, int] = {}
         self._waiting: dict[Node, list[Cotangent]] = {}
         self._results: dict[Node, list[list[Cotangent]]] = {}
         self._items: dict[tuple[Node, int], Node] = {}
@@ -79,10 +81,21 @@ class Walk:
             self._items[of, index] = self.b.emit(ITEM, of, index=index)
         return self._items[of, index]
 
+    def replace(self, old: Node, new: Node, added: int | None) -> None:
+        """Have a node take another one's place when the graph is closed. Its results are those of the old one, with one
+        more at `added`, and any behind them."""
+        self._replaced[old] = new
+        if added is not None:
+            self._added[old] = added
+
     def closed(self, outputs: Iterable[Node]) -> tuple[Node, ...]:
         """The outputs, as they are where each node that was replaced has given way."""
         image: dict[Node, Node] = {}
-        for node in self.b.nodes if self.replaced else ():
-            now = self.replaced.get(node, node)
-            image[node] = image[now] = copy_node(now, [image.get(arg, arg) for arg in now.args])
+        for node in self.b.nodes if self._replaced else ():
+            now = self._replaced.get(node, node)
+            args = [image.get(arg, arg) for arg in now.args]
+            if node.op is ITEM and node.attrs["index"] >= self._added.get(node.args[0], math.inf):
+                image[node] = Node(ITEM, tuple(args), {"index": node.attrs["index"] + 1}, node.type, node.loc)
+            else:
+                image[node] = image[now] = copy_node(now, args)
         return tuple(image.get(node, node) for node in outputs)
