@@ -405,3 +405,31 @@ def test_random_loops_agree_with_their_turns_in_a_row(seed: int) -> None:
             # Sums are taken in another order, and may cancel.
             scale = float(np.max(np.abs(expected[np.isfinite(expected)]), initial=1.0))
             np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-10 * scale)
+
+
+def test_gradients_of_loops_as_users_write_them() -> None:
+    """Of a loss over the results of `adjit.scan`, to second order; as of the same loop in Python."""
+    w, u, xs = draw(2, 3), draw(3, 3), draw(5, 2)
+
+    def body(h: Any, x: Any, w: Any, u: Any) -> Any:
+        return np.tanh(x @ w + h @ u)
+
+    def looped(w: Any, u: Any, xs: Any) -> Any:
+        last, all_of_them = adjit.scan(lambda h, x: ((y := body(h, x, w, u)), y), np.zeros(3), xs)
+        return np.sum(all_of_them**2) + np.sum(last)
+
+    def in_a_row(w: Any, u: Any, xs: Any) -> Any:
+        h, total = np.zeros(3), 0.0
+        for x in xs:
+            h = body(h, x, w, u)
+            total = total + np.sum(h**2)
+        return total + np.sum(h)
+
+    def squares(f: Any) -> Any:
+        return lambda *args: sum(np.sum(g * g) for g in adjit.grad(f, argnums=(0, 1, 2))(*args))
+
+    for of in (lambda f: f, squares):
+        found, expected = (adjit.grad(of(f), argnums=(0, 1, 2))(w, u, xs) for f in (looped, in_a_row))
+        for one, other in zip(found, expected, strict=True):
+            # Sums are taken in another order.
+            np.testing.assert_allclose(one, other, rtol=1e-11, atol=1e-12)
