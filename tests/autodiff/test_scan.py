@@ -19,7 +19,7 @@ from adjit.ir.op import OPS
 from adjit.ir.text import parse
 from adjit.ir.types import F64, Array
 from adjit.ir.verify import verify
-from adjit_runtime.errors import TraceError
+from adjit_runtime.errors import IndexOutOfRange, TraceError
 from tests.autodiff.loops import Loop, adjoint, differences, floats_of, points, scans, unroll
 from tests.both import run_both
 from tests.graphs import GraphMaker, arrays
@@ -345,6 +345,19 @@ def test_an_op_without_a_derivative_in_a_body_is_named_with_its_line(monkeypatch
     graph = Loop("loop", lambda h: (np.tanh(h),), [draw(2)]).graph()
     with pytest.raises(TraceError, match=r"test_scan\.py:\d+: tanh has no derivative: for this test"):
         adjoint(graph)
+
+
+def test_checks_stay_in_their_order() -> None:
+    """Of two indices out of range it is the first that is told of, and at the first turn."""
+
+    def body(h: Any, i: Any, j: Any, w: Any) -> Any:
+        first = w[i]
+        return h * w[j] * first, np.tanh(first)
+
+    loop = Loop("loop", body, [draw()], [np.array([0, 5, 7]), np.array([1, 6, 8])], [draw(3)], length=3)
+    for graph in (loop.graph(), made := adjoint(loop.graph()), adjoint(made)):
+        with pytest.raises(IndexOutOfRange, match="index 5 is out of bounds"):
+            evaluate(graph, *points(graph, loop.inputs))
 
 
 def test_inputs_of_higher_derivatives_have_names_of_their_own() -> None:

@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from adjit.ir.builder import Builder
 from adjit.ir.evaluate import evaluate
+from adjit.ir.types import BOOL, F64, I64, Array
 from adjit.ops.loops import MOST_TURNS
 from adjit.passes.pipeline import optimize
 from adjit_runtime.errors import TraceError
-from tests.autodiff.loops import Loop, adjoint, floats_of, points, scans
+from tests.autodiff.loops import Loop, adjoint, differences, floats_of, points, scans
 from tests.codegen.running import Ran
 
 MOST = 5
@@ -73,6 +75,33 @@ def test_as_many_turns_are_taken_back_as_a_loop_counted(ran: int, turns: int | N
         Loop("stops", stopping, [np.array(ran > 0), *carried], [x, more], whole, MOST, stops=True, turns=turns),
         Loop("plain", recursion, carried, [x[: min(ran, turns or MOST)]], whole, min(ran, turns or MOST)),
     )
+
+
+@pytest.mark.parametrize("stops", [False, True])
+def test_loops_in_bodies_have_turns_of_their_own(stops: bool) -> None:
+    """Each turn has a number of inner ones: it is told, or these go on while a sum is small."""
+    inner = Loop("told", lambda c, w: (np.sin(c * w) + c,), [np.array(0.5)], [], [draw()], 4, turns=1)
+    if stops:
+        inner = Loop("stops", lambda go, c, w: (c < 0.9, np.sin(c * w) + c), [np.array(True), np.array(0.5)], [],
+                     [draw()], 4, stops=True)  # fmt: skip
+    b = Builder()
+    c, n, w = b.input("c", Array(F64)), b.input("n", Array(I64)), b.input("w", Array(F64))
+    start = [b.splat(True, Array(BOOL))] if stops else []
+    *_, last = inner.enter(b, [*start, c, w] + ([] if stops else [n]))
+    half = b.value(last) * 0.5
+    body = b.graph("outer", [half.node, b.exp(half).node])
+    outer = Loop("outer", body, [np.array(0.3)], [np.array([2, 0, 4, 9])], [np.array(0.7)])
+    graph = outer.graph()
+    for _ in range(2):
+        before, graph = graph, adjoint(graph)
+        at = points(graph, outer.inputs)
+        made = evaluate(graph, *at)
+        for found, machine in zip(made, Ran(optimize(graph), at).outputs, strict=True):
+            np.testing.assert_allclose(found, machine, rtol=1e-12)
+        given, weights = at[: len(before.inputs)], at[len(before.inputs) :]
+        for i, found in zip(floats_of(before), made[len(before.outputs) :], strict=True):
+            # Of steps of 1e-6, as in test_scan.
+            np.testing.assert_allclose(found, differences(before, given, weights, i), rtol=1e-5, atol=1e-7)
 
 
 def test_a_cotangent_stays_where_a_turn_would_have_reset_the_value() -> None:

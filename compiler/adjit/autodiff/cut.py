@@ -88,7 +88,7 @@ class Cut:
         needed.update(self._loop.body.inputs[i] for i in self.left.values())
         sizes = self._sizes()
         outside: set[Node] = set()
-        # A check that no turn makes would hold no more than what it checks.
+        # Where there may be no turn, nothing is computed that none would: a check might fail.
         early = runs_all(self._loop.node)
         for node in reversed(self._turn.nodes):
             if node in needed and node in there:

@@ -9,7 +9,7 @@ from adjit.autodiff.cut import Cut
 from adjit.autodiff.turn import Loop, Turn
 from adjit.autodiff.walk import Walk
 from adjit.ir.builder import ITEM, Builder
-from adjit.ir.graph import Graph, computed
+from adjit.ir.graph import closed
 from adjit.ir.node import Node
 from adjit.ir.types import I64, Array
 
@@ -41,7 +41,8 @@ class Forward:
             outputs.insert(place, (count + 1).node)
             args.insert(place, walk.b.splat(0, Array(I64)))
             attrs["carried"] = place + 1
-        attrs["body"] = Graph(loop.body.name, tuple(b.inputs), computed(outputs, b.inputs), tuple(outputs))
+        # In the order of the body, which is that of its checks.
+        attrs["body"] = closed(loop.body.name, b.inputs, dict.fromkeys((*turn.nodes, *b.nodes)), outputs)
         new = Builder(old.loc).emit(old.op, *args, **attrs)
         walk.replace(old, new, place if stops else None)
         turns = walk.b.emit(ITEM, new, index=place) if stops else told

@@ -88,7 +88,7 @@ def _adjoint(walk: Walk, name: str, wrt: Sequence[int]) -> Graph:
         b.loc = node.loc
         total = walk.total(node)
         gradients.append(b.splat(0.0, node.array_type.strong) if total is None else alive(b, total).node)
-    outputs = walk.closed([*walk.graph.outputs, *gradients])
+    _, outputs = walk.closed([*walk.graph.outputs, *gradients])
     return Graph(name, tuple(b.inputs), computed(outputs, b.inputs), outputs)
 
 

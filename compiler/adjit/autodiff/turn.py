@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from adjit.autodiff.cotangent import Cotangent
 from adjit.autodiff.reach import Reach
 from adjit.autodiff.walk import Walk
-from adjit.ir.graph import Graph, computed
+from adjit.ir.graph import Graph, topological
 from adjit.ir.node import Node
 from adjit.ir.types import BOOL, Array
 from adjit.ops.declare import Bodied
@@ -33,10 +34,11 @@ class Loop:
         return str(self.body.inputs[i].attrs["name"])
 
 
-class Guarded(tuple[Node, Node | None]):
+class Guarded(NamedTuple):
     """A cotangent and where it is alive, as nodes."""
 
-    __slots__ = ()
+    value: Node
+    guard: Node | None
 
     @property
     def nodes(self) -> list[Node]:
@@ -47,8 +49,8 @@ class Guarded(tuple[Node, Node | None]):
 @dataclass(frozen=True, slots=True)
 class Turn:
     """`seeds`: by the number of an output of the body, its cotangent, an input of the adjoint. `found`: by the number
-    of an input, what a turn adds to its cotangent. `nodes` are all that are computed, with what loops in the body keep;
-    `outputs` are the body's."""
+    of an input, what a turn adds to its cotangent. `nodes` are all that are computed, in the body's order, with what
+    loops in it keep; `outputs` are the body's."""
 
     seeds: dict[int, Guarded]
     found: dict[int, Guarded]
@@ -96,17 +98,18 @@ def _adjoint(walk: Walk, loop: Loop, useful: Sequence[int], guarded: set[int]) -
         b.loc = output.loc
         value = b.input(f"cotangent{i}", output.array_type.strong)
         guard = b.input(f"alive{i}", Array(BOOL, output.shape)) if i in guarded else None
-        seeds[i] = Guarded((value, guard))
+        seeds[i] = Guarded(value, guard)
         inner.seed(output, Cotangent(b.value(value), None if guard is None else b.value(guard)))
     inner.run()
     totals = [inner.total(node) for node in body.inputs]
     found = {
-        i: Guarded((ct.value.node, None if ct.guard is None else ct.guard.node))
+        i: Guarded(ct.value.node, None if ct.guard is None else ct.guard.node)
         for i, ct in enumerate(totals)
         if ct is not None
     }
     roots = [*body.outputs, *(node for pair in found.values() for node in pair.nodes)]
-    closed = inner.closed(roots)
+    nodes, closed = inner.closed(roots)
     image = dict(zip(roots, closed, strict=True))
-    found = {i: Guarded((image[value], None if guard is None else image[guard])) for i, (value, guard) in found.items()}
-    return Turn(seeds, found, computed(closed, b.inputs), closed[: len(body.outputs)])
+    found = {i: Guarded(image[value], None if guard is None else image[guard]) for i, (value, guard) in found.items()}
+    needed = set(topological(closed))
+    return Turn(seeds, found, tuple(n for n in nodes if n in needed), closed[: len(body.outputs)])

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from adjit.autodiff.cotangent import Cotangent, alive, total_of
 from adjit.autodiff.reach import Reach
-from adjit.ir.builder import ITEM, Builder
+from adjit.ir.builder import CONSTANT, ITEM, Builder
 from adjit.ir.graph import Graph, copy_node
 from adjit.ir.node import Node
 from adjit.ir.types import Tuple
@@ -88,14 +88,20 @@ class Walk:
         if added is not None:
             self._added[old] = added
 
-    def closed(self, outputs: Iterable[Node]) -> tuple[Node, ...]:
-        """The outputs, as they are where each node that was replaced has given way."""
+    def closed(self, outputs: Iterable[Node]) -> tuple[list[Node], tuple[Node, ...]]:
+        """All nodes, in their order, and the outputs, as they are where each node that was replaced has given way."""
+        if not self._replaced:
+            return self.b.nodes, tuple(outputs)
         image: dict[Node, Node] = {}
-        for node in self.b.nodes if self._replaced else ():
+        order: dict[Node, None] = {}
+        for node in self.b.nodes:
             now = self._replaced.get(node, node)
             args = [image.get(arg, arg) for arg in now.args]
             if node.op is ITEM and node.attrs["index"] >= self._added.get(node.args[0], math.inf):
                 image[node] = Node(ITEM, tuple(args), {"index": node.attrs["index"] + 1}, node.type, node.loc)
             else:
+                # An operand that the old one did not have is a constant.
+                order.update(dict.fromkeys(arg for arg in args if arg.op is CONSTANT))
                 image[node] = image[now] = copy_node(now, args)
-        return tuple(image.get(node, node) for node in outputs)
+            order[image[node]] = None
+        return list(order), tuple(image.get(node, node) for node in outputs)
