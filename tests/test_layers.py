@@ -23,7 +23,7 @@ LAYERS: dict[str, set[str]] = {
     "ir": set(),
     "ops": {"ir"},
     "trace": {"ir", "ops", "tuned"},
-    "autodiff": {"ir", "ops"},
+    "autodiff": {"ir", "ops", "tuned"},
     "passes": {"ir", "ops", "tuned"},
     "schedule": {"ir", "ops", "tuned"},
     "codegen": {"ir", "ops", "schedule", "tuned"},

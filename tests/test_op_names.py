@@ -17,10 +17,11 @@ FOLDERS = ("autodiff", "passes", "schedule", "codegen")
 
 ENGINES: dict[tuple[str, str], str] = {
     ("autodiff/placed.py", "pad"): "what the derivative of a slice is, whose places it puts together",
+    ("autodiff/cotangent.py", "not"): "conditions that exclude each other",
+    ("autodiff/reach.py", "stop_gradient"): "is what it does: no derivative flows",
     ("autodiff/reverse.py", "select"): "makes the guards that all others hand on",
-    ("autodiff/reverse.py", "stop_gradient"): "is what it does: no derivative flows",
     ("autodiff/reverse.py", "cumprod"): "the one running op whose other elements are factors",
-    ("autodiff/reverse.py", "not or lt le gt ge eq"): "conditions that exclude each other, or a NaN",
+    ("autodiff/reverse.py", "or lt le gt ge eq"): "conditions that exclude a NaN",
     ("autodiff/reverse.py", "cast"): "integers are finite",
     ("passes/orient.py", "transpose broadcast"): "the movement that an order of axes saves",
     ("schedule/body.py", "stop_gradient cast"): "nothing to compute, where the dtype is the same",

@@ -21,11 +21,13 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from adjit.autodiff.placed import summed
+from adjit.autodiff.cotangent import Cotangent, alive, both
+from adjit.autodiff.loops import through_loop
+from adjit.autodiff.reach import Reach
+from adjit.autodiff.walk import Walk
 from adjit.ir.axes import relation_of
 from adjit.ir.builder import Builder, Value
 from adjit.ir.graph import Graph, computed
@@ -36,32 +38,18 @@ from adjit.ops.declare import Differentiable, Elementwise
 from adjit_runtime.errors import DTypeError, ShapeError, TraceError
 
 
-@dataclass(frozen=True, slots=True)
-class Cotangent:
-    """A cotangent and where it is alive; a guard of None means everywhere.
-
-    `holds` says that the node's value is no NaN where the guard is false: so it is below a rectifier, which is dead
-    where its operand compares as smaller, and what made that operand needs no shield."""
-
-    value: Value
-    guard: Value | None = None
-    holds: bool = False
-
-
 def vjp(graph: Graph, wrt: Sequence[int]) -> Graph:
     """The vector-Jacobian product of `graph` with respect to the inputs numbered `wrt`.
 
     Inputs: the graph's, then a cotangent for each float output. Outputs: the graph's, then a gradient for each of
     `wrt`, of its input's shape and dtype. Raises `DTypeError` for an input that is no float and `TraceError` for an
     op without a derivative on the way."""
-    b = _continued(graph)
-    seeds = []
+    walk = _walk(graph, wrt)
     for i, node in enumerate(graph.outputs):
         if is_float(node.dtype):
-            b.loc = node.loc
-            seeds.append((node, b.value(b.input(f"cotangent{i}", node.array_type.strong))))
-    gradients = _backward(b, graph, seeds, wrt)
-    return _closed(b, f"{graph.name}_vjp", [*graph.outputs, *gradients])
+            walk.b.loc = node.loc
+            walk.seed(node, Cotangent(walk.b.value(walk.b.input(f"cotangent{i}", node.array_type.strong))))
+    return _adjoint(walk, f"{graph.name}_vjp", wrt)
 
 
 def gradient(graph: Graph, wrt: Sequence[int], output: int = 0) -> Graph:
@@ -76,129 +64,60 @@ def gradient(graph: Graph, wrt: Sequence[int], output: int = 0) -> Graph:
         raise ShapeError(
             f"{where}grad: the function's result is {node.type}, not a scalar; take its sum or mean, or use a vjp"
         )
-    b = _continued(graph)
-    b.loc = node.loc
-    seed = b.full(1.0, node.array_type.strong)
-    gradients = _backward(b, graph, [(node, seed)], wrt)
-    return _closed(b, f"{graph.name}_grad", [*graph.outputs, *gradients])
+    walk = _walk(graph, wrt)
+    walk.b.loc = node.loc
+    walk.seed(node, Cotangent(walk.b.full(1.0, node.array_type.strong)))
+    return _adjoint(walk, f"{graph.name}_grad", wrt)
 
 
-def _continued(graph: Graph) -> Builder:
-    """A builder that goes on where `graph` ended."""
-    b = Builder()
-    b.inputs.extend(graph.inputs)
-    b.nodes.extend(graph.nodes)
-    return b
-
-
-def _closed(b: Builder, name: str, outputs: list[Node]) -> Graph:
-    """The graph without dead nodes."""
-    return Graph(name, tuple(b.inputs), computed(outputs, b.inputs), tuple(outputs))
-
-
-def _backward(b: Builder, graph: Graph, seeds: Sequence[tuple[Node, Value]], wrt: Sequence[int]) -> list[Node]:
+def _walk(graph: Graph, wrt: Sequence[int]) -> Walk:
     targets = [graph.inputs[i] for i in wrt]
     for node in targets:
         if not is_float(node.dtype):
             raise DTypeError(f"grad: the input {node.attrs['name']} is {node.type}; only floats have a gradient")
-    reach = _Reach(graph, targets)
-    waiting: dict[Node, list[Cotangent]] = {}
-    for node, seed in seeds:
-        if node in reach.active:
-            waiting.setdefault(node, []).append(Cotangent(seed))
-    for node in reversed(graph.nodes):
-        if node not in waiting or node not in reach.active:
-            continue
-        b.loc = node.loc
-        total = _total(b, waiting.pop(node))
-        if total.guard is not None and node not in reach.singular:
-            total = Cotangent(_alive(b, total))
-        for arg, contribution in zip(node.args, _contributions(b, node, total, reach), strict=True):
-            if contribution is not None and arg in reach.active:
-                waiting.setdefault(arg, []).append(contribution)
+    return Walk(graph, Reach(graph, targets), _contributions)
+
+
+def _adjoint(walk: Walk, name: str, wrt: Sequence[int]) -> Graph:
+    """The graph of what it gave and the gradients, without dead nodes."""
+    walk.run()
+    b = walk.b
     gradients = []
-    for node in targets:
+    for i in wrt:
+        node = walk.graph.inputs[i]
         b.loc = node.loc
-        if node in waiting:
-            gradients.append(_alive(b, _total(b, waiting[node])).node)
-        else:
-            gradients.append(b.splat(0.0, node.array_type.strong))
-    return gradients
-
-
-class _Reach:
-    """Which nodes a derivative by the targets flows through, and below which of them it may be singular."""
-
-    def __init__(self, graph: Graph, targets: Sequence[Node]) -> None:
-        self.active: set[Node] = set(targets)
-        self.singular: set[Node] = set()
-        for node in graph.nodes:
-            if node.op.name == "stop_gradient" or not is_float(node.dtype):
-                continue
-            active = [arg for arg in node.args if arg in self.active]
-            if not active:
-                continue
-            self.active.add(node)
-            if _is_singular(node) or any(arg in self.singular for arg in active):
-                self.singular.add(node)
-
-
-def _is_singular(node: Node) -> bool:
-    """Whether the rule of `node` can make anything but zero of a cotangent of zero."""
-    op = node.op
-    return isinstance(op, Differentiable) and op.singular and not (op.regular is not None and op.regular(node))
-
-
-def _alive(b: Builder, ct: Cotangent) -> Value:
-    """The cotangent with zeros where it is dead."""
-    return ct.value if ct.guard is None else b.select(ct.guard, ct.value, 0.0)
-
-
-def _total(b: Builder, parts: list[Cotangent]) -> Cotangent:
-    """The sum of several contributions to one node."""
-    first = parts[0]
-    if len(parts) == 1:
-        return first
-    # What is dead for all of them is dead for the one that knows.
-    holds = any(part.holds for part in parts)
-    if all(_same(part.guard, first.guard) for part in parts):
-        return Cotangent(summed(b, [part.value for part in parts]), first.guard, holds)
-    guard = functools.reduce(lambda guard, part: _or(guard, part.guard), parts[1:], first.guard)
-    return Cotangent(summed(b, [_alive(b, part) for part in parts]), guard, holds and guard is not None)
-
-
-def _same(a: Value | None, b: Value | None) -> bool:
-    return (a is None and b is None) or (a is not None and b is not None and a.node is b.node)
-
-
-def _or(a: Value | None, b: Value | None) -> Value | None:
-    if a is None or b is None or _opposite(a.node, b.node) or _opposite(b.node, a.node):
-        return None
-    return a if a.node is b.node else a | b
-
-
-def _opposite(a: Node, b: Node) -> bool:
-    return a.op.name == "not" and a.args[0] is b
-
-
-def _and(a: Value | None, b: Value) -> Value:
-    return b if a is None else a & b
+        total = walk.total(node)
+        gradients.append(b.splat(0.0, node.array_type.strong) if total is None else alive(b, total).node)
+    _, outputs = walk.closed([*walk.graph.outputs, *gradients])
+    return Graph(name, tuple(b.inputs), computed(outputs, b.inputs), outputs)
 
 
 # -- rules by kind --------------------------------------------------------------------------------------------------
 
 
-def _contributions(b: Builder, node: Node, ct: Cotangent, reach: _Reach) -> list[Cotangent | None]:
-    """What `node` hands to each of its operands."""
+def _contributions(walk: Walk, node: Node, cts: Sequence[Cotangent | None]) -> list[Cotangent | None]:
+    """What `node` hands to each of its operands, of the cotangents of its results."""
+    if node in walk.reach.bodies:
+        return through_loop(walk, node, cts)
+    op = node.op
+    if node.op.name != "select" and (not isinstance(op, Differentiable) or op.vjp is None):
+        reason = (isinstance(op, Differentiable) and op.exempt) or "none is declared"
+        where = f"{node.loc}: " if node.loc is not None else ""
+        raise TraceError(f"{where}{op.name} has no derivative: {reason}; adjit.stop_gradient(x) leaves it out")
+    (ct,) = cts
+    assert ct is not None
+    return _through_one(walk.b, node, ct, walk.reach)
+
+
+def _through_one(b: Builder, node: Node, ct: Cotangent, reach: Reach) -> list[Cotangent | None]:
+    """The same of an op with one result."""
     args = [b.value(arg) for arg in node.args]
     if node.op.name == "select":
         return _through_select(b, args, ct, reach)
     op = node.op
-    if not isinstance(op, Differentiable) or op.vjp is None:
-        reason = (isinstance(op, Differentiable) and op.exempt) or "none is declared"
-        where = f"{node.loc}: " if node.loc is not None else ""
-        raise TraceError(f"{where}{op.name} has no derivative: {reason}; adjit.stop_gradient(x) leaves it out")
-    g = _alive(b, ct) if ct.guard is not None and _spreads(node) else ct.value
+    assert isinstance(op, Differentiable)
+    assert op.vjp is not None
+    g = alive(b, ct) if ct.guard is not None and _spreads(node) else ct.value
     values = op.vjp(b, g, b.value(node), *_shielded(b, node, args, ct), **node.attrs)
     guards = _guards(b, node, args, ct.guard, reach)
     holds = ct.holds and _hands_nan_through(node)
@@ -214,7 +133,7 @@ def _spreads(node: Node) -> bool:
     return relation is None or relation.spreads
 
 
-def _through_select(b: Builder, args: list[Value], ct: Cotangent, reach: _Reach) -> list[Cotangent | None]:
+def _through_select(b: Builder, args: list[Value], ct: Cotangent, reach: Reach) -> list[Cotangent | None]:
     """Each branch is alive where it is chosen; zeros at once where nothing below can be singular."""
     condition = args[0]
     known = ct.guard is None or ct.holds
@@ -226,9 +145,9 @@ def _through_select(b: Builder, args: list[Value], ct: Cotangent, reach: _Reach)
         if branch.node in reach.singular:
             test = chosen if chosen is not None else ~condition
             holds = known and chosen is None and _excludes_nan(condition.node, branch.node)
-            result.append(Cotangent(ct.value, _and(ct.guard, test), holds))
+            result.append(Cotangent(ct.value, both(ct.guard, test), holds))
             continue
-        value = _alive(b, ct)
+        value = alive(b, ct)
         kept = b.select(condition, value, 0.0) if chosen is not None else b.select(condition, b.full(0.0, value), value)
         result.append(Cotangent(kept))
     return result
@@ -298,7 +217,7 @@ def _any_after(b: Builder, node: Node, guard: Value) -> Value:
     return alive
 
 
-def _guards(b: Builder, node: Node, args: list[Value], guard: Value | None, reach: _Reach) -> list[Value | None]:
+def _guards(b: Builder, node: Node, args: list[Value], guard: Value | None, reach: Reach) -> list[Value | None]:
     """The guard of each operand's contribution."""
     kind = node.op.kind
     if kind == "contraction":
@@ -326,7 +245,7 @@ def _guards(b: Builder, node: Node, args: list[Value], guard: Value | None, reac
 
 
 def _contraction_guards(
-    b: Builder, node: Node, args: list[Value], guard: Value | None, reach: _Reach
+    b: Builder, node: Node, args: list[Value], guard: Value | None, reach: Reach
 ) -> list[Value | None]:
     """An operand's element is dead where all that it meets is: where the result is, or where the other operand was
     set to zero by a guard of an earlier derivative."""
@@ -341,7 +260,7 @@ def _contraction_guards(
             total = _spread_any(b, guard, spec.result, spec.operands[own], arg.shape)
         mask = _zeroing_mask(b, args[1 - own])
         if mask is not None:
-            total = _and(total, _spread_any(b, mask, spec.operands[1 - own], spec.operands[own], arg.shape))
+            total = both(total, _spread_any(b, mask, spec.operands[1 - own], spec.operands[own], arg.shape))
         found.append(total)
     return found
 

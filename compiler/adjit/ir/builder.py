@@ -85,6 +85,15 @@ class Builder:
         self._data = 0
         self._names: set[str] = set()
 
+    @classmethod
+    def after(cls, graph: Graph) -> Builder:
+        """A builder that goes on where `graph` ended."""
+        b = cls()
+        b.inputs.extend(graph.inputs)
+        b.nodes.extend(graph.nodes)
+        b._names.update(node.attrs["name"] for node in graph.inputs)
+        return b
+
     def emit(self, op: Op | str, *args: Node, **attrs: Any) -> Node:
         """Make a node; raises what the op's type rule raises, and ShapeError for a result that is too big."""
         op = OPS[op] if isinstance(op, str) else op

@@ -1,0 +1,107 @@
+"""One walk backwards over a graph, which hands cotangents from results to operands; what rules do is up to `rule`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+from adjit.autodiff.cotangent import Cotangent, alive, total_of
+from adjit.autodiff.reach import Reach
+from adjit.ir.builder import CONSTANT, ITEM, Builder
+from adjit.ir.graph import Graph, copy_node
+from adjit.ir.node import Node
+from adjit.ir.types import Tuple
+
+Rule = Callable[["Walk", Node, Sequence[Cotangent | None]], list[Cotangent | None]]
+"""`rule(walk, node, a cotangent or None for each result)`: a contribution or None for each operand."""
+
+
+class Walk:
+    """`b` goes on where the graph ended."""
+
+    def __init__(self, graph: Graph, reach: Reach, rule: Rule) -> None:
+        self.graph = graph
+        self.reach = reach
+        self.rule = rule
+        self.b = Builder.after(graph)
+        self._replaced: dict[Node, Node] = {}
+        self._added: dict[Node, int] = {}
+        self._waiting: dict[Node, list[Cotangent]] = {}
+        self._results: dict[Node, list[list[Cotangent]]] = {}
+        self._items: dict[tuple[Node, int], Node] = {}
+
+    def seed(self, node: Node, ct: Cotangent) -> None:
+        """Add a contribution, if anything is differentiated that the node depends on."""
+        if node in self.reach.active:
+            self._waiting.setdefault(node, []).append(ct)
+
+    def run(self) -> None:
+        """Hand on from the last node to the first."""
+        for node in reversed(self.graph.nodes):
+            if node not in self.reach.active:
+                continue
+            self.b.loc = node.loc
+            cts = self._cotangents(node)
+            if not any(cts):
+                continue
+            if node.op is ITEM:
+                self._enter_result(node, cts[0])
+                continue
+            for arg, contribution in zip(node.args, self.rule(self, node, cts), strict=True):
+                if contribution is not None:
+                    self.seed(arg, contribution)
+
+    def total(self, node: Node) -> Cotangent | None:
+        """What a node was handed and did not hand on; None where that is nothing."""
+        if node not in self._waiting:
+            return None
+        total = total_of(self.b, self._waiting[node])
+        return Cotangent(alive(self.b, total)) if total.guard is not None and node not in self.reach.singular else total
+
+    def _cotangents(self, node: Node) -> list[Cotangent | None]:
+        if not isinstance(node.type, Tuple):
+            return [self.total(node)]
+        parts = self._results.pop(node, [])
+        return [total_of(self.b, part) if part else None for part in parts]
+
+    def _enter_result(self, item: Node, ct: Cotangent | None) -> None:
+        """What an item gets is of the result that it reads."""
+        (of,) = item.args
+        assert isinstance(of.type, Tuple)
+        assert ct is not None
+        if of not in self._results:
+            self._results[of] = [[] for _ in of.type.items]
+        self._results[of][item.attrs["index"]].append(ct)
+
+    def item(self, of: Node, index: int) -> Node:
+        """A result of a node of the graph: the node that reads it, if there is one."""
+        if not self._items:
+            self._items = {(node.args[0], node.attrs["index"]): node for node in self.graph.nodes if node.op is ITEM}
+        if (of, index) not in self._items:
+            self._items[of, index] = self.b.emit(ITEM, of, index=index)
+        return self._items[of, index]
+
+    def replace(self, old: Node, new: Node, added: int | None) -> None:
+        """Have a node take another one's place when the graph is closed. Its results are those of the old one, with one
+        more at `added`, and any behind them."""
+        self._replaced[old] = new
+        if added is not None:
+            self._added[old] = added
+
+    def closed(self, outputs: Iterable[Node]) -> tuple[list[Node], tuple[Node, ...]]:
+        """All nodes, in their order, and the outputs, as they are where each node that was replaced has given way."""
+        if not self._replaced:
+            return self.b.nodes, tuple(outputs)
+        image: dict[Node, Node] = {}
+        order: dict[Node, None] = {}
+        for node in self.b.nodes:
+            now = self._replaced.get(node, node)
+            args = [image.get(arg, arg) for arg in now.args]
+            if node.op is ITEM and node.attrs["index"] >= self._added.get(node.args[0], math.inf):
+                image[node] = Node(ITEM, tuple(args), {"index": node.attrs["index"] + 1}, node.type, node.loc)
+            else:
+                # An operand that the old one did not have is a constant.
+                order.update(dict.fromkeys(arg for arg in args if arg.op is CONSTANT))
+                image[node] = image[now] = copy_node(now, args)
+            order[image[node]] = None
+        return list(order), tuple(image.get(node, node) for node in outputs)
