@@ -56,6 +56,7 @@ DEFINITIONS: dict[str, dict[str, str]] = {
         "RUNS SECONDS MOST_PASSES": "how long a measurement takes, not what it gives",
         "AGREEMENT": "when two measurements are one",
     },
+    "compiler/adjit/ops/loops.py": {"MOST_TURNS": "a bound for safety"},
     "compiler/adjit/ops/mathematics/elementary.py": {
         "ROOT_HALF": "mathematics",
         "LOG_EDGES": "an operand of vfixupimm",
