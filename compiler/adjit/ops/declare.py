@@ -73,9 +73,11 @@ class Contraction(Differentiable):
 class Movement(Differentiable):
     """Moves elements and computes nothing; becomes an index map. Its derivative moves conditions, too.
 
-    `resize(attrs, shape)` gives the attributes for a result of another shape, where they depend on it."""
+    `resize(attrs, shape)` gives the attributes for a result of another shape, where they depend on it; `lift(attrs, n)`
+    those for operands with an axis of n elements ahead of all others, which the result has there, too."""
 
     resize: Callable[[Attrs, tuple[int, ...]], Attrs] | None = None
+    lift: Callable[[Attrs, int], Attrs] | None = None
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
