@@ -45,8 +45,8 @@ def trained() -> tuple[Any, Any, np.ndarray, np.ndarray]:
 
 def test_the_pipeline_is_one_list() -> None:
     names = [stage.name for stage in STAGES]
-    assert names == ["trace", "adjoint", "step", "widen", "passes", "plan", "code", "object", "link"]
-    assert list(SHOWN) == ["trace", "adjoint", "step", "optimized", "plan", "llvm", "asm"]
+    assert names == ["trace", "adjoint", "batch", "step", "widen", "passes", "plan", "code", "object", "link"]
+    assert list(SHOWN) == ["trace", "adjoint", "batch", "step", "optimized", "plan", "llvm", "asm"]
     own = [stage.make is None for stage in STAGES]
     assert own == sorted(own, reverse=True), "what is the function's own comes first"
 

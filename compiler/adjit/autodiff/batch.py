@@ -46,6 +46,24 @@ def batch(graph: Graph, axes: Sequence[int | None], size: int) -> Batched:
     return Batched(closed(f"{graph.name}_batch", walk.b.inputs, walk.b.nodes, outputs), flags)
 
 
+def placed(found: Batched, axes: Sequence[int | None], size: int) -> Graph:
+    """The graph with the batch of output i along `axes[i]`, of one that does not depend on it as well; None leaves an
+    output as it is."""
+    b = Builder()
+    b.inputs.extend(found.graph.inputs)
+    b.nodes.extend(found.graph.nodes)
+    outputs = []
+    for node, flag, axis in zip(found.graph.outputs, found.outputs, axes, strict=True):
+        b.loc = node.loc
+        if axis is None:
+            outputs.append(node)
+        elif flag:
+            outputs.append(moved(b, node, 0, axis))
+        else:
+            outputs.append(moved(b, repeated(b, node, size), 0, axis))
+    return b.graph(found.graph.name, outputs)
+
+
 def moved(b: Builder, node: Node, axis: int, to: int) -> Node:
     """`node` with an axis at another place, the others in their order."""
     if axis == to:
