@@ -36,7 +36,17 @@ LAYERS: dict[str, set[str]] = {
 }
 
 # Modules that stand above the layers and may import all of them.
-TOP: set[str] = {"__init__", "compilation", "driver", "machine", "profile", "results", "stages", "training", "vectorize"}
+TOP: set[str] = {
+    "__init__",
+    "compilation",
+    "driver",
+    "machine",
+    "profile",
+    "results",
+    "stages",
+    "training",
+    "vectorize",
+}
 
 # What a layer of the compiler may import of the runtime (`program` is data: what codegen makes and the runtime
 # runs; `checks` and `environment` refuse what users give; `constructors`, `fork` and `guard` are for whoever sets the

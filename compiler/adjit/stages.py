@@ -7,8 +7,8 @@ the one before it made and the program's `Options`, nothing else: no setting and
 stage that is made again for whoever looks is the one that ran, and graph and options are all that the cache knows a
 program by.
 
-trace, adjoint, batch and step are a function's own (`Function.build` hands them to the record); the others are the same for
-all. `Record` keeps what is needed to make each again; `compilation` runs the stages."""
+trace, adjoint, batch and step are a function's own (`Function.build` hands them to the record); the others are the same
+for all. `Record` keeps what is needed to make each again; `compilation` runs the stages."""
 
 from __future__ import annotations
 

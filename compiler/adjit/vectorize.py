@@ -93,8 +93,8 @@ class VmapFunction(Transformed):
             first = first or (names[i], axis, n)
             if n != first[2]:
                 raise ShapeError(
-                    f"vmap: {self.__name__} was called with {first[2]} values of {first[0]}, along axis {first[1]}, and "
-                    f"{n} of {names[i]}, along axis {axis}: a batch is of one size"
+                    f"vmap: {self.__name__} was called with {first[2]} values of {first[0]}, along axis {first[1]}, "
+                    f"and {n} of {names[i]}, along axis {axis}: a batch is of one size"
                 )
             types.append(LeafType(type.dtype, (*type.shape[:axis], *type.shape[axis + 1 :])))
         if first is None:
@@ -109,8 +109,8 @@ class VmapFunction(Transformed):
         if rank == 0:
             what = "a number" if type.weak else f"{type}, without axes"
             raise ShapeError(
-                f"vmap: {name} of {self.__name__} is {what}, and is mapped along axis {axis}: give in_axes=None for what "
-                "is the same for all values of the batch"
+                f"vmap: {name} of {self.__name__} is {what}, and is mapped along axis {axis}: give in_axes=None for "
+                "what is the same for all values of the batch"
             )
         if not -rank <= axis < rank:
             raise ShapeError(f"vmap: {name} of {self.__name__} is {type}, which has no axis {axis}")
@@ -122,8 +122,8 @@ class VmapFunction(Transformed):
         given: Any = self.in_axes
         if isinstance(given, tuple) and len(given) != positional.num_children:
             raise ArgumentError(
-                f"vmap: in_axes is {checks.shown(given)}, with an entry for each positional argument, and {self.__name__} "
-                f"was called with {positional.num_children}"
+                f"vmap: in_axes is {checks.shown(given)}, with an entry for each positional argument, and "
+                f"{self.__name__} was called with {positional.num_children}"
             )
         if not isinstance(given, tuple):
             given = (given,) * positional.num_children

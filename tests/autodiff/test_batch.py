@@ -8,9 +8,6 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
-from tests.both import run_both
-from tests.graphs import GraphMaker, arrays
-from tests.ops.samples import COMPUTED, Case, assert_close, cases_of, graph_of, tolerance
 
 from adjit.autodiff.batch import batch
 from adjit.autodiff.chunks import batch_in_chunks
@@ -22,6 +19,9 @@ from adjit.ir.text import parse
 from adjit.ir.types import BOOL, F64, I64, Array
 from adjit.ir.verify import verify
 from adjit_runtime.errors import DomainError, IndexOutOfRange, InternalError
+from tests.both import run_both
+from tests.graphs import GraphMaker, arrays
+from tests.ops.samples import COMPUTED, Case, assert_close, cases_of, graph_of, tolerance
 
 SIZES = (3, 1, 0)
 LARGEST = 120
@@ -248,8 +248,8 @@ def test_the_last_of_several_writes_stands() -> None:
 
 # -- loops ----------------------------------------------------------------------------------------------------------
 
-LOOP = """graph @f(%c: f64[2], %k: f64[], %x: f64[{length},2], %w: f64[2,2], %s: f64[]) -> (f64[2], f64[], f64[{length},2], \
-f64[{length}]) {{
+LOOP = """graph @f(%c: f64[2], %k: f64[], %x: f64[{length},2], %w: f64[2,2], %s: f64[]) -> (f64[2], f64[], \
+f64[{length},2], f64[{length}]) {{
   %0 = scan %c, %k, %x, %w, %s length={length} carried=2 sliced=1 reverse={reverse} body=graph @turn(%c: f64[2], \
 %k: f64[], %x: f64[2], %w: f64[2,2], %s: f64[]) -> (f64[2], f64[], f64[2], f64[]) {{
     %0 = contract %c, %w [i,ij->j] : f64[2]
@@ -390,7 +390,9 @@ def test_chunks_of_random_graphs(seed: int) -> None:
     filled = [stacked(array, 5, axis) for array, axis in zip(arrays(graph, seed), axes, strict=True)]
     made = batch_in_chunks(graph, axes, 5, 2)
     verify(made.graph)
-    for found, wanted in zip(evaluate(made.graph, *filled), evaluate(batch(graph, axes, 5).graph, *filled), strict=True):
+    for found, wanted in zip(
+        evaluate(made.graph, *filled), evaluate(batch(graph, axes, 5).graph, *filled), strict=True
+    ):
         compare(found, wanted, None)
 
 

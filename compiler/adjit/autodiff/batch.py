@@ -7,8 +7,8 @@
     }                                              }
 
 What depends on a batched input has the batch as axis 0, everything else stays as it is. A loop stays one loop: its body
-is batched, and of what it carries whatever depends on the batch in any turn. The engine knows kinds of ops and what they
-declare (`ops.batched`, `Bodied`), never single ones."""
+is batched, and of what it carries whatever depends on the batch in any turn. The engine knows kinds of ops and what
+they declare (`ops.batched`, `Bodied`), never single ones."""
 
 from __future__ import annotations
 
@@ -187,9 +187,7 @@ class _Walk:
             return moved(b, taken, axis, 0)
         if index not in self.batched and not shared:
             return b.emit(node.op, self.new[x], self.new[index], **{**attrs, "axis": axis + 1})
-        return b.emit(
-            node.op, self.new[x], self.of_all(index), **{**attrs, "axis": axis + 1, "batch": shared + 1}
-        )
+        return b.emit(node.op, self.new[x], self.of_all(index), **{**attrs, "axis": axis + 1, "batch": shared + 1})
 
     def _scatter(self, node: Node) -> Node:
         x, index, update = node.args

@@ -35,7 +35,9 @@ def batch_in_chunks(graph: Graph, axes: Sequence[int | None], size: int, most: i
             outputs[i] = node
     if size > count * most:
         last = chunks.rest(count * most)
-        outputs = [node if head is None else chunks.joined(head, node) for head, node in zip(outputs, last, strict=True)]
+        outputs = [
+            node if head is None else chunks.joined(head, node) for head, node in zip(outputs, last, strict=True)
+        ]
     made = [node for node in outputs if node is not None]
     return Batched(chunks.b.graph(f"{graph.name}_batch", made), flags)
 
