@@ -26,6 +26,7 @@ from tests.ops.samples import COMPUTED, Case, assert_close, cases_of, graph_of, 
 SIZES = (3, 1, 0)
 LARGEST = 120
 MOST_CASES = 24
+RNG = np.random.default_rng(0)
 Axes = Sequence[int | None]
 
 
@@ -358,6 +359,58 @@ def test_a_loop_in_a_loop() -> None:
         check(graph, axes, filled, 3)
     for axes in ([0, None, None], [None, 1, None], [None, None, 0]):
         run_both(batch(graph, axes, 3).graph, *(stacked(a, 3, axis) for a, axis in zip(given, axes, strict=True)))
+
+
+HALVED = """graph @f(%go: bool[], %x: f64[], %low: f64[], %c: f64[3]) -> (f64[], f64[3], i64[]) {
+  %0 = constant 0 : i64[]
+  %1 = scan %go, %x, %c, %0, %low length=4611686018427387904 carried=4 stops=true \
+body=graph @turn(%go: bool[], %x: f64[], %c: f64[3], %i: i64[], %low: f64[]) -> (bool[], f64[], f64[3], i64[]) {
+    %0 = mul %x, 0.5 : f64[]
+    %1 = gt %0, %low : bool[]
+    %2 = sin %c : f64[3]
+    %3 = add %i, 1 : i64[]
+    return %1, %0, %2, %3
+  } : (bool[], f64[], f64[3], i64[])
+  %2 = item %1 index=1 : f64[]
+  %3 = item %1 index=2 : f64[3]
+  %4 = item %1 index=3 : i64[]
+  return %2, %3, %4
+}"""
+
+
+def test_each_value_of_a_loop_that_stops_runs_to_its_own_end() -> None:
+    graph = parse(HALVED)
+    given = [np.array([True, True, False]), np.array([9.0, 100.0, 3.0]), np.array([1.0, 0.5, 8.0]), np.eye(3) + 1]
+    for axes in placements([array[0] for array in given]):
+        filled = [array if axis is not None else array[0] for array, axis in zip(given, axes, strict=True)]
+        check(graph, axes, filled, 3)
+        differs = any(axis is not None for axis in axes[:3])
+        assert batch(graph, axes, 3).outputs == (differs, True, differs)
+        run_both(batch(graph, axes, 3).graph, *filled)
+
+
+def counted() -> Graph:
+    inner = Builder()
+    c, x = (inner.value(inner.input(name, Array(F64, ()))) for name in ("c", "x"))
+    new = inner.sin(c) + x
+    body = inner.graph("turn", [new.node, (new * x).node])
+    b = Builder()
+    c, x, n = b.input("c", Array(F64, ())), b.input("x", Array(F64, (6,))), b.input("n", Array(I64, ()))
+    node = b.emit("scan", c, x, n, length=6, carried=1, sliced=1, reverse=False, counted=True, body=body)
+    return b.graph("f", [b.emit("item", node, index=0)])
+
+
+def test_a_number_of_turns_for_each_value() -> None:
+    graph = counted()
+    given = [np.array([1.0, 2.0, 3.0]), RNG.normal(size=(3, 6)), np.array([4, 0, 6])]
+    for axes in placements([array[0] for array in given]):
+        filled = [
+            array[0] if axis is None else np.moveaxis(array, 0, axis) for array, axis in zip(given, axes, strict=True)
+        ]
+        check(graph, axes, filled, 3)
+        run_both(batch(graph, axes, 3).graph, *filled)
+        (loop,) = (node for node in batch(graph, axes, 3).graph.nodes if node.op.name == "scan")
+        assert bool(loop.attrs.get("counted")) is (axes[2] is None)
 
 
 # -- chunks ---------------------------------------------------------------------------------------------------------

@@ -7,8 +7,9 @@
     }                                              }
 
 What depends on a batched input has the batch as axis 0, everything else stays as it is. A loop stays one loop: its body
-is batched, and of what it carries whatever depends on the batch in any turn. The engine knows kinds of ops and what
-they declare (`ops.batched`, `Bodied`), never single ones."""
+is batched, and of what it carries whatever depends on the batch in any turn. Only one whose number of turns differs
+from value to value runs for one value after the other, each to its own end. The engine knows kinds of ops and what they
+declare (`ops.batched`, `Bodied`), never single ones."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ from typing import NamedTuple
 from adjit.ir.builder import INPUT, ITEM, Builder
 from adjit.ir.graph import Graph, closed, copy_node
 from adjit.ir.node import Node
-from adjit.ir.types import BOOL
+from adjit.ir.types import BOOL, Tuple
 from adjit.ops.batched import batched, repeated
 from adjit.ops.declare import Bodied
 from adjit_runtime.errors import InternalError
@@ -83,15 +84,16 @@ def depends(graph: Graph, inputs: Sequence[bool]) -> Flags:
             if results[node.args[0]][node.attrs["index"]]:
                 found.add(node)
         elif isinstance(node.op, Bodied):
-            outputs = _through(node, flags)[1]
+            _, outputs, _ = _through(node, flags)
             results[node] = {at: flag for (at, _), flag in zip(node.op.leaving(node.attrs), outputs, strict=True)}
         elif any(flags):
             found.add(node)
     return tuple(node in found for node in graph.outputs)
 
 
-def _through(loop: Node, operands: Sequence[bool]) -> tuple[Flags, Flags]:
-    """Which inputs of a loop's body depend on those of its operands in any turn, and which of the body's outputs."""
+def _through(loop: Node, operands: Sequence[bool]) -> tuple[Flags, Flags, bool]:
+    """Which inputs of a loop's body depend on those of its operands in any turn, and which of the body's outputs; and
+    whether the number of turns does, and with it all results."""
     assert isinstance(loop.op, Bodied)
     entering, body = loop.op.entering(loop.attrs), loop.attrs["body"]
     inputs = tuple(operands[binding.at] for binding in entering)
@@ -105,7 +107,9 @@ def _through(loop: Node, operands: Sequence[bool]) -> tuple[Flags, Flags]:
             break
         inputs = grown
     carried = {binding.at for binding in entering if binding.how == "carried"}
-    return inputs, tuple(inputs[i] if i in carried else flag for i, flag in enumerate(outputs))
+    if any(inputs[at] if at in carried else operands[at] for at in loop.op.deciding(loop.attrs)):
+        return inputs, (True,) * len(outputs), True
+    return inputs, tuple(inputs[i] if i in carried else flag for i, flag in enumerate(outputs)), False
 
 
 class _Walk:
@@ -204,7 +208,9 @@ class _Walk:
         """The loop with a batched body; notes where its results have the batch."""
         assert isinstance(loop.op, Bodied)
         entering, leaving = loop.op.entering(loop.attrs), loop.op.leaving(loop.attrs)
-        inputs, outputs = _through(loop, [arg in self.batched for arg in loop.args])
+        inputs, outputs, differs = _through(loop, [arg in self.batched for arg in loop.args])
+        if differs:
+            return self._one_by_one(loop)
         operands = [self.new[arg] for arg in loop.args]
         for (at, how), node, flag in zip(entering, loop.attrs["body"].inputs, inputs, strict=True):
             if not flag:
@@ -222,6 +228,21 @@ class _Walk:
         self._places[loop] = places
         body = _body(loop.attrs["body"], inputs, outputs, self.size)
         return self.b.emit(loop.op, *operands, **{**loop.attrs, "body": body})
+
+    def _one_by_one(self, loop: Node) -> Node:
+        """A loop over the values of the batch, in which the loop is as it was."""
+        args = sorted(dict.fromkeys(loop.args), key=lambda arg: arg not in self.batched)
+        inner = Builder(loop.loc)
+        new = {arg: inner.input("x", arg.array_type.strong) for arg in args}
+        node = inner.emit(loop.op, *(new[arg] for arg in loop.args), **loop.attrs)
+        assert isinstance(loop.type, Tuple)
+        count = len(loop.type.items)
+        body = inner.graph("value", [inner.emit(ITEM, node, index=i) for i in range(count)])
+        self._places[loop] = [0] * count
+        return self.b.emit(
+            "scan", *(self.new[arg] for arg in args), length=self.size, carried=0,
+            sliced=sum(arg in self.batched for arg in args), reverse=False, body=body,
+        )  # fmt: skip
 
     def _visit_item(self, node: Node) -> None:
         """A result of a loop."""
