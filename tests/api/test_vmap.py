@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ from adjit import random
 from adjit.ir.evaluate import evaluate
 from adjit.ir.graph import Graph
 
+needs_derivatives_of_loops = pytest.mark.skipif(
+    importlib.util.find_spec("adjit.autodiff.loops") is None, reason="loops have no derivative yet"
+)
 RNG = np.random.default_rng(0)
 W, B, X = RNG.normal(size=(3, 4)), RNG.normal(size=4), RNG.normal(size=(5, 3))
 
@@ -355,3 +359,80 @@ def test_errors_inside_have_the_line() -> None:
 
     with pytest.raises(adjit.ShapeError, match=r"test_vmap\.py:\d+: matmul: inner dimensions differ"):
         adjit.vmap(f)(X)
+
+
+# -- loops ----------------------------------------------------------------------------------------------------------
+
+
+def recursion(w: Any, xs: Any) -> Any:
+    def turn(h: Any, x: Any) -> tuple[Any, Any]:
+        h = np.tanh(w @ h + x)
+        return h, np.sum(h)
+
+    return adjit.scan(turn, np.zeros(3), xs)
+
+
+def test_a_batch_of_loops() -> None:
+    w, xs = RNG.normal(size=(2, 3, 3)), RNG.normal(size=(2, 6, 3))
+    for axes in ((None, 0), (0, None), (0, 0), (2, 1)):
+        args = [
+            array[0] if axis is None else np.moveaxis(array, 0, axis) for array, axis in zip((w, xs), axes, strict=True)
+        ]
+        mapped = adjit.vmap(recursion, in_axes=axes)
+        close(mapped(*args), looped(recursion, axes, *args))
+        assert len(loops(mapped.ir("batch"))) == 1
+
+
+def test_a_loop_of_batches() -> None:
+    xs = RNG.normal(size=(4, 5, 3))
+
+    @adjit.jit
+    def f(w: Any, xs: Any) -> Any:
+        def turn(total: Any, rows: Any) -> tuple[Any, Any]:
+            each = adjit.vmap(lambda row: np.sum(np.tanh(w @ row)) + total[0])(rows)
+            return total + np.sum(each), each
+
+        return adjit.scan(turn, np.zeros(2), xs)
+
+    w = RNG.normal(size=(3, 3))
+    total, stacked = np.zeros(2), []
+    for rows in xs:
+        stacked.append(np.sum(np.tanh(rows @ w.T), axis=1) + total[0])
+        total = total + np.sum(stacked[-1])
+    close(f(w, xs), (total, np.stack(stacked)))
+
+
+def test_a_batch_of_counted_loops_in_place() -> None:
+    def body(i: Any, x: Any) -> Any:
+        x[i] = x[i - 1] * 0.5 + x[i]
+        return x
+
+    x = RNG.normal(size=(4, 7))
+    close(
+        adjit.vmap(lambda row: adjit.fori_loop(1, 7, body, row))(x),
+        np.stack([adjit.fori_loop(1, 7, body, r.copy()) for r in x]),
+    )
+
+
+@needs_derivatives_of_loops
+@pytest.mark.parametrize("chunk", [1, 2, 3, 7])
+def test_a_gradient_of_chunks(chunk: int) -> None:
+    params, x, y = network()
+
+    def total(chunk: int | None) -> Any:
+        mapped = adjit.vmap(loss, in_axes=(None, 0, 0), chunk=chunk)
+        return adjit.grad(lambda params: np.sum(mapped(params, x, y)))(params)
+
+    close(total(chunk), total(None))
+
+
+@needs_derivatives_of_loops
+def test_gradients_of_loops_of_a_batch() -> None:
+    w, xs = RNG.normal(size=(3, 3)), RNG.normal(size=(4, 6, 3))
+
+    def last(w: Any, xs: Any) -> Any:
+        return np.sum(recursion(w, xs)[0])
+
+    each = adjit.vmap(adjit.grad(last), in_axes=(None, 0))(w, xs)
+    close(each, np.stack([adjit.grad(last)(w, row) for row in xs]))
+    close(adjit.grad(lambda w: np.sum(adjit.vmap(last, in_axes=(None, 0))(w, xs)))(w), np.sum(each, axis=0))
