@@ -18,7 +18,7 @@ from adjit.stages import Options
 from adjit.trace import Tracer
 from adjit_runtime import checks
 from adjit_runtime.errors import ArgumentError, ShapeError
-from adjit_runtime.guests import NAMESPACE
+from adjit_runtime.guests import NAMESPACE, tree_flatten
 from adjit_runtime.public import public
 from adjit_runtime.trees import LeafType
 
@@ -161,11 +161,22 @@ def spread(prefix: Any, tree: optree.PyTreeSpec, what: str, of: str) -> Axes:
             f"vmap: {what} is {checks.shown(prefix)}, which does not fit {of}, which is {shape}: give one axis for all "
             "of it, or a tree of axes of that structure"
         ) from None
-    for axis in axes:
-        if axis is not None and (isinstance(axis, bool) or not isinstance(axis, int | np.integer)):
-            raise ArgumentError(f"vmap: {what} has {checks.shown(axis)}, where an axis is an integer, or None")
     leaves = optree.tree_leaves(full, none_is_leaf=True, namespace=NAMESPACE)
     return [None if axis is None else int(axis) for axis, leaf in zip(axes, leaves, strict=True) if leaf is not None]
+
+
+def _checked(what: str, axes: Any) -> Any:
+    """A tree of axes, whose leaves are integers and None."""
+    try:
+        # Dataclasses become trees here.
+        tree_flatten(axes)
+        leaves = optree.tree_leaves(axes, none_is_leaf=True, namespace=NAMESPACE)
+    except RecursionError:
+        raise ArgumentError(f"vmap: {what} is nested too deep, or holds itself") from None
+    for axis in leaves:
+        if axis is not None and (isinstance(axis, bool) or not isinstance(axis, int | np.integer)):
+            raise ArgumentError(f"vmap: {what} has {checks.shown(axis)}, where an axis is an integer, or None")
+    return axes
 
 
 _KNOWN = {
@@ -224,7 +235,8 @@ def vmap(
     options = options_of("vmap", tile, inexact)
     if chunk is not None:
         chunk = checks.integer("vmap: chunk", chunk, 1)
-    if not (in_axes is None or isinstance(in_axes, tuple | list | int)) or isinstance(in_axes, bool):
+    in_axes, out_axes = _checked("in_axes", in_axes), _checked("out_axes", out_axes)
+    if not (in_axes is None or isinstance(in_axes, tuple | list | int | np.integer)):
         raise ArgumentError(
             f"vmap: in_axes is an integer, or a tuple with an entry for each positional argument, not "
             f"{checks.shown(in_axes)}"

@@ -100,8 +100,8 @@ def _leaving(attrs: Attrs) -> tuple[Binding, ...]:
 
 
 def _deciding(attrs: Attrs) -> tuple[int, ...]:
-    count = len(attrs["body"].inputs)
-    return (0,) * attrs.get("stops", False) + (count,) * attrs.get("counted", False)
+    first = (0,) if attrs.get("stops", False) else ()
+    return (*first, len(attrs["body"].inputs)) if attrs.get("counted", False) else first
 
 
 scan = register(
