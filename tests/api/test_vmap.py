@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,9 +16,6 @@ from adjit import random
 from adjit.ir.evaluate import evaluate
 from adjit.ir.graph import Graph
 
-needs_derivatives_of_loops = pytest.mark.skipif(
-    importlib.util.find_spec("adjit.autodiff.loops") is None, reason="loops have no derivative yet"
-)
 RNG = np.random.default_rng(0)
 W, B, X = RNG.normal(size=(3, 4)), RNG.normal(size=4), RNG.normal(size=(5, 3))
 
@@ -415,7 +411,6 @@ def test_a_batch_of_counted_loops_in_place() -> None:
     )
 
 
-@needs_derivatives_of_loops
 @pytest.mark.parametrize("chunk", [1, 2, 3, 7])
 def test_a_gradient_of_chunks(chunk: int) -> None:
     params, x, y = network()
@@ -427,7 +422,6 @@ def test_a_gradient_of_chunks(chunk: int) -> None:
     close(total(chunk), total(None))
 
 
-@needs_derivatives_of_loops
 def test_gradients_of_loops_of_a_batch() -> None:
     w, xs = RNG.normal(size=(3, 3)), RNG.normal(size=(4, 6, 3))
 
@@ -437,3 +431,22 @@ def test_gradients_of_loops_of_a_batch() -> None:
     each = adjit.vmap(adjit.grad(last), in_axes=(None, 0))(w, xs)
     close(each, np.stack([adjit.grad(last)(w, row) for row in xs]))
     close(adjit.grad(lambda w: np.sum(adjit.vmap(last, in_axes=(None, 0))(w, xs)))(w), np.sum(each, axis=0))
+
+
+def test_chunks_in_chunks_of_a_second_derivative() -> None:
+    def f(x: Any, k: Any) -> Any:
+        return np.sum(np.sin(x * k) * x)
+
+    def curvature(x: Any, k: Any) -> Any:
+        slope = adjit.grad(f)
+        return adjit.vmap(lambda e: adjit.grad(lambda x: np.sum(slope(x, k) * e))(x), chunk=2)(np.eye(3))
+
+    ks = np.array([0.5, 1.0, 2.0, 3.0, 4.0])
+    found = adjit.vmap(adjit.vmap(curvature, in_axes=(None, 0), chunk=2), in_axes=(0, None), chunk=3)(X[:4], ks)
+    u = X[:4, None] * ks[None, :, None]
+    diagonal = 2 * ks[None, :, None] * np.cos(u) - ks[None, :, None] ** 2 * X[:4, None] * np.sin(u)
+    close(found, diagonal[..., None] * np.eye(3))
+
+
+def test_a_function_without_results() -> None:
+    assert adjit.vmap(lambda x: {}, chunk=2)(X) == {}

@@ -21,7 +21,7 @@ from adjit.ir.graph import Graph, closed, copy_node
 from adjit.ir.node import Node
 from adjit.ir.types import BOOL, Tuple
 from adjit.ops.batched import batched, repeated
-from adjit.ops.declare import Bodied
+from adjit.ops.declare import Bodied, Movement
 from adjit_runtime.errors import InternalError
 
 Flags = tuple[bool, ...]
@@ -166,6 +166,8 @@ class _Walk:
         return rule
 
     def _by_declaration(self, node: Node) -> Node:
+        if isinstance(node.op, Movement) and node.op.lift is None:
+            raise InternalError(f"{node.op.name}: its declaration does not say how it is batched (lift)")
         args = [self.new[arg] for arg in node.args]
         return batched(self.b, node, args, [arg in self.batched for arg in node.args], self.size)
 
