@@ -116,9 +116,7 @@ def lstm(np: Any, scan: Any) -> Loss:
     return loss
 
 
-LOOPED: dict[str, Callable[[Any, Any], Loss]] = {
-    f.__name__: f for f in (carries, epidemic, kalman, rnn_small, lstm)
-}
+LOOPED: dict[str, Callable[[Any, Any], Loss]] = {f.__name__: f for f in (carries, epidemic, kalman, rnn_small, lstm)}
 
 LOOPED_MEANING: dict[str, str] = {
     "carries": "60 scalars carried over 600 turns of a loop, value and gradients, float64",

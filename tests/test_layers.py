@@ -36,7 +36,17 @@ LAYERS: dict[str, set[str]] = {
 }
 
 # Modules that stand above the layers and may import all of them.
-TOP: set[str] = {"__init__", "compilation", "driver", "machine", "profile", "results", "stages", "training"}
+TOP: set[str] = {
+    "__init__",
+    "compilation",
+    "driver",
+    "machine",
+    "profile",
+    "results",
+    "stages",
+    "training",
+    "vectorize",
+}
 
 # What a layer of the compiler may import of the runtime (`program` is data: what codegen makes and the runtime
 # runs; `checks` and `environment` refuse what users give; `constructors`, `fork` and `guard` are for whoever sets the
@@ -45,7 +55,7 @@ TOP: set[str] = {"__init__", "compilation", "driver", "machine", "profile", "res
 RUNTIME_FOR_ALL: set[str] = {
     "checks", "constructors", "environment", "errors", "fork", "guard", "guests", "program", "public", "target",
 }  # fmt: skip
-RUNTIME_USERS: set[str] = {"__init__", "compilation", "driver", "machine", "profile", "stages"}
+RUNTIME_USERS: set[str] = {"__init__", "compilation", "driver", "machine", "profile", "stages", "vectorize"}
 
 # Layers that users' networks are made of: the same NumPy that users write, so nothing of the runtime but its errors
 # and the checks of arguments that raise them.
@@ -54,7 +64,7 @@ LIBRARY: set[str] = {"nn", "optim", "random"}
 # Third-party package -> layers that may import it at module level. NumPy: everyone.
 AT_TOP: dict[str, set[str]] = {
     "llvmlite": {"codegen", "driver", "runtime"},
-    "optree": {"control", "trace", "nn", "optim", "driver", "results", "training", "runtime"},
+    "optree": {"control", "trace", "nn", "optim", "driver", "results", "training", "vectorize", "runtime"},
     "platformdirs": {"runtime"},
 }
 

@@ -12,6 +12,7 @@ from adjit.ir.text import parse
 from adjit.machine import machine
 from adjit.trace import asarray, stop_gradient
 from adjit.training import TrainingStep, training_step
+from adjit.vectorize import vmap
 from adjit_runtime.errors import (
     AdjitError,
     ArgumentError,
@@ -42,5 +43,5 @@ __all__ = [
     "OutOfMemory", "ShapeError", "SignaturesWarning", "State", "StateError", "TraceError", "TrainingStep",
     "WeakOverflowError", "WideningWarning", "asarray", "evaluate", "fori_loop", "get_threads", "grad", "jit", "load",
     "machine", "map", "nn", "optim", "parse", "random", "save", "scan", "set_threads", "stop_gradient", "training_step",
-    "value_and_grad",
+    "value_and_grad", "vmap",
 ]  # fmt: skip

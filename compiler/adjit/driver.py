@@ -42,8 +42,9 @@ from adjit_runtime.trees import LeafType, Signature, as_array, flatten, leaf_nam
 
 __all__ = [
     "Function", "History", "Library", "Profile", "Record", "Signature", "State", "StepFunction", "Text",
-    "compile_graph", "flatten", "get_threads", "grad", "jit", "layout_of", "leaf_names", "leaf_type", "load",
-    "options_of", "save", "set_threads", "shared_library", "split_aux", "trace_call", "value_and_grad",
+    "Transformed", "compile_graph", "flatten", "get_threads", "grad", "jit", "layout_of", "leaf_names", "leaf_type",
+    "load", "options_of", "save", "set_threads", "shared_library", "split_aux", "statics_of", "trace_call",
+    "value_and_grad",
 ]  # fmt: skip
 
 
@@ -223,7 +224,37 @@ class Function(CompiledFunction):
         return call
 
 
-class GradFunction(Function):
+class Transformed(Function):
+    """A function whose graph is made of that of another one: `transformed` makes it."""
+
+    def transformed(
+        self, signature: Signature, names: Sequence[str], record: Record
+    ) -> tuple[Graph, optree.PyTreeSpec, list[Tracer]]:
+        """The graph for a signature, the tree of its results, and the values of enclosing traces that are its last
+        inputs."""
+        raise NotImplementedError
+
+    def inline(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The transformed function inside a trace: its graph is copied into it."""
+        args, kwargs, statics = self._split(args, kwargs)
+        call: Any = (args, kwargs)
+        leaves, tree = tree_flatten(call)
+        # A tracer shows the class of what it stands for.
+        types = tuple(
+            LeafType(t.dtype, t.shape, t.weak, not t.shape and isinstance(leaf, np.ndarray))
+            for leaf, t in zip(leaves, map(type_of, leaves), strict=True)
+        )
+        record = Record(self.graph_name, self.options())
+        graph, results, captures = self.transformed(Signature(tree, types, statics), self._names(tree), record)
+        return optree.tree_unflatten(results, inline(graph, [*leaves, *captures]))
+
+    def build(self, signature: Signature, names: Sequence[str], record: Record) -> tuple[Graph, optree.PyTreeSpec]:
+        """The transformed graph."""
+        graph, tree, _ = self.transformed(signature, names, record)
+        return graph, tree
+
+
+class GradFunction(Transformed):
     """value_and_grad of a function: (value, gradients), or ((value, aux), gradients); its `kind` grad has no value."""
 
     def __init__(
@@ -245,29 +276,10 @@ class GradFunction(Function):
         self.has_aux = has_aux
         self.with_value = kind == "value_and_grad"
 
-    def inline(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Differentiate inside a trace: the inner graph's gradient is copied into it."""
-        args, kwargs, statics = self._split(args, kwargs)
-        call: Any = (args, kwargs)
-        leaves, tree = tree_flatten(call)
-        # A tracer shows the class of what it stands for.
-        types = tuple(
-            LeafType(t.dtype, t.shape, t.weak, not t.shape and isinstance(leaf, np.ndarray))
-            for leaf, t in zip(leaves, map(type_of, leaves), strict=True)
-        )
-        signature = Signature(tree, types, statics)
-        record = Record(self.graph_name, self.options())
-        graph, results, captures = self._differentiated(signature, self._names(tree), record)
-        return optree.tree_unflatten(results, inline(graph, [*leaves, *captures]))
-
-    def build(self, signature: Signature, names: Sequence[str], record: Record) -> tuple[Graph, optree.PyTreeSpec]:
-        """The adjoint graph."""
-        graph, tree, _ = self._differentiated(signature, names, record)
-        return graph, tree
-
-    def _differentiated(
+    def transformed(
         self, signature: Signature, names: Sequence[str], record: Record
     ) -> tuple[Graph, optree.PyTreeSpec, list[Tracer]]:
+        """The adjoint graph."""
         wrt, gradient_tree = self._targets(signature, names)
         call = self.on_leaves(signature)
         with record.timed("trace"):
@@ -388,7 +400,7 @@ def jit(
         return functools.partial(
             jit, static_argnames=static_argnames, static_argnums=static_argnums, tile=tile, inexact=inexact
         )
-    return Function(function, options_of("jit", tile, inexact), *_static("jit", static_argnames, static_argnums))
+    return Function(function, options_of("jit", tile, inexact), *statics_of("jit", static_argnames, static_argnums))
 
 
 @public(_KNOWN)
@@ -454,7 +466,7 @@ def _gradient_function(
     inexact: bool,
 ) -> Any:
     """The compiled gradient of a function; without one, the decorator that makes it."""
-    names, numbers = _static(kind, static_argnames, static_argnums)
+    names, numbers = statics_of(kind, static_argnames, static_argnums)
     with_aux = checks.flag(f"{kind}: has_aux", has_aux)
     options = options_of(kind, tile, inexact)
 
@@ -470,7 +482,7 @@ def options_of(kind: str, tile: str, inexact: bool, flush: bool = False) -> Call
     return functools.partial(Options, in_tiles, flush, checks.flag(f"{kind}: inexact", inexact))
 
 
-def _static(
+def statics_of(
     kind: str, names: str | Iterable[str], numbers: int | Iterable[int]
 ) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """The names and numbers of static arguments."""

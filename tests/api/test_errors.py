@@ -74,6 +74,10 @@ GOOD: dict[str, Callable[[], Call]] = {
         })
         for name in ("grad", "value_and_grad")
     },
+    "vmap": lambda: (adjit.vmap, {
+        "function": squares, "in_axes": 0, "out_axes": 0, "chunk": None, "static_argnames": (), "static_argnums": (),
+        "tile": "auto", "inexact": False,
+    }),
     "training_step": lambda: (adjit.training_step, {
         "loss": squares, "optimizer": optim.sgd(0.1), "has_aux": False, "clip_norm": None, "clip_value": None,
         "weight_decay": None, "l1": None, "l2": None, "regularized": None, "static_argnames": (), "tile": "auto",

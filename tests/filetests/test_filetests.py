@@ -1,7 +1,7 @@
 """Runs `*.ir`: each case is a graph, the steps that it goes through, and what must come out; `--bless` rewrites that.
 
-A step is a pass, all of them (`optimize`), `reverse`, `tile`, or the last of all: `plan`, which gives the plan, and
-`llvm`, which gives the LLVM text of that. These are of `texts.WIDE`, whatever machine this is.
+A step is a pass, all of them (`optimize`), `reverse`, `batched`, `in_chunks`, `tile`, or the last of all: `plan`, which
+gives the plan, and `llvm`, which gives the LLVM text of that. These are of `texts.WIDE`, whatever machine this is.
 
 ; what the case shows, in any number of lines
 ; run: simplify eliminate_dead
@@ -20,6 +20,8 @@ import pytest
 from tests.schedule.texts import WIDE, assert_comes_back, plan_for
 
 import adjit.ops  # noqa: F401  (fills the registry)
+from adjit.autodiff.batch import batch
+from adjit.autodiff.chunks import batch_in_chunks
 from adjit.autodiff.reverse import vjp
 from adjit.codegen.program import write
 from adjit.ir.equal import equal
@@ -41,8 +43,18 @@ def reverse(graph: Graph) -> Graph:
     return vjp(graph, [i for i, node in enumerate(graph.inputs) if is_float(node.dtype)])
 
 
+def batched(graph: Graph) -> Graph:
+    """Five values of the first input, along axis 0."""
+    return batch(graph, [0, *[None] * (len(graph.inputs) - 1)], 5).graph
+
+
+def in_chunks(graph: Graph) -> Graph:
+    """The same, two of them at once."""
+    return batch_in_chunks(graph, [0, *[None] * (len(graph.inputs) - 1)], 5, 2).graph
+
+
 STEPS: dict[str, Callable[[Graph], Graph]] = {
-    step.__name__: step for step in (widen, *PIPELINE, simplify_reals, optimize, reverse, tile)
+    step.__name__: step for step in (widen, *PIPELINE, simplify_reals, optimize, reverse, batched, in_chunks, tile)
 }
 
 

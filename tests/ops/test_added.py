@@ -4,6 +4,7 @@ nothing but its declaration, as docs/adding-an-op.md has it."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,8 @@ def _every_other_vjp(b: Any, g: Any, y: Any, x: Any, axis: int) -> tuple[Any]:
 
 EVERY_OTHER = Movement(
     name="every_other", kind="movement", arity=1, infer=_every_other_type, attr_kinds={"axis": "int"},
-    axes=_every_other_axes, evaluate=lambda x, *, axis: x[(slice(None),) * axis + (slice(None, None, 2),)],
+    axes=_every_other_axes, lift=lambda attrs, n: {"axis": attrs["axis"] + 1},
+    evaluate=lambda x, *, axis: x[(slice(None),) * axis + (slice(None, None, 2),)],
     vjp=_every_other_vjp,
 )  # fmt: skip
 
@@ -81,6 +83,8 @@ def test_an_elementwise_op(shape: tuple[int, ...], dtype: Any) -> None:
     np.testing.assert_allclose(gradient(x), wanted, rtol=50 * rtol, atol=rtol)
     second = adjit.grad(lambda x: np.sum(gradient(x) * x))
     run_both(second.ir("adjoint", x), x)
+    rows = np.stack([x, x + 1])
+    np.testing.assert_allclose(adjit.vmap(softsign)(rows), plain(rows), rtol=rtol)
 
 
 @pytest.mark.parametrize("shape", [(1,), (3,), (8,), (37,), (5, 6), (33, 70), (2, 3, 5)])
@@ -107,6 +111,14 @@ def test_a_structural_op(shape: tuple[int, ...]) -> None:
         np.testing.assert_allclose(np.sum(slope), moved, rtol=1e-6)
         run_both(function.ir("adjoint"), x, terms=float(np.sum(np.abs(x)) + 1))
         assert "every_other" in str(function.ir("optimized"))
+        rows = np.stack([x, -x, 2 * x])
+        np.testing.assert_allclose(adjit.vmap(f)(rows), [wanted(row) for row in rows], rtol=1e-12)
+
+
+def test_a_structural_op_that_does_not_say_how_it_is_batched() -> None:
+    OPS["every_other"] = replace(EVERY_OTHER, lift=None)
+    with pytest.raises(adjit.InternalError, match="every_other: its declaration does not say how it is batched"):
+        adjit.vmap(lambda x: every_other(x, 0))(np.ones((3, 4)))
 
 
 def test_rows_go_through_it_in_tiles() -> None:

@@ -9,6 +9,7 @@ movement      reshape, transpose, broadcast, slice, pad, concatenate, flip, iota
 indexing      check_index, check_fits, check_holds, take, scatter_add, scatter
 tiles         tiled
 loops         scan
+batched       an op on many values of its operands at once
 scalar        the protocol that elementwise lowerings are written in
 """
 

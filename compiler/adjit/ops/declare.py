@@ -73,9 +73,11 @@ class Contraction(Differentiable):
 class Movement(Differentiable):
     """Moves elements and computes nothing; becomes an index map. Its derivative moves conditions, too.
 
-    `resize(attrs, shape)` gives the attributes for a result of another shape, where they depend on it."""
+    `resize(attrs, shape)` gives the attributes for a result of another shape, where they depend on it; `lift(attrs, n)`
+    those for operands with an axis of n elements ahead of all others, which the result has there, too."""
 
     resize: Callable[[Attrs, tuple[int, ...]], Attrs] | None = None
+    lift: Callable[[Attrs, int], Attrs] | None = None
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
@@ -103,10 +105,12 @@ class Bodied(Differentiable):
     """Runs a graph, its attribute `body`, for each of a number of turns.
 
     `entering(attrs)` has for each input of the body the operand that it is, `leaving(attrs)` for each output the result
-    that it becomes. A value that is carried has the same number among inputs, outputs, operands and results."""
+    that it becomes. A value that is carried has the same number among inputs, outputs, operands and results.
+    `deciding(attrs)` has the operands that decide how many turns run, one that is carried anew ahead of each turn."""
 
     entering: Callable[[Attrs], tuple[Binding, ...]]
     leaving: Callable[[Attrs], tuple[Binding, ...]]
+    deciding: Callable[[Attrs], tuple[int, ...]] = lambda attrs: ()
 
 
 class Condition(NamedTuple):

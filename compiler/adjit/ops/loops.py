@@ -99,12 +99,17 @@ def _leaving(attrs: Attrs) -> tuple[Binding, ...]:
     return tuple(Binding(i, "carried" if i < carried else "part") for i in range(len(attrs["body"].outputs)))
 
 
+def _deciding(attrs: Attrs) -> tuple[int, ...]:
+    first = (0,) if attrs.get("stops", False) else ()
+    return (*first, len(attrs["body"].inputs)) if attrs.get("counted", False) else first
+
+
 scan = register(
     Bodied(
         name="scan", kind="scan", arity=None, infer=_scan_type, evaluate=_evaluate_scan,
         attr_kinds={"length": "int", "carried": "count", "sliced": "count", "reverse": "bool", "stops": "bool",
                     "counted": "bool", "body": "graph"},
-        entering=_entering, leaving=_leaving,
+        entering=_entering, leaving=_leaving, deciding=_deciding,
     )
 )  # fmt: skip
 """`body` for each of `length` turns, one after the other; in `reverse` the last one comes first.

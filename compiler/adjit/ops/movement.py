@@ -156,6 +156,22 @@ def _sliced(attrs: Attrs, shape: Ints) -> Attrs:
     return {**attrs, "stop": tuple(i + (n - 1) * s + 1 if n else i for i, s, n in bounds)}
 
 
+def _lifted_axes(attrs: Attrs, n: int) -> Attrs:
+    return {"axes": (0, *(axis + 1 for axis in attrs["axes"]))}
+
+
+def _lifted_broadcast(attrs: Attrs, n: int) -> Attrs:
+    return {"shape": (n, *attrs["shape"]), **_lifted_axes(attrs, n)}
+
+
+def _lifted_slice(attrs: Attrs, n: int) -> Attrs:
+    return {"start": (0, *attrs["start"]), "stop": (n, *attrs["stop"]), "step": (1, *attrs["step"])}
+
+
+def _lifted_pad(attrs: Attrs, n: int) -> Attrs:
+    return {**attrs, **{side: (0, *attrs[side]) for side in ("low", "high", "interior")}}
+
+
 def _transpose_axes(shapes: Sequence[Ints], shape: Ints, attrs: Attrs) -> Relation:
     return Relation((along(inverse(attrs["axes"])),))
 
@@ -196,14 +212,15 @@ def _no_axes(shapes: Sequence[Ints], shape: Ints, attrs: Attrs) -> Relation:
 reshape = register(
     Movement(
         name="reshape", kind="movement", arity=1, infer=_reshape_type, attr_kinds={"shape": "ints"},
-        axes=linear, resize=_reshaped, evaluate=lambda x, *, shape: np.reshape(x, shape),
+        axes=linear, resize=_reshaped, lift=lambda attrs, n: {"shape": (n, *attrs["shape"])},
+        evaluate=lambda x, *, shape: np.reshape(x, shape),
         vjp=lambda b, g, y, x, shape: (b.reshape(g, shape=x.shape),),
     )
 )  # fmt: skip
 transpose = register(
     Movement(
         name="transpose", kind="movement", arity=1, infer=_transpose_type, attr_kinds={"axes": "ints"},
-        axes=_transpose_axes, evaluate=lambda x, *, axes: np.transpose(x, axes),
+        axes=_transpose_axes, lift=_lifted_axes, evaluate=lambda x, *, axes: np.transpose(x, axes),
         vjp=lambda b, g, y, x, axes: (b.transpose(g, axes=inverse(axes)),),
     )
 )  # fmt: skip
@@ -211,7 +228,7 @@ broadcast = register(
     Movement(
         # Operand axis i stands at result axis axes[i]; sizes match exactly, so a size 1 is reshaped away first.
         name="broadcast", kind="movement", arity=1, infer=_broadcast_type,
-        attr_kinds={"shape": "ints", "axes": "ints"}, axes=_broadcast_axes, resize=_reshaped,
+        attr_kinds={"shape": "ints", "axes": "ints"}, axes=_broadcast_axes, resize=_reshaped, lift=_lifted_broadcast,
         evaluate=_evaluate_broadcast,
         vjp=_broadcast_vjp,
     )
@@ -220,7 +237,7 @@ slice_ = register(
     Movement(
         name="slice", kind="movement", arity=1, infer=_slice_type,
         attr_kinds={"start": "ints", "stop": "ints", "step": "ints"},
-        axes=_slice_axes, resize=_sliced,
+        axes=_slice_axes, resize=_sliced, lift=_lifted_slice,
         evaluate=lambda x, *, start, stop, step: x[_slices(start, stop, step)], vjp=_slice_vjp,
     )
 )  # fmt: skip
@@ -229,19 +246,21 @@ pad = register(
         # `interior` elements stand between neighbours; the adjoint of a strided slice needs it.
         name="pad", kind="movement", arity=1, infer=_pad_type,
         attr_kinds={"low": "ints", "high": "ints", "interior": "ints", "value": "scalar"},
-        axes=_pad_axes, evaluate=_evaluate_pad, vjp=_pad_vjp,
+        axes=_pad_axes, lift=_lifted_pad, evaluate=_evaluate_pad, vjp=_pad_vjp,
     )
 )  # fmt: skip
 concatenate = register(
     Movement(
         name="concatenate", kind="movement", arity=None, infer=_concatenate_type, attr_kinds={"axis": "int"},
-        axes=_concatenate_axes, evaluate=lambda *xs, axis: np.concatenate(xs, axis=axis), vjp=_concatenate_vjp,
+        axes=_concatenate_axes, lift=lambda attrs, n: {"axis": attrs["axis"] + 1},
+        evaluate=lambda *xs, axis: np.concatenate(xs, axis=axis), vjp=_concatenate_vjp,
     )
 )  # fmt: skip
 flip = register(
     Movement(
         name="flip", kind="movement", arity=1, infer=_flip_type, attr_kinds={"axes": "ints"},
-        axes=_flip_axes, evaluate=lambda x, *, axes: np.flip(x, axes),
+        axes=_flip_axes, lift=lambda attrs, n: {"axes": tuple(axis + 1 for axis in attrs["axes"])},
+        evaluate=lambda x, *, axes: np.flip(x, axes),
         vjp=lambda b, g, y, x, axes: (b.flip(g, axes=axes),),
     )
 )  # fmt: skip
