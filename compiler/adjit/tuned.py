@@ -48,6 +48,11 @@ GATHER_PIECES = 32
 a gather and in pieces: without some columns 61 and 25 us in 2 pieces, 61 and 28 in 8, 59 and 43 in 40; but without some
 of 512 rows of 256 12 and 23 in 8, and 24 columns three times each 8.9 and 17.3.)"""
 
+# -- loops -------------------------------------------------------------------------------------------------------------
+
+STACKED_BYTES = 1 << 26
+"""Bytes of the values that all turns of a loop stack at most so that a product leaves it. (TODO)"""
+
 # -- straight lines: graphs too small for kernels ----------------------------------------------------------------------
 
 STRAIGHT_ELEMENTS = 256
