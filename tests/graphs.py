@@ -196,11 +196,20 @@ class LoopMaker(GraphMaker):
     def grow(self) -> None:
         if self.choose.random() < 0.3:
             self.loop()
+        elif not self.depth and self.choose.random() < 0.2:
+            self.layer()
         else:
             super().grow()
 
+    def layer(self) -> None:
+        """A loop over rows that matrices fit, of which some are sums of products."""
+        n, k, m = (self.choose.choice((2, 3, 5)) for _ in range(3))
+        shapes = ((m,), (k, m), (n, k), (n, m), (k, m), (m, m), (m,))
+        values = [self.b.value(self.b.input("v", Array(self.dtype, shape))) for shape in shapes]
+        self.scan(values[:2], values[2:4], values[4:], n)
+
     def loop(self) -> None:
-        """Add a scan and its results."""
+        """A loop over what there is."""
         sliced = [v for v in (self.pick(lambda v: len(v.shape) > 0) for _ in range(2)) if v is not None]
         length = sliced[0].shape[0] if sliced else self.choose.choice((0, 1, 3))
         sliced = [v for v in sliced if v.shape[0] == length and length < 9]
@@ -210,7 +219,10 @@ class LoopMaker(GraphMaker):
         picked = [self.pick() for _ in range(self.choose.randint(1, 5))]
         others = [v for v in picked if v is not None and np.prod(v.shape, dtype=int) < 300]
         cut = self.choose.randint(0, len(others))
-        carried, wholes = others[:cut], others[cut:]
+        self.scan(others[:cut], sliced, others[cut:], length)
+
+    def scan(self, carried: list[Value], sliced: list[Value], wholes: list[Value], length: int) -> None:
+        """Add a scan and some of its results."""
         body = _BodyMaker(self, carried, sliced, wholes).graph_of_turn()
         operands = [v.node for v in (*carried, *sliced, *wholes)]
         made = self.b.emit(
@@ -224,7 +236,8 @@ class LoopMaker(GraphMaker):
     def repeated(self, length: int) -> Value:
         """The same for each turn."""
         row = self.pick(lambda v: np.prod(v.shape, dtype=int) < 300)
-        assert row is not None
+        if row is None:
+            return self.b.full(0.25, Array(self.dtype, (length, 2)))
         if self.choose.random() < 0.5:
             return self.b.full(0.5, Array(self.dtype, (length, *row.shape)))
         shape = (length, *row.shape)
@@ -240,8 +253,7 @@ class _BodyMaker(LoopMaker):
         self.b = Builder()
         shapes = [v.shape for v in carried] + [v.shape[1:] for v in sliced] + [v.shape for v in wholes]
         self.given = [self.b.value(self.b.input(f"x{i}", Array(self.dtype, shape))) for i, shape in enumerate(shapes)]
-        self.values = self.given or [self.b.full(0.5, Array(self.dtype, ()))]
-        self.values = list(self.values)
+        self.values = [*self.given] or [self.b.full(0.5, Array(self.dtype, ()))]
         self.carried = self.given[: len(carried)]
         self.weights = self.given[len(carried) + len(sliced) :]
 
@@ -267,7 +279,7 @@ class _BodyMaker(LoopMaker):
         for _ in range(self.choose.randint(2, 8)):
             self.grow()
         outputs = [self.carry_on(carry) for carry in self.carried]
-        outputs += [v for v in self.choose.sample(self.values, min(3, len(self.values)))]
+        outputs += self.choose.sample(self.values, min(3, len(self.values)))
         return self.b.graph("turn", [v.node for v in outputs])
 
     def carry_on(self, carry: Value) -> Value:

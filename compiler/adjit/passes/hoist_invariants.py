@@ -69,29 +69,33 @@ def _is_same_splat(one: Node, other: Node) -> bool:
 
 def _constants_inside(loop: Loop, b: Builder) -> bool:
     """Make in the body the constants and broadcasts that it reads."""
-    new: dict[Node, Node] = {}
-    for entry in list(loop.wholes):
-        value = _made_inside(loop, entry, b)
-        if value is not None:
-            new[entry.input] = value
-    if not new:
+    inside = [entry for entry in loop.wholes if _is_made_inside(entry)]
+    if not inside:
         return False
-    loop.wholes = [entry for entry in loop.wholes if entry.input not in new]
-    loop.substitute(new)
+    # Ahead of the rest, so that none of them becomes what another one is made of.
+    loop.wholes = [entry for entry in loop.wholes if entry not in inside]
+    loop.substitute({entry.input: _made_inside(loop, entry, b) for entry in inside})
     return True
 
 
-def _made_inside(loop: Loop, entry: Entry, b: Builder) -> Node | None:
+def _is_made_inside(entry: Entry) -> bool:
     operand, type = entry.operand, entry.input.array_type
-    inside = Builder(operand.loc)
     if operand.is_splat:
-        return inside.splat(operand.attrs["value"], type)
-    if operand.op is CONSTANT and operand.type == type and type.size <= SMALL_CONSTANT:
+        return True
+    if operand.type != type:
+        return False
+    return operand.op.name == "broadcast" or (operand.op is CONSTANT and type.size <= SMALL_CONSTANT)
+
+
+def _made_inside(loop: Loop, entry: Entry, b: Builder) -> Node:
+    operand = entry.operand
+    if operand.is_splat:
+        return Builder(operand.loc).splat(operand.attrs["value"], entry.input.array_type)
+    if operand.op is CONSTANT:
         return operand
-    if operand.op.name == "broadcast" and operand.type == type:
-        (source,) = operand.args
-        return inside.emit("broadcast", loop.whole(b, source, source.array_type), **operand.attrs)
-    return None
+    (source,) = operand.args
+    value = loop.whole(b, source, source.array_type)
+    return Builder(operand.loc).emit("broadcast", value, **operand.attrs)
 
 
 def _hoisted(loop: Loop, b: Builder) -> bool:

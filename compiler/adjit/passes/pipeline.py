@@ -59,6 +59,8 @@ OF_LOOPS: frozenset[Pass] = frozenset({drop_results, forward_parts, hoist_invari
 
 ROUNDS = 4
 """A round makes work for the next one only where one pass enables an earlier one; two are the rule."""
+LOOP_ROUNDS = 16
+"""The same where there are loops: what leaves one is made simpler around it, and may make the next one simpler."""
 
 
 def optimize(graph: Graph, allow_inexact: bool = False, tiles: bool = True, registers: int = 32) -> Graph:
@@ -95,14 +97,15 @@ class _Settling:
         passes = self.passes if loops else tuple(run for run in self.passes if run not in OF_LOOPS)
         # A pass has nothing to do where nothing changed since it ran last.
         seen: dict[Pass, Graph] = {}
-        for _ in range(ROUNDS):
+        for _ in range(LOOP_ROUNDS if loops else ROUNDS):
             before = graph
             if loops:
                 graph = self._with_settled_bodies(graph)
             for run in passes:
                 if seen.get(run) is not graph:
-                    graph = _run(run, graph, self.verified)
-                    seen[run] = graph
+                    given, graph = graph, _run(run, graph, self.verified)
+                    # What changes a loop may have more to do in one ahead of it.
+                    seen[run] = given if run in OF_LOOPS else graph
             if graph is before:
                 return graph
         return self._with_settled_bodies(graph) if loops else graph
