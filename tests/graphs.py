@@ -188,8 +188,8 @@ class GraphMaker:
 
 
 class LoopMaker(GraphMaker):
-    """Grows graphs with loops among other ops: some carry sums, some what they get, some what a turn makes of it; values
-    are stacked, read twice, or not at all."""
+    """Grows graphs with loops among other ops: some carry sums, some what they get, some what a turn makes of it;
+    values are stacked, read twice, or not at all."""
 
     depth = 0
 

@@ -9,9 +9,9 @@
     } : (f64[3], f64[3], f64[9,3])                                %1 = item %0 index=0 : f64[3]
     %1 = item %0 index=0 : f64[3]
 
-A carry goes where neither its last value is read nor anything that is kept is computed from it in a turn, whether or not
-it is computed from itself. Carries are one where they begin as one and are handed on as one. A loop of which nothing is
-read is left to eliminate_dead."""
+A carry goes where neither its last value is read nor anything that is kept is computed from it in a turn, whether or
+not it is computed from itself. Carries are one where they begin as one and are handed on as one. A loop of which
+nothing is read is left to eliminate_dead."""
 
 from __future__ import annotations
 

@@ -44,8 +44,8 @@ def _before_the_first_turn(loop: Loop, b: Builder) -> Results:
     results: Results = {}
     for index in loop.read:
         result = loop.results[index]
-        empty = isinstance(result, Stack)
-        results[index] = b.splat(0, loop.of(index)) if empty else fitted(b, result.operand, loop.of(index))
+        type = loop.of(index)
+        results[index] = b.splat(0, type) if isinstance(result, Stack) else fitted(b, result.operand, type)
     return results
 
 

@@ -9,8 +9,9 @@
     } : (f64[3], f64[3])                                    } : (f64[3])
                                                             users of the second result use %w
 
-Constants are made in the body, where fold sees them. So is movement of one operand, which is a way to read it that takes
-no memory: a broadcast ahead of a loop comes into it. Checks move where there is a turn that would have made them."""
+Constants are made in the body, where fold sees them. So is movement of one operand, which is a way to read it that
+takes no memory: a broadcast ahead of a loop comes into it. Checks move where there is a turn that would have made
+them."""
 
 from __future__ import annotations
 

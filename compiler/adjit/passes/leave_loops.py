@@ -1,4 +1,4 @@
-"""leave_loops: products that need not be taken turn by turn are taken of all turns at once, ahead of the loop or after it.
+"""leave_loops: products that need not be taken turn by turn are taken of all turns at once, ahead of a loop or after it.
 
     %0 = scan %h, %x, %w, %u length=200 carried=1 sliced=1     %0 = contract %x, %w [aij,jk->aik] : f32[200,8,32]
               body=graph @f(%h, %x, %w, %u) {                  %1 = scan %h, %0, %u length=200 carried=1 sliced=1
@@ -87,6 +87,16 @@ class _Known:
         """The operand of such a contraction that does not."""
         return next(arg for arg in node.args if arg not in self.varying)
 
+    def factors(self, term: Node) -> tuple[Node, list[Node]]:
+        """What is added up in a term but for its sign and constant factors, and the nodes that make these of it."""
+        between: list[Node] = []
+        while term.op.name == "neg" or (term.op.name == "mul" and term.args[0].is_splat):
+            if not self.is_read_by(term.args[-1], term):
+                break
+            between.append(term)
+            term = term.args[-1]
+        return term, between
+
     def is_read_by(self, node: Node, user: Node) -> bool:
         """Whether a node has this user and no other reader."""
         return self.users.get(node, []) == [user] and node not in self.outputs
@@ -94,7 +104,7 @@ class _Known:
 
 @dataclass(eq=False, slots=True)
 class _Outside:
-    """Body nodes computed outside of the loop: `values` has for each the outer node, and whether it is that of all turns,
+    """Body nodes computed outside of the loop: `values` has for each the outer node, and whether that is of all turns,
     stacked."""
 
     loop: Loop
@@ -226,7 +236,8 @@ class _After:
         outside = {entry.input for entry in self.known.loop.parts}.union(self.stacked)
         for found in self.sums:
             for _, term in found.steps:
-                if term in self.moved or _summand(term) in outside:
+                core, _ = self.known.factors(term)
+                if core in self.moved or _summand(core) in outside:
                     found.moved.append(term)
 
     def results(self, b: Builder) -> Results:
@@ -267,21 +278,25 @@ class _After:
         b, order = outside.b, self.known.nodes
         totals = []
         for term in found.moved:
-            if isinstance(term.op, Contraction) and term in self.moved:
-                outside.compute(term.args, order)
-                left, right = (outside.values[arg][0] for arg in term.args)
-                totals.append(summed(b, term, left, right))
-                continue
-            inner = _summand(term)
-            outside.compute([inner], order)
-            axes = () if inner is term else (axis + 1 for axis in term.attrs["axes"])
-            totals.append(b.emit("sum", outside.values[inner][0], axes=(0, *axes)))
+            core, between = self.known.factors(term)
+            if core in self.moved:
+                outside.compute(core.args, order)
+                left, right = (outside.values[arg][0] for arg in core.args)
+                total = summed(b, core, left, right)
+            else:
+                inner = _summand(core)
+                outside.compute([inner], order)
+                axes = () if inner is core else (axis + 1 for axis in core.attrs["axes"])
+                total = b.emit("sum", outside.values[inner][0], axes=(0, *axes))
+            for step in reversed(between):
+                total = b.emit(step.op, *step.args[:-1], total)
+            totals.append(total)
         return totals
 
 
-def _summand(term: Node) -> Node:
-    """What a term adds up over its own axes, or the term."""
-    return term.args[0] if term.op.name == "sum" else term
+def _summand(core: Node) -> Node:
+    """What a sum over axes adds up, or the value itself."""
+    return core.args[0] if core.op.name == "sum" else core
 
 
 def _typed_sum(b: Builder, first: Node, others: list[Node]) -> Node:
@@ -297,7 +312,7 @@ class _Search:
     def __init__(self, known: _Known, sums: list[_Sum]) -> None:
         self.known = known
         self.steps = {add for found in sums for add, _ in found.steps}
-        self.sum_of = {term: found for found in sums for _, term in found.steps}
+        self.added = {known.factors(term)[0] for found in sums for _, term in found.steps}
         self.late = self._late(sums)
 
     def _late(self, sums: list[_Sum]) -> set[Node]:
@@ -316,15 +331,18 @@ class _Search:
 
     def _has_form_after(self, node: Node) -> bool:
         known = self.known
-        return node in known.varying and can_batch(node) and all(
-            arg in known.varying or arg in known.free for arg in node.args
+        return (
+            node in known.varying
+            and can_batch(node)
+            and all(arg in known.varying or arg in known.free for arg in node.args)
         )
 
     def _may_be_added(self, node: Node, users: list[Node]) -> bool:
         """Whether, as far as sums read it, it is a product whose sum over turns is a product."""
         if not any(user in self.steps for user in users):
             return True
-        return isinstance(node.op, Contraction) and all(arg in self.known.varying for arg in node.args)
+        core, _ = self.known.factors(node)
+        return isinstance(core.op, Contraction) and all(arg in self.known.varying for arg in core.args)
 
     def moved(self) -> set[Node]:
         """The products that are worth it, and what is made of them."""
@@ -345,7 +363,7 @@ class _Search:
             return False
         new = {arg for arg in node.args if arg in known.varying and arg not in known.free and arg not in there}
         stacked = sum(arg.array_type.nbytes for arg in new)
-        if node in self.sum_of:
+        if node in self.added:
             saved = 2 * node.array_type.nbytes
         elif known.varies_in_one(node) is not None:
             saved = known.invariant(node).array_type.nbytes

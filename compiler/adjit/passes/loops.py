@@ -72,13 +72,21 @@ class Loop:
         type: Array = self.node.type.items[index]  # type: ignore[union-attr]
         return type
 
+    def made(self) -> list[Result]:
+        """What the loop gives now, in order."""
+        return [*self.carries, *self.stacks]
+
+    def taken(self) -> list[Carry | Entry]:
+        """What the loop takes now, in order."""
+        return [*self.carries, *self.parts, *self.wholes]
+
     def outputs(self) -> list[Node]:
         """The outputs of the body."""
-        return [result.output for result in (*self.carries, *self.stacks)]
+        return [result.output for result in self.made()]
 
     def inputs(self) -> list[Node]:
         """The inputs of the body."""
-        return [entry.input for entry in (*self.carries, *self.parts, *self.wholes)]
+        return [entry.input for entry in self.taken()]
 
     def nodes(self) -> tuple[Node, ...]:
         """What the body computes."""
@@ -111,7 +119,7 @@ class Loop:
         for node in self.nodes():
             if node not in images:
                 images[node] = copy_node(node, [images.get(arg, arg) for arg in node.args])
-        for result in (*self.carries, *self.stacks):
+        for result in self.made():
             result.output = images.get(result.output, result.output)
 
     def emit(self, b: Builder) -> Mapping[Result, Node]:
@@ -120,10 +128,10 @@ class Loop:
         body = self.body
         if inputs != body.inputs or outputs != body.outputs:
             body = Graph(body.name, inputs, computed(outputs, inputs), outputs)
-        operands = [entry.operand for entry in (*self.carries, *self.parts, *self.wholes)]
+        operands = [entry.operand for entry in self.taken()]
         attrs = {**self.node.attrs, "carried": len(self.carries), "sliced": len(self.parts), "body": body}
         made = b.emit(self.node.op, *operands, **attrs)
-        return {result: b.emit("item", made, index=i) for i, result in enumerate((*self.carries, *self.stacks))}
+        return {result: b.emit("item", made, index=i) for i, result in enumerate(self.made())}
 
     def emitted(self, b: Builder) -> Results:
         """The loop as it is now, for a pass that leaves the results what they are."""
