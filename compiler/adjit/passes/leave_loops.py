@@ -1,4 +1,4 @@
-"""leave_loops: products that need not be taken turn by turn are taken of all turns at once, ahead of a loop or after it.
+"""leave_loops: products that need not be taken turn by turn are taken of all turns at once, before a loop or after it.
 
     %0 = scan %h, %x, %w, %u length=200 carried=1 sliced=1     %0 = contract %x, %w [aij,jk->aik] : f32[200,8,32]
               body=graph @f(%h, %x, %w, %u) {                  %1 = scan %h, %0, %u length=200 carried=1 sliced=1
