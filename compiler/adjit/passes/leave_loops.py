@@ -15,7 +15,8 @@
 **Ahead** goes a product of an invariant with what depends on the turn's parts of operands alone, and what is made of it
 alone and is no larger. **After** goes a product whose result is stacked, or made into what is, and one that is added to
 a sum that is carried and that nothing else reads; its operands are stacked in its place, where that is less than what
-is read of the invariant, or read and written of the sum, in each turn. No more is stacked than `STACKED_BYTES`.
+is read of the invariant, or read and written of the sum, in each turn. It pays where what is stacked stays in the cache
+or is little beside the invariant or the sum.
 
 Sums over turns are then taken in the order of the plan's products, not in the order of turns, and the sum's first value
 is added last. Checks stay, so that an error names its turn; so does what has no form over several turns."""
@@ -31,7 +32,7 @@ from adjit.ir.node import Node
 from adjit.ops.batched import batched, can_batch, summed
 from adjit.ops.declare import Contraction
 from adjit.passes.loops import Carry, Loop, Result, Results, Stack, ancestors, fitted, rewrite_loops
-from adjit.tuned import STACKED_BYTES
+from adjit.tuned import LEAVING_GAIN, STACKED_BYTES, STACKED_CACHE_BYTES
 
 Users = dict[Node, list[Node]]
 
@@ -45,17 +46,19 @@ def _step(loop: Loop, b: Builder) -> Results | None:
     if loop.length < 2 or not any(isinstance(node.op, Contraction) for node in loop.body.nodes):
         return None
     ahead = _take_ahead(loop, b)
-    after = _After.found(loop, _Known(loop))
+    after = _After.found(loop, _Known(loop, products=False))
     if after is not None:
         return after.results(b)
     return loop.emitted(b) if ahead else None
 
 
 class _Known:
-    """What the values of a body depend on."""
+    """What the values of a body depend on: what is `carried`, what is `varying` from turn to turn at all, and what is
+    `free`, computable outside of the loop from operands; of `products` that vary only where that is said."""
 
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: Loop, products: bool) -> None:
         self.loop = loop
+        self.products = products
         self.nodes = loop.nodes()
         self.outputs = loop.outputs()
         self.users: Users = {}
@@ -76,7 +79,9 @@ class _Known:
     def _has_form_outside(self, node: Node) -> bool:
         """Whether a node whose args are known outside of the loop can be computed there, for all turns at once where it
         varies."""
-        return can_batch(node) if node in self.varying else node.op.kind != "check"
+        if node not in self.varying:
+            return node.op.kind != "check"
+        return can_batch(node) and (self.products or not isinstance(node.op, Contraction))
 
     def varies_in_one(self, node: Node) -> Node | None:
         """The operand of a contraction that varies, where the other one does not."""
@@ -86,6 +91,14 @@ class _Known:
     def invariant(self, node: Node) -> Node:
         """The operand of such a contraction that does not."""
         return next(arg for arg in node.args if arg not in self.varying)
+
+    def is_little(self, nbytes: int, matrix: Node) -> bool:
+        """Whether so many bytes, stacked in each turn, cost less than to read or to write a matrix in each."""
+        return nbytes * self.loop.length <= STACKED_CACHE_BYTES or nbytes * LEAVING_GAIN <= matrix.array_type.nbytes
+
+    def pays_ahead(self, node: Node) -> bool:
+        """Whether it pays to stack such a contraction."""
+        return self.is_little(node.array_type.nbytes, self.invariant(node))
 
     def factors(self, term: Node) -> tuple[Node, list[Node]]:
         """What is added up in a term but for its sign and constant factors, and the nodes that make these of it."""
@@ -136,7 +149,7 @@ class _Outside:
 
 def _take_ahead(loop: Loop, b: Builder) -> bool:
     """Hand in as parts the products that need nothing of other turns."""
-    known = _Known(loop)
+    known = _Known(loop, products=True)
     taken = _taken_ahead(known)
     read = {arg for node in known.nodes if node not in taken for arg in node.args} | set(known.outputs)
     wanted = [node for node in known.nodes if node in taken and node in read]
@@ -151,21 +164,32 @@ def _take_ahead(loop: Loop, b: Builder) -> bool:
 def _taken_ahead(known: _Known) -> set[Node]:
     """Products of invariants, and what is made of one alone and is no larger."""
     taken: set[Node] = set()
+    staying: set[Node] = set()
     left = STACKED_BYTES
     for node in known.nodes:
         if node not in known.free or node not in known.varying:
             continue
-        operands = [arg for arg in node.args if arg in taken]
-        follows = bool(operands) and all(
-            known.is_read_by(arg, node) and node.array_type.nbytes <= arg.array_type.nbytes for arg in operands
-        )
-        nbytes = node.array_type.nbytes * known.loop.length
-        if not follows and (known.varies_in_one(node) is None or nbytes > left):
-            continue
-        taken.add(node)
-        if not follows:
+        if any(arg in staying for arg in node.args):
+            # It would take a product along that stays.
+            staying.add(node)
+        elif _follows(known, node, taken):
+            taken.add(node)
+        elif isinstance(node.op, Contraction):
+            nbytes = node.array_type.nbytes * known.loop.length
+            if known.varies_in_one(node) is None or nbytes > left or not known.pays_ahead(node):
+                staying.add(node)
+                continue
+            taken.add(node)
             left -= nbytes
     return taken
+
+
+def _follows(known: _Known, node: Node, taken: set[Node]) -> bool:
+    """Whether a node is made of such as are taken, which nothing else reads, and is no larger than any of them."""
+    operands = [arg for arg in node.args if arg in taken]
+    return bool(operands) and all(
+        known.is_read_by(arg, node) and node.array_type.nbytes <= arg.array_type.nbytes for arg in operands
+    )
 
 
 # -- after the loop ----------------------------------------------------------------------------------------------------
@@ -364,10 +388,13 @@ class _Search:
         new = {arg for arg in node.args if arg in known.varying and arg not in known.free and arg not in there}
         stacked = sum(arg.array_type.nbytes for arg in new)
         if node in self.added:
-            saved = 2 * node.array_type.nbytes
+            matrix, most = node, 2 * node.array_type.nbytes
         elif known.varies_in_one(node) is not None:
-            saved = known.invariant(node).array_type.nbytes
+            matrix = known.invariant(node)
+            most = matrix.array_type.nbytes
         else:
             return False
-        there |= new if stacked <= saved else set()
-        return stacked <= saved
+        if stacked > most or not known.is_little(stacked, matrix):
+            return False
+        there |= new
+        return True
