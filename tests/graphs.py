@@ -10,7 +10,7 @@ import numpy as np
 import adjit.ops  # noqa: F401  (fills the registry)
 from adjit.ir.builder import Builder, Value
 from adjit.ir.graph import Graph
-from adjit.ir.types import F32, F64, I64, Array
+from adjit.ir.types import BOOL, F32, F64, I64, Array
 
 SIZES = (1, 2, 3, 4, 5, 7, 8, 16, 17, 33)
 UNARY = ("neg", "abs", "exp", "tanh", "sigmoid", "sin", "cos", "erf", "arctan")
@@ -222,14 +222,20 @@ class LoopMaker(GraphMaker):
         self.scan(others[:cut], sliced, others[cut:], length)
 
     def scan(self, carried: list[Value], sliced: list[Value], wholes: list[Value], length: int) -> None:
-        """Add a scan and some of its results."""
+        """Add a scan and some of its results, of one that need not take all turns what it carries."""
+        stops, counted = self.choose.random() < 0.15, self.choose.random() < 0.2
+        reverse = not stops and self.choose.random() < 0.5
+        if stops:
+            carried = [self.b.full(self.choose.random() < 0.9, Array(BOOL, ())), *carried]
         body = _BodyMaker(self, carried, sliced, wholes).graph_of_turn()
         operands = [v.node for v in (*carried, *sliced, *wholes)]
+        if counted:
+            operands.append(self.b.splat(self.choose.randint(-1, length + 1), Array(I64, ())))
         made = self.b.emit(
-            "scan", *operands, length=length, carried=len(carried), sliced=len(sliced), body=body,
-            reverse=self.choose.random() < 0.5,
+            "scan", *operands, length=length, carried=len(carried), sliced=len(sliced), body=body, reverse=reverse,
+            stops=stops, counted=counted,
         )  # fmt: skip
-        for index in range(len(body.outputs)):
+        for index in range(len(carried) if stops or counted else len(body.outputs)):
             if self.choose.random() < 0.7:
                 self.values.append(self.b.value(self.b.emit("item", made, index=index)))
 
@@ -251,8 +257,8 @@ class _BodyMaker(LoopMaker):
         self.choose, self.dtype, self.empty, self.small = around.choose, around.dtype, around.empty, around.small
         self.depth = around.depth + 1
         self.b = Builder()
-        shapes = [v.shape for v in carried] + [v.shape[1:] for v in sliced] + [v.shape for v in wholes]
-        self.given = [self.b.value(self.b.input(f"x{i}", Array(self.dtype, shape))) for i, shape in enumerate(shapes)]
+        types = [v.type for v in carried] + [v.type.with_shape(v.shape[1:]) for v in sliced] + [v.type for v in wholes]
+        self.given = [self.b.value(self.b.input(f"x{i}", type)) for i, type in enumerate(types)]
         self.values = [*self.given] or [self.b.full(0.5, Array(self.dtype, ()))]
         self.carried = self.given[: len(carried)]
         self.weights = self.given[len(carried) + len(sliced) :]
@@ -284,6 +290,9 @@ class _BodyMaker(LoopMaker):
 
     def carry_on(self, carry: Value) -> Value:
         """What a turn makes of what it gets."""
+        if carry.dtype == BOOL:
+            x = self.pick(lambda v: not v.shape)
+            return carry if x is None else x < self.choose.uniform(-0.5, 1.0)
         kind = self.choose.randrange(5)
         if kind == 0:
             return carry

@@ -10,8 +10,8 @@
     %1 = item %0 index=0 : f64[3]
 
 A carry goes where neither its last value is read nor anything that is kept is computed from it in a turn, whether or
-not it is computed from itself. Carries are one where they begin as one and are handed on as one. A loop of which
-nothing is read is left to eliminate_dead."""
+not it is computed from itself; that which says whether a loop goes on stays. Carries are one where they begin as one
+and are handed on as one. A loop of which nothing is read is left to eliminate_dead."""
 
 from __future__ import annotations
 
@@ -31,6 +31,8 @@ def _step(loop: Loop, b: Builder) -> Results | None:
         return None
     before = len(loop.node.args), len(loop.results)
     kept = {loop.results[index] for index in loop.read}
+    if loop.stops:
+        kept.add(loop.carries[0])
     needed = _needed(loop, kept)
     loop.carries = [carry for carry in loop.carries if carry.input in needed or carry in kept]
     loop.stacks = [stack for stack in loop.stacks if stack in kept]
@@ -38,7 +40,8 @@ def _step(loop: Loop, b: Builder) -> Results | None:
     loop.wholes = [entry for entry in loop.wholes if entry.input in needed]
     same: dict[Result, Result] = {}
     _join(loop, same)
-    if before == (len(loop.inputs()), len(loop.outputs())):
+    counted = loop.turns is not None
+    if before == (len(loop.inputs()) + counted, len(loop.outputs())):
         return None
     made = loop.emit(b)
     return {index: made[same.get(loop.results[index], loop.results[index])] for index in loop.read}

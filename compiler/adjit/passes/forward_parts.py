@@ -8,8 +8,9 @@
       return %1, %x                                         } : (f64[3])
     } : (f64[3], f64[9,3])                                  users of the second result use %x
 
-A loop of no turns is what it begins with, one of a single turn is its body. A result that is the same in each turn is
-computed once and broadcast. A loop of a few turns is not unrolled."""
+A loop of no turns is what it begins with, one of a single turn that runs is its body; what counts the turns of one that
+takes all goes. A result that is the same in each turn is computed once and broadcast. A loop of a few turns is not
+unrolled."""
 
 from __future__ import annotations
 
@@ -27,12 +28,16 @@ def forward_parts(graph: Graph) -> Graph:
 
 
 def _step(loop: Loop, b: Builder) -> Results | None:
-    if loop.length == 0:
+    turns = loop.turns.attrs["value"] if loop.turns is not None and loop.turns.is_splat else None
+    changed = turns is not None and turns >= loop.length
+    if changed:
+        loop.turns = None
+    if loop.length == 0 or (turns is not None and turns <= 0):
         return _before_the_first_turn(loop, b)
-    if loop.length == 1:
+    if loop.length == 1 and loop.runs_all:
         return _only_turn(loop, b)
     results = _forwarded(loop, b)
-    changed = _without_repeated(loop, b)
+    changed |= _without_repeated(loop, b)
     if not results and not changed:
         return None
     loop.stacks = [stack for stack in loop.stacks if not any(loop.results[i] is stack for i in results)]

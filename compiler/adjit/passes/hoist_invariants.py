@@ -10,8 +10,8 @@
                                                             users of the second result use %w
 
 Constants are made in the body, where fold sees them. So is movement of one operand, which is a way to read it that
-takes no memory: a broadcast ahead of a loop comes into it. Checks move where there is a turn that would have made
-them."""
+takes no memory: a broadcast ahead of a loop comes into it. Checks move where there is a turn that would have made them
+ahead of those that stay."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from adjit.ir.axes import relation_of
 from adjit.ir.builder import CONSTANT, SMALL_CONSTANT, Builder
 from adjit.ir.graph import Graph, copy_node
 from adjit.ir.node import Node, same_bits
-from adjit.passes.loops import Carry, Entry, Loop, Results, fitted, rewrite_loops
+from adjit.passes.loops import Carry, Entry, Loop, Results, fitted, may_fail, rewrite_loops
 
 
 def hoist_invariants(graph: Graph) -> Graph:
@@ -50,7 +50,7 @@ def _steady_carries(loop: Loop, b: Builder) -> set[Carry]:
     operands = {entry.input: entry.operand for entry in loop.wholes}
     new: dict[Node, Node] = {}
     found: set[Carry] = set()
-    for carry in loop.carries:
+    for carry in loop.carries[loop.stops :]:
         if carry.output is carry.input:
             new[carry.input] = loop.whole(b, carry.operand, carry.input.array_type)
         elif operands.get(carry.output) is carry.operand or _is_same_splat(carry.operand, carry.output):
@@ -104,9 +104,14 @@ def _hoisted(loop: Loop, b: Builder) -> bool:
     nodes = loop.nodes()
     outside: dict[Node, Node] = {}
     steady = {entry.input for entry in loop.wholes}
+    # A check stays behind those that stay, and where it may be that no turn would have made it.
+    fails_first = not loop.runs_all
     for node in nodes:
-        if all(arg in steady for arg in node.args):
+        fails = may_fail(node)
+        if all(arg in steady for arg in node.args) and not (fails and fails_first):
             steady.add(node)
+        else:
+            fails_first |= fails
     if len(steady) == len(loop.wholes):
         return False
     wanted = _frontier(nodes, steady, set(loop.outputs()))

@@ -19,7 +19,8 @@ is read of the invariant, or read and written of the sum, in each turn. It pays 
 or is little beside the invariant or the sum.
 
 Sums over turns are then taken in the order of the plan's products, not in the order of turns, and the sum's first value
-is added last. Checks stay, so that an error names its turn; so does what has no form over several turns."""
+is added last. Checks stay, so that an error names its turn; so does what has no form over several turns, and all of a
+loop whose turns may not all run."""
 
 from __future__ import annotations
 
@@ -31,7 +32,7 @@ from adjit.ir.graph import Graph, copy_node
 from adjit.ir.node import Node
 from adjit.ops.batched import batched, can_batch, summed
 from adjit.ops.declare import Contraction
-from adjit.passes.loops import Carry, Loop, Result, Results, Stack, ancestors, fitted, rewrite_loops
+from adjit.passes.loops import Carry, Loop, Result, Results, Stack, ancestors, fitted, may_fail, rewrite_loops
 from adjit.tuned import LEAVING_GAIN, STACKED_BYTES, STACKED_CACHE_BYTES
 
 Users = dict[Node, list[Node]]
@@ -43,7 +44,7 @@ def leave_loops(graph: Graph) -> Graph:
 
 
 def _step(loop: Loop, b: Builder) -> Results | None:
-    if loop.length < 2 or not any(isinstance(node.op, Contraction) for node in loop.body.nodes):
+    if loop.length < 2 or not loop.runs_all or not any(isinstance(node.op, Contraction) for node in loop.body.nodes):
         return None
     ahead = _take_ahead(loop, b)
     after = _After.found(loop, _Known(loop, products=False))
@@ -80,7 +81,7 @@ class _Known:
         """Whether a node whose args are known outside of the loop can be computed there, for all turns at once where it
         varies."""
         if node not in self.varying:
-            return node.op.kind != "check"
+            return not may_fail(node)
         return can_batch(node) and (self.products or not isinstance(node.op, Contraction))
 
     def varies_in_one(self, node: Node) -> Node | None:

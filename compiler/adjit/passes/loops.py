@@ -2,7 +2,7 @@
 
 A pass gets a `Loop`, changes its lists, writes the new loop with `emit` and says what stands for each result that is
 read. Body nodes are those of the old body as long as nothing replaces them (`substitute`): the new body holds what its
-outputs need."""
+outputs need, in the order that it had, as that is the order of checks."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import itertools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from adjit.ir.builder import Builder
-from adjit.ir.graph import Graph, computed, copy_node, substitute_roots
+from adjit.ir.builder import INPUT, Builder
+from adjit.ir.graph import Graph, copy_node, topological
 from adjit.ir.node import Node
 from adjit.ir.types import Array
 from adjit.ops.declare import Bodied
@@ -49,16 +49,20 @@ Step = Callable[["Loop", Builder], Results | None]
 
 @dataclass(eq=False, slots=True)
 class Loop:
-    """A scan: `results` are its carries and its stacks by their numbers, `read` the numbers of those that are read."""
+    """A scan: `results` are its carries and its stacks by their numbers, `read` the numbers of those that are read.
+
+    `turns` is the operand of a loop that is counted. The first carry of one that `stops` says whether it goes on."""
 
     node: Node
     read: frozenset[int]
     length: int
+    turns: Node | None
     carries: list[Carry]
     parts: list[Entry]
     wholes: list[Entry]
     stacks: list[Stack]
     results: tuple[Result, ...]
+    _order: tuple[Node, ...]
     _names: set[str] = field(default_factory=set)
 
     @property
@@ -66,6 +70,16 @@ class Loop:
         """The body as it was."""
         body: Graph = self.node.attrs["body"]
         return body
+
+    @property
+    def stops(self) -> bool:
+        """Whether it ends where its first carry is false."""
+        return bool(self.node.attrs.get("stops", False))
+
+    @property
+    def runs_all(self) -> bool:
+        """Whether each of its turns runs."""
+        return self.turns is None and not self.stops
 
     def of(self, index: int) -> Array:
         """The type of a result."""
@@ -90,7 +104,10 @@ class Loop:
 
     def nodes(self) -> tuple[Node, ...]:
         """What the body computes."""
-        return computed(self.outputs(), self.inputs())
+        outputs = self.outputs()
+        needed = ancestors(outputs)
+        order = topological([*(node for node in self._order if node in needed), *outputs])
+        return tuple(node for node in order if node.op is not INPUT)
 
     def whole(self, b: Builder, operand: Node, type: Array) -> Node:
         """The input of the body that is `operand` in each turn."""
@@ -116,9 +133,12 @@ class Loop:
     def substitute(self, new: Mapping[Node, Node]) -> None:
         """Have the body use the values of `new` in place of its keys."""
         images = dict(new)
+        order = []
         for node in self.nodes():
             if node not in images:
                 images[node] = copy_node(node, [images.get(arg, arg) for arg in node.args])
+            order.append(images[node])
+        self._order = tuple(order)
         for result in self.made():
             result.output = images.get(result.output, result.output)
 
@@ -127,9 +147,13 @@ class Loop:
         inputs, outputs = tuple(self.inputs()), tuple(self.outputs())
         body = self.body
         if inputs != body.inputs or outputs != body.outputs:
-            body = Graph(body.name, inputs, computed(outputs, inputs), outputs)
+            body = Graph(body.name, inputs, self.nodes(), outputs)
         operands = [entry.operand for entry in self.taken()]
+        if self.turns is not None:
+            operands.append(self.turns)
         attrs = {**self.node.attrs, "carried": len(self.carries), "sliced": len(self.parts), "body": body}
+        if "counted" in attrs:
+            attrs["counted"] = self.turns is not None
         made = b.emit(self.node.op, *operands, **attrs)
         return {result: b.emit("item", made, index=i) for i, result in enumerate(self.made())}
 
@@ -161,16 +185,30 @@ def rewrite_loops(graph: Graph, step: Step) -> Graph:
         return graph
     new: dict[Node, Node] = {node: node for node in graph.inputs}
     rewritten: dict[Node, Results] = {}
+    order: list[Node] = []
     for node in graph.nodes:
         if node.args and node.args[0] in rewritten:
             new[node] = rewritten[node.args[0]][node.attrs["index"]]
             continue
         new[node] = moved = copy_node(node, [new[arg] for arg in node.args])
-        if node in read:
-            found = step(_taken_apart(moved, frozenset(read[node])), Builder(node.loc))
-            if found is not None:
-                rewritten[node] = found
-    return substitute_roots(graph, new) if rewritten else graph
+        b = Builder(node.loc)
+        found = step(_taken_apart(moved, frozenset(read[node])), b) if node in read else None
+        if found is None:
+            order.append(moved)
+        else:
+            rewritten[node] = found
+            order += b.nodes
+    return substituted(graph, new, order) if rewritten else graph
+
+
+def substituted(graph: Graph, new: Mapping[Node, Node], order: Iterable[Node]) -> Graph:
+    """The graph whose roots are the images of this one's; its nodes are those of `order` that they need."""
+    outputs = tuple(new[node] for node in graph.outputs)
+    updates = tuple((target, new[value]) for target, value in graph.updates)
+    roots = (*outputs, *(value for _, value in updates))
+    needed = ancestors(roots)
+    nodes = topological([*(node for node in order if node in needed), *roots])
+    return Graph(graph.name, graph.inputs, tuple(node for node in nodes if node.op is not INPUT), outputs, updates)
 
 
 def _results_read(graph: Graph) -> dict[Node, set[int]]:
@@ -186,12 +224,14 @@ def _results_read(graph: Graph) -> dict[Node, set[int]]:
 def _taken_apart(node: Node, read: frozenset[int]) -> Loop:
     body: Graph = node.attrs["body"]
     carried, sliced = node.attrs.get("carried", 0), node.attrs.get("sliced", 0)
-    entries = list(zip(node.args, body.inputs, strict=True))
+    turns = node.args[-1] if node.attrs.get("counted", False) else None
+    entries = list(zip(node.args, body.inputs, strict=turns is None))
     carries = [Carry(*entry, output) for entry, output in zip(entries[:carried], body.outputs, strict=False)]
     parts = [Entry(*entry) for entry in entries[carried : carried + sliced]]
     wholes = [Entry(*entry) for entry in entries[carried + sliced :]]
     stacks = [Stack(output) for output in body.outputs[carried:]]
-    return Loop(node, read, node.attrs["length"], carries, parts, wholes, stacks, (*carries, *stacks))
+    results: tuple[Result, ...] = (*carries, *stacks)
+    return Loop(node, read, node.attrs["length"], turns, carries, parts, wholes, stacks, results, body.nodes)
 
 
 def ancestors(nodes: Iterable[Node], stop: Iterable[Node] = ()) -> set[Node]:
@@ -204,3 +244,11 @@ def ancestors(nodes: Iterable[Node], stop: Iterable[Node] = ()) -> set[Node]:
             found.add(node)
             waiting.extend(node.args)
     return found
+
+
+def may_fail(node: Node) -> bool:
+    """Whether a node may leave the program, or never end: it is not computed where it was not."""
+    if not isinstance(node.op, Bodied):
+        return node.op.kind == "check"
+    inner = (node, *node.attrs["body"].all_nodes())
+    return any(at.op.kind == "check" or at.attrs.get("stops", False) for at in inner)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from adjit.ir.equal import graph_key
-from adjit.ir.graph import Graph, copy_node, substitute_roots
+from adjit.ir.graph import Graph, copy_node
 from adjit.ir.node import Node
 from adjit.ir.text import print_graph
 from adjit.ir.verify import verify
@@ -26,7 +26,7 @@ from adjit.passes.hoist_broadcasts import hoist_broadcasts
 from adjit.passes.hoist_invariants import hoist_invariants
 from adjit.passes.join_pads import join_pads
 from adjit.passes.leave_loops import leave_loops
-from adjit.passes.loops import has_loops
+from adjit.passes.loops import has_loops, substituted
 from adjit.passes.mask_from_result import mask_from_result
 from adjit.passes.orient import orient
 from adjit.passes.simplify import simplify
@@ -122,7 +122,7 @@ class _Settling:
                     changed = True
                     attrs = {**node.attrs, "body": settled}
                     new[node] = Node(node.op, new[node].args, attrs, node.type, node.loc)
-        return substitute_roots(graph, new) if changed else graph
+        return substituted(graph, new, new.values()) if changed else graph
 
     def _body(self, body: Graph) -> Graph:
         """What `body`, or a body equal to it, became."""
