@@ -10,7 +10,7 @@ import numpy as np
 import adjit.ops  # noqa: F401  (fills the registry)
 from adjit.ir.builder import Builder, Value
 from adjit.ir.graph import Graph
-from adjit.ir.types import F32, F64, I64, Array
+from adjit.ir.types import BOOL, F32, F64, I64, Array
 
 SIZES = (1, 2, 3, 4, 5, 7, 8, 16, 17, 33)
 UNARY = ("neg", "abs", "exp", "tanh", "sigmoid", "sin", "cos", "erf", "arctan")
@@ -187,6 +187,128 @@ class GraphMaker:
         return self.b.graph("random", results)
 
 
+class LoopMaker(GraphMaker):
+    """Grows graphs with loops among other ops: some carry sums, some what they get, some what a turn makes of it;
+    values are stacked, read twice, or not at all."""
+
+    depth = 0
+
+    def grow(self) -> None:
+        if self.choose.random() < 0.3:
+            self.loop()
+        elif not self.depth and self.choose.random() < 0.2:
+            self.layer()
+        else:
+            super().grow()
+
+    def layer(self) -> None:
+        """A loop over rows that matrices fit, of which some are sums of products."""
+        n, k, m = (self.choose.choice((2, 3, 5)) for _ in range(3))
+        shapes = ((m,), (k, m), (n, k), (n, m), (k, m), (m, m), (m,))
+        values = [self.b.value(self.b.input("v", Array(self.dtype, shape))) for shape in shapes]
+        self.scan(values[:2], values[2:4], values[4:], n)
+
+    def loop(self) -> None:
+        """A loop over what there is."""
+        sliced = [v for v in (self.pick(lambda v: len(v.shape) > 0) for _ in range(2)) if v is not None]
+        length = sliced[0].shape[0] if sliced else self.choose.choice((0, 1, 3))
+        sliced = [v for v in sliced if v.shape[0] == length and length < 9]
+        length = length if sliced else min(length, 3)
+        if sliced and self.choose.random() < 0.3:
+            sliced.append(self.repeated(length))
+        picked = [self.pick() for _ in range(self.choose.randint(1, 5))]
+        others = [v for v in picked if v is not None and np.prod(v.shape, dtype=int) < 300]
+        cut = self.choose.randint(0, len(others))
+        self.scan(others[:cut], sliced, others[cut:], length)
+
+    def scan(self, carried: list[Value], sliced: list[Value], wholes: list[Value], length: int) -> None:
+        """Add a scan and some of its results, of one that need not take all turns what it carries."""
+        stops, counted = self.choose.random() < 0.15, self.choose.random() < 0.2
+        reverse = not stops and self.choose.random() < 0.5
+        if stops:
+            carried = [self.b.full(self.choose.random() < 0.9, Array(BOOL, ())), *carried]
+        body = _BodyMaker(self, carried, sliced, wholes).graph_of_turn()
+        operands = [v.node for v in (*carried, *sliced, *wholes)]
+        if counted:
+            operands.append(self.b.splat(self.choose.randint(-1, length + 1), Array(I64, ())))
+        made = self.b.emit(
+            "scan", *operands, length=length, carried=len(carried), sliced=len(sliced), body=body, reverse=reverse,
+            stops=stops, counted=counted,
+        )  # fmt: skip
+        for index in range(len(carried) if stops or counted else len(body.outputs)):
+            if self.choose.random() < 0.7:
+                self.values.append(self.b.value(self.b.emit("item", made, index=index)))
+
+    def repeated(self, length: int) -> Value:
+        """The same for each turn."""
+        row = self.pick(lambda v: np.prod(v.shape, dtype=int) < 300)
+        if row is None:
+            return self.b.full(0.25, Array(self.dtype, (length, 2)))
+        if self.choose.random() < 0.5:
+            return self.b.full(0.5, Array(self.dtype, (length, *row.shape)))
+        shape = (length, *row.shape)
+        return self.b.broadcast(row, shape=shape, axes=tuple(range(1, len(shape))))
+
+
+class _BodyMaker(LoopMaker):
+    """Grows the body of a loop of `around`, for operands of these values."""
+
+    def __init__(self, around: LoopMaker, carried: list[Value], sliced: list[Value], wholes: list[Value]) -> None:
+        self.choose, self.dtype, self.empty, self.small = around.choose, around.dtype, around.empty, around.small
+        self.depth = around.depth + 1
+        self.b = Builder()
+        types = [v.type for v in carried] + [v.type.with_shape(v.shape[1:]) for v in sliced] + [v.type for v in wholes]
+        self.given = [self.b.value(self.b.input(f"x{i}", type)) for i, type in enumerate(types)]
+        self.values = [*self.given] or [self.b.full(0.5, Array(self.dtype, ()))]
+        self.carried = self.given[: len(carried)]
+        self.weights = self.given[len(carried) + len(sliced) :]
+
+    def grow(self) -> None:
+        if self.depth > 1:
+            GraphMaker.grow(self)
+        elif self.choose.random() < 0.3:
+            self.multiply()
+        else:
+            super().grow()
+
+    def multiply(self) -> None:
+        """A product with what all turns read."""
+        weight = self.choose.choice(self.weights) if self.weights else None
+        if weight is None or len(weight.shape) != 2:
+            return
+        x = self.pick(lambda v: len(v.shape) > 0 and v.shape[-1] == weight.shape[0])
+        if x is not None and len(x.shape) <= 2:
+            rows = "i"[: len(x.shape) - 1]
+            self.values.append(self.b.contract(self.b.tanh(x), weight, spec=f"{rows}k,kj->{rows}j"))
+
+    def graph_of_turn(self) -> Graph:
+        for _ in range(self.choose.randint(2, 8)):
+            self.grow()
+        outputs = [self.carry_on(carry) for carry in self.carried]
+        outputs += self.choose.sample(self.values, min(3, len(self.values)))
+        return self.b.graph("turn", [v.node for v in outputs])
+
+    def carry_on(self, carry: Value) -> Value:
+        """What a turn makes of what it gets."""
+        if carry.dtype == BOOL:
+            x = self.pick(lambda v: not v.shape)
+            return carry if x is None else x < self.choose.uniform(-0.5, 1.0)
+        kind = self.choose.randrange(5)
+        if kind == 0:
+            return carry
+        if kind == 1:
+            return self.b.tanh(self._like(carry)) + 0.5 * carry
+        x = self.pick(lambda v: len(v.shape) > 0)
+        if kind > 2 and len(carry.shape) == 2:
+            m, n = carry.shape
+            left, right = (self.pick(lambda v, size=size: v.shape == (size,)) for size in (m, n))
+            if left is not None and right is not None:
+                return carry + self.b.contract(self.b.tanh(left), self.b.tanh(right), spec="i,j->ij")
+        if x is not None and carry.shape == x.shape[1:]:
+            return carry + self.b.sum(self.b.tanh(x), axes=(0,))
+        return carry + self.b.tanh(self._like(carry))
+
+
 def arrays(graph: Graph, seed: int) -> list[np.ndarray]:
     """Operands for a graph's inputs."""
     rng = np.random.default_rng(seed)
@@ -201,4 +323,4 @@ def arrays(graph: Graph, seed: int) -> list[np.ndarray]:
     return made
 
 
-__all__ = ["F32", "F64", "I64", "GraphMaker", "arrays"]
+__all__ = ["F32", "F64", "I64", "GraphMaker", "LoopMaker", "arrays"]

@@ -64,7 +64,7 @@ DEFINITIONS: dict[str, dict[str, str]] = {
     "compiler/adjit/ops/mathematics/trigonometry.py": {
         "LARGE LARGE_F32 PIECES": "where the reduction of the argument is exact"
     },
-    "compiler/adjit/passes/pipeline.py": {"ROUNDS": "a bound for safety"},
+    "compiler/adjit/passes/pipeline.py": {"ROUNDS LOOP_ROUNDS": "a bound for safety"},
     "compiler/adjit/passes/rewrite.py": {"FUEL": "a bound for safety"},
     "compiler/adjit/profile.py": {"WARM": "how a measurement begins", "RIGHT": "columns of a table"},
     "compiler/adjit/random/__init__.py": {

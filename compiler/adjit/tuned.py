@@ -48,6 +48,22 @@ GATHER_PIECES = 32
 a gather and in pieces: without some columns 61 and 25 us in 2 pieces, 61 and 28 in 8, 59 and 43 in 40; but without some
 of 512 rows of 256 12 and 23 in 8, and 24 columns three times each 8.9 and 17.3.)"""
 
+# -- loops -------------------------------------------------------------------------------------------------------------
+
+STACKED_CACHE_BYTES = 1 << 22
+"""Bytes of the values of all turns up to which they are stacked so that a product leaves its loop: they stay in the
+cache. (64 turns of 32x65x512, 4 MB, ahead of the loop 695 and 698 us in it and out of it, a sum of such products 941
+and 843; 100 turns of 32x64x64 133 and 131, 134 and 121; 200 of 64x128x128, 6 MB, 2182 and 2691, 2724 and 3404. One
+thread of Zen 5 for all of these; several share a product out of the loop better.)"""
+LEAVING_GAIN = 4
+"""Bytes of the matrix that each turn reads, or of the sum that it writes, from which a byte that is stacked beyond that
+pays. (Turns of 1x256x1024, where a byte spares 256, ahead of the loop 1837 and 500 us, as a sum 1777 and 608; 16x256x
+1024, 16 bytes, 2282 and 1939, 8897 and 2466; 64x256x1024, 4 bytes, 4418 and 3985, 8262 and 8714; 1000 turns of
+32x64x512, 2 bytes, 14.4 and 16.7 ms, 18.7 and 30.7.)"""
+STACKED_BYTES = 1 << 27
+"""Bytes that are stacked so at most, which is memory of the program. (4000 turns of 8x128x1024, 128 MB, ahead of the
+loop 97 and 99 ms, as a sum 404 and 114.)"""
+
 # -- straight lines: graphs too small for kernels ----------------------------------------------------------------------
 
 STRAIGHT_ELEMENTS = 256

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 
 import adjit.ops  # noqa: F401  (fills the registry)
 from adjit.ir.builder import Builder
-from adjit.ir.equal import equal
+from adjit.ir.equal import equal, graph_key
 from adjit.ir.graph import Graph
 from adjit.ir.text import parse
 from adjit.ir.types import F32, Array
@@ -58,12 +61,14 @@ def changed(changes: tuple[tuple[str, str], ...]) -> Graph:
 def test_what_does_not_count(name: str) -> None:
     assert equal(parse(BASE), changed(SAME[name]))
     assert equal(changed(SAME[name]), parse(BASE))
+    assert graph_key(changed(SAME[name])) == graph_key(parse(BASE))
 
 
 @pytest.mark.parametrize("name", OTHER)
 def test_what_counts(name: str) -> None:
     assert not equal(parse(BASE), changed(OTHER[name]))
     assert not equal(changed(OTHER[name]), parse(BASE))
+    assert graph_key(changed(OTHER[name])) != graph_key(parse(BASE))
 
 
 def test_arrays_are_compared_by_digest() -> None:
@@ -90,3 +95,31 @@ def test_attributes_count() -> None:
 def test_nan_is_nan() -> None:
     text = "graph @f(%x: f32[]) -> f32[] {\n  %0 = add %x, nan : f32[]\n  return %0\n}"
     assert equal(parse(text), parse(text))
+
+
+LOOP = """\
+graph @f(%x: f32[2]) -> f32[2] {
+  %0 = scan %x length=3 carried=1 body=graph @turn(%x: f32[2]) -> f32[2] {
+    %0 = mul %x, nan : f32[2]
+    return %0
+  } : (f32[2])
+  %1 = item %0 index=0 : f32[2]
+  return %1
+}
+"""
+
+
+def test_bodies_count() -> None:
+    for old, new, same in (("@turn(%x", "@other(%a", True), ("length=3", "length=4", False), ("nan", "1.0", False)):
+        other = parse(LOOP.replace(old, new).replace("mul %x", "mul %a" if same else "mul %x"))
+        assert equal(parse(LOOP), other) is same
+        assert (graph_key(parse(LOOP)) == graph_key(other)) is same
+
+
+def test_a_key_is_made_once_and_keeps_no_graph() -> None:
+    graph = parse(LOOP)
+    kept = weakref.ref(graph)
+    assert graph_key(graph) is graph_key(graph)
+    del graph
+    gc.collect()
+    assert kept() is None

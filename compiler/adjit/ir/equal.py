@@ -7,10 +7,12 @@ Names, lines of source and nodes that no output needs are ignored. Operands are 
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from typing import Any
+from weakref import WeakKeyDictionary
 
-from adjit.ir.graph import Graph
+from adjit.ir.graph import Graph, topological
 from adjit.ir.node import Data, Node
 
 Key = tuple[Any, ...]
@@ -87,3 +89,37 @@ def _alike(x: Node, y: Node, nested: list[tuple[Graph, Graph]]) -> bool:
         elif one != other or type(one) is not type(other):
             return False
     return True
+
+
+_KEYS: WeakKeyDictionary[Graph, str] = WeakKeyDictionary()
+
+
+def graph_key(graph: Graph) -> str:
+    """A digest that two graphs share where they are `equal`, and else do not; made once for each graph."""
+    found = _KEYS.get(graph)
+    if found is None:
+        found = _KEYS[graph] = _digest(graph)
+    return found
+
+
+def _digest(graph: Graph) -> str:
+    places: dict[Node, int | str] = {node: i for i, node in enumerate(graph.inputs)}
+    updates = sorted(graph.updates, key=lambda update: graph.inputs.index(update[0]))
+    lines = [str(node.type) for node in graph.inputs]
+    for node in topological((*graph.outputs, *(value for _, value in updates))):
+        if node in places:
+            continue
+        line = f"{node.op.name} {_attribute_text(node)} {[places[arg] for arg in node.args]} {node.type}"
+        if node.is_splat:
+            # By value, however often it occurs.
+            places[node] = line
+        else:
+            places[node] = len(lines)
+            lines.append(line)
+    lines.append(str([places[node] for node in graph.outputs]))
+    lines.append(str([(places[target], places[value]) for target, value in updates]))
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _attribute_text(node: Node) -> str:
+    return str([graph_key(value) if isinstance(value, Graph) else value for value in attribute_key(node)])

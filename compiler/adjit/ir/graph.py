@@ -15,7 +15,7 @@ from adjit.ir.node import Node
 from adjit_runtime.errors import FormatError
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(frozen=True, eq=False, slots=True, weakref_slot=True)
 class Graph:
     """A static, typed, immutable SSA graph.
 
