@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import adjit
+from adjit.autodiff.reverse import gradient
 from adjit.ir.builder import Builder
 from adjit.ir.equal import equal
 from adjit.ir.evaluate import evaluate
@@ -63,6 +64,37 @@ def test_loops_run_in_machine_code(name: str) -> None:
     new = roll(graph_of(program.make(20), *args), LEAST // 2)
     assert describe_rolls(new)
     run_both(new, *args, terms=1.0)
+
+
+@pytest.mark.parametrize("name", sorted(PROGRAMS.keys() - {"weak", "gather"}))
+def test_gradients_are_those_of_the_turns_in_a_row(name: str) -> None:
+    program = PROGRAMS[name]
+    args = program.arrays(20)
+
+    def total(*args: Any) -> Any:
+        results = program.make(20)(*args)
+        return sum(np.sum(x * x) for x in (results if isinstance(results, tuple) else [results]))
+
+    graph = graph_of(total, *args)
+    new = roll(graph, LEAST // 2)
+    wrt = range(len(args))
+    for found, wanted in zip(*(evaluate(gradient(each, wrt), *args) for each in (new, graph)), strict=True):
+        # The sums of what turns add are taken in another order.
+        tolerance = 1e-4 if wanted.dtype == np.float32 else 1e-10
+        np.testing.assert_allclose(found, wanted, rtol=tolerance, atol=tolerance * max(1.0, np.abs(wanted).max()))
+
+
+def test_it_is_a_stage_of_what_users_call() -> None:
+    program = PROGRAMS["rk4"]
+    (p,) = program.arrays(40)
+    compiled = adjit.value_and_grad(program.make(40))
+    value, gradients = compiled(p)
+    assert len(describe_rolls(compiled.ir("rolled"))) == 1
+    plain = graph_of(program.make(40), p)
+    assert equal(compiled.ir("trace"), plain)
+    wanted = evaluate(gradient(plain, [0]), p)
+    np.testing.assert_allclose(value, wanted[0], rtol=1e-12)  # products and sums may be one instruction
+    np.testing.assert_allclose(gradients, wanted[1], rtol=1e-10)  # and sums go in another order
 
 
 def test_what_a_loop_looks_like() -> None:
