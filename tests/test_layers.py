@@ -23,6 +23,7 @@ LAYERS: dict[str, set[str]] = {
     "ir": set(),
     "ops": {"ir"},
     "trace": {"ir", "ops", "tuned"},
+    "roll": {"ir", "ops", "tuned"},
     "autodiff": {"ir", "ops", "tuned"},
     "passes": {"ir", "ops", "tuned"},
     "schedule": {"ir", "ops", "tuned"},

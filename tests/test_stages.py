@@ -45,8 +45,8 @@ def trained() -> tuple[Any, Any, np.ndarray, np.ndarray]:
 
 def test_the_pipeline_is_one_list() -> None:
     names = [stage.name for stage in STAGES]
-    assert names == ["trace", "adjoint", "batch", "step", "widen", "passes", "plan", "code", "object", "link"]
-    assert list(SHOWN) == ["trace", "adjoint", "batch", "step", "optimized", "plan", "llvm", "asm"]
+    assert names == ["trace", "roll", "adjoint", "batch", "step", "widen", "passes", "plan", "code", "object", "link"]
+    assert list(SHOWN) == ["trace", "rolled", "adjoint", "batch", "step", "optimized", "plan", "llvm", "asm"]
     own = [stage.make is None for stage in STAGES]
     assert own == sorted(own, reverse=True), "what is the function's own comes first"
 
@@ -57,7 +57,7 @@ def test_a_record_has_what_each_stage_made() -> None:
     # The graph of the step is kept; what lies behind it is not made for those who look ahead of it.
     assert list(made) == ["step", "widen", "passes", "plan", "code", "object", "link"]
     assert all(isinstance(made[stage.name], stage.makes) for stage in STAGES if stage.name in made)
-    assert list(record_of(step).until("adjoint")) == ["trace", "adjoint"]
+    assert list(record_of(step).until("adjoint")) == ["trace", "roll", "adjoint"]
     assert made["code"].plan is made["plan"].plan
     assert str(step.ir("optimized")) == str(made["passes"])
     assert str(step.ir("llvm")) == made["code"].llvm

@@ -72,6 +72,12 @@ DEFINITIONS: dict[str, dict[str, str]] = {
         "_DTYPES": "types, not numbers",
         "_MOST_KEYS": "a bound for safety",
     },
+    "compiler/adjit/roll/joins.py": {"OUTSIDE": "the number of no loop"},
+    "compiler/adjit/roll/loops.py": {
+        "FOLLOWS STAYS DIFFERS NOT": "names of ways",
+        "NEAR MOST_TRIED": "bounds for safety",
+    },
+    "compiler/adjit/roll/reading.py": {"MOST_STEPS": "a bound for safety"},
     "compiler/adjit/schedule/build.py": {"ROUNDS_ALONE CHAIN": "bounds for safety"},
     "compiler/adjit/schedule/group.py": {"WIDEST": "bytes of AVX-512's vectors"},
     "compiler/adjit/trace/frozen.py": {"_MOST_PARTS _MOST_ITEMS": "bounds for safety"},

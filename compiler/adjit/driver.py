@@ -23,6 +23,7 @@ from adjit.ir.types import Array, is_float
 from adjit.profile import Explanation, Profile, explain
 from adjit.profile import profile as measure
 from adjit.results import checked, split_aux
+from adjit.roll import roll
 from adjit.stages import Options, Record, Text
 from adjit.trace import Tracer, current_trace, inline, trace_flat
 from adjit.trace.frozen import watched
@@ -119,7 +120,8 @@ class Function(CompiledFunction):
 
     @public(name="ir")
     def ir(self, stage: str, *args: Any, **kwargs: Any) -> Any:
-        """What a stage made of the function: "trace", "adjoint", "optimized" give a Graph, "plan", "llvm", "asm" text.
+        """What a stage made of the function: "trace", "rolled", "adjoint", "optimized" give a Graph, "plan",
+        "llvm", "asm" text.
 
         Of the last signature, or of the one of the arguments. Both print; a graph's text parses back with
         `adjit.parse`."""
@@ -211,7 +213,7 @@ class Function(CompiledFunction):
         """The graph to compile, and the tree of its results."""
         with record.timed("trace"):
             traced = trace_call(self.graph_name, self.on_leaves(signature), signature.types, names)
-        return record.keep("trace", traced.graph), traced.out_tree
+        return record.derive("roll", roll, record.keep("trace", traced.graph)), traced.out_tree
 
     def on_leaves(self, signature: Signature) -> Callable[[list[Any]], Any]:
         """The plain function as one of a list of leaves."""
@@ -284,9 +286,9 @@ class GradFunction(Transformed):
         call = self.on_leaves(signature)
         with record.timed("trace"):
             traced = trace_call(self.graph_name, lambda leaves: split_aux(self, call(leaves)), signature.types, names)
-        record.keep("trace", traced.graph)
         count = len(traced.graph.outputs)
-        graph = record.derive("adjoint", functools.partial(_adjoint, wrt, self.with_value), traced.graph)
+        rolled = record.derive("roll", roll, record.keep("trace", traced.graph))
+        graph = record.derive("adjoint", functools.partial(_adjoint, wrt, self.with_value), rolled)
         aux_tree = traced.out_tree.children()[1]
         value: Any = (0, optree.tree_unflatten(aux_tree, range(count - 1))) if self.has_aux else 0
         gradients = optree.tree_unflatten(gradient_tree, range(len(wrt)))

@@ -1,14 +1,14 @@
 """The pipeline in one place: what becomes of a function, stage by stage.
 
-    trace -> adjoint | batch -> step -> widen -> passes -> plan -> code -> object -> link
+    trace -> roll -> adjoint | batch -> step -> widen -> passes -> plan -> code -> object -> link
 
 `STAGES` is the whole of it: each stage with what makes it, how it is shown and how it is verified. A stage reads what
 the one before it made and the program's `Options`, nothing else: no setting and no variable of the environment. So a
 stage that is made again for whoever looks is the one that ran, and graph and options are all that the cache knows a
 program by.
 
-trace, adjoint, batch and step are a function's own (`Function.build` hands them to the record); the others are the same
-for all. `Record` keeps what is needed to make each again; `compilation` runs the stages."""
+trace, roll, adjoint, batch and step are a function's own (`Function.build` hands them to the record); the others are
+the same for all. `Record` keeps what is needed to make each again; `compilation` runs the stages."""
 
 from __future__ import annotations
 
@@ -161,6 +161,7 @@ def _linked(program: Program, options: Options) -> Loaded:
 
 STAGES: tuple[Stage, ...] = (
     Stage("trace", Graph, None, {"trace": _itself}, _verify_graph),
+    Stage("roll", Graph, None, {"rolled": _itself}, _verify_graph),
     Stage("adjoint", Graph, None, {"adjoint": _itself}, _verify_graph),
     Stage("batch", Graph, None, {"batch": _itself}, _verify_graph),
     Stage("step", Graph, None, {"step": _itself}, _verify_graph),

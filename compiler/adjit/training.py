@@ -32,6 +32,7 @@ from adjit.ir.graph import Graph, computed, copy_node
 from adjit.ir.node import Node
 from adjit.optim import Optimizer, Schedule
 from adjit.random import fold_in
+from adjit.roll import roll
 from adjit.stages import Options
 from adjit.trace import inline, lower
 from adjit.trace.integers import bound
@@ -207,8 +208,8 @@ class TrainingStep(StepFunction, Function):
         count = layout.params.num_leaves
         with record.timed("trace"):
             loss = self._loss(signature, names)
-        record.keep("trace", loss.graph)
-        adjoint = record.derive("adjoint", functools.partial(gradient, wrt=range(count)), loss.graph)
+        rolled = record.derive("roll", roll, record.keep("trace", loss.graph))
+        adjoint = record.derive("adjoint", functools.partial(gradient, wrt=range(count)), rolled)
         n_outputs = len(loss.graph.outputs)
 
         def whole(leaves: list[Any]) -> list[Any]:

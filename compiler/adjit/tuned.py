@@ -83,6 +83,34 @@ which do not depend on the size, take 20 and 8 ms.)"""
 GATHER_EFFORT = 20
 """What a gather of a register counts among them: it is an instruction for each element, or two."""
 
+# -- rolling: loops that Python unrolled ------------------------------------------------------------------------------
+
+ROLL_NODES = 150
+"""Nodes that loops must spare, slices, reshapes and constants not counted. (Gradients of as many turns as take so many
+nodes, unrolled and as a loop, to the first result and a call: 24 steps of a heat equation, 422 and 142 ms, 1.25 and
+0.56 us; 60 terms of an autoregression 227 and 33 ms, 0.52 and 0.43 us; 24 turns of a network of 4 396 and 70 ms, 1.62
+and 0.86 us; of fewer, 10 steps of that equation, 167 and 187 ms, 0.28 and 0.37 us.)"""
+ROLL_SHARE = 3
+"""Loops that together spare as many; each spares at least this part of them. (Sums of the rows of a triangle of 120,
+whose loops are of 1 to 119 turns.)"""
+ROLL_TURNS = 4
+"""Turns that a loop has at least: those ahead of it and behind it, which may differ, are nodes of their own."""
+ROLL_LAG = 8
+"""Turns that a value may be carried, from one to the next: each is a move."""
+ROLL_JOINED = 8
+"""Elements of a window of an array that the next turn's window overlaps: each is an operand of the loop."""
+ROLL_PERIODS = 16
+"""Lengths of turns that are tried, of those by which the most nodes repeat. (Each takes 0.2 us a node of a graph whose
+operations repeat and whose operands do not: 18,000 nodes, 120 ms, where tracing takes 950.)"""
+ROLL_KEPT_BYTES = 1 << 20
+"""Bytes of values that nothing reads, up to which the values of all turns are kept for some that are read: what an L2
+cache holds."""
+ROLL_SCAN = 100
+"""Nodes that a loop counts as, beside those of its body, where it lies in another one: compiling it takes about so
+long."""
+ROLL_LOOKS = 6
+"""How often a graph is looked through: loops in loops are found from the inside out."""
+
 # -- tiles: steps that work row by row ---------------------------------------------------------------------------------
 
 TILING_BYTES = 1 << 20
