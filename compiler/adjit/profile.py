@@ -6,7 +6,8 @@ import ctypes
 import html
 import math
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ from adjit.ir.types import dtype_name
 from adjit.machine import Machine, latest
 from adjit.ops.declare import Elementwise
 from adjit.passes.tile import reasons_against
+from adjit.roll import LoopFound, describe_rolls
 from adjit.schedule.arena import read, storage, written
 from adjit.schedule.plan import (
     Apply,
@@ -359,7 +361,21 @@ def explain(record: Record, name: str) -> Explanation:
     ]
     if not any(isinstance(kernel.work, Nested | Straight) for kernel in plan.kernels):
         paragraphs.append(("not in tiles of rows", reasons_against(made["passes"])))
-    return Explanation(name, paragraphs)
+    rolled = _rolled(made)
+    return Explanation(name, [*paragraphs, *([("rolled up", rolled)] if rolled else [])])
+
+
+def _rolled(made: Mapping[str, Any]) -> list[str]:
+    """The loops that Python unrolled and the compiler rolled up: those that the trace did not have."""
+    if "roll" not in made or "trace" not in made:
+        return []
+    written = Counter(describe_rolls(made["trace"]))
+    return [f"{found}." for found in describe_rolls(made["roll"]) if not _taken(written, found)]
+
+
+def _taken(left: Counter[LoopFound], found: LoopFound) -> bool:
+    left[found] -= 1
+    return left[found] >= 0
 
 
 def _where(kernel: Kernel) -> str:
@@ -387,9 +403,10 @@ def _fused(kernel: Kernel) -> str:
     work = kernel.work
     assert not isinstance(work, Straight)
     if isinstance(work, StraightLoop):
+        carried = "1 value that it carries" if work.carried == 1 else f"{work.carried} values that it carries"
         return (
-            f"A loop of {work.count} turns, one after the other; a turn is so small that its values stay in registers, "
-            f"and so do the {work.carried} that it carries."
+            f"A loop of {work.count} turns, one after the other; a turn is so small that its values stay in registers"
+            + (f", with the {carried}." if work.carried else ".")
         )
     if isinstance(work, Nested) and not work.is_shared:
         steps = len(work.steps)

@@ -100,6 +100,26 @@ def test_explain_gives_reasons(trained: Any) -> None:
     assert str(step.explain(state, x, labels)) == repr(step.explain()) == text
 
 
+def test_explain_loops() -> None:
+    def recursion(x: Any) -> Any:
+        y = x[0]
+        for i in range(1, 200):
+            y = np.tanh(0.5 * y) * x[i]
+        last, _ = adjit.scan(lambda c, row: (np.cos(c * row), None), np.ones(400), np.ones((9, 400)) * y)
+        return np.sum(last)
+
+    text = str(adjit.jit(recursion).explain(np.ones(200)))
+    assert "A loop of 198 turns" in text or "A loop of 199 turns" in text
+    assert "stay in registers, with the 1 value that it carries." in text
+    assert "A loop of 9 turns, one after the other, each 1 kernel." in text
+    assert "reads it in a loop" in text
+    # The loop that the function has is not one that was rolled up.
+    rolled = text.split("rolled up\n")[1]
+    assert "test_profile.py:" in rolled
+    assert "a loop of 19" in rolled
+    assert "a loop of 9 turns" not in rolled
+
+
 def test_explain_threads_and_tiles() -> None:
     big = adjit.jit(lambda x, y: np.tanh(x @ y))
     assert "Large enough for the threads of the pool" in str(big.explain(np.ones((256, 256)), np.ones((256, 256))))

@@ -38,9 +38,10 @@ class LoopFound:
     depth: int
 
     def __str__(self) -> str:
+        values = "value" if self.carried == 1 else "values"
         return (
-            f"{self.loc or '?'}: a loop of {self.turns} turns, each of {self.nodes} nodes; {self.carried} values of "
-            f"{self.carried_bytes} bytes are carried"
+            f"{self.loc or '?'}: a loop of {self.turns} turns, each of {self.nodes} nodes; it carries {self.carried} "
+            f"{values}, {self.carried_bytes} bytes"
         )
 
 
