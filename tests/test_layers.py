@@ -38,8 +38,8 @@ LAYERS: dict[str, set[str]] = {
 
 # Modules that stand above the layers and may import all of them.
 TOP: set[str] = {
-    "__init__", "compilation", "driver", "jacobians", "machine", "profile", "results", "stages", "training",
-    "transforms",
+    "__init__", "checking", "compilation", "driver", "jacobians", "machine", "profile", "results", "stages",
+    "training", "transforms",
 }  # fmt: skip
 
 # What a layer of the compiler may import of the runtime (`program` is data: what codegen makes and the runtime
@@ -49,7 +49,9 @@ TOP: set[str] = {
 RUNTIME_FOR_ALL: set[str] = {
     "checks", "constructors", "environment", "errors", "fork", "guard", "guests", "program", "public", "target",
 }  # fmt: skip
-RUNTIME_USERS: set[str] = {"__init__", "compilation", "driver", "machine", "profile", "stages", "transforms"}
+RUNTIME_USERS: set[str] = {
+    "__init__", "checking", "compilation", "driver", "machine", "profile", "stages", "transforms",
+}  # fmt: skip
 
 # Layers that users' networks are made of: the same NumPy that users write, so nothing of the runtime but its errors
 # and the checks of arguments that raise them.
@@ -59,19 +61,11 @@ LIBRARY: set[str] = {"nn", "optim", "random"}
 AT_TOP: dict[str, set[str]] = {
     "llvmlite": {"codegen", "driver", "runtime"},
     "optree": {
-        "control",
-        "trace",
-        "nn",
-        "optim",
-        "driver",
-        "jacobians",
-        "results",
-        "training",
+        "checking", "control", "driver", "jacobians", "nn", "optim", "results", "runtime", "trace", "training",
         "transforms",
-        "runtime",
     },
     "platformdirs": {"runtime"},
-}
+}  # fmt: skip
 
 # Heavy or optional packages that may be imported late, inside the function that needs them, and only so.
 LATE: set[str] = {"sympy", "rich", "safetensors", "matplotlib", "scipy"}

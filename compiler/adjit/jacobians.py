@@ -23,7 +23,7 @@ from adjit_runtime.public import public
 
 
 class JacobianFunction(GradFunction):
-    """The Jacobian of a function by columns, by rows, or by what there is less of: `by` has forward, reverse or both."""
+    """The Jacobian of a function by columns, by rows, or by what is less: `by` has forward, reverse or both."""
 
     def __init__(self, by: Sequence[str], kind: str, function: Callable[..., Any], *rest: Any) -> None:
         super().__init__(kind, function, *rest)
