@@ -50,15 +50,19 @@ def check_grads(
     wanted = checks.several("check_grads: modes", modes, str)
     for mode in wanted:
         checks.choice("check_grads: modes", mode, tuple(_MODES))
-    given = {"rtol": rtol, "atol": atol, "step": step}
-    numbers = [checks.real(f"check_grads: {name}", x, 0.0) for name, x in given.items()]
+    rtol, atol = checks.real("check_grads: rtol", rtol, 0.0), checks.real("check_grads: atol", atol, 0.0)
+    step = checks.real("check_grads: step", step, 1e-12, 1.0)
     depth = checks.integer("check_grads: order", order, 1)
     plain = _Given(function, options_of("check_grads", "auto", False), (), ())
+    try:
+        plain.__signature__.bind(*args)
+    except TypeError as error:
+        raise ArgumentError(f"check_grads: args does not fit {plain.__name__}: {error}") from None
     signature, leaves, names = plain.signature_of(tuple(args), {})
     check_floats(plain, range(len(leaves)), signature.types, names())
     positional, _ = signature.tree.children()
     wide = [np.asarray(x, np.float64) for x in leaves]
-    _Check(positional, wide, names(), wanted, *numbers).run(plain, depth, plain.__name__)
+    _Check(positional, wide, names(), wanted, rtol, atol, step).run(plain, depth, plain.__name__)
 
 
 class _Given(Function):

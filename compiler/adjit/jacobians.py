@@ -13,12 +13,14 @@ import optree
 from adjit.autodiff.jacobian import forward_jacobian, reverse_jacobian
 from adjit.driver import Function, GradFunction, Record, Signature, options_of, statics_of, trace_call
 from adjit.ir.graph import Graph, computed
+from adjit.ir.types import is_float
 from adjit.results import check_differentiable, split_aux, unpack_aux
 from adjit.trace import Tracer
+from adjit.trace.promote import type_of
 from adjit.transforms import JvpFunction
 from adjit_runtime import checks
 from adjit_runtime.errors import ArgumentError
-from adjit_runtime.guests import tree_structure
+from adjit_runtime.guests import tree_map, tree_structure
 from adjit_runtime.public import public
 
 
@@ -287,7 +289,8 @@ def hvp(
 ) -> Any:
     """A compiled function of (x, v, ...) that gives the product of the Hessian of `function` by x with v.
 
-    `function(x, ...)` returns one float scalar; x and v are pytrees of floats of one structure, and so is the result.
+    `function(x, ...)` returns one float scalar; x and v are pytrees of floats of one structure, and so is the result; v
+    may have integers for float64.
     Forward over reverse: the time is that of about two gradients, and no Hessian is made.
 
         >>> import numpy as np, adjit
@@ -322,6 +325,9 @@ def _product(gradient: GradFunction) -> Callable[..., Any]:
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     first = parameters[0].name if parameters and parameters[0].kind in positional else "x"
 
+    taken = {parameter.name for parameter in parameters}
+    vector = next(name for name in ("v", "vector", "along") if name not in taken)
+
     @functools.wraps(gradient.__wrapped__)
     def product(x: Any, v: Any, /, *args: Any, **kwargs: Any) -> Any:
         def at(x: Any) -> Any:
@@ -331,14 +337,20 @@ def _product(gradient: GradFunction) -> Callable[..., Any]:
         at.__signature__ = _signature(first)  # type: ignore[attr-defined]
         at.__name__ = gradient.__name__
         if tree_structure(x) != tree_structure(v):
-            raise ArgumentError(f"hvp: v has the structure of {first}, which {gradient.__name__} is differentiated by")
-        return JvpFunction("hvp", at, False)((x,), (v,))[1]
+            raise ArgumentError(
+                f"hvp: {vector} has the structure of {first}, which {gradient.__name__} is differentiated by"
+            )
+        return JvpFunction("hvp", at, False)((x,), (tree_map(_float, v),))[1]
 
-    taken = {parameter.name for parameter in parameters}
-    vector = next(name for name in ("v", "vector", "along") if name not in taken)
     rest = parameters[1:] if parameters and parameters[0].kind in positional else parameters
     product.__signature__ = _signature(first, vector, *rest)  # type: ignore[attr-defined]
     return product
+
+
+def _float(x: Any) -> Any:
+    """A vector of integers as one of floats: SciPy asks with such, too."""
+    type = type_of(x)
+    return x if type.weak or is_float(type.dtype) else x.astype(np.float64)
 
 
 def _signature(*parameters: str | inspect.Parameter) -> inspect.Signature:

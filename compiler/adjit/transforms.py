@@ -40,7 +40,6 @@ class _AtPoint(Transformed):
 
     def traced(self, signature: Signature, names: Sequence[str], record: Record) -> Any:
         """The trace of (value, aux)."""
-        check_floats(self, range(len(signature.types)), signature.types, names)
         call = self.on_leaves(signature)
         with record.timed("trace"):
             traced = trace_call(self.graph_name, lambda leaves: unpack_aux(self, call(leaves)), signature.types, names)
@@ -70,6 +69,7 @@ class JvpFunction(_AtPoint):
         positional, _ = signature.tree.children()
         primals = positional.children()[0]
         count = primals.num_leaves
+        check_floats(self, range(count), signature.types, names)
         _check_tangents(self.kind, signature.types[:count], signature.types[count:], names[:count])
         plain: Any = (_numbered(primals), {})
         at = Signature(tree_structure(plain), signature.types[:count])
@@ -172,6 +172,7 @@ class _Splitting(_AtPoint):
         self, signature: Signature, names: Sequence[str], record: Record
     ) -> tuple[Graph, optree.PyTreeSpec, list[Tracer]]:
         """The early graph."""
+        check_floats(self, range(len(signature.types)), signature.types, names)
         traced = self.traced(signature, names, record)
         values, aux = traced.out_tree.children()
         positional, _ = signature.tree.children()
