@@ -12,7 +12,7 @@ import optree
 
 from adjit.autodiff.jacobian import forward_jacobian, reverse_jacobian
 from adjit.driver import Function, GradFunction, Record, Signature, options_of, statics_of, trace_call
-from adjit.ir.graph import Graph, computed
+from adjit.ir.graph import Graph, closed
 from adjit.ir.types import is_float
 from adjit.results import check_differentiable, split_aux, unpack_aux
 from adjit.trace import Tracer
@@ -53,13 +53,12 @@ class JacobianFunction(GradFunction):
         return value, aux
 
     def _jacobian(self, wrt: Sequence[int], values: int, traced: Graph) -> Graph:
-        bare = Graph(traced.name, traced.inputs, traced.nodes, traced.outputs[:values])
         columns = sum(traced.inputs[i].array_type.size for i in wrt)
-        rows = sum(node.array_type.size for node in bare.outputs)
+        rows = sum(node.array_type.size for node in traced.outputs[:values])
         forward = "forward" in self.by and ("reverse" not in self.by or columns <= rows)
-        made = forward_jacobian(bare, wrt) if forward else reverse_jacobian(bare, wrt)
-        outputs = (*made.outputs[values:], *traced.outputs[values:])
-        return Graph(made.name, made.inputs, computed(outputs, made.inputs), outputs)
+        made = (forward_jacobian if forward else reverse_jacobian)(traced, wrt, values)
+        outputs = (*made.outputs[len(traced.outputs) :], *made.outputs[values : len(traced.outputs)])
+        return closed(made.name, made.inputs, made.nodes, outputs)
 
 
 class ElementwiseGradFunction(GradFunction):
@@ -333,14 +332,15 @@ def _product(gradient: GradFunction) -> Callable[..., Any]:
         def at(x: Any) -> Any:
             return gradient(x, *args, **kwargs)
 
-        # What messages call it by.
         at.__signature__ = _signature(first)  # type: ignore[attr-defined]
-        at.__name__ = gradient.__name__
         if tree_structure(x) != tree_structure(v):
             raise ArgumentError(
                 f"hvp: {vector} has the structure of {first}, which {gradient.__name__} is differentiated by"
             )
-        return JvpFunction("hvp", at, False)((x,), (tree_map(_float, v),))[1]
+        moved = JvpFunction("hvp", at, False)
+        # What messages call it by; a lambda has its line in its name.
+        moved.__name__ = gradient.__name__
+        return moved((x,), (tree_map(_float, v),))[1]
 
     rest = parameters[1:] if parameters and parameters[0].kind in positional else parameters
     product.__signature__ = _signature(first, vector, *rest)  # type: ignore[attr-defined]

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 import optree
 
 from adjit.autodiff.forward_mode import jvp as pushed
-from adjit.autodiff.reverse import vjp as pulled
-from adjit.autodiff.split import Split, split
+from adjit.autodiff.linear import forward_part, reverse_part
+from adjit.autodiff.split import Split
 from adjit.driver import Function, Record, Signature, Transformed, check_floats, options_of, trace_call
 from adjit.ir.builder import Builder
-from adjit.ir.graph import Graph, computed
+from adjit.ir.graph import Graph, closed
 from adjit.ir.node import Node
 from adjit.ir.types import is_float
 from adjit.results import unpack_aux
@@ -89,18 +89,17 @@ def _with_tangents(inputs: int, values: int, traced: Graph) -> Graph:
     """Inputs: those of the function, their tangents, captures. Outputs: the values, their tangents, aux."""
     made = pushed(traced, range(inputs))
     given, count = len(traced.inputs), len(traced.outputs)
-    outputs = (*made.outputs[:values], *_tangents(made, traced, values), *made.outputs[values:count])
-    entered = (*made.inputs[:inputs], *made.inputs[given:], *made.inputs[inputs:given])
-    return Graph(made.name, entered, computed(outputs, entered), outputs)
-
-
-def _tangents(made: Graph, graph: Graph, values: int) -> list[Node]:
-    """The tangents of the first outputs of a graph, of which `made` is the jvp; zeros for what is no float."""
     b = Builder.after(made)
-    found = iter(made.outputs[len(graph.outputs) :])
-    return [
-        next(found) if is_float(node.dtype) else b.splat(0, node.array_type.strong) for node in graph.outputs[:values]
-    ]
+    tangents = _with_zeros(b, traced.outputs[:values], made.outputs[count:])
+    outputs = (*made.outputs[:values], *tangents, *made.outputs[values:count])
+    entered = (*made.inputs[:inputs], *made.inputs[given:], *made.inputs[inputs:given])
+    return closed(made.name, entered, b.nodes, outputs)
+
+
+def _with_zeros(b: Builder, values: Sequence[Node], tangents: Sequence[Node]) -> list[Node]:
+    """A tangent for each value: those of floats, zeros for the others."""
+    found = iter(tangents)
+    return [next(found) if is_float(node.dtype) else b.splat(0, node.array_type.strong) for node in values]
 
 
 def _check_tangents(
@@ -203,10 +202,8 @@ class _Pulling(_Splitting):
         self.taken, self.given = values, primals.tree
 
     def parts(self, graph: Graph, inputs: int, values: int) -> Split:
-        """Those of reverse mode; aux has no cotangent."""
-        bare = Graph(graph.name, graph.inputs, graph.nodes, graph.outputs[:values])
-        made = pulled(bare, range(inputs))
-        return _split(graph, made, (*made.outputs[:values], *graph.outputs[values:], *made.outputs[values:]))
+        """Those of reverse mode."""
+        return reverse_part(graph, range(inputs), values)
 
 
 class _Pushing(_Splitting):
@@ -217,16 +214,11 @@ class _Pushing(_Splitting):
         self.taken, self.given = primals, values.tree
 
     def parts(self, graph: Graph, inputs: int, values: int) -> Split:
-        """Those of forward mode, with loops of tangents beside those of values."""
-        made = pushed(graph, range(inputs), joint=False)
-        return _split(graph, made, (*made.outputs[: len(graph.outputs)], *_tangents(made, graph, values)))
-
-
-def _split(graph: Graph, made: Graph, outputs: tuple[Node, ...]) -> Split:
-    """What does not wait for the inputs that `made` has beside those of `graph`, and what does: its last outputs."""
-    whole = Graph(made.name, made.inputs, computed(outputs, made.inputs), outputs)
-    late = range(len(graph.inputs), len(made.inputs))
-    return split(whole, late, range(len(graph.outputs), len(outputs)))
+        """Those of forward mode, with zeros for what is no float."""
+        parts = forward_part(graph, range(inputs), values)
+        b = Builder.after(parts.late)
+        outputs = _with_zeros(b, graph.outputs[:values], parts.late.outputs)
+        return parts._replace(late=closed(parts.late.name, b.inputs, b.nodes, outputs))
 
 
 class Linear:

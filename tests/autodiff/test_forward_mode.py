@@ -13,14 +13,17 @@ from hypothesis import strategies as st
 
 import adjit
 from adjit.autodiff.forward_mode import jvp
+from adjit.autodiff.linear import forward_part, reverse_part
 from adjit.autodiff.reverse import vjp
 from adjit.autodiff.split import split
 from adjit.ir.builder import Builder
 from adjit.ir.evaluate import evaluate
 from adjit.ir.graph import Graph
 from adjit.ir.op import OPS
+from adjit.ir.text import parse
 from adjit.ir.types import F32, F64, I64, Array
 from adjit.ir.verify import verify
+from adjit.ops.loops import MOST_TURNS
 from adjit_runtime.errors import DTypeError, TraceError
 from tests.autodiff.loops import Loop, adjoint, floats_of, points, scans, unroll
 from tests.autodiff.test_scan import CASES, draw
@@ -324,3 +327,55 @@ def test_what_is_kept_is_not_what_is_cheap_to_make() -> None:
     early, late = split(back, [2], [1])
     assert [node.shape for node in early.outputs] == [(4, 3), (4,)]
     assert [node.shape for node in late.inputs] == [(4,), (4, 3)]
+
+
+def test_what_is_beside_the_value_has_no_derivative() -> None:
+    """And a loop that both are results of stands once."""
+    case = Loop("f", lambda h, x: (np.tanh(h * x), h), [draw(2)], [draw(4, 2)])
+    graph = case.graph()
+    for part in (forward_part, reverse_part):
+        early, late = part(graph, [0], 1)
+        verify(early)
+        verify(late)
+        assert len(scans(early)) == 1
+        assert len(late.outputs) == 1
+        assert late.inputs[-1].shape == (2,)
+        np.testing.assert_array_equal(evaluate(early, *case.inputs)[1], evaluate(graph, *case.inputs)[1])
+
+
+def test_checks_stay_in_their_order() -> None:
+    def f(x: Any, i: Any, j: Any) -> Any:
+        return x[i] * np.sin(x[j]) * x[i + j]
+
+    graph = trace_of(f, Array(F64, (3,)), Array(I64, ()), Array(I64, ())).graph
+    checks = [node for node in graph.nodes if node.op.kind == "check"]
+    assert [node for node in pushed(graph).nodes if node.op.kind == "check"] == checks
+
+
+STOPPING = """
+graph @f(%go: bool[], %h: f64[], %w: f64[], %n: i64[]) -> f64[] {
+  %0 = scan %go, %h, %w, %n length=LENGTH carried=2 stops=true counted=true body=graph @step(%go: bool[], %h: f64[], %w: f64[]) -> (bool[], f64[]) {
+    %0 = sin %h : f64[]
+    %1 = mul %0, %w : f64[]
+    %2 = add %h, %1 : f64[]
+    %3 = lt %2, 2.5 : bool[]
+    return %3, %2
+  } : (bool[], f64[])
+  %1 = item %0 index=1 : f64[]
+  return %1
+}
+"""  # noqa: E501
+
+
+@pytest.mark.parametrize("turns", [0, 2, 50])
+@pytest.mark.parametrize("length", [100, MOST_TURNS])
+@pytest.mark.parametrize("joint", [True, False], ids=["joint", "beside"])
+def test_loops_that_stop_or_are_counted(turns: int, length: int, joint: bool) -> None:
+    graph = parse(STOPPING.replace("LENGTH", str(length)))
+    at = [np.array(True), np.array(0.4), np.array(0.3), np.array(turns)]
+    check_along(graph, at, joint)
+    check_along(pushed(graph, joint), [*at, np.array(0.7), np.array(-1.2)], joint)
+    early, late = forward_part(graph, [1, 2], 1)
+    kept = evaluate(early, *at)[1:]
+    made = pushed(graph, joint)
+    np.testing.assert_array_equal(evaluate(late, *kept, 0.7, -1.2), evaluate(made, *at, 0.7, -1.2)[1:])

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from adjit.autodiff.reach import Reach
 from adjit.autodiff.tangents import Pushed, through_loop
 from adjit.ir.builder import ITEM, Builder, Value
-from adjit.ir.graph import Graph, computed, copy_node
+from adjit.ir.graph import Graph, closed, copy_node
 from adjit.ir.node import Node
 from adjit.ir.types import Tuple, is_float
 from adjit.ops.declare import Differentiable, Elementwise, Groups, Indexing
@@ -61,7 +61,7 @@ def _pushed(graph: Graph, reach: Reach, wrt: Sequence[int], outputs: Sequence[in
         node = graph.outputs[i]
         tangent = forward.tangents.get(node)
         found.append(b.splat(0.0, node.array_type.strong) if tangent is None else tangent.node)
-    return Graph(f"{graph.name}_jvp", tuple(b.inputs), computed(found, b.inputs), tuple(found))
+    return closed(f"{graph.name}_jvp", b.inputs, b.nodes, found)
 
 
 class _Forward:
@@ -69,6 +69,8 @@ class _Forward:
 
     def __init__(self, graph: Graph, reach: Reach, joint: bool) -> None:
         self.b = Builder.after(graph)
+        # They are kept one by one, so that checks stay in their order.
+        self.b.nodes.clear()
         self.new: dict[Node, Node] = {}
         self.tangents: dict[Node, Value] = {}
         self._loops: dict[Node, list[Pushed]] = {}
@@ -92,7 +94,7 @@ class _Forward:
 
     def _copy(self, node: Node) -> Node:
         if not any(arg in self.new for arg in node.args):
-            return node
+            return self.b.keep(node)
         image = self.new[node] = self.b.keep(copy_node(node, [self.new.get(arg, arg) for arg in node.args]))
         return image
 

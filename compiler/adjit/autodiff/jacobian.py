@@ -11,52 +11,40 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from adjit.autodiff.forward_mode import jvp
+from adjit.autodiff.linear import forward_part, reverse_part
 from adjit.autodiff.maker import ScanMaker
-from adjit.autodiff.reverse import vjp
-from adjit.autodiff.split import Split, split
+from adjit.autodiff.split import Split
 from adjit.ir.builder import Builder, Value
-from adjit.ir.graph import Graph, computed
+from adjit.ir.graph import Graph, closed
 from adjit.ir.node import Node
 from adjit.ir.types import I64, Array, is_float
 
 
-def forward_jacobian(graph: Graph, wrt: Sequence[int]) -> Graph:
-    """The Jacobian by columns. Inputs: the graph's. Outputs: the graph's, then for each float output, for each of
-    `wrt`, the derivative of the one by the other, with the axes of the output ahead of those of the input."""
-    made = jvp(graph, wrt, joint=False)
-    floats = _floats(graph)
-    parts = _split(graph, made)
+def forward_jacobian(graph: Graph, wrt: Sequence[int], values: int) -> Graph:
+    """The Jacobian by columns. Inputs: the graph's. Outputs: the graph's, then for each float among the first `values`
+    of them, for each of `wrt`, the derivative of the one by the other, with the axes of the output ahead of those of
+    the input."""
+    shapes = [graph.inputs[i].shape for i in wrt]
 
     def blocks(b: Builder, columns: Sequence[Value]) -> list[Node]:
         return [
-            _moved_behind(b, part, len(graph.inputs[i].shape)).node
-            for j, column in zip(floats, columns, strict=True)
-            for i, part in zip(wrt, _parts(b, column, [graph.inputs[i].shape for i in wrt]), strict=True)
+            _moved_behind(b, part, len(shape)).node
+            for column in columns
+            for shape, part in zip(shapes, _parts(b, column, shapes), strict=True)
         ]
 
-    return _jacobian(graph, parts, blocks)
+    return _jacobian(graph, forward_part(graph, wrt, values), blocks)
 
 
-def reverse_jacobian(graph: Graph, wrt: Sequence[int]) -> Graph:
+def reverse_jacobian(graph: Graph, wrt: Sequence[int], values: int) -> Graph:
     """The same by rows."""
-    made = vjp(graph, wrt)
-    floats = _floats(graph)
+    shapes = [node.shape for node in graph.outputs[:values] if is_float(node.dtype)]
 
     def blocks(b: Builder, rows: Sequence[Value]) -> list[Node]:
-        parts = [_parts(b, row, [graph.outputs[j].shape for j in floats]) for row in rows]
+        parts = [_parts(b, row, shapes) for row in rows]
         return [part.node for each in zip(*parts, strict=True) for part in each]
 
-    return _jacobian(graph, _split(graph, made), blocks)
-
-
-def _floats(graph: Graph) -> list[int]:
-    return [i for i, node in enumerate(graph.outputs) if is_float(node.dtype)]
-
-
-def _split(graph: Graph, made: Graph) -> Split:
-    inputs, outputs = len(graph.inputs), len(graph.outputs)
-    return split(made, range(inputs, len(made.inputs)), range(outputs, len(made.outputs)))
+    return _jacobian(graph, reverse_part(graph, wrt, values), blocks)
 
 
 def _jacobian(graph: Graph, parts: Split, blocks: Callable[[Builder, Sequence[Value]], list[Node]]) -> Graph:
@@ -66,7 +54,7 @@ def _jacobian(graph: Graph, parts: Split, blocks: Callable[[Builder, Sequence[Va
     if graph.outputs:
         b.loc = graph.outputs[0].loc
     outputs = [*parts.early.outputs[:count], *blocks(b, _by_unit_vectors(b, parts.late, kept))]
-    return Graph(f"{graph.name}_jacobian", tuple(b.inputs), computed(outputs, b.inputs), tuple(outputs))
+    return closed(f"{graph.name}_jacobian", b.inputs, b.nodes, outputs)
 
 
 def _by_unit_vectors(b: Builder, late: Graph, kept: Sequence[Node]) -> list[Value]:

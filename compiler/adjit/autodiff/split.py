@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from adjit.ir.builder import INPUT, Builder
-from adjit.ir.graph import Graph, computed
+from adjit.ir.graph import Graph, closed
 from adjit.ir.node import Node
 from adjit.ops.declare import Movement
 
@@ -33,7 +33,7 @@ def split(graph: Graph, inputs: Collection[int], outputs: Sequence[int]) -> Spli
     kept, again = cut(graph, roots, dependents(graph.nodes, late))
     early_inputs = tuple(node for i, node in enumerate(graph.inputs) if i not in inputs)
     early_outputs = (*(node for i, node in enumerate(graph.outputs) if i not in set(outputs)), *kept)
-    early = Graph(graph.name, early_inputs, computed(early_outputs, early_inputs), early_outputs)
+    early = closed(graph.name, early_inputs, graph.nodes, early_outputs)
     b = Builder()
     images = [b.input(str(node.attrs["name"]) if node.op is INPUT else "kept", node.type) for node in [*kept, *late]]
     body = Graph(graph.name, (*kept, *late), tuple(again), tuple(roots))

@@ -19,7 +19,7 @@ from adjit.autodiff.reach import Reach
 from adjit.autodiff.split import cut, dependents
 from adjit.autodiff.turn import Loop
 from adjit.ir.builder import ITEM, Builder, Value
-from adjit.ir.graph import Graph, computed
+from adjit.ir.graph import Graph, closed, computed
 from adjit.ir.node import Node
 from adjit.ops.loops import runs_all
 
@@ -110,7 +110,7 @@ class _Making:
         missing = [value for value in kept if value not in at]
         at.update((value, len(outputs) + i) for i, value in enumerate(missing))
         outputs = (*outputs, *missing)
-        kept_body = Graph(body.name, body.inputs, computed(outputs, body.inputs), outputs)
+        kept_body = closed(body.name, body.inputs, self.turn.nodes, outputs)
         return self.b.emit(node.op, *node.args, **{**node.attrs, "body": kept_body}), at
 
     def _ahead(self, steady: Sequence[Node]) -> dict[Node, Node]:
@@ -119,7 +119,8 @@ class _Making:
         for node in computed(steady, self.turn.inputs):
             # Made anew, as operands of the loop may be strong where the body's inputs are weak.
             args = [image[arg] for arg in node.args]
-            image[node] = self.b.emit(node.op, *args, **node.attrs) if args else self.b.keep(node)
+            again = Node(node.op, (), node.attrs, node.type, node.loc)
+            image[node] = self.b.emit(node.op, *args, **node.attrs) if args else self.b.keep(again)
         return image
 
     # -- into the body, and out of it --
