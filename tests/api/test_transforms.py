@@ -498,3 +498,9 @@ def test_values_that_have_no_derivative() -> None:
 def test_arguments_that_others_have(name: str) -> None:
     with pytest.raises(adjit.ArgumentError, match=f"{name} has no argument 'wrt'"):
         getattr(adjit, name)(np.sin, wrt=0)
+
+
+@pytest.mark.parametrize("name", ["vjp", "linearize"])
+def test_arguments_that_are_not_there(name: str) -> None:
+    with pytest.raises(adjit.ArgumentError, match=f"{name} has no argument 'argnums'"):
+        getattr(adjit, name)(np.sin, X, argnums=0)
