@@ -39,7 +39,7 @@ LAYERS: dict[str, set[str]] = {
 # Modules that stand above the layers and may import all of them.
 TOP: set[str] = {
     "__init__", "checking", "compilation", "driver", "jacobians", "machine", "profile", "results", "stages",
-    "training", "transforms",
+    "training", "transforms", "vectorize",
 }  # fmt: skip
 
 # What a layer of the compiler may import of the runtime (`program` is data: what codegen makes and the runtime
@@ -50,7 +50,7 @@ RUNTIME_FOR_ALL: set[str] = {
     "checks", "constructors", "environment", "errors", "fork", "guard", "guests", "program", "public", "target",
 }  # fmt: skip
 RUNTIME_USERS: set[str] = {
-    "__init__", "checking", "compilation", "driver", "machine", "profile", "stages", "transforms",
+    "__init__", "checking", "compilation", "driver", "machine", "profile", "stages", "transforms", "vectorize",
 }  # fmt: skip
 
 # Layers that users' networks are made of: the same NumPy that users write, so nothing of the runtime but its errors
@@ -62,7 +62,7 @@ AT_TOP: dict[str, set[str]] = {
     "llvmlite": {"codegen", "driver", "runtime"},
     "optree": {
         "checking", "control", "driver", "jacobians", "nn", "optim", "results", "runtime", "trace", "training",
-        "transforms",
+        "transforms", "vectorize",
     },
     "platformdirs": {"runtime"},
 }  # fmt: skip

@@ -15,6 +15,7 @@ from adjit.machine import machine
 from adjit.trace import asarray, stop_gradient
 from adjit.training import TrainingStep, training_step
 from adjit.transforms import jvp, linearize, vjp
+from adjit.vectorize import vmap
 from adjit_runtime.errors import (
     AdjitError,
     ArgumentError,
@@ -47,5 +48,5 @@ __all__ = [
     "TrainingStep", "WeakOverflowError", "WideningWarning", "asarray", "check_grads", "elementwise_grad", "evaluate",
     "fori_loop", "get_threads", "grad", "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jit", "jvp", "linearize",
     "load", "machine", "map", "nn", "optim", "parse", "random", "save", "scan", "set_threads", "stop_gradient",
-    "training_step", "value_and_grad", "vjp",
+    "training_step", "value_and_grad", "vjp", "vmap",
 ]  # fmt: skip

@@ -91,6 +91,10 @@ GOOD: dict[str, Callable[[], Call]] = {
         )
         for name in ("vjp", "linearize")
     },
+    "vmap": lambda: (adjit.vmap, {
+        "function": squares, "in_axes": 0, "out_axes": 0, "chunk": None, "static_argnames": (), "static_argnums": (),
+        "tile": "auto", "inexact": False,
+    }),
     "check_grads": lambda: (adjit.check_grads, {
         "function": cube, "args": (np.ones(2),), "order": 1, "modes": ("fwd",), "rtol": 1e-5, "atol": 1e-7,
         "step": 1e-4,

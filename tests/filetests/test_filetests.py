@@ -1,7 +1,8 @@
 """Runs `*.ir`: each case is a graph, the steps that it goes through, and what must come out; `--bless` rewrites that.
 
 A step is a pass, all of them (`optimize`), `forward`, `beside`, `reverse`, `batched`, `in_chunks`, `tile`, or the last
-of all: `plan`, which gives the plan, and `llvm`, which gives the LLVM text of that. These are of `texts.WIDE`, whatever machine this is.
+of all: `plan`, which gives the plan, and `llvm`, which gives the LLVM text of that. These are of `texts.WIDE`, whatever
+machine this is.
 
 ; what the case shows, in any number of lines
 ; run: simplify eliminate_dead
