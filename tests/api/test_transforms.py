@@ -171,6 +171,7 @@ def linear(f: Callable[..., Any]) -> Callable[[Any], Any]:
 
 WAYS = {
     "jvp": along, "vjp": back, "linearize": linear, "elementwise_grad": adjit.elementwise_grad,
+    "vmap of vjp": lambda f: lambda x: adjit.vmap(back(f))(x[None])[0],
     "jacfwd": lambda f: lambda x: np.diagonal(adjit.jacfwd(f)(x)),
     "jacrev": lambda f: lambda x: np.diagonal(adjit.jacrev(f)(x)),
 }  # fmt: skip
@@ -360,6 +361,24 @@ def test_loops(way: str) -> None:
         found = np.stack([pushed(e) for e in np.eye(2)], axis=-1)
     # The error of central differences with this step.
     np.testing.assert_allclose(found, expected, rtol=1e-7, atol=1e-9)
+
+
+def test_batches_of_derivatives() -> None:
+    """vmap over jvp, a pullback, linearize and jacfwd of a loop, and those over vmap."""
+    ps, v = np.stack([P, P * 0.5, P + 1.0]), np.array([1.0, -2.0])
+    whole = np.stack([numeric(decay, p) for p in ps])
+    np.testing.assert_allclose(adjit.vmap(adjit.jacfwd(decay))(ps), whole, rtol=1e-7, atol=1e-9)
+    for push in (
+        lambda p: adjit.jvp(decay, (p,), (v,))[1],
+        lambda p: adjit.linearize(decay, p)[1](v),
+        lambda p: adjit.jacrev(decay)(p) @ v,
+    ):
+        np.testing.assert_allclose(adjit.vmap(push)(ps), whole @ v, rtol=1e-7, atol=1e-9)
+    g = np.linspace(0.0, 1.0, 7)
+    pulled = adjit.vmap(lambda p: adjit.vjp(decay, p)[1](g)[0])(ps)
+    np.testing.assert_allclose(pulled, g @ whole, rtol=1e-7, atol=1e-9)
+    _, along_all = adjit.jvp(adjit.vmap(decay), (ps,), (np.stack([v, v, v]),))
+    np.testing.assert_allclose(along_all, whole @ v, rtol=1e-7, atol=1e-9)
 
 
 def test_second_derivatives_of_loops() -> None:
