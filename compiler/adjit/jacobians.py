@@ -15,6 +15,7 @@ from adjit.driver import Function, GradFunction, Record, Signature, options_of, 
 from adjit.ir.graph import Graph, closed
 from adjit.ir.types import is_float
 from adjit.results import check_differentiable, split_aux, unpack_aux
+from adjit.roll import roll
 from adjit.trace import Tracer
 from adjit.trace.promote import type_of
 from adjit.transforms import JvpFunction
@@ -39,9 +40,9 @@ class JacobianFunction(GradFunction):
         call = self.on_leaves(signature)
         with record.timed("trace"):
             traced = trace_call(self.graph_name, lambda leaves: self._value(call(leaves)), signature.types, names)
-        record.keep("trace", traced.graph)
+        rolled = record.derive("roll", roll, record.keep("trace", traced.graph))
         values, aux = traced.out_tree.children()
-        graph = record.derive("adjoint", functools.partial(self._jacobian, wrt, values.num_leaves), traced.graph)
+        graph = record.derive("adjoint", functools.partial(self._jacobian, wrt, values.num_leaves), rolled)
         block: Any = optree.tree_unflatten(gradient_tree, range(len(wrt)))
         blocks: Any = optree.tree_unflatten(values, [block] * values.num_leaves)
         result: Any = (blocks, optree.tree_unflatten(aux, range(aux.num_leaves))) if self.has_aux else blocks

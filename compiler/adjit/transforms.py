@@ -21,7 +21,9 @@ from adjit.ir.graph import Graph, closed
 from adjit.ir.node import Node
 from adjit.ir.types import is_float
 from adjit.results import unpack_aux
+from adjit.roll import roll
 from adjit.trace import Tracer, current_trace, inline
+from adjit.trace.function import Traced
 from adjit.trace.promote import type_of
 from adjit_runtime import checks
 from adjit_runtime.errors import ArgumentError, DTypeError, ShapeError
@@ -38,13 +40,12 @@ class _AtPoint(Transformed):
         self.has_aux = checks.flag(f"{kind}: has_aux", has_aux)
         super().__init__(function, options_of(kind, "auto", False), (), ())
 
-    def traced(self, signature: Signature, names: Sequence[str], record: Record) -> Any:
-        """The trace of (value, aux)."""
+    def traced(self, signature: Signature, names: Sequence[str], record: Record) -> tuple[Traced, Graph]:
+        """The trace of (value, aux), and its graph with loops rolled up."""
         call = self.on_leaves(signature)
         with record.timed("trace"):
             traced = trace_call(self.graph_name, lambda leaves: unpack_aux(self, call(leaves)), signature.types, names)
-        record.keep("trace", traced.graph)
-        return traced
+        return traced, record.derive("roll", roll, record.keep("trace", traced.graph))
 
     def result(self, value: Any, more: Any, aux: Any) -> optree.PyTreeSpec:
         """The tree of (value, more), and aux where there is one."""
@@ -73,9 +74,9 @@ class JvpFunction(_AtPoint):
         _check_tangents(self.kind, signature.types[:count], signature.types[count:], names[:count])
         plain: Any = (_numbered(primals), {})
         at = Signature(tree_structure(plain), signature.types[:count])
-        traced = self.traced(at, names[:count], record)
+        traced, rolled = self.traced(at, names[:count], record)
         values, aux = traced.out_tree.children()
-        graph = record.derive("adjoint", functools.partial(_with_tangents, count, values.num_leaves), traced.graph)
+        graph = record.derive("adjoint", functools.partial(_with_tangents, count, values.num_leaves), rolled)
         return graph, self.result(_numbered(values), _numbered(values), _numbered(aux)), traced.captures
 
     def _names(self, tree: optree.PyTreeSpec) -> list[str]:
@@ -172,13 +173,13 @@ class _Splitting(_AtPoint):
     ) -> tuple[Graph, optree.PyTreeSpec, list[Tracer]]:
         """The early graph."""
         check_floats(self, range(len(signature.types)), signature.types, names)
-        traced = self.traced(signature, names, record)
+        traced, rolled = self.traced(signature, names, record)
         values, aux = traced.out_tree.children()
         positional, _ = signature.tree.children()
         types = [LeafType(node.dtype, node.shape) for node in traced.graph.outputs[: values.num_leaves]]
         paths = [f"the value{accessor.codify('')}" for accessor in values.accessors()]
         self.enter(Side(positional, list(signature.types), list(names)), Side(values, types, paths))
-        parts = self.parts(traced.graph, len(signature.types), values.num_leaves)
+        parts = self.parts(rolled, len(signature.types), values.num_leaves)
         self.late = parts.late
         graph = record.keep("adjoint", parts.early)
         kept: Any = [0] * (len(graph.outputs) - len(traced.graph.outputs))

@@ -363,6 +363,26 @@ def test_loops(way: str) -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-7, atol=1e-9)
 
 
+def test_loops_of_python_are_rolled_up_before_they_are_differentiated() -> None:
+    def f(p: Any) -> Any:
+        y = p[0]
+        for _ in range(100):
+            y = y - 0.01 * p[1] * np.sin(y)
+        return y
+
+    for make in (adjit.jacfwd, adjit.jacrev, adjit.hessian):
+        function = make(f)
+        np.testing.assert_allclose(
+            function(P), numeric(f if make is not adjit.hessian else adjit.grad(f), P), rtol=1e-6
+        )
+        assert len(function.ir("adjoint", P).nodes) < 60
+    _, pullback = adjit.vjp(f, P)
+    _, pushed = adjit.linearize(f, P)
+    slope = adjit.jacfwd(f)(P)
+    np.testing.assert_allclose(pullback(1.0)[0], slope, rtol=1e-12)
+    np.testing.assert_allclose([pushed(e) for e in np.eye(2)], slope, rtol=1e-12)
+
+
 def test_batches_of_derivatives() -> None:
     """vmap over jvp, a pullback, linearize and jacfwd of a loop, and those over vmap."""
     ps, v = np.stack([P, P * 0.5, P + 1.0]), np.array([1.0, -2.0])
