@@ -38,16 +38,9 @@ LAYERS: dict[str, set[str]] = {
 
 # Modules that stand above the layers and may import all of them.
 TOP: set[str] = {
-    "__init__",
-    "compilation",
-    "driver",
-    "machine",
-    "profile",
-    "results",
-    "stages",
-    "training",
-    "vectorize",
-}
+    "__init__", "checking", "compilation", "driver", "jacobians", "machine", "profile", "results", "stages",
+    "training", "transforms", "vectorize",
+}  # fmt: skip
 
 # What a layer of the compiler may import of the runtime (`program` is data: what codegen makes and the runtime
 # runs; `checks` and `environment` refuse what users give; `constructors`, `fork` and `guard` are for whoever sets the
@@ -56,7 +49,9 @@ TOP: set[str] = {
 RUNTIME_FOR_ALL: set[str] = {
     "checks", "constructors", "environment", "errors", "fork", "guard", "guests", "program", "public", "target",
 }  # fmt: skip
-RUNTIME_USERS: set[str] = {"__init__", "compilation", "driver", "machine", "profile", "stages", "vectorize"}
+RUNTIME_USERS: set[str] = {
+    "__init__", "checking", "compilation", "driver", "machine", "profile", "stages", "transforms", "vectorize",
+}  # fmt: skip
 
 # Layers that users' networks are made of: the same NumPy that users write, so nothing of the runtime but its errors
 # and the checks of arguments that raise them.
@@ -65,9 +60,12 @@ LIBRARY: set[str] = {"nn", "optim", "random"}
 # Third-party package -> layers that may import it at module level. NumPy: everyone.
 AT_TOP: dict[str, set[str]] = {
     "llvmlite": {"codegen", "driver", "runtime"},
-    "optree": {"control", "trace", "nn", "optim", "driver", "results", "training", "vectorize", "runtime"},
+    "optree": {
+        "checking", "control", "driver", "jacobians", "nn", "optim", "results", "runtime", "trace", "training",
+        "transforms", "vectorize",
+    },
     "platformdirs": {"runtime"},
-}
+}  # fmt: skip
 
 # Heavy or optional packages that may be imported late, inside the function that needs them, and only so.
 LATE: set[str] = {"sympy", "rich", "safetensors", "matplotlib", "scipy"}

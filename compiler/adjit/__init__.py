@@ -4,18 +4,22 @@
 import adjit_runtime as adjit_runtime  # isort: split
 
 from adjit import nn, optim, random
+from adjit.checking import check_grads
 from adjit.control import fori_loop, map, scan
 from adjit.driver import History, State, get_threads, grad, jit, load, save, set_threads, value_and_grad
 from adjit.ir.evaluate import evaluate
 from adjit.ir.graph import Graph
 from adjit.ir.text import parse
+from adjit.jacobians import elementwise_grad, hessian, hvp, jacfwd, jacobian, jacrev
 from adjit.machine import machine
 from adjit.trace import asarray, stop_gradient
 from adjit.training import TrainingStep, training_step
+from adjit.transforms import jvp, linearize, vjp
 from adjit.vectorize import vmap
 from adjit_runtime.errors import (
     AdjitError,
     ArgumentError,
+    DerivativeError,
     DivisionByZero,
     DomainError,
     DTypeError,
@@ -38,10 +42,11 @@ from adjit_runtime.errors import (
 __version__ = "0.1.0"
 
 __all__ = [
-    "AdjitError", "ArgumentError", "DTypeError", "DivisionByZero", "DomainError", "FileMissing", "FormatError",
-    "Graph", "History", "IndexOutOfRange", "InternalError", "MissingExtraError", "NotFiniteError", "NotFiniteWarning",
-    "OutOfMemory", "ShapeError", "SignaturesWarning", "State", "StateError", "TraceError", "TrainingStep",
-    "WeakOverflowError", "WideningWarning", "asarray", "evaluate", "fori_loop", "get_threads", "grad", "jit", "load",
-    "machine", "map", "nn", "optim", "parse", "random", "save", "scan", "set_threads", "stop_gradient", "training_step",
-    "value_and_grad", "vmap",
+    "AdjitError", "ArgumentError", "DTypeError", "DerivativeError", "DivisionByZero", "DomainError", "FileMissing",
+    "FormatError", "Graph", "History", "IndexOutOfRange", "InternalError", "MissingExtraError", "NotFiniteError",
+    "NotFiniteWarning", "OutOfMemory", "ShapeError", "SignaturesWarning", "State", "StateError", "TraceError",
+    "TrainingStep", "WeakOverflowError", "WideningWarning", "asarray", "check_grads", "elementwise_grad", "evaluate",
+    "fori_loop", "get_threads", "grad", "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jit", "jvp", "linearize",
+    "load", "machine", "map", "nn", "optim", "parse", "random", "save", "scan", "set_threads", "stop_gradient",
+    "training_step", "value_and_grad", "vjp", "vmap",
 ]  # fmt: skip

@@ -42,9 +42,9 @@ from adjit_runtime.threads import get_threads, set_threads
 from adjit_runtime.trees import LeafType, Signature, as_array, flatten, leaf_names, leaf_type
 
 __all__ = [
-    "Function", "History", "Library", "Profile", "Record", "Signature", "State", "StepFunction", "Text",
-    "Transformed", "compile_graph", "flatten", "get_threads", "grad", "jit", "layout_of", "leaf_names", "leaf_type",
-    "load", "options_of", "save", "set_threads", "shared_library", "split_aux", "statics_of", "trace_call",
+    "Function", "GradFunction", "History", "Library", "Profile", "Record", "Signature", "State", "StepFunction", "Text",
+    "Transformed", "check_floats", "compile_graph", "flatten", "get_threads", "grad", "jit", "layout_of", "leaf_names",
+    "leaf_type", "load", "options_of", "save", "set_threads", "shared_library", "split_aux", "statics_of", "trace_call",
     "value_and_grad",
 ]  # fmt: skip
 
@@ -282,10 +282,10 @@ class GradFunction(Transformed):
         self, signature: Signature, names: Sequence[str], record: Record
     ) -> tuple[Graph, optree.PyTreeSpec, list[Tracer]]:
         """The adjoint graph."""
-        wrt, gradient_tree = self._targets(signature, names)
+        wrt, gradient_tree = self.targets(signature, names)
         call = self.on_leaves(signature)
         with record.timed("trace"):
-            traced = trace_call(self.graph_name, lambda leaves: split_aux(self, call(leaves)), signature.types, names)
+            traced = trace_call(self.graph_name, lambda leaves: self.loss(call(leaves)), signature.types, names)
         count = len(traced.graph.outputs)
         rolled = record.derive("roll", roll, record.keep("trace", traced.graph))
         graph = record.derive("adjoint", functools.partial(_adjoint, wrt, self.with_value), rolled)
@@ -297,7 +297,11 @@ class GradFunction(Transformed):
             result = (gradients, value[1]) if self.has_aux else gradients
         return graph, tree_structure(result), traced.captures
 
-    def _targets(self, signature: Signature, names: Sequence[str]) -> tuple[list[int], optree.PyTreeSpec]:
+    def loss(self, result: Any) -> tuple[Any, Any]:
+        """(loss, aux) of what the function returned."""
+        return split_aux(self, result)
+
+    def targets(self, signature: Signature, names: Sequence[str]) -> tuple[list[int], optree.PyTreeSpec]:
         """The leaves to differentiate by, and the tree of their gradients."""
         positional, _ = signature.tree.children()
         sizes = [child.num_leaves for child in positional.children()]
@@ -314,23 +318,25 @@ class GradFunction(Transformed):
             start = sum(sizes[:number])
             wrt.extend(range(start, start + sizes[number]))
             trees.append(positional.children()[number])
-        for leaf in wrt:
-            dtype = signature.types[leaf].dtype
-            if is_float(dtype) and is_narrow(dtype):
-                raise DTypeError(
-                    f"{self.kind}: {self.__name__} is to be differentiated by {names[leaf]}, which is "
-                    f"{signature.types[leaf]}; no machine code exists for its gradient: write "
-                    f"x.astype(np.{wide_dtype(dtype).name})"
-                )
-            if not is_float(dtype):
-                raise DTypeError(
-                    f"{self.kind}: {self.__name__} is to be differentiated by {names[leaf]}, which is "
-                    f"{_whole(signature.types[leaf])}"
-                )
+        check_floats(self, wrt, signature.types, names)
         if isinstance(self.argnums, int):
             return wrt, trees[0]
         parts: Any = tuple(optree.tree_unflatten(tree, range(tree.num_leaves)) for tree in trees)
         return wrt, tree_structure(parts)
+
+
+def check_floats(function: Function, wrt: Iterable[int], types: Sequence[LeafType], names: Sequence[str]) -> None:
+    """Raise DTypeError for a leaf that a function is to be differentiated by, and cannot be."""
+    for leaf in wrt:
+        dtype = types[leaf].dtype
+        asked = f"{function.kind}: {function.__name__} is to be differentiated by {names[leaf]}, which is"
+        if is_float(dtype) and is_narrow(dtype):
+            raise DTypeError(
+                f"{asked} {types[leaf]}; no machine code exists for its gradient: write "
+                f"x.astype(np.{wide_dtype(dtype).name})"
+            )
+        if not is_float(dtype):
+            raise DTypeError(f"{asked} {_whole(types[leaf])}")
 
 
 def _whole(type: LeafType) -> str:

@@ -32,19 +32,36 @@ def checked(function: Any, result: Any) -> Any:
     return result
 
 
+def unpack_aux(function: Any, result: Any, what: str = "value") -> tuple[Any, Any]:
+    """(value, aux) of what a function returned; aux is None where there is none."""
+    if not function.has_aux:
+        return result, None
+    if not (isinstance(result, tuple) and len(result) == 2):
+        raise returned(
+            ArgumentError,
+            function.__wrapped__,
+            f"{function.kind}: with has_aux=True {function.__name__} returns ({what}, aux), not {_shown(result)}",
+        )
+    return result[0], result[1]
+
+
+def check_differentiable(function: Any, value: Any) -> None:
+    """Raise DTypeError where a leaf of what a function returned is no float."""
+    for leaf in tree_flatten(value)[0]:
+        type = type_of(leaf)
+        if not is_float(type.dtype):
+            raise returned(
+                DTypeError,
+                function.__wrapped__,
+                f"{function.kind}: {function.__name__} returns {type}; only floats have a derivative: return the rest "
+                "as aux, with has_aux=True",
+            )
+
+
 def split_aux(function: Any, result: Any) -> tuple[Any, Any]:
     """(loss, aux) of what a loss returned; aux is None where there is none. The loss is one float."""
     name, kind = function.__name__, function.kind
-    if function.has_aux:
-        if not (isinstance(result, tuple) and len(result) == 2):
-            raise returned(
-                ArgumentError,
-                function.__wrapped__,
-                f"{kind}: with has_aux=True {name} returns (loss, aux), not {_shown(result)}",
-            )
-        value, aux = result
-    else:
-        value, aux = result, None
+    value, aux = unpack_aux(function, result, "loss")
     if not (is_tracer(value) or isinstance(value, float | int) or hasattr(value, "dtype")):
         hint = "" if function.has_aux else "; if it returns (loss, aux), pass has_aux=True"
         raise returned(

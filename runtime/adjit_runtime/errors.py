@@ -72,6 +72,10 @@ class NotFiniteError(AdjitError, FloatingPointError):
     """A loss that is NaN or infinite, in a run that was told to stop there; `losses` has those until then."""
 
 
+class DerivativeError(AdjitError, AssertionError):
+    """A derivative that differences of values do not confirm."""
+
+
 class NotFiniteWarning(RuntimeWarning):
     """A loss has become NaN or infinite in a run; the text names the step."""
 

@@ -52,6 +52,10 @@ SQUARE = adjit.jit(lambda x: x * x)
 SQUARE(np.ones(2))
 
 
+def cube(x: Any) -> Any:
+    return x**3
+
+
 def squares(p: Any, x: Any) -> Any:
     return np.sum((p * x) ** 2)
 
@@ -72,11 +76,28 @@ GOOD: dict[str, Callable[[], Call]] = {
             "function": squares, "argnums": 0, "has_aux": False, "static_argnames": (), "static_argnums": (),
             "tile": "auto", "inexact": False,
         })
-        for name in ("grad", "value_and_grad")
+        for name in ("grad", "value_and_grad", "jacfwd", "jacrev", "jacobian", "hessian", "elementwise_grad")
+    },
+    "hvp": lambda: (adjit.hvp, {
+        "function": squares, "static_argnames": (), "static_argnums": (), "tile": "auto", "inexact": False,
+    }),
+    "jvp": lambda: (adjit.jvp, {
+        "function": cube, "primals": (np.ones(2),), "tangents": (np.ones(2),), "has_aux": False,
+    }),
+    **{
+        name: lambda name=name: (  # type: ignore[misc]
+            lambda function, has_aux: getattr(adjit, name)(function, np.ones(2), has_aux=has_aux),
+            {"function": cube, "has_aux": False},
+        )
+        for name in ("vjp", "linearize")
     },
     "vmap": lambda: (adjit.vmap, {
         "function": squares, "in_axes": 0, "out_axes": 0, "chunk": None, "static_argnames": (), "static_argnums": (),
         "tile": "auto", "inexact": False,
+    }),
+    "check_grads": lambda: (adjit.check_grads, {
+        "function": cube, "args": (np.ones(2),), "order": 1, "modes": ("fwd",), "rtol": 1e-5, "atol": 1e-7,
+        "step": 1e-4,
     }),
     "training_step": lambda: (adjit.training_step, {
         "loss": squares, "optimizer": optim.sgd(0.1), "has_aux": False, "clip_norm": None, "clip_value": None,

@@ -1,7 +1,8 @@
 """Runs `*.ir`: each case is a graph, the steps that it goes through, and what must come out; `--bless` rewrites that.
 
-A step is a pass, all of them (`optimize`), `reverse`, `batched`, `in_chunks`, `tile`, or the last of all: `plan`, which
-gives the plan, and `llvm`, which gives the LLVM text of that. These are of `texts.WIDE`, whatever machine this is.
+A step is a pass, all of them (`optimize`), `forward`, `beside`, `reverse`, `batched`, `in_chunks`, `tile`, or the last
+of all: `plan`, which gives the plan, and `llvm`, which gives the LLVM text of that. These are of `texts.WIDE`, whatever
+machine this is.
 
 ; what the case shows, in any number of lines
 ; run: simplify eliminate_dead
@@ -22,6 +23,7 @@ from tests.schedule.texts import WIDE, assert_comes_back, plan_for
 import adjit.ops  # noqa: F401  (fills the registry)
 from adjit.autodiff.batch import batch
 from adjit.autodiff.chunks import batch_in_chunks
+from adjit.autodiff.forward_mode import jvp
 from adjit.autodiff.reverse import vjp
 from adjit.codegen.program import write
 from adjit.ir.equal import equal
@@ -36,6 +38,16 @@ from adjit.schedule.text import print_plan
 
 HERE = Path(__file__).parent
 RUN, EXPECT = "; run:", "; expect:"
+
+
+def forward(graph: Graph) -> Graph:
+    """The jvp by every float input."""
+    return jvp(graph, [i for i, node in enumerate(graph.inputs) if is_float(node.dtype)])
+
+
+def beside(graph: Graph) -> Graph:
+    """The same, with loops of tangents beside those of values."""
+    return jvp(graph, [i for i, node in enumerate(graph.inputs) if is_float(node.dtype)], joint=False)
 
 
 def reverse(graph: Graph) -> Graph:
@@ -54,7 +66,8 @@ def in_chunks(graph: Graph) -> Graph:
 
 
 STEPS: dict[str, Callable[[Graph], Graph]] = {
-    step.__name__: step for step in (widen, *PIPELINE, simplify_reals, optimize, reverse, batched, in_chunks, tile)
+    step.__name__: step
+    for step in (widen, *PIPELINE, simplify_reals, optimize, forward, beside, reverse, batched, in_chunks, tile)
 }
 
 

@@ -13,12 +13,15 @@ End = Node | int
 
 class ScanMaker:
     """`b` has the body's nodes. An input that is carried needs a value that it hands on, of exactly its type. `turns`
-    says how many there are, where that is not `length`."""
+    says how many there are, where that is not `length`; one that `stops` does by the first of what is carried."""
 
-    def __init__(self, around: Builder, name: str, length: int, reverse: bool, turns: Node | None) -> None:
+    def __init__(
+        self, around: Builder, name: str, length: int, reverse: bool, turns: Node | None = None, stops: bool = False
+    ) -> None:
         self.b = Builder(around.loc)
         self._around = around
-        self._name, self._length, self._reverse, self._turns = name, length, reverse, turns
+        self._name, self._length, self._turns = name, length, turns
+        self._ways = {"reverse": reverse, **({"stops": True} if stops else {})}
         self._carried: list[tuple[Node, Node]] = []
         self._parts: list[tuple[Node, Node]] = []
         self._whole: list[tuple[Node, Node]] = []
@@ -67,7 +70,7 @@ class ScanMaker:
         outputs = (*(self._next[node] for node, _ in self._carried), *self._stacked)
         body = Graph(self._name, tuple(node for node, _ in entered), tuple(self.b.nodes), outputs)
         operands = [operand for _, operand in entered]
-        ways = {"reverse": self._reverse}
+        ways = dict(self._ways)
         if self._turns is not None:
             operands.append(self._turns)
             ways["counted"] = True

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from adjit.ir.graph import Graph, copy_node
+from adjit.ir.graph import Graph
 from adjit.ir.node import Data, Loc, Node
 from adjit.ir.op import OPS, Op, register
 from adjit.ir.subscripts import Subscripts
@@ -144,7 +144,8 @@ class Builder:
         """Copy the nodes of `graph` with `args` for its inputs; returns the nodes of its outputs."""
         new = dict(zip(graph.inputs, args, strict=True))
         for node in graph.nodes:
-            new[node] = self.keep(copy_node(node, [new[arg] for arg in node.args]))
+            # A constant, too: one graph may be copied into another twice.
+            new[node] = self.keep(Node(node.op, tuple(new[arg] for arg in node.args), node.attrs, node.type, node.loc))
         return [new[node] for node in graph.outputs]
 
     def graph(self, name: str, outputs: Iterable[Node], updates: Iterable[tuple[Node, Node]] = ()) -> Graph:

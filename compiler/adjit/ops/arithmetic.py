@@ -14,27 +14,27 @@ from adjit_runtime.errors import DTypeError, ShapeError
 
 add = elementwise(
     "add", numpy=np.add, arity=2, accepts="iuf", symbolic=lambda x, y: x + y,
-    vjp=lambda b, g, z, x, y: (g, g), scalar=lambda k, x, y: x + y,
+    vjp=lambda b, g, z, x, y: (g, g), linear=((0, 1),), scalar=lambda k, x, y: x + y,
 )  # fmt: skip
 sub = elementwise(
     "sub", numpy=np.subtract, arity=2, accepts="iuf", symbolic=lambda x, y: x - y,
-    vjp=lambda b, g, z, x, y: (g, -g), scalar=lambda k, x, y: x - y,
+    vjp=lambda b, g, z, x, y: (g, -g), linear=((0, 1),), scalar=lambda k, x, y: x - y,
 )  # fmt: skip
 mul = elementwise(
     "mul", numpy=np.multiply, arity=2, accepts="iuf", symbolic=lambda x, y: x * y, singular=True,
     # By a finite constant.
     regular=lambda node: any(arg.is_splat and math.isfinite(arg.attrs["value"]) for arg in node.args),
-    vjp=lambda b, g, z, x, y: (g * y, g * x), scalar=lambda k, x, y: x * y,
+    vjp=lambda b, g, z, x, y: (g * y, g * x), linear=((0,), (1,)), scalar=lambda k, x, y: x * y,
 )  # fmt: skip
 div = elementwise(
     "div", numpy=np.true_divide, arity=2, symbolic=lambda x, y: x / y, singular=True, cost=4,
     regular=lambda node: node.args[1].is_splat and abs(node.args[1].attrs["value"]) > 0,
     domain=((-3.0, 3.0), (0.3, 3.0)),
-    vjp=lambda b, g, z, x, y: _quotient_rule(g / y, z), scalar=lambda k, x, y: x / y,
+    vjp=lambda b, g, z, x, y: _quotient_rule(g / y, z), linear=((0,),), scalar=lambda k, x, y: x / y,
 )  # fmt: skip
 neg = elementwise(
     "neg", numpy=np.negative, accepts="if", symbolic=lambda x: -x,
-    vjp=lambda b, g, y, x: (-g,), scalar=lambda k, x: -x,
+    vjp=lambda b, g, y, x: (-g,), linear=((0,),), scalar=lambda k, x: -x,
 )  # fmt: skip
 abs_ = elementwise(
     "abs", numpy=np.absolute, accepts="iuf", symbolic=sympy_name("Abs"),
@@ -164,6 +164,7 @@ select = register(
         evaluate=np.where,
         # The engine has its own rule for select: it is where guards are made.
         vjp=lambda b, g, y, c, x, z: (None, b.select(c, g, 0.0), b.select(c, 0.0, g)),
+        linear=((1, 2),),
         scalar=lambda k, c, x, y: k.select(c, x, y),
         symbolic=lambda c, x, y: sympy_name("Piecewise")((x, c), (y, True)),
     )
@@ -190,6 +191,9 @@ cast = register(
         vjp=lambda b, g, y, x, dtype, weak=False: (
             b.cast(g, dtype=x.dtype) if dtype.kind == "f" and x.dtype.kind == "f" else None,
         ),
+        linear=((0,),),
+        # Tangents are not weak.
+        homogeneous=lambda attrs: {"dtype": attrs["dtype"]},
         scalar=lambda k, x, dtype, weak=False: k.cast(x, dtype),
         symbolic=lambda x: x,
     )

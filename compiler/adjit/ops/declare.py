@@ -6,6 +6,10 @@ place: NumPy meaning, derivative, lowering, symbolic meaning and the domain that
 Derivative rules (`vjp`) are called as `vjp(b, g, y, *operands, **attrs)`: `b` builder, `g` cotangent of the
 result, `y` result, then the operands, all `Value`s. They return one contribution for each operand, or None
 where no derivative flows (integers, conditions). A rule never looks at guards: the engine does.
+
+Forward mode needs no rules: what is linear in an operand says so (`linear`), and that of an elementwise op is a product
+with the derivative, which the reverse rule makes, too. An op that is neither has a rule `jvp(b, tangents, y, *operands,
+**attrs)`: `tangents` are those of the operands, None where there is none; it returns that of the result.
 """
 
 from __future__ import annotations
@@ -23,6 +27,8 @@ from adjit.ir.types import BOOL, Array, dtype_name
 from adjit_runtime.errors import DTypeError, ShapeError
 
 Domain = tuple[float, float]
+Groups = tuple[tuple[int, ...], ...]
+"""Numbers of operands, in groups."""
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
@@ -30,12 +36,26 @@ class Differentiable(Op):
     """An op that has a derivative, or says in `exempt` why it has none.
 
     `singular` says that the rule may make anything but zero of a cotangent of zero, at some value that a `select` may
-    discard: only there guards are carried. `regular(node)`, where it is given, says of which nodes this is not so."""
+    discard: only there guards are carried. `regular(node)`, where it is given, says of which nodes this is not so.
+
+    `linear` has groups of operands, or gives them for a node: in those of one group together it is linear, the others
+    held. Where attributes make it affine, `homogeneous(attrs)` are those of its linear part."""
 
     vjp: Rule | None = None
+    jvp: Rule | None = None
+    linear: Groups | Callable[[Node], Groups] = ()
+    homogeneous: Callable[[Attrs], Attrs] | None = None
     singular: bool = False
     regular: Callable[[Node], bool] | None = None
     exempt: str = ""
+
+    def linear_in(self, node: Node) -> Groups:
+        """The groups of operands of a node in which it is linear."""
+        return self.linear(node) if callable(self.linear) else self.linear
+
+
+def _in_all(node: Node) -> Groups:
+    return (tuple(range(len(node.args))),)
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
@@ -68,6 +88,8 @@ class Reduction(Differentiable):
 class Contraction(Differentiable):
     """Sums of products, by an index expression `ik,kj->ij`; its adjoints are contractions again."""
 
+    linear: Groups | Callable[[Node], Groups] = ((0,), (1,))
+
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class Movement(Differentiable):
@@ -76,6 +98,7 @@ class Movement(Differentiable):
     `resize(attrs, shape)` gives the attributes for a result of another shape, where they depend on it; `lift(attrs, n)`
     those for operands with an axis of n elements ahead of all others, which the result has there, too."""
 
+    linear: Groups | Callable[[Node], Groups] = _in_all
     resize: Callable[[Attrs, tuple[int, ...]], Attrs] | None = None
     lift: Callable[[Attrs, int], Attrs] | None = None
 
@@ -164,6 +187,7 @@ def elementwise(
     numpy: Callable[..., Any],
     scalar: Rule,
     vjp: Rule | None = None,
+    linear: Groups = (),
     symbolic: Rule | None = None,
     arity: int = 1,
     accepts: str = "f",
@@ -189,6 +213,7 @@ def elementwise(
             infer=_elementwise_type(name, accepts, result),
             evaluate=evaluate,
             vjp=vjp,
+            linear=linear,
             scalar=scalar,
             symbolic=symbolic,
             singular=singular,

@@ -204,14 +204,14 @@ check_holds = register(
 take = register(
     Indexing(
         name="take", kind="gather", arity=2, infer=_take_type, attr_kinds={"axis": "int", "batch": "count"},
-        axes=_take_axes, evaluate=_evaluate_take, vjp=_take_vjp,
+        axes=_take_axes, evaluate=_evaluate_take, vjp=_take_vjp, linear=((0,),),
     )
 )  # fmt: skip
 scatter_add = register(
     Indexing(
         name="scatter_add", kind="scatter", arity=3, infer=_scatter_type,
         attr_kinds={"axis": "int", "batch": "count"},
-        axes=_scatter_axes, adds=True, evaluate=_evaluate_scatter_add,
+        axes=_scatter_axes, adds=True, evaluate=_evaluate_scatter_add, linear=((0, 2),),
         vjp=lambda b, g, y, x, index, update, axis, batch=0: (g, None, b.take(g, index, axis=axis, batch=batch)),
     )
 )  # fmt: skip
@@ -219,6 +219,6 @@ scatter = register(
     Indexing(
         name="scatter", kind="scatter", arity=3, infer=_scatter_type,
         attr_kinds={"axis": "int", "batch": "count"},
-        axes=_scatter_axes, evaluate=_evaluate_scatter, vjp=_scatter_vjp,
+        axes=_scatter_axes, evaluate=_evaluate_scatter, vjp=_scatter_vjp, linear=((0, 2),),
     )
 )  # fmt: skip

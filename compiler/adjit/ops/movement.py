@@ -247,6 +247,7 @@ pad = register(
         name="pad", kind="movement", arity=1, infer=_pad_type,
         attr_kinds={"low": "ints", "high": "ints", "interior": "ints", "value": "scalar"},
         axes=_pad_axes, lift=_lifted_pad, evaluate=_evaluate_pad, vjp=_pad_vjp,
+        homogeneous=lambda attrs: {**attrs, "value": 0.0},
     )
 )  # fmt: skip
 concatenate = register(

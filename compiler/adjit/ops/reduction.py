@@ -55,6 +55,13 @@ def _extremum_vjp(b: Any, g: Any, y: Any, x: Any, axes: tuple[int, ...]) -> tupl
     return (b.select(hit, broadcast_back(b, g / count, axes, x.shape), 0.0),)
 
 
+def _extremum_jvp(b: Any, tangents: Any, y: Any, x: Any, axes: tuple[int, ...]) -> Any:
+    """The mean of the tangents of all that equal the extremum."""
+    (dx,) = tangents
+    hit = x.eq(broadcast_back(b, y, axes, x.shape))
+    return b.sum(b.select(hit, dx, 0.0), axes=axes) / b.sum(b.cast(hit, dtype=x.dtype), axes=axes)
+
+
 def _prod_vjp(b: Any, g: Any, y: Any, x: Any, axes: tuple[int, ...]) -> tuple[Any]:
     """Products of all other elements from both sides, so that zeros are right."""
     kept = tuple(i for i in range(len(x.shape)) if i not in axes)
@@ -68,6 +75,13 @@ def _prod_vjp(b: Any, g: Any, y: Any, x: Any, axes: tuple[int, ...]) -> tuple[An
     return (b.transpose(back, axes=inverse),)
 
 
+def _prod_jvp(b: Any, tangents: Any, y: Any, x: Any, axes: tuple[int, ...]) -> Any:
+    """Each element is a factor of one product alone, so its derivative is what a cotangent of 1 gives it."""
+    (dx,) = tangents
+    (slope,) = _prod_vjp(b, b.full(1.0, y), y, x, axes)
+    return b.sum(dx * slope, axes=axes)
+
+
 def _others(b: Any, x: Any) -> Any:
     """For each element of the last axis, the product of the others."""
     last = len(x.shape) - 1
@@ -77,15 +91,26 @@ def _others(b: Any, x: Any) -> Any:
 
 
 def _cumprod_vjp(b: Any, g: Any, y: Any, x: Any, axis: int, reverse: bool) -> tuple[Any]:
-    """dL/dx_i is the product before i times R_i = g_i + x_(i+1) R_(i+1), so that it is right where x is 0.
-
-    R by doubling: after a step R_i has the terms up to i + 2s - 1 and the factor is the product of as many x, in memory
-    for n numbers and log2 n steps."""
-    n = x.shape[axis]
+    """dL/dx_i is the product before i times R_i = g_i + x_(i+1) R_(i+1), so that it is right where x is 0."""
     if reverse:
         g, y, x = (b.flip(v, axes=(axis,)) for v in (g, y, x))
-    before = _shifted(b, y, axis, 1, 1.0)
-    factor, total = _shifted(b, x, axis, -1, 0.0), g
+    result = _shifted(b, y, axis, 1, 1.0) * _recurrence(b, _shifted(b, x, axis, -1, 0.0), g, axis)
+    return (b.flip(result, axes=(axis,)) if reverse else result,)
+
+
+def _cumprod_jvp(b: Any, tangents: Any, y: Any, x: Any, axis: int, reverse: bool) -> Any:
+    """dy_i is dx_i times the product before i, and x_i dy_(i-1)."""
+    (dx,) = tangents
+    factor, total = x, dx * _shifted(b, y, axis, -1 if reverse else 1, 1.0)
+    if reverse:
+        return _recurrence(b, factor, total, axis)
+    return b.flip(_recurrence(b, b.flip(factor, axes=(axis,)), b.flip(total, axes=(axis,)), axis), axes=(axis,))
+
+
+def _recurrence(b: Any, factor: Any, total: Any, axis: int) -> Any:
+    """R_i = total_i + factor_i R_(i+1), by doubling: after a step R_i has the terms up to i + 2s - 1 and the factor is
+    the product of as many, in memory for n numbers and log2 n steps."""
+    n = total.shape[axis]
     step = 1
     while step < n:
         ahead = _part(b, factor, axis, 0, n - step)
@@ -93,8 +118,7 @@ def _cumprod_vjp(b: Any, g: Any, y: Any, x: Any, axis: int, reverse: bool) -> tu
         # What is left of the last `step` factors has no term to multiply.
         factor = _padded(b, ahead * _part(b, factor, axis, step, n), axis, 0, step, 0.0)
         step *= 2
-    result = before * total
-    return (b.flip(result, axes=(axis,)) if reverse else result,)
+    return total
 
 
 def _shifted(b: Any, x: Any, axis: int, by: int, value: float) -> Any:
@@ -132,14 +156,14 @@ sum_ = register(
         name="sum", kind="reduction", arity=1, infer=_reduced("sum", "iuf"), attr_kinds={"axes": "ints"},
         evaluate=lambda x, *, axes: np.sum(x, axis=axes, dtype=x.dtype),
         identity=lambda dtype: 0, combine=lambda k, x, y: x + y,
-        vjp=lambda b, g, y, x, axes: (broadcast_back(b, g, axes, x.shape),),
+        vjp=lambda b, g, y, x, axes: (broadcast_back(b, g, axes, x.shape),), linear=((0,),),
     )
 )  # fmt: skip
 prod = register(
     Reduction(
         name="prod", kind="reduction", arity=1, infer=_reduced("prod", "iuf"), attr_kinds={"axes": "ints"},
         evaluate=lambda x, *, axes: np.prod(x, axis=axes, dtype=x.dtype),
-        identity=lambda dtype: 1, combine=lambda k, x, y: x * y, vjp=_prod_vjp,
+        identity=lambda dtype: 1, combine=lambda k, x, y: x * y, vjp=_prod_vjp, jvp=_prod_jvp,
         singular=True,
     )
 )  # fmt: skip
@@ -148,6 +172,7 @@ max_ = register(
         name="max", kind="reduction", arity=1, infer=_reduced("max", "iuf"), attr_kinds={"axes": "ints"},
         evaluate=lambda x, *, axes: np.max(x, axis=axes), combine=lambda k, x, y: k.maximum(x, y),
         identity=lambda dtype: -np.inf if dtype.kind == "f" else np.iinfo(dtype).min, vjp=_extremum_vjp,
+        jvp=_extremum_jvp,
     )
 )  # fmt: skip
 min_ = register(
@@ -155,6 +180,7 @@ min_ = register(
         name="min", kind="reduction", arity=1, infer=_reduced("min", "iuf"), attr_kinds={"axes": "ints"},
         evaluate=lambda x, *, axes: np.min(x, axis=axes), combine=lambda k, x, y: k.minimum(x, y),
         identity=lambda dtype: np.inf if dtype.kind == "f" else np.iinfo(dtype).max, vjp=_extremum_vjp,
+        jvp=_extremum_jvp,
     )
 )  # fmt: skip
 any_ = register(
@@ -191,7 +217,7 @@ cumsum = register(
             np.cumsum(_flip_along(x, axis, reverse), axis=axis, dtype=x.dtype), axis, reverse
         ),
         identity=lambda dtype: 0, combine=lambda k, x, y: x + y,
-        vjp=lambda b, g, y, x, axis, reverse: (b.cumsum(g, axis=axis, reverse=not reverse),),
+        vjp=lambda b, g, y, x, axis, reverse: (b.cumsum(g, axis=axis, reverse=not reverse),), linear=((0,),),
     )
 )  # fmt: skip
 cumprod = register(
@@ -202,6 +228,7 @@ cumprod = register(
             np.cumprod(_flip_along(x, axis, reverse), axis=axis, dtype=x.dtype), axis, reverse
         ),
         identity=lambda dtype: 1, combine=lambda k, x, y: x * y, vjp=_cumprod_vjp,
+        jvp=_cumprod_jvp,
         singular=True,
     )
 )  # fmt: skip
