@@ -214,14 +214,6 @@ def test_arguments(name: str, traced: bool) -> None:
         trace_of(f, X) if traced else f(X)
 
 
-def test_bounds_that_are_traced() -> None:
-    for f in (lambda n: adjit.fori_loop(0, n, half, 0.0), lambda n: adjit.fori_loop(n + 1, 5, half, 0.0)):
-        with pytest.raises(
-            adjit.TraceError, match=r"only when the program runs are not supported yet.*static_argnames"
-        ):
-            trace_of(f, np.int64(3))
-
-
 def test_a_turn_that_stacks_something_else() -> None:
     """Python's own control flow may do that, where a trace takes one way."""
     turns = iter([(1.0, 2.0), (1.0, 2.0, 3.0)])

@@ -38,6 +38,24 @@ def run(call: Call) -> tuple[Any, Any]:
     return call.init.of(_carried(call, after.leaves, types)), _stacked(call, stacked)
 
 
+def run_while(call: Call) -> Any:
+    """The carry after the last turn of a loop that goes on as long as `call.goes_on` says, and `call.length` turns at
+    most. Without any turn it is init."""
+    assert call.goes_on is not None
+    types = [type_of_leaf(leaf) for leaf in call.init.leaves]
+    values = _carried(call, call.init.leaves, types)
+    turn = 0
+    while call.goes_on(call.init.of([_to_read(value) for value in values])) and turn < call.length:
+        if not turn:
+            types, after, _ = _first(call, types, 0)
+        else:
+            after, _ = _turn(call, values, turn)
+            carry.check_settled(call, types, after)
+        values = _carried(call, after.leaves, types)
+        turn += 1
+    return call.init.of(values)
+
+
 def _no_turns(call: Call) -> tuple[Any, Any]:
     """What a loop gives whose body never runs; the types of what is stacked are those of a trace."""
     if call.counter is not None:
@@ -67,8 +85,11 @@ def _turn(call: Call, leaves: list[Any], i: int) -> tuple[Tree, Tree]:
 
 
 def _element(leaf: Any, i: int) -> Any:
-    part = leaf[i]
-    return read_only(part) if isinstance(part, np.ndarray) else part
+    return _to_read(leaf[i])
+
+
+def _to_read(value: Any) -> Any:
+    return read_only(value) if isinstance(value, np.ndarray) else value
 
 
 def _carried(call: Call, leaves: Sequence[Any], types: Sequence[Array]) -> list[Any]:

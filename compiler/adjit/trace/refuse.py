@@ -424,8 +424,13 @@ def argument_write(name: str) -> TraceError:
     )
 
 
-def repeated_write() -> TraceError:
-    """In-place change, in the body of a loop, of a known array that was made outside of it."""
+def write_in_part(part: str) -> TraceError:
+    """In-place change, in the body of a loop or in a branch, of a known array that was made outside of it."""
+    if part == "branch":
+        return trace_error(
+            "an array that was made outside of the branch would be changed in place in it, which is traced whether it "
+            "runs or not: return the array that is wanted from both sides"
+        )
     return trace_error(
         "an array that was made outside of the loop would be changed in place in its body, which is traced once and "
         "runs in each turn: carry the array (a part of init, returned by the body), and change what is carried"

@@ -446,8 +446,9 @@ def note_write(tracer: Tracer) -> None:
     """Say that the memory of a known tracer is written now. Raises TraceError in the body of a loop outside of which
     the array was made: the body is traced once, and runs several times."""
     root = tracer._adjit_root
-    if root.trace.is_repeated():
-        raise refuse.repeated_write()
+    part = root.trace.part_inside()
+    if part:
+        raise refuse.write_in_part(part)
     root.written_at(locate())
 
 
