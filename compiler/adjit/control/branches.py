@@ -199,7 +199,7 @@ def _if_counted(each: _TracedSide, graph: Graph, before: Sequence[Tracer], count
     body = closed(graph.name, [*carried, *graph.inputs], graph.nodes, graph.outputs)
     given = map(lower.lift, (*each.side.operands.leaves, *each.traced.captures))
     operands = Operands(body, tuple(map(node_of, before)), (), tuple(given), length=1)
-    return emitted(needed(hoisted(lower.builder(), operands)), [count], counted=True)
+    return emitted(needed(hoisted(lower.builder(), operands)), [count])
 
 
 # -- what both sides give ---------------------------------------------------------------------------------------------

@@ -64,16 +64,17 @@ def empty(call: Call) -> tuple[list[Array], optree.PyTreeSpec, list[Array]]:
 
 def _emitted(operands: Operands, call: Call) -> list[Tracer]:
     count = [count_of(call.bounds)] if call.bounds is not None else []
-    ways = {"reverse": call.reverse, "stops": call.goes_on is not None, "counted": bool(count)}
-    return emitted(operands, count, **{name: True for name, holds in ways.items() if holds})
+    return emitted(operands, count, reverse=call.reverse, stops=call.goes_on is not None)
 
 
-def emitted(operands: Operands, count: Sequence[Node], **ways: bool) -> list[Tracer]:
+def emitted(operands: Operands, count: Sequence[Node], *, reverse: bool = False, stops: bool = False) -> list[Tracer]:
     """The results of a loop, whose turns a `count` may count."""
     lower.builder().loc = locate()
-    counts = {"carried": len(operands.carried), "sliced": len(operands.sliced)}
+    attrs = {"carried": len(operands.carried), "sliced": len(operands.sliced), "reverse": reverse}
+    # What is not said of a loop is not so, and most loops are told in few words.
+    ways = {name: True for name, holds in (("stops", stops), ("counted", bool(count))) if holds}
     nodes = map(fresh, (*operands.nodes, *count))
-    found: list[Tracer] = lower.emit("scan", *nodes, body=operands.body, length=operands.length, **counts, **ways)
+    found: list[Tracer] = lower.emit("scan", *nodes, body=operands.body, length=operands.length, **attrs, **ways)
     return found
 
 
