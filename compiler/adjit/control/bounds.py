@@ -5,6 +5,7 @@ enclosing loop does, there is a most number of turns, so that what is kept for a
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from adjit.control.call import plain_or_tracer, type_of_leaf
@@ -33,29 +34,44 @@ def bound_of(what: str, given: Any) -> int | Tracer:
     return value if found.weak else lower.weak_cast(value, I64)
 
 
-def ends(x: int | Tracer) -> Bounds:
+@dataclass(frozen=True, slots=True)
+class Between:
+    """The integers from `lower` up to, and without, `upper`, of which one is traced; `most` by the user's word."""
+
+    lower: int | Tracer
+    upper: int | Tracer
+    most: int | None = None
+
+    @property
+    def turns(self) -> int:
+        """How many there are at most; MOST_TURNS where that is not known."""
+        found = max(0, _ends(self.upper)[1] - _ends(self.lower)[0])
+        if found > _COUNTABLE:
+            found = MOST_TURNS
+        return found if self.most is None else min(found, self.most)
+
+    @property
+    def ends(self) -> Bounds:
+        """The smallest and the largest that one of them may be."""
+        return _ends(self.lower)[0], max(_ends(self.upper)[1] - 1, LEAST)
+
+    def count(self) -> Node:
+        """How many there are, in the trace under way."""
+        low, high = (lower.lift(lower.convert(x, I64, (), weak=False)) for x in (self.lower, self.upper))
+        b = lower.builder()
+        first, last = b.value(low), b.value(high)
+        turns: Value = b.select(last > first, last - first, 0)
+        widest = _ends(self.upper)[1] - _ends(self.lower)[0]
+        if widest > MOST:
+            # The difference wraps where it is 2**63 and more.
+            turns = b.select(turns < 0, MOST_TURNS, turns)
+        if self.most is None or widest <= self.most:
+            return turns.node
+        holds = turns <= self.most
+        text = f"fori_loop: more turns than max_steps, {self.most}"
+        return b.emit("check_holds", turns.node, holds.node, error="ArgumentError", text=text)
+
+
+def _ends(x: int | Tracer) -> Bounds:
     """The smallest and the largest that a bound may be."""
     return bounds_of(node_of(x)) if isinstance(x, Tracer) else (x, x)
-
-
-def counted_ends(bounds: tuple[int | Tracer, int | Tracer]) -> Bounds:
-    """The smallest and the largest that the counter may be."""
-    return ends(bounds[0])[0], max(ends(bounds[1])[1] - 1, LEAST)
-
-
-def most_turns(bounds: tuple[int | Tracer, int | Tracer]) -> int:
-    """How many turns there are at most; MOST_TURNS where that is not known."""
-    most = max(0, ends(bounds[1])[1] - ends(bounds[0])[0])
-    return most if most <= _COUNTABLE else MOST_TURNS
-
-
-def count_of(bounds: tuple[int | Tracer, int | Tracer]) -> Node:
-    """How many turns there are."""
-    low, high = (lower.lift(lower.convert(x, I64, (), weak=False)) for x in bounds)
-    b = lower.builder()
-    first, last = b.value(low), b.value(high)
-    turns: Value = b.select(last > first, last - first, 0)
-    if ends(bounds[1])[1] - ends(bounds[0])[0] > MOST:
-        # The difference wraps where it is 2**63 and more.
-        turns = b.select(turns < 0, MOST_TURNS, turns)
-    return turns.node

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import optree
 
+from adjit.ir.node import Node
 from adjit.ir.types import Array
 from adjit.trace import Tracer, is_tracer
 from adjit.trace.promote import type_of
@@ -68,8 +69,9 @@ class Given(Protocol):
 class Call:
     """`loop` is what users call, `function` what they gave it, `turn` how it is called.
 
-    Elements are parts of the leaves of `xs`, or where there is a `counter` its integers, or where there are `bounds`,
-    of which one is traced, the integers between them. `goes_on(carry)` says whether there is another turn."""
+    Elements are parts of the leaves of `xs`, or where there is a `counter` its integers. Where `count` makes a node, it
+    says how many of the turns run; `first` is then the first integer of a counter that is not known. `goes_on(carry)`
+    says whether there is another turn."""
 
     loop: str
     function: Callable[..., Any]
@@ -79,7 +81,9 @@ class Call:
     length: int
     reverse: bool = False
     counter: range | None = None
-    bounds: tuple[int | Tracer, int | Tracer] | None = None
+    count: Callable[[], Node] | None = None
+    first: int | Tracer | None = None
+    limits: tuple[int, int] | None = None
     goes_on: Callable[[Any], bool | Tracer] | None = None
 
 

@@ -6,16 +6,19 @@ Outside of a traced function they are loops of Python over NumPy arrays, with th
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from adjit.control import carry, plain, traced
-from adjit.control.bounds import bound_of, most_turns
+from adjit.control.bounds import Between, bound_of
 from adjit.control.call import Call, length_of, tree
 from adjit.control.flags import flag_of
 from adjit.ops.loops import MOST_TURNS
-from adjit.trace import current_trace, is_tracer
+from adjit.trace import Tracer, current_trace
+from adjit.trace.refuse import located
 from adjit.trace.returned import returned
 from adjit_runtime import checks
+from adjit_runtime.errors import ArgumentError
 from adjit_runtime.public import public
 
 _NOT_YET = "how much of a loop is kept for its gradient cannot be chosen yet: leave it out"
@@ -23,7 +26,7 @@ _UNROLLED = "a loop is unrolled as the compiler sees fit: leave it out"
 
 
 def _run(call: Call) -> tuple[Any, Any]:
-    return plain.run(call) if current_trace() is None and call.bounds is None else traced.run(call)
+    return plain.run(call) if current_trace() is None and call.count is None else traced.run(call)
 
 
 @public({"body": "f", "fn": "f", "body_fun": "f", "init_val": "init", "carry": "init", "sequences": "xs",
@@ -72,13 +75,14 @@ def scan(
 
 @public({"body_fun": "body", "f": "body", "fn": "body", "init_val": "init", "carry": "init", "start": "lower",
          "stop": "upper", "unroll": _UNROLLED, "checkpoint": _NOT_YET})  # fmt: skip
-def fori_loop(lower: Any, upper: Any, body: Callable[[Any, Any], Any], init: Any) -> Any:
+def fori_loop(lower: Any, upper: Any, body: Callable[[Any, Any], Any], init: Any, max_steps: int | None = None) -> Any:
     """`carry = body(i, carry)` for each i in range(lower, upper): the last carry, `init` where there is none.
 
     `init` is a pytree of arrays and numbers, and so is what body gives; `scan` says what a carry is. i is an integer as
     in a loop of Python: it indexes arrays (x[i]), and takes the dtype of the array that it meets. The bounds are
-    integers, which may be traced: then the turns are counted when the program runs. Raises ArgumentError for bounds
-    that are none, and what `scan` raises.
+    integers, which may be traced: then the turns are counted when the program runs, and a gradient needs to know
+    `max_steps`, how many there are at most. Raises ArgumentError for bounds that are no integers and for more turns
+    than `max_steps`, and what `scan` raises.
 
     >>> import numpy as np, adjit
     >>> def body(i, x):
@@ -89,18 +93,26 @@ def fori_loop(lower: Any, upper: Any, body: Callable[[Any, Any], Any], init: Any
     """
     checks.function("fori_loop: body", body)
     low, high = bound_of("fori_loop: lower", lower), bound_of("fori_loop: upper", upper)
-    is_known = not (is_tracer(low) or is_tracer(high))
-    call = Call(
-        "fori_loop",
-        body,
-        lambda now, i: (body(i, now), None),
-        tree("fori_loop", "init", init).at("carry"),
-        tree("fori_loop", "xs", None),
-        max(high - low, 0) if is_known else most_turns((low, high)),
-        counter=range(low, high) if is_known else None,
-        bounds=None if is_known else (low, high),
-    )
-    return _run(call)[0]
+    most = None if max_steps is None else checks.integer("fori_loop: max_steps", max_steps, 0, MOST_TURNS)
+    given = tree("fori_loop", "init", init).at("carry")
+    call = Call("fori_loop", body, lambda now, i: (body(i, now), None), given, tree("fori_loop", "xs", None), 0)
+    if isinstance(low, Tracer) or isinstance(high, Tracer):
+        return _run(_counted(call, Between(low, high, most)))[0]
+    counter = range(low, high)
+    if most is not None and len(counter) > most:
+        raise located(ArgumentError, f"fori_loop: more turns than max_steps, {most}: {len(counter)}")
+    limits = (low, high - 1) if counter else None
+    return _run(replace(call, length=len(counter), counter=counter, limits=limits))[0]
+
+
+def _counted(call: Call, between: Between) -> Call:
+    """A loop over integers that are known when the program runs. The counter is one of known integers, of which the
+    first ones run, where the first one is known and there is a most number of them."""
+    turns, first = between.turns, between.lower
+    found = replace(call, length=turns, count=between.count, limits=between.ends)
+    if isinstance(first, Tracer) or turns == MOST_TURNS:
+        return replace(found, first=first)
+    return replace(found, counter=range(first, first + turns))
 
 
 @public({"cond_fun": "cond", "body_fun": "body", "init_val": "init", "carry": "init", "loop_vars": "init",

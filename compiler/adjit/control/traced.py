@@ -15,7 +15,6 @@ import numpy as np
 import optree
 
 from adjit.control import carry
-from adjit.control.bounds import count_of, counted_ends
 from adjit.control.call import Call, Tree, type_of_leaf
 from adjit.control.operands import Operands, hoisted, needed
 from adjit.control.parts import Progression, progression_of, read_in_parts
@@ -63,7 +62,7 @@ def empty(call: Call) -> tuple[list[Array], optree.PyTreeSpec, list[Array]]:
 
 
 def _emitted(operands: Operands, call: Call) -> list[Tracer]:
-    count = [count_of(call.bounds)] if call.bounds is not None else []
+    count = [call.count()] if call.count is not None else []
     return emitted(operands, count, reverse=call.reverse, stops=call.goes_on is not None)
 
 
@@ -83,19 +82,19 @@ _LEAD = {"goes_on": Array(BOOL), "i": Array(I64, (), True)}
 
 
 def _lead_name(call: Call) -> list[str]:
-    return ["goes_on"] if call.goes_on is not None else ["i"] if call.bounds is not None else []
+    return ["goes_on"] if call.goes_on is not None else ["i"] if call.first is not None else []
 
 
 def _lead(call: Call, start: Sequence[Tracer]) -> list[Node]:
     """What is carried ahead into the first turn."""
-    if call.bounds is not None:
-        return [lower.lift(lower.convert(call.bounds[0], I64, (), weak=True))]
+    if call.first is not None:
+        return [lower.lift(lower.convert(call.first, I64, (), weak=True))]
     return [] if call.goes_on is None else [lower.lift(_goes_on(call, call.goes_on, start))]
 
 
 def _renewed(call: Call, before: Sequence[Tracer], carried: Sequence[Tracer]) -> list[Any]:
     """What is carried ahead into the next turn, where a turn found `before` and leaves `carried`."""
-    if call.bounds is not None:
+    if call.first is not None:
         b = lower.builder()
         node = node_of(before[0])
         # It wraps after a last turn at most, and nothing reads it then.
@@ -170,16 +169,13 @@ def _of_types(call: Call, types: list[Array]) -> _Body:
     elements = [Array(I64, (), True)] if call.counter is not None else list(map(_element, call.xs.leaves))
     names = [*lead, *call.init.names, *(["i"] if call.counter is not None else call.xs.names)]
     arrays = [i for i, leaf in enumerate(call.init.leaves, len(lead)) if isinstance(leaf, np.ndarray)]
-    limits = None if call.bounds is None else counted_ends(call.bounds)
     found: list[tuple[list[Array], optree.PyTreeSpec]] = []
 
     def turn(leaves: list[Tracer]) -> Any:
         ahead, leaves = leaves[: len(lead)], leaves[len(lead) :]
-        if limits is not None:
-            bound(ahead[0], *limits)
         # Arrays of the body's own: what is carried may be changed in place.
         now = call.init.of([lower.copy(leaf) for leaf in leaves[:count]])
-        new, y = call.turn(now, ahead[0] if limits is not None else _x(call, leaves[count:]))
+        new, y = call.turn(now, _x(call, ahead if call.first is not None else leaves[count:]))
         after, stacked = carry.results(call, new, "carry"), carry.results(call, y, "y")
         wanted = carry.settled(call, types, after)
         found.append((wanted, stacked.spec))
@@ -195,11 +191,9 @@ def _of_types(call: Call, types: list[Array]) -> _Body:
 
 
 def _x(call: Call, leaves: Sequence[Tracer]) -> Any:
-    if call.counter is None:
-        return call.xs.of(leaves)
-    if call.counter:
-        bound(leaves[0], call.counter[0], call.counter[-1])
-    return leaves[0]
+    if call.limits is not None:
+        bound(leaves[0], *call.limits)
+    return call.xs.of(leaves) if call.counter is None and call.first is None else leaves[0]
 
 
 def _fitted(after: Tree, types: Sequence[Array]) -> list[Tracer]:
