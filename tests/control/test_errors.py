@@ -228,6 +228,10 @@ def test_a_turn_that_stacks_something_else() -> None:
     numbers = iter([1, 0.5, 0])
     with pytest.raises(adjit.DTypeError, match=r"y is i64\[\] in the first turn and f64\[\] in turn 1"):
         adjit.scan(lambda c, x: (c, next(numbers)), 0, X)
+    # A dtype for what was a number of Python is none: a side that is taken later may give it.
+    numbers = iter([0.5, 1.0, np.float32(2.5)])
+    last, _ = adjit.scan(lambda c, x: (next(numbers), None), 0.0, X)
+    assert (type(last), last) == (np.float32, 2.5)
 
 
 def test_errors_inside_of_a_body_have_its_line() -> None:

@@ -89,7 +89,7 @@ def switch(index: Any, branches: Sequence[Callable[..., Any]], *operands: Any) -
     given = tree("switch", "operands", operands)
     sides = [_Side("switch", f"branches[{k}]", function, given) for k, function in enumerate(branches)]
     chosen = plain_or_tracer(index)
-    text = f"switch: index is no number of one of {len(sides)} branches, 0 to {len(sides) - 1}"
+    text = f"switch: index is not one of 0 to {len(sides) - 1}, the numbers of the branches"
     if not is_tracer(chosen):
         number = checks.integer("switch: index", chosen)
         if not 0 <= number < len(sides):

@@ -65,12 +65,15 @@ def settled(call: Call, types: Sequence[Array], after: Tree) -> list[Array]:
     return found
 
 
-def check_settled(call: Call, types: Sequence[Array], after: Tree) -> None:
-    """Raise DTypeError where a later turn gives another kind of number for one of Python's."""
-    for before, wanted, leaf, path in zip(types, settled(call, types, after), after.leaves, after.paths, strict=True):
-        if before != wanted:
+def settled_later(call: Call, types: Sequence[Array], after: Tree) -> list[Array]:
+    """The same for a later turn, of a side of Python's own control flow that no turn took before. Raises DTypeError
+    where that is another kind of number for one of Python's."""
+    found = settled(call, types, after)
+    for before, wanted, leaf, path in zip(types, found, after.leaves, after.paths, strict=True):
+        if before.dtype.kind != wanted.dtype.kind:
             now = type_of_leaf(leaf)
             raise error(call, DTypeError, _changed(path, before, now) + _of_dtype(before, now))
+    return found
 
 
 def _settled(before: Array, now: Array) -> Array | None:

@@ -17,13 +17,12 @@ ErrorOf = Callable[[type[AdjitError], str], AdjitError]
 """Makes an error of a kind, at the place that it is about."""
 
 
-def flag_of(what: str, given: Any, error: ErrorOf) -> bool | Tracer:
-    """A bool, known or traced. `what` begins the text of an error: "cond: pred is one bool". Raises DTypeError for
-    numbers, ShapeError for several bools, ArgumentError for what is no array and no number."""
+def flag_of(what: str, given: Any, error: ErrorOf, hint: str = "") -> bool | Tracer:
+    """A bool, known or traced. `what` begins the text of an error, "cond: pred is one bool", and `hint` ends that about
+    None. Raises DTypeError for numbers, ShapeError for several bools, ArgumentError for what is no array."""
     value = plain_or_tracer(given)
     if not is_tracer(value) and not isinstance(value, bool | int | float | complex | np.generic | np.ndarray):
-        hint = " (a return is missing?)" if value is None else ""
-        raise error(ArgumentError, f"{what}, not {checks.shown(value)}{hint}")
+        raise error(ArgumentError, f"{what}, not {checks.shown(value)}{hint if value is None else ''}")
     found = type_of_leaf(value)
     if found.dtype != BOOL:
         shown = checks.shown(value) if found.weak and not is_tracer(value) else str(found)

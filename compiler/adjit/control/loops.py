@@ -93,7 +93,7 @@ def fori_loop(lower: Any, upper: Any, body: Callable[[Any, Any], Any], init: Any
     """
     checks.function("fori_loop: body", body)
     low, high = bound_of("fori_loop: lower", lower), bound_of("fori_loop: upper", upper)
-    most = None if max_steps is None else checks.integer("fori_loop: max_steps", max_steps, 0, MOST_TURNS)
+    most = None if max_steps is None else checks.integer("fori_loop: max_steps", max_steps, 0)
     given = tree("fori_loop", "init", init).at("carry")
     call = Call("fori_loop", body, lambda now, i: (body(i, now), None), given, tree("fori_loop", "xs", None), 0)
     if isinstance(low, Tracer) or isinstance(high, Tracer):
@@ -145,7 +145,12 @@ def while_loop(cond: Callable[[Any], Any], body: Callable[[Any], Any], init: Any
     checks.function("while_loop: body", body)
 
     def goes_on(now: Any) -> Any:
-        return flag_of("while_loop: cond gives one bool", cond(now), lambda kind, text: returned(kind, cond, text))
+        return flag_of(
+            "while_loop: cond gives one bool",
+            cond(now),
+            lambda kind, text: returned(kind, cond, text),
+            " (a return is missing?)",
+        )
 
     call = Call(
         "while_loop",
@@ -153,7 +158,7 @@ def while_loop(cond: Callable[[Any], Any], body: Callable[[Any], Any], init: Any
         lambda now, _: (body(now), None),
         tree("while_loop", "init", init).at("carry"),
         tree("while_loop", "xs", None),
-        MOST_TURNS if max_steps is None else checks.integer("while_loop: max_steps", max_steps, 0, MOST_TURNS),
+        MOST_TURNS if max_steps is None else min(checks.integer("while_loop: max_steps", max_steps, 0), MOST_TURNS),
         goes_on=goes_on,
     )
     return plain.run_while(call) if current_trace() is None else traced.run(call)[0]

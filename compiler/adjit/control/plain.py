@@ -32,7 +32,7 @@ def run(call: Call) -> tuple[Any, Any]:
     stacked = [first]
     for turn, i in enumerate(order[1:], 1):
         after, y = _turn(call, _carried(call, after.leaves, types), i)
-        carry.check_settled(call, types, after)
+        types = carry.settled_later(call, types, after)
         carry.check_same(call, turn, first, y)
         stacked.append(y)
     return call.init.of(_carried(call, after.leaves, types)), _stacked(call, stacked)
@@ -50,7 +50,7 @@ def run_while(call: Call) -> Any:
             types, after, _ = _first(call, types, 0)
         else:
             after, _ = _turn(call, values, turn)
-            carry.check_settled(call, types, after)
+            types = carry.settled_later(call, types, after)
         values = _carried(call, after.leaves, types)
         turn += 1
     return call.init.of(values)

@@ -558,9 +558,13 @@ def _reread(tracer: Tracer, root: Root) -> Node:
 
 
 def localize(tracer: Tracer) -> Tracer:
-    """The tracer, or where it belongs to an enclosing trace, one of the current trace that stands for it."""
-    if plain_of(tracer) is not None:
-        return tracer
+    """The tracer, or where it belongs to an enclosing trace and is not known, one of the current trace that stands for
+    it."""
+    return tracer if plain_of(tracer) is not None else made_local(tracer)
+
+
+def made_local(tracer: Tracer) -> Tracer:
+    """The same of one that is known: what is computed from it and traced values belongs to the current trace."""
     if tracer._adjit_root.trace is current_trace() and tracer._adjit_root.trace.alive:
         return tracer
     node = node_of(tracer)
