@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import adjit
-from tests.control.check import run, same, scans, trace_of
+from adjit.passes.pipeline import optimize
+from tests.control.check import ops, run, same, scans, trace_of
 
 X = np.array([1.0, 2.0, 3.0])
 
@@ -29,6 +30,35 @@ def test_each_side_is_a_loop_of_one_turn_or_none() -> None:
     for node, op in ((first, "sin"), (second, "exp")):
         assert (node.attrs["length"], node.attrs["counted"], node.attrs["carried"]) == (1, True, 1)
         assert [inner.op.name for inner in node.attrs["body"].nodes] == [op]
+
+
+def test_what_a_side_computes_stays_in_it() -> None:
+    """Whatever is the same in each turn: there is one turn or none."""
+
+    def f(x: Any) -> Any:
+        return adjit.cond(x[0] > 0, lambda: np.sin(x), lambda: np.exp(x))
+
+    graph = optimize(trace_of(f, np.ones(10_000)).graph)
+    assert not {"sin", "exp"} & set(ops(graph))
+    assert [ops(node.attrs["body"]) for node in scans(graph)] == [["sin"], ["exp"]]
+    same(f, np.linspace(-1, 1, 10_000))
+
+
+def test_cheap_sides_are_computed_and_selected() -> None:
+    def f(x: Any, p: Any) -> Any:
+        def body(c: Any, x: Any) -> Any:
+            c = adjit.cond(p, lambda: c + x, lambda: c - x)
+            return adjit.switch((c > 1).astype(int), [lambda: c * 2, lambda: c / 2, lambda: c]), c
+
+        return adjit.scan(body, 0.5, x)
+
+    graph = optimize(trace_of(f, X, True).graph)
+    (loop,) = scans(graph)
+    assert not scans(loop.attrs["body"])
+    # The two sides of cond are one select, those of switch one for each.
+    assert ops(loop.attrs["body"]).count("select") == 4
+    for p in (True, False):
+        same(f, X, p)
 
 
 @pytest.mark.parametrize("positive", [False, True])

@@ -90,10 +90,18 @@ class _Flat:
         """What stands for each result of the loop."""
         body, carried = self.scan.attrs["body"], self.scan.attrs["carried"]
         inputs = [self._input(i, node.array_type) for i, node in enumerate(body.inputs)]
-        made = self.b.inline(body, inputs)
+        made = self._inlined(body, inputs)
         # What is stacked is arbitrary where the branch is not taken.
         stacked = [self.b.emit("reshape", x, shape=(1, *x.shape)) for x in made[carried:]]
         return [*map(self._selected, made[:carried], inputs), *stacked]
+
+    def _inlined(self, body: Graph, inputs: Sequence[Node]) -> list[Node]:
+        new = dict(zip(body.inputs, inputs, strict=True))
+        for node in body.nodes:
+            # Bodies share nodes without args: each has its own here.
+            made = copy_node(node, [new[arg] for arg in node.args]) if node.args else _again(node)
+            new[node] = self.b.keep(made)
+        return [new[node] for node in body.outputs]
 
     def _input(self, number: int, type: Array) -> Node:
         operand = self.operands[number]
@@ -117,6 +125,10 @@ class _Flat:
         if key not in self.masks:
             self.masks[key] = self.b.emit("broadcast", flag, shape=shape, axes=())
         return self.masks[key]
+
+
+def _again(node: Node) -> Node:
+    return Node(node.op, (), node.attrs, node.type, node.loc)
 
 
 def _is_same_mask(x: Node, y: Node) -> bool:
