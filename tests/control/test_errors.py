@@ -246,6 +246,33 @@ def test_errors_inside_of_a_body_have_its_line() -> None:
         trace_of(lambda x: adjit.scan(lambda c, x: (c if c > 0 else -c, None), 0.0, x), X)
 
 
+def test_an_index_out_of_range_tells_the_turn() -> None:
+    def failing(f: Callable[[Any, Any], Any], n: int, text: str) -> None:
+        line = f.__code__.co_firstlineno
+        with pytest.raises(adjit.IndexOutOfRange, match=re.escape(text.replace("HERE", f"test_errors.py:{line}"))):
+            adjit.jit(f)(np.arange(10.0), n)
+
+    index = "HERE: index {} is out of bounds for axis 0 with size 10"
+    turn = index + " (in turn {} of the loop at HERE)"
+    failing(lambda x, n: adjit.fori_loop(0, 20, lambda i, c: c + x[i + n], 0.0), 3, turn.format(10, 7))
+    failing(lambda x, n: adjit.fori_loop(0, n, lambda i, c: c + x[i], 0.0), 13, turn.format(10, 10))
+    failing(lambda x, n: adjit.while_loop(lambda i: i > 0, lambda i: i + (x[i] > 0) * 4, n), 1, turn.format(13, 3))
+    # A loop in a loop tells the turn of the outer one, and a branch has none.
+    failing(
+        lambda x, n: adjit.fori_loop(0, n, lambda i, c: adjit.fori_loop(0, i, lambda j, c: c + x[j], c), 0.0), 13,
+        turn.format(10, 11),
+    )  # fmt: skip
+    failing(
+        lambda x, n: adjit.fori_loop(0, n, lambda i, c: adjit.cond(i > 3, lambda: x[i * 3], lambda: c), 0.0), 13,
+        turn.format(12, 4),
+    )  # fmt: skip
+    with pytest.raises(adjit.IndexOutOfRange, match=r"index 13 is out of bounds for axis 0 with size 10$"):
+        adjit.jit(lambda x, n: adjit.cond(n > 3, lambda: x[n], lambda: x[0]))(np.arange(10.0), 13)
+    with pytest.raises(adjit.IndexOutOfRange, match=r"index 13 is out of bounds for axis 0 with size 10$"):
+        # An index ahead of a loop is in none.
+        adjit.jit(lambda x, n: adjit.fori_loop(0, 3, lambda i, c: c * np.sin(c), x[n]))(np.arange(10.0), 13)
+
+
 def test_tracebacks_have_no_frames_of_ours() -> None:
     def body(c: Any, x: Any) -> Any:
         raise KeyError("mine")
