@@ -210,6 +210,23 @@ def test_gradients_through_switch_and_closures() -> None:
         np.testing.assert_allclose(adjit.grad(f)(w, np.int64(i)), expected, rtol=1e-12)
 
 
+def test_batches_forward_mode_and_second_derivatives() -> None:
+    def f(x: Any) -> Any:
+        return adjit.cond(
+            x > 0, lambda: np.sqrt(x) * x, lambda: adjit.switch((x < -1).astype(int), [np.sin, np.cos], x)
+        )
+
+    x = np.array([4.0, -0.5, -2.0])
+    first = np.array([3.0, np.cos(0.5), np.sin(2.0)])
+    second = np.array([0.375, np.sin(0.5), -np.cos(2.0)])
+    np.testing.assert_allclose(adjit.vmap(f)(x), [f(each) for each in x], rtol=1e-14)
+    np.testing.assert_allclose(adjit.vmap(adjit.grad(f))(x), first, rtol=1e-12)
+    for i, each in enumerate(x):
+        np.testing.assert_allclose(adjit.jvp(f, (each,), (1.0,))[1], first[i], rtol=1e-12)
+        np.testing.assert_allclose(adjit.hessian(f)(each), second[i], rtol=1e-12)
+        np.testing.assert_allclose(adjit.hvp(f)(each, 2.0), 2 * second[i], rtol=1e-12)
+
+
 @pytest.mark.parametrize("differentiated", [False, True])
 def test_a_training_step_with_a_branch_in_its_loss(differentiated: bool) -> None:
     x = np.random.default_rng(0).standard_normal((16, 3)).astype(np.float32)

@@ -232,3 +232,28 @@ def test_a_condition_does_not_write() -> None:
         trace_of(f, X)
     with pytest.raises(ValueError, match="read-only"):
         f(X)
+
+
+def test_forward_mode_needs_no_bound() -> None:
+    def f(x: Any) -> Any:
+        return adjit.while_loop(small, lambda c: c * x, x)
+
+    np.testing.assert_allclose(adjit.jacfwd(f)(X), np.diag(5 * X**4), rtol=1e-12)
+    value, tangent = adjit.jvp(f, (X,), (np.ones(3),))
+    np.testing.assert_allclose(value, X**5, rtol=1e-12)
+    np.testing.assert_allclose(tangent, 5 * X**4, rtol=1e-12)
+
+
+def test_each_row_of_a_batch_runs_to_its_own_end() -> None:
+    def f(x: Any) -> Any:
+        return adjit.while_loop(lambda c: c[0] < 50, lambda c: (c[0] * 2 + x, c[1] + 1), (x, 0))
+
+    def slope(x: Any) -> Any:
+        return adjit.while_loop(lambda c: c < 50, lambda c: c * 2 + x, x, max_steps=10)
+
+    x = np.array([1.0, 30.0, 7.0, 60.0])
+    last, turns = adjit.jit(adjit.vmap(f))(x)
+    expected = [f(each) for each in x]
+    np.testing.assert_array_equal(last, [each for each, _ in expected])
+    np.testing.assert_array_equal(turns, [each for _, each in expected])
+    np.testing.assert_allclose(adjit.vmap(adjit.grad(slope))(x), [adjit.grad(slope)(each) for each in x], rtol=1e-12)
