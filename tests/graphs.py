@@ -250,6 +250,48 @@ class LoopMaker(GraphMaker):
         return self.b.broadcast(row, shape=shape, axes=tuple(range(1, len(shape))))
 
 
+class BranchMaker(LoopMaker):
+    """Grows graphs with branches among other ops: loops of one turn or none, two of which may be opposite."""
+
+    def grow(self) -> None:
+        if self.choose.random() < 0.5:
+            self.branch()
+        else:
+            super().grow()
+
+    def branch(self) -> None:
+        """A branch, and often the opposite one, of light work on what there is."""
+        given = [
+            v for v in (self.pick(lambda v: 0 < np.prod(v.shape, dtype=int) < 300) for _ in range(3)) if v is not None
+        ]
+        scalar = self.pick(lambda v: not v.shape)
+        if not given or scalar is None:
+            return
+        taken = scalar < self.choose.uniform(-1.0, 2.0)
+        carried, turns = given[: self.choose.randint(1, len(given))], [self.b.cast(taken, dtype=I64)]
+        if self.choose.random() < 0.7:
+            turns.append(self.b.cast(~taken, dtype=I64))
+        elif self.choose.random() < 0.3:
+            turns = [self.b.full(self.choose.randint(-1, 3), Array(I64, ()))]
+        results = carried
+        for count in turns:
+            results = self.side(results, given, count)
+        self.values += results
+
+    def side(self, carried: list[Value], wholes: list[Value], count: Value) -> list[Value]:
+        """What a branch gives."""
+        b = Builder()
+        before, read = ([b.value(b.input(name, v.type)) for v in of] for name, of in (("c", carried), ("x", wholes)))
+        outputs = [self.choose.choice((b.tanh, b.neg, lambda x: 0.5 * x + x))(self.choose.choice((c, x))).node
+                   for c, x in zip(before, read, strict=False)]  # fmt: skip
+        body = b.graph("side", [*outputs, read[-1].node])
+        operands = [v.node for v in (*carried, *wholes, count)]
+        made = self.b.emit(
+            "scan", *operands, length=1, carried=len(carried), sliced=0, body=body, reverse=False, counted=True
+        )
+        return [self.b.value(self.b.emit("item", made, index=i)) for i in range(len(carried))]
+
+
 class _BodyMaker(LoopMaker):
     """Grows the body of a loop of `around`, for operands of these values."""
 

@@ -41,6 +41,7 @@ REWRITES = {
     "passes/compose_moves.py": "movement of movement",
     "passes/cse.py": "operands of what commutes are in order",
     "passes/factor.py": "sums of contractions",
+    "passes/flatten_branches.py": "branches, which become selects",
     "passes/fold.py": "what constants give",
     "passes/fold_contractions.py": "movement around contractions",
     "passes/forward_parts.py": "broadcasts that are sliced",

@@ -47,6 +47,7 @@ DEFINITIONS: dict[str, dict[str, str]] = {
     "compiler/adjit/codegen/straight.py": {"_BITS": "types, not numbers"},
     "compiler/adjit/codegen/trial.py": {"CALLS ALONE LEAST": "words of a trial", "MONOTONIC": "a clock of Linux"},
     "compiler/adjit/codegen/run_loop.py": {"FOLD": "the counters of adjit.random"},
+    "compiler/adjit/control/bounds.py": {"_COUNTABLE": "a bound for safety"},
     "compiler/adjit/ir/builder.py": {"SMALL_CONSTANT": "how the text looks"},
     "compiler/adjit/ir/graph.py": {"MOST_NESTED": "a bound for safety", "MOST_SHOWN": "how the text looks"},
     "compiler/adjit/ir/tokens.py": {"_SHOWN": "how an error looks"},

@@ -5,7 +5,7 @@ import adjit_runtime as adjit_runtime  # isort: split
 
 from adjit import nn, optim, random
 from adjit.checking import check_grads
-from adjit.control import fori_loop, map, scan
+from adjit.control import cond, fori_loop, map, scan, switch, while_loop
 from adjit.driver import History, State, get_threads, grad, jit, load, save, set_threads, value_and_grad
 from adjit.ir.evaluate import evaluate
 from adjit.ir.graph import Graph
@@ -45,8 +45,8 @@ __all__ = [
     "AdjitError", "ArgumentError", "DTypeError", "DerivativeError", "DivisionByZero", "DomainError", "FileMissing",
     "FormatError", "Graph", "History", "IndexOutOfRange", "InternalError", "MissingExtraError", "NotFiniteError",
     "NotFiniteWarning", "OutOfMemory", "ShapeError", "SignaturesWarning", "State", "StateError", "TraceError",
-    "TrainingStep", "WeakOverflowError", "WideningWarning", "asarray", "check_grads", "elementwise_grad", "evaluate",
-    "fori_loop", "get_threads", "grad", "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jit", "jvp", "linearize",
-    "load", "machine", "map", "nn", "optim", "parse", "random", "save", "scan", "set_threads", "stop_gradient",
-    "training_step", "value_and_grad", "vjp", "vmap",
+    "TrainingStep", "WeakOverflowError", "WideningWarning", "asarray", "check_grads", "cond", "elementwise_grad",
+    "evaluate", "fori_loop", "get_threads", "grad", "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jit", "jvp",
+    "linearize", "load", "machine", "map", "nn", "optim", "parse", "random", "save", "scan", "set_threads",
+    "stop_gradient", "switch", "training_step", "value_and_grad", "vjp", "vmap", "while_loop",
 ]  # fmt: skip

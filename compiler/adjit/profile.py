@@ -203,7 +203,7 @@ def profile(record: Record, name: str, inputs: Sequence[np.ndarray], calls: int)
         status = loaded.entry(*pointers)
         spent = time.perf_counter() - begun
         if status:
-            raise loaded.failure(status, report[0])
+            raise loaded.failure(status, report)
         return spent
 
     for _ in range(WARM):

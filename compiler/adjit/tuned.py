@@ -111,6 +111,16 @@ long."""
 ROLL_LOOKS = 6
 """How often a graph is looked through: loops in loops are found from the inside out."""
 
+# -- branches ----------------------------------------------------------------------------------------------------------
+
+FLAT_COST = 32
+"""Instructions, for each vector of its results, of a side of a branch that is computed whether it is taken or not.
+(Two sides of 3, 9, 17, 33 and 49 instructions, one after the other, in the body of a loop. Of 16 elements: a branch
+8.8, 14, 20, 33, 57 ns a turn, both sides 3.9, 7.3, 13, 25, 40; of 64 elements 12, 20, 31, 55, 80 and 4.4, 8.4, 15, 26,
+39. exp and sin of scalars: 28 and 26.)"""
+FLAT_ELEMENTS = 256
+"""Elements of the largest value of such a side: that is in registers, or nearly so."""
+
 # -- tiles: steps that work row by row ---------------------------------------------------------------------------------
 
 TILING_BYTES = 1 << 20

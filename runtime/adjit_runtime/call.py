@@ -75,7 +75,7 @@ def invoke(loaded: Loaded, leaves: Sequence[Any]) -> list[Any]:
     finally:
         loaded.return_arena(arena)
     if status:
-        raise loaded.failure(status, report[0])
+        raise loaded.failure(status, report)
     return [result if result.ndim else result[()] for result in results]
 
 

@@ -271,11 +271,11 @@ class Loaded:
         """Put an arena where the next call finds it."""
         self._arenas.give_back(arena)
 
-    def failure(self, status: int, value: int) -> AdjitError:
-        """The error of a check that failed: `status` is the entry's result, `value` what it reported."""
+    def failure(self, status: int, report: Any) -> AdjitError:
+        """The error of a check that failed: `status` is the entry's result, `report` what it wrote."""
         check = self.program.checks[status - 1]
         kind: type[AdjitError] = getattr(errors, check.error)
-        return kind(check.message(value))
+        return kind(check.message(int(report[0]), int(report[1])))
 
     @property
     def polls(self) -> bool:

@@ -6,7 +6,8 @@ Self-contained: it pickles, and runs with this package alone. The entry is
 
 `table` holds one address for each slot, in order; `arena` is `arena_bytes` of 64-byte aligned scratch memory, one for
 each call in flight; `report` is two i64. The result is 0, or k > 0 where check k - 1 failed: then nothing of a state
-slot has been written and report[0] is the value that was refused; or INTERRUPTED where a handler of a signal raised in
+slot has been written, report[0] is the value that was refused, and report[1] the number of the turn, where the check
+is in a loop; or INTERRUPTED where a handler of a signal raised in
 the midst of a long call (codegen/signals.py): nothing of a state slot has been written then either, and the exception
 is set in the thread's state of Python, for the caller to raise. Outputs are undefined after both. Slots of role "state"
 are read and written in place; "output" slots are written only; the others are read only. No slot may overlap an
@@ -68,15 +69,17 @@ INTERRUPTED = -1
 class Check:
     """A test that machine code makes at run time: the name of its error, and the text before and after the value that
     was refused; `after` is None where the value is not told. The text has the user's words in it, so it is no
-    format."""
+    format. `loop` is the place of the outermost loop around it that tells its turn, "model.py:7"."""
 
     error: str
     before: str
     after: str | None
+    loop: str = ""
 
-    def message(self, value: int) -> str:
+    def message(self, value: int, turn: int = 0) -> str:
         """The text of the error."""
-        return self.before if self.after is None else f"{self.before}{value}{self.after}"
+        text = self.before if self.after is None else f"{self.before}{value}{self.after}"
+        return f"{text} (in turn {turn} of the loop at {self.loop})" if self.loop else text
 
 
 RUN_HEAD = (

@@ -213,7 +213,7 @@ class Run:
 
     def _failure(self, loop: _Loop, status: int) -> AdjitError:
         """The error of a step, with its number."""
-        error = loop.failed.failure(status, int(loop.report[0]))
+        error = loop.failed.failure(status, loop.report)
         return type(error)(f"step {loop.done} of {self.total}: {error}")
 
 

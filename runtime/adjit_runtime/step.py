@@ -117,7 +117,7 @@ class StepFunction(CompiledFunction):
         seconds = time.perf_counter() - begun
         del arrays
         if status:
-            raise loaded.failure(status, binding.report[0])
+            raise loaded.failure(status, binding.report)
         return binding, results, seconds
 
     def _offer_step(

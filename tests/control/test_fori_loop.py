@@ -237,3 +237,118 @@ def test_in_an_inner_loop_a_row_of_the_outer_one() -> None:
 def test_checks_of_no_turn_are_not_made() -> None:
     graph = trace_of(lambda x: adjit.fori_loop(20, 20, lambda i, c: c + x[i], np.zeros(4)), X).graph
     assert evaluate(graph, X)[0].tolist() == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("bounds", [(0, 5), (2, 3), (3, 3), (5, 2), (-4, -1), (-2, 3)])
+@pytest.mark.parametrize("dtype", [int, np.int64, np.int32])
+def test_traced_bounds(bounds: tuple[int, int], dtype: Any) -> None:
+    def body(x: Any) -> Any:
+        return lambda i, c: (c[0] + x[i], c[1] * 2 + i)
+
+    lower, upper = map(dtype, bounds)
+    start = (np.zeros(4), 0)
+    expected = same(lambda n, m, x: adjit.fori_loop(n, m, body(x), start), lower, upper, X)
+    for found in (
+        same(lambda m, x: adjit.fori_loop(bounds[0], m, body(x), start), upper, X),
+        same(lambda n, x: adjit.fori_loop(n, bounds[1], body(x), start), lower, X),
+        same(lambda m, x: adjit.fori_loop(bounds[0], m, body(x), start, max_steps=7), upper, X),
+        adjit.fori_loop(*bounds, body(X), start),
+    ):
+        np.testing.assert_array_equal(found[0], expected[0])
+        assert found[1] == expected[1]
+
+
+def test_a_counter_of_traced_bounds_is_a_number_of_python() -> None:
+    def f(n: Any, x: Any) -> Any:
+        def body(i: Any, c: Any) -> Any:
+            assert isinstance(i, int)
+            return c + i * np.float32(0.5) + i % 3 - (i + 1) // 2
+
+        return adjit.fori_loop(0, n, body, np.float32(0))
+
+    assert same(f, np.int64(6), X).dtype == np.float32
+    # i + 1 is within the bounds of an integer.
+    assert not [op for op in ops(scan_of(f, np.int64(6), X).attrs["body"]) if op.startswith("check")]
+
+
+def test_indices_beyond_an_array_are_errors_with_traced_bounds() -> None:
+    def f(n: Any, x: Any) -> Any:
+        return adjit.fori_loop(0, n, lambda i, c: c + x[i], 0.0)
+
+    x = X[:, 0].copy()
+    for most in (None, 10, 100):
+
+        def g(n: Any, x: Any, most: Any = most) -> Any:
+            return adjit.fori_loop(0, n, lambda i, c: c + x[i], 0.0, max_steps=most)
+
+        assert same(g, np.int64(10), x) == pytest.approx(x.sum())
+    with pytest.raises(adjit.IndexOutOfRange, match="index 10 is out of bounds for axis 0 with size 10"):
+        run(f, np.int64(11), x)
+
+
+@pytest.mark.parametrize("traced", [False, True])
+def test_more_turns_than_max_steps(traced: bool) -> None:
+    def f(n: Any) -> Any:
+        return adjit.fori_loop(0, n, lambda i, c: c + i, 0, max_steps=4)
+
+    assert same(f, np.int64(4)) == 6
+    with pytest.raises(adjit.ArgumentError, match="fori_loop: more turns than max_steps, 4"):
+        run(f, np.int64(5)) if traced else f(np.int64(5))
+    with pytest.raises(adjit.ArgumentError, match="fori_loop: more turns than max_steps, 4: 5"):
+        trace_of(lambda x: adjit.fori_loop(1, 6, lambda i, c: c + x, 0, max_steps=4), np.int64(5))
+
+
+def test_bounds_whose_difference_wraps() -> None:
+    low, high = -(2**63), 2**63 - 1
+
+    def f(n: Any, m: Any) -> Any:
+        table = adjit.asarray(np.arange(4))
+        return adjit.fori_loop(n, m, lambda i, c: (c[0] + 1, table[c[0]]), (0, np.int64(0)))
+
+    with pytest.raises(adjit.IndexOutOfRange, match="index 4 is out of bounds"):
+        run(f, low, high)
+    assert run(f, high, low) == (0, 0)
+
+
+def test_a_triangle_reads_in_parts() -> None:
+    """The counter of the loop around bounds the turns, so that the inner one reads no index."""
+
+    def f(x: Any) -> Any:
+        return adjit.fori_loop(
+            0, 10, lambda i, c: adjit.fori_loop(0, i, lambda j, c: c * 0.5 + x[j] * i, c), np.zeros(4)
+        )
+
+    same(f, X)
+    (inner,) = [node for node in scan_of(f, X).attrs["body"].nodes if node.op.name == "scan"]
+    assert (inner.attrs["length"], inner.attrs["counted"], inner.attrs["sliced"]) == (9, True, 1)
+    assert ops(inner.attrs["body"]) == ["mul", "cast", "broadcast", "mul", "add"]
+
+
+def test_gradients_with_traced_bounds() -> None:
+    def f(x: Any, n: Any) -> Any:
+        return adjit.fori_loop(0, n, lambda i, c: c * x[i] + x[i] ** 2, np.ones(4), max_steps=10).sum()
+
+    def differences(n: int) -> np.ndarray:
+        found = np.zeros_like(X)
+        for at in np.ndindex(*X.shape):
+            step = np.zeros_like(X)
+            step[at] = 1e-6
+            found[at] = (f(X + step, n) - f(X - step, n)) / 2e-6
+        return found
+
+    for n in (0, 3, 10):
+        np.testing.assert_allclose(adjit.grad(f)(X, n), differences(n), rtol=1e-5, atol=1e-7)  # central differences
+    with pytest.raises(adjit.TraceError, match="give max_steps="):
+        adjit.grad(lambda x, n: adjit.fori_loop(0, n, lambda i, c: c * x[i] + x[i] ** 2, np.ones(4)).sum())(X, 3)
+
+
+@pytest.mark.parametrize("traced", [False, True])
+def test_bounds_that_are_no_integers(traced: bool) -> None:
+    for f, message in (
+        (lambda x: adjit.fori_loop(0, x[0, 0], lambda i, c: c, 0), "fori_loop: upper is an integer, not "),
+        (lambda x: adjit.fori_loop(x[0, 0] > 0, 3, lambda i, c: c, 0), "fori_loop: lower is an integer, not "),
+        (lambda x: adjit.fori_loop(0, x.astype(int), lambda i, c: c, 0), "fori_loop: upper is an integer, not "),
+        (lambda x: adjit.fori_loop(0, 3, lambda i, c: c, 0, max_steps=-1), "fori_loop: max_steps is an integer >= 0"),
+    ):
+        with pytest.raises(adjit.ArgumentError, match=message):
+            trace_of(f, X) if traced else f(X)

@@ -437,3 +437,19 @@ def test_lines_of_the_body_stand_in_the_graph() -> None:
     node = scan_of(lambda x: adjit.scan(lambda c, x: (c + x, None), x[0], x), X)
     assert node.loc is not None
     assert all(n.loc is not None and n.loc.file == __file__ for n in (node, *node.attrs["body"].nodes))
+
+
+@pytest.mark.parametrize("start", [0, np.int64(0)])
+def test_known_arrays_of_the_function_are_read_at_what_is_carried(start: Any) -> None:
+    """What is read of them in the body is a value of the body, whose array lies outside."""
+
+    def f(x: Any) -> Any:
+        table = np.array([3, 1, 2, 7])
+        row = np.arange(8).reshape(4, 2)
+        return adjit.scan(lambda c, i: (c + 1, (table[c], row[c, 1], row[c])), start, x)
+
+    last, (found, second, rows) = run(f, np.ones(4))
+    assert last == 4
+    assert found.tolist() == [3, 1, 2, 7]
+    assert second.tolist() == [1, 3, 5, 7]
+    assert rows.tolist() == [[0, 1], [2, 3], [4, 5], [6, 7]]

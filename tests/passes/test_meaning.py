@@ -6,13 +6,14 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from tests.graphs import GraphMaker, LoopMaker, arrays
+from tests.graphs import BranchMaker, GraphMaker, LoopMaker, arrays
 
 from adjit.autodiff.reverse import vjp
 from adjit.ir.builder import Value
 from adjit.ir.evaluate import evaluate
 from adjit.ir.graph import Graph
 from adjit.ir.verify import verify
+from adjit.passes.flatten_branches import flatten_branches
 from adjit.passes.pipeline import OF_LOOPS, PIPELINE, optimize
 
 BLOCK = 25
@@ -120,4 +121,19 @@ def test_loops_keep_their_values(first: int) -> None:
         for found, want in zip(evaluate(after, *inputs), evaluate(graph, *inputs), strict=True):
             scale = float(np.abs(want[np.isfinite(want)]).max(initial=1.0))
             np.testing.assert_allclose(found, want, rtol=1e-9, atol=1e-11 * scale, err_msg=f"{graph}\nto\n{after}")
-    assert all(changes[step.__name__] for step in OF_LOOPS), changes
+    assert all(changes[step.__name__] for step in OF_LOOPS - {flatten_branches}), changes
+
+
+@pytest.mark.parametrize("first", range(0, 75, BLOCK))
+def test_branches_keep_their_values(first: int) -> None:
+    changes: Counter[str] = Counter()
+    for seed in range(first, first + BLOCK):
+        graph = BranchMaker(seed, empty=False).graph(8, outputs=4)
+        inputs = arrays(graph, seed)
+        changes += passed(graph, inputs, exact=False)
+        after = optimize(graph)
+        verify(after)
+        for found, want in zip(evaluate(after, *inputs), evaluate(graph, *inputs), strict=True):
+            scale = float(np.abs(want[np.isfinite(want)]).max(initial=1.0))
+            np.testing.assert_allclose(found, want, rtol=1e-9, atol=1e-11 * scale, err_msg=f"{graph}\nto\n{after}")
+    assert changes["flatten_branches"] >= 5

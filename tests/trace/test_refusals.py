@@ -333,7 +333,7 @@ def test_refusals_of_truth_say_what_fits_the_statement() -> None:
         return 1.0 if x0 else 2.0
 
     for function, type, text in (
-        (loop, S, r"for _ in range\(n\)"),
+        (loop, S, r"adjit.while_loop\(cond, body, init\)"),
         (check, S, r"before the call or the results after"),
         (flag, N, r"static_argnames=\('x0',\)"),
     ):

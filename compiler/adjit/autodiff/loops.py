@@ -40,7 +40,7 @@ def through_loop(walk: Walk, node: Node, cts: Sequence[Cotangent | None]) -> lis
     if cut.kept and node.attrs["length"] == MOST_TURNS:
         where = f"{node.loc}: " if node.loc is not None else ""
         raise TraceError(
-            f"{where}a loop that stops by itself keeps {cut.kept[0].type} of each turn for its derivative: "
+            f"{where}a loop whose number of turns is not known keeps {cut.kept[0].type} of each for its derivative: "
             "give max_steps=, how many turns there may be"
         )
     return _Backward(walk, loop, turn, cut, Forward.of(walk, loop, turn, cut)).contributions(cts)

@@ -45,7 +45,7 @@ def _emit_in_order(module: Module, name: str, work: Nested, functions: Functions
                 for place in step.params:
                     if place not in known:
                         known[place] = _address(function, own, place, i, group)
-                _call_step(function, work, step, functions[step.work, alone], known, rest)
+                _call_step(function, work, step, functions[step.work, alone], known, rest, i)
 
         return turn
 
@@ -144,9 +144,10 @@ def emit_carrying(
 
 
 def _call_step(
-    f: Function, work: Nested, step: Step, called: Function, known: Mapping[Place, Value], rest: Rest
+    f: Function, work: Nested, step: Step, called: Function, known: Mapping[Place, Value], rest: Rest, turn: Value
 ) -> None:
-    """Call the function of a step; where it fails, `f` returns, with the number that the check has around the loop."""
+    """Call the function of a step; where it fails, `f` returns, with the number that the check has around the loop, and
+    with the turn in the report: of loops in loops the outermost writes last."""
     arguments = [known[place] for place in step.params]
     if isinstance(step.work, Product | Nested):
         arguments.append(rest.packing)
@@ -157,7 +158,13 @@ def _call_step(
         assert rest.report is not None
         arguments.append(rest.report)
     status = f.call(called.name, I64, arguments)
-    f.return_if(f.compare("ne", status, int_literal(0)), f.add(status, work.first_check or 0))
+    report = rest.report if work.tells_turn else None
+
+    def tell() -> None:
+        if report is not None:
+            f.store(turn, f.element(report, I64, 1))
+
+    f.return_if(f.compare("ne", status, int_literal(0)), f.add(status, work.first_check or 0), tell)
 
 
 def _emit_shared(

@@ -1,14 +1,18 @@
-"""Loops of a user's function: `scan`, `fori_loop`, `map`.
+"""Loops and branches of a user's functions: `scan`, `fori_loop`, `while_loop`, `map`; `cond`, `switch`.
 
-loops     what users call
+loops     the loops that users call
+branches  the branches that they call
 call      one call of a loop, checked
 carry     the types of what is carried, and errors about it
+bounds    how many turns there are between bounds that are traced
+flags     what decides: one bool
 plain     a loop outside of a trace: Python's
 traced    a loop inside of a trace: a node with a body
 operands  what a body reads from outside becomes an operand
 parts     which operands a turn reads a part of
 """
 
-from adjit.control.loops import fori_loop, map, scan
+from adjit.control.branches import cond, switch
+from adjit.control.loops import fori_loop, map, scan, while_loop
 
-__all__ = ["fori_loop", "map", "scan"]
+__all__ = ["cond", "fori_loop", "map", "scan", "switch", "while_loop"]

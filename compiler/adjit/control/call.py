@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import optree
 
+from adjit.ir.node import Node
 from adjit.ir.types import Array
-from adjit.trace import is_tracer
+from adjit.trace import Tracer, is_tracer
 from adjit.trace.promote import type_of
 from adjit.trace.refuse import located
+from adjit.trace.tracer import plain_of
 from adjit_runtime import checks
 from adjit_runtime.errors import ArgumentError, ShapeError
 from adjit_runtime.guests import tree_flatten
@@ -51,11 +53,25 @@ class Tree:
         return optree.tree_unflatten(self.spec, leaves)
 
 
+class Given(Protocol):
+    """A function that users gave for a body: `loop` is what they called with it."""
+
+    @property
+    def loop(self) -> str:
+        """The name of what users called."""
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        """What they gave."""
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class Call:
     """`loop` is what users call, `function` what they gave it, `turn` how it is called.
 
-    Elements are parts of the leaves of `xs`, or where there is a `counter` its integers."""
+    Elements are parts of the leaves of `xs`, or where there is a `counter` its integers. Where `count` makes a node, it
+    says how many of the turns run; `first` is then the first integer of a counter that is not known. `goes_on(carry)`
+    says whether there is another turn."""
 
     loop: str
     function: Callable[..., Any]
@@ -65,6 +81,10 @@ class Call:
     length: int
     reverse: bool = False
     counter: range | None = None
+    count: Callable[[], Node] | None = None
+    first: int | Tracer | None = None
+    limits: tuple[int, int] | None = None
+    goes_on: Callable[[Any], bool | Tracer] | None = None
 
 
 def tree(loop: str, root: str, value: Any) -> Tree:
@@ -95,6 +115,12 @@ def problem_of(leaf: Any) -> str:
     if not checks.computes_plainly(leaf):
         return f"{checks.kind(leaf)}: {checks.own_rules(leaf)}"
     return ""
+
+
+def plain_or_tracer(value: Any) -> Any:
+    """A value; where it is a tracer of a known one, that."""
+    plain = plain_of(value) if is_tracer(value) else None
+    return value if plain is None else plain
 
 
 def type_of_leaf(leaf: Any) -> Array:

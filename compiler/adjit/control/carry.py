@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from adjit.control.call import Call, Tree, flattened, problem_of, type_of_leaf
+from adjit.control.call import Call, Given, Tree, flattened, problem_of, type_of_leaf
 from adjit.ir.types import Array
 from adjit.trace.returned import returned
 from adjit.trace.values import sample
@@ -27,17 +27,17 @@ def pair(loop: str, function: Callable[..., Any], result: Any) -> tuple[Any, Any
     """(carry, y) of what a function gave back."""
     if type(result) is tuple and len(result) == 2:
         return result
-    shown = checks.kind(result) + (f" of {len(result)}" if isinstance(result, tuple | list | dict) else "")
+    what = checks.kind(result) + (f" of {len(result)}" if isinstance(result, tuple | list | dict) else "")
     raise returned(
         ArgumentError,
         function,
-        f"{loop}: the function returns (carry, y), not {shown}: write return carry, y; or return carry, None where "
+        f"{loop}: the function returns (carry, y), not {what}: write return carry, y; or return carry, None where "
         "nothing is stacked",
     )
 
 
-def results(call: Call, value: Any, root: str) -> Tree:
-    """What a turn gave, as a tree of arrays and numbers."""
+def results(call: Given, value: Any, root: str) -> Tree:
+    """What a function gave, as a tree of arrays and numbers."""
     leaves, spec = flattened(call.loop, root, value)
     found = Tree(root, leaves, spec)
     for leaf in leaves:
@@ -65,27 +65,43 @@ def settled(call: Call, types: Sequence[Array], after: Tree) -> list[Array]:
     return found
 
 
-def check_settled(call: Call, types: Sequence[Array], after: Tree) -> None:
-    """Raise DTypeError where a later turn gives another kind of number for one of Python's."""
-    for before, wanted, leaf, path in zip(types, settled(call, types, after), after.leaves, after.paths, strict=True):
-        if before != wanted:
+def settled_later(call: Call, types: Sequence[Array], after: Tree) -> list[Array]:
+    """The same for a later turn, of a side of Python's own control flow that no turn took before. Raises DTypeError
+    where that is another kind of number for one of Python's."""
+    found = settled(call, types, after)
+    for before, wanted, leaf, path in zip(types, found, after.leaves, after.paths, strict=True):
+        if before.dtype.kind != wanted.dtype.kind:
             now = type_of_leaf(leaf)
             raise error(call, DTypeError, _changed(path, before, now) + _of_dtype(before, now))
+    return found
 
 
 def _settled(before: Array, now: Array) -> Array | None:
     """The type for a value that was `before` and is `now`; None where it changes."""
-    if before == now:
-        return before
-    if before.weak and now.weak:
-        if not {before.dtype.kind, now.dtype.kind} <= set(_ORDER):
-            return None
-        return max(before, now, key=lambda type: _ORDER.index(type.dtype.kind))
+    if before == now or (before.weak and now.weak):
+        return common(before, now)
     if not before.weak and not now.weak:
         return None
     dtype = np.result_type(_operand(before), _operand(now))
     # What is no number of Python keeps its dtype beside one; a number of Python takes the dtype that it meets.
     return Array(dtype, before.shape) if before.weak or dtype == before.dtype else None
+
+
+def common(x: Array, y: Array) -> Array | None:
+    """The type of one shape that holds both, where a number of Python takes the dtype of what is none; None where there
+    is no such type."""
+    if x == y:
+        return x
+    if x.weak and y.weak:
+        return max(x, y, key=lambda type: _ORDER.index(type.dtype.kind)) if _are_ordered(x, y) else None
+    if not x.weak and not y.weak:
+        return None
+    strong = y if x.weak else x
+    return strong if np.result_type(_operand(x), _operand(y)) == strong.dtype else None
+
+
+def _are_ordered(*types: Array) -> bool:
+    return {type.dtype.kind for type in types} <= set(_ORDER)
 
 
 def _operand(type: Array) -> Any:
@@ -98,7 +114,7 @@ def check_same(call: Call, turn: int, first: Tree, found: Tree) -> None:
         raise error(
             call,
             ArgumentError,
-            f"y is {_shown(first)} in the first turn and {_shown(found)} in turn {turn}; what is stacked has one "
+            f"y is {shown(first)} in the first turn and {shown(found)} in turn {turn}; what is stacked has one "
             "structure",
         )
     for a, b, path in zip(first.leaves, found.leaves, first.paths, strict=True):
@@ -111,13 +127,13 @@ def check_same(call: Call, turn: int, first: Tree, found: Tree) -> None:
             )
 
 
-def error(call: Call, kind: type[E], message: str) -> E:
-    """An error about what the function of a loop gave back."""
+def error(call: Given, kind: type[E], message: str) -> E:
+    """An error about what a function gave back."""
     return returned(kind, call.function, f"{call.loop}: {message}")
 
 
 def _changed(path: str, before: Array, now: Array) -> str:
-    return f"{path} is {_name(before)} before a turn of the loop and {_name(now)} after it; a carry keeps its type: "
+    return f"{path} is {named(before)} before a turn of the loop and {named(now)} after it; a carry keeps its type: "
 
 
 def _of_shape(before: Array, now: Array) -> str:
@@ -136,7 +152,8 @@ def _of_dtype(before: Array, now: Array) -> str:
     return f"start with {now.dtype.name}, or {cast}"
 
 
-def _name(type: Array) -> str:
+def named(type: Array) -> str:
+    """A type as users read it."""
     if not type.weak:
         return str(type)
     return f"a Python {({'b': 'bool', 'i': 'int', 'f': 'float'}).get(type.dtype.kind, 'complex')}"
@@ -148,17 +165,17 @@ def _structure(call: Call, after: Tree) -> ArgumentError:
     new = [path for path in now if path not in before]
     notes = [f"{path} is missing" for path in lost[:1]] + [f"{path} is new" for path in new[:1]]
     what = f" ({', '.join(notes)})" if notes and not (call.init.spec.is_leaf() or after.spec.is_leaf()) else ""
-    if _shown(after) == "None":
+    if shown(after) == "None":
         what = " (a return is missing in the body?)"
     return error(
         call,
         ArgumentError,
-        f"carry is {_shown(call.init)} before a turn of the loop and {_shown(after)} after it{what}; a carry keeps its "
+        f"carry is {shown(call.init)} before a turn of the loop and {shown(after)} after it{what}; a carry keeps its "
         "structure: return what is in init, in the same dicts, lists and tuples",
     )
 
 
-def _shown(tree: Tree) -> str:
+def shown(tree: Tree) -> str:
     """A structure with stars for its leaves."""
     text = str(tree.spec).removeprefix("PyTreeSpec(").removesuffix(")").removesuffix(", namespace='adjit'")
     return text if len(text) <= 100 else text[:97] + "..."

@@ -1,18 +1,24 @@
-"""`scan`, `fori_loop` and `map`: loops whose body is traced once, and whose program does not grow with the turns.
+"""`scan`, `fori_loop`, `while_loop` and `map`: loops whose body is traced once, and whose program does not grow with
+the turns.
 
 Outside of a traced function they are loops of Python over NumPy arrays, with the same results."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from adjit.control import carry, plain, traced
+from adjit.control.bounds import Between, bound_of
 from adjit.control.call import Call, length_of, tree
-from adjit.trace import current_trace, is_tracer
-from adjit.trace.refuse import trace_error
-from adjit.trace.tracer import plain_of
+from adjit.control.flags import flag_of
+from adjit.ops.loops import MOST_TURNS
+from adjit.trace import Tracer, current_trace
+from adjit.trace.refuse import located
+from adjit.trace.returned import returned
 from adjit_runtime import checks
+from adjit_runtime.errors import ArgumentError
 from adjit_runtime.public import public
 
 _NOT_YET = "how much of a loop is kept for its gradient cannot be chosen yet: leave it out"
@@ -20,7 +26,7 @@ _UNROLLED = "a loop is unrolled as the compiler sees fit: leave it out"
 
 
 def _run(call: Call) -> tuple[Any, Any]:
-    return plain.run(call) if current_trace() is None else traced.run(call)
+    return plain.run(call) if current_trace() is None and call.count is None else traced.run(call)
 
 
 @public({"body": "f", "fn": "f", "body_fun": "f", "init_val": "init", "carry": "init", "sequences": "xs",
@@ -69,12 +75,14 @@ def scan(
 
 @public({"body_fun": "body", "f": "body", "fn": "body", "init_val": "init", "carry": "init", "start": "lower",
          "stop": "upper", "unroll": _UNROLLED, "checkpoint": _NOT_YET})  # fmt: skip
-def fori_loop(lower: int, upper: int, body: Callable[[int, Any], Any], init: Any) -> Any:
+def fori_loop(lower: Any, upper: Any, body: Callable[[Any, Any], Any], init: Any, max_steps: int | None = None) -> Any:
     """`carry = body(i, carry)` for each i in range(lower, upper): the last carry, `init` where there is none.
 
     `init` is a pytree of arrays and numbers, and so is what body gives; `scan` says what a carry is. i is an integer as
-    in a loop of Python: it indexes arrays (x[i]), and takes the dtype of the array that it meets. The bounds are known
-    integers; raises TraceError for traced ones, and what `scan` raises.
+    in a loop of Python: it indexes arrays (x[i]), and takes the dtype of the array that it meets. The bounds are
+    integers, which may be traced: then the turns are counted when the program runs, and a gradient needs to know
+    `max_steps`, how many there are at most. Raises ArgumentError for bounds that are no integers and for more turns
+    than `max_steps`, and what `scan` raises.
 
     >>> import numpy as np, adjit
     >>> def body(i, x):
@@ -84,17 +92,76 @@ def fori_loop(lower: int, upper: int, body: Callable[[int, Any], Any], init: Any
     [1.0, 1.0, 2.0, 3.0, 5.0, 8.0, 13.0, 21.0]
     """
     checks.function("fori_loop: body", body)
-    counter = range(_bound("lower", lower), _bound("upper", upper))
+    low, high = bound_of("fori_loop: lower", lower), bound_of("fori_loop: upper", upper)
+    most = None if max_steps is None else checks.integer("fori_loop: max_steps", max_steps, 0)
+    given = tree("fori_loop", "init", init).at("carry")
+    call = Call("fori_loop", body, lambda now, i: (body(i, now), None), given, tree("fori_loop", "xs", None), 0)
+    if isinstance(low, Tracer) or isinstance(high, Tracer):
+        return _run(_counted(call, Between(low, high, most)))[0]
+    counter = range(low, high)
+    if most is not None and len(counter) > most:
+        raise located(ArgumentError, f"fori_loop: more turns than max_steps, {most}: {len(counter)}")
+    limits = (low, high - 1) if counter else None
+    return _run(replace(call, length=len(counter), counter=counter, limits=limits))[0]
+
+
+def _counted(call: Call, between: Between) -> Call:
+    """A loop over integers that are known when the program runs. The counter is one of known integers, of which the
+    first ones run, where the first one is known and there is a most number of them."""
+    turns, first = between.turns, between.lower
+    found = replace(call, length=turns, count=between.count, limits=between.ends)
+    if isinstance(first, Tracer) or turns == MOST_TURNS:
+        return replace(found, first=first)
+    return replace(found, counter=range(first, first + turns))
+
+
+@public({"cond_fun": "cond", "body_fun": "body", "init_val": "init", "carry": "init", "loop_vars": "init",
+         "carried_inputs": "init", "cond_fn": "cond", "body_fn": "body", "maximum_iterations": "max_steps",
+         "max_iter": "max_steps", "unroll": _UNROLLED, "checkpoint": _NOT_YET})  # fmt: skip
+def while_loop(cond: Callable[[Any], Any], body: Callable[[Any], Any], init: Any, max_steps: int | None = None) -> Any:
+    """`while cond(carry): carry = body(carry)`: the last carry, `init` where cond does not hold of it.
+
+    `init` is a pytree of arrays and numbers, and so is what body gives; `scan` says what a carry is. cond gives one
+    bool, and does not write into the carry. With `max_steps` the loop ends after so many turns though cond still holds,
+    and gives the carry that it has then: carry what tells both ends apart, such as the error of an iteration. A
+    gradient needs it, as what the turns leave for it is kept.
+
+    In a traced function cond and body are traced once; elsewhere this is a loop of Python. Raises DTypeError where cond
+    gives something else than a bool, ShapeError where it gives several, and what `scan` raises.
+
+    >>> import numpy as np, adjit
+    >>> def unsure(carry):
+    ...     x, change = carry
+    ...     return change > 1e-9
+    >>> def newton(carry):
+    ...     x, _ = carry
+    ...     better = 0.5 * (x + 2 / x)
+    ...     return better, np.abs(better - x)
+    >>> root, _ = adjit.while_loop(unsure, newton, (1.0, 1.0), max_steps=50)
+    >>> round(float(root), 9)
+    1.414213562
+    """
+    checks.function("while_loop: cond", cond)
+    checks.function("while_loop: body", body)
+
+    def goes_on(now: Any) -> Any:
+        return flag_of(
+            "while_loop: cond gives one bool",
+            cond(now),
+            lambda kind, text: returned(kind, cond, text),
+            " (a return is missing?)",
+        )
+
     call = Call(
-        "fori_loop",
+        "while_loop",
         body,
-        lambda now, i: (body(i, now), None),
-        tree("fori_loop", "init", init).at("carry"),
-        tree("fori_loop", "xs", None),
-        len(counter),
-        counter=counter,
+        lambda now, _: (body(now), None),
+        tree("while_loop", "init", init).at("carry"),
+        tree("while_loop", "xs", None),
+        MOST_TURNS if max_steps is None else min(checks.integer("while_loop: max_steps", max_steps, 0), MOST_TURNS),
+        goes_on=goes_on,
     )
-    return _run(call)[0]
+    return plain.run_while(call) if current_trace() is None else traced.run(call)[0]
 
 
 @public({"fun": "f", "func": "f", "fn": "f", "function": "f", "iterable": "xs", "elems": "xs",
@@ -122,13 +189,3 @@ def map(f: Callable[[Any], Any], xs: Any) -> Any:
         length_of("map", elements),
     )
     return _run(call)[1]
-
-
-def _bound(name: str, value: Any) -> int:
-    if is_tracer(value) and plain_of(value) is None:
-        raise trace_error(
-            f"fori_loop: {name} is a traced {value.type}; bounds that are known only when the program runs are not "
-            "supported yet: give an integer of Python (an argument is one by static_argnames), or go up to the largest "
-            "bound and write np.where(i < bound, new, old)"
-        )
-    return checks.integer(f"fori_loop: {name}", value)

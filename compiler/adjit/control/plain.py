@@ -32,10 +32,28 @@ def run(call: Call) -> tuple[Any, Any]:
     stacked = [first]
     for turn, i in enumerate(order[1:], 1):
         after, y = _turn(call, _carried(call, after.leaves, types), i)
-        carry.check_settled(call, types, after)
+        types = carry.settled_later(call, types, after)
         carry.check_same(call, turn, first, y)
         stacked.append(y)
     return call.init.of(_carried(call, after.leaves, types)), _stacked(call, stacked)
+
+
+def run_while(call: Call) -> Any:
+    """The carry after the last turn of a loop that goes on as long as `call.goes_on` says, and `call.length` turns at
+    most. Without any turn it is init."""
+    assert call.goes_on is not None
+    types = [type_of_leaf(leaf) for leaf in call.init.leaves]
+    values = _carried(call, call.init.leaves, types)
+    turn = 0
+    while call.goes_on(call.init.of([_to_read(value) for value in values])) and turn < call.length:
+        if not turn:
+            types, after, _ = _first(call, types, 0)
+        else:
+            after, _ = _turn(call, values, turn)
+            types = carry.settled_later(call, types, after)
+        values = _carried(call, after.leaves, types)
+        turn += 1
+    return call.init.of(values)
 
 
 def _no_turns(call: Call) -> tuple[Any, Any]:
@@ -67,8 +85,11 @@ def _turn(call: Call, leaves: list[Any], i: int) -> tuple[Tree, Tree]:
 
 
 def _element(leaf: Any, i: int) -> Any:
-    part = leaf[i]
-    return read_only(part) if isinstance(part, np.ndarray) else part
+    return _to_read(leaf[i])
+
+
+def _to_read(value: Any) -> Any:
+    return read_only(value) if isinstance(value, np.ndarray) else value
 
 
 def _carried(call: Call, leaves: Sequence[Any], types: Sequence[Array]) -> list[Any]:

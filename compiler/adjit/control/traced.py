@@ -1,11 +1,13 @@
 """A loop inside of a trace is one node, `scan`, whose body is the user's function, traced once.
 
 Arrays that are carried are the body's own, and may be written; elements of `xs` are arguments, which may not. Tracers
-of enclosing traces that the function closes over are operands, and so are the large arrays that it reads."""
+of enclosing traces that the function closes over are operands, and so are the large arrays that it reads. Ahead of what
+the user carries there may be one value more: whether there is another turn, or the counter of turns whose number is
+not known."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +19,11 @@ from adjit.control.call import Call, Tree, type_of_leaf
 from adjit.control.operands import Operands, hoisted, needed
 from adjit.control.parts import Progression, progression_of, read_in_parts
 from adjit.ir.node import Node
-from adjit.ir.types import COMPILED_DTYPES, I64, Array
+from adjit.ir.types import BOOL, COMPILED_DTYPES, I64, Array
 from adjit.trace import Traced, Tracer, is_tracer, lower, trace_flat
 from adjit.trace.integers import bound
 from adjit.trace.locate import locate
-from adjit.trace.tracer import array_of, fresh, plain_of, python_number
+from adjit.trace.tracer import array_of, fresh, node_of, plain_of, python_number
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -38,14 +40,16 @@ def run(call: Call) -> tuple[Any, Any]:
     body = _traced(call)
     count = len(body.types)
     given = zip(call.init.leaves, body.types, strict=True)
-    carried = [lower.lift(lower.convert(leaf, type.dtype, type.shape, type.weak)) for leaf, type in given]
+    start = [lower.convert(leaf, type.dtype, type.shape, type.weak) for leaf, type in given]
+    lead = _lead(call, start)
+    carried = [*lead, *map(lower.lift, start)]
     sliced, progressions = _sliced(call)
     captured = [lower.lift(tracer) for tracer in body.traced.captures]
     operands = Operands(body.traced.graph, tuple(carried), tuple(sliced), tuple(captured), call.length)
     b = lower.builder()
     operands = needed(read_in_parts(b, hoisted(b, operands), progressions))
-    leaves = _emitted(operands, call) if operands.body.outputs else []
-    last = [_as_given(leaf, first) for leaf, first in zip(leaves[:count], call.init.leaves, strict=True)]
+    leaves = _emitted(operands, call)[len(lead) :] if operands.body.outputs else []
+    last = [as_given(leaf, first) for leaf, first in zip(leaves[:count], call.init.leaves, strict=True)]
     stacked = [lower.c_ordered(leaf) for leaf in leaves[count:]]
     return call.init.of(last), optree.tree_unflatten(body.ys, stacked)
 
@@ -58,16 +62,62 @@ def empty(call: Call) -> tuple[list[Array], optree.PyTreeSpec, list[Array]]:
 
 
 def _emitted(operands: Operands, call: Call) -> list[Tracer]:
-    b = lower.builder()
-    b.loc = locate()
-    counts = {"carried": len(operands.carried), "sliced": len(operands.sliced)}
-    found: list[Tracer] = lower.emit(
-        "scan", *map(fresh, operands.nodes), body=operands.body, length=call.length, reverse=call.reverse, **counts
-    )
+    count = [call.count()] if call.count is not None else []
+    return emitted(operands, count, reverse=call.reverse, stops=call.goes_on is not None)
+
+
+def emitted(operands: Operands, count: Sequence[Node], *, reverse: bool = False, stops: bool = False) -> list[Tracer]:
+    """The results of a loop, whose turns a `count` may count."""
+    lower.builder().loc = locate()
+    attrs = {"carried": len(operands.carried), "sliced": len(operands.sliced), "reverse": reverse}
+    # What is not said of a loop is not so, and most loops are told in few words.
+    ways = {name: True for name, holds in (("stops", stops), ("counted", bool(count))) if holds}
+    nodes = map(fresh, (*operands.nodes, *count))
+    found: list[Tracer] = lower.emit("scan", *nodes, body=operands.body, length=operands.length, **attrs, **ways)
     return found
 
 
-def _as_given(leaf: Tracer, first: Any) -> Tracer:
+_LEAD = {"goes_on": Array(BOOL), "i": Array(I64, (), True)}
+"""What may be carried ahead of what the user carries."""
+
+
+def _lead_name(call: Call) -> list[str]:
+    return ["goes_on"] if call.goes_on is not None else ["i"] if call.first is not None else []
+
+
+def _lead(call: Call, start: Sequence[Tracer]) -> list[Node]:
+    """What is carried ahead into the first turn."""
+    if call.first is not None:
+        return [lower.lift(lower.convert(call.first, I64, (), weak=True))]
+    return [] if call.goes_on is None else [lower.lift(_goes_on(call, call.goes_on, start))]
+
+
+def _renewed(call: Call, before: Sequence[Tracer], carried: Sequence[Tracer]) -> list[Any]:
+    """What is carried ahead into the next turn, where a turn found `before` and leaves `carried`."""
+    if call.first is not None:
+        b = lower.builder()
+        node = node_of(before[0])
+        # It wraps after a last turn at most, and nothing reads it then.
+        return [fresh(b.emit("add", node, b.splat(1, node.array_type)))]
+    return [] if call.goes_on is None else [_goes_on(call, call.goes_on, carried)]
+
+
+def _goes_on(call: Call, condition: Callable[[Any], bool | Tracer], carried: Sequence[Tracer]) -> Tracer | np.bool_:
+    """Whether there is another turn; what is carried is not to be written there."""
+    given = [_to_read(leaf, first) for leaf, first in zip(carried, call.init.leaves, strict=True)]
+    found = condition(call.init.of(given))
+    return found if isinstance(found, Tracer) else np.bool_(found)
+
+
+def _to_read(leaf: Tracer, first: Any) -> Tracer:
+    readonly = "what cond is given"
+    found = fresh(node_of(leaf), readonly=readonly)
+    if found.type.weak:
+        return python_number(found)
+    return array_of(found, readonly) if isinstance(first, np.ndarray) else found
+
+
+def as_given(leaf: Tracer, first: Any) -> Tracer:
     """What is carried out, as what was carried in: an array, a scalar, or a number of Python."""
     if leaf.type.weak:
         return python_number(leaf)
@@ -115,31 +165,35 @@ def _traced(call: Call) -> _Body:
 def _of_types(call: Call, types: list[Array]) -> _Body:
     """The body for a carry of `types`, and the types that it should have."""
     count = len(types)
+    lead = _lead_name(call)
     elements = [Array(I64, (), True)] if call.counter is not None else list(map(_element, call.xs.leaves))
-    names = [*call.init.names, *(["i"] if call.counter is not None else call.xs.names)]
-    arrays = [i for i, leaf in enumerate(call.init.leaves) if isinstance(leaf, np.ndarray)]
+    names = [*lead, *call.init.names, *(["i"] if call.counter is not None else call.xs.names)]
+    arrays = [i for i, leaf in enumerate(call.init.leaves, len(lead)) if isinstance(leaf, np.ndarray)]
     found: list[tuple[list[Array], optree.PyTreeSpec]] = []
 
     def turn(leaves: list[Tracer]) -> Any:
+        ahead, leaves = leaves[: len(lead)], leaves[len(lead) :]
         # Arrays of the body's own: what is carried may be changed in place.
         now = call.init.of([lower.copy(leaf) for leaf in leaves[:count]])
-        new, y = call.turn(now, _x(call, leaves[count:]))
+        new, y = call.turn(now, _x(call, ahead if call.first is not None else leaves[count:]))
         after, stacked = carry.results(call, new, "carry"), carry.results(call, y, "y")
         wanted = carry.settled(call, types, after)
         found.append((wanted, stacked.spec))
-        return [] if wanted != types else [*_fitted(after, types), *stacked.leaves]
+        if wanted != types:
+            return []
+        carried = _fitted(after, types)
+        return [*_renewed(call, ahead, carried), *carried, *stacked.leaves]
 
-    traced = trace_flat(_name(call), turn, [*types, *elements], names, arrays, repeats=True)
+    given = [*(_LEAD[name] for name in lead), *types, *elements]
+    traced = trace_flat(name_of(call.function), turn, given, names, arrays, part="loop")
     wanted, spec = found[0]
     return _Body(traced, wanted, spec)
 
 
 def _x(call: Call, leaves: Sequence[Tracer]) -> Any:
-    if call.counter is None:
-        return call.xs.of(leaves)
-    if call.counter:
-        bound(leaves[0], call.counter[0], call.counter[-1])
-    return leaves[0]
+    if call.limits is not None:
+        bound(leaves[0], *call.limits)
+    return call.xs.of(leaves) if call.counter is None and call.first is None else leaves[0]
 
 
 def _fitted(after: Tree, types: Sequence[Array]) -> list[Tracer]:
@@ -152,7 +206,7 @@ def _element(leaf: Any) -> Array:
     return Array(found.dtype, found.shape[1:])
 
 
-def _name(call: Call) -> str:
-    """The name of the body's graph: the function's, where it is one in a text."""
-    name = str(getattr(call.function, "__name__", "body"))
+def name_of(function: Callable[..., Any]) -> str:
+    """The name of a body's graph: the function's, where it is one in a text."""
+    name = str(getattr(function, "__name__", "body"))
     return name if name.isidentifier() else "body"

@@ -3,6 +3,7 @@
 rewrite             the engine of the local passes: one forward walk
 pattern, rules      the notation of rewrite rules, and the rules
 simplify            named rules, casts of casts
+flatten_branches    cheap branches
 fold                constants
 compose_moves       movement of movement
 hoist_broadcasts    elementwise work before broadcasts

@@ -30,7 +30,8 @@ def hoist_invariants(graph: Graph) -> Graph:
 def _step(loop: Loop, b: Builder) -> Results | None:
     steady = _steady_carries(loop, b)
     changed = _constants_inside(loop, b) or bool(steady)
-    if loop.length and _hoisted(loop, b):
+    # What a branch computes of invariants is all that it does.
+    if (loop.length > 1 or (loop.length and loop.runs_all)) and _hoisted(loop, b):
         changed = True
     if not changed:
         return None

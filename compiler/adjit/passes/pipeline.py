@@ -19,6 +19,7 @@ from adjit.passes.cse import cse
 from adjit.passes.drop_results import drop_results
 from adjit.passes.eliminate_dead import eliminate_dead
 from adjit.passes.factor import factor
+from adjit.passes.flatten_branches import flatten_branches
 from adjit.passes.fold import fold
 from adjit.passes.fold_contractions import fold_contractions
 from adjit.passes.forward_parts import forward_parts
@@ -38,6 +39,7 @@ Pass = Callable[[Graph], Graph]
 
 PIPELINE: tuple[Pass, ...] = (
     eliminate_dead,
+    flatten_branches,
     fold,
     simplify,
     compose_moves,
@@ -54,7 +56,7 @@ PIPELINE: tuple[Pass, ...] = (
     leave_loops,
     orient,
 )
-OF_LOOPS: frozenset[Pass] = frozenset({drop_results, forward_parts, hoist_invariants, leave_loops})
+OF_LOOPS: frozenset[Pass] = frozenset({flatten_branches, drop_results, forward_parts, hoist_invariants, leave_loops})
 """Those that have nothing to do in a graph without loops."""
 
 ROUNDS = 4

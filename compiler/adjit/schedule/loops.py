@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -178,6 +178,9 @@ class LoopPlanner(Memory):
         groups = min(TILE_GROUPS, count) if _is_shared(node, inner) else 1
         moves = {n: each.step * each.where[0].dtype.itemsize for n, each in enumerate(slots) if each.step}
         work = nested(inner, count, groups, moves, self._first_check(inner.checks), **_ways(node))
+        if work.first_check is not None and work.tells_turn and node.loc is not None:
+            own = slice(work.first_check, None)
+            self.checks[own] = [replace(check, loop=str(node.loc)) for check in self.checks[own]]
         constants = [(self._constant_of(inner, n), 0) for n in range(len(slots), len(inner.slots))]
         scratch = self._own_buffer(node, np.dtype(np.uint8), groups * inner.arena_bytes)
         params = (*(each.where for each in slots), *constants, (scratch, 0), *counter)

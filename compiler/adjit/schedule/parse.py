@@ -225,7 +225,8 @@ class _Plan:
         reader.expect("word", "raises")
         error, before = (reader.unquoted(reader.expect("string")) for _ in range(2))
         after = reader.unquoted(reader.expect("string")) if reader.accept("word", "value") else None
-        self.checks.append(Check(error, before, after))
+        loop = reader.unquoted(reader.expect("string")) if reader.accept("word", "loop") else ""
+        self.checks.append(Check(error, before, after, loop))
 
     # -- kernels ------------------------------------------------------------------------------------------------------
 

@@ -362,6 +362,11 @@ class Nested:
         return self.first_check is not None
 
     @property
+    def tells_turn(self) -> bool:
+        """Whether it reports the turn in which a check fails: a branch has but one."""
+        return self.count > 1
+
+    @property
     def is_shared(self) -> bool:
         """Whether its groups run on the threads of the pool: threads may share each step else."""
         return self.groups > 1

@@ -20,7 +20,8 @@ kernel 3 loop over (8)  # model.py:14, optim.py:9
 
 Slots, each of its shape, are the program's; its inputs are those of inputs and state, its results those of outputs, in
 order. One that no kernel names is `unused`; a name in quotes behind the slot is the slot's, where the buffer's differs.
-A constant has its elements or digest as in a graph's text. Other buffers lie in the arena.
+A constant has its elements or digest as in a graph's text. Other buffers lie in the arena. A check in a loop has its
+place behind it, `loop "model.py:12"`, where it tells the turn.
 
 Work: `loop`, `running ... reverse`, `scatter ... add v1 -> %t9[8*d0 + v0*1] v0 in [0,8)`, `checkrange`, `product` with
 the strides of A, B and C and `batch=4 (64,64,16)` (extent; strides of A, B and C), `scratch` behind C where its blocks
@@ -92,7 +93,8 @@ def _lines(plan: Plan) -> Iterator[str]:
             yield f"unused {_slot(number, plan, quoted('%', slot.name))}"
     for number, check in enumerate(plan.checks):
         after = f" value {quote(check.after)}" if check.after is not None else ""
-        yield f"check {number} raises {quote(check.error)} {quote(check.before)}{after}"
+        loop = f" loop {quote(check.loop)}" if check.loop else ""
+        yield f"check {number} raises {quote(check.error)} {quote(check.before)}{after}{loop}"
     numbers: dict[object, int] = {}
     for i, kernel in enumerate(plan.kernels):
         yield from _kernel(i, kernel, numbers.setdefault(kernel.work, i), names)

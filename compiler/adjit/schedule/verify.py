@@ -319,8 +319,10 @@ def _ways(plan: Plan, number: int, kernel: Kernel, work: Nested | StraightLoop) 
 
 
 def _checks(plan: Plan, number: int, first: int | None, own: Sequence[Check]) -> None:
-    """The checks of a loop are so many of the plan's, from the first on."""
-    if (first is None) != (not own) or (first is not None and plan.checks[first:][: len(own)] != tuple(own)):
+    """The checks of a loop are so many of the plan's, from the first on, but for the loop whose turn they tell."""
+    mine = [replace(check, loop="") for check in own]
+    here = [replace(check, loop="") for check in plan.checks[first or 0 :][: len(own)]]
+    if (first is None) != (not own) or (first is not None and here != mine):
         raise _fail(plan.name, f"the checks of kernel {number} are not among those of the plan")
 
 

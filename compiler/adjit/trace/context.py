@@ -23,12 +23,13 @@ ResultT = TypeVar("ResultT")
 
 class Trace:
     """A trace under way. `alive` is False once its graph is closed; `refusal` is the first thing that it could not do
-    and NumPy can; `repeats` says that its graph runs several times, where the function is traced once."""
+    and NumPy can; `part` says of which part of a program its graph is the body, where that does not run just once:
+    "loop" or "branch"."""
 
-    def __init__(self, name: str, parent: Trace | None, repeats: bool = False) -> None:
+    def __init__(self, name: str, parent: Trace | None, part: str = "") -> None:
         self.name = name
         self.parent = parent
-        self.repeats = repeats
+        self.part = part
         self.alive = True
         self.builder = Builder()
         self.captures: dict[Node, tuple[Node, Trace]] = {}
@@ -46,21 +47,24 @@ class Trace:
             at = at.parent
         return False
 
-    def is_repeated(self) -> bool:
-        """Whether the current trace, inside of this one, is the body of a loop, or in one."""
+    def part_inside(self) -> str:
+        """The innermost loop or branch that the current trace, inside of this one, is in."""
         at = current_trace()
         while at is not None and at is not self:
-            if at.repeats:
-                return True
+            if at.part:
+                return at.part
             at = at.parent
-        return False
+        return ""
 
     def capture(self, outer: Node, owner: Trace) -> Node:
         """The input that stands for a value of an enclosing trace."""
         if outer not in self.captures:
             names = {node.attrs["name"] for node in self.builder.inputs}
             name = next(name for i in itertools.count() if (name := f"capture{i}") not in names)
-            self.captures[outer] = (self.builder.input(name, outer.type), owner)
+            inner = self.builder.input(name, outer.type)
+            self.captures[outer] = (inner, owner)
+            if outer in owner.bounds:
+                self.bounds[inner] = owner.bounds[outer]
         return self.captures[outer][0]
 
     def constant(self, array: np.ndarray, loc: Loc | None) -> Node:
@@ -114,12 +118,12 @@ def current_trace() -> Trace | None:
     return _CURRENT.get()
 
 
-def tracing(name: str, function: Callable[[Trace], ResultT], repeats: bool = False) -> ResultT:
+def tracing(name: str, function: Callable[[Trace], ResultT], part: str = "") -> ResultT:
     """`function(trace)` with a new trace, which ends with it.
 
     In a context of its own, which C code leaves: however the function ends, an interrupt included, no trace stays
     behind as the current one."""
-    trace = Trace(name, current_trace(), repeats)
+    trace = Trace(name, current_trace(), part)
     try:
         return contextvars.copy_context().run(_inside, trace, function)
     finally:

@@ -45,11 +45,11 @@ def trace_flat(
     types: Sequence[Array],
     names: Sequence[str],
     arrays: Collection[int] = (),
-    repeats: bool = False,
+    part: str = "",
 ) -> Traced:
     """Trace `call`, which takes a list of tracers of `types` and returns a pytree. The inputs that `arrays` numbers
-    stand for arrays without dimensions; others that have none are scalars. `repeats` says that the graph is the body of
-    a loop, so that known arrays of enclosing traces, which would be written once, are not to be written.
+    stand for arrays without dimensions; others that have none are scalars. `part` says that the graph is the body of a
+    "loop" or "branch", so that known arrays of enclosing traces, which would be written once, are not to be written.
 
     Leaves of the result that are no tracers become constants. A live tracer of an enclosing trace that `call` closes
     over becomes an extra input behind the others, and stands in `captures`.
@@ -59,8 +59,8 @@ def trace_flat(
         return _traced(trace, call, types, names, arrays)
 
     if current_trace() is not None:
-        return tracing(name, traced, repeats)
-    made: Traced = exchanged(tracing, name, traced, repeats)
+        return tracing(name, traced, part)
+    made: Traced = exchanged(tracing, name, traced, part)
     return made
 
 

@@ -191,15 +191,15 @@ def _statement() -> str:
 def _instead_of_truth(node: Node) -> str:
     statement = _statement()
     if statement == "while":
-        return (
-            "a compiled loop has a fixed number of rounds: write for _ in range(n) with x = np.where(go_on, next_x, x) "
-            "in it, or leave the loop outside of the traced function"
-        )
+        return "write adjit.while_loop(cond, body, init), or leave the loop outside of the traced function"
     if statement == "assert":
         return "check the arguments before the call or the results after it"
     if node.op.name == "input" and node.shape == () and node.dtype.kind in "bi":
         return f"a flag is a static argument{_static(node)}"
-    return "write np.where(condition, a, b), np.logical_and / np.logical_or / np.logical_not, np.maximum"
+    return (
+        "write np.where(condition, a, b), adjit.cond(condition, if_true, if_false), np.logical_and / np.logical_or / "
+        "np.logical_not, np.maximum"
+    )
 
 
 def _static(node: Node) -> str:
@@ -257,9 +257,10 @@ def _of_math(node: Node) -> TraceError | None:
 
 def index(node: Node) -> TraceError:
     """`range(tracer)`, `np.zeros(tracer)`, `constant[tracer]`, `[1] * tracer`."""
+    loop = "; for a loop write adjit.fori_loop(0, n, body, init)" if _statement() == "for" else ""
     return _constant_subscript() or trace_error(
         f"a size, an axis or a count is a traced {node.type}{_origin(node)}; shapes are fixed while the function is "
-        f"traced: take it from x.shape or make it a static argument{_static(node)}; to index a plain array write "
+        f"traced: take it from x.shape or make it a static argument{_static(node)}{loop}; to index a plain array write "
         "adjit.asarray(array)[index]",
         numpy_too=node.dtype.kind == "f",
     )
@@ -424,8 +425,13 @@ def argument_write(name: str) -> TraceError:
     )
 
 
-def repeated_write() -> TraceError:
-    """In-place change, in the body of a loop, of a known array that was made outside of it."""
+def write_in_part(part: str) -> TraceError:
+    """In-place change, in the body of a loop or in a branch, of a known array that was made outside of it."""
+    if part == "branch":
+        return trace_error(
+            "an array that was made outside of the branch would be changed in place in it, which is traced whether it "
+            "runs or not: return the array that is wanted from both sides"
+        )
     return trace_error(
         "an array that was made outside of the loop would be changed in place in its body, which is traced once and "
         "runs in each turn: carry the array (a part of init, returned by the body), and change what is carried"

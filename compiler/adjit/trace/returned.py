@@ -29,6 +29,15 @@ def returned(kind: type[E], function: Callable[..., Any], message: str) -> E:
     return located(kind, f"{message} (it returns in lines {lines})", Loc(code.co_filename, code.co_firstlineno))
 
 
+def return_lines(function: Callable[..., Any]) -> str:
+    """Where a function returns, "model.py:7" or "model.py:7, 9"; empty where that is not the user's code."""
+    code = _code_of(function)
+    if code is None or is_skipped(code.co_filename):
+        return ""
+    first, *others = dict.fromkeys((str(loc), loc.line) for loc in _returns(code))
+    return ", ".join([first[0], *(str(line) for _, line in others)])
+
+
 def _returns(code: CodeType) -> list[Loc]:
     """The places where a function returns."""
     return [

@@ -446,8 +446,9 @@ def note_write(tracer: Tracer) -> None:
     """Say that the memory of a known tracer is written now. Raises TraceError in the body of a loop outside of which
     the array was made: the body is traced once, and runs several times."""
     root = tracer._adjit_root
-    if root.trace.is_repeated():
-        raise refuse.repeated_write()
+    part = root.trace.part_inside()
+    if part:
+        raise refuse.write_in_part(part)
     root.written_at(locate())
 
 
@@ -557,9 +558,13 @@ def _reread(tracer: Tracer, root: Root) -> Node:
 
 
 def localize(tracer: Tracer) -> Tracer:
-    """The tracer, or where it belongs to an enclosing trace, one of the current trace that stands for it."""
-    if plain_of(tracer) is not None:
-        return tracer
+    """The tracer, or where it belongs to an enclosing trace and is not known, one of the current trace that stands for
+    it."""
+    return tracer if plain_of(tracer) is not None else made_local(tracer)
+
+
+def made_local(tracer: Tracer) -> Tracer:
+    """The same of one that is known: what is computed from it and traced values belongs to the current trace."""
     if tracer._adjit_root.trace is current_trace() and tracer._adjit_root.trace.alive:
         return tracer
     node = node_of(tracer)

@@ -27,7 +27,18 @@ from adjit.trace.handle import (
 from adjit.trace.indexing import Parsed, parse
 from adjit.trace.known import holds_traced, known, known_view, settled, wrapped
 from adjit.trace.locate import locate
-from adjit.trace.tracer import Tracer, array_of, fresh, localize, make, maybe_of, node_of, plain_of, showing
+from adjit.trace.tracer import (
+    Tracer,
+    array_of,
+    fresh,
+    localize,
+    made_local,
+    make,
+    maybe_of,
+    node_of,
+    plain_of,
+    showing,
+)
 from adjit.trace.values import as_tracer, builder, lift, normalize_axes, normalize_axis
 from adjit_runtime.errors import AdjitError
 
@@ -212,7 +223,7 @@ def getitem(x: Any, key: Any) -> Any:
     plain = plain_of(x)
     if plain is not None and not holds_traced(key):
         return _known_item(x, plain, key)
-    x = localize(x)
+    x = made_local(x)
     if isinstance(key, Tracer) and key.dtype == BOOL and key.shape == x.shape != ():
         return Chosen(x, key)
     parsed = parsed_key(x, key)

@@ -39,8 +39,9 @@ def check_writable(x: Tracer) -> None:
     if not root.trace.alive:
         node_of(x)
     if root.trace is not current:
-        if root.trace.is_repeated():
-            raise refuse.repeated_write()
+        part = root.trace.part_inside()
+        if part:
+            raise refuse.write_in_part(part)
         raise refuse.argument_write("a value that the function closes over")
     if root.readonly:
         raise refuse.argument_write(root.readonly)
