@@ -91,8 +91,8 @@ def test_an_upgrade_in_place_of_what_is_imported(installed: Installed) -> None:
     assert installed.run() == (8.0, True)
     installed.change(
         "adjit/ops/arithmetic.py",
-        "z, x, y: (g, -g), scalar=lambda k, x, y: x + y",
-        "z, x, y: (g, -g), scalar=lambda k, x, y: x - y",
+        "z, x, y: (g, -g), linear=((0, 1),), scalar=lambda k, x, y: x + y",
+        "z, x, y: (g, -g), linear=((0, 1),), scalar=lambda k, x, y: x - y",
     )
     assert installed.run() == (2.0, False)
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import adjit
+from adjit import driver
 from adjit.ir.graph import Graph
 from adjit.passes.pipeline import optimize
 from adjit.schedule import build
@@ -101,8 +102,17 @@ def calls(work: Callable[[], Any]) -> int:
     return count
 
 
+@pytest.mark.parametrize("program", [recurrent, integrated, rows])
+def test_loops_that_are_rolled_up_do_not_grow(program: Callable[[int], Graph]) -> None:
+    few, more = program(60), program(180)
+    assert len(more.nodes) == len(few.nodes)
+
+
 @pytest.mark.parametrize("program", [recurrent, integrated, many, stacked, rows])
-def test_planning_and_passes_take_steps_in_proportion(program: Callable[[int], Graph]) -> None:
+def test_planning_and_passes_take_steps_in_proportion(
+    program: Callable[[int], Graph], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver, "roll", lambda graph: graph)
     few, more = program(30), program(90)
     factor = len(more.nodes) / len(few.nodes)
     plans: list[Plan] = []
