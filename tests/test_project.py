@@ -8,6 +8,8 @@ import csv
 import gzip
 import itertools
 import re
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
@@ -170,3 +172,24 @@ def test_links_between_documents_lead_somewhere() -> None:
         if not (path.parent / target).exists()
     ]
     assert not broken, "\n".join(broken)
+
+
+def test_what_a_program_does_not_use_is_not_imported() -> None:
+    """Each module takes a millisecond of every start; what is asked for late is there all the same."""
+    code = """
+import sys
+import adjit
+late = {"adjit.control", "adjit.vectorize", "adjit.transforms", "adjit.jacobians", "adjit.checking", "sympy"}
+assert not late & set(sys.modules), late & set(sys.modules)
+assert set(adjit.__all__) <= set(dir(adjit))
+missing = [name for name in adjit.__all__ if getattr(adjit, name, None) is None]
+assert not missing, missing
+assert adjit.scan is adjit.scan
+try:
+    adjit.scann
+except AttributeError as error:
+    assert "scann" in str(error)
+else:
+    raise AssertionError("there is no scann")
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -3,19 +3,17 @@
 # Before any other module: the runtime notes the files that they come from.
 import adjit_runtime as adjit_runtime  # isort: split
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from adjit import nn, optim, random
-from adjit.checking import check_grads
-from adjit.control import cond, fori_loop, map, scan, switch, while_loop
 from adjit.driver import History, State, get_threads, grad, jit, load, save, set_threads, value_and_grad
 from adjit.ir.evaluate import evaluate
 from adjit.ir.graph import Graph
 from adjit.ir.text import parse
-from adjit.jacobians import elementwise_grad, hessian, hvp, jacfwd, jacobian, jacrev
 from adjit.machine import machine
 from adjit.trace import asarray, stop_gradient
 from adjit.training import TrainingStep, training_step
-from adjit.transforms import jvp, linearize, vjp
-from adjit.vectorize import vmap
 from adjit_runtime.errors import (
     AdjitError,
     ArgumentError,
@@ -39,6 +37,13 @@ from adjit_runtime.errors import (
     WideningWarning,
 )
 
+if TYPE_CHECKING:
+    from adjit.checking import check_grads
+    from adjit.control import cond, fori_loop, map, scan, switch, while_loop
+    from adjit.jacobians import elementwise_grad, hessian, hvp, jacfwd, jacobian, jacrev
+    from adjit.transforms import jvp, linearize, vjp
+    from adjit.vectorize import vmap
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -50,3 +55,27 @@ __all__ = [
     "linearize", "load", "machine", "map", "nn", "optim", "parse", "random", "save", "scan", "set_threads",
     "stop_gradient", "switch", "training_step", "value_and_grad", "vjp", "vmap", "while_loop",
 ]  # fmt: skip
+
+_LATE = {
+    name: module
+    for module, names in {
+        "adjit.checking": "check_grads",
+        "adjit.control": "cond fori_loop map scan switch while_loop",
+        "adjit.jacobians": "elementwise_grad hessian hvp jacfwd jacobian jacrev",
+        "adjit.transforms": "jvp linearize vjp",
+        "adjit.vectorize": "vmap",
+    }.items()
+    for name in names.split()
+}
+"""What programs without it need not wait for: it is imported when it is first asked for."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(importlib.import_module(_LATE[name]), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATE})
