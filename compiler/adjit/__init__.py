@@ -12,6 +12,7 @@ from adjit.ir.evaluate import evaluate
 from adjit.ir.graph import Graph
 from adjit.ir.text import parse
 from adjit.machine import machine
+from adjit.sympy_functions import from_sympy, symbolic
 from adjit.trace import asarray, stop_gradient
 from adjit.training import TrainingStep, training_step
 from adjit_runtime.errors import (
@@ -51,9 +52,10 @@ __all__ = [
     "FormatError", "Graph", "History", "IndexOutOfRange", "InternalError", "MissingExtraError", "NotFiniteError",
     "NotFiniteWarning", "OutOfMemory", "ShapeError", "SignaturesWarning", "State", "StateError", "TraceError",
     "TrainingStep", "WeakOverflowError", "WideningWarning", "asarray", "check_grads", "cond", "elementwise_grad",
-    "evaluate", "fori_loop", "get_threads", "grad", "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jit", "jvp",
-    "linearize", "load", "machine", "map", "nn", "optim", "parse", "random", "save", "scan", "set_threads",
-    "stop_gradient", "switch", "training_step", "value_and_grad", "vjp", "vmap", "while_loop",
+    "evaluate", "fori_loop", "from_sympy", "get_threads", "grad", "hessian", "hvp", "jacfwd", "jacobian", "jacrev",
+    "jit", "jvp", "linearize", "load", "machine", "map", "nn", "optim", "parse", "random", "save", "scan",
+    "set_threads", "stop_gradient", "switch", "symbolic", "training_step", "value_and_grad", "vjp", "vmap",
+    "while_loop",
 ]  # fmt: skip
 
 _LATE = {
