@@ -78,7 +78,8 @@ def from_sympy(args: Any, expressions: Any, wrt: Any = None, *, name: str = "for
     arrays are, else float64; truths are bool.
 
     With `wrt`, a symbol, the result is (values, derivatives), whose trees are the same; for a list of symbols the
-    derivatives are a tuple of such. They are taken on the graph, by reverse mode, not on the formula.
+    derivatives are a tuple of such. They are taken on the graph, in forward or reverse mode, not on the
+    formula.
 
     Equal parts of expressions are computed once. Whole powers up to 16 are products, square roots roots; a Piecewise
     chooses, and its derivatives are those of the chosen side. Functions are those of real numbers, NaN where SymPy's

@@ -99,6 +99,7 @@ def test_matrices_have_their_axes_behind() -> None:
     np.testing.assert_allclose(found @ np.swapaxes(found, -1, -2), np.broadcast_to(np.eye(2), found.shape), atol=1e-15)
     np.testing.assert_array_equal(adjit.from_sympy(x, sympy.eye(2))(1.0), np.eye(2))
     np.testing.assert_array_equal(adjit.from_sympy(x, sympy.Array([x, x**2, 1]))(3.0), [3, 9, 1])
+    np.testing.assert_array_equal(adjit.from_sympy(x, np.array([x, x**2]))(3.0), [3, 9])
     assert adjit.from_sympy(x, sympy.zeros(0, 3))(np.ones(4)).shape == (4, 0, 3)
     mixed = adjit.from_sympy(x, sympy.Array([sympy.Heaviside(x), x > 1]))(2.0)
     np.testing.assert_array_equal(mixed, [1.0, 1.0])
@@ -134,6 +135,23 @@ def test_derivatives_have_the_tree_of_the_values() -> None:
     assert (float(value), float(slope)) == (8.0, 12.0)
     assert adjit.from_sympy(x, x, wrt=[])(2.0) == (2.0, ())
     assert adjit.from_sympy([x, y], x, wrt=[x, y])(2.0, 3.0) == (2.0, (1.0, 0.0))
+
+
+def test_derivatives_in_forward_and_in_reverse_mode_agree() -> None:
+    terms = [
+        sympy.Piecewise((sympy.sqrt(x), x > 0), (0, True)) * y,
+        x**y,
+        sympy.atan2(x, y),
+        x,
+        sympy.Integer(2),
+        y * x,
+    ]
+    points = np.array([0.0, 0.5, 2.0]), np.array([0.5, 1.5, 1.0])
+    forward = adjit.from_sympy([x, y], terms, wrt=[x, y])(*points)[1]
+    for number, term in enumerate(terms):
+        for symbol, columns in enumerate(forward):
+            backward = adjit.from_sympy([x, y], term, wrt=[x, y])(*points)[1][symbol]
+            np.testing.assert_allclose(columns[number], backward, rtol=1e-15)
 
 
 def test_derivatives_are_those_of_the_graph() -> None:

@@ -135,6 +135,22 @@ def test_branches() -> None:
     assert adjit.symbolic(lambda x: np.floor(x) + x % 2, a).value == sympy.floor(a) + a - 2 * sympy.floor(a / 2)
 
 
+def test_branches_of_a_program() -> None:
+    def f(x: Any) -> Any:
+        return adjit.cond(x > 1, lambda x: x**2, lambda x: np.sin(x), x)
+
+    value, (slope,) = adjit.symbolic(f, a)
+    for n in (0.5, 2.0):
+        wanted = adjit.value_and_grad(f)(n)
+        np.testing.assert_allclose([float(value.subs(a, n)), float(slope.subs(a, n))], wanted, rtol=1e-14)
+    assert value.atoms(sympy.core.relational.Relational) <= {a > 1, a <= 1}
+
+    def g(x: Any) -> Any:
+        return adjit.while_loop(lambda s: s[0] < 3, lambda s: (s[0] + 1, s[1] * x), (0, 1.0), max_steps=5)[1]
+
+    assert adjit.symbolic(g, a).value == a**3
+
+
 def test_loops_are_unrolled() -> None:
     def horner(x: Any) -> Any:
         return adjit.scan(lambda total, k: (total * x + k, None), 0.0, np.array([3.0, 2.0, 1.0]))[0]
@@ -188,6 +204,10 @@ def rounded(x: Any) -> Any:
         (lambda x: np.array([x, x]), (), adjit.ShapeError, ["returns f64[2]", "return the elements"]),
         (lambda x: adjit.fori_loop(0, 10_000, lambda i, s: s + x, x), (), adjit.TraceError, ["more than 10000 ops"]),
         (lambda x: np.argmax(np.array([x, 1.0])), (), adjit.TraceError, ["argmax", "depends on the values of symbols"]),
+        (
+            lambda x: adjit.while_loop(lambda s: s < 3, lambda s: s + x, x), (), adjit.TraceError,
+            ["scan is no expression", "how many turns it has depends on the values"],
+        ),
         (lambda x, y: x, ("x",), adjit.ArgumentError, ["cannot be called with 1 scalars"]),
         (lambda x: x, (3,), adjit.ArgumentError, ["names are texts or symbols of SymPy, not 3"]),
         (3, (), adjit.ArgumentError, ["f is a function"]),

@@ -1,4 +1,4 @@
-"""Terms become a graph of scalars of one dtype, with derivatives by reverse mode on that graph.
+"""Terms become a graph of scalars of one dtype, with derivatives by forward or reverse mode on that graph.
 
 Sums and products are trees, so that errors grow with the logarithm of their length; what is subtracted is subtracted,
 and what has a negative power divided by. Small whole powers are products, which all powers of a term share."""
@@ -11,6 +11,7 @@ from fractions import Fraction
 
 import numpy as np
 
+from adjit.autodiff.forward_mode import jvp
 from adjit.autodiff.reverse import gradient
 from adjit.formulas.heads import LOGIC, RELATIONS, RULES
 from adjit.formulas.terms import LEAF, NUMBER, TRUTH, Term, Terms
@@ -34,16 +35,31 @@ def graph_of(terms: Terms, names: Sequence[str], wrt: Sequence[int], dtype: np.d
     graph = _Building(terms, names, dtype).graph()
     if not wrt:
         return graph
-    columns = [_gradients(graph, output, wrt) for output in graph.outputs]
-    outputs = (*graph.outputs, *(column[i] for i in range(len(wrt)) for column in columns))
+    if any(output.dtype == BOOL for output in graph.outputs):
+        raise ArgumentError("from_sympy: wrt: a truth value has no derivative, and one of the expressions is one")
+    derivatives = _by_leaves(graph, wrt) if len(wrt) < len(graph.outputs) else _by_roots(graph, wrt)
+    outputs = (*graph.outputs, *derivatives)
     return Graph(graph.name, graph.inputs, computed(outputs, graph.inputs), outputs)
 
 
-def _gradients(graph: Graph, output: Node, wrt: Sequence[int]) -> tuple[Node, ...]:
-    if output.dtype == BOOL:
-        raise ArgumentError("from_sympy: wrt: a truth value has no derivative, and one of the expressions is one")
-    alone = Graph(graph.name, graph.inputs, computed((output,), graph.inputs), (output,))
-    return gradient(alone, wrt).outputs[1:]
+def _by_leaves(graph: Graph, wrt: Sequence[int]) -> list[Node]:
+    """Forward mode, once for each leaf."""
+    found: list[Node] = []
+    for i in wrt:
+        b = Builder()
+        pushed = jvp(graph, [i])
+        one = b.splat(1.0, graph.inputs[i].array_type)
+        found += b.inline(pushed, [*graph.inputs, one])[len(graph.outputs) :]
+    return found
+
+
+def _by_roots(graph: Graph, wrt: Sequence[int]) -> list[Node]:
+    """Reverse mode, once for each root."""
+    rows = []
+    for output in graph.outputs:
+        alone = Graph(graph.name, graph.inputs, computed((output,), graph.inputs), (output,))
+        rows.append(gradient(alone, wrt).outputs[1:])
+    return [row[i] for i in range(len(wrt)) for row in rows]
 
 
 class _Building:

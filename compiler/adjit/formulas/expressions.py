@@ -126,6 +126,8 @@ class Expressions:
         body, count, carried, sliced = (attrs[name] for name in ("body", "length", "carried", "sliced"))
         if attrs.get("counted", False):
             told = _numbers(args[-1], node.args[-1])
+            if told is None and count == 1:
+                return self._branch(node, args)
             if told is None:
                 raise _refused(node, "how many turns it has depends on the values of symbols")
             count = min(max(int(told), 0), count)
@@ -143,6 +145,22 @@ class Expressions:
         if attrs.get("reverse", False):
             made.reverse()
         return (*now, *(self._stacked(node, made, i) for i in range(carried, len(body.outputs))))
+
+    def _branch(self, node: Node, args: list[np.ndarray]) -> tuple[np.ndarray, ...]:
+        """A loop that runs once, or never: the one side of a branch."""
+        import sympy
+
+        told: Any = args[-1][()]
+        carried = node.attrs["carried"]
+        # How a truth is counted.
+        counts = isinstance(told, sympy.Piecewise) and [pair.expr for pair in told.args] == [1, 0]
+        condition = told.args[0].cond if counts else sympy.Gt(told, 0)
+        once = self._loop(node, [*args[:-1], _array(sympy.Integer(1))])
+        chosen = [
+            _each(lambda new, old: sympy.Piecewise((new, condition), (old, True)), [new, old])
+            for new, old in zip(once[:carried], args[:carried], strict=True)
+        ]
+        return (*chosen, *once[carried:])
 
     def _goes_on(self, node: Node, flag: np.ndarray) -> bool:
         known = _numbers(flag, node.args[0])

@@ -164,7 +164,7 @@ def _elements(leaf: Any) -> tuple[list[Any], tuple[int, ...]]:
 
     if isinstance(leaf, sympy.MatrixExpr):
         leaf = _explicit(leaf)
-    if isinstance(leaf, sympy.MatrixBase | sympy.NDimArray):
+    if isinstance(leaf, sympy.MatrixBase | sympy.NDimArray | np.ndarray):
         shape = tuple(map(int, leaf.shape))
         return [_expression(leaf[index]) for index in np.ndindex(*shape)], shape
     return [_expression(leaf)], ()
