@@ -53,6 +53,7 @@ DEFINITIONS: dict[str, dict[str, str]] = {
     "compiler/adjit/formulas/formula.py": {"_MOST_SHOWN": "how the text looks"},
     "compiler/adjit/formulas/special.py": {"_STEP _TERMS": "the error of a quadrature"},
     "compiler/adjit/formulas/terms.py": {"_EXACT_DIGITS": "more than float64 has"},
+    "compiler/adjit/sympy_functions.py": {"_MOST_SHOWN": "how the text looks"},
     "compiler/adjit/ir/builder.py": {"SMALL_CONSTANT": "how the text looks"},
     "compiler/adjit/ir/graph.py": {"MOST_NESTED": "a bound for safety", "MOST_SHOWN": "how the text looks"},
     "compiler/adjit/ir/tokens.py": {"_SHOWN": "how an error looks"},

@@ -11,7 +11,7 @@ import optree
 
 from adjit.autodiff.reverse import gradient
 from adjit.driver import Function, name_of, options_of, statics_of
-from adjit.formulas import Expressions, Formula, symbols_of
+from adjit.formulas import Expressions, Formula, length_of, symbols_of
 from adjit.ir.types import F64, Array, is_float
 from adjit.trace import Traced, trace_flat
 from adjit.trace.frozen import watched
@@ -19,6 +19,9 @@ from adjit.trace.returned import returned
 from adjit_runtime import checks
 from adjit_runtime.errors import ArgumentError, ShapeError
 from adjit_runtime.public import public
+
+_MOST_SHOWN = 5_000
+"""Terms of an expression that are shown."""
 
 
 class FormulaFunction(Function):
@@ -118,12 +121,11 @@ class Symbolic:
         return iter((self.value, self.gradient))
 
     def __repr__(self) -> str:
-        return "\n".join(
-            f"d{name}/d{by} = {expression}"
-            if by is not None
-            else f"{name}({', '.join(map(str, self.symbols))}) = {expression}"
-            for name, by, expression in self._lines()
-        )
+        lines = []
+        for name, by, expression in self._lines():
+            left = f"d{name}/d{by}" if by is not None else f"{name}({', '.join(map(str, self.symbols))})"
+            lines.append(f"{left} = {expression}")
+        return "\n".join(lines)
 
     def _repr_latex_(self) -> str:
         from sympy import Derivative, Function, latex
@@ -132,17 +134,24 @@ class Symbolic:
         for name, by, expression in self._lines():
             function = Function(name)(*self.symbols)
             left = function if by is None else Derivative(function, by)
-            rows.append(f"{latex(left)} &= {latex(expression)}")
+            right = rf"\text{{{expression}}}" if isinstance(expression, str) else latex(expression)
+            rows.append(f"{latex(left)} &= {right}")
         return r"$\displaystyle \begin{aligned} " + r" \\ ".join(rows) + r" \end{aligned}$"
 
     def _lines(self) -> Iterator[tuple[str, Any, Any]]:
-        """For each equation a name, the symbol by which it is differentiated, or None, and what it is."""
+        """For each equation a name, the symbol by which it is differentiated, or None, and what is shown of it."""
         values, gradients = optree.tree_leaves(self.value), iter(optree.tree_leaves(self.gradient))
         for i, value in enumerate(values):
             name = self.name if len(values) == 1 else f"{self.name}_{i}"
-            yield name, None, value
+            yield name, None, _shown(value)
             for symbol in self.symbols:
-                yield name, symbol, next(gradients)
+                yield name, symbol, _shown(next(gradients))
+
+
+def _shown(expression: Any) -> Any:
+    """An expression, or how long it is: what is used twice is written twice, and so on."""
+    length = length_of(expression)
+    return expression if length <= _MOST_SHOWN else f"({min(length, 10**300):.3g} terms)"
 
 
 @public({"fun": "f", "func": "f", "fn": "f", "function": "f"})

@@ -143,3 +143,7 @@ def test_what_is_shared_is_walked_once() -> None:
     for _ in range(200):
         expression = sympy.sin(expression, evaluate=False) * sympy.cos(expression, evaluate=False)
     assert len(adjit.from_sympy(x, expression).formula.terms.items) == 601
+    small = x
+    for _ in range(30):
+        small = sympy.sin(small, evaluate=False) * sympy.cos(small, evaluate=False)
+    assert repr(adjit.from_sympy(x, small)) == "<formula formula(x): 91 terms>"

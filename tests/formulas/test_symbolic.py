@@ -110,6 +110,17 @@ def test_text_and_latex() -> None:
     assert repr(adjit.symbolic(lambda x: (x, x * x))).splitlines()[2:] == ["f_1(x) = x**2", "df_1/dx = 2*x"]
 
 
+def test_what_is_long_is_not_shown() -> None:
+    def f(x: Any) -> Any:
+        return adjit.fori_loop(0, 40, lambda i, s: np.sin(s) * np.cos(s), x)
+
+    found = adjit.symbolic(f)
+    first, second = repr(found).splitlines()
+    assert first == "f(x) = (4.4e+12 terms)"
+    assert second.startswith("df/dx = (")
+    assert r"\text{(4.4e+12 terms)}" in found._repr_latex_()
+
+
 def test_trees_of_results() -> None:
     value, gradient = adjit.symbolic(lambda x, y: {"p": x * y, "q": (x, 3)}, a, b)
     assert value == {"p": a * b, "q": (a, 3)}

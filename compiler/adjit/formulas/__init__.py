@@ -9,7 +9,7 @@ formula     all of these: a formula as a function of traced values
 expressions a graph of scalars as expressions
 """
 
-from adjit.formulas.expressions import Expressions, symbols_of
+from adjit.formulas.expressions import Expressions, length_of, symbols_of
 from adjit.formulas.formula import Formula
 
-__all__ = ["Expressions", "Formula", "symbols_of"]
+__all__ = ["Expressions", "Formula", "length_of", "symbols_of"]

@@ -26,6 +26,22 @@ _EXACT = 1 << 10
 """Fractions whose denominators are at most this power of two are written as fractions."""
 
 
+def length_of(expression: Any) -> int:
+    """How many terms the text of an expression has; a loop, in which shared parts are counted once and added often."""
+    lengths: dict[int, int] = {}
+    waiting = [(expression, False)]
+    while waiting:
+        part, ready = waiting.pop()
+        if id(part) in lengths:
+            continue
+        if not ready:
+            waiting.append((part, True))
+            waiting += [(arg, False) for arg in part.args]
+            continue
+        lengths[id(part)] = 1 + sum(lengths[id(arg)] for arg in part.args)
+    return lengths[id(expression)]
+
+
 def symbols_of(names: Sequence[Any]) -> list[Any]:
     """A real symbol for each name; symbols stay as they are."""
     import sympy

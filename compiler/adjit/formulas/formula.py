@@ -65,10 +65,13 @@ class Formula:
 
     def describe(self, expressions: Any) -> str:
         """What it computes, in words of SymPy where that is short."""
-        count = len(self.terms.items)
-        # Long texts tell nobody anything, and those of deep expressions are beyond SymPy.
-        text = str(expressions) if count <= _MOST_SHOWN else ""
-        return text if 0 < len(text) <= _MOST_SHOWN else f"{count} terms"
+        sizes: list[int] = []
+        for term in self.terms.items:
+            sizes.append(1 + sum(sizes[arg] for arg in term.args))
+        # Those of deep expressions are beyond SymPy, and where much is shared they have no end.
+        short = sum(sizes[root] for root in self.terms.roots) <= _MOST_SHOWN
+        text = " ".join(str(expressions).split()) if short else ""
+        return text if 0 < len(text) <= _MOST_SHOWN else f"{len(self.terms.items)} terms"
 
     def graph(self, dtype: np.dtype) -> Graph:
         """The graph of scalars."""
