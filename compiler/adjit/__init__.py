@@ -12,7 +12,6 @@ from adjit.ir.evaluate import evaluate
 from adjit.ir.graph import Graph
 from adjit.ir.text import parse
 from adjit.machine import machine
-from adjit.sympy_functions import from_sympy, symbolic
 from adjit.trace import asarray, stop_gradient
 from adjit.training import TrainingStep, training_step
 from adjit_runtime.errors import (
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
     from adjit.checking import check_grads
     from adjit.control import cond, fori_loop, map, scan, switch, while_loop
     from adjit.jacobians import elementwise_grad, hessian, hvp, jacfwd, jacobian, jacrev
+    from adjit.sympy_functions import from_sympy, symbolic
     from adjit.transforms import jvp, linearize, vjp
     from adjit.vectorize import vmap
 
@@ -64,6 +64,7 @@ _LATE = {
         "adjit.checking": "check_grads",
         "adjit.control": "cond fori_loop map scan switch while_loop",
         "adjit.jacobians": "elementwise_grad hessian hvp jacfwd jacobian jacrev",
+        "adjit.sympy_functions": "from_sympy symbolic",
         "adjit.transforms": "jvp linearize vjp",
         "adjit.vectorize": "vmap",
     }.items()
