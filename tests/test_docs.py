@@ -29,7 +29,7 @@ def examples(name: str) -> list[doctest.DocTest]:
     return [parser.get_doctest("\n".join(lines), {}, name, name, 0)]
 
 
-@pytest.mark.parametrize("name", ["gotchas.md", "loops.md"])
+@pytest.mark.parametrize("name", ["formulas.md", "gotchas.md", "loops.md"])
 def test_examples_of_documents(name: str) -> None:
     flags = doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL
     for test in examples(name):
@@ -85,7 +85,8 @@ def test_every_function_has_a_verdict() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["README.md", "docs/design.md", "docs/gotchas.md", "docs/loops.md", "docs/performance.md"]
+    "name",
+    ["README.md", "docs/design.md", "docs/formulas.md", "docs/gotchas.md", "docs/loops.md", "docs/performance.md"],
 )
 def test_documents_name_what_there_is(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")

@@ -36,7 +36,9 @@ def run(name: str) -> list[str]:
 
 
 def test_every_example_is_tested() -> None:
-    assert {path.name for path in EXAMPLES.glob("*.py")} == {"xor.py", "one_weight.py", "digits.py", "debug_ir.py"}
+    assert {path.name for path in EXAMPLES.glob("*.py")} == {
+        "xor.py", "one_weight.py", "digits.py", "debug_ir.py", "double_pendulum.py",
+    }  # fmt: skip
 
 
 def test_xor() -> None:
@@ -84,6 +86,20 @@ def test_debug_ir() -> None:
     np.testing.assert_allclose(float(interpreted[1]), float(compiled[1]), rtol=1e-12)
 
 
+def test_double_pendulum() -> None:
+    lines = run("double_pendulum.py")
+    assert re.fullmatch(r"equations of motion: <formula accelerations\(arg0, arg1\): \d+ terms>", lines[0])
+    factors = [re.search(r"moves (\S+) times", line) for line in lines[2:5]]
+    first, _, last = (float(found[1]) for found in factors if found)
+    assert 0.1 < first < 10
+    # Chaos.
+    assert last > 50
+    found = re.fullmatch(r"energy drift (\d\.\de[+-]\d+)", lines[-1])
+    assert found, lines[-1]
+    # The error of the method is 5e-10 (a step half as long makes it 16 times smaller), that of rounding 1e-12.
+    assert 1e-11 < float(found[1]) < 1e-9
+
+
 def test_examples_run_without_extras() -> None:
     lines = run_blocked("digits.py")
     assert any("rich is not installed" in line for line in lines)
@@ -110,7 +126,7 @@ def run_blocked(name: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-@pytest.mark.parametrize("name", ["xor.py", "one_weight.py", "digits.py", "debug_ir.py"])
+@pytest.mark.parametrize("name", ["xor.py", "one_weight.py", "digits.py", "debug_ir.py", "double_pendulum.py"])
 def test_every_stage_of_every_example_parses_back(name: str, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     """All graphs and plans that an example's functions go through, caught as they are made."""
     graphs: list[tuple[str, Graph]] = []

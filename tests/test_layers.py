@@ -29,6 +29,7 @@ LAYERS: dict[str, set[str]] = {
     "schedule": {"ir", "ops", "tuned"},
     "codegen": {"ir", "ops", "schedule", "tuned"},
     "control": {"ir", "ops", "trace"},
+    "formulas": {"autodiff", "ir", "ops", "trace"},
     "random": {"ir", "ops", "trace"},
     "nn": {"ops", "random", "trace"},
     "optim": set(),
@@ -39,7 +40,7 @@ LAYERS: dict[str, set[str]] = {
 # Modules that stand above the layers and may import all of them.
 TOP: set[str] = {
     "__init__", "checking", "compilation", "driver", "jacobians", "machine", "profile", "results", "stages",
-    "training", "transforms", "vectorize",
+    "sympy_functions", "training", "transforms", "vectorize",
 }  # fmt: skip
 
 # What a layer of the compiler may import of the runtime (`program` is data: what codegen makes and the runtime
@@ -61,8 +62,8 @@ LIBRARY: set[str] = {"nn", "optim", "random"}
 AT_TOP: dict[str, set[str]] = {
     "llvmlite": {"codegen", "driver", "runtime"},
     "optree": {
-        "checking", "control", "driver", "jacobians", "nn", "optim", "results", "runtime", "trace", "training",
-        "transforms", "vectorize",
+        "checking", "control", "driver", "formulas", "jacobians", "nn", "optim", "results", "runtime",
+        "sympy_functions", "trace", "training", "transforms", "vectorize",
     },
     "platformdirs": {"runtime"},
 }  # fmt: skip

@@ -259,7 +259,8 @@ def _as_array(leaf: Any) -> Any:
     """The array that a leaf stands for; the leaf where it stands for none."""
     if type(leaf) is array.array and leaf.typecode not in "uw":
         return np.asarray(leaf)
-    if type(leaf).__module__.partition(".")[0] == "pandas" and len(set(_dtypes(leaf))) == 1:
+    # Classes that are made at run time may have no module.
+    if str(type(leaf).__module__).partition(".")[0] == "pandas" and len(set(_dtypes(leaf))) == 1:
         return leaf.to_numpy()
     return leaf
 

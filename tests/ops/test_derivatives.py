@@ -99,12 +99,7 @@ def differences(graph: Graph, case: Case, number: int) -> np.ndarray:
 
 # -- the rules, proved ------------------------------------------------------------------------------------------------
 
-NO_SYMBOL = {
-    "fmod": "SymPy's Mod has the sign of the divisor", "remainder": "SymPy has no derivative of Mod by the divisor",
-    "floor_divide": "piecewise constant", "copysign": "zeros have signs only in floats",
-    "floor": "piecewise constant", "ceil": "piecewise constant", "trunc": "piecewise constant",
-    "rint": "piecewise constant",
-}  # fmt: skip
+NO_SYMBOL = {"fmod": "its derivative rounds, and rint has none", "rint": "SymPy does not round half to even"}
 
 
 class Symbol:
@@ -198,6 +193,11 @@ SYMBOLIC = [
 ]
 
 
+def _is_of_steps(expression: Any) -> bool:
+    """Whether it is a derivative that SymPy leaves as it is: that of floor, which is 0 between its steps."""
+    return isinstance(expression, sympy.Derivative | sympy.Subs)
+
+
 @pytest.mark.parametrize("name", SYMBOLIC)
 def test_sympy_proves_the_rule(name: str) -> None:
     """The rule run on expressions is the derivative of the symbolic meaning: their difference expands to 0, or is 0 at
@@ -210,7 +210,7 @@ def test_sympy_proves_the_rule(name: str) -> None:
     rules = op.vjp(Symbols(), Symbol(g), Symbol(meaning), *map(Symbol, xs))
     rng = np.random.default_rng(0)
     for number, rule in enumerate(rules):
-        derivative = g * sympy.diff(meaning, xs[number])
+        derivative = g * sympy.diff(meaning, xs[number]).replace(_is_of_steps, lambda *_: sympy.Integer(0))
         found = sympy.Integer(0) if rule is None else rule.e
         if name in PIECEWISE_CONSTANT:
             assert found == 0

@@ -17,7 +17,7 @@ from adjit.ir.graph import Graph
 from adjit.ir.node import Data, Loc, Node
 from adjit.ir.op import OPS, Op, register
 from adjit.ir.subscripts import Subscripts
-from adjit.ir.types import Array, Tuple, Type
+from adjit.ir.types import F64, Array, Tuple, Type
 from adjit_runtime.errors import ShapeError
 
 SMALL_CONSTANT = 16
@@ -120,8 +120,11 @@ class Builder:
     def splat(self, value: Number, type: Array) -> Node:
         """A constant with `value` in every element, rounded to the dtype; raises ShapeError where it is too big."""
         _check_size("constant", type)
-        with np.errstate(all="ignore"):
-            scalar = np.asarray(value).astype(type.dtype).item()
+        if value.__class__ is float and type.dtype == F64:
+            scalar = value
+        else:
+            with np.errstate(all="ignore"):
+                scalar = np.asarray(value).astype(type.dtype).item()
         node = Node(CONSTANT, (), {"value": scalar}, type, self.loc)
         self.nodes.append(node)
         return node

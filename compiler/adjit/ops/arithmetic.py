@@ -74,10 +74,13 @@ def _extremum(b: Any, g: Any, first: Any, second: Any) -> tuple[Any, Any]:
 
 floor_divide = elementwise(
     "floor_divide", numpy=np.floor_divide, arity=2, accepts="iuf", cost=40, domain=((-7.0, 7.0), (0.5, 2.0)),
+    symbolic=lambda x, y: sympy_name("floor")(x / y),
     vjp=lambda b, g, z, x, y: (None, None), scalar=lambda k, x, y: k.floor_divide(x, y),
 )  # fmt: skip
 remainder = elementwise(
     "remainder", numpy=np.remainder, arity=2, accepts="iuf", cost=40, domain=((-7.0, 7.0), (0.5, 2.0)), singular=True,
+    # SymPy has no derivative of Mod.
+    symbolic=lambda x, y: x - y * sympy_name("floor")(x / y),
     vjp=lambda b, g, z, x, y: (g, -g * b.floor_divide(x, y)), scalar=lambda k, x, y: k.remainder(x, y),
 )  # fmt: skip
 fmod = elementwise(
@@ -88,33 +91,43 @@ fmod = elementwise(
 
 eq = elementwise(
     "eq", numpy=np.equal, arity=2, accepts="biuf", result="bool", exempt="a truth value",
-    scalar=lambda k, x, y: x == y,
+    symbolic=sympy_name("Eq"), scalar=lambda k, x, y: x == y,
 )  # fmt: skip
 ne = elementwise(
     "ne", numpy=np.not_equal, arity=2, accepts="biuf", result="bool", exempt="a truth value",
-    scalar=lambda k, x, y: x != y,
+    symbolic=sympy_name("Ne"), scalar=lambda k, x, y: x != y,
 )  # fmt: skip
 lt = elementwise(
-    "lt", numpy=np.less, arity=2, accepts="iuf", result="bool", exempt="a truth value", scalar=lambda k, x, y: x < y,
+    "lt", numpy=np.less, arity=2, accepts="iuf", result="bool", exempt="a truth value",
+    symbolic=sympy_name("Lt"), scalar=lambda k, x, y: x < y,
 )  # fmt: skip
 le = elementwise(
     "le", numpy=np.less_equal, arity=2, accepts="iuf", result="bool", exempt="a truth value",
-    scalar=lambda k, x, y: x <= y,
+    symbolic=sympy_name("Le"), scalar=lambda k, x, y: x <= y,
 )  # fmt: skip
 gt = elementwise(
     "gt", numpy=np.greater, arity=2, accepts="iuf", result="bool", exempt="a truth value",
-    scalar=lambda k, x, y: x > y,
+    symbolic=sympy_name("Gt"), scalar=lambda k, x, y: x > y,
 )  # fmt: skip
 ge = elementwise(
     "ge", numpy=np.greater_equal, arity=2, accepts="iuf", result="bool", exempt="a truth value",
-    scalar=lambda k, x, y: x >= y,
+    symbolic=sympy_name("Ge"), scalar=lambda k, x, y: x >= y,
 )  # fmt: skip
 and_ = elementwise(
-    "and", numpy=np.bitwise_and, arity=2, accepts="biu", exempt="bits", scalar=lambda k, x, y: x & y,
+    "and", numpy=np.bitwise_and, arity=2, accepts="biu", exempt="bits", symbolic=sympy_name("And"),
+    scalar=lambda k, x, y: x & y,
 )  # fmt: skip
-or_ = elementwise("or", numpy=np.bitwise_or, arity=2, accepts="biu", exempt="bits", scalar=lambda k, x, y: x | y)
-xor = elementwise("xor", numpy=np.bitwise_xor, arity=2, accepts="biu", exempt="bits", scalar=lambda k, x, y: x ^ y)
-not_ = elementwise("not", numpy=np.invert, accepts="biu", exempt="bits", scalar=lambda k, x: ~x)
+or_ = elementwise(
+    "or", numpy=np.bitwise_or, arity=2, accepts="biu", exempt="bits", symbolic=sympy_name("Or"),
+    scalar=lambda k, x, y: x | y,
+)  # fmt: skip
+xor = elementwise(
+    "xor", numpy=np.bitwise_xor, arity=2, accepts="biu", exempt="bits", symbolic=sympy_name("Xor"),
+    scalar=lambda k, x, y: x ^ y,
+)  # fmt: skip
+not_ = elementwise(
+    "not", numpy=np.invert, accepts="biu", exempt="bits", symbolic=sympy_name("Not"), scalar=lambda k, x: ~x,
+)  # fmt: skip
 shift_left = elementwise(
     "shift_left", numpy=np.left_shift, arity=2, accepts="iu", exempt="bits", scalar=lambda k, x, y: k.shift_left(x, y),
 )  # fmt: skip
@@ -124,22 +137,26 @@ shift_right = elementwise(
 )  # fmt: skip
 isnan = elementwise(
     "isnan", numpy=np.isnan, result="bool", exempt="a truth value", scalar=lambda k, x: x != x,
+    symbolic=lambda x: sympy_name("sympify")(False),
 )  # fmt: skip
 isfinite = elementwise(
     "isfinite", numpy=np.isfinite, result="bool", exempt="a truth value",
+    symbolic=lambda x: sympy_name("sympify")(True),
     scalar=lambda k, x: k.abs(x) < k.const(x, float("inf")),
 )  # fmt: skip
 signbit = elementwise(
-    "signbit", numpy=np.signbit, result="bool", exempt="a truth value",
+    "signbit", numpy=np.signbit, result="bool", exempt="a truth value", symbolic=lambda x: sympy_name("Lt")(x, 0),
     scalar=lambda k, x: k.copysign(k.const(x, 1.0), x) < k.const(x, 0.0),
 )  # fmt: skip
 copysign = elementwise(
     "copysign", numpy=np.copysign, arity=2, domain=(0.5, 3.0),
+    symbolic=lambda x, y: sympy_name("Piecewise")((abs(x), y >= 0), (-abs(x), True)),
     vjp=lambda b, g, z, x, y: (g * b.copysign(1.0, x) * b.copysign(1.0, y), None),
     scalar=lambda k, x, y: k.copysign(x, y),
 )  # fmt: skip
 stop_gradient = elementwise(
     "stop_gradient", numpy=lambda x: x, accepts="biuf", exempt="blocks the derivative: that is its meaning",
+    symbolic=lambda x: x,
     scalar=lambda k, x: x,
 )  # fmt: skip
 

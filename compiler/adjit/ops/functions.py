@@ -126,9 +126,20 @@ pow_ = elementwise(
     ),
     scalar=lambda k, x, y: k.pow(x, y),
 )  # fmt: skip
-floor = elementwise("floor", numpy=np.floor, vjp=lambda b, g, y, x: (None,), scalar=lambda k, x: k.floor(x))
-ceil = elementwise("ceil", numpy=np.ceil, vjp=lambda b, g, y, x: (None,), scalar=lambda k, x: k.ceil(x))
-trunc = elementwise("trunc", numpy=np.trunc, vjp=lambda b, g, y, x: (None,), scalar=lambda k, x: k.trunc(x))
+floor = elementwise(
+    "floor",
+    numpy=np.floor,
+    symbolic=sympy_name("floor"),
+    vjp=lambda b, g, y, x: (None,),
+    scalar=lambda k, x: k.floor(x),
+)
+ceil = elementwise(
+    "ceil", numpy=np.ceil, symbolic=sympy_name("ceiling"), vjp=lambda b, g, y, x: (None,), scalar=lambda k, x: k.ceil(x)
+)
+trunc = elementwise(
+    "trunc", numpy=np.trunc, symbolic=lambda x: sympy_name("sign")(x) * sympy_name("floor")(abs(x)),
+    vjp=lambda b, g, y, x: (None,), scalar=lambda k, x: k.trunc(x),
+)  # fmt: skip
 rint = elementwise("rint", numpy=np.rint, vjp=lambda b, g, y, x: (None,), scalar=lambda k, x: k.rint(x))
 
 

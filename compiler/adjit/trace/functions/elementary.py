@@ -79,8 +79,12 @@ def fmin(b: Any, x: Any, y: Any) -> Any:
 
 
 def sinc(b: Any, x: Any) -> Any:
-    """sin(pi x) / (pi x), 1 at 0; near 0 by its series, so that derivatives of any order are right there."""
-    y = x * math.pi
+    """sin(pi x) / (pi x), 1 at 0."""
+    return sine_ratio(b, x * math.pi)
+
+
+def sine_ratio(b: Any, y: Any) -> Any:
+    """sin(y) / y, 1 at 0; near 0 by its series, so that derivatives of any order are right there."""
     square = y * y
     series = 1.0 - square / 6.0 * (1.0 - square / 20.0 * (1.0 - square / 42.0 * (1.0 - square / 72.0)))
     return b.select(b.abs(y) < 0.14, series, b.sin(y) / y)

@@ -1,4 +1,4 @@
-"""The logarithm of the gamma function and its derivative, composed of IR ops like those of `elementary`.
+"""The gamma function, its logarithm and that one's derivative, composed of IR ops like those of `elementary`.
 
 Near 1 and 2, where the logarithm is 0, it is the series of log Gamma(2 + e) in e, whose coefficients are those of the
 zeta function less 1, so that nothing cancels; recurrence brings x < 8.5 there. Beyond it is Stirling's series, below 0
@@ -31,6 +31,7 @@ def _zeta_less_1(s: int) -> float:
 
 _NEAR = (0.0, 1.0 - _EULER, *((-1) ** k * _zeta_less_1(k) / k for k in range(2, 29)))
 """Of log Gamma(2 + e) in powers of e, |e| <= 1/2: what follows is below 4^-29."""
+_STIRLING = [c / (2 * k * (2 * k - 1)) for k, c in enumerate(_BERNOULLI, 1)]
 _SLOPE = tuple(k * c for k, c in enumerate(_NEAR))[1:]
 
 
@@ -40,6 +41,15 @@ def gammaln(b: Any, x: Any) -> Any:
     below = math.log(math.pi) - b.log(b.abs(b.sin(math.pi * _past_whole(b, x)))) - above
     ends = b.select(x.eq(-math.inf), b.full(-math.inf, x), math.inf)
     return b.select(b.isfinite(x) | b.isnan(x), b.select(x < 0.0, below, above), ends)
+
+
+def gamma(b: Any, x: Any) -> Any:
+    """Gamma(x): infinite at 0, NaN at -1, -2 ...."""
+    above = _of_positive(b, b.select(x < 0.0, 1.0 - x, x))
+    whole, past = b.rint(x), _past_whole(b, x)
+    sine = b.sin(math.pi * past)
+    below = math.pi / (b.select((whole * 0.5).eq(b.rint(whole * 0.5)), sine, -sine) * above)
+    return b.select(x < 0.0, b.select(past.eq(0.0), math.nan, below), above)
 
 
 def digamma(b: Any, x: Any) -> Any:
@@ -64,10 +74,26 @@ def _log_of_positive(b: Any, x: Any) -> Any:
     # Not log(x (1 + x)) below 1/2, whose derivative is no number at 0.
     near = _polynomial(e, _NEAR) + b.select(x < 1.5, -log, log) - b.log1p(b.select(x < 0.5, x, 0.0))
     inverse = 1.0 / x
-    series = _polynomial(inverse * inverse, [c / (2 * k * (2 * k - 1)) for k, c in enumerate(_BERNOULLI, 1)]) * inverse
+    series = _polynomial(inverse * inverse, _STIRLING) * inverse
     # Not x log x - x, which is no number at infinity.
     stirling = (x - 0.5) * (log - 1.0) + (0.5 * math.log(2 * math.pi) - 0.5) + series
     return b.select(far, stirling, near)
+
+
+def _of_positive(b: Any, x: Any) -> Any:
+    far, steps, e = _reduced(b, x)
+    factor = b.select(x < 0.5, 1.0 / (x * (1.0 + x)), b.select(x < 1.5, 1.0 / x, 1.0))
+    for k in range(1, _FACTORS + 1):
+        factor = b.select(steps >= k, factor * (x - k), factor)
+    near = factor * b.exp(_polynomial(e, _NEAR))
+    most = 36.0 if x.dtype.itemsize == 4 else 172.0
+    y = b.select(far, b.select(x > most, most, x), most)
+    inverse = 1.0 / y
+    series = _polynomial(inverse * inverse, _STIRLING) * inverse
+    # Half of the power, which overflows later.
+    half = b.pow(y, 0.5 * y - 0.25)
+    stirling = half * b.exp(series - y) * half * math.sqrt(2 * math.pi)
+    return b.select(far, b.select(x > most, x * math.inf, stirling), near)
 
 
 def _slope_of_positive(b: Any, x: Any) -> Any:
