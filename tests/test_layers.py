@@ -198,7 +198,8 @@ def test_imports_follow_the_table(path: Path) -> None:
 
 @pytest.mark.parametrize("path", sources(), ids=lambda p: str(p.relative_to(ROOT)))
 def test_no_import_by_name_at_run_time(path: Path) -> None:
-    assert not dynamic_imports(path)
+    # The public face imports what few programs use when it is first asked for; the names stand in its table.
+    assert not dynamic_imports(path) or path == COMPILER / "__init__.py"
 
 
 def test_the_table_has_no_cycle() -> None:
