@@ -292,9 +292,9 @@ def test_more_turns_than_max_steps(traced: bool) -> None:
         return adjit.fori_loop(0, n, lambda i, c: c + i, 0, max_steps=4)
 
     assert same(f, np.int64(4)) == 6
-    with pytest.raises(adjit.ArgumentError, match="fori_loop: more turns than max_steps, 4"):
+    with pytest.raises(adjit.ArgumentError, match="fori_loop: more turns from lower to upper than max_steps, 4"):
         run(f, np.int64(5)) if traced else f(np.int64(5))
-    with pytest.raises(adjit.ArgumentError, match="fori_loop: more turns than max_steps, 4: 5"):
+    with pytest.raises(adjit.ArgumentError, match="fori_loop: more turns from lower to upper than max_steps, 4: 5"):
         trace_of(lambda x: adjit.fori_loop(1, 6, lambda i, c: c + x, 0, max_steps=4), np.int64(5))
 
 

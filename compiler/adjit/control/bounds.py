@@ -68,7 +68,7 @@ class Between:
         if self.most is None or widest <= self.most:
             return turns.node
         holds = turns <= self.most
-        text = f"fori_loop: more turns than max_steps, {self.most}"
+        text = f"fori_loop: more turns from lower to upper than max_steps, {self.most}"
         return b.emit("check_holds", turns.node, holds.node, error="ArgumentError", text=text)
 
 

@@ -100,7 +100,9 @@ def fori_loop(lower: Any, upper: Any, body: Callable[[Any, Any], Any], init: Any
         return _run(_counted(call, Between(low, high, most)))[0]
     counter = range(low, high)
     if most is not None and len(counter) > most:
-        raise located(ArgumentError, f"fori_loop: more turns than max_steps, {most}: {len(counter)}")
+        raise located(
+            ArgumentError, f"fori_loop: more turns from lower to upper than max_steps, {most}: {len(counter)}"
+        )
     limits = (low, high - 1) if counter else None
     return _run(replace(call, length=len(counter), counter=counter, limits=limits))[0]
 
