@@ -13,10 +13,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sympy
 
 import adjit
 from adjit import nn, optim, random
 from tests.api.models import data, loss, make_params
+
+T = sympy.Symbol("t")
 
 
 class Unhashable:
@@ -95,6 +98,10 @@ GOOD: dict[str, Callable[[], Call]] = {
         "function": squares, "in_axes": 0, "out_axes": 0, "chunk": None, "static_argnames": (), "static_argnums": (),
         "tile": "auto", "inexact": False,
     }),
+    "from_sympy": lambda: (adjit.from_sympy, {
+        "args": [T], "expressions": sympy.sin(T), "wrt": None, "name": "formula",
+    }),
+    "symbolic": lambda: (adjit.symbolic, {"f": lambda x: x * x}),
     "check_grads": lambda: (adjit.check_grads, {
         "function": cube, "args": (np.ones(2),), "order": 1, "modes": ("fwd",), "rtol": 1e-5, "atol": 1e-7,
         "step": 1e-4,

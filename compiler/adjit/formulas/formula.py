@@ -6,6 +6,7 @@ shape to which the arguments broadcast; of a matrix its axes stand behind."""
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -169,7 +170,9 @@ def _elements(leaf: Any) -> tuple[list[Any], tuple[int, ...]]:
         leaf = _explicit(leaf)
     if isinstance(leaf, sympy.MatrixBase | sympy.NDimArray | np.ndarray):
         shape = tuple(map(int, leaf.shape))
-        return [_expression(leaf[index]) for index in np.ndindex(*shape)], shape
+        # (np.ndindex makes an array of that shape.)
+        places = np.ndindex(*shape) if math.prod(shape) else ()
+        return [_expression(leaf[index]) for index in places], shape
     return [_expression(leaf)], ()
 
 
@@ -183,7 +186,10 @@ def _explicit(matrix: Any) -> Any:
 def _expression(leaf: Any) -> Any:
     import sympy
 
-    if isinstance(leaf, bool | int | float | np.generic):
+    if isinstance(leaf, np.number | np.bool_) and leaf.dtype.kind in "biuf":
+        # (sympify takes a NaN of NumPy for a fraction.)
+        leaf = leaf.item()
+    if isinstance(leaf, bool | int | float):
         return sympy.sympify(leaf)
     if isinstance(leaf, sympy.Expr | sympy.logic.boolalg.Boolean):
         return leaf

@@ -5,6 +5,7 @@ equality and hashes go down by recursion. What has no meaning here is collected,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -116,10 +117,11 @@ class Terms:
         if self._names:
             names, given = sorted(self._names), ", ".join(map(str, self.leaves)) or "none"
             verb = "is" if len(names) == 1 else "are"
-            problems.append(f"{', '.join(names)} {verb} in the expressions and not among the arguments ({given})")
+            problems.append(f"{', '.join(names)} {verb} in the expressions and not among args ({given})")
         if self._foreign:
             found = ", ".join(f"{name}{_hint(name)}" for name in sorted(self._foreign))
-            problems.append(f"no meaning is known for {found}; known are {', '.join(sorted(self.known))}")
+            known = ", ".join(sorted(self.known))
+            problems.append(f"expressions have {found}, for which no meaning is known; known are {known}")
         if problems:
             raise ArgumentError(f"from_sympy: {'; '.join(problems)}")
 
@@ -160,5 +162,7 @@ def number(expression: Any) -> float:
     try:
         return exact.numerator / exact.denominator
     except OverflowError:
-        digits = len(str(abs(exact) // 1))
-        raise WeakOverflowError(f"from_sympy: a number of {digits} digits does not fit float64") from None
+        digits = math.floor((abs(exact) // 1).bit_length() * math.log10(2)) + 1
+        raise WeakOverflowError(
+            f"from_sympy: expressions have a number of about {digits} digits, which does not fit float64"
+        ) from None
