@@ -37,8 +37,8 @@ def _scan_type(types: tuple[Array, ...], attrs: Attrs) -> Type:
             what = "a range of turns, i64[2]" if ranged else "a number of turns, i64[]"
             raise DTypeError(f"scan: the last operand of a loop that is counted is {what}")
         types = types[:-1]
-    if attrs.get("checkpoints", 0) and (attrs.get("stops", False) or attrs.get("counted", False)):
-        raise ShapeError("scan: checkpoints of a loop whose number of turns is not known")
+    if 0 < attrs.get("checkpoints", 0) < length - 1 and (attrs.get("stops", False) or attrs.get("counted", False)):
+        raise ShapeError("scan: fewer checkpoints than turns of a loop whose number of turns is not known")
     if len(types) != len(body.inputs) or min(carried, sliced) < 0 or carried + sliced > len(types):
         raise ShapeError(f"scan: {len(types)} operands for a body with {len(body.inputs)} inputs")
     if len(body.outputs) < carried or body.updates:
@@ -141,8 +141,8 @@ turns that do not run is arbitrary. One that is `ranged`, too, has i64[2] there:
 behind the last.
 
 `checkpoints` and `closed` say nothing of the results. With `checkpoints` reverse mode keeps so many of the states that
-a loop carries, the first one among them, and computes again what it needs of the turns between them; 0 leaves to it
-what is kept of each turn. What is computed in a loop that is `closed` is computed in it."""
+a loop carries, the first one among them, and computes all else that it needs of the turns again; 0 leaves to it what is
+kept of each turn. What is computed in a loop that is `closed` is computed in it."""
 
 
 def runs_all(node: Node) -> bool:
@@ -163,7 +163,6 @@ def may_stack(node: Node) -> bool:
     return not node.attrs.get("checkpoints", 0)
 
 
-def range_attrs(node: Node) -> dict[str, bool]:
-    """The attributes of a loop that takes as many turns as `node`, by the same operand: `counted` and `ranged`, where
-    they are true."""
-    return {name: True for name in ("counted", "ranged") if node.attrs.get(name, False)}
+def marks(node: Node, *names: str) -> dict[str, Any]:
+    """Those of the attributes of a loop that it has, and that are not what they are when left out."""
+    return {name: node.attrs[name] for name in names if node.attrs.get(name, False)}
