@@ -384,7 +384,7 @@ def _again(made: Mapping[str, Any]) -> list[str]:
             f"Of the {length} turns of @{body.name}{where}, {min(count, length)} states of {_si(nbytes)} are kept: "
             f"{forward_steps(length, count)} steps forward in all."
         )
-    return found
+    return list(dict.fromkeys(found))
 
 
 def _rolled(made: Mapping[str, Any]) -> list[str]:

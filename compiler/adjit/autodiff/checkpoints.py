@@ -68,7 +68,9 @@ class Checkpoints:
         # The last turn is a stretch by itself: the loop backward begins with its state.
         begins = np.concatenate([self._plan.kept, np.full(self._rows - len(self._plan.kept), last)])
         steps = np.stack([begins, np.append(begins[1:], loop.length)], 1)
-        scan = ScanMaker(Builder(loop.node.loc), f"{loop.body.name}_stretches", self._rows, False, checkpoints=self._rows)
+        scan = ScanMaker(
+            Builder(loop.node.loc), f"{loop.body.name}_stretches", self._rows, False, checkpoints=self._rows
+        )
         inputs = []
         for i, (node, operand) in enumerate(zip(loop.body.inputs, loop.node.args, strict=True)):
             enter = scan.carried if i in loop.carried else scan.whole
@@ -162,9 +164,7 @@ class Checkpoints:
 
     # -- both ---------------------------------------------------------------------------------------------------------
 
-    def _steps(
-        self, b: Builder, turn: Graph, sizes: tuple[int, int], inputs: Sequence[Node], some: Node
-    ) -> Node:
+    def _steps(self, b: Builder, turn: Graph, sizes: tuple[int, int], inputs: Sequence[Node], some: Node) -> Node:
         """Some of the turns, in the body of another loop; `sizes`: how many are carried, and read part by part."""
         node, length = self._loop.node, self._loop.length
         return b.emit(

@@ -12,8 +12,9 @@ End = Node | int
 
 
 class ScanMaker:
-    """`b` has the body's nodes, `around` those around the loop. An input that is carried needs a value that it hands on, of exactly its type. `turns`
-    says how many there are, or which, where that is not `length`; `marks` are further attributes."""
+    """`b` has the body's nodes, `around` those around the loop. An input that is carried needs a value that it hands
+    on, of exactly its type. `turns` says how many there are, or which, where that is not `length`; `marks` are further
+    attributes."""
 
     def __init__(
         self, around: Builder, name: str, length: int, reverse: bool, turns: Node | None = None, **marks: int

@@ -106,8 +106,8 @@ def emit_carrying(
     goes_on: Callable[[list[Value]], Value] | None,
 ) -> list[Value]:
     """Write the turns of a loop that carries values: `turn(number, values)` gives the next ones, `goes_on(values)` says
-    whether there is another turn, `counter` is where the number of turns is, or their range. Every so many turns the program polls for
-    signals, and may leave the function; with 0 it does not."""
+    whether there is another turn, `counter` is where the number of turns is, or their range. Every so many turns the
+    program polls for signals, and may leave the function; with 0 it does not."""
     first, count = int_literal(0), int_literal(work.count)
     if counter is not None:
         if work.ranged:

@@ -53,6 +53,6 @@ def checkpoint(f: Callable[P, R]) -> Callable[P, R]:
             1,
             kept=Kept("checkpoint", 1),
         )
-        return cast(R, optree.tree_map(lambda stacked: stacked[0], traced.run(call)[1]))  # type: ignore[arg-type]
+        return cast(R, optree.tree_map(lambda stacked: stacked[0], traced.run(call)[1]))
 
     return checkpointed

@@ -9,8 +9,8 @@
     } : (f64[3], f64[9,3])                                  users of the second result use %x
 
 A loop of no turns is what it begins with, one of a single turn that runs is its body; what counts the turns of one that
-takes all goes. A loop that is closed stays as it is. A result that is the same in each turn is computed once and broadcast. A loop of a few turns is not
-unrolled."""
+takes all goes. A result that is the same in each turn is computed once and broadcast. A loop that is closed stays as it
+is, and one of a few turns is not unrolled."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Loops of a plan: `tiled` and `scan`, whose bodies become plans of their own or straight lines.
 
 What a loop carries lies in the memory of its result, where its first value is copied to ahead of the loop; or where
-that lies, if nothing else reads it. The plan of a turn has it as state, so it is renewed in place where that is safe, as
-the state of a step is, by a loop in the turn, too. Inputs that are read part by part are read where they lie."""
+that lies, if nothing else reads it. The plan of a turn has it as state, so it is renewed in place where that is safe,
+as the state of a step is, by a loop in the turn, too. Inputs that are read part by part are read where they lie."""
 
 from __future__ import annotations
 
