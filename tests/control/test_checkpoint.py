@@ -79,7 +79,9 @@ def test_a_number_that_is_none_of_a_machine() -> None:
 
 
 def test_too_few_bytes_are_an_error_that_names_the_least() -> None:
-    with pytest.raises(ArgumentError, match=r"test_checkpoint.py:\d+: scan: checkpoint='47B' is less .* 24 bytes.* 48B"):
+    with pytest.raises(
+        ArgumentError, match=r"test_checkpoint.py:\d+: scan: checkpoint='47B' is less .* 24 bytes.* 48B"
+    ):
         adjit.jit(lambda x: decayed(x, "47B"))(np.ones(3))
 
 
@@ -105,13 +107,15 @@ def test_explain_and_the_plan_say_the_steps() -> None:
     made = adjit.grad(loss)
     text = str(made.explain(x))
     assert "computed again for the gradient" in text
-    assert "Of the 30 turns of @body (test_checkpoint.py:17), 4 states of 24 B are kept: 69 steps forward in all." in text
+    assert (
+        "Of the 30 turns of @body (test_checkpoint.py:17), 4 states of 24 B are kept: 69 steps forward in all." in text
+    )
     assert "plan @body_forward_69_steps" in str(made.ir("plan", x))
     assert "checkpoints=4" in str(made.ir("trace", x))
     assert "computed again" not in str(adjit.jit(loss).explain(x))
 
 
-# -- a function ---------------------------------------------------------------------------------------------------------
+# -- a function -----------------------------------------------------------------------------------------------------
 
 
 def layer(h: Any, w: Any, scale: float = 1.0, *, also: bool = True) -> Any:
@@ -173,7 +177,7 @@ def test_gradients_of_all_orders_are_those_of_the_function() -> None:
 
 def wide(h: Any, w: Any) -> Any:
     for _ in range(4):
-        h = np.exp(-np.tanh(h * w) ** 2)
+        h = np.exp(-(np.tanh(h * w) ** 2))
     return h
 
 
