@@ -39,7 +39,7 @@ from adjit_runtime.errors import (
 
 if TYPE_CHECKING:
     from adjit.checking import check_grads
-    from adjit.control import cond, fori_loop, map, scan, switch, while_loop
+    from adjit.control import checkpoint, cond, fori_loop, map, scan, switch, while_loop
     from adjit.jacobians import elementwise_grad, hessian, hvp, jacfwd, jacobian, jacrev
     from adjit.sympy_functions import from_sympy, symbolic
     from adjit.transforms import jvp, linearize, vjp
@@ -51,10 +51,10 @@ __all__ = [
     "AdjitError", "ArgumentError", "DTypeError", "DerivativeError", "DivisionByZero", "DomainError", "FileMissing",
     "FormatError", "Graph", "History", "IndexOutOfRange", "InternalError", "MissingExtraError", "NotFiniteError",
     "NotFiniteWarning", "OutOfMemory", "ShapeError", "SignaturesWarning", "State", "StateError", "TraceError",
-    "TrainingStep", "WeakOverflowError", "WideningWarning", "asarray", "check_grads", "cond", "elementwise_grad",
-    "evaluate", "fori_loop", "from_sympy", "get_threads", "grad", "hessian", "hvp", "jacfwd", "jacobian", "jacrev",
-    "jit", "jvp", "linearize", "load", "machine", "map", "nn", "optim", "parse", "random", "save", "scan",
-    "set_threads", "stop_gradient", "switch", "symbolic", "training_step", "value_and_grad", "vjp", "vmap",
+    "TrainingStep", "WeakOverflowError", "WideningWarning", "asarray", "check_grads", "checkpoint", "cond",
+    "elementwise_grad", "evaluate", "fori_loop", "from_sympy", "get_threads", "grad", "hessian", "hvp", "jacfwd",
+    "jacobian", "jacrev", "jit", "jvp", "linearize", "load", "machine", "map", "nn", "optim", "parse", "random", "save",
+    "scan", "set_threads", "stop_gradient", "switch", "symbolic", "training_step", "value_and_grad", "vjp", "vmap",
     "while_loop",
 ]  # fmt: skip
 
@@ -62,7 +62,7 @@ _LATE = {
     name: module
     for module, names in {
         "adjit.checking": "check_grads",
-        "adjit.control": "cond fori_loop map scan switch while_loop",
+        "adjit.control": "checkpoint cond fori_loop map scan switch while_loop",
         "adjit.jacobians": "elementwise_grad hessian hvp jacfwd jacobian jacrev",
         "adjit.sympy_functions": "from_sympy symbolic",
         "adjit.transforms": "jvp linearize vjp",

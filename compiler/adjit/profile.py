@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from adjit.autodiff.revolve import forward_steps
 from adjit.codegen.cuts import cut_of
 from adjit.codegen.program import assemble, write
 from adjit.ir.node import Loc
@@ -361,8 +362,29 @@ def explain(record: Record, name: str) -> Explanation:
     ]
     if not any(isinstance(kernel.work, Nested | Straight) for kernel in plan.kernels):
         paragraphs.append(("not in tiles of rows", reasons_against(made["passes"])))
-    rolled = _rolled(made)
-    return Explanation(name, [*paragraphs, *([("rolled up", rolled)] if rolled else [])])
+    loops = [("rolled up", _rolled(made)), ("computed again for the gradient", _again(made))]
+    return Explanation(name, [*paragraphs, *(paragraph for paragraph in loops if paragraph[1])])
+
+
+def _again(made: Mapping[str, Any]) -> list[str]:
+    """The loops of which a gradient keeps some states, and the steps forward that it takes to have them all."""
+    found = []
+    for node in made["roll"].all_nodes() if "roll" in made and "adjoint" in made else ():
+        count = node.attrs.get("checkpoints", 0)
+        where = f" ({node.loc})" if node.loc is not None else ""
+        if not count:
+            continue
+        length, body, carried = node.attrs["length"], node.attrs["body"], node.attrs["carried"]
+        if length == 1:
+            found.append(f"Nothing is kept of what @{body.name} computes{where}.")
+            continue
+        pairs = zip(body.inputs[:carried], body.outputs, strict=False)
+        nbytes = sum(before.array_type.nbytes for before, after in pairs if before is not after)
+        found.append(
+            f"Of the {length} turns of @{body.name}{where}, {min(count, length)} states of {_si(nbytes)} are kept: "
+            f"{forward_steps(length, count)} steps forward in all."
+        )
+    return list(dict.fromkeys(found))
 
 
 def _rolled(made: Mapping[str, Any]) -> list[str]:

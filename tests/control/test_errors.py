@@ -194,7 +194,7 @@ ARGUMENTS: dict[str, tuple[type, Callable[[Any], Any], str]] = {
     ),
     "no function": (adjit.ArgumentError, lambda x: adjit.scan(3, 0.0, x), "scan: f is a function, not 3"),
     "unroll": (adjit.ArgumentError, lambda x: looped(x, unroll=2)(x), "scan has no argument 'unroll': a loop is"),
-    "checkpoint": (adjit.ArgumentError, lambda x: looped(x, checkpoint=2)(x), "scan has no argument 'checkpoint'"),
+    "checkpoint": (adjit.ArgumentError, lambda x: looped(x, checkpoint=0)(x), "scan: checkpoint, a number of carries"),
     "body_fun": (
         adjit.ArgumentError, lambda x: adjit.fori_loop(0, 3, body_fun=half, init=0), "it is 'body' here",
     ),

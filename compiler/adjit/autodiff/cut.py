@@ -22,6 +22,7 @@ class Cut:
     `steady`   inputs that are the same for all turns -> their numbers
     `results`  what varies and is a result of the loop, stacked -> its number
     `kept`     what the loop forward keeps
+    `states`   with checkpoints: the numbers of what is carried and read, of which some are kept
     `left`     what a turn leaves as the next one's beginning, which is there -> the number of what is carried
     `ahead`    what the loop backward reads and depends on invariants alone: it is computed before it
     `again`    what is computed in it, cotangents included"""
@@ -37,11 +38,21 @@ class Cut:
         self._invariant = self._closure(self.steady) - self._varying - self._moving
         self.results = {outputs[i]: i for i in loop.stacked if outputs[i] in self._varying}
         self._after = {outputs[i]: i for i in loop.carried if outputs[i] in self._varying}
-        self.kept, self.left = self._chosen()
+        self.kept: list[Node] = []
+        self.left: dict[Node, int] = {}
+        self.states: list[int] = []
         self.ahead: list[Node] = []
         self.again: set[Node] = set()
         self.read: set[Node] = set()
-        self._place()
+        if loop.checkpoints:
+            # Nor are results read, which may be there for this alone.
+            self.results = {}
+            self._place()
+            self.states = [i for i in loop.carried if inputs[i] in self.read and inputs[i] not in self.steady]
+            self.kept = [inputs[i] for i in self.states] if loop.keeps_states else []
+        else:
+            self.kept, self.left = self._chosen()
+            self._place()
 
     def _closure(self, roots: Iterable[Node]) -> set[Node]:
         """The roots and what depends on them."""
@@ -89,7 +100,7 @@ class Cut:
         sizes = self._sizes()
         outside: set[Node] = set()
         # Where there may be no turn, nothing is computed that none would: a check might fail.
-        early = runs_all(self._loop.node)
+        early = runs_all(self._loop.node) and not self._loop.is_closed
         for node in reversed(self._turn.nodes):
             if node in needed and node in there:
                 self.read.add(node)

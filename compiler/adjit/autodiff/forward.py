@@ -44,7 +44,7 @@ class Forward:
         # In the order of the body, which is that of its checks.
         attrs["body"] = closed(loop.body.name, b.inputs, dict.fromkeys((*turn.nodes, *b.nodes)), outputs)
         new = Builder(old.loc).emit(old.op, *args, **attrs)
-        walk.replace(old, new, place if stops else None)
+        walk.replace(old, new, place, int(stops))
         turns = walk.b.emit(ITEM, new, index=place) if stops else told
         return Forward(walk, old, new, len(turn.outputs), turns)
 

@@ -7,13 +7,15 @@ Its body is the adjoint of the body, so far as cotangents have part in it. What 
 read where it lies, computed again, or kept by the loop forward as one more result (%k): `kept.choose` says what. What
 depends on invariants alone is computed ahead of the loop. Gradients of invariants are summed up over the turns. A guard
 goes with its cotangent into the body, from turn to turn and out again, as if the turns stood in a row. As many turns
-are taken back as there were: what a loop was told, or has counted.
+are taken back as there were: what a loop was told, or has counted. With checkpoints all is computed again, from states
+of which the loop forward keeps some (`checkpoints`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from adjit.autodiff.checkpoints import Checkpoints
 from adjit.autodiff.cotangent import Cotangent, alive, both
 from adjit.autodiff.cut import Cut
 from adjit.autodiff.forward import Forward
@@ -24,7 +26,7 @@ from adjit.ir.builder import Value
 from adjit.ir.graph import copy_node
 from adjit.ir.node import Node
 from adjit.ir.types import BOOL, I64, Array
-from adjit.ops.loops import MOST_TURNS, runs_all
+from adjit.ops.loops import MOST_TURNS, marks, runs_all
 from adjit_runtime.errors import TraceError
 
 
@@ -43,16 +45,22 @@ def through_loop(walk: Walk, node: Node, cts: Sequence[Cotangent | None]) -> lis
             f"{where}a loop whose number of turns is not known keeps {cut.kept[0].type} of each for its derivative: "
             "give max_steps=, how many turns there may be"
         )
-    return _Backward(walk, loop, turn, cut, Forward.of(walk, loop, turn, cut)).contributions(cts)
+    forward: Forward | Checkpoints
+    if cut.states and loop.length > 1 and not cut.kept:
+        forward = Checkpoints(walk, loop, cut)
+    else:
+        forward = Forward.of(walk, loop, turn, cut)
+    return _Backward(walk, loop, turn, cut, forward).contributions(cts)
 
 
 class _Backward:
     """The loop backward in the making; `_image` has nodes of the adjoint of a turn as they stand in its body."""
 
-    def __init__(self, walk: Walk, loop: Loop, turn: Turn, cut: Cut, forward: Forward) -> None:
+    def __init__(self, walk: Walk, loop: Loop, turn: Turn, cut: Cut, forward: Forward | Checkpoints) -> None:
         self._b, self._loop, self._turn, self._cut, self._forward = walk.b, loop, turn, cut, forward
-        attrs, name = loop.node.attrs, f"{loop.body.name}_vjp"
-        self._scan = ScanMaker(walk.b, name, attrs["length"], not attrs.get("reverse", False), forward.turns)
+        ways = marks(loop.node, "ranged", "checkpoints") | ({"closed": True} if loop.is_closed else {})
+        backwards = not loop.node.attrs.get("reverse", False)
+        self._scan = ScanMaker(walk.b, f"{loop.body.name}_vjp", loop.length, backwards, forward.turns, **ways)
         self._image: dict[Node, Node] = {}
         # What no turn changes is the same for all.
         self._passing = {i for i in loop.carried if i in turn.seeds and turn.found.get(i) == turn.seeds[i]}
@@ -102,14 +110,18 @@ class _Backward:
         for i, node in enumerate(loop.body.inputs):
             if node not in cut.read or node in kept or node in cut.results or node in cut.left:
                 continue
-            enter = scan.whole if node in cut.steady else scan.part
-            self._image[node] = enter(loop.name(i), node.array_type, loop.node.args[i])
+            if i in loop.parts:
+                self._image[node] = scan.part(loop.name(i), node.array_type, loop.node.args[i])
+            elif node in cut.steady or loop.is_closed:
+                self._image[node] = scan.whole(loop.name(i), node.array_type, loop.node.args[i])
         for node in self._turn.nodes:
             if node in cut.read and node in around:
                 self._image[node] = scan.whole("ahead", node.array_type, around[node])
         for node, index in ({**cut.results, **kept}).items():
             if node in cut.read:
                 self._image[node] = scan.part("kept", node.array_type, self._forward.result(index))
+        if isinstance(self._forward, Checkpoints):
+            self._image.update(self._forward.states(scan))
         left = {node: i for node, i in cut.left.items() if node in cut.read}
         for node, i in left.items():
             name, type = loop.name(i), loop.body.inputs[i].array_type
@@ -178,5 +190,10 @@ class _Backward:
         """Where what is stacked is of a turn that ran."""
         b, (length, *_) = self._b, stacked.shape
         number = b.iota(shape=(length,), axis=0, dtype=I64)
-        ran: Value = number < b.broadcast(turns, shape=(length,), axes=())
+        ends = [turns]
+        if turns.shape:
+            ends = [b.reshape(b.slice(turns, start=(i,), stop=(i + 1,), step=(1,)), shape=()) for i in range(2)]
+        ran: Value = number < b.broadcast(ends[-1], shape=(length,), axes=())
+        if turns.shape:
+            ran = ran & (number >= b.broadcast(ends[0], shape=(length,), axes=()))
         return ran if len(stacked.shape) == 1 else b.broadcast(ran, shape=stacked.shape, axes=(0,))

@@ -12,16 +12,17 @@ End = Node | int
 
 
 class ScanMaker:
-    """`b` has the body's nodes. An input that is carried needs a value that it hands on, of exactly its type. `turns`
-    says how many there are, where that is not `length`; one that `stops` does by the first of what is carried."""
+    """`b` has the body's nodes, `around` those around the loop. An input that is carried needs a value that it hands
+    on, of exactly its type. `turns` says how many there are, or which, where that is not `length`; `marks` are further
+    attributes."""
 
     def __init__(
-        self, around: Builder, name: str, length: int, reverse: bool, turns: Node | None = None, stops: bool = False
+        self, around: Builder, name: str, length: int, reverse: bool, turns: Node | None = None, **marks: int
     ) -> None:
         self.b = Builder(around.loc)
-        self._around = around
+        self.around = around
         self._name, self._length, self._turns = name, length, turns
-        self._ways = {"reverse": reverse, **({"stops": True} if stops else {})}
+        self._ways: dict[str, int] = {"reverse": reverse, **marks}
         self._carried: list[tuple[Node, Node]] = []
         self._parts: list[tuple[Node, Node]] = []
         self._whole: list[tuple[Node, Node]] = []
@@ -60,10 +61,14 @@ class ScanMaker:
 
     def result(self, end: End) -> Node:
         """Around the loop, when its body is whole: what the last turn handed on, or the values of all turns."""
+        index = len(self._carried) + end if isinstance(end, int) else self._numbers[end]
+        return self.around.emit(ITEM, self.made(), index=index)
+
+    def made(self) -> Node:
+        """The loop, when its body is whole."""
         if self._made is None:
             self._made = self._emit()
-        index = len(self._carried) + end if isinstance(end, int) else self._numbers[end]
-        return self._around.emit(ITEM, self._made, index=index)
+        return self._made
 
     def _emit(self) -> Node:
         entered = [*self._carried, *self._parts, *self._whole]
@@ -75,4 +80,4 @@ class ScanMaker:
             operands.append(self._turns)
             ways["counted"] = True
         sizes = {"length": self._length, "carried": len(self._carried), "sliced": len(self._parts)}
-        return self._around.emit("scan", *operands, **sizes, **ways, body=body)
+        return self.around.emit("scan", *operands, **sizes, **ways, body=body)

@@ -21,7 +21,7 @@ from adjit.autodiff.turn import Loop
 from adjit.ir.builder import ITEM, Builder, Value
 from adjit.ir.graph import Graph, closed, computed
 from adjit.ir.node import Node
-from adjit.ops.loops import runs_all
+from adjit.ops.loops import marks, may_stack, runs_all
 
 
 class Pushed(NamedTuple):
@@ -48,9 +48,10 @@ def through_loop(
     making = _Making(b, loop, turn, inputs, outputs, tangents)
     if joint:
         return making.joint()
-    if runs_all(node):
+    if runs_all(node) and may_stack(node):
         return making.beside()
-    # How many turns there are is known when they have run: tangents go through a loop of both.
+    # How many turns there are is known when they have run, or nothing is to be kept of them: tangents go through a loop
+    # of both.
     values = [b.emit(ITEM, node, index=i) for i in range(len(body.outputs))]
     return [Pushed(value, tangent) for value, (_, tangent) in zip(values, making.joint(), strict=True)]
 
@@ -127,9 +128,10 @@ class _Making:
 
     def _scan(self, suffix: str) -> ScanMaker:
         node = self.loop.node
-        length, reverse, stops = (node.attrs.get(name, False) for name in ("length", "reverse", "stops"))
-        count = node.args[-1] if node.attrs.get("counted", False) else None
-        return ScanMaker(self.b, f"{self.loop.body.name}_{suffix}", length, reverse, count, stops)
+        length, reverse = node.attrs["length"], node.attrs.get("reverse", False)
+        turns = node.args[-1] if node.attrs.get("counted", False) else None
+        ways = marks(node, "stops", "ranged", "checkpoints", "closed")
+        return ScanMaker(self.b, f"{self.loop.body.name}_{suffix}", length, reverse, turns, **ways)
 
     def _enter_value(self, scan: ScanMaker, i: int) -> Node:
         return self._way_in(scan, i)(self.loop.name(i), self.loop.body.inputs[i].type, self.loop.node.args[i])

@@ -28,6 +28,11 @@ class Loop:
         self.parts = [bound.at for bound in entering if bound.how == "part"]
         self.whole = [bound.at for bound in entering if bound.how == "whole"]
         self.stacked = [bound.at for bound in node.op.leaving(node.attrs) if bound.how == "part"]
+        self.length: int = node.attrs["length"]
+        self.checkpoints: int = node.attrs.get("checkpoints", 0)
+        # One turn begins with operands, so it keeps nothing; what is computed again in it must not be kept around it.
+        self.is_closed = self.length == 1 and self.checkpoints > 0
+        self.keeps_states = self.length > 1 and self.checkpoints >= self.length - 1
 
     def name(self, i: int) -> str:
         """That of an input."""

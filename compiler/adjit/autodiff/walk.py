@@ -16,6 +16,9 @@ Rule = Callable[["Walk", Node, Sequence[Cotangent | None]], list[Cotangent | Non
 """`rule(walk, node, a cotangent or None for each result)`: a contribution or None for each operand."""
 
 
+_NOTHING = math.inf, 0
+
+
 class Walk:
     """`b` goes on where the graph ended."""
 
@@ -25,7 +28,7 @@ class Walk:
         self.rule = rule
         self.b = Builder.after(graph)
         self._replaced: dict[Node, Node] = {}
-        self._added: dict[Node, int] = {}
+        self._added: dict[Node, tuple[int, int]] = {}
         self._waiting: dict[Node, list[Cotangent]] = {}
         self._results: dict[Node, list[list[Cotangent]]] = {}
         self._items: dict[tuple[Node, int], Node] = {}
@@ -81,12 +84,12 @@ class Walk:
             self._items[of, index] = self.b.emit(ITEM, of, index=index)
         return self._items[of, index]
 
-    def replace(self, old: Node, new: Node, added: int | None) -> None:
-        """Have a node take another one's place when the graph is closed. Its results are those of the old one, with one
-        more at `added`, and any behind them."""
+    def replace(self, old: Node, new: Node, place: int, added: int) -> None:
+        """Have a node take another one's place when the graph is closed. Its results are those of the old one, with
+        `added` more of them ahead of that at `place`, and any behind them."""
         self._replaced[old] = new
-        if added is not None:
-            self._added[old] = added
+        if added:
+            self._added[old] = place, added
 
     def closed(self, outputs: Iterable[Node]) -> tuple[list[Node], tuple[Node, ...]]:
         """All nodes, in their order, and the outputs, as they are where each node that was replaced has given way."""
@@ -97,8 +100,9 @@ class Walk:
         for node in self.b.nodes:
             now = self._replaced.get(node, node)
             args = [image.get(arg, arg) for arg in now.args]
-            if node.op is ITEM and node.attrs["index"] >= self._added.get(node.args[0], math.inf):
-                image[node] = Node(ITEM, tuple(args), {"index": node.attrs["index"] + 1}, node.type, node.loc)
+            place, added = self._added.get(node.args[0], _NOTHING) if node.op is ITEM else _NOTHING
+            if node.op is ITEM and node.attrs["index"] >= place:
+                image[node] = Node(ITEM, tuple(args), {"index": node.attrs["index"] + added}, node.type, node.loc)
             else:
                 # An operand that the old one did not have is a constant.
                 order.update(dict.fromkeys(arg for arg in args if arg.op is CONSTANT))

@@ -106,13 +106,15 @@ def emit_carrying(
     goes_on: Callable[[list[Value]], Value] | None,
 ) -> list[Value]:
     """Write the turns of a loop that carries values: `turn(number, values)` gives the next ones, `goes_on(values)` says
-    whether there is another turn, `counter` is where the number of turns is. Every so many turns the program polls for
-    signals, and may leave the function; with 0 it does not."""
-    count = int_literal(work.count)
+    whether there is another turn, `counter` is where the number of turns is, or their range. Every so many turns the
+    program polls for signals, and may leave the function; with 0 it does not."""
+    first, count = int_literal(0), int_literal(work.count)
     if counter is not None:
-        given = f.load(counter, I64)
-        count = f.minimum(f.select(f.compare("sgt", given, int_literal(0)), given, int_literal(0)), count)
-    last = f.sub(count, 1) if work.reverse else None
+        if work.ranged:
+            first = _at_least(f, f.load(counter, I64), int_literal(0))
+        end = f.load(f.element(counter, I64, int(work.ranged)), I64)
+        count = _at_least(f, f.minimum(end, count), first)
+    last = f.add(first, f.sub(count, 1)) if work.reverse else None
 
     def numbered(i: Value, values: list[Value]) -> list[Value]:
         return turn(f.sub(last, i) if last is not None else i, values)
@@ -129,7 +131,7 @@ def emit_carrying(
         return at, values
 
     if not every:
-        return some(int_literal(0), count, start)[1]
+        return some(first, count, start)[1]
 
     def left(now: list[Value]) -> Value:
         is_left = f.compare("slt", now[0], count)
@@ -140,7 +142,11 @@ def emit_carrying(
         emit_poll(f)
         return [at, *values]
 
-    return f.while_loop([int_literal(0), *start], left, stretch)[1:]
+    return f.while_loop([first, *start], left, stretch)[1:]
+
+
+def _at_least(f: Function, value: Value, low: Value) -> Value:
+    return f.select(f.compare("sgt", value, low), value, low)
 
 
 def _call_step(

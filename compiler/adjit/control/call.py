@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import optree
 
+from adjit.control.kept import Kept
 from adjit.ir.node import Node
 from adjit.ir.types import Array
 from adjit.trace import Tracer, is_tracer
@@ -71,7 +72,7 @@ class Call:
 
     Elements are parts of the leaves of `xs`, or where there is a `counter` its integers. Where `count` makes a node, it
     says how many of the turns run; `first` is then the first integer of a counter that is not known. `goes_on(carry)`
-    says whether there is another turn."""
+    says whether there is another turn. `kept` is what a gradient keeps, where that was said."""
 
     loop: str
     function: Callable[..., Any]
@@ -85,6 +86,7 @@ class Call:
     first: int | Tracer | None = None
     limits: tuple[int, int] | None = None
     goes_on: Callable[[Any], bool | Tracer] | None = None
+    kept: Kept | None = None
 
 
 def tree(loop: str, root: str, value: Any) -> Tree:

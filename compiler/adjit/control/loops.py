@@ -13,6 +13,7 @@ from adjit.control import carry, plain, traced
 from adjit.control.bounds import Between, bound_of
 from adjit.control.call import Call, length_of, tree
 from adjit.control.flags import flag_of
+from adjit.control.kept import kept_of
 from adjit.ops.loops import MOST_TURNS
 from adjit.trace import Tracer, current_trace
 from adjit.trace.refuse import located
@@ -21,7 +22,11 @@ from adjit_runtime import checks
 from adjit_runtime.errors import ArgumentError
 from adjit_runtime.public import public
 
-_NOT_YET = "how much of a loop is kept for its gradient cannot be chosen yet: leave it out"
+_UNKNOWN = (
+    "fori_loop: checkpoint= needs bounds that are known while the function is traced, as it says what to keep ahead of "
+    "the loop: give integers of Python (an argument is one by static_argnames), or leave it out"
+)
+_NONE_OF_WHILE = "what a loop keeps whose turns nobody knows ahead is what its gradient needs of each: leave it out"
 _UNROLLED = "a loop is unrolled as the compiler sees fit: leave it out"
 
 
@@ -30,13 +35,14 @@ def _run(call: Call) -> tuple[Any, Any]:
 
 
 @public({"body": "f", "fn": "f", "body_fun": "f", "init_val": "init", "carry": "init", "sequences": "xs",
-         "n_steps": "length", "unroll": _UNROLLED, "checkpoint": _NOT_YET})  # fmt: skip
+         "n_steps": "length", "unroll": _UNROLLED, "checkpoints": "checkpoint"})  # fmt: skip
 def scan(
     f: Callable[[Any, Any], tuple[Any, Any]],
     init: Any,
     xs: Any = None,
     length: int | None = None,
     reverse: bool = False,
+    checkpoint: int | str | None = None,
 ) -> tuple[Any, Any]:
     """`carry, y = f(carry, x)` for each element x of `xs` along axis 0: (the last carry, the ys stacked along axis 0).
 
@@ -46,9 +52,14 @@ def scan(
     `init` in each turn, but for Python's numbers, which take the dtype that f gives: 0.0 becomes float32 beside
     float32. f may write into arrays that are carried, not into those of x or from outside.
 
+    `checkpoint` says how many of the carries a gradient keeps; what lies between them it computes again, in as few
+    turns as can be. It is their number (the first one counts), "sqrt" for the square root of the number of turns, or
+    bytes for all of them ("64MB"); "all", as None, keeps what the gradient needs of each turn.
+
     In a traced function f is traced once, and the loop is one of the program; elsewhere it is a loop of Python.
     Raises ShapeError for extents that differ and for a carry that changes its shape, DTypeError for one that changes
-    its dtype, ArgumentError for one that changes its structure and for a result of f that is no pair.
+    its dtype, ArgumentError for one that changes its structure, for a result of f that is no pair, and for a
+    `checkpoint` that is none of these, or fewer bytes than a gradient can do with.
 
     >>> import numpy as np, adjit
     >>> def f(total, x):
@@ -69,13 +80,21 @@ def scan(
             elements.at("x"),
             length_of("scan", elements, length),
             checks.flag("scan: reverse", reverse),
+            kept=kept_of("scan", checkpoint),
         )
     )
 
 
 @public({"body_fun": "body", "f": "body", "fn": "body", "init_val": "init", "carry": "init", "start": "lower",
-         "stop": "upper", "unroll": _UNROLLED, "checkpoint": _NOT_YET})  # fmt: skip
-def fori_loop(lower: Any, upper: Any, body: Callable[[Any, Any], Any], init: Any, max_steps: int | None = None) -> Any:
+         "stop": "upper", "unroll": _UNROLLED, "checkpoints": "checkpoint"})  # fmt: skip
+def fori_loop(
+    lower: Any,
+    upper: Any,
+    body: Callable[[Any, Any], Any],
+    init: Any,
+    max_steps: int | None = None,
+    checkpoint: int | str | None = None,
+) -> Any:
     """`carry = body(i, carry)` for each i in range(lower, upper): the last carry, `init` where there is none.
 
     `init` is a pytree of arrays and numbers, and so is what body gives; `scan` says what a carry is. i is an integer as
@@ -96,7 +115,10 @@ def fori_loop(lower: Any, upper: Any, body: Callable[[Any, Any], Any], init: Any
     most = None if max_steps is None else checks.integer("fori_loop: max_steps", max_steps, 0)
     given = tree("fori_loop", "init", init).at("carry")
     call = Call("fori_loop", body, lambda now, i: (body(i, now), None), given, tree("fori_loop", "xs", None), 0)
+    call = replace(call, kept=kept_of("fori_loop", checkpoint))
     if isinstance(low, Tracer) or isinstance(high, Tracer):
+        if call.kept is not None:
+            raise located(ArgumentError, _UNKNOWN)
         return _run(_counted(call, Between(low, high, most)))[0]
     counter = range(low, high)
     if most is not None and len(counter) > most:
@@ -119,7 +141,7 @@ def _counted(call: Call, between: Between) -> Call:
 
 @public({"cond_fun": "cond", "body_fun": "body", "init_val": "init", "carry": "init", "loop_vars": "init",
          "carried_inputs": "init", "cond_fn": "cond", "body_fn": "body", "maximum_iterations": "max_steps",
-         "max_iter": "max_steps", "unroll": _UNROLLED, "checkpoint": _NOT_YET})  # fmt: skip
+         "max_iter": "max_steps", "unroll": _UNROLLED, "checkpoint": _NONE_OF_WHILE})  # fmt: skip
 def while_loop(cond: Callable[[Any], Any], body: Callable[[Any], Any], init: Any, max_steps: int | None = None) -> Any:
     """`while cond(carry): carry = body(carry)`: the last carry, `init` where cond does not hold of it.
 

@@ -32,6 +32,12 @@ class Operands:
         return self.carried + self.sliced + self.whole
 
     @property
+    def bytes_carried(self) -> int:
+        """Those of what a turn changes."""
+        pairs = zip(self.body.inputs[: len(self.carried)], self.body.outputs, strict=False)
+        return sum(before.array_type.nbytes for before, after in pairs if before is not after)
+
+    @property
     def sliced_inputs(self) -> tuple[Node, ...]:
         """The inputs of the body that are parts."""
         start = len(self.carried)

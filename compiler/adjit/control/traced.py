@@ -63,15 +63,19 @@ def empty(call: Call) -> tuple[list[Array], optree.PyTreeSpec, list[Array]]:
 
 def _emitted(operands: Operands, call: Call) -> list[Tracer]:
     count = [call.count()] if call.count is not None else []
-    return emitted(operands, count, reverse=call.reverse, stops=call.goes_on is not None)
+    kept = 0 if call.kept is None else call.kept.count(call.length, operands.bytes_carried)
+    return emitted(operands, count, reverse=call.reverse, stops=call.goes_on is not None, checkpoints=kept)
 
 
-def emitted(operands: Operands, count: Sequence[Node], *, reverse: bool = False, stops: bool = False) -> list[Tracer]:
-    """The results of a loop, whose turns a `count` may count."""
+def emitted(
+    operands: Operands, count: Sequence[Node], *, reverse: bool = False, stops: bool = False, checkpoints: int = 0
+) -> list[Tracer]:
+    """The results of a loop, whose turns a `count` may count, and of which a gradient may keep so many carries."""
     lower.builder().loc = locate()
     attrs = {"carried": len(operands.carried), "sliced": len(operands.sliced), "reverse": reverse}
     # What is not said of a loop is not so, and most loops are told in few words.
-    ways = {name: True for name, holds in (("stops", stops), ("counted", bool(count))) if holds}
+    said = {"stops": stops, "counted": bool(count), "checkpoints": checkpoints}
+    ways = {name: value for name, value in said.items() if value}
     nodes = map(fresh, (*operands.nodes, *count))
     found: list[Tracer] = lower.emit("scan", *nodes, body=operands.body, length=operands.length, **attrs, **ways)
     return found

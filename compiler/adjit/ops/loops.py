@@ -29,10 +29,16 @@ def _scan_type(types: tuple[Array, ...], attrs: Attrs) -> Type:
     body, length, carried, sliced = (attrs[name] for name in ("body", "length", "carried", "sliced"))
     if not 0 <= length <= MOST_TURNS:
         raise ShapeError(f"scan: a length of {length}")
+    if attrs.get("ranged", False) and not attrs.get("counted", False):
+        raise ShapeError("scan: a loop that is ranged is counted")
     if attrs.get("counted", False):
-        if not types or (types[-1].dtype, types[-1].shape) != (I64, ()):
-            raise DTypeError("scan: the last operand of a loop that is counted is a number of turns, i64[]")
+        ranged = attrs.get("ranged", False)
+        if not types or (types[-1].dtype, types[-1].shape) != (I64, (2,) if ranged else ()):
+            what = "a range of turns, i64[2]" if ranged else "a number of turns, i64[]"
+            raise DTypeError(f"scan: the last operand of a loop that is counted is {what}")
         types = types[:-1]
+    if 0 < attrs.get("checkpoints", 0) < length - 1 and (attrs.get("stops", False) or attrs.get("counted", False)):
+        raise ShapeError("scan: fewer checkpoints than turns of a loop whose number of turns is not known")
     if len(types) != len(body.inputs) or min(carried, sliced) < 0 or carried + sliced > len(types):
         raise ShapeError(f"scan: {len(types)} operands for a body with {len(body.inputs)} inputs")
     if len(body.outputs) < carried or body.updates:
@@ -70,21 +76,31 @@ def _evaluate_scan(
     reverse: bool = False,
     stops: bool = False,
     counted: bool = False,
+    ranged: bool = False,
+    checkpoints: int = 0,
+    closed: bool = False,
 ) -> tuple[np.ndarray, ...]:
-    count = min(max(int(arrays[-1]), 0), length) if counted else length
+    first, count = _turns(arrays[-1]) if counted else (0, length)
+    count = min(count, length)
     operands = arrays[: len(body.inputs)]
     now = list(operands[:carried])
     parts, whole = operands[carried : carried + sliced], operands[carried + sliced :]
     stacked = [np.zeros((length, *node.shape), node.dtype) for node in body.outputs[carried:]]
-    at = 0
+    at = first
     while at < count and not (stops and not now[0]):
-        i = count - 1 - at if reverse else at
+        i = first + count - 1 - at if reverse else at
         made = evaluate(body, *now, *(array[i] for array in parts), *whole)
         now = made[:carried]
         for array, value in zip(stacked, made[carried:], strict=True):
             array[i] = value
         at += 1
     return (*now, *stacked)
+
+
+def _turns(operand: Any) -> tuple[int, int]:
+    """The first turn and the one behind the last, of the operand that says so."""
+    first, end = (0, operand) if np.ndim(operand) == 0 else operand
+    return max(int(first), 0), int(end)
 
 
 def _entering(attrs: Attrs) -> tuple[Binding, ...]:
@@ -108,7 +124,7 @@ scan = register(
     Bodied(
         name="scan", kind="scan", arity=None, infer=_scan_type, evaluate=_evaluate_scan,
         attr_kinds={"length": "int", "carried": "count", "sliced": "count", "reverse": "bool", "stops": "bool",
-                    "counted": "bool", "body": "graph"},
+                    "counted": "bool", "ranged": "bool", "checkpoints": "count", "closed": "bool", "body": "graph"},
         entering=_entering, leaving=_leaving, deciding=_deciding,
     )
 )  # fmt: skip
@@ -121,10 +137,32 @@ whichever order they come.
 
 One that is `counted` has one operand more, the last, how many turns there are: from turn 0 on, `length` at most. One
 that `stops` ends ahead of the turn for which the first value that it carries, a bool, is false. What is stacked for
-turns that do not run is arbitrary."""
+turns that do not run is arbitrary. One that is `ranged`, too, has i64[2] there: the first turn that runs, and the one
+behind the last.
+
+`checkpoints` and `closed` say nothing of the results. With `checkpoints` reverse mode keeps so many of the states that
+a loop carries, the first one among them, and computes all else that it needs of the turns again; 0 leaves to it what is
+kept of each turn. What is computed in a loop that is `closed` is computed in it."""
 
 
 def runs_all(node: Node) -> bool:
     """Whether each turn of a loop runs, whatever its operands are: what its body computes of invariants may be computed
     ahead of it."""
     return not (node.attrs.get("counted", False) or node.attrs.get("stops", False))
+
+
+def is_closed(node: Node) -> bool:
+    """Whether what a loop computes is not to be computed around it: it was there already, and is computed again so that
+    it need not be kept. Such a loop is not taken apart, and no invariant of it is computed ahead."""
+    return bool(node.attrs.get("closed", False))
+
+
+def may_stack(node: Node) -> bool:
+    """Whether a loop may have values of all of its turns as results, or read such, that it did not have: not one that
+    has checkpoints so as to do without."""
+    return not node.attrs.get("checkpoints", 0)
+
+
+def marks(node: Node, *names: str) -> dict[str, Any]:
+    """Those of the attributes of a loop that it has, and that are not what they are when left out."""
+    return {name: node.attrs[name] for name in names if node.attrs.get(name, False)}

@@ -9,8 +9,8 @@
     } : (f64[3], f64[9,3])                                  users of the second result use %x
 
 A loop of no turns is what it begins with, one of a single turn that runs is its body; what counts the turns of one that
-takes all goes. A result that is the same in each turn is computed once and broadcast. A loop of a few turns is not
-unrolled."""
+takes all goes. A result that is the same in each turn is computed once and broadcast. A loop that is closed stays as it
+is, and one of a few turns is not unrolled."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from adjit.ir.graph import Graph
 from adjit.ir.node import Node
 from adjit.ir.types import Array
 from adjit.ops.batched import repeated
+from adjit.ops.loops import is_closed
 from adjit.passes.loops import Loop, Results, Stack, fitted, rewrite_loops
 
 
@@ -28,7 +29,9 @@ def forward_parts(graph: Graph) -> Graph:
 
 
 def _step(loop: Loop, b: Builder) -> Results | None:
-    turns = loop.turns.attrs["value"] if loop.turns is not None and loop.turns.is_splat else None
+    if is_closed(loop.node):
+        return None
+    turns = _turns(loop)
     changed = turns is not None and turns >= loop.length
     if changed:
         loop.turns = None
@@ -43,6 +46,13 @@ def _step(loop: Loop, b: Builder) -> Results | None:
     loop.stacks = [stack for stack in loop.stacks if not any(loop.results[i] is stack for i in results)]
     made = loop.emit(b)
     return {index: results[index] if index in results else made[loop.results[index]] for index in loop.read}
+
+
+def _turns(loop: Loop) -> int | None:
+    """How many turns a loop that is counted is told to take, where that is known."""
+    if loop.turns is None or loop.turns.shape or not loop.turns.is_splat:
+        return None
+    return int(loop.turns.attrs["value"])
 
 
 def _before_the_first_turn(loop: Loop, b: Builder) -> Results:

@@ -11,7 +11,7 @@
 
 Constants are made in the body, where fold sees them. So is movement of one operand, which is a way to read it that
 takes no memory: a broadcast ahead of a loop comes into it. Checks move where there is a turn that would have made them
-ahead of those that stay."""
+ahead of those that stay. What a closed loop computes stays in it."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from adjit.ir.axes import relation_of
 from adjit.ir.builder import CONSTANT, SMALL_CONSTANT, Builder
 from adjit.ir.graph import Graph, copy_node
 from adjit.ir.node import Node, same_bits
+from adjit.ops.loops import is_closed
 from adjit.passes.loops import Carry, Entry, Loop, Results, fitted, may_fail, rewrite_loops
 
 
@@ -31,7 +32,8 @@ def _step(loop: Loop, b: Builder) -> Results | None:
     steady = _steady_carries(loop, b)
     changed = _constants_inside(loop, b) or bool(steady)
     # What a branch computes of invariants is all that it does.
-    if (loop.length > 1 or (loop.length and loop.runs_all)) and _hoisted(loop, b):
+    leaves = (loop.length > 1 or (loop.length and loop.runs_all)) and not is_closed(loop.node)
+    if leaves and _hoisted(loop, b):
         changed = True
     if not changed:
         return None

@@ -20,7 +20,7 @@ or is little beside the invariant or the sum.
 
 Sums over turns are then taken in the order of the plan's products, not in the order of turns, and the sum's first value
 is added last. Checks stay, so that an error names its turn; so does what has no form over several turns, and all of a
-loop whose turns may not all run."""
+loop whose turns may not all run, or that has checkpoints so as not to keep values of all of its turns."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ from adjit.ir.graph import Graph, copy_node
 from adjit.ir.node import Node
 from adjit.ops.batched import batched, can_batch, summed
 from adjit.ops.declare import Contraction
+from adjit.ops.loops import may_stack
 from adjit.passes.loops import Carry, Loop, Result, Results, Stack, ancestors, fitted, may_fail, rewrite_loops
 from adjit.tuned import LEAVING_GAIN, STACKED_BYTES, STACKED_CACHE_BYTES
 
@@ -44,7 +45,9 @@ def leave_loops(graph: Graph) -> Graph:
 
 
 def _step(loop: Loop, b: Builder) -> Results | None:
-    if loop.length < 2 or not loop.runs_all or not any(isinstance(node.op, Contraction) for node in loop.body.nodes):
+    if loop.length < 2 or not loop.runs_all or not may_stack(loop.node):
+        return None
+    if not any(isinstance(node.op, Contraction) for node in loop.body.nodes):
         return None
     ahead = _take_ahead(loop, b)
     after = _After.found(loop, _Known(loop, products=False))

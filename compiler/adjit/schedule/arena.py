@@ -2,7 +2,7 @@
 
 Two rules: buffers that are alive at the same time never overlap, save where an elementwise kernel writes its result
 over an operand that dies there, element by element; and a kernel that writes state in place reads the old state
-only at the element that it writes."""
+only at the element that it writes, or is a loop that carries on what lies there."""
 
 from __future__ import annotations
 
@@ -103,7 +103,12 @@ def overwrites_safely(kernel: Kernel, buffer: Buffer) -> bool:
         return True  # everything is loaded before anything is stored
     if isinstance(work, Scatter) and math.prod(work.body.domain) == 1:
         return True  # one element, which is written when all is read
-    if work.in_order or isinstance(work, Nested | StraightLoop):
+    if isinstance(work, Nested):
+        # What is carried, and nothing else that it takes: each turn's plan says how that is read and written.
+        return sum(other is buffer for other, _ in kernel.params) == 1
+    if isinstance(work, StraightLoop):
+        return _ends_where_it_began(kernel, work, buffer)
+    if work.in_order:
         return False
     if buffer in {buffer for buffer, _ in kernel.params[: work.operands]}:
         return False  # operands are read all over, and the product itself is not read through a Load
@@ -122,6 +127,13 @@ def overwrites_safely(kernel: Kernel, buffer: Buffer) -> bool:
         # Row-level values are read and written once, after the last reduction; others may be read in a later pass.
         return all(coefficients[d] == 0 for d in body.reduced) and _moves(body, coefficients)
     return _moves(body, coefficients)
+
+
+def _ends_where_it_began(kernel: Kernel, work: StraightLoop, buffer: Buffer) -> bool:
+    """Whether what is read of a buffer is read before the first turn, and what is written is written after the last."""
+    ends = range(len(work.graph.inputs), len(work.graph.inputs) + work.carried)
+    places = [number for number, (other, _) in enumerate(kernel.params) if other is buffer]
+    return all(number in ends or (number in work.reads and not any(work.turns[number:][:1])) for number in places)
 
 
 def _moves(body: Body, coefficients: tuple[int, ...]) -> bool:

@@ -71,14 +71,17 @@ class _Again(Exception):
     """Something was noted; make the plan once more."""
 
 
-def make_plan(graph: Graph, target: Target, slots: tuple[Slot, ...], rules: CodeRules | None = None) -> Plan:
-    """The plan of `graph`; `slots` are inputs, then outputs, in the graph's order (constants are added)."""
+def make_plan(
+    graph: Graph, target: Target, slots: tuple[Slot, ...], rules: CodeRules | None = None, of_turn: bool = False
+) -> Plan:
+    """The plan of `graph`; `slots` are inputs, then outputs, in the graph's order (constants are added). Where it is
+    `of_turn`, one of a loop, state may be written ahead of checks."""
     rules = rules or CodeRules()
     flat = normalize(graph)
     notes = Notes(stored=transposed_copies(flat))
     number = 0
     while True:
-        planner = _Planner(flat, target, slots, notes, rules)
+        planner = _Planner(flat, target, slots, notes, rules, of_turn)
         plan = planner.plan()
         if plan is not None:
             return plan
@@ -90,8 +93,10 @@ def make_plan(graph: Graph, target: Target, slots: tuple[Slot, ...], rules: Code
 class _Planner(LoopPlanner):
     """Kernels for the groups of a graph."""
 
-    def __init__(self, graph: Graph, target: Target, slots: tuple[Slot, ...], notes: Notes, rules: CodeRules) -> None:
-        super().__init__(graph, target, slots, notes, rules)
+    def __init__(
+        self, graph: Graph, target: Target, slots: tuple[Slot, ...], notes: Notes, rules: CodeRules, of_turn: bool
+    ) -> None:
+        super().__init__(graph, target, slots, notes, rules, of_turn)
         self.needed: set[Node] = set()
         self._needs: list[NeedsStorage] = []
         self._again = False
@@ -129,7 +134,7 @@ class _Planner(LoopPlanner):
         return plan
 
     def _plan_of_turn(self, graph: Graph) -> Plan:
-        return make_plan(graph, self.target, slots_of(graph), self.rules)
+        return make_plan(graph, self.target, slots_of(graph), self.rules, of_turn=True)
 
     def _tried(self, make: Callable[..., list[Kernel]], *args: Any) -> list[Kernel]:
         """What `make` makes of `args`; nothing where that needs something to be noted."""

@@ -1,8 +1,8 @@
 """Loops of a plan: `tiled` and `scan`, whose bodies become plans of their own or straight lines.
 
-What a loop carries lies in the memory of its result, where its first value is copied to ahead of the loop; the plan of
-a turn has it as state, so it is renewed in place where that is safe, as the state of a step is. Inputs that are read
-part by part are read where they lie."""
+What a loop carries lies in the memory of its result, where its first value is copied to ahead of the loop; or where
+that lies, if nothing else reads it. The plan of a turn has it as state, so it is renewed in place where that is safe,
+as the state of a step is, by a loop in the turn, too. Inputs that are read part by part are read where they lie."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from adjit.ir.types import Array, Tuple
 from adjit.ops.declare import Reduction
 from adjit.ops.loops import runs_all
 from adjit.ops.tiles import combiners
-from adjit.schedule.body import BodyBuilder, NeedsStorage, Placement, collapse_greedily, operand_strides
+from adjit.schedule.body import BodyBuilder, NeedsStorage, Placement, base, collapse_greedily, operand_strides
 from adjit.schedule.group import Group
 from adjit.schedule.maps import contiguous_strides, identity
 from adjit.schedule.memory import Memory
@@ -41,6 +41,10 @@ class LoopPlanner(Memory):
         """The plan of a turn."""
         raise NotImplementedError
 
+    def _is_fixed(self, node: Node) -> bool:
+        """Whether the memory of `node` is not its own."""
+        raise NotImplementedError
+
     def _loop_kernels(self, group: Group) -> list[Kernel]:
         """The kernels of a loop, and copies of its results to where they are wanted as well."""
         node, *items = group.members
@@ -54,6 +58,15 @@ class LoopPlanner(Memory):
         """Where each result lies: what nothing reads is written, too."""
         assert isinstance(node.type, Tuple)
         found: dict[int, Where] = {}
+        read = {item.attrs["index"]: item for item in items}
+        for index in range(node.attrs.get("carried", 0)):
+            place = self._dying(node, index)
+            if place is None or read.get(index) in self.placements:
+                continue
+            if index in read:
+                self.placements[read[index]] = place
+            else:
+                found[index] = (place.buffer, place.offset)
         for item in items:
             place = self._place(item)
             assert place is not None
@@ -62,6 +75,23 @@ class LoopPlanner(Memory):
             found[item.attrs["index"]] = (place.buffer, place.offset)
         types = enumerate(node.type.items)
         return [found.get(i) or (self._own_buffer(node, type.dtype, type.size), 0) for i, type in types]
+
+    def _dying(self, loop: Node, index: int) -> Placement | None:
+        """The memory of the first value of what a loop carries, where nothing else reads that: it may be written."""
+        first = loop.args[index]
+        group = self.grouping.group_of.get(first)
+        readers = self._readers.get(first, [])
+        if group is None or first in self._kept or readers != [self.grouping.group_of[loop]]:
+            return None
+        if sum(base(arg) is first for arg in loop.args) > 1:
+            return None
+        place = self._place(first)
+        return None if place is None or self._is_fixed(first) or first in self.extra else place
+
+    def _lies_at(self, node: Node, place: Where) -> bool:
+        """Whether a value lies at a place, C-ordered."""
+        found = operand_strides(node, self._place)
+        return found is not None and found[:2] == place and found[2] == contiguous_strides(node.shape)
 
     def _own_buffer(self, node: Node, dtype: np.dtype, size: int) -> Buffer:
         buffer = Buffer(f"t{len(self.buffers)}", dtype, size, loc=node.loc)
@@ -149,7 +179,8 @@ class LoopPlanner(Memory):
         if self._is_line(node):
             starts = [self._operand(arg, before) for arg in inits]
             return [*before, self._line(node, starts, moving, ends, stacked, counter)]
-        before += [self._initial(arg, place) for arg, place in zip(inits, ends, strict=True)]
+        starts_elsewhere = [pair for pair in zip(inits, ends, strict=True) if not self._lies_at(*pair)]
+        before += [self._initial(arg, place) for arg, place in starts_elsewhere]
         return [*before, self._turns(node, [*(_Moving(place, 0) for place in ends), *moving, *stacked], counter)]
 
     def _line(
@@ -234,7 +265,7 @@ class _Moving:
 
 def _ways(node: Node) -> dict[str, bool]:
     """How a loop goes through its turns."""
-    return {name: node.attrs.get(name, False) for name in ("reverse", "stops", "counted")}
+    return {name: node.attrs.get(name, False) for name in ("reverse", "stops", "counted", "ranged")}
 
 
 def _tile_graph(node: Node) -> Graph:

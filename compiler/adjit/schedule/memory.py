@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from adjit.ir.axes import joins
+from adjit.ir.builder import ITEM
 from adjit.ir.graph import Graph
 from adjit.ir.node import Data, Node
 from adjit.ir.quote import printable
@@ -52,9 +53,13 @@ class CodeRules:
 class Memory:
     """The memory of one round of planning: who must have some (`stored`), who has which (`placements`)."""
 
-    def __init__(self, graph: Graph, target: Target, slots: tuple[Slot, ...], notes: Notes, rules: CodeRules) -> None:
+    def __init__(
+        self, graph: Graph, target: Target, slots: tuple[Slot, ...], notes: Notes, rules: CodeRules, of_turn: bool
+    ) -> None:
         self.graph = graph
         self.target = target
+        # The state of a turn is what a loop carries: when the program is left in its midst, nobody reads that.
+        self.of_turn = of_turn
         self.notes = notes
         self.rules = rules
         self.slots = list(slots)
@@ -152,11 +157,13 @@ class Memory:
     def _order_update(self, target: Node, value: Node) -> bool:
         """Make every reader of the old value, and every check, come before the kernel that writes the new one."""
         writer = self.grouping.group_of[value]
-        if writer.kind not in ("loop", "product") and not _writes_into(value, target):
+        into = _writes_into(value, target) or (self.of_turn and _carries_on(value, target))
+        if writer.kind not in ("loop", "product") and not into:
             return False
         if target in self._kept:
             return False
-        before = [group for group in (*self._readers.get(target, ()), *self._checks) if group is not writer]
+        checks = () if self.of_turn else self._checks
+        before = [group for group in (*self._readers.get(target, ()), *checks) if group is not writer]
         if any(self.grouping.depends_on(group, writer) for group in before):
             return False
         for group in before:
@@ -216,6 +223,17 @@ class Memory:
 def _writes_into(value: Node, target: Node) -> bool:
     """Whether a value is another one with some elements changed, which are written where that lies."""
     return value.op.kind == "scatter" and value.args[0] is target
+
+
+def _carries_on(value: Node, target: Node) -> bool:
+    """Whether a value is what a loop carries that begins with another one, which it does not read otherwise."""
+    if value.op is not ITEM:
+        return False
+    (loop,) = value.args
+    index = value.attrs["index"]
+    if loop.op.kind != "scan" or index >= loop.attrs.get("carried", 0) or loop.args[index] is not target:
+        return False
+    return sum(base(arg) is target for arg in loop.args) == 1
 
 
 def _may_fail(node: Node) -> bool:

@@ -35,6 +35,7 @@ def nested(
     reverse: bool = False,
     stops: bool = False,
     counted: bool = False,
+    ranged: bool = False,
 ) -> Nested:
     """The kernels of `inner` for each of `count` turns in `groups`.
 
@@ -71,7 +72,7 @@ def nested(
     moves = tuple(turns.get(number, 0) for number in range(arena + 1))
     return Nested(
         count, groups, tuple(steps), tuple(sorted(known)), tuple(sorted(writes)), moves, tuple(extents),
-        reverse=reverse, stops=stops, counted=counted, first_check=checks,
+        reverse=reverse, stops=stops, counted=counted, ranged=ranged, first_check=checks,
     )  # fmt: skip
 
 

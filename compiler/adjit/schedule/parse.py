@@ -310,7 +310,9 @@ class _Plan:
 
     def _ways(self) -> dict[str, bool]:
         """How a loop goes through its turns."""
-        return {name: self.reader.accept("word", name) is not None for name in ("reverse", "stops", "counted")}
+        return {
+            name: self.reader.accept("word", name) is not None for name in ("reverse", "stops", "counted", "ranged")
+        }
 
     def _first_check(self) -> int | None:
         return self.reader.natural() if self.reader.accept("word", "checks") else None

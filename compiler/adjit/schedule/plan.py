@@ -336,9 +336,10 @@ class Nested:
 
     `reads` and `writes` are numbers of parameters, `turns` the bytes by which each moves on with a turn, `extents`
     those that are reached from where it points: the first, and the one behind the last. Behind these comes, where turns
-    are `counted`, how many there are, `count` at most. In `reverse` the last turn comes first. A loop that `stops` ends
-    where parameter 0, a bool, is false ahead of a turn. The checks of the steps are numbered from `first_check` on,
-    where there are any. All of these have one group."""
+    are `counted`, how many there are, `count` at most; where they are `ranged`, too, the first one and the one behind
+    the last. In `reverse` the last turn comes first. A loop that `stops` ends where parameter 0, a bool, is false ahead
+    of a turn. The checks of the steps are numbered from `first_check` on, where there are any. All of these have one
+    group."""
 
     count: int
     groups: int
@@ -350,6 +351,7 @@ class Nested:
     reverse: bool = False
     stops: bool = False
     counted: bool = False
+    ranged: bool = False
     first_check: int | None = None
 
     operands: ClassVar[int] = 0
@@ -412,10 +414,11 @@ class Straight:
 class StraightLoop:
     """A straight line for each of `count` turns, one after the other; the first `carried` of its outputs are its first
     inputs in the next turn, in registers. Parameters are the inputs, then the outputs, of which what is carried is
-    written once, at the end; then, where turns are `counted`, how many there are, `count` at most. In each turn,
-    parameter i moves on by `turns[i]` elements; one that does not move is read before the first. In `reverse` the last
-    turn comes first. A loop that `stops` ends where the first value that it carries, a bool, is false ahead of a turn.
-    Checks are numbered from `first_check` on, where there are any."""
+    written once, at the end; then, where turns are `counted`, how many there are, `count` at most, and where they are
+    `ranged`, too, the first one and the one behind the last. In each turn, parameter i moves on by `turns[i]` elements;
+    one that does not move is read before the first. In `reverse` the last turn comes first. A loop that `stops` ends
+    where the first value that it carries, a bool, is false ahead of a turn. Checks are numbered from `first_check` on,
+    where there are any."""
 
     graph: Graph
     count: int
@@ -424,6 +427,7 @@ class StraightLoop:
     reverse: bool = False
     stops: bool = False
     counted: bool = False
+    ranged: bool = False
     first_check: int | None = None
 
     operands: ClassVar[int] = 0

@@ -218,7 +218,7 @@ def _moving(place: str, step: int) -> str:
 
 def _ways(work: Nested | StraightLoop) -> str:
     """How a loop goes through its turns."""
-    return "".join(f" {name}" for name in ("reverse", "stops", "counted") if getattr(work, name))
+    return "".join(f" {name}" for name in ("reverse", "stops", "counted", "ranged") if getattr(work, name))
 
 
 def _first_check(work: Nested | StraightLoop) -> str:

@@ -8,8 +8,8 @@
 3. A kernel reads only what an input, a state, a constant or an earlier kernel (or itself) has written, and every
    output is written.
 4. A write to state comes after the last read of the old value, and where a kernel does both it reads only the
-   element that it writes.
-5. A write to state comes after every check of an index.
+   element that it writes, or is a loop that carries on what lies there.
+5. A write to state comes after every check, but in a turn of a loop: nobody reads that state when the program is left.
 6. No epilogue reads the operands' product from memory that is not finished: it never loads the buffer of C.
 7. Every access stays within its buffer: the smallest and the largest index over the domain are inside, or over the part
    of it where the bounds of the access hold. Parameters are as many, and of the dtypes, as the work says.
@@ -56,11 +56,12 @@ Range = tuple[int, int]
 """The smallest and the largest of some numbers."""
 
 
-def verify_plan(plan: Plan) -> None:
-    """Raise `InternalError`, naming the kernel or buffers, where one of the rules above is broken."""
+def verify_plan(plan: Plan, of_turn: bool = False) -> None:
+    """Raise `InternalError`, naming the kernel or buffers, where one of the rules above is broken. `of_turn`: of a
+    loop, whose state nobody reads when the program is left in its midst."""
     _parameters(plan)
     _places(plan)
-    _order(plan)
+    _order(plan, of_turn)
     _lifetimes(plan)
     for number, kernel in enumerate(plan.kernels):
         if isinstance(kernel.work, Nested):
@@ -138,7 +139,7 @@ def _lifetimes(plan: Plan) -> None:
             )
 
 
-def _order(plan: Plan) -> None:
+def _order(plan: Plan, of_turn: bool) -> None:
     def role(buffer: Buffer) -> str:
         return "arena" if buffer.slot is None else str(plan.slots[buffer.slot].role)
 
@@ -150,7 +151,7 @@ def _order(plan: Plan) -> None:
         missing = old - new - known
         if missing:
             raise _fail(plan.name, f"kernel {number} reads %{next(iter(missing)).name} before it is written")
-        if kernel.work.may_fail and renewed:
+        if kernel.work.may_fail and renewed and not of_turn:
             raise _fail(plan.name, f"check {number} comes after a write to state")
         for buffer in new:
             if role(buffer) in ("input", "constant"):
@@ -272,7 +273,7 @@ def _narrow(box: list[Range], constant: int, factors: Sequence[int], n: int) -> 
 def _nested(plan: Plan, number: int, kernel: Kernel, work: Nested) -> None:
     inner = kernel.inner
     assert inner is not None
-    verify_plan(inner)
+    verify_plan(inner, of_turn=True)
     if work.is_shared and (inner.checks or work.reverse):
         raise _fail(plan.name, f"threads share kernel {number}, whose turns come in order")
     _ways(plan, number, kernel, work)
@@ -312,9 +313,11 @@ def _ways(plan: Plan, number: int, kernel: Kernel, work: Nested | StraightLoop) 
         raise _fail(plan.name, f"kernel {number} has no turns in order")
     if work.stops and (not kernel.params or kernel.params[0][0].dtype != BOOL or work.turns[0] or work.reverse):
         raise _fail(plan.name, f"kernel {number} stops by what is no bool")
+    if work.ranged and not work.counted:
+        raise _fail(plan.name, f"kernel {number} has a range of turns and no operand that has it")
     if work.counted:
         buffer, offset = kernel.params[-1]
-        if buffer.dtype != I64 or not 0 <= offset < buffer.size:
+        if buffer.dtype != I64 or not 0 <= offset < buffer.size - work.ranged:
             raise _fail(plan.name, f"kernel {number} has no number of turns")
 
 

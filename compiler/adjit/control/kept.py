@@ -1,0 +1,55 @@
+"""What a gradient keeps of a loop, as users say it in `checkpoint=`: a number of carries, "sqrt", "all", or bytes."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from adjit.trace.refuse import located
+from adjit_runtime import checks
+from adjit_runtime.errors import ArgumentError
+
+_UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30,
+          "TIB": 2**40}  # fmt: skip
+_BYTES = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?i?B)\s*", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """So many carries of `loop`, or as many as `nbytes` have room for, or the square root of the turns."""
+
+    loop: str
+    number: int | None = None
+    nbytes: int | None = None
+    text: str = ""
+
+    def count(self, turns: int, carry: int) -> int:
+        """How many carries, of so many bytes each, are kept of that many turns, which are one at least."""
+        number = math.isqrt(max(turns, 1) - 1) + 1 if self.number is None else self.number
+        if self.nbytes is not None:
+            # One place more is for what is not to be kept.
+            number = self.nbytes // max(carry, 1) - 1
+            if number < 1:
+                raise located(
+                    ArgumentError,
+                    f"{self.loop}: checkpoint={self.text!r} is less than a gradient can do with: a carry has {carry} "
+                    f"bytes, and two of them have room in {2 * carry}B",
+                )
+        return min(number, max(turns, 1))
+
+
+def kept_of(loop: str, checkpoint: Any) -> Kept | None:
+    """What `checkpoint=` asks of a loop; None for what its gradient needs of each turn."""
+    if checkpoint is None or (isinstance(checkpoint, str) and checkpoint == "all"):
+        return None
+    if isinstance(checkpoint, str) and checkpoint == "sqrt":
+        return Kept(loop)
+    found = _BYTES.fullmatch(checkpoint) if isinstance(checkpoint, str) else None
+    if found is not None:
+        return Kept(loop, nbytes=math.floor(float(found[1]) * _UNITS[found[2].upper()]), text=checkpoint)
+    ways = 'a number of carries, "sqrt", "all", or bytes as in "64MB"'
+    if isinstance(checkpoint, str | float):
+        raise located(ArgumentError, f"{loop}: checkpoint is {checks.shown(checkpoint)}, where it is {ways}")
+    return Kept(loop, checks.integer(f"{loop}: checkpoint, {ways},", checkpoint, 1))
