@@ -131,7 +131,7 @@ def test_a_loop_that_stops_by_itself_keeps_values_of_a_number_of_turns_alone() -
     loop = Loop(
         "stops", lambda go, h: (np.sum(h) < 9.0, h * h), [np.array(True), draw(2)], length=MOST_TURNS, stops=True
     )
-    with pytest.raises(TraceError, match=r"keeps f64\[2\] of each turn for its derivative: give max_steps="):
+    with pytest.raises(TraceError, match=r"keeps f64\[2\] of each for its derivative: give max_steps="):
         adjoint(loop.graph())
 
 
