@@ -80,7 +80,7 @@ class Given:
                 found.append(lower.full(0.0, type.shape, type.dtype))
             else:
                 self.leaves(leaf, path)
-                found.append(self._fitted(leaf, type.strong, path, f"{of} is {type.strong}"))
+                found.append(self._fitted(leaf, type.strong, path, f"{of} is {type.strong}", ": None stands for zeros"))
         return found
 
     def _along(self, given: Any, tree: optree.PyTreeSpec, root: str, of: str) -> list[Any]:
@@ -102,11 +102,12 @@ class Given:
             )
         return [leaf for leaf, place in zip(spread, places, strict=True) if place is not None]
 
-    def _fitted(self, leaf: Any, wanted: Array, path: str, where: str) -> Tracer:
+    def _fitted(self, leaf: Any, wanted: Array, path: str, where: str, instead: str = "") -> Tracer:
+        """A leaf in the type that is wanted; `instead` is what to write where it is a number for an array."""
         found = type_of(leaf)
         if found.shape != wanted.shape:
-            zeros = ": None stands for zeros" if found.weak and path[:5] != "value" else ""
-            raise self.error(ShapeError, f"gives {path} as {_type(found)}, and {where}{zeros}")
+            hint = instead if found.weak else ""
+            raise self.error(ShapeError, f"gives {path} as {_type(found)}, and {where}{hint}")
         if found.dtype != wanted.dtype and not found.weak:
             raise self.error(DTypeError, f"gives {path} as {found}, and {where}: write .astype(np.{wanted.dtype.name})")
         if found.weak and np.result_type(lower.dtype_of(leaf), wanted.dtype).kind != wanted.dtype.kind:
