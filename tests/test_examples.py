@@ -37,7 +37,7 @@ def run(name: str) -> list[str]:
 
 def test_every_example_is_tested() -> None:
     assert {path.name for path in EXAMPLES.glob("*.py")} == {
-        "xor.py", "one_weight.py", "digits.py", "debug_ir.py", "double_pendulum.py",
+        "xor.py", "one_weight.py", "digits.py", "debug_ir.py", "double_pendulum.py", "implicit.py",
     }  # fmt: skip
 
 
@@ -63,6 +63,18 @@ def test_one_weight() -> None:
     assert [numbers[0][0], numbers[0][1], numbers[1][1]] == [1.0, 1.8, 1.96]
     assert any(line.startswith("graph @loss_grad(") for line in lines)
     assert lines[-1] == "final w 2.000000"
+
+
+def test_implicit() -> None:
+    orbit, layer, root = run("implicit.py")
+    found = {name: float(value) for name, value in re.findall(r"(e|period|phase|loss) (\d\.\d+(?:e-\d+)?)", orbit)}
+    for name, wanted in {"e": 0.4, "period": 2.5, "phase": 0.7, "loss": 0.0}.items():
+        np.testing.assert_allclose(found[name], wanted, atol=2e-3)
+    before, after = (float(x) for x in re.findall(r"\d\.\d+", layer))
+    assert after < 0.01 * before
+    np.testing.assert_allclose(
+        [float(x) for x in re.findall(r"-?\d\.\d+", root)], [2**0.5, 0.5 * 2**-0.5, -0.25 * 2**-1.5], atol=1e-11
+    )
 
 
 def test_digits() -> None:

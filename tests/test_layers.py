@@ -29,6 +29,7 @@ LAYERS: dict[str, set[str]] = {
     "schedule": {"ir", "ops", "tuned"},
     "codegen": {"ir", "ops", "schedule", "tuned"},
     "control": {"ir", "ops", "trace"},
+    "custom": {"control", "ir", "ops", "trace"},
     "formulas": {"autodiff", "ir", "ops", "trace"},
     "random": {"ir", "ops", "trace"},
     "nn": {"ops", "random", "trace"},
@@ -39,8 +40,8 @@ LAYERS: dict[str, set[str]] = {
 
 # Modules that stand above the layers and may import all of them.
 TOP: set[str] = {
-    "__init__", "checking", "compilation", "driver", "jacobians", "machine", "profile", "results", "stages",
-    "sympy_functions", "training", "transforms", "vectorize",
+    "__init__", "checking", "compilation", "driver", "implicit", "jacobians", "machine", "profile", "results",
+    "stages", "sympy_functions", "training", "transforms", "vectorize",
 }  # fmt: skip
 
 # What a layer of the compiler may import of the runtime (`program` is data: what codegen makes and the runtime
@@ -62,8 +63,8 @@ LIBRARY: set[str] = {"nn", "optim", "random"}
 AT_TOP: dict[str, set[str]] = {
     "llvmlite": {"codegen", "driver", "runtime"},
     "optree": {
-        "checking", "control", "driver", "formulas", "jacobians", "nn", "optim", "results", "runtime",
-        "sympy_functions", "trace", "training", "transforms", "vectorize",
+        "checking", "control", "custom", "driver", "formulas", "implicit", "jacobians", "nn", "optim", "results",
+        "runtime", "sympy_functions", "trace", "training", "transforms", "vectorize",
     },
     "platformdirs": {"runtime"},
 }  # fmt: skip

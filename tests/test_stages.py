@@ -45,7 +45,20 @@ def trained() -> tuple[Any, Any, np.ndarray, np.ndarray]:
 
 def test_the_pipeline_is_one_list() -> None:
     names = [stage.name for stage in STAGES]
-    assert names == ["trace", "roll", "adjoint", "batch", "step", "widen", "passes", "plan", "code", "object", "link"]
+    assert names == [
+        "trace",
+        "roll",
+        "adjoint",
+        "batch",
+        "step",
+        "inline",
+        "widen",
+        "passes",
+        "plan",
+        "code",
+        "object",
+        "link",
+    ]
     assert list(SHOWN) == ["trace", "rolled", "adjoint", "batch", "step", "optimized", "plan", "llvm", "asm"]
     own = [stage.make is None for stage in STAGES]
     assert own == sorted(own, reverse=True), "what is the function's own comes first"
@@ -55,7 +68,7 @@ def test_a_record_has_what_each_stage_made() -> None:
     step, *_ = trained()
     made = record_of(step).until("link")
     # The graph of the step is kept; what lies behind it is not made for those who look ahead of it.
-    assert list(made) == ["step", "widen", "passes", "plan", "code", "object", "link"]
+    assert list(made) == ["step", "inline", "widen", "passes", "plan", "code", "object", "link"]
     assert all(isinstance(made[stage.name], stage.makes) for stage in STAGES if stage.name in made)
     assert list(record_of(step).until("adjoint")) == ["trace", "roll", "adjoint"]
     assert made["code"].plan is made["plan"].plan

@@ -49,6 +49,7 @@ DEFINITIONS: dict[str, dict[str, str]] = {
     "compiler/adjit/codegen/run_loop.py": {"FOLD": "the counters of adjit.random"},
     "compiler/adjit/control/bounds.py": {"_COUNTABLE": "a bound for safety"},
     "compiler/adjit/control/kept.py": {"_UNITS": "units of bytes"},
+    "compiler/adjit/custom/traced.py": {"_MOST_RULES": "a bound for safety"},
     "compiler/adjit/formulas/build.py": {"MOST_FACTORS": "what rounding may cost"},
     "compiler/adjit/formulas/expressions.py": {"MOST_TERMS": "a bound for safety", "_EXACT": "how expressions look"},
     "compiler/adjit/formulas/formula.py": {"_MOST_SHOWN": "how the text looks"},

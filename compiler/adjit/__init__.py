@@ -17,6 +17,7 @@ from adjit.training import TrainingStep, training_step
 from adjit_runtime.errors import (
     AdjitError,
     ArgumentError,
+    ConvergenceError,
     DerivativeError,
     DivisionByZero,
     DomainError,
@@ -40,6 +41,8 @@ from adjit_runtime.errors import (
 if TYPE_CHECKING:
     from adjit.checking import check_grads
     from adjit.control import checkpoint, cond, fori_loop, map, scan, switch, while_loop
+    from adjit.custom import custom_rule
+    from adjit.implicit import fixed_point, root
     from adjit.jacobians import elementwise_grad, hessian, hvp, jacfwd, jacobian, jacrev
     from adjit.sympy_functions import from_sympy, symbolic
     from adjit.transforms import jvp, linearize, vjp
@@ -48,14 +51,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
-    "AdjitError", "ArgumentError", "DTypeError", "DerivativeError", "DivisionByZero", "DomainError", "FileMissing",
-    "FormatError", "Graph", "History", "IndexOutOfRange", "InternalError", "MissingExtraError", "NotFiniteError",
-    "NotFiniteWarning", "OutOfMemory", "ShapeError", "SignaturesWarning", "State", "StateError", "TraceError",
-    "TrainingStep", "WeakOverflowError", "WideningWarning", "asarray", "check_grads", "checkpoint", "cond",
-    "elementwise_grad", "evaluate", "fori_loop", "from_sympy", "get_threads", "grad", "hessian", "hvp", "jacfwd",
-    "jacobian", "jacrev", "jit", "jvp", "linearize", "load", "machine", "map", "nn", "optim", "parse", "random", "save",
-    "scan", "set_threads", "stop_gradient", "switch", "symbolic", "training_step", "value_and_grad", "vjp", "vmap",
-    "while_loop",
+    "AdjitError", "ArgumentError", "ConvergenceError", "DTypeError", "DerivativeError", "DivisionByZero", "DomainError",
+    "FileMissing", "FormatError", "Graph", "History", "IndexOutOfRange", "InternalError", "MissingExtraError",
+    "NotFiniteError", "NotFiniteWarning", "OutOfMemory", "ShapeError", "SignaturesWarning", "State", "StateError",
+    "TraceError", "TrainingStep", "WeakOverflowError", "WideningWarning", "asarray", "check_grads", "checkpoint",
+    "cond", "custom_rule", "elementwise_grad", "evaluate", "fixed_point", "fori_loop", "from_sympy", "get_threads",
+    "grad", "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jit", "jvp", "linearize", "load", "machine", "map", "nn",
+    "optim", "parse", "random", "root", "save", "scan", "set_threads", "stop_gradient", "switch", "symbolic",
+    "training_step", "value_and_grad", "vjp", "vmap", "while_loop",
 ]  # fmt: skip
 
 _LATE = {
@@ -63,6 +66,8 @@ _LATE = {
     for module, names in {
         "adjit.checking": "check_grads",
         "adjit.control": "checkpoint cond fori_loop map scan switch while_loop",
+        "adjit.custom": "custom_rule",
+        "adjit.implicit": "fixed_point root",
         "adjit.jacobians": "elementwise_grad hessian hvp jacfwd jacobian jacrev",
         "adjit.sympy_functions": "from_sympy symbolic",
         "adjit.transforms": "jvp linearize vjp",

@@ -106,6 +106,7 @@ def compile_graph(graph: Graph, record: Record) -> Loaded:
     log.check()
     if not record.own:
         record.keep("trace", graph)
+    graph = record.run("inline", graph)
     with record.timed("cache"):
         key = _program_key(graph, record.options)
         found = cache.load(key)

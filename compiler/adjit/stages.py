@@ -1,6 +1,6 @@
 """The pipeline in one place: what becomes of a function, stage by stage.
 
-    trace -> roll -> adjoint | batch -> step -> widen -> passes -> plan -> code -> object -> link
+    trace -> roll -> adjoint | batch -> step -> inline -> widen -> passes -> plan -> code -> object -> link
 
 `STAGES` is the whole of it: each stage with what makes it, how it is shown and how it is verified. A stage reads what
 the one before it made and the program's `Options`, nothing else: no setting and no variable of the environment. So a
@@ -25,6 +25,7 @@ from adjit.ir.graph import Graph
 from adjit.ir.text import print_graph
 from adjit.ir.types import MOST_BYTES
 from adjit.ir.verify import verify
+from adjit.passes.inline_calls import inline_calls
 from adjit.passes.pipeline import optimize
 from adjit.passes.widen import widen
 from adjit.schedule.build import make_plan
@@ -99,6 +100,10 @@ def _verify_graph(graph: Graph, options: Options) -> None:
     verify(graph)
 
 
+def _inlined(graph: Graph, options: Options) -> Graph:
+    return inline_calls(graph)
+
+
 def _widened(graph: Graph, options: Options) -> Graph:
     return widen(graph)
 
@@ -165,6 +170,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("adjoint", Graph, None, {"adjoint": _itself}, _verify_graph),
     Stage("batch", Graph, None, {"batch": _itself}, _verify_graph),
     Stage("step", Graph, None, {"step": _itself}, _verify_graph),
+    Stage("inline", Graph, _inlined, {}, _verify_graph, part="passes"),
     Stage("widen", Graph, _widened, {}, _verify_graph, part="passes"),
     Stage("passes", Graph, _optimized, {"optimized": _itself}, _verify_graph),
     Stage("plan", Planned, _planned, {"plan": _show_plan}, _verify_plan, part="code"),

@@ -48,6 +48,10 @@ class DomainError(AdjitError, ValueError):
     """An integer that an operation does not take: a negative exponent, a negative shift; found when the program ran."""
 
 
+class ConvergenceError(AdjitError, RuntimeError):
+    """An iteration that did not come to its end in the steps that it has, found when the program ran."""
+
+
 class OutOfMemory(AdjitError, MemoryError):
     """More memory is needed than there is to be had."""
 

@@ -106,6 +106,18 @@ GOOD: dict[str, Callable[[], Call]] = {
         "function": cube, "args": (np.ones(2),), "order": 1, "modes": ("fwd",), "rtol": 1e-5, "atol": 1e-7,
         "step": 1e-4,
     }),
+    "custom_rule": lambda: (adjit.custom_rule, {
+        "function": cube, "jvp": lambda primals, tangents: (primals[0], tangents[0]), "vjp": lambda x: (x, cube),
+    }),
+    **{
+        name: lambda name=name: (  # type: ignore[misc]
+            lambda f, x0, max_steps, tol, check: getattr(adjit, name)(
+                f, x0, 1.0, max_steps=max_steps, tol=tol, check=check
+            ),
+            {"f": lambda x, a: x, "x0": np.ones(2), "max_steps": 90, "tol": 1e-3, "check": True},
+        )
+        for name in ("root", "fixed_point")
+    },
     "training_step": lambda: (adjit.training_step, {
         "loss": squares, "optimizer": optim.sgd(0.1), "has_aux": False, "clip_norm": None, "clip_value": None,
         "weight_decay": None, "l1": None, "l2": None, "regularized": None, "static_argnames": (), "tile": "auto",

@@ -31,6 +31,7 @@ from adjit.ir.graph import Graph
 from adjit.ir.text import parse
 from adjit.ir.types import is_float
 from adjit.ir.verify import verify
+from adjit.passes.inline_calls import inline_calls
 from adjit.passes.pipeline import PIPELINE, optimize, simplify_reals
 from adjit.passes.tile import tile
 from adjit.passes.widen import widen
@@ -67,7 +68,19 @@ def in_chunks(graph: Graph) -> Graph:
 
 STEPS: dict[str, Callable[[Graph], Graph]] = {
     step.__name__: step
-    for step in (widen, *PIPELINE, simplify_reals, optimize, forward, beside, reverse, batched, in_chunks, tile)
+    for step in (
+        inline_calls,
+        widen,
+        *PIPELINE,
+        simplify_reals,
+        optimize,
+        forward,
+        beside,
+        reverse,
+        batched,
+        in_chunks,
+        tile,
+    )
 }
 
 
@@ -162,5 +175,5 @@ def test_a_file_is_as_bless_writes_it(path: Path, bless: bool) -> None:
 
 
 def test_every_pass_has_a_file() -> None:
-    names = {step.__name__ for step in (widen, *PIPELINE)}
+    names = {step.__name__ for step in (inline_calls, widen, *PIPELINE)}
     assert names <= {path.stem for path in FILES}

@@ -23,8 +23,9 @@ FLOATS, INTEGERS = DTYPES[:2], DTYPES[2:6]
 SHAPES = [(), (0,), (1,), (17,), (3, 37), (2, 1, 5)]
 F64, I64 = np.dtype(np.float64), np.dtype(np.int64)
 
-STRUCTURAL = frozenset({"input", "constant", "item", "tiled", "scan"})
-"""They stand for a graph's own structure; `tiled` is tested with the pass that makes it, `scan` in test_loops."""
+STRUCTURAL = frozenset({"input", "constant", "item", "tiled", "scan", "call"})
+"""They stand for a graph's own structure; `tiled` is tested with the pass that makes it, `scan` in test_loops,
+`call` in tests/autodiff/test_custom_rules."""
 
 
 @dataclass(frozen=True)

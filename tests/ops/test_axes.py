@@ -23,6 +23,7 @@ WITHOUT = {
     "item": "picks a result of another op",
     "tiled": "has a body, which has relations of its own",
     "scan": "has a body, which has relations of its own",
+    "call": "has a body, which has relations of its own",
 }
 MOST = 60
 """Elements of an operand and of a result; larger cases ask nothing that small ones do not."""

@@ -9,19 +9,22 @@
 What depends on a batched input has the batch as axis 0, everything else stays as it is. A loop stays one loop: its body
 is batched, and of what it carries whatever depends on the batch in any turn. Only one whose number of turns differs
 from value to value runs for one value after the other, each to its own end. The engine knows kinds of ops and what they
-declare (`ops.batched`, `Bodied`), never single ones."""
+declare (`ops.batched`, `Bodied`), never single ones. The rules of a call are batched with it; a gradient by what is the
+same for all values is their sum."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from adjit.ir.builder import INPUT, ITEM, Builder
 from adjit.ir.graph import Graph, closed, copy_node
 from adjit.ir.node import Node
 from adjit.ir.types import BOOL, Tuple
 from adjit.ops.batched import batched, repeated
-from adjit.ops.declare import Bodied, Movement
+from adjit.ops.calls import closed_call, floats_of
+from adjit.ops.declare import Bodied, Called, Movement
 from adjit_runtime.errors import InternalError
 
 Flags = tuple[bool, ...]
@@ -81,7 +84,7 @@ def depends(graph: Graph, inputs: Sequence[bool]) -> Flags:
     for node in graph.nodes:
         flags = [arg in found for arg in node.args]
         if node.op is ITEM:
-            if results[node.args[0]][node.attrs["index"]]:
+            if node.args[0] in found or results.get(node.args[0], {}).get(node.attrs["index"]):
                 found.add(node)
         elif isinstance(node.op, Bodied):
             _, outputs, _ = _through(node, flags)
@@ -112,11 +115,24 @@ def _through(loop: Node, operands: Sequence[bool]) -> tuple[Flags, Flags, bool]:
     return inputs, tuple(inputs[i] if i in carried else flag for i, flag in enumerate(outputs)), False
 
 
+@dataclass(eq=False, slots=True)
+class _Owner:
+    """A call whose rules are being batched, which can stand elsewhere, and which of its operands have the batch. What
+    calls it in its rules may have the batch in more of them: then the rules are batched anew."""
+
+    node: Node
+    flags: list[bool]
+
+
+Owners = tuple[_Owner, ...]
+
+
 class _Walk:
     """One walk over a graph: the image of each node, and the nodes whose image has the batch as axis 0."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, owners: Owners = ()) -> None:
         self.size = size
+        self._owners = owners
         self.b = Builder()
         self.new: dict[Node, Node] = {}
         self.batched: set[Node] = set()
@@ -142,12 +158,18 @@ class _Walk:
             if node.op is ITEM:
                 self._visit_item(node)
             elif not any(arg in self.batched for arg in node.args):
-                self.new[node] = self.b.keep(copy_node(node, [self.new[arg] for arg in node.args]))
+                self.new[node] = self.b.keep(copy_node(self._alone(node), [self.new[arg] for arg in node.args]))
             elif isinstance(node.op, Bodied):
                 self.new[node] = self._loop(node)
+            elif isinstance(node.op, Called):
+                self.new[node] = self._call(node)
             else:
                 self.new[node] = self._rule(node)(self, node)
                 self.batched.add(node)
+
+    def _alone(self, node: Node) -> Node:
+        """The node, as it can stand where nothing is batched."""
+        return closed_call(node, [owner.node for owner in self._owners])
 
     def of_all(self, node: Node) -> Node:
         """The image of a node with the batch as axis 0: for one that does not depend on it, repeated."""
@@ -228,7 +250,7 @@ class _Walk:
                 raise InternalError(f"{loop.op.name}: a result that is {how} was to be batched")
             places[at] = (1 if how == "part" else 0) if flag else None
         self._places[loop] = places
-        body = _body(loop.attrs["body"], inputs, outputs, self.size)
+        body = _body(loop.attrs["body"], inputs, outputs, self.size, self._owners)
         return self.b.emit(loop.op, *operands, **{**loop.attrs, "body": body})
 
     def _one_by_one(self, loop: Node) -> Node:
@@ -236,7 +258,7 @@ class _Walk:
         args = sorted(dict.fromkeys(loop.args), key=lambda arg: arg not in self.batched)
         inner = Builder(loop.loc)
         new = {arg: inner.input("x", arg.array_type.strong) for arg in args}
-        node = inner.emit(loop.op, *(new[arg] for arg in loop.args), **loop.attrs)
+        node = inner.emit(loop.op, *(new[arg] for arg in loop.args), **self._alone(loop).attrs)
         assert isinstance(loop.type, Tuple)
         count = len(loop.type.items)
         body = inner.graph("value", [inner.emit(ITEM, node, index=i) for i in range(count)])
@@ -246,8 +268,58 @@ class _Walk:
             sliced=sum(arg in self.batched for arg in args), reverse=False, body=body,
         )  # fmt: skip
 
+    # -- calls --------------------------------------------------------------------------------------------------------
+
+    def _call(self, node: Node) -> Node:
+        """The call with a batched body and batched rules; all its results have the batch."""
+        self._places[node] = [0] * len(node.attrs["body"].outputs)
+        flags = [arg in self.batched for arg in node.args]
+        up = node.attrs.get("up", 0)
+        if up:
+            owner = self._owners[-up]
+            owner.flags[:] = [a or b for a, b in zip(owner.flags, flags, strict=True)]
+            attrs = {**node.attrs, "body": self._called(node.attrs["body"], tuple(owner.flags))}
+        else:
+            owner = _Owner(self._alone(node), flags)
+            attrs = self._rules(node, owner)
+        operands = [
+            self.of_all(arg) if flag else self.new[arg] for arg, flag in zip(node.args, owner.flags, strict=True)
+        ]
+        return self.b.emit(node.op, *operands, **attrs)
+
+    def _called(self, body: Graph, inputs: Flags) -> Graph:
+        return _body(body, inputs, (True,) * len(body.outputs), self.size, self._owners)
+
+    def _rules(self, node: Node, owner: _Owner) -> dict[str, Any]:
+        """The attributes of the batched call."""
+        while True:
+            flags = tuple(owner.flags)
+            attrs = {**node.attrs, "body": self._called(node.attrs["body"], flags)}
+            if "jvp" in attrs:
+                attrs["jvp"] = self._forward(node, owner)
+            if "fwd" in attrs:
+                attrs["fwd"], attrs["bwd"] = self._reverse(node, owner)
+            if tuple(owner.flags) == flags:
+                return attrs
+
+    def _forward(self, node: Node, owner: _Owner) -> Graph:
+        rule: Graph = node.attrs["jvp"]
+        tangents = [owner.flags[i] for i in _arguments(node)]
+        inputs = (*owner.flags, *tangents)
+        return _body(rule, inputs, (True,) * len(rule.outputs), self.size, (*self._owners, owner))
+
+    def _reverse(self, node: Node, owner: _Owner) -> tuple[Graph, Graph]:
+        fwd, bwd = node.attrs["fwd"], node.attrs["bwd"]
+        owners, results = (*self._owners, owner), len(node.attrs["body"].outputs)
+        inputs = tuple(owner.flags)
+        kept = depends(fwd, inputs)[results:]
+        made = _body(fwd, inputs, (*(True,) * results, *kept), self.size, owners)
+        given = (*kept, *(True,) * (len(bwd.inputs) - len(kept)))
+        back = _body(bwd, given, (True,) * len(bwd.outputs), self.size, owners)
+        return made, _summed(back, [owner.flags[i] for i in _arguments(node)])
+
     def _visit_item(self, node: Node) -> None:
-        """A result of a loop."""
+        """A result of a loop or of a call."""
         (loop,) = node.args
         index = node.attrs["index"]
         axis = self._places[loop][index] if loop in self._places else None
@@ -257,9 +329,23 @@ class _Walk:
             self.batched.add(node)
 
 
-def _body(body: Graph, inputs: Flags, outputs: Flags, size: int) -> Graph:
+def _arguments(call: Node) -> list[int]:
+    """The numbers of the operands that have a gradient."""
+    return floats_of(call.attrs["body"].inputs[: call.attrs["given"]])
+
+
+def _summed(graph: Graph, flags: Sequence[bool]) -> Graph:
+    """With the sum over the batch in place of those outputs that have no flag."""
+    b = Builder.after(graph)
+    outputs = [
+        node if flag else b.emit("sum", node, axes=(0,)) for node, flag in zip(graph.outputs, flags, strict=True)
+    ]
+    return b.graph(graph.name, outputs)
+
+
+def _body(body: Graph, inputs: Flags, outputs: Flags, size: int, owners: Owners = ()) -> Graph:
     """A body with the batch as axis 0 of these inputs and outputs."""
-    walk = _Walk(size)
+    walk = _Walk(size, owners)
     for node, flag in zip(body.inputs, inputs, strict=True):
         walk.enter(node, 0 if flag else None)
     walk.visit(body)

@@ -7,7 +7,7 @@
 - What is linear in an operand is applied to its tangent, with its linear part where attributes make it affine.
 - The rule of an elementwise op in reverse is a product with the derivative, whichever way that goes.
 - The few ops that are neither have a rule `jvp`.
-- Loops carry tangents beside values (`tangents`).
+- Loops carry tangents beside values (`tangents`); a call does what its rules say (`calls`).
 
 A tangent that is zero everywhere has no node. A branch that `select` discards is discarded in the tangent, too, so that
 no NaN comes of it. The engine knows kinds of ops and what they declare, save `stop_gradient`, which blocks.
@@ -19,13 +19,15 @@ import functools
 import operator
 from collections.abc import Sequence
 
+from adjit.autodiff.calls import pushed
 from adjit.autodiff.reach import Reach
+from adjit.autodiff.reverse import vjp
 from adjit.autodiff.tangents import Pushed, through_loop
 from adjit.ir.builder import ITEM, Builder, Value
 from adjit.ir.graph import Graph, closed, copy_node
 from adjit.ir.node import Node
 from adjit.ir.types import Tuple, is_float
-from adjit.ops.declare import Differentiable, Elementwise, Groups, Indexing
+from adjit.ops.declare import Called, Differentiable, Elementwise, Groups, Indexing
 from adjit_runtime.errors import DTypeError, TraceError
 
 
@@ -102,6 +104,9 @@ class _Forward:
         image = self._copy(node)
         tangents = [self.tangents.get(arg) for arg in node.args]
         if not any(tangents) or node not in self._reach.active:
+            return
+        if isinstance(node.op, Called):
+            self._loops[node] = pushed(self.b, image, tangents, vjp)
             return
         if node not in self._reach.bodies:
             raise _without_derivative(node)

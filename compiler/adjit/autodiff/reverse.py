@@ -9,6 +9,7 @@ A contribution to a node's cotangent is a pair (ct, guard): where the guard is f
   and before sums, contractions and scatters, which mix lanes.
 - What a rule that mixes lanes multiplies by is shielded: an element all of whose uses are dead does not reach it, as
   zero times NaN is NaN. One that an alive result uses as well stays, as that result shows it.
+- A rule that users gave takes zeros for what is dead; what it gives is dead where all that it was given is.
 - A guard is dropped, and its lanes set to zero, where nothing singular lies between the node and the inputs: singular
   is a rule that makes anything but zero of a zero cotangent, whatever number, infinity or NaN the values are.
 
@@ -24,6 +25,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from adjit.autodiff.calls import backward
 from adjit.autodiff.cotangent import Cotangent, alive, both
 from adjit.autodiff.loops import through_loop
 from adjit.autodiff.reach import Reach
@@ -34,7 +36,7 @@ from adjit.ir.graph import Graph, computed
 from adjit.ir.node import Node
 from adjit.ir.types import I64, is_float
 from adjit.ops.contraction import subscripts_of
-from adjit.ops.declare import Differentiable, Elementwise
+from adjit.ops.declare import Called, Differentiable, Elementwise
 from adjit_runtime.errors import DTypeError, ShapeError, TraceError
 
 
@@ -99,6 +101,8 @@ def _contributions(walk: Walk, node: Node, cts: Sequence[Cotangent | None]) -> l
     """What `node` hands to each of its operands, of the cotangents of its results."""
     if node in walk.reach.bodies:
         return through_loop(walk, node, cts)
+    if isinstance(node.op, Called):
+        return backward(walk, node, cts, vjp)
     op = node.op
     if node.op.name != "select" and (not isinstance(op, Differentiable) or op.vjp is None):
         reason = (isinstance(op, Differentiable) and op.exempt) or "none is declared"

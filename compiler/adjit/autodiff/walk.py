@@ -11,6 +11,7 @@ from adjit.ir.builder import CONSTANT, ITEM, Builder
 from adjit.ir.graph import Graph, copy_node
 from adjit.ir.node import Node
 from adjit.ir.types import Tuple
+from adjit.ops.calls import fitted
 
 Rule = Callable[["Walk", Node, Sequence[Cotangent | None]], list[Cotangent | None]]
 """`rule(walk, node, a cotangent or None for each result)`: a contribution or None for each operand."""
@@ -29,6 +30,7 @@ class Walk:
         self.b = Builder.after(graph)
         self._replaced: dict[Node, Node] = {}
         self._added: dict[Node, tuple[int, int]] = {}
+        self._opened: dict[Node, Node] = {}
         self._waiting: dict[Node, list[Cotangent]] = {}
         self._results: dict[Node, list[list[Cotangent]]] = {}
         self._items: dict[tuple[Node, int], Node] = {}
@@ -91,15 +93,29 @@ class Walk:
         if added:
             self._added[old] = place, added
 
+    def open(self, old: Node, new: Node) -> None:
+        """Have the body of a call stand in the place of another one, whose results are the first of its own."""
+        self._opened[old] = new
+
     def closed(self, outputs: Iterable[Node]) -> tuple[list[Node], tuple[Node, ...]]:
         """All nodes, in their order, and the outputs, as they are where each node that was replaced has given way."""
-        if not self._replaced:
+        if not self._replaced and not self._opened:
             return self.b.nodes, tuple(outputs)
         image: dict[Node, Node] = {}
         order: dict[Node, None] = {}
+        results: dict[Node, list[Node]] = {}
         for node in self.b.nodes:
             now = self._replaced.get(node, node)
             args = [image.get(arg, arg) for arg in now.args]
+            if node.op is ITEM and node.args[0] in results:
+                image[node] = results[node.args[0]][node.attrs["index"]]
+                continue
+            if node in self._opened:
+                opened = self._opened[node]
+                b = Builder(node.loc)
+                results[node] = results[opened] = fitted(b, opened.attrs["body"], args)
+                order.update(dict.fromkeys(b.nodes))
+                continue
             place, added = self._added.get(node.args[0], _NOTHING) if node.op is ITEM else _NOTHING
             if node.op is ITEM and node.attrs["index"] >= place:
                 image[node] = Node(ITEM, tuple(args), {"index": node.attrs["index"] + added}, node.type, node.loc)

@@ -28,7 +28,7 @@ class Op:
     `evaluate(*arrays, **attrs)` is the meaning, with NumPy arrays in and out;
     `attr_kinds` names the attributes in the order in which they print, each with its kind:
     "int", "count" (an int from 0 on, which may be left out where it is 0), "ints", "bool", "float", "str", "dtype",
-    "scalar", "data", "graph", "subscripts".
+    "scalar", "data", "graph", "rule" (a graph that may be left out), "subscripts".
     `arity` is the number of operands, or None where it varies;
     `axes` says how the axes of operands and result relate (`ir.axes`), or is None where that is no question.
     """

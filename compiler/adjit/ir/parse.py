@@ -90,11 +90,11 @@ class Reader(Tokens):
             self.expect("sign", "=")
             found[name] = self.attribute(op.attr_kinds[name])
         for name, kind in op.attr_kinds.items():
-            if name not in found:
+            if name not in found and kind != "rule":
                 if kind not in ("bool", "count"):
                     self.fail(f"{op.name} needs the attribute {name!r}", word)
                 found[name] = kind == "count" and 0
-        return {name: found[name] for name in op.attr_kinds}
+        return {name: found[name] for name in op.attr_kinds if name in found}
 
     def subscripts(self, token: Token) -> Subscripts:
         """`[ik,kj->ij]`."""
@@ -108,7 +108,7 @@ class Reader(Tokens):
         if kind == "ints":
             self.expect("sign", "(")
             return tuple(self.sequence(")", lambda: self.attribute("int")))
-        if kind == "graph":
+        if kind in ("graph", "rule"):
             return self.graph()
         if kind == "str":
             return self.unquoted(self.expect("string"))

@@ -145,7 +145,7 @@ def _attribute(name: str, kind: str, node: Node, locs: bool, data: dict[str, str
     value = node.attrs[name]
     if kind == "data":
         return _data(value, node.array_type, data)
-    if kind == "graph":
+    if kind in ("graph", "rule"):
         return f"{name}=" + "\n  ".join(_graph_lines(value, locs, data, depth + 1))
     if kind == "subscripts":
         return f"[{value}]"

@@ -26,7 +26,7 @@ def verify(graph: Graph) -> None:
     - Every other node is of a registered op, which is not `input`, and stands in the list once.
     - Args are inputs of this graph or stand earlier in the list: topological order, nothing from outside.
     - The number of args is the op's arity.
-    - Attributes are those of `attr_kinds`, each of its kind; only a bool or a count may be missing.
+    - Attributes are those of `attr_kinds`, each of its kind; only a bool, a count or a rule may be missing.
     - The type is the one that the op's rule infers; dtypes are of the type system, extents are ints >= 0 that NumPy
       has arrays of, and only a scalar is weak; inputs are arrays.
     - A constant has either a value, a Python scalar that its dtype holds exactly, or data of its dtype and shape.
@@ -145,7 +145,7 @@ def _verify_attributes(graph: Graph, node: Node) -> None:
     if node.op is CONSTANT:
         return
     for name, kind in kinds.items():
-        if name not in node.attrs and kind not in ("bool", "count"):
+        if name not in node.attrs and kind not in ("bool", "count", "rule"):
             _fail(graph, f"the attribute {name!r} is missing", node)
 
 
@@ -169,7 +169,7 @@ def _is_kind(value: Any, kind: str) -> bool:
             return isinstance(value, bool | int | float)
         case "data":
             return isinstance(value, Data)
-        case "graph":
+        case "graph" | "rule":
             return isinstance(value, Graph)
         case "subscripts":
             return isinstance(value, Subscripts)

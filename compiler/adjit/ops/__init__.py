@@ -9,10 +9,11 @@ movement      reshape, transpose, broadcast, slice, pad, concatenate, flip, iota
 indexing      check_index, check_fits, check_holds, take, scatter_add, scatter
 tiles         tiled
 loops         scan
+calls         call
 batched       an op on many values of its operands at once
 scalar        the protocol that elementwise lowerings are written in
 """
 
-from adjit.ops import arithmetic, contraction, functions, indexing, loops, movement, reduction, tiles
+from adjit.ops import arithmetic, calls, contraction, functions, indexing, loops, movement, reduction, tiles
 
-__all__ = ["arithmetic", "contraction", "functions", "indexing", "loops", "movement", "reduction", "tiles"]
+__all__ = ["arithmetic", "calls", "contraction", "functions", "indexing", "loops", "movement", "reduction", "tiles"]

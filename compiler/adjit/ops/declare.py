@@ -136,6 +136,11 @@ class Bodied(Differentiable):
     deciding: Callable[[Attrs], tuple[int, ...]] = lambda attrs: ()
 
 
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class Called(Differentiable):
+    """Runs a graph, its attribute `body`, once; other graphs, its rules, say what the derivative is."""
+
+
 class Condition(NamedTuple):
     """What a check asks: that its last operand lies in [low, high). Where it does not, the error, whose text has the
     value between `before` and `after`; without `after` it is `before` alone."""
