@@ -131,11 +131,13 @@ GOOD: dict[str, Callable[[], Call]] = {
     ),
     "scan": lambda: (
         adjit.scan,
-        {"f": lambda c, x: (c, x), "init": 0.0, "xs": np.ones(2), "length": 2, "reverse": True},
+        {"f": lambda c, x: (c, x), "init": 0.0, "xs": np.ones(2), "length": 2, "reverse": True, "checkpoint": 1},
     ),
     "fori_loop": lambda: (
-        adjit.fori_loop, {"lower": 0, "upper": 2, "body": lambda i, c: c, "init": 1.0, "max_steps": 2},
+        adjit.fori_loop,
+        {"lower": 0, "upper": 2, "body": lambda i, c: c, "init": 1.0, "max_steps": 2, "checkpoint": None},
     ),
+    "checkpoint": lambda: (adjit.checkpoint, {"f": cube}),
     "while_loop": lambda: (
         adjit.while_loop, {"cond": lambda c: False, "body": lambda c: c, "init": 1.0, "max_steps": 2},
     ),
