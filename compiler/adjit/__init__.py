@@ -53,9 +53,9 @@ __all__ = [
     "NotFiniteWarning", "OutOfMemory", "ShapeError", "SignaturesWarning", "State", "StateError", "TraceError",
     "TrainingStep", "WeakOverflowError", "WideningWarning", "asarray", "check_grads", "checkpoint", "cond",
     "elementwise_grad", "evaluate", "fori_loop", "from_sympy", "get_threads", "grad", "hessian", "hvp", "jacfwd",
-    "jacobian", "jacrev", "jit", "jvp", "linearize", "load", "machine", "map", "nn", "optim", "parse", "random", "save",
-    "scan", "set_threads", "stop_gradient", "switch", "symbolic", "training_step", "value_and_grad", "vjp", "vmap",
-    "while_loop",
+    "jacobian", "jacrev", "jit", "jvp", "linearize", "load", "machine", "map", "nn", "optim", "parse", "pattern",
+    "random", "save", "scan", "set_threads", "sparse_hessian", "sparse_jacobian", "stop_gradient", "switch", "symbolic",
+    "training_step", "value_and_grad", "vjp", "vmap", "while_loop",
 ]  # fmt: skip
 
 _LATE = {
@@ -64,6 +64,7 @@ _LATE = {
         "adjit.checking": "check_grads",
         "adjit.control": "checkpoint cond fori_loop map scan switch while_loop",
         "adjit.jacobians": "elementwise_grad hessian hvp jacfwd jacobian jacrev",
+        "adjit.sparse.functions": "pattern sparse_hessian sparse_jacobian",
         "adjit.sympy_functions": "from_sympy symbolic",
         "adjit.transforms": "jvp linearize vjp",
         "adjit.vectorize": "vmap",

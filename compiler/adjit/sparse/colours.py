@@ -37,6 +37,10 @@ class Pattern(NamedTuple):
         """The row of each entry."""
         return np.repeat(np.arange(self.height), self.counts)
 
+    def least(self) -> int:
+        """The least number of products that all entries may take."""
+        return min(_apart(self.counts)[0], _apart(np.bincount(self.columns, minlength=self.width))[0])
+
     def transposed(self) -> Pattern:
         """Rows and columns exchanged."""
         order = np.argsort(self.columns, kind="stable")

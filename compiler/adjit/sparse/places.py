@@ -106,4 +106,3 @@ def _running(sets: Sets, shape: Ints, axis: int, reverse: bool) -> Sets:
     first, second = np.tril_indices(n) if not reverse else np.triu_indices(n)
     numbers = np.moveaxis(np.arange(sets.size).reshape(shape), axis, 0).reshape(n, sets.size // n if n else 0)
     return collected(sets.taken(numbers[second].ravel()), numbers[first].ravel(), sets.size)
-
