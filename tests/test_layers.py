@@ -39,7 +39,7 @@ LAYERS: dict[str, set[str]] = {
 
 # Modules that stand above the layers and may import all of them.
 TOP: set[str] = {
-    "__init__", "checking", "compilation", "driver", "jacobians", "machine", "profile", "results", "stages",
+    "__init__", "checking", "compilation", "driver", "jacobians", "machine", "profile", "results", "sparse", "stages",
     "sympy_functions", "training", "transforms", "vectorize",
 }  # fmt: skip
 
@@ -51,7 +51,8 @@ RUNTIME_FOR_ALL: set[str] = {
     "checks", "constructors", "environment", "errors", "fork", "guard", "guests", "program", "public", "target",
 }  # fmt: skip
 RUNTIME_USERS: set[str] = {
-    "__init__", "checking", "compilation", "driver", "machine", "profile", "stages", "transforms", "vectorize",
+    "__init__", "checking", "compilation", "driver", "machine", "profile", "sparse", "stages", "transforms",
+    "vectorize",
 }  # fmt: skip
 
 # Layers that users' networks are made of: the same NumPy that users write, so nothing of the runtime but its errors
@@ -62,7 +63,7 @@ LIBRARY: set[str] = {"nn", "optim", "random"}
 AT_TOP: dict[str, set[str]] = {
     "llvmlite": {"codegen", "driver", "runtime"},
     "optree": {
-        "checking", "control", "driver", "formulas", "jacobians", "nn", "optim", "results", "runtime",
+        "checking", "control", "driver", "formulas", "jacobians", "nn", "optim", "results", "runtime", "sparse",
         "sympy_functions", "trace", "training", "transforms", "vectorize",
     },
     "platformdirs": {"runtime"},

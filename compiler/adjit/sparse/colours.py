@@ -71,7 +71,7 @@ class Colouring(NamedTuple):
     places: np.ndarray
 
     @property
-    def count(self) -> int:
+    def total(self) -> int:
         """How many products."""
         return self.forward + self.reverse
 

@@ -134,4 +134,5 @@ def _at_places(b: Builder, flat: Sequence[Value], places: np.ndarray, none: Arra
         return total
     # Half the bytes, where they do.
     narrow = places.astype(np.int32) if total.shape[0] <= np.iinfo(np.int32).max else places
-    return b.take(total, b.cast(b.value(b.array(narrow)), dtype=I64), axis=0)
+    taken: Value = b.take(total, b.cast(b.value(b.array(narrow)), dtype=I64), axis=0)
+    return taken

@@ -18,10 +18,10 @@ from adjit.sparse.compress import compressed
 from adjit.sparse.loops import pattern_of
 from adjit.sparse.matrix import Entries, Form, scipy_sparse
 from adjit.sparse.sets import TooDense, end_to_end
-from adjit.trace import Tracer
+from adjit.trace import Tracer, current_trace
 from adjit.trace.refuse import trace_error
 from adjit_runtime import checks
-from adjit_runtime.errors import ArgumentError, ShapeError
+from adjit_runtime.errors import ArgumentError
 from adjit_runtime.guests import tree_structure
 from adjit_runtime.public import public
 
@@ -38,7 +38,7 @@ class SparseFunction(GradFunction):
     def __init__(self, kind: str, function: Callable[..., Any], *rest: Any) -> None:
         super().__init__(kind, function, *rest)
         scipy_sparse(f"adjit.{kind}")
-        self._found: dict[Record, tuple[Form, int]] = {}
+        self._found: tuple[Form, int] | None = None
 
     def inline(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Raise TraceError: no traced function can go on with a matrix of SciPy."""
@@ -49,17 +49,18 @@ class SparseFunction(GradFunction):
 
     @property
     def pattern(self) -> Any:
-        """The pattern of the last signature: a matrix with True where an entry may be other than 0."""
+        """That of the signature that was compiled last: a matrix with True where an entry may be other than 0."""
         return self._last()[0].pattern()
 
     @property
     def colors(self) -> int:
-        """How many products with vectors the last signature's entries take."""
+        """How many products with vectors its entries take."""
         return self._last()[1]
 
     def _last(self) -> tuple[Form, int]:
-        record = self._record((), {})
-        return self._found[record]
+        if self._found is None:
+            raise ArgumentError(f"{self.kind}: {self.__name__} has no pattern yet, as it was not compiled: call it")
+        return self._found
 
     def transformed(
         self, signature: Signature, names: Sequence[str], record: Record
@@ -70,7 +71,7 @@ class SparseFunction(GradFunction):
         colours = self._coloured(pattern)
         graph = record.derive("adjoint", functools.partial(_entries, wrt=wrt, values=values, colours=colours), traced)
         form = Form(pattern)
-        self._found[record] = (form, colours.count)
+        self._found = form, colours.total
         entries = Entries(form)
         result: Any = (entries, optree.tree_unflatten(aux, range(aux.num_leaves))) if self.has_aux else entries
         return graph, tree_structure(result), []
@@ -111,15 +112,15 @@ class SparseFunction(GradFunction):
         if small not in _SMALL and 2 * pattern.least() > small:
             raise self._refusal(pattern.height, pattern.width, str(len(pattern.columns)), f"{pattern.least()} or more")
         colours = star_colouring(pattern) if self.symmetric else colouring(pattern)
-        if small not in _SMALL and 2 * colours.count > small:
-            raise self._refusal(pattern.height, pattern.width, str(len(pattern.columns)), str(colours.count))
+        if small not in _SMALL and 2 * colours.total > small:
+            raise self._refusal(pattern.height, pattern.width, str(len(pattern.columns)), str(colours.total))
         return colours
 
     def _refusal(self, height: int, width: int, entries: str, colours: str) -> ArgumentError:
-        products = f" and take {colours} products (colors)" if colours else ""
+        products = f" and take {colours} products" if colours else ""
         return ArgumentError(
-            f"{self.kind}: the derivative of {self.__name__}, {height} x {width}, is dense: {entries} of its entries may "
-            f"be other than 0{products}; {self.dense} makes all of it, adjit.jvp, vjp and hvp products with vectors"
+            f"{self.kind}: the derivative of {self.__name__}, {height} x {width}, is dense: {entries} of its entries "
+            f"may be other than 0{products}; {self.dense} makes all of it, adjit.jvp, vjp and hvp products with vectors"
         )
 
 
@@ -135,6 +136,8 @@ class PatternFunction(SparseFunction):
 
     def of(self, args: tuple[Any, ...]) -> Any:
         """The pattern for these arguments."""
+        if current_trace() is not None:
+            return self.inline(args, {})
         signature, _, names = self.signature_of(args, {})
         record = Record(self.graph_name, self.options())
         graph, wrt, values, _ = self.value(signature, names(), record)

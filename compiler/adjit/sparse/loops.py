@@ -1,7 +1,7 @@
 """Loops: turn by turn where there are not too many, so that what a turn reads at its own positions is told apart.
 
-Otherwise what is carried is found as what no further turn adds to, from all parts at once; then the results of all turns
-come of the body, batched over the turns. So it is for a loop that carries nothing, too, where this is as exact."""
+Otherwise what is carried is found as what no further turn adds to, from all parts at once; then the results of all
+turns come of the body, batched over the turns. So it is for a loop that carries nothing, too, where this is exact."""
 
 from __future__ import annotations
 

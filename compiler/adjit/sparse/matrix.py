@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -59,13 +59,14 @@ class Entries:
         self.entries = entries
 
 
-def _flatten(node: Entries) -> tuple[list[Any], Form]:
+def _flatten(node: Any) -> tuple[list[Any], Form]:
     return [node.entries], node.form
 
 
-def _unflatten(form: Form, children: Sequence[Any]) -> Any:
+def _unflatten(form: Any, children: Iterable[Any]) -> Any:
     (entries,) = children
     return form.filled(entries)
 
 
-optree.register_pytree_node(Entries, _flatten, _unflatten, namespace=NAMESPACE)
+_NODE: Any = Entries
+optree.register_pytree_node(_NODE, _flatten, _unflatten, namespace=NAMESPACE)

@@ -16,12 +16,12 @@ from adjit.sparse.sets import Sets, check_entries, collected
 
 
 class Places(NamedTuple):
-    """`at`: the operand's element at each point of the grid, -1 for none; None where they are the operand's. `count`:
+    """`at`: the operand's element at each point of the grid, -1 for none; None where they are the operand's. `each`:
     how many points that follow one another are united. `spread`: for each element of the result its point among those;
     None where they are the same."""
 
     at: np.ndarray | None
-    count: int
+    each: int
     spread: np.ndarray | None
 
 
@@ -56,8 +56,6 @@ def _places(relation: Relation, operand: int) -> Places:
     sizes = {dim: extents[dim] if dim < len(extents) else own[dim - len(extents)] for dim in grid}
     result = [dim for dim in grid if dim < len(shape)]
     count = math.prod(sizes[dim] for dim in grid[len(result) :])
-    if any(n == 0 for dim, n in enumerate(extents) if dim >= len(shape) and dim not in sizes):
-        count = 0
     at = _elements(axes, own, dims, grid, sizes)
     points = tuple(sizes[dim] for dim in result)
     spread = None

@@ -169,7 +169,7 @@ def _both(a: Rows, b: Rows) -> Rows | None:
         return None
     if ((a != b) & (a >= 0) & (b >= 0)).any():
         return None
-    return np.maximum(a, b)
+    return np.asarray(np.maximum(a, b))
 
 
 def united(size: int, owned: Sequence[Owned]) -> Sets:

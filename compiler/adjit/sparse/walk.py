@@ -28,7 +28,6 @@ from adjit.sparse.known import Known
 from adjit.sparse.places import Places, seen
 from adjit.sparse.sets import Sets, collected, end_to_end, union
 
-
 Loop = Callable[["Walk", Node], list[Sets | None]]
 """`loop(walk, node)`: the sets of the results of a loop."""
 
