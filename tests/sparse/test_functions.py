@@ -227,8 +227,8 @@ def test_dense_ones_are_refused() -> None:
     x = np.ones(200)
     with pytest.raises(
         adjit.ArgumentError,
-        match=r"sparse_jacobian: the derivative of softmax, 200 x 200, is dense: 40000 of its entries may be other than "
-        r"0 and take 200 or more products; adjit.jacobian makes all of it",
+        match=r"sparse_jacobian: the derivative of softmax, 200 x 200, is dense: 40000 of its entries may be other "
+        r"than 0 and take 200 or more products; adjit.jacobian makes all of it",
     ):
         adjit.sparse_jacobian(softmax)(x)
     with pytest.raises(adjit.ArgumentError, match=r"sparse_hessian: .* is dense: .*; adjit.hessian makes all of it"):
@@ -255,7 +255,7 @@ def test_what_is_no_float_is_refused() -> None:
         adjit.DTypeError, match=r"sparse_jacobian: bratu is to be differentiated by u, which is i64\[3\]"
     ):
         adjit.sparse_jacobian(bratu)(np.arange(3))
-    with pytest.raises(adjit.DTypeError, match="sparse_jacobian: .* returns i64.*; only floats have a derivative"):
+    with pytest.raises(adjit.DTypeError, match=r"sparse_jacobian: .* returns i64.*; only floats have a derivative"):
         adjit.sparse_jacobian(lambda u: np.argmax(u))(VECTOR)
     with pytest.raises(adjit.ShapeError, match=r"sparse_hessian: bratu returns f64\[8\]"):
         adjit.sparse_hessian(bratu)(VECTOR)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from adjit.tuned import PATTERN_ENTRIES
 from adjit_runtime.errors import InternalError
 
 
@@ -54,10 +55,13 @@ class Pattern(NamedTuple):
 
     def symmetric(self) -> Pattern:
         """With each entry the one across the diagonal."""
-        rows, columns = self.rows, self.columns
-        keys = np.unique(np.concatenate([rows * self.width + columns, columns * self.width + rows]))
-        counts = np.bincount(keys // max(self.width, 1), minlength=self.height)
-        return Pattern(np.concatenate([[0], np.cumsum(counts)]), keys % max(self.width, 1), self.width)
+        across = self.transposed()
+        if np.array_equal(self.starts, across.starts) and np.array_equal(self.columns, across.columns):
+            return self
+        keys = np.sort(np.concatenate([each.rows * self.width + each.columns for each in (self, across)]))
+        keys = keys[np.append(True, keys[1:] != keys[:-1])]
+        rows, columns = np.divmod(keys, self.width)
+        return Pattern(np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=self.height))]), columns, self.width)
 
 
 class Colouring(NamedTuple):
@@ -96,10 +100,12 @@ def colouring(pattern: Pattern) -> Colouring:
 
 def star_colouring(pattern: Pattern) -> Colouring:
     """Of a symmetric pattern, by columns."""
-    colours = _star(pattern)
     cyclic = _modulus(pattern)
-    if cyclic is not None and cyclic <= _count(colours):
+    # Three are as few as there are where four vertices are in a row.
+    colours = _star(pattern) if cyclic is None or cyclic > 3 else None
+    if cyclic is not None and (colours is None or cyclic <= _count(colours)):
         colours = np.arange(pattern.width) % cyclic
+    assert colours is not None
     count = _count(colours)
     rows, columns = pattern.rows, pattern.columns
     ahead, across = rows * count + colours[columns], columns * count + colours[rows]
@@ -159,7 +165,7 @@ def _modulus(pattern: Pattern) -> int | None:
     least = int(pattern.counts.max(initial=0))
     rows, columns = pattern.rows, pattern.columns
     apart = np.zeros(pattern.width, bool)
-    if least * len(columns) > 1 << 26:
+    if least * len(columns) > PATTERN_ENTRIES:
         return None
     for step in range(1, least):
         distance = columns[step:] - columns[:-step]

@@ -25,8 +25,8 @@ from adjit_runtime.errors import ArgumentError
 from adjit_runtime.guests import tree_structure
 from adjit_runtime.public import public
 
-_SMALL = frozenset(range(65))
-"""Lines of a matrix of which none is too dense: whoever tries a function out has few."""
+SMALL = 64
+"""Up to so many rows or columns no matrix is too dense: whoever tries a function out has few."""
 
 
 class SparseFunction(GradFunction):
@@ -109,10 +109,10 @@ class SparseFunction(GradFunction):
 
     def _coloured(self, pattern: Pattern) -> Colouring:
         small = min(pattern.height, pattern.width)
-        if small not in _SMALL and 2 * pattern.least() > small:
+        if small > SMALL and 2 * pattern.least() > small:
             raise self._refusal(pattern.height, pattern.width, str(len(pattern.columns)), f"{pattern.least()} or more")
         colours = star_colouring(pattern) if self.symmetric else colouring(pattern)
-        if small not in _SMALL and 2 * colours.total > small:
+        if small > SMALL and 2 * colours.total > small:
             raise self._refusal(pattern.height, pattern.width, str(len(pattern.columns)), str(colours.total))
         return colours
 

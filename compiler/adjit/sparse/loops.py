@@ -60,12 +60,16 @@ class _Loop:
         values = {i: walk.known.of(node.args[at]) for i, (at, _) in enumerate(self.entering)}
         self.values = {i: value for i, value in values.items() if value is not None}
         self.carried = [i for i, bound in enumerate(self.entering) if bound.how == "carried"]
+        self.batches = True
         self.stacked = [i for i, bound in enumerate(self.leaving) if bound.how == "part"]
 
     def results(self) -> list[Sets | None]:
         """By their numbers."""
         few = self.length * len(self.body.nodes) <= PATTERN_TURNS
-        found = self._by_turns() if self.carried and few and runs_all(self.node) else self._at_once()
+        # Batched, a loop in the body that may stop would be one of this kind again.
+        self.batches = all(runs_all(node) for node in self.body.all_nodes() if isinstance(node.op, Bodied))
+        in_turn = few and runs_all(self.node) and (self.carried or not self.batches)
+        found = self._by_turns() if in_turn else self._at_once()
         return [found.get(i) for i in range(len(self.leaving))]
 
     def _turn(self, given: Found, known: Mapping[int, np.ndarray]) -> Walk:
@@ -138,8 +142,8 @@ class _Loop:
         if not self.stacked or not self.length:
             return found
         axes = [0 if how == "part" else None for _, how in self.entering]
-        if not any(axis == 0 for axis in axes):
-            walk = self._turn(given, self._steady_values())
+        if not self.batches or not any(axis == 0 for axis in axes):
+            walk = self._turn({**given, **self._of_all_parts()}, self._steady_values())
             for i in self.stacked:
                 found[i] = _repeated(walk.of(self.body.outputs[i]), self.length)
             return found
@@ -159,10 +163,7 @@ class _Loop:
         now = {i: sets for i, sets in self.given.items() if i in self.carried}
         if not self.carried:
             return now
-        steady = {i: s for i, s in self.given.items() if i not in self.carried}
-        for i, (_, how) in enumerate(self.entering):
-            if how == "part" and i in steady:
-                steady[i] = self._of_all_turns(steady[i])
+        steady = {i: s for i, s in self.given.items() if self.entering[i].how == "whole"} | self._of_all_parts()
         known = self._steady_values()
         for done in range(self.length):
             if done == PATTERN_ROUNDS:
@@ -192,11 +193,15 @@ class _Loop:
                 found[i] = everything.taken(np.zeros(node.array_type.size, np.int64))
         return found
 
-    def _of_all_turns(self, sets: Sets) -> Sets:
-        if not self.length:
-            return Sets(sets.size)
-        order = np.arange(sets.size).reshape(self.length, -1).T.ravel()
-        return sets.taken(order).grouped(self.length)
+    def _of_all_parts(self) -> Found:
+        """For what a turn gets a part of: that of any turn."""
+        found = {}
+        for i, (_, how) in enumerate(self.entering):
+            if how == "part" and i in self.given and self.length:
+                sets = self.given[i]
+                order = np.arange(sets.size).reshape(self.length, sets.size // self.length).T.ravel()
+                found[i] = sets.taken(order).grouped(self.length)
+        return found
 
 
 def _same(a: Found, b: Found) -> bool:

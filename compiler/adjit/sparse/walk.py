@@ -164,7 +164,7 @@ class Walk:
         x, _, update = node.args
         size = node.array_type.size
         into, put = self.found.get(x), self.found.get(update)
-        if node.op.adds and len(np.unique(places)) < len(places):
+        if node.op.adds and np.bincount(places, minlength=size).max() > 1:
             return self._union([into, None if put is None else collected(put, places, size)])
         last = np.full(size, -1)
         last[places] = np.arange(len(places))
