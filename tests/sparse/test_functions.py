@@ -20,6 +20,7 @@ from tests.both import run_both
 from tests.sparse import test_pattern as functions
 from tests.sparse.dense import jacobian, pattern_of_matrix, proved, values_alone
 from tests.sparse.test_pattern import EXACT, SQUARE, VECTOR, arrowhead, bratu, burgers, coupled, plane, rosenbrock
+from tests.trace.check import graph_of
 
 
 @pytest.mark.parametrize(
@@ -187,6 +188,34 @@ def test_a_loop_whose_turns_settle() -> None:
     found = adjit.sparse_jacobian(newton)
     np.testing.assert_allclose(found(x).toarray(), np.diag(x ** (-2 / 3) / 3), rtol=1e-4)
     assert found.colors == 1
+
+
+def until_small(u: Any) -> Any:
+    return adjit.while_loop(lambda x: np.max(x) > 0.1, lambda x: 0.5 * x * np.cos(u), u)
+
+
+def by_a_branch(u: Any) -> Any:
+    return adjit.cond(u[0] > 0, lambda x: x**2, lambda x: np.roll(x, 1), u)
+
+
+def again(u: Any) -> Any:
+    return adjit.checkpoint(bratu)(u) * u
+
+
+def once_each(u: Any) -> Any:
+    return adjit.map(lambda x: x**2 * np.exp(x), u)
+
+
+@pytest.mark.parametrize(
+    ("function", "entries"), [(until_small, 8), (by_a_branch, 16), (again, 22), (once_each, 8)],
+    ids=lambda value: getattr(value, "__name__", ""),
+)  # fmt: skip
+def test_control_flow(function: Callable[[Any], Any], entries: int) -> None:
+    sparse = adjit.sparse_jacobian(function)
+    for x in (VECTOR, -VECTOR):
+        found = sparse(x)
+        np.testing.assert_allclose(found.toarray(), jacobian(graph_of(function, x), [x]), rtol=1e-11, atol=1e-13)
+        assert found.nnz == entries
 
 
 @pytest.mark.parametrize("turns", [0, 3, 9])
