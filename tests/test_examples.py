@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import subprocess
@@ -37,7 +38,7 @@ def run(name: str) -> list[str]:
 
 def test_every_example_is_tested() -> None:
     assert {path.name for path in EXAMPLES.glob("*.py")} == {
-        "xor.py", "one_weight.py", "digits.py", "debug_ir.py", "double_pendulum.py", "implicit.py",
+        "debug_ir.py", "digits.py", "double_pendulum.py", "implicit.py", "one_weight.py", "sparse_newton.py", "xor.py",
     }  # fmt: skip
 
 
@@ -85,6 +86,25 @@ def test_digits() -> None:
     assert float(found[1]) >= 97
     assert lines[-2].startswith("learning curve: ")
     assert Path(lines[-2].removeprefix("learning curve: ")).is_file()
+
+
+def test_sparse_newton() -> None:
+    lines = run("sparse_newton.py")
+    assert lines[0] == "100000 unknowns, 299998 entries from 3 products a Jacobian"
+    found = [re.fullmatch(r"step (\d)  change (\S+)  residual (\S+)", line) for line in lines[1:-1]]
+    numbers = [(int(each[1]), float(each[2]), float(each[3])) for each in found if each]
+    assert [number for number, _, _ in numbers] == list(range(1, len(lines) - 1))
+    changes = [change for _, change, _ in numbers]
+    # Newton's method: each change is about the square of the one before.
+    assert all(after < 2 * before**2 for before, after in itertools.pairwise(changes[1:]))
+    assert changes[-1] < 1e-5
+    # What rounding leaves of a second difference: eps / h**2.
+    assert numbers[-1][2] < 1e-5
+    last = re.fullmatch(r"converged in (\d) steps, at most (\S+) from the exact solution", lines[-1])
+    assert last, lines[-1]
+    assert int(last[1]) == len(numbers) <= 8
+    # Rounding is amplified by the condition of the matrix, 4e9.
+    assert float(last[2]) < 1e-5
 
 
 def test_debug_ir() -> None:

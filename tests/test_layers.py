@@ -41,7 +41,7 @@ LAYERS: dict[str, set[str]] = {
 # Modules that stand above the layers and may import all of them.
 TOP: set[str] = {
     "__init__", "checking", "compilation", "driver", "implicit", "jacobians", "machine", "profile", "results",
-    "stages", "sympy_functions", "training", "transforms", "vectorize",
+    "sparse", "stages", "sympy_functions", "training", "transforms", "vectorize",
 }  # fmt: skip
 
 # What a layer of the compiler may import of the runtime (`program` is data: what codegen makes and the runtime
@@ -52,7 +52,8 @@ RUNTIME_FOR_ALL: set[str] = {
     "checks", "constructors", "environment", "errors", "fork", "guard", "guests", "program", "public", "target",
 }  # fmt: skip
 RUNTIME_USERS: set[str] = {
-    "__init__", "checking", "compilation", "driver", "machine", "profile", "stages", "transforms", "vectorize",
+    "__init__", "checking", "compilation", "driver", "machine", "profile", "sparse", "stages", "transforms",
+    "vectorize",
 }  # fmt: skip
 
 # Layers that users' networks are made of: the same NumPy that users write, so nothing of the runtime but its errors
@@ -64,7 +65,7 @@ AT_TOP: dict[str, set[str]] = {
     "llvmlite": {"codegen", "driver", "runtime"},
     "optree": {
         "checking", "control", "custom", "driver", "formulas", "implicit", "jacobians", "nn", "optim", "results",
-        "runtime", "sympy_functions", "trace", "training", "transforms", "vectorize",
+        "runtime", "sparse", "sympy_functions", "trace", "training", "transforms", "vectorize",
     },
     "platformdirs": {"runtime"},
 }  # fmt: skip

@@ -89,6 +89,7 @@ DEFINITIONS: dict[str, dict[str, str]] = {
     "compiler/adjit/roll/reading.py": {"MOST_STEPS": "a bound for safety"},
     "compiler/adjit/schedule/build.py": {"ROUNDS_ALONE CHAIN": "bounds for safety"},
     "compiler/adjit/schedule/group.py": {"WIDEST": "bytes of AVX-512's vectors"},
+    "compiler/adjit/sparse/functions.py": {"SMALL": "what users see"},
     "compiler/adjit/trace/frozen.py": {"_MOST_PARTS _MOST_ITEMS": "bounds for safety"},
     "compiler/adjit/trace/functions/gamma.py": {
         "_EULER _BERNOULLI": "mathematics",

@@ -51,14 +51,15 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
-    "AdjitError", "ArgumentError", "ConvergenceError", "DTypeError", "DerivativeError", "DivisionByZero", "DomainError",
-    "FileMissing", "FormatError", "Graph", "History", "IndexOutOfRange", "InternalError", "MissingExtraError",
-    "NotFiniteError", "NotFiniteWarning", "OutOfMemory", "ShapeError", "SignaturesWarning", "State", "StateError",
-    "TraceError", "TrainingStep", "WeakOverflowError", "WideningWarning", "asarray", "check_grads", "checkpoint",
-    "cond", "custom_rule", "elementwise_grad", "evaluate", "fixed_point", "fori_loop", "from_sympy", "get_threads",
-    "grad", "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jit", "jvp", "linearize", "load", "machine", "map", "nn",
-    "optim", "parse", "random", "root", "save", "scan", "set_threads", "stop_gradient", "switch", "symbolic",
-    "training_step", "value_and_grad", "vjp", "vmap", "while_loop",
+    "AdjitError", "ArgumentError", "ConvergenceError", "DTypeError", "DerivativeError", "DivisionByZero",
+    "DomainError", "FileMissing", "FormatError", "Graph", "History", "IndexOutOfRange", "InternalError",
+    "MissingExtraError", "NotFiniteError", "NotFiniteWarning", "OutOfMemory", "ShapeError", "SignaturesWarning",
+    "State", "StateError", "TraceError", "TrainingStep", "WeakOverflowError", "WideningWarning", "asarray",
+    "check_grads", "checkpoint", "cond", "custom_rule", "elementwise_grad", "evaluate", "fixed_point", "fori_loop",
+    "from_sympy", "get_threads", "grad", "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jit", "jvp", "linearize",
+    "load", "machine", "map", "nn", "optim", "parse", "pattern", "random", "root", "save", "scan", "set_threads",
+    "sparse_hessian", "sparse_jacobian", "stop_gradient", "switch", "symbolic", "training_step", "value_and_grad",
+    "vjp", "vmap", "while_loop",
 ]  # fmt: skip
 
 _LATE = {
@@ -69,6 +70,7 @@ _LATE = {
         "adjit.custom": "custom_rule",
         "adjit.implicit": "fixed_point root",
         "adjit.jacobians": "elementwise_grad hessian hvp jacfwd jacobian jacrev",
+        "adjit.sparse.functions": "pattern sparse_hessian sparse_jacobian",
         "adjit.sympy_functions": "from_sympy symbolic",
         "adjit.transforms": "jvp linearize vjp",
         "adjit.vectorize": "vmap",

@@ -465,6 +465,24 @@ COMPILER_SWITCH_SECONDS = 0.0002
 """How long a thread of Python runs at most while another one waits, during a compilation. (5 ms, Python's own value,
 and 0.2 ms: the library of products of a network of 24 layers goes to LLVM after 192 and 36 ms.)"""
 
+# -- patterns of sparse derivatives -----------------------------------------------------------------------------------
+
+PATTERN_ENTRIES = 1 << 25
+"""Entries of a pattern, and of what is united for it, from which it is refused: they take 0.5 GB and some seconds."""
+PATTERN_PARTS = 8
+"""Parts of a set, beyond which they become one: a part costs as much as an element's row wherever it is read, 2 ns, and
+what becomes one is sorted, 40 ns for each entry."""
+PATTERN_TURNS = 20_000
+"""Turns of a loop times nodes of its body up to which the pattern is found turn by turn: 0.5 s at 25 us for a node."""
+PATTERN_ROUNDS = 32
+"""Rounds in which what a longer loop carries settles, before all of it counts as depending on all."""
+PRODUCT_ELEMENTS = 1 << 24
+"""Elements of the products of a sparse derivative that are computed at once, each step of them in memory."""
+SEEDS_APART = 4
+"""Products of a sparse derivative that stand side by side, where all of it is elementwise, rather than in one batch:
+what they share is then computed in the same loop. (100,000 unknowns, batched and apart: three products of a tridiagonal
+Jacobian 231 and 211 us, of a tridiagonal Hessian 335 and 280; five of a Laplacian 356 and 415.)"""
+
 # -- peaks: the loops that measure the machine -------------------------------------------------------------------------
 
 PEAK_CHAINS = 12

@@ -446,3 +446,14 @@ def test_gradients_of_loops_as_users_write_them() -> None:
         for one, other in zip(found, expected, strict=True):
             # Sums are taken in another order.
             np.testing.assert_allclose(one, other, rtol=1e-11, atol=1e-12)
+
+
+def test_what_passes_through_and_is_no_result() -> None:
+    """What is read only where the derivative is 0 gets none."""
+
+    def f(h: Any, x: Any) -> Any:
+        return np.sum(adjit.scan(lambda h, x: (h, np.sign(h) * x), h, x)[1])
+
+    by_h, by_x = adjit.grad(f, argnums=(0, 1))(np.array([2.0, -3.0]), np.ones((4, 2)))
+    np.testing.assert_array_equal(by_h, np.zeros(2))
+    np.testing.assert_array_equal(by_x, np.tile([1.0, -1.0], (4, 1)))

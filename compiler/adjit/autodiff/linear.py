@@ -19,19 +19,20 @@ from adjit.ir.types import is_float
 
 def forward_part(graph: Graph, wrt: Sequence[int], values: int) -> Split:
     """From tangents of the inputs `wrt` to those of the first `values` outputs, of the floats among them."""
-    made = jvp(_stopped(graph, values), wrt, joint=False)
+    made = jvp(stopped(graph, values), wrt, joint=False)
     outputs = made.outputs[: len(graph.outputs) + _floats(graph, values)]
     return _split(graph, closed(made.name, made.inputs, made.nodes, outputs))
 
 
 def reverse_part(graph: Graph, wrt: Sequence[int], values: int) -> Split:
     """From cotangents of the floats among the first `values` outputs to those of the inputs `wrt`."""
-    made = vjp(_stopped(graph, values), wrt)
+    made = vjp(stopped(graph, values), wrt)
     inputs = made.inputs[: len(graph.inputs) + _floats(graph, values)]
     return _split(graph, closed(made.name, inputs, made.nodes, made.outputs))
 
 
-def _stopped(graph: Graph, values: int) -> Graph:
+def stopped(graph: Graph, values: int) -> Graph:
+    """The graph, whose outputs behind the first `values` have no derivative."""
     b = Builder.after(graph)
     rest = [
         b.emit("stop_gradient", node) if is_float(node.dtype) else node for node in graph.outputs[values:]

@@ -62,7 +62,7 @@ class _Backward:
         backwards = not loop.node.attrs.get("reverse", False)
         self._scan = ScanMaker(walk.b, f"{loop.body.name}_vjp", loop.length, backwards, forward.turns, **ways)
         self._image: dict[Node, Node] = {}
-        # What no turn changes is the same for all.
+        # What no turn changes is the same for all: none, where only what has the derivative 0 reads what is carried.
         self._passing = {i for i in loop.carried if i in turn.seeds and turn.found.get(i) == turn.seeds[i]}
 
     def contributions(self, cts: Sequence[Cotangent | None]) -> list[Cotangent | None]:
@@ -78,8 +78,8 @@ class _Backward:
                 self._hand_on(i)
         # Where there may be no turn, a cotangent may be left of what no turn reads.
         some = set() if runs_all(self._loop.node) else {i for i in self._loop.carried if i in self._turn.seeds}
-        ends = {i: self._end(i) for i in sorted(some | set(self._turn.found))}
-        return [self._contribution(ends[i], cts[i] if i in self._passing else None) if i in ends else None
+        ends = {i: self._end(i) for i in sorted((some | set(self._turn.found)) - self._passing)}
+        return [cts[i] if i in self._passing else self._contribution(ends[i]) if i in ends else None
                 for i in range(len(self._loop.node.args))]  # fmt: skip
 
     # -- into the body --
@@ -177,9 +177,7 @@ class _Backward:
         self._scan.hand_on(alive_anywhere, (b.value(alive_anywhere) | at).node)
         return total, alive_anywhere
 
-    def _contribution(self, end: tuple[End, End | None], passing: Cotangent | None) -> Cotangent:
-        if passing is not None:
-            return passing
+    def _contribution(self, end: tuple[End, End | None]) -> Cotangent:
         value, guard = (None if one is None else self._b.value(self._scan.result(one)) for one in end)
         assert value is not None
         if isinstance(end[0], int) and self._forward.turns is not None:

@@ -195,7 +195,7 @@ class BodyBuilder:
     def _take(self, node: Node, map_: Map, inside: tuple[Bound, ...]) -> int:
         source, index = node.args
         axis, batch = node.attrs["axis"], node.attrs.get("batch", 0)
-        placement = self.place(source)
+        placement = self._reshaped(source)
         if placement is None:
             return self._lacks(source, node.dtype)
         after = axis + len(index.shape) - batch
@@ -207,6 +207,17 @@ class BodyBuilder:
         stride, size = placement.strides[axis], source.shape[axis]
         bounds = self._bounds(inside)
         return self.emit(Gather(param, self._padded(coefficients), at, stride, size, bounds, node.dtype))
+
+    def _reshaped(self, node: Node) -> Placement | None:
+        """The placement of a node; of one in another shape, that of what has its elements."""
+        placement = self.place(node)
+        if placement is not None or not is_linear(node):
+            return placement
+        (arg,) = node.args
+        placement = self.place(arg)
+        if placement is None or not placement.is_dense(arg.shape):
+            return None
+        return Placement(placement.buffer, placement.offset, contiguous_strides(node.shape))
 
     def _moved(self, node: Node, map_: Map, inside: tuple[Bound, ...]) -> int:
         if len(node.args) != 1:
