@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from adjit.custom import custom_rule
     from adjit.implicit import fixed_point, root
     from adjit.jacobians import elementwise_grad, hessian, hvp, jacfwd, jacobian, jacrev
+    from adjit.sparse.functions import pattern, sparse_hessian, sparse_jacobian
     from adjit.sympy_functions import from_sympy, symbolic
     from adjit.transforms import jvp, linearize, vjp
     from adjit.vectorize import vmap

@@ -79,8 +79,15 @@ GOOD: dict[str, Callable[[], Call]] = {
             "function": squares, "argnums": 0, "has_aux": False, "static_argnames": (), "static_argnums": (),
             "tile": "auto", "inexact": False,
         })
-        for name in ("grad", "value_and_grad", "jacfwd", "jacrev", "jacobian", "hessian", "elementwise_grad")
+        for name in (
+            "grad", "value_and_grad", "jacfwd", "jacrev", "jacobian", "hessian", "elementwise_grad", "sparse_jacobian",
+            "sparse_hessian",
+        )
     },
+    "pattern": lambda: (
+        lambda function, argnums: adjit.pattern(function, np.ones(2), argnums=argnums),
+        {"function": cube, "argnums": 0},
+    ),
     "hvp": lambda: (adjit.hvp, {
         "function": squares, "static_argnames": (), "static_argnums": (), "tile": "auto", "inexact": False,
     }),

@@ -240,6 +240,7 @@ def test_without_entries() -> None:
     assert found.shape == (0, 8)
     assert aux == VECTOR[0] + 1
     assert adjit.sparse_jacobian(lambda u: u[1:] * 2)(np.zeros(1)).shape == (0, 1)
+    assert adjit.sparse_jacobian(lambda u: {})(VECTOR).shape == (0, 8)
     assert adjit.sparse_jacobian(lambda u: u**2)(3.0).toarray().tolist() == [[6.0]]
     assert adjit.sparse_hessian(lambda u: u**3)(2.0).toarray().tolist() == [[12.0]]
 

@@ -19,7 +19,7 @@ from adjit.ir.axes import joins, relation_of
 from adjit.ir.builder import Builder, Value
 from adjit.ir.graph import Graph, closed, copy_node
 from adjit.ir.node import Node
-from adjit.ir.types import I64, Array
+from adjit.ir.types import F64, I64, Array
 from adjit.sparse.colours import Colouring
 from adjit.sparse.known import Known
 from adjit.tuned import PRODUCT_ELEMENTS, SEEDS_APART
@@ -32,7 +32,7 @@ def compressed(graph: Graph, wrt: Sequence[int], values: int, colours: Colouring
     inputs = [b.input(str(node.attrs["name"]), node.type) for node in graph.inputs]
     if graph.outputs:
         b.loc = graph.outputs[0].loc
-    dtype = np.result_type(*(node.dtype for node in graph.outputs[:values]))
+    dtype = np.result_type(*(node.dtype for node in graph.outputs[:values])) if values else F64
     stop, flat, beside = stopped(graph, values), list[Value](), list[Node]()
     if colours.forward:
         made = _pushed(stop, wrt, values)
