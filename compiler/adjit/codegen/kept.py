@@ -5,8 +5,6 @@ A value that two passes need is computed again where that is cheap, read back wh
 
 from __future__ import annotations
 
-import numpy as np
-
 from adjit.codegen.access import Access
 from adjit.codegen.analysis import cost_of
 from adjit.codegen.lanes import Lane
@@ -47,9 +45,8 @@ class Kept:
         """Put what this pass has computed on the stack."""
         for number, pointer in self._stack.items():
             if self.work.passes[number] == number_of_pass:
-                dtype = self.work.code[number].dtype
-                address = self._stack_address(pointer, scope, dtype)
-                value = self.access.to_memory(scope.values[number].value, dtype)
+                address = self._stack_address(number, pointer, scope)
+                value = self.access.to_memory(scope.values[number].value, self.work.code[number].dtype)
                 self.access.store_lanes(value, address, 1, scope.mask if value.ty.lanes else None)
 
     def load(self, number: int, scope: Scope) -> Lane:
@@ -59,7 +56,7 @@ class Kept:
         if store is not None:
             return self.access.load(Load(store.param, store.coefficients, (), store.dtype), scope, wide)
         dtype = self.work.code[number].dtype
-        address = self._stack_address(self._stack[number], scope, dtype)
+        address = self._stack_address(number, self._stack[number], scope)
         if wide:
             return self.access.load_lanes(address, dtype, 1, scope.mask)
         return self.access.load_element(address, dtype)
@@ -129,14 +126,16 @@ class Kept:
             count *= self.work.body.domain[d]
         return (count + 64) * self._lanes_beside * self.work.code[number].dtype.itemsize
 
-    def _stack_address(self, pointer: Value, scope: Scope, dtype: np.dtype) -> Value:
+    def _stack_address(self, number: int, pointer: Value, scope: Scope) -> Value:
         f, work = self.work.function, self.work
         at = int_literal(0)
         for d in self.inner:
-            at = f.add(f.mul(at, work.body.domain[d]), scope.index[d])
+            # It is read back ahead of the loops along which it is the same.
+            if d in work.varies[number]:
+                at = f.add(f.mul(at, work.body.domain[d]), scope.index[d])
         if work.vector is not None and not work.reduces_lanes:
             at = f.add(f.mul(at, self._lanes_beside), work.lanes * scope.copy)
-        return f.element(pointer, memory_type(dtype), at)
+        return f.element(pointer, memory_type(work.code[number].dtype), at)
 
 
 def inner_dimensions(work: Vectorized) -> list[int]:
