@@ -78,7 +78,7 @@ class BodyBuilder:
         self._param_numbers: dict[tuple[int, int], int] = {}
         self._numbers: dict[tuple[Node, Map, tuple[Bound, ...]], int] = {}
         self._same: dict[Instruction, int] = {}
-        self._lacking: dict[Node, bool] = {}
+        self.lacking: dict[Node, bool] = {}
         self.tile_of: Node | None = None
 
     @property
@@ -86,15 +86,15 @@ class BodyBuilder:
         """The identity map over the whole domain."""
         return identity(len(self.domain), range(len(self.domain)))
 
-    def rows(self) -> Map:
-        """The map of a row-level member."""
+    def map_of(self, member: Node) -> Map:
+        """The map at which a member of the group is computed."""
         assert self.group is not None
-        return identity(len(self.domain), self.group.rows)
+        return self.full if self.group.members[member] == "full" else identity(len(self.domain), self.group.rows)
 
     def body(self, reduced: tuple[int, ...] = ()) -> Body:
         """Close the body; raises NeedsStorage for all that lack memory."""
-        if self._lacking:
-            raise NeedsStorage(self._lacking)
+        if self.lacking:
+            raise NeedsStorage(self.lacking)
         dtypes = tuple(buffer.dtype for buffer, _ in self.params)
         return Body(self.domain, reduced, dtypes, tuple(self.code))
 
@@ -139,10 +139,8 @@ class BodyBuilder:
             if map_ != self.full or inside:
                 return self._lacks(node, node.dtype)
             return self.emit(Tile(node.dtype))
-        if self.group is not None and node in self.group.members:
-            expected = self.full if self.group.members[node] == "full" else self.rows()
-            if map_ == expected and not inside:
-                return self._compute(node, map_)
+        if self.group is not None and node in self.group.members and map_ == self.map_of(node) and not inside:
+            return self._compute(node, map_)
         placement = self.place(node)
         if placement is not None:
             return self.load(placement, map_, inside, node.dtype)
@@ -157,7 +155,7 @@ class BodyBuilder:
 
     def _lacks(self, node: Node, dtype: np.dtype, dense: bool = False) -> int:
         """Note that a node needs memory, and go on with a number in place of what is read of it."""
-        self._lacking[node] = dense or self._lacking.get(node, False)
+        self.lacking[node] = dense or self.lacking.get(node, False)
         return self.constant(0, dtype)
 
     def constant(self, value: object, dtype: np.dtype) -> int:

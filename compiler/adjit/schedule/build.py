@@ -1,9 +1,8 @@
 """make_plan: a graph becomes a plan.
 
 The plan is made as often as it takes: a value that turns out to need memory (`NeedsStorage`), an epilogue whose
-operands do not follow the product's tiles, an update that cannot be written in place, is noted and the plan is made
-again with it. A round goes on after that, so that it notes what all kernels lack; each notes something new, so the
-rounds end."""
+operands do not follow the product's tiles, is noted and the plan is made again with it. A round goes on after that, so
+that it notes what all kernels lack; each notes something new, so the rounds end."""
 
 from __future__ import annotations
 
@@ -29,7 +28,6 @@ from adjit.schedule.body import (
     collapse_greedily,
     operand_strides,
     permuted,
-    unshaped,
 )
 from adjit.schedule.group import Group
 from adjit.schedule.loops import LoopPlanner
@@ -119,14 +117,7 @@ class _Planner(LoopPlanner):
         ]
         state = {self.placements[target].buffer for target, _ in self.graph.updates}
         kernels = delay_small(kernels + tail, state)
-        plan, unsafe = finish(
-            self.graph, tuple(kernels), self.buffers, tuple(self.slots), self.constants, tuple(self.checks)
-        )
-        if unsafe:
-            updates = {id(self.placements[target].buffer): unshaped(value) for target, value in self.graph.updates}
-            self.notes.shadowed.update(updates[id(buffer)] for buffer in unsafe)
-            return None
-        return plan
+        return finish(self.graph, tuple(kernels), self.buffers, tuple(self.slots), self.constants, tuple(self.checks))
 
     def _plan_of_turn(self, graph: Graph) -> Plan:
         return make_plan(graph, self.target, slots_of(graph), self.rules)
@@ -172,8 +163,8 @@ class _Planner(LoopPlanner):
     def _stores(self, group: Group, builder: BodyBuilder, skip: Node | None = None) -> None:
         """Store every member that has somewhere to go."""
         self._shorten(group, builder)
-        for node, level in group.members.items():
-            map_ = builder.full if level == "full" else builder.rows()
+        for node in group.members:
+            map_ = builder.map_of(node)
             places = list(self.extra.get(node, ()))
             if node in self.placements and node is not skip and (node in self.wanted or self._is_fixed(node)):
                 places.insert(0, self.placements[node])
@@ -189,7 +180,7 @@ class _Planner(LoopPlanner):
             read = (leaf for arg in node.args for leaf in self.grouping.leaves(arg))
             depth[node] = 1 + max((depth[leaf] for leaf in read if leaf in depth), default=0)
             if depth[node] % CHAIN == 0:
-                builder.value(node, builder.full if group.members[node] == "full" else builder.rows())
+                builder.value(node, builder.map_of(node))
 
     def _is_fixed(self, node: Node) -> bool:
         """Whether the memory of `node` is not its own: a slot, or a part of another value."""

@@ -20,6 +20,7 @@ from adjit.schedule.body import BodyBuilder, Placement, base, collapse_greedily,
 from adjit.schedule.group import Group, Grouping
 from adjit.schedule.maps import contiguous_strides
 from adjit.schedule.plan import Buffer, Kernel, Loop, Plan
+from adjit.schedule.updates import may_overwrite
 from adjit.tuned import TRANSPOSE_COPY_READS
 from adjit_runtime.program import Check, Slot
 from adjit_runtime.target import Target
@@ -34,7 +35,6 @@ class Notes:
     unfused: set[Node] = field(default_factory=set)
     turns: dict[Node, Plan] = field(default_factory=dict)
     lines: dict[Node, bool] = field(default_factory=dict)
-    shadowed: set[Node] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ class Memory:
             value = unshaped(shaped)
             home = self._dense(value, self.placements[target].buffer)
             in_place = value in self.grouping.group_of and value not in self.placements
-            if in_place and value not in self.notes.shadowed and self._order_update(target, value):
+            if in_place and self._order_update(target, value):
                 self.placements[value] = home
             else:
                 self.commits.append((value, home))
@@ -154,7 +154,7 @@ class Memory:
         writer = self.grouping.group_of[value]
         if writer.kind not in ("loop", "product") and not _writes_into(value, target):
             return False
-        if target in self._kept:
+        if target in self._kept or not may_overwrite(self.grouping, target, value):
             return False
         before = [group for group in (*self._readers.get(target, ()), *self._checks) if group is not writer]
         if any(self.grouping.depends_on(group, writer) for group in before):
