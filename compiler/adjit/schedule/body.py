@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -60,20 +60,21 @@ class Placement:
 
 
 class BodyBuilder:
-    """Writes one body. `place(node)` gives the placement of a node that has one, or None."""
+    """Writes one body. `placements` are where values lie: those that are read there are noted in `reads`, in order."""
 
     def __init__(
         self,
         group: Group | None,
         domain: tuple[int, ...],
-        place: Callable[[Node], Placement | None],
+        placements: Mapping[Node, Placement],
         first_param: int = 0,
     ) -> None:
         self.group = group
         self.domain = domain
-        self.place = place
+        self.reads: dict[Node, None] = {}
         self.code: list[Instruction] = []
         self.params: list[tuple[Buffer, int]] = []
+        self._placements = placements
         self._first_param = first_param
         self._param_numbers: dict[tuple[int, int], int] = {}
         self._numbers: dict[tuple[Node, Map, tuple[Bound, ...]], int] = {}
@@ -141,7 +142,7 @@ class BodyBuilder:
             return self.emit(Tile(node.dtype))
         if self.group is not None and node in self.group.members and map_ == self.map_of(node) and not inside:
             return self._compute(node, map_)
-        placement = self.place(node)
+        placement = self._read(node)
         if placement is not None:
             return self.load(placement, map_, inside, node.dtype)
         if isinstance(node.op, Elementwise):
@@ -152,6 +153,15 @@ class BodyBuilder:
             constant, coefficients = map_[node.attrs["axis"]]
             return self.emit(Index(constant, self._padded(coefficients), node.dtype))
         return self._lacks(node, node.dtype)
+
+    def _read(self, node: Node) -> Placement | None:
+        """Where a node is read: no member of the group is, whose values are in registers."""
+        if self.group is not None and node in self.group.members:
+            return None
+        placement = self._placements.get(node)
+        if placement is not None:
+            self.reads[node] = None
+        return placement
 
     def _lacks(self, node: Node, dtype: np.dtype, dense: bool = False) -> int:
         """Note that a node needs memory, and go on with a number in place of what is read of it."""
@@ -193,7 +203,7 @@ class BodyBuilder:
     def _take(self, node: Node, map_: Map, inside: tuple[Bound, ...]) -> int:
         source, index = node.args
         axis, batch = node.attrs["axis"], node.attrs.get("batch", 0)
-        placement = self.place(source)
+        placement = self._read(source)
         if placement is None:
             return self._lacks(source, node.dtype)
         after = axis + len(index.shape) - batch
@@ -214,7 +224,7 @@ class BodyBuilder:
         if inner is None:
             if not is_linear(node):
                 return self._lacks(node, node.dtype)
-            placement = self.place(arg)
+            placement = self._read(arg)
             if placement is None:
                 return self._lacks(arg, node.dtype)
             if not placement.is_dense(arg.shape):
@@ -319,17 +329,15 @@ def collapse_greedily(body: Body) -> Body:
     return result
 
 
-def operand_strides(
-    node: Node, place: Callable[[Node], Placement | None]
-) -> tuple[Buffer, int, tuple[int, ...]] | None:
-    """Buffer, offset and strides through which a contraction reads `node`, looking through movement; or None."""
+def operand_strides(node: Node, placements: Mapping[Node, Placement]) -> tuple[Node, Placement] | None:
+    """How a contraction reads `node`, looking through movement: what has memory, and where; or None."""
     extents = node.shape
     map_: Map = identity(len(extents), range(len(extents)))
     while True:
-        placement = place(node)
+        placement = placements.get(node)
         if placement is not None:
             offset, strides = linear(map_, placement.strides, placement.offset)
-            return placement.buffer, offset, strides or (0,) * len(extents)
+            return node, Placement(placement.buffer, offset, strides or (0,) * len(extents))
         if node.op.kind != "movement" or len(node.args) != 1:
             return None
         inner, bounds = operand_map(node, map_, extents)
@@ -338,11 +346,11 @@ def operand_strides(
         if inner is None:
             if not is_linear(node):
                 return None
-            source = place(node.args[0])
+            source = placements.get(node.args[0])
             if source is None or not source.is_dense(node.args[0].shape):
                 return None
             offset, strides = linear(map_, contiguous_strides(node.shape), source.offset)
-            return source.buffer, offset, strides
+            return node.args[0], Placement(source.buffer, offset, strides)
         map_, node = inner, node.args[0]
 
 

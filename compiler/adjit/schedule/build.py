@@ -26,7 +26,6 @@ from adjit.schedule.body import (
     Placement,
     collapse,
     collapse_greedily,
-    operand_strides,
     permuted,
 )
 from adjit.schedule.group import Group
@@ -43,7 +42,6 @@ from adjit.schedule.plan import (
     Gather,
     Kernel,
     Load,
-    Loop,
     Plan,
     Product,
     Reduce,
@@ -99,7 +97,7 @@ class _Planner(LoopPlanner):
         self._assign_roots()
         for node, _ in self.copies + self.commits:
             if node in self.grouping.group_of:
-                self._place(node)
+                self._claim(node)
         tail = [kernel for node, place in self.copies for kernel in self._tried(self._copies, node, place, False)]
         tail += [kernel for node, place in self.commits for kernel in self._tried(self._copies, node, place, True)]
         made = [self._tried(self._kernels, group) for group in reversed(order_groups(self.grouping))]
@@ -193,39 +191,36 @@ class _Planner(LoopPlanner):
         )
 
     def _loop(self, group: Group) -> list[Kernel]:
-        builder = BodyBuilder(group, group.space, self._reader(group))
+        builder = self._builder(group.space, group)
         self._stores(group, builder)
         if not any(isinstance(instruction, Store) for instruction in builder.code):
             return []
-        body = collapse_greedily(builder.body(group.reduced or ()))
-        return [Kernel(Loop(body), tuple(builder.params), tuple(group.members))]
+        return [self._loop_of(builder, tuple(group.members), group.reduced or ())]
 
     def _copies(self, node: Node, place: Placement, commits: bool) -> list[Kernel]:
         return [self._copy(node, place, commits)]
 
     def _running(self, group: Group, node: Node) -> list[Kernel]:
         axis = node.attrs["axis"]
-        place = self._place(node)
-        assert place is not None
-        builder = BodyBuilder(group, group.space, self._reader(group))
+        place = self._claim(node)
+        builder = self._builder(group.space, group)
         arg = builder.value(node.args[0], builder.full)
         from_arg = builder.emit(_reduce(node, arg))
         builder.store(from_arg, place, builder.full, node.dtype)
-        work = Running(builder.body((axis,)), node.attrs["reverse"])
+        work = Running(self._body(builder, (axis,)), node.attrs["reverse"])
         return [Kernel(work, tuple(builder.params), (node,))]
 
     def _scatter(self, node: Node) -> list[Kernel]:
         source, index, update = node.args
-        place = self._place(node)
-        assert place is not None
+        place = self._claim(node)
         axis, batch = node.attrs["axis"], node.attrs.get("batch", 0)
-        builder = BodyBuilder(None, update.shape, self._reader(None), first_param=1)
+        builder = self._builder(update.shape, first_param=1)
         after = axis + len(index.shape) - batch
         at = builder.value(index, builder.full[:batch] + builder.full[axis:after])
         value = builder.value(update, builder.full)
         outer = place.strides[:axis] + (0,) * (after - axis) + place.strides[axis + 1 :]
         assert isinstance(node.op, Indexing)
-        work = Scatter(builder.body(), at, value, outer, place.strides[axis], node.shape[axis], node.op.adds)
+        work = Scatter(self._body(builder), at, value, outer, place.strides[axis], node.shape[axis], node.op.adds)
         params = ((place.buffer, place.offset), *builder.params)
         written = Kernel(work, params, (node,))
         known = self.placements.get(source)
@@ -238,21 +233,14 @@ class _Planner(LoopPlanner):
         copy = self._copy(source, place, commits=False)
         return [Kernel(copy.work, copy.params, (node,)), written]
 
-    def _is_at(self, node: Node, place: Placement) -> bool:
-        """Whether a value lies at a place already."""
-        known = self.placements.get(node)
-        if known is None:
-            return False
-        return (known.buffer, known.offset, known.strides) == (place.buffer, place.offset, place.strides)
-
     def _check(self, node: Node) -> list[Kernel]:
         index, asked = node.args[0], node.args[-1]
-        builder = BodyBuilder(None, asked.shape, self._reader(None))
+        builder = self._builder(asked.shape)
         at = builder.value(asked, builder.full)
         where = f"{node.loc}: " if node.loc is not None else ""
         error, before, after, low, high = condition_of(node)
         self.checks.append(Check(error, where + before, after))
-        work = CheckRange(collapse_greedily(builder.body()), at, low, high, len(self.checks) - 1)
+        work = CheckRange(collapse_greedily(self._body(builder)), at, low, high, len(self.checks) - 1)
         kernels = [Kernel(work, tuple(builder.params), (node,))]
         if node in self.wanted or (node in self.placements and self._is_fixed(node)):
             place = self.placements[node]
@@ -261,25 +249,24 @@ class _Planner(LoopPlanner):
 
     def _checked_value(self, node: Node, index: Node, place: Placement) -> Kernel:
         """The operand in the dtype of the result; an index counts from the front."""
-        builder = BodyBuilder(None, index.shape, self._reader(None))
+        builder = self._builder(index.shape)
         raw = builder.value(index, builder.full)
         wide = builder.emit(Apply("cast", (raw,), (("dtype", node.dtype),), node.dtype))
         assert isinstance(node.op, Checked)
         if not node.op.counts_back:
             builder.store(wide, place, builder.full, node.dtype)
-            return Kernel(Loop(collapse_greedily(builder.body())), tuple(builder.params), (node,))
+            return self._loop_of(builder, (node,))
         zero = builder.constant(0, node.dtype)
         negative = builder.emit(Apply("lt", (wide, zero), (), np.dtype(np.bool_)))
         size = builder.constant(node.attrs["size"], node.dtype)
         wrapped = builder.emit(Apply("add", (wide, size), (), node.dtype))
         result = builder.emit(Apply("select", (negative, wrapped, wide), (), node.dtype))
         builder.store(result, place, builder.full, node.dtype)
-        return Kernel(Loop(collapse_greedily(builder.body())), tuple(builder.params), (node,))
+        return self._loop_of(builder, (node,))
 
     def _side_by_side(self, node: Node) -> list[Kernel]:
         """A concatenation's parts that no kernel computes; a pad with gaps."""
-        whole = self._place(node)
-        assert whole is not None
+        whole = self._claim(node)
         if joins(node):
             kernels = []
             at = 0
@@ -294,10 +281,9 @@ class _Planner(LoopPlanner):
         low, steps = node.attrs["low"], [gap + 1 for gap in node.attrs["interior"]]
         offset = whole.offset + sum(lo * s for lo, s in zip(low, whole.strides, strict=True))
         inner = Placement(whole.buffer, offset, tuple(s * t for s, t in zip(whole.strides, steps, strict=True)))
-        fill = BodyBuilder(None, node.shape, self._reader(None))
+        fill = self._builder(node.shape)
         fill.store(fill.constant(node.attrs["value"], node.dtype), whole, fill.full, node.dtype)
-        filled = Kernel(Loop(collapse_greedily(fill.body())), tuple(fill.params), (node,))
-        return [filled, self._copy(arg, inner, commits=False)]
+        return [self._loop_of(fill, (node,)), self._copy(arg, inner, commits=False)]
 
     # -- contractions -------------------------------------------------------------------------------------------------
 
@@ -306,10 +292,8 @@ class _Planner(LoopPlanner):
         spec, sizes = subscripts_of(node), sizes_of(node)
         operands = []
         for arg, letters in zip(node.args, spec.operands, strict=True):
-            found = operand_strides(arg, self._reader(group))
-            if found is None:
-                raise NeedsStorage({arg: False})
-            operands.append((found[0], found[1], dict(zip(letters, found[2], strict=True))))
+            found = self._operand_place(arg)
+            operands.append((found.buffer, found.offset, dict(zip(letters, found.strides, strict=True))))
         # The operand whose letter is the result's last one has the columns, so that these are adjacent.
         rows_of = 1 if spec.result[-1] in spec.rows else 0
         spec = spec if rows_of == 0 else spec.swapped()
@@ -328,15 +312,15 @@ class _Planner(LoopPlanner):
         epilogue = self._epilogue(group, node, groups) if fused or keep else None
         if not fused and not keep:
             return []
-        place = self._place(node) if keep else None
+        place = self._claim(node) if keep else None
         if place is not None and not place.is_dense(node.shape):
             raise NeedsStorage({node: True})
         if place is None and epilogue is not None:
             place = self._overwritten(node, _one_stride(spec.batch, strides, sizes), c_row, *epilogue)
         block = 0
         if place is None:
-            buffer = self._buffer(node, f"t{len(self.buffers)}")
-            place = self._dense(node, buffer)
+            place = self._own(node)
+            buffer = self._enter(place.buffer)
             block = self.rules.scratch(node.dtype, k)
             if block and block < buffer.nbytes:
                 buffer.size = block // node.dtype.itemsize
@@ -374,7 +358,7 @@ class _Planner(LoopPlanner):
 
     def _epilogue(self, group: Group, node: Node, groups: list[list[int]]) -> Any:
         """The body over (batch, m, n), each made of a group of dimensions of the result."""
-        builder = BodyBuilder(group, group.space, self._reader(group), first_param=3)
+        builder = self._builder(group.space, group, first_param=3)
         builder.tile_of = node
         self._stores(group, builder, skip=node)
         for place in self.extra.get(node, ()):
@@ -385,7 +369,7 @@ class _Planner(LoopPlanner):
         for dims in groups:
             runs.append(list(range(at, at + len(dims))))
             at += len(dims)
-        whole = permuted(builder.body(group.reduced or ()), [d for dims in groups for d in dims])
+        whole = permuted(self._body(builder, group.reduced or ()), [d for dims in groups for d in dims])
         body = collapse(whole, runs)
         if body is None:
             self.notes.unfused.add(node)

@@ -20,7 +20,7 @@ from adjit.ir.types import Array, Tuple
 from adjit.ops.declare import Reduction
 from adjit.ops.loops import runs_all
 from adjit.ops.tiles import combiners
-from adjit.schedule.body import BodyBuilder, NeedsStorage, Placement, collapse_greedily, operand_strides
+from adjit.schedule.body import NeedsStorage, Placement
 from adjit.schedule.group import Group
 from adjit.schedule.maps import contiguous_strides, identity
 from adjit.schedule.memory import Memory
@@ -55,8 +55,7 @@ class LoopPlanner(Memory):
         assert isinstance(node.type, Tuple)
         found: dict[int, Where] = {}
         for item in items:
-            place = self._place(item)
-            assert place is not None
+            place = self._claim(item)
             if not place.is_dense(item.shape):
                 raise NeedsStorage({item: True})
             found[item.attrs["index"]] = (place.buffer, place.offset)
@@ -64,9 +63,7 @@ class LoopPlanner(Memory):
         return [found.get(i) or (self._own_buffer(node, type.dtype, type.size), 0) for i, type in types]
 
     def _own_buffer(self, node: Node, dtype: np.dtype, size: int) -> Buffer:
-        buffer = Buffer(f"t{len(self.buffers)}", dtype, size, loc=node.loc)
-        self.buffers.append(buffer)
-        return buffer
+        return self._enter(Buffer("", dtype, size, loc=node.loc))
 
     def _operand(self, node: Node, kernels: list[Kernel]) -> Where:
         """Where an operand lies, C-ordered without gaps; a kernel fills memory with a constant."""
@@ -74,10 +71,10 @@ class LoopPlanner(Memory):
             buffer = self._own_buffer(node, node.dtype, math.prod(node.shape))
             kernels.append(self._copy(node, Placement(buffer, 0, contiguous_strides(node.shape)), commits=False))
             return buffer, 0
-        found = operand_strides(node, self._place)
-        if found is None or found[2] != contiguous_strides(node.shape):
+        found = self._operand_place(node)
+        if not found.is_dense(node.shape):
             raise NeedsStorage({node: False})
-        return found[0], found[1]
+        return found.buffer, found.offset
 
     # -- tiles --------------------------------------------------------------------------------------------------------
 
@@ -115,19 +112,19 @@ class LoopPlanner(Memory):
         op = OPS[name]
         assert isinstance(op, Reduction)
         assert op.identity is not None
-        builder = BodyBuilder(None, (part.size,), self._reader(None))
+        builder = self._builder((part.size,))
         value = builder.constant(op.identity(part.dtype), part.dtype)
         builder.store(value, Placement(part, 0, (1,)), builder.full, part.dtype)
-        return Kernel(Loop(collapse_greedily(builder.body())), tuple(builder.params), (node,))
+        return self._loop_of(builder, (node,))
 
     def _combined(self, node: Node, part: Buffer, groups: int, name: str, place: Where) -> Kernel:
         """What the groups found, combined."""
         size = part.size // groups
-        builder = BodyBuilder(None, (groups, size), self._reader(None))
+        builder = self._builder((groups, size))
         each = builder.load(Placement(part, 0, (size, 1)), builder.full, (), part.dtype)
         total = builder.emit(Reduce(name, each, part.dtype))
         builder.store(total, Placement(*place, (1,)), identity(2, [1]), part.dtype)
-        return Kernel(Loop(collapse_greedily(builder.body((0,)))), tuple(builder.params), (node,))
+        return self._loop_of(builder, (node,), (0,))
 
     # -- scans --------------------------------------------------------------------------------------------------------
 
@@ -186,22 +183,23 @@ class LoopPlanner(Memory):
     def _constant_of(self, inner: Plan, number: int) -> Buffer:
         """The memory of a constant of a turn."""
         slot = inner.slots[number]
-        return self._constant_buffer(inner.constants[number], Array(np.dtype(slot.dtype), slot.shape))
+        buffer = Buffer("", np.dtype(slot.dtype), math.prod(slot.shape))
+        return self._enter_constant(buffer, inner.constants[number], Array(buffer.dtype, slot.shape))
 
     def _part(self, node: Node, kernels: list[Kernel]) -> _Moving:
         """An operand of which each turn reads a part."""
         if node.is_splat:
             size = math.prod(node.shape[1:])
             part = self._own_buffer(node, node.dtype, size)
-            fill = BodyBuilder(None, (size,), self._reader(None))
+            fill = self._builder((size,))
             fill.store(fill.constant(node.attrs["value"], node.dtype), Placement(part, 0, (1,)), fill.full, node.dtype)
-            kernels.append(Kernel(Loop(fill.body()), tuple(fill.params), (node,)))
+            kernels.append(Kernel(Loop(self._body(fill)), tuple(fill.params), (node,)))
             return _Moving((part, 0), 0)
-        found = operand_strides(node, self._place)
-        if found is None or found[2][1:] != contiguous_strides(node.shape[1:]):
+        found = self._operand_place(node)
+        step, *strides = found.strides
+        if tuple(strides) != contiguous_strides(node.shape[1:]):
             raise NeedsStorage({node: False})
-        buffer, offset, (step, *_) = found
-        return _Moving((buffer, offset), step)
+        return _Moving((found.buffer, found.offset), step)
 
     def _initial(self, node: Node, place: Where) -> Kernel:
         """What is carried into the first turn, where the last one leaves it."""

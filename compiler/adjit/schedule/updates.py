@@ -50,14 +50,11 @@ def _reads_alike(grouping: Grouping, node: Node, target: Node) -> bool:
 def _overwrites(grouping: Grouping, group: Group, target: Node, value: Node) -> bool:
     """What the group's body shows."""
     state, elsewhere = (Buffer("", node.dtype, math.prod(node.shape)) for node in (target, value))
-
-    def place(node: Node) -> Placement | None:
-        has_memory = node in grouping.group_of or (node.op.kind == "leaf" and not node.is_splat)
-        if node in group.members or not has_memory:
-            return None
-        return Placement(state if node is target else elsewhere, 0, contiguous_strides(node.shape))
-
-    builder = BodyBuilder(group, group.space, place)
+    placements = {
+        node: Placement(state if node is target else elsewhere, 0, contiguous_strides(node.shape))
+        for node in grouping.reads(group)
+    }
+    builder = BodyBuilder(group, group.space, placements)
     builder.tile_of = next((node for node in group.members if node.op.kind == "contraction"), None)
     for node in sorted(group.members, key=grouping.position.__getitem__):
         builder.value(node, builder.map_of(node))
