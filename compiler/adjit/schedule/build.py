@@ -1,8 +1,9 @@
 """make_plan: a graph becomes a plan.
 
 The plan is made as often as it takes: a value that turns out to need memory (`NeedsStorage`), an epilogue whose
-operands do not follow the product's tiles, is noted and the plan is made again with it. A round goes on after that, so
-that it notes what all kernels lack; each notes something new, so the rounds end."""
+operands do not follow the product's tiles, is noted and the plan is made again with it: only a group's body shows that,
+and writing bodies ahead costs all plans more than a second round costs a few. A round goes on after that, so that it
+notes what all kernels lack; each notes something new, so the rounds end."""
 
 from __future__ import annotations
 

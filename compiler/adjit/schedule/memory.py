@@ -28,7 +28,7 @@ from adjit.schedule.body import (
 from adjit.schedule.group import Group, Grouping
 from adjit.schedule.maps import contiguous_strides
 from adjit.schedule.plan import Body, Buffer, Kernel, Loop, Plan
-from adjit.schedule.updates import may_overwrite
+from adjit.schedule.updates import Overwriting
 from adjit.tuned import TRANSPOSE_COPY_READS
 from adjit_runtime.program import Check, Slot
 from adjit_runtime.target import Target
@@ -85,6 +85,7 @@ class Memory:
                 self._readers.setdefault(node, []).append(group)
         self._checks = [group for group in self.grouping.groups if any(map(_may_fail, group.members))]
         self._order_checks()
+        self._overwriting = Overwriting(self.grouping, [(target, unshaped(value)) for target, value in graph.updates])
         # State whose old value is a result, or is still to be read when its new one is copied to it.
         self._kept = {unshaped(node) for node in graph.outputs}
 
@@ -189,7 +190,7 @@ class Memory:
         writer = self.grouping.group_of[value]
         if writer.kind not in ("loop", "product") and not _writes_into(value, target):
             return False
-        if target in self._kept or not may_overwrite(self.grouping, target, value):
+        if target in self._kept or not self._overwriting.is_safe(target, value):
             return False
         before = [group for group in (*self._readers.get(target, ()), *self._checks) if group is not writer]
         if any(self.grouping.depends_on(group, writer) for group in before):

@@ -7,6 +7,7 @@ goes into a reduction, the group's body is written for its addresses. Others are
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from adjit.ir.node import Node
 from adjit.ops.declare import Elementwise
@@ -17,50 +18,63 @@ from adjit.schedule.maps import contiguous_strides
 from adjit.schedule.plan import Buffer, Kernel, Loop
 
 
-def may_overwrite(grouping: Grouping, target: Node, value: Node) -> bool:
-    """Whether the kernel that makes `value` may write it where `target` lies."""
-    group = grouping.group_of[value]
-    if group.kind == "scatter":
-        # What else it reads is read where it has written already; but one element is written when all is read.
-        others = set().union(*(grouping.read_for(arg) for arg in value.args[1:]))
-        return target not in others or math.prod(value.args[-1].shape) == 1
-    readers = [node for node in group.members if any(target in grouping.read_for(arg) for arg in node.args)]
-    if not readers:
-        return True
-    if any(node.op.kind == "contraction" for node in (value, *readers)):
-        return False
-    level = group.members[value]
-    are_alike = all(group.members[node] == level and _reads_alike(grouping, node, target) for node in readers)
-    if are_alike and 0 not in group.space and (group.reduced is None or level == "row"):
-        return True
-    return _overwrites(grouping, group, target, value)
+class Overwriting:
+    """Asks the groups of `grouping`; `updates` are pairs of state and its new value."""
 
+    def __init__(self, grouping: Grouping, updates: Sequence[tuple[Node, Node]]) -> None:
+        self._grouping = grouping
+        self._updates = updates
+        self._state = {target: Buffer("", target.dtype, math.prod(target.shape)) for target, _ in updates}
+        self._kernels: dict[Group, Kernel | None] = {}
 
-def _reads_alike(grouping: Grouping, node: Node, target: Node) -> bool:
-    """Whether a node reads each element of `target` for the one of its own in the same place."""
-    waiting = [node]
-    while waiting:
-        reader = waiting.pop()
-        if not isinstance(reader.op, Elementwise):
+    def is_safe(self, target: Node, value: Node) -> bool:
+        """Whether the kernel that makes `value` may write it where `target` lies."""
+        group, read_for = self._grouping.group_of[value], self._grouping.read_for
+        if group.kind == "scatter":
+            # What else it reads is read where it has written already; but one element is written when all is read.
+            is_read = any(target in read_for(arg) for arg in value.args[1:])
+            return not is_read or math.prod(value.args[-1].shape) == 1
+        readers = [node for node in group.members if any(target in read_for(arg) for arg in node.args)]
+        if not readers:
+            return True
+        if any(node.op.kind == "contraction" for node in (value, *readers)):
             return False
-        waiting += [arg for arg in reader.args if arg is not target and target in grouping.read_for(arg)]
-    return True
+        level = group.members[value]
+        are_alike = all(group.members[node] == level and self._reads_alike(node, target) for node in readers)
+        if are_alike and 0 not in group.space and (group.reduced is None or level == "row"):
+            return True
+        if group not in self._kernels:
+            self._kernels[group] = self._kernel(group)
+        kernel = self._kernels[group]
+        return kernel is None or overwrites_safely(kernel, self._state[target])
+
+    def _reads_alike(self, node: Node, target: Node) -> bool:
+        """Whether a node reads each element of `target` for the one of its own in the same place."""
+        waiting = [node]
+        while waiting:
+            reader = waiting.pop()
+            if not isinstance(reader.op, Elementwise):
+                return False
+            waiting += [arg for arg in reader.args if arg is not target and target in self._grouping.read_for(arg)]
+        return True
+
+    def _kernel(self, group: Group) -> Kernel | None:
+        """What a group computes, and writes of state, as a loop; None where it lacks memory: another round will ask."""
+        elsewhere = Buffer("", next(iter(group.members)).dtype, 0)
+        placements = {node: _dense(node, self._state.get(node, elsewhere)) for node in self._grouping.reads(group)}
+        builder = BodyBuilder(group, group.space, placements)
+        builder.tile_of = next((node for node in group.members if node.op.kind == "contraction"), None)
+        # In their order, as the members of a long chain would be reached by a deep recursion.
+        for node in sorted(group.members, key=self._grouping.position.__getitem__):
+            builder.value(node, builder.map_of(node))
+        for target, value in self._updates:
+            if value in group.members:
+                map_ = builder.map_of(value)
+                builder.store(builder.value(value, map_), _dense(value, self._state[target]), map_, value.dtype)
+        if builder.lacking:
+            return None
+        return Kernel(Loop(collapse_greedily(builder.body(group.reduced or ()))), tuple(builder.params))
 
 
-def _overwrites(grouping: Grouping, group: Group, target: Node, value: Node) -> bool:
-    """What the group's body shows."""
-    state, elsewhere = (Buffer("", node.dtype, math.prod(node.shape)) for node in (target, value))
-    placements = {
-        node: Placement(state if node is target else elsewhere, 0, contiguous_strides(node.shape))
-        for node in grouping.reads(group)
-    }
-    builder = BodyBuilder(group, group.space, placements)
-    builder.tile_of = next((node for node in group.members if node.op.kind == "contraction"), None)
-    for node in sorted(group.members, key=grouping.position.__getitem__):
-        builder.value(node, builder.map_of(node))
-    map_ = builder.map_of(value)
-    builder.store(builder.value(value, map_), Placement(state, 0, contiguous_strides(value.shape)), map_, value.dtype)
-    if builder.lacking:
-        return True  # not before that has memory
-    body = collapse_greedily(builder.body(group.reduced or ()))
-    return overwrites_safely(Kernel(Loop(body), tuple(builder.params)), state)
+def _dense(node: Node, buffer: Buffer) -> Placement:
+    return Placement(buffer, 0, contiguous_strides(node.shape))
