@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 
 import adjit
+from adjit.ir.evaluate import evaluate
+from adjit.ir.text import parse
 from adjit.tuned import BLOCKED_ROWS, ROWS_FROM, STRAIGHT_ELEMENTS
+from tests.codegen.running import Ran
 
 ROWS = (1, ROWS_FROM - 1, *range(ROWS_FROM, ROWS_FROM + BLOCKED_ROWS + 1), 67)
 COLUMNS = (1, 7, 8, 9, 15, 16, 17, 31, 33, 64, 100, 129)
@@ -97,3 +100,22 @@ def test_lanes_beyond_the_end_of_a_sum_of_products_do_not_count() -> None:
     found = adjit.jit(lambda x, w: (np.sum((1 / x) * w, axis=1), np.sum((1 / w) * x, axis=1)))(x, np.ones(13))
     np.testing.assert_array_equal(found[0], 26.0)
     np.testing.assert_array_equal(found[1], 6.5)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize(("m", "n"), [(5, 2), (3, 40), (40, 3), (17, 17)])
+def test_a_value_that_is_the_same_along_a_reduced_axis_is_kept_for_the_next_pass(m: int, n: int, axis: int) -> None:
+    size = (m, n)[axis]
+    graph = parse(f"""graph @f(%x: f64[{size}], %y: f64[{m},{n}]) -> (f64[{m},{n}]) {{
+      %0 = broadcast %x shape=({m},{n}) axes=({axis}) : f64[{m},{n}]
+      %1 = tanh %0 : f64[{m},{n}]
+      %2 = add %1, %y : f64[{m},{n}]
+      %3 = max %2 axes=(0,1) : f64[]
+      %4 = broadcast %3 shape=({m},{n}) axes=() : f64[{m},{n}]
+      %5 = sub %1, %4 : f64[{m},{n}]
+      return %5
+    }}""")
+    rng = np.random.default_rng(3)
+    inputs = [rng.normal(size=size), rng.normal(size=(m, n))]
+    (found,) = Ran(graph, inputs).outputs
+    np.testing.assert_allclose(found, evaluate(graph, *inputs)[0], rtol=1e-13)  # functions differ from libm's

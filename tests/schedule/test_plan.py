@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -89,6 +90,39 @@ def test_old_state_is_read_before_it_is_overwritten() -> None:
         assert len(writers) == 1
         assert max(readers) <= writers[0]
         assert overwrites_safely(plan.kernels[writers[0]], buffer)
+
+
+def total_of(b: Builder, s: Value) -> Value:
+    return b.broadcast(b.sum(s, axes=tuple(range(len(s.shape)))), shape=s.shape, axes=())
+
+
+UPDATES: dict[str, tuple[tuple[int, ...], Callable[[Builder, Value, Value], Value], bool]] = {
+    "element by element": ((4, 4), lambda b, s, v: s * 0.5 - b.tanh(v), True),
+    "reshaped and back": ((4, 4), lambda b, s, v: b.reshape(b.reshape(s, shape=(16,)) * 2.0, shape=(4, 4)), True),
+    "a row's value": ((4,), lambda b, s, v: s - b.sum(v, axes=(0,)) * 0.1, True),
+    "a row's value, for its elements": ((4,), lambda b, s, v: s - b.sum(v * spread(b, s, 1), axes=(0,)), True),
+    "a row's value, for other rows'": ((4,), lambda b, s, v: s - b.sum(v * spread(b, s, 0), axes=(0,)), False),
+    "flipped": ((4, 4), lambda b, s, v: b.flip(s, axes=(0,)) * 0.5 + v, False),
+    "transposed": ((4, 4), lambda b, s, v: b.transpose(s, axes=(1, 0)) + v, False),
+    "less its own sum": ((4, 4), lambda b, s, v: s - total_of(b, s), False),
+    "in a product": ((4, 4), lambda b, s, v: s + b.contract(s, v, spec="ik,kj->ij"), False),
+    "beside a product": ((4, 4), lambda b, s, v: s + b.contract(v, v, spec="ik,kj->ij"), True),
+}  # fmt: skip
+
+
+def spread(b: Builder, s: Value, axis: int) -> Value:
+    return b.broadcast(s, shape=(4, 4), axes=(axis,))
+
+
+@pytest.mark.parametrize("name", UPDATES)
+def test_what_state_is_renewed_in_place(name: str) -> None:
+    """Where a kernel reads the old value but for the element that it writes, the new one is copied at the end."""
+    shape, update, in_place = UPDATES[name]
+    b = Builder()
+    s, v = b.value(b.input("s", Array(F64, shape))), b.value(b.input("v", Array(F64, (4, 4))))
+    plan = plan_of(b.graph("update", [], [(s.node, update(b, s, v).node)]))
+    verify_plan(plan)
+    assert any(kernel.commits for kernel in plan.kernels) == (not in_place)
 
 
 def test_an_update_rides_in_the_epilogue_of_its_gradient() -> None:

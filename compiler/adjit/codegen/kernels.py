@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from adjit.codegen.access import Scope
 from adjit.codegen.analysis import analyse, lanes_of, lanes_together, vector_dimension
 from adjit.codegen.cuts import Cut, cut_of
 from adjit.codegen.jobs import open_job, parts_for, range_of, range_of_turn, run_job
@@ -17,6 +16,7 @@ from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_lite
 from adjit.codegen.nest import Nest
 from adjit.codegen.products import product_extents, product_parameters, product_ranges, write_product
 from adjit.codegen.signals import effort
+from adjit.codegen.vectorized import Scope
 from adjit.schedule.plan import (
     Body,
     CheckRange,
@@ -156,14 +156,14 @@ def _write_scatter(f: Function, params: Sequence[Value], work: Scatter, target: 
                 offset = f.add(offset, f.mul(scope.index[d], c))
         address = f.element(params[0], memory, offset)
         kit = Lanes(f, lanes if wide else 0)
-        value = nest._widened(work.value, scope) if wide else scope.values[work.value]
+        value = nest.work.widened(work.value, scope) if wide else scope.values[work.value]
         ty = memory.vector(lanes if wide else 0)
         if work.add:
             old = f.load(address, ty) if scope.mask is None else f.masked_load(address, ty, scope.mask)
             value = kit.wrap(old, dtype) + value
-        raw = nest.to_memory(value.value, dtype)
+        raw = nest.access.to_memory(value.value, dtype)
         if wide:
-            nest.store_lanes(raw, address, 1, scope.mask)
+            nest.access.store_lanes(raw, address, 1, scope.mask)
         else:
             f.store(raw, address)
 

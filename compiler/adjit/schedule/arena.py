@@ -31,6 +31,7 @@ from adjit.schedule.plan import (
     operands,
 )
 from adjit.tuned import INPLACE_REDUCTION_BYTES
+from adjit_runtime.errors import InternalError
 
 
 def finish(
@@ -40,14 +41,9 @@ def finish(
     slots: tuple[Any, ...],
     constants: dict[int, Data],
     checks: tuple[Any, ...],
-) -> tuple[Plan, set[Buffer]]:
-    """Give every arena buffer its place. Also returns the state buffers whose update in place would be wrong."""
-    unsafe = {
-        buffer
-        for kernel in kernels
-        for buffer in written(kernel) & read(kernel)
-        if not overwrites_safely(kernel, buffer)
-    }
+) -> Plan:
+    """Give every arena buffer its place."""
+    _check_state(kernels, buffers, slots)
     used = _liveness(kernels)
     arena = [buffer for buffer in buffers if buffer in used and buffer.slot is None]
     for number, kernel in enumerate(kernels):
@@ -63,7 +59,7 @@ def finish(
     for buffer in arena:
         buffer.offset = storage(buffer).offset
     peak, peak_buffer = _peak(roots, spans, len(kernels))
-    plan = Plan(
+    return Plan(
         name=graph.name,
         kernels=kernels,
         buffers=tuple(buffer for buffer in buffers if buffer in used),
@@ -77,8 +73,16 @@ def finish(
         checks=checks,
         constants=constants,
     )
-    # Elsewhere a kernel reads and writes one buffer only in disjoint parts (a concatenation's).
-    return plan, {buffer for buffer in unsafe if buffer.slot is not None and slots[buffer.slot].role == "state"}
+
+
+def _check_state(kernels: Sequence[Kernel], buffers: Sequence[Buffer], slots: Sequence[Any]) -> None:
+    """No new value of state is written over what is still to be read. (Elsewhere a kernel reads and writes one buffer
+    only in disjoint parts, a concatenation's.)"""
+    state = {buffer for buffer in buffers if buffer.slot is not None and slots[buffer.slot].role == "state"}
+    for kernel in kernels if state else ():
+        for buffer in written(kernel) & state & read(kernel):
+            if not overwrites_safely(kernel, buffer):
+                raise InternalError(f"state {buffer.name} is written where its old value is still to be read")
 
 
 def storage(buffer: Buffer) -> Buffer:

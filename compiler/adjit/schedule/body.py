@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -60,25 +60,26 @@ class Placement:
 
 
 class BodyBuilder:
-    """Writes one body. `place(node)` gives the placement of a node that has one, or None."""
+    """Writes one body. `placements` are where values lie: those that are read there are noted in `reads`, in order."""
 
     def __init__(
         self,
         group: Group | None,
         domain: tuple[int, ...],
-        place: Callable[[Node], Placement | None],
+        placements: Mapping[Node, Placement],
         first_param: int = 0,
     ) -> None:
         self.group = group
         self.domain = domain
-        self.place = place
+        self.reads: dict[Node, None] = {}
         self.code: list[Instruction] = []
         self.params: list[tuple[Buffer, int]] = []
+        self._placements = placements
         self._first_param = first_param
         self._param_numbers: dict[tuple[int, int], int] = {}
         self._numbers: dict[tuple[Node, Map, tuple[Bound, ...]], int] = {}
         self._same: dict[Instruction, int] = {}
-        self._lacking: dict[Node, bool] = {}
+        self.lacking: dict[Node, bool] = {}
         self.tile_of: Node | None = None
 
     @property
@@ -86,15 +87,15 @@ class BodyBuilder:
         """The identity map over the whole domain."""
         return identity(len(self.domain), range(len(self.domain)))
 
-    def rows(self) -> Map:
-        """The map of a row-level member."""
+    def map_of(self, member: Node) -> Map:
+        """The map at which a member of the group is computed."""
         assert self.group is not None
-        return identity(len(self.domain), self.group.rows)
+        return self.full if self.group.members[member] == "full" else identity(len(self.domain), self.group.rows)
 
     def body(self, reduced: tuple[int, ...] = ()) -> Body:
         """Close the body; raises NeedsStorage for all that lack memory."""
-        if self._lacking:
-            raise NeedsStorage(self._lacking)
+        if self.lacking:
+            raise NeedsStorage(self.lacking)
         dtypes = tuple(buffer.dtype for buffer, _ in self.params)
         return Body(self.domain, reduced, dtypes, tuple(self.code))
 
@@ -139,11 +140,9 @@ class BodyBuilder:
             if map_ != self.full or inside:
                 return self._lacks(node, node.dtype)
             return self.emit(Tile(node.dtype))
-        if self.group is not None and node in self.group.members:
-            expected = self.full if self.group.members[node] == "full" else self.rows()
-            if map_ == expected and not inside:
-                return self._compute(node, map_)
-        placement = self.place(node)
+        if self.group is not None and node in self.group.members and map_ == self.map_of(node) and not inside:
+            return self._compute(node, map_)
+        placement = self._read(node)
         if placement is not None:
             return self.load(placement, map_, inside, node.dtype)
         if isinstance(node.op, Elementwise):
@@ -155,9 +154,18 @@ class BodyBuilder:
             return self.emit(Index(constant, self._padded(coefficients), node.dtype))
         return self._lacks(node, node.dtype)
 
+    def _read(self, node: Node) -> Placement | None:
+        """Where a node is read: no member of the group is, whose values are in registers."""
+        if self.group is not None and node in self.group.members:
+            return None
+        placement = self._placements.get(node)
+        if placement is not None:
+            self.reads[node] = None
+        return placement
+
     def _lacks(self, node: Node, dtype: np.dtype, dense: bool = False) -> int:
         """Note that a node needs memory, and go on with a number in place of what is read of it."""
-        self._lacking[node] = dense or self._lacking.get(node, False)
+        self.lacking[node] = dense or self.lacking.get(node, False)
         return self.constant(0, dtype)
 
     def constant(self, value: object, dtype: np.dtype) -> int:
@@ -210,11 +218,11 @@ class BodyBuilder:
 
     def _reshaped(self, node: Node) -> Placement | None:
         """The placement of a node; of one in another shape, that of what has its elements."""
-        placement = self.place(node)
+        placement = self._read(node)
         if placement is not None or not is_linear(node):
             return placement
         (arg,) = node.args
-        placement = self.place(arg)
+        placement = self._read(arg)
         if placement is None or not placement.is_dense(arg.shape):
             return None
         return Placement(placement.buffer, placement.offset, contiguous_strides(node.shape))
@@ -227,7 +235,7 @@ class BodyBuilder:
         if inner is None:
             if not is_linear(node):
                 return self._lacks(node, node.dtype)
-            placement = self.place(arg)
+            placement = self._read(arg)
             if placement is None:
                 return self._lacks(arg, node.dtype)
             if not placement.is_dense(arg.shape):
@@ -332,17 +340,15 @@ def collapse_greedily(body: Body) -> Body:
     return result
 
 
-def operand_strides(
-    node: Node, place: Callable[[Node], Placement | None]
-) -> tuple[Buffer, int, tuple[int, ...]] | None:
-    """Buffer, offset and strides through which a contraction reads `node`, looking through movement; or None."""
+def operand_strides(node: Node, placements: Mapping[Node, Placement]) -> tuple[Node, Placement] | None:
+    """How a contraction reads `node`, looking through movement: what has memory, and where; or None."""
     extents = node.shape
     map_: Map = identity(len(extents), range(len(extents)))
     while True:
-        placement = place(node)
+        placement = placements.get(node)
         if placement is not None:
             offset, strides = linear(map_, placement.strides, placement.offset)
-            return placement.buffer, offset, strides or (0,) * len(extents)
+            return node, Placement(placement.buffer, offset, strides or (0,) * len(extents))
         if node.op.kind != "movement" or len(node.args) != 1:
             return None
         inner, bounds = operand_map(node, map_, extents)
@@ -351,11 +357,11 @@ def operand_strides(
         if inner is None:
             if not is_linear(node):
                 return None
-            source = place(node.args[0])
+            source = placements.get(node.args[0])
             if source is None or not source.is_dense(node.args[0].shape):
                 return None
             offset, strides = linear(map_, contiguous_strides(node.shape), source.offset)
-            return source.buffer, offset, strides
+            return node.args[0], Placement(source.buffer, offset, strides)
         map_, node = inner, node.args[0]
 
 

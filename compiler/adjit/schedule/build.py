@@ -1,9 +1,9 @@
 """make_plan: a graph becomes a plan.
 
 The plan is made as often as it takes: a value that turns out to need memory (`NeedsStorage`), an epilogue whose
-operands do not follow the product's tiles, an update that cannot be written in place, is noted and the plan is made
-again with it. A round goes on after that, so that it notes what all kernels lack; each notes something new, so the
-rounds end."""
+operands do not follow the product's tiles, is noted and the plan is made again with it: only a group's body shows that,
+and writing bodies ahead costs all plans more than a second round costs a few. A round goes on after that, so that it
+notes what all kernels lack; each notes something new, so the rounds end."""
 
 from __future__ import annotations
 
@@ -27,9 +27,7 @@ from adjit.schedule.body import (
     Placement,
     collapse,
     collapse_greedily,
-    operand_strides,
     permuted,
-    unshaped,
 )
 from adjit.schedule.group import Group
 from adjit.schedule.loops import LoopPlanner
@@ -45,7 +43,6 @@ from adjit.schedule.plan import (
     Gather,
     Kernel,
     Load,
-    Loop,
     Plan,
     Product,
     Reduce,
@@ -106,7 +103,7 @@ class _Planner(LoopPlanner):
         self._assign_roots()
         for node, _ in self.copies + self.commits:
             if node in self.grouping.group_of:
-                self._place(node)
+                self._claim(node)
         tail = [kernel for node, place in self.copies for kernel in self._tried(self._copies, node, place, False)]
         tail += [kernel for node, place in self.commits for kernel in self._tried(self._copies, node, place, True)]
         made = [self._tried(self._kernels, group) for group in reversed(order_groups(self.grouping))]
@@ -124,14 +121,7 @@ class _Planner(LoopPlanner):
         ]
         state = {self.placements[target].buffer for target, _ in self.graph.updates}
         kernels = delay_small(kernels + tail, state)
-        plan, unsafe = finish(
-            self.graph, tuple(kernels), self.buffers, tuple(self.slots), self.constants, tuple(self.checks)
-        )
-        if unsafe:
-            updates = {id(self.placements[target].buffer): unshaped(value) for target, value in self.graph.updates}
-            self.notes.shadowed.update(updates[id(buffer)] for buffer in unsafe)
-            return None
-        return plan
+        return finish(self.graph, tuple(kernels), self.buffers, tuple(self.slots), self.constants, tuple(self.checks))
 
     def _plan_of_turn(self, graph: Graph) -> Plan:
         return make_plan(graph, self.target, slots_of(graph), self.rules, of_turn=True)
@@ -177,8 +167,8 @@ class _Planner(LoopPlanner):
     def _stores(self, group: Group, builder: BodyBuilder, skip: Node | None = None) -> None:
         """Store every member that has somewhere to go."""
         self._shorten(group, builder)
-        for node, level in group.members.items():
-            map_ = builder.full if level == "full" else builder.rows()
+        for node in group.members:
+            map_ = builder.map_of(node)
             places = list(self.extra.get(node, ()))
             if node in self.placements and node is not skip and (node in self.wanted or self._is_fixed(node)):
                 places.insert(0, self.placements[node])
@@ -194,7 +184,7 @@ class _Planner(LoopPlanner):
             read = (leaf for arg in node.args for leaf in self.grouping.leaves(arg))
             depth[node] = 1 + max((depth[leaf] for leaf in read if leaf in depth), default=0)
             if depth[node] % CHAIN == 0:
-                builder.value(node, builder.full if group.members[node] == "full" else builder.rows())
+                builder.value(node, builder.map_of(node))
 
     def _is_fixed(self, node: Node) -> bool:
         """Whether the memory of `node` is not its own: a slot, or a part of another value."""
@@ -207,39 +197,36 @@ class _Planner(LoopPlanner):
         )
 
     def _loop(self, group: Group) -> list[Kernel]:
-        builder = BodyBuilder(group, group.space, self._reader(group))
+        builder = self._builder(group.space, group)
         self._stores(group, builder)
         if not any(isinstance(instruction, Store) for instruction in builder.code):
             return []
-        body = collapse_greedily(builder.body(group.reduced or ()))
-        return [Kernel(Loop(body), tuple(builder.params), tuple(group.members))]
+        return [self._loop_of(builder, tuple(group.members), group.reduced or ())]
 
     def _copies(self, node: Node, place: Placement, commits: bool) -> list[Kernel]:
         return [self._copy(node, place, commits)]
 
     def _running(self, group: Group, node: Node) -> list[Kernel]:
         axis = node.attrs["axis"]
-        place = self._place(node)
-        assert place is not None
-        builder = BodyBuilder(group, group.space, self._reader(group))
+        place = self._claim(node)
+        builder = self._builder(group.space, group)
         arg = builder.value(node.args[0], builder.full)
         from_arg = builder.emit(_reduce(node, arg))
         builder.store(from_arg, place, builder.full, node.dtype)
-        work = Running(builder.body((axis,)), node.attrs["reverse"])
+        work = Running(self._body(builder, (axis,)), node.attrs["reverse"])
         return [Kernel(work, tuple(builder.params), (node,))]
 
     def _scatter(self, node: Node) -> list[Kernel]:
         source, index, update = node.args
-        place = self._place(node)
-        assert place is not None
+        place = self._claim(node)
         axis, batch = node.attrs["axis"], node.attrs.get("batch", 0)
-        builder = BodyBuilder(None, update.shape, self._reader(None), first_param=1)
+        builder = self._builder(update.shape, first_param=1)
         after = axis + len(index.shape) - batch
         at = builder.value(index, builder.full[:batch] + builder.full[axis:after])
         value = builder.value(update, builder.full)
         outer = place.strides[:axis] + (0,) * (after - axis) + place.strides[axis + 1 :]
         assert isinstance(node.op, Indexing)
-        work = Scatter(builder.body(), at, value, outer, place.strides[axis], node.shape[axis], node.op.adds)
+        work = Scatter(self._body(builder), at, value, outer, place.strides[axis], node.shape[axis], node.op.adds)
         params = ((place.buffer, place.offset), *builder.params)
         written = Kernel(work, params, (node,))
         known = self.placements.get(source)
@@ -252,21 +239,14 @@ class _Planner(LoopPlanner):
         copy = self._copy(source, place, commits=False)
         return [Kernel(copy.work, copy.params, (node,)), written]
 
-    def _is_at(self, node: Node, place: Placement) -> bool:
-        """Whether a value lies at a place already."""
-        known = self.placements.get(node)
-        if known is None:
-            return False
-        return (known.buffer, known.offset, known.strides) == (place.buffer, place.offset, place.strides)
-
     def _check(self, node: Node) -> list[Kernel]:
         index, asked = node.args[0], node.args[-1]
-        builder = BodyBuilder(None, asked.shape, self._reader(None))
+        builder = self._builder(asked.shape)
         at = builder.value(asked, builder.full)
         where = f"{node.loc}: " if node.loc is not None else ""
         error, before, after, low, high = condition_of(node)
         self.checks.append(Check(error, where + before, after))
-        work = CheckRange(collapse_greedily(builder.body()), at, low, high, len(self.checks) - 1)
+        work = CheckRange(collapse_greedily(self._body(builder)), at, low, high, len(self.checks) - 1)
         kernels = [Kernel(work, tuple(builder.params), (node,))]
         if node in self.wanted or (node in self.placements and self._is_fixed(node)):
             place = self.placements[node]
@@ -275,25 +255,24 @@ class _Planner(LoopPlanner):
 
     def _checked_value(self, node: Node, index: Node, place: Placement) -> Kernel:
         """The operand in the dtype of the result; an index counts from the front."""
-        builder = BodyBuilder(None, index.shape, self._reader(None))
+        builder = self._builder(index.shape)
         raw = builder.value(index, builder.full)
         wide = builder.emit(Apply("cast", (raw,), (("dtype", node.dtype),), node.dtype))
         assert isinstance(node.op, Checked)
         if not node.op.counts_back:
             builder.store(wide, place, builder.full, node.dtype)
-            return Kernel(Loop(collapse_greedily(builder.body())), tuple(builder.params), (node,))
+            return self._loop_of(builder, (node,))
         zero = builder.constant(0, node.dtype)
         negative = builder.emit(Apply("lt", (wide, zero), (), np.dtype(np.bool_)))
         size = builder.constant(node.attrs["size"], node.dtype)
         wrapped = builder.emit(Apply("add", (wide, size), (), node.dtype))
         result = builder.emit(Apply("select", (negative, wrapped, wide), (), node.dtype))
         builder.store(result, place, builder.full, node.dtype)
-        return Kernel(Loop(collapse_greedily(builder.body())), tuple(builder.params), (node,))
+        return self._loop_of(builder, (node,))
 
     def _side_by_side(self, node: Node) -> list[Kernel]:
         """A concatenation's parts that no kernel computes; a pad with gaps."""
-        whole = self._place(node)
-        assert whole is not None
+        whole = self._claim(node)
         if joins(node):
             kernels = []
             at = 0
@@ -308,10 +287,9 @@ class _Planner(LoopPlanner):
         low, steps = node.attrs["low"], [gap + 1 for gap in node.attrs["interior"]]
         offset = whole.offset + sum(lo * s for lo, s in zip(low, whole.strides, strict=True))
         inner = Placement(whole.buffer, offset, tuple(s * t for s, t in zip(whole.strides, steps, strict=True)))
-        fill = BodyBuilder(None, node.shape, self._reader(None))
+        fill = self._builder(node.shape)
         fill.store(fill.constant(node.attrs["value"], node.dtype), whole, fill.full, node.dtype)
-        filled = Kernel(Loop(collapse_greedily(fill.body())), tuple(fill.params), (node,))
-        return [filled, self._copy(arg, inner, commits=False)]
+        return [self._loop_of(fill, (node,)), self._copy(arg, inner, commits=False)]
 
     # -- contractions -------------------------------------------------------------------------------------------------
 
@@ -320,10 +298,8 @@ class _Planner(LoopPlanner):
         spec, sizes = subscripts_of(node), sizes_of(node)
         operands = []
         for arg, letters in zip(node.args, spec.operands, strict=True):
-            found = operand_strides(arg, self._reader(group))
-            if found is None:
-                raise NeedsStorage({arg: False})
-            operands.append((found[0], found[1], dict(zip(letters, found[2], strict=True))))
+            found = self._operand_place(arg)
+            operands.append((found.buffer, found.offset, dict(zip(letters, found.strides, strict=True))))
         # The operand whose letter is the result's last one has the columns, so that these are adjacent.
         rows_of = 1 if spec.result[-1] in spec.rows else 0
         spec = spec if rows_of == 0 else spec.swapped()
@@ -342,15 +318,15 @@ class _Planner(LoopPlanner):
         epilogue = self._epilogue(group, node, groups) if fused or keep else None
         if not fused and not keep:
             return []
-        place = self._place(node) if keep else None
+        place = self._claim(node) if keep else None
         if place is not None and not place.is_dense(node.shape):
             raise NeedsStorage({node: True})
         if place is None and epilogue is not None:
             place = self._overwritten(node, _one_stride(spec.batch, strides, sizes), c_row, *epilogue)
         block = 0
         if place is None:
-            buffer = self._buffer(node, f"t{len(self.buffers)}")
-            place = self._dense(node, buffer)
+            place = self._own(node)
+            buffer = self._enter(place.buffer)
             block = self.rules.scratch(node.dtype, k)
             if block and block < buffer.nbytes:
                 buffer.size = block // node.dtype.itemsize
@@ -388,7 +364,7 @@ class _Planner(LoopPlanner):
 
     def _epilogue(self, group: Group, node: Node, groups: list[list[int]]) -> Any:
         """The body over (batch, m, n), each made of a group of dimensions of the result."""
-        builder = BodyBuilder(group, group.space, self._reader(group), first_param=3)
+        builder = self._builder(group.space, group, first_param=3)
         builder.tile_of = node
         self._stores(group, builder, skip=node)
         for place in self.extra.get(node, ()):
@@ -399,7 +375,7 @@ class _Planner(LoopPlanner):
         for dims in groups:
             runs.append(list(range(at, at + len(dims))))
             at += len(dims)
-        whole = permuted(builder.body(group.reduced or ()), [d for dims in groups for d in dims])
+        whole = permuted(self._body(builder, group.reduced or ()), [d for dims in groups for d in dims])
         body = collapse(whole, runs)
         if body is None:
             self.notes.unfused.add(node)

@@ -97,16 +97,16 @@ class Grouping:
 
     def reads(self, group: Group) -> set[Node]:
         """Everything that has memory of its own and that the members of `group` may read."""
-        return {node for member in group.members for arg in member.args for node in self._read(arg)}
+        return {node for member in group.members for arg in member.args for node in self.read_for(arg)}
+
+    def read_for(self, arg: Node) -> frozenset[Node]:
+        """What has memory of its own and is read for an operand."""
+        known = self._cost.get(arg)
+        return frozenset({arg}) if known is None else known[1]
 
     def order_after(self, group: Group, earlier: Group) -> None:
         """Make `group` come after `earlier`, which does not depend on it."""
         self._follow(group, [earlier])
-
-    def _read(self, arg: Node) -> frozenset[Node]:
-        """What has memory of its own and is read for an operand."""
-        known = self._cost.get(arg)
-        return frozenset({arg}) if known is None else known[1]
 
     # -- one node -----------------------------------------------------------------------------------------------------
 
@@ -125,9 +125,12 @@ class Grouping:
             self._join(node)
 
     def _is_light(self, node: Node) -> bool:
-        if node.op.kind in ("leaf", "creation"):
-            self._cost[node] = (0, frozenset() if node.is_splat or node.op.kind == "creation" else frozenset({node}))
-            return node not in self.stored or node.op.kind == "leaf"
+        if node.op.kind == "leaf":
+            self._cost[node] = (0, frozenset() if node.is_splat else frozenset({node}))
+            return True
+        if node.op.kind == "creation" and node not in self.stored:
+            self._cost[node] = (0, frozenset())
+            return True
         if node in self.stored or self._replaces_product(node):
             return False
         if node.op.kind == "movement":
@@ -139,7 +142,7 @@ class Grouping:
         leaves: frozenset[Node] = frozenset()
         for arg in node.args:
             cost += self._cost[arg][0] if arg in self._cost else 0
-            leaves |= self._read(arg)
+            leaves |= self.read_for(arg)
         self._cost[node] = (cost, leaves)
         if cost <= LIGHT_COST and len(leaves) <= LIGHT_LEAVES and not self._is_repeated(node, cost + len(leaves)):
             return True
@@ -200,7 +203,7 @@ class Grouping:
         group.members[node] = level
         self.group_of[node] = group
         for arg in node.args:
-            for read in self._read(arg):
+            for read in self.read_for(arg):
                 self._readers[read] = self._readers.get(read, 0) | 1 << group.number
         if len(group.members) >= KERNEL_MEMBERS:
             self._closed |= 1 << group.number
@@ -328,7 +331,7 @@ class Grouping:
         for node in drop.members:
             self.group_of[node] = keep
             for arg in node.args:
-                for read in self._read(arg):
+                for read in self.read_for(arg):
                     self._readers[read] |= 1 << keep.number
         for other in drop.before:
             del other.after[drop]
@@ -348,7 +351,7 @@ class Grouping:
     def _sibling(self, node: Node, axes: tuple[int, ...], leaves: dict[Node, set[Relation]]) -> Group | None:
         """The last group that already reduces the same space along the same axes and reads a common value."""
         found = 0
-        for read in self._read(node.args[0]):
+        for read in self.read_for(node.args[0]):
             found |= self._readers.get(read, 0)
         needed = self._closed
         for leaf in leaves:

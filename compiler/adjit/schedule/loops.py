@@ -17,10 +17,10 @@ from adjit.ir.graph import Graph
 from adjit.ir.node import Node
 from adjit.ir.op import OPS
 from adjit.ir.types import Array, Tuple
-from adjit.ops.declare import Reduction
+from adjit.ops.declare import Bodied, Reduction
 from adjit.ops.loops import runs_all
 from adjit.ops.tiles import combiners
-from adjit.schedule.body import BodyBuilder, NeedsStorage, Placement, base, collapse_greedily, operand_strides
+from adjit.schedule.body import NeedsStorage, Placement, base, operand_strides
 from adjit.schedule.group import Group
 from adjit.schedule.maps import contiguous_strides, identity
 from adjit.schedule.memory import Memory
@@ -58,45 +58,53 @@ class LoopPlanner(Memory):
         """Where each result lies: what nothing reads is written, too."""
         assert isinstance(node.type, Tuple)
         found: dict[int, Where] = {}
-        read = {item.attrs["index"]: item for item in items}
-        for index in range(node.attrs.get("carried", 0)):
-            place = self._dying(node, index)
-            if place is None or read.get(index) in self.placements:
-                continue
-            if index in read:
-                self.placements[read[index]] = place
-            else:
-                found[index] = (place.buffer, place.offset)
         for item in items:
-            place = self._place(item)
-            assert place is not None
+            place = self._claim(item)
             if not place.is_dense(item.shape):
                 raise NeedsStorage({item: True})
             found[item.attrs["index"]] = (place.buffer, place.offset)
+        for index in range(node.attrs.get("carried", 0)):
+            if index not in found and self._dying(node, index) is not None:
+                place = self._claim(node.args[index])
+                found[index] = (place.buffer, place.offset)
         types = enumerate(node.type.items)
         return [found.get(i) or (self._own_buffer(node, type.dtype, type.size), 0) for i, type in types]
+
+    def _assign_rest(self) -> None:
+        """What a loop carries out lies where it was carried in, if nothing else reads that."""
+        for group in self.grouping.groups:
+            node, *items = group.members
+            carried = node.attrs.get("carried", 0) if isinstance(node.op, Bodied) else 0
+            for item in items if carried else ():
+                index = item.attrs["index"]
+                place = self._dying(node, index) if index < carried and item not in self.placements else None
+                if place is not None:
+                    self.placements[item] = place
+        super()._assign_rest()
 
     def _dying(self, loop: Node, index: int) -> Placement | None:
         """The memory of the first value of what a loop carries, where nothing else reads that: it may be written."""
         first = loop.args[index]
         group = self.grouping.group_of.get(first)
         readers = self._readers.get(first, [])
-        if group is None or first in self._kept or readers != [self.grouping.group_of[loop]]:
+        if group is None or first in self._kept or first in self.extra:
             return None
-        if sum(base(arg) is first for arg in loop.args) > 1:
+        if readers != [self.grouping.group_of[loop]] or sum(base(arg) is first for arg in loop.args) > 1:
             return None
-        place = self._place(first)
-        return None if place is None or self._is_fixed(first) or first in self.extra else place
+        if first not in self.placements:
+            self.placements[first] = self._own(first)
+        return None if self._is_fixed(first) else self.placements[first]
 
     def _lies_at(self, node: Node, place: Where) -> bool:
-        """Whether a value lies at a place, C-ordered."""
-        found = operand_strides(node, self._place)
-        return found is not None and found[:2] == place and found[2] == contiguous_strides(node.shape)
+        """Whether a value lies at a place, C-ordered; its memory is needed then."""
+        found = operand_strides(node, self.placements)
+        if found is None or (found[1].buffer, found[1].offset) != place or not found[1].is_dense(node.shape):
+            return False
+        self._claim(found[0])
+        return True
 
     def _own_buffer(self, node: Node, dtype: np.dtype, size: int) -> Buffer:
-        buffer = Buffer(f"t{len(self.buffers)}", dtype, size, loc=node.loc)
-        self.buffers.append(buffer)
-        return buffer
+        return self._enter(Buffer("", dtype, size, loc=node.loc))
 
     def _operand(self, node: Node, kernels: list[Kernel]) -> Where:
         """Where an operand lies, C-ordered without gaps; a kernel fills memory with a constant."""
@@ -104,10 +112,10 @@ class LoopPlanner(Memory):
             buffer = self._own_buffer(node, node.dtype, math.prod(node.shape))
             kernels.append(self._copy(node, Placement(buffer, 0, contiguous_strides(node.shape)), commits=False))
             return buffer, 0
-        found = operand_strides(node, self._place)
-        if found is None or found[2] != contiguous_strides(node.shape):
+        found = self._operand_place(node)
+        if not found.is_dense(node.shape):
             raise NeedsStorage({node: False})
-        return found[0], found[1]
+        return found.buffer, found.offset
 
     # -- tiles --------------------------------------------------------------------------------------------------------
 
@@ -145,19 +153,19 @@ class LoopPlanner(Memory):
         op = OPS[name]
         assert isinstance(op, Reduction)
         assert op.identity is not None
-        builder = BodyBuilder(None, (part.size,), self._reader(None))
+        builder = self._builder((part.size,))
         value = builder.constant(op.identity(part.dtype), part.dtype)
         builder.store(value, Placement(part, 0, (1,)), builder.full, part.dtype)
-        return Kernel(Loop(collapse_greedily(builder.body())), tuple(builder.params), (node,))
+        return self._loop_of(builder, (node,))
 
     def _combined(self, node: Node, part: Buffer, groups: int, name: str, place: Where) -> Kernel:
         """What the groups found, combined."""
         size = part.size // groups
-        builder = BodyBuilder(None, (groups, size), self._reader(None))
+        builder = self._builder((groups, size))
         each = builder.load(Placement(part, 0, (size, 1)), builder.full, (), part.dtype)
         total = builder.emit(Reduce(name, each, part.dtype))
         builder.store(total, Placement(*place, (1,)), identity(2, [1]), part.dtype)
-        return Kernel(Loop(collapse_greedily(builder.body((0,)))), tuple(builder.params), (node,))
+        return self._loop_of(builder, (node,), (0,))
 
     # -- scans --------------------------------------------------------------------------------------------------------
 
@@ -220,22 +228,23 @@ class LoopPlanner(Memory):
     def _constant_of(self, inner: Plan, number: int) -> Buffer:
         """The memory of a constant of a turn."""
         slot = inner.slots[number]
-        return self._constant_buffer(inner.constants[number], Array(np.dtype(slot.dtype), slot.shape))
+        buffer = Buffer("", np.dtype(slot.dtype), math.prod(slot.shape))
+        return self._enter_constant(buffer, inner.constants[number], Array(buffer.dtype, slot.shape))
 
     def _part(self, node: Node, kernels: list[Kernel]) -> _Moving:
         """An operand of which each turn reads a part."""
         if node.is_splat:
             size = math.prod(node.shape[1:])
             part = self._own_buffer(node, node.dtype, size)
-            fill = BodyBuilder(None, (size,), self._reader(None))
+            fill = self._builder((size,))
             fill.store(fill.constant(node.attrs["value"], node.dtype), Placement(part, 0, (1,)), fill.full, node.dtype)
-            kernels.append(Kernel(Loop(fill.body()), tuple(fill.params), (node,)))
+            kernels.append(Kernel(Loop(self._body(fill)), tuple(fill.params), (node,)))
             return _Moving((part, 0), 0)
-        found = operand_strides(node, self._place)
-        if found is None or found[2][1:] != contiguous_strides(node.shape[1:]):
+        found = self._operand_place(node)
+        step, *strides = found.strides
+        if tuple(strides) != contiguous_strides(node.shape[1:]):
             raise NeedsStorage({node: False})
-        buffer, offset, (step, *_) = found
-        return _Moving((buffer, offset), step)
+        return _Moving((found.buffer, found.offset), step)
 
     def _initial(self, node: Node, place: Where) -> Kernel:
         """What is carried into the first turn, where the last one leaves it."""

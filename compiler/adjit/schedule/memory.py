@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,13 +17,25 @@ from adjit.ir.node import Data, Node
 from adjit.ir.quote import printable
 from adjit.ir.types import Array
 from adjit.ops.declare import Bodied
-from adjit.schedule.body import BodyBuilder, Placement, base, collapse_greedily, unshaped
+from adjit.schedule.body import (
+    BodyBuilder,
+    NeedsStorage,
+    Placement,
+    base,
+    collapse_greedily,
+    operand_strides,
+    unshaped,
+)
 from adjit.schedule.group import Group, Grouping
 from adjit.schedule.maps import contiguous_strides
-from adjit.schedule.plan import Buffer, Kernel, Loop, Plan
+from adjit.schedule.plan import Body, Buffer, Kernel, Loop, Plan
+from adjit.schedule.updates import Overwriting
 from adjit.tuned import TRANSPOSE_COPY_READS
 from adjit_runtime.program import Check, Slot
 from adjit_runtime.target import Target
+
+INLINE = ("loop", "product", "check")
+"""Kinds of groups whose members may stay in registers."""
 
 
 @dataclass(eq=False, slots=True)
@@ -35,7 +47,6 @@ class Notes:
     unfused: set[Node] = field(default_factory=set)
     turns: dict[Node, Plan] = field(default_factory=dict)
     lines: dict[Node, bool] = field(default_factory=dict)
-    shadowed: set[Node] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +62,8 @@ class CodeRules:
 
 
 class Memory:
-    """The memory of one round of planning: who must have some (`stored`), who has which (`placements`)."""
+    """The memory of one round of planning: who must have some (`stored`), who may have which (`placements`, all known
+    ahead of the kernels), who needs it (`wanted`, as kernels claim it: theirs alone is part of the plan)."""
 
     def __init__(
         self, graph: Graph, target: Target, slots: tuple[Slot, ...], notes: Notes, rules: CodeRules, of_turn: bool
@@ -78,6 +90,7 @@ class Memory:
                 self._readers.setdefault(node, []).append(group)
         self._checks = [group for group in self.grouping.groups if any(map(_may_fail, group.members))]
         self._order_checks()
+        self._overwriting = Overwriting(self.grouping, [(target, unshaped(value)) for target, value in graph.updates])
         # State whose old value is a result, or is still to be read when its new one is copied to it.
         self._kept = {unshaped(node) for node in graph.outputs}
 
@@ -94,8 +107,14 @@ class Memory:
                 stored.update(base(arg) for arg in node.args)
         return {node for node in stored if node.op.kind != "leaf"}
 
-    def _buffer(self, node: Node, name: str) -> Buffer:
-        buffer = Buffer(name, node.dtype, math.prod(node.shape), loc=node.loc)
+    def _own(self, node: Node) -> Placement:
+        """Memory of its own for a value; that of a constant is a slot, which has no line."""
+        loc = None if "data" in node.attrs else node.loc
+        return self._dense(node, Buffer("", node.dtype, math.prod(node.shape), loc=loc))
+
+    def _enter(self, buffer: Buffer) -> Buffer:
+        """Make a buffer one of the plan's."""
+        buffer.name = f"t{len(self.buffers)}"
         self.buffers.append(buffer)
         return buffer
 
@@ -119,7 +138,7 @@ class Memory:
             value = unshaped(shaped)
             home = self._dense(value, self.placements[target].buffer)
             in_place = value in self.grouping.group_of and value not in self.placements
-            if in_place and value not in self.notes.shadowed and self._order_update(target, value):
+            if in_place and self._order_update(target, value):
                 self.placements[value] = home
             else:
                 self.commits.append((value, home))
@@ -137,11 +156,28 @@ class Memory:
         for node in self.graph.nodes:
             if joins(node) and node in self.grouping.group_of:
                 self._assign_parts(node)
+        self._assign_rest()
+
+    def _assign_rest(self) -> None:
+        """What is handed on by one kernel to another, or to a copy, has memory of its own where it has none yet."""
+        group_of = self.grouping.group_of
+        handed = (
+            node
+            for node, readers in self._readers.items()
+            if node not in group_of or any(group is not group_of[node] for group in readers)
+        )
+        made = (node for group in self.grouping.groups if group.kind not in INLINE for node in group.members)
+        copied = (node for node, _ in self.copies + self.commits)
+        for node in (*handed, *made, *copied):
+            has_memory = "data" in node.attrs or (node in group_of and isinstance(node.type, Array))
+            if has_memory and node not in self.placements:
+                self.placements[node] = self._own(node)
 
     def _assign_parts(self, node: Node) -> None:
         """Each part of a concatenation that a kernel computes is written where it belongs."""
-        whole = self._place(node)
-        assert whole is not None
+        if node not in self.placements:
+            self.placements[node] = self._own(node)
+        whole = self._claim(node)
         axis = node.attrs["axis"]
         at = 0
         for part in node.args:
@@ -160,7 +196,7 @@ class Memory:
         into = _writes_into(value, target) or (self.of_turn and _carries_on(value, target))
         if writer.kind not in ("loop", "product") and not into:
             return False
-        if target in self._kept:
+        if target in self._kept or not self._overwriting.is_safe(target, value):
             return False
         checks = () if self.of_turn else self._checks
         before = [group for group in (*self._readers.get(target, ()), *checks) if group is not writer]
@@ -177,47 +213,51 @@ class Memory:
             if {earlier.kind, later.kind} != {"check"} and not self.grouping.depends_on(earlier, later):
                 self.grouping.order_after(later, earlier)
 
-    def _place(self, node: Node) -> Placement | None:
-        """Where `node` lies, if it has memory; asking wants it stored."""
-        placement = self.placements.get(node)
-        if placement is None:
+    def _claim(self, node: Node) -> Placement:
+        """Where a value lies that a kernel reads there, or writes: its memory is needed."""
+        placement = self.placements[node]
+        if node not in self.wanted:
+            self.wanted.add(node)
             if "data" in node.attrs:
-                placement = self._constant(node)
-            elif node in self.grouping.group_of:
-                placement = self._dense(node, self._buffer(node, f"t{len(self.buffers)}"))
-                self.placements[node] = placement
-            else:
-                return None
-        self.wanted.add(node)
+                self._enter_constant(placement.buffer, node.attrs["data"], node.array_type)
+            elif not placement.buffer.name:
+                self._enter(placement.buffer)
         return placement
 
-    def _constant(self, node: Node) -> Placement:
-        placement = self._dense(node, self._constant_buffer(node.attrs["data"], node.array_type))
-        self.placements[node] = placement
-        return placement
+    def _operand_place(self, node: Node) -> Placement:
+        """Where an operand is read element after element, by strides."""
+        found = operand_strides(node, self.placements)
+        if found is None:
+            raise NeedsStorage({node: False})
+        self._claim(found[0])
+        return found[1]
 
-    def _constant_buffer(self, data: Data, type: Array) -> Buffer:
-        """The memory of a constant, a slot of its own."""
-        number = len(self.slots)
+    def _enter_constant(self, buffer: Buffer, data: Data, type: Array) -> Buffer:
+        """Make the memory of a constant, a slot of its own, one of the plan's."""
+        buffer.name, buffer.slot = printable(data.name), len(self.slots)
         self.slots.append(Slot(data.name, "constant", type.dtype.str, type.shape))
-        self.constants[number] = data
-        return self._slot_buffer(number)
+        self.constants[buffer.slot] = data
+        self.buffers.append(buffer)
+        return buffer
 
-    def _reader(self, group: Group | None) -> Callable[[Node], Placement | None]:
-        """`place` for a builder: members of the group itself are never read from memory."""
+    def _builder(self, domain: tuple[int, ...], group: Group | None = None, first_param: int = 0) -> BodyBuilder:
+        return BodyBuilder(group, domain, self.placements, first_param)
 
-        def place(node: Node) -> Placement | None:
-            if group is not None and node in group.members:
-                return None
-            return self._place(node)
+    def _body(self, builder: BodyBuilder, reduced: tuple[int, ...] = ()) -> Body:
+        """Close a body: what it reads must have memory."""
+        for node in builder.reads:
+            self._claim(node)
+        return builder.body(reduced)
 
-        return place
+    def _loop_of(self, builder: BodyBuilder, nodes: tuple[Node, ...], reduced: tuple[int, ...] = ()) -> Kernel:
+        """The loop over a body."""
+        return Kernel(Loop(collapse_greedily(self._body(builder, reduced))), tuple(builder.params), nodes)
 
     def _copy(self, node: Node, place: Placement, commits: bool) -> Kernel:
         """A kernel that writes a value to a place, too."""
-        builder = BodyBuilder(None, node.shape, self._reader(None))
+        builder = self._builder(node.shape)
         builder.store(builder.value(node, builder.full), place, builder.full, node.dtype)
-        return Kernel(Loop(collapse_greedily(builder.body())), tuple(builder.params), (node,), commits)
+        return replace(self._loop_of(builder, (node,)), commits=commits)
 
 
 def _writes_into(value: Node, target: Node) -> bool:
