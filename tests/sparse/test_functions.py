@@ -218,6 +218,56 @@ def test_control_flow(function: Callable[[Any], Any], entries: int) -> None:
         assert found.nnz == entries
 
 
+# Rounded, with the derivative of what was rounded.
+straight = adjit.custom_rule(lambda x: np.floor(x), jvp=lambda primals, tangents: (np.floor(primals[0]), tangents[0]))
+# A step, that learns from its neighbour.
+shifted = adjit.custom_rule(lambda x: np.sign(x), vjp=lambda x: (np.sign(x), lambda g: (np.roll(g * x, -1),)))
+# The other way round: what a function reads is not what its derivative does.
+narrow = adjit.custom_rule(lambda x: np.cumsum(x), vjp=lambda x: (np.cumsum(x), lambda g: (g * x,)))
+
+
+@pytest.mark.parametrize(
+    ("rule", "entries"), [(straight, np.eye(8)), (shifted, np.roll(np.eye(8), 1, axis=0)), (narrow, np.eye(8))],
+    ids=["straight", "shifted", "narrow"],
+)  # fmt: skip
+def test_rules_say_what_a_derivative_reads(rule: Any, entries: np.ndarray) -> None:
+    def f(u: Any) -> Any:
+        return np.sin(u) * rule(u)
+
+    expected = (entries != 0) | (np.eye(8) != 0)
+    np.testing.assert_array_equal(adjit.pattern(lambda u: rule(u), VECTOR).toarray(), entries != 0)
+    np.testing.assert_array_equal(adjit.pattern(f, VECTOR).toarray(), expected)
+    np.testing.assert_allclose(adjit.sparse_jacobian(f)(VECTOR).toarray(), adjit.jacobian(f)(VECTOR), rtol=1e-12)
+
+    def by_scan(u: Any) -> Any:
+        return adjit.scan(lambda c, x: (c * rule(u)[0] + x, rule(c * x * u)), 0.5, u)[1]
+
+    np.testing.assert_allclose(
+        adjit.sparse_jacobian(by_scan)(VECTOR).toarray(), adjit.jacobian(by_scan)(VECTOR).reshape(64, 8), atol=1e-12
+    )
+
+
+twice = adjit.custom_rule(
+    lambda x: 2 * x,
+    jvp=lambda primals, tangents: (2 * primals[0], twice(tangents[0])),
+    vjp=lambda x: (2 * x, lambda g: (2 * g,)),
+)
+
+
+def test_a_call_in_a_rule_may_read_all() -> None:
+    assert adjit.pattern(lambda u: twice(u), VECTOR).nnz == 64
+    np.testing.assert_allclose(adjit.sparse_jacobian(lambda u: twice(u))(VECTOR).toarray(), 2 * np.eye(8))
+
+
+def test_the_derivative_of_a_root() -> None:
+    def f(u: Any) -> Any:
+        return adjit.map(lambda a: adjit.root(lambda x: x**3 + x - a, 0.0), u)
+
+    sparse = adjit.sparse_jacobian(f)
+    np.testing.assert_allclose(sparse(VECTOR).toarray(), adjit.jacobian(f)(VECTOR), rtol=1e-9)
+    assert sparse.colors == 1
+
+
 @pytest.mark.parametrize("turns", [0, 3, 9])
 def test_loops_that_are_counted(turns: int) -> None:
     """How many turns there are is known at run time alone: their entries are those of any number."""

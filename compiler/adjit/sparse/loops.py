@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from adjit.autodiff.batch import batch
+from adjit.autodiff.forward_mode import jvp
 from adjit.autodiff.reach import Reach
-from adjit.ir.graph import Graph
+from adjit.ir.graph import Graph, closed
 from adjit.ir.node import Node
-from adjit.ops.declare import Bodied
+from adjit.ops.declare import Bodied, Called
 from adjit.ops.loops import runs_all
 from adjit.sparse.sets import Sets, end_to_end, identity, union
 from adjit.sparse.walk import Walk
@@ -26,6 +27,12 @@ Found = dict[int, Sets]
 def pattern_of(graph: Graph, wrt: Sequence[int], outputs: int) -> list[Sets]:
     """For each of the first `outputs` outputs the sets of its elements. Columns are the elements of the inputs `wrt`,
     side by side. Raises TooDense."""
+    if any(isinstance(node.op, Called) for node in graph.all_nodes()):
+        # Rules say what a derivative reads, not the function that is called: forward mode has put them in its place.
+        given, alone = len(graph.inputs), closed(graph.name, graph.inputs, graph.nodes, graph.outputs[:outputs])
+        graph = jvp(alone, wrt)
+        graph = closed(graph.name, graph.inputs, graph.nodes, graph.outputs[outputs:])
+        wrt = range(given, len(graph.inputs))
     targets = [graph.inputs[i] for i in wrt]
     width = sum(node.array_type.size for node in targets)
     found: dict[Node, Sets] = {}

@@ -21,7 +21,7 @@ from adjit.ir.node import Node
 from adjit.ir.op import Attrs
 from adjit.ir.types import Array, Tuple, is_float
 from adjit.ops.arithmetic import select
-from adjit.ops.declare import Bodied, Contraction, Differentiable, Elementwise, Indexing
+from adjit.ops.declare import Contraction, Differentiable, Elementwise, Indexing
 from adjit.ops.indexing import take
 from adjit.sparse.contractions import multiplied
 from adjit.sparse.known import Known
@@ -62,15 +62,21 @@ class Walk:
             if not any(arg in self.found or arg in self._results for arg in node.args):
                 continue
             if isinstance(node.type, Tuple):
-                self._enter_loop(node)
+                self._enter_several(node)
                 continue
             sets = self._item(node) if node.op is ITEM else self._rule(node)
             if sets is not None and sets.parts:
                 self.found[node] = sets
 
-    def _enter_loop(self, node: Node) -> None:
-        if isinstance(node.op, Bodied) and node in self.reach.bodies:
+    def _enter_several(self, node: Node) -> None:
+        """A node with several results: a loop, or what nothing is known of."""
+        if node in self.reach.bodies:
             self._results[node] = self.loop(self, node)
+            return
+        assert isinstance(node.type, Tuple)
+        read = [self.found[arg] for arg in node.args if arg in self.found]
+        everything = union([sets.grouped(sets.size) for sets in read])
+        self._results[node] = [everything.taken(np.zeros(type.size, np.int64)) for type in node.type.items]
 
     def _item(self, node: Node) -> Sets | None:
         results = self._results.get(node.args[0])
