@@ -29,7 +29,7 @@ def examples(name: str) -> list[doctest.DocTest]:
     return [parser.get_doctest("\n".join(lines), {}, name, name, 0)]
 
 
-@pytest.mark.parametrize("name", ["formulas.md", "gotchas.md", "loops.md", "sparse.md"])
+@pytest.mark.parametrize("name", ["formulas.md", "gotchas.md", "loops.md", "sparse.md", "transformations.md"])
 def test_examples_of_documents(name: str) -> None:
     flags = doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL
     for test in examples(name):
