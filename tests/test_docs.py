@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import adjit
@@ -29,7 +30,7 @@ def examples(name: str) -> list[doctest.DocTest]:
     return [parser.get_doctest("\n".join(lines), {}, name, name, 0)]
 
 
-@pytest.mark.parametrize("name", ["formulas.md", "gotchas.md", "loops.md", "sparse.md"])
+@pytest.mark.parametrize("name", ["formulas.md", "gotchas.md", "loops.md", "sparse.md", "transformations.md"])
 def test_examples_of_documents(name: str) -> None:
     flags = doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL
     for test in examples(name):
@@ -86,8 +87,11 @@ def test_every_function_has_a_verdict() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["README.md", "docs/design.md", "docs/formulas.md", "docs/gotchas.md", "docs/loops.md", "docs/performance.md"],
-)
+    [
+        "README.md", "docs/adding-an-op.md", "docs/design.md", "docs/features.md", "docs/formulas.md",
+        "docs/gotchas.md", "docs/loops.md", "docs/performance.md", "docs/sparse.md", "docs/transformations.md",
+    ],
+)  # fmt: skip
 def test_documents_name_what_there_is(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
     for path in re.findall(r"\badjit\.((?:[a-zA-Z]\w*\.)*[a-zA-Z]\w*)", text):
@@ -95,3 +99,55 @@ def test_documents_name_what_there_is(name: str) -> None:
         for part in path.split("."):
             assert hasattr(at, part), f"there is no adjit.{path}"
             at = getattr(at, part)
+
+
+SYSTEMS = ["adjit", "JAX", "PyTorch", "PyTensor", "autograd", "CasADi"]
+# No verdicts.
+FIGURES = "installed, with what it needs"
+
+
+def rows_of_features() -> list[list[str]]:
+    """The cells of each row of the tables of docs/features.md, with those of the headers left out."""
+    lines = (ROOT / "docs" / "features.md").read_text(encoding="utf-8").splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    return [row for row in rows if row[1:] != SYSTEMS and set(row[0]) != {"-"}]
+
+
+def test_each_feature_has_a_verdict_for_each_system() -> None:
+    rows = rows_of_features()
+    assert len(rows) > 60
+    assert len({row[0] for row in rows}) == len(rows)
+    for feature, *cells in rows:
+        assert len(cells) == len(SYSTEMS), feature
+        if not feature.startswith(FIGURES):
+            verdicts = [re.match(r"(yes|partly|no)\b", cell) for cell in cells]
+            assert all(verdicts), f"{feature}: {cells}"
+        # What is there in part says in which.
+        assert "partly" not in cells, feature
+
+
+def test_what_adjit_has_in_the_table_of_features_is_there() -> None:
+    made: dict[str, Any] = {
+        "jit": adjit.jit(np.sin),
+        "training_step": adjit.training_step(lambda w, x: (w - x) ** 2, adjit.optim.sgd(0.1)),
+    }
+    arguments, attributes = 0, 0
+    for feature, ours, *_ in rows_of_features():
+        for name, argument in re.findall(r"adjit\.(\w+)\((\w+)=", ours):
+            arguments += 1
+            assert argument in inspect.signature(getattr(adjit, name)).parameters, f"{feature}: {ours}"
+        for name, attribute in re.findall(r"adjit\.(\w+)\([^`]*\)\.(\w+)", ours):
+            attributes += 1
+            assert hasattr(made[name], attribute), f"{feature}: {ours}"
+        for name in re.findall(r"\bnp\.(\w+)", ours):
+            assert functions.verdicts()["np"][name] == functions.WORKS, f"{feature}: {ours}"
+    assert arguments > 3
+    assert attributes > 3
+
+
+def test_notes_of_the_table_of_features_are_all_there_and_read() -> None:
+    text = (ROOT / "docs" / "features.md").read_text(encoding="utf-8")
+    written = re.findall(r"^\[\^([\w-]+)\]:", text, re.MULTILINE)
+    read = re.findall(r"\[\^([\w-]+)\](?!:)", text)
+    assert len(set(written)) == len(written)
+    assert set(written) == set(read)

@@ -11,11 +11,19 @@ import numpy as np
 import pytest
 
 import adjit
+from adjit.autodiff.batch import batch
+from adjit.autodiff.forward_mode import jvp
+from adjit.autodiff.reverse import gradient
 from adjit.ir.axes import Along, Ints, Relation
+from adjit.ir.builder import ITEM, Builder
+from adjit.ir.evaluate import evaluate
+from adjit.ir.graph import Graph
 from adjit.ir.op import OPS, Attrs
-from adjit.ir.types import Array
-from adjit.ops.declare import Movement, elementwise
+from adjit.ir.text import parse
+from adjit.ir.types import F64, Array, Tuple
+from adjit.ops.declare import Binding, Bodied, Movement, elementwise
 from adjit.trace import apply
+from adjit_runtime.errors import ShapeError
 from tests.both import run_both
 
 
@@ -52,12 +60,44 @@ EVERY_OTHER = Movement(
 )  # fmt: skip
 
 
+def _iterate_type(types: tuple[Array, ...], attrs: Attrs) -> Tuple:
+    body: Graph = attrs["body"]
+    if [node.type for node in body.inputs] != list(types) or body.outputs[0].type != types[0]:
+        raise ShapeError(f"iterate: a body that takes and gives something else than {types[0]}")
+    stacked = [node.array_type for node in body.outputs[1:]]
+    return Tuple((types[0], *(t.with_shape((attrs["length"], *t.shape)) for t in stacked)))
+
+
+def _evaluate_iterate(x: Any, *rest: Any, body: Graph, length: int, carried: int) -> tuple[Any, ...]:
+    made = []
+    for _ in range(length):
+        x, *others = evaluate(body, x, *rest)
+        made.append(others)
+    return (x, *(np.stack(values) for values in zip(*made, strict=True)))
+
+
+def _iterate_entering(attrs: Attrs) -> tuple[Binding, ...]:
+    return tuple(Binding(i, "whole" if i else "carried") for i in range(len(attrs["body"].inputs)))
+
+
+def _iterate_leaving(attrs: Attrs) -> tuple[Binding, ...]:
+    return tuple(Binding(i, "part" if i else "carried") for i in range(len(attrs["body"].outputs)))
+
+
+ITERATE = Bodied(
+    name="iterate", kind="scan", arity=None, infer=_iterate_type, evaluate=_evaluate_iterate,
+    attr_kinds={"length": "int", "carried": "int", "body": "graph"},
+    entering=_iterate_entering, leaving=_iterate_leaving,
+)  # fmt: skip
+
+
 @pytest.fixture(autouse=True)
 def toys() -> Iterator[None]:
     _declare_softsign()
     OPS["every_other"] = EVERY_OTHER
+    OPS["iterate"] = ITERATE
     yield
-    del OPS["softsign"], OPS["every_other"]
+    del OPS["softsign"], OPS["every_other"], OPS["iterate"]
 
 
 def softsign(x: Any) -> Any:
@@ -141,3 +181,43 @@ def test_masks_and_views_meet_it() -> None:
     x = np.array([0.5, -2.0, 3.0, 0.0, 1.0])
     gradient = adjit.grad(lambda x: np.sum(np.where(every_other(x, 0) > 0, np.sqrt(every_other(x, 0)), 0.0)))
     np.testing.assert_allclose(gradient(x), [0.5 / np.sqrt(0.5), 0, 0.5 / np.sqrt(3.0), 0, 0.5])
+
+
+def iterated(n: int) -> Graph:
+    """The sum of what a few turns of sin(w * h + h) make of x."""
+    inner = Builder()
+    h, w = (inner.input(name, Array(F64, (n,))) for name in "hw")
+    inner.emit("add", inner.emit("mul", w, h), h)
+    body = inner.graph("turn", [inner.emit("sin", inner.nodes[-1])])
+    b = Builder()
+    operands = [b.input(name, Array(F64, (n,))) for name in "xw"]
+    loop = b.emit("iterate", *operands, length=4, carried=1, body=body)
+    return b.graph("f", [b.emit("sum", b.emit(ITEM, loop, index=0), axes=(0,))])
+
+
+@pytest.mark.parametrize("n", [3, 500])
+def test_an_op_with_a_body(n: int) -> None:
+    x, w = (np.random.default_rng((n, seed)).uniform(0.1, 0.9, n) for seed in range(2))
+
+    def wanted(x: Any, w: Any) -> Any:
+        for _ in range(4):
+            x = np.sin(w * x + x)
+        return x.sum()
+
+    graph = iterated(n)
+    assert str(parse(str(graph))) == str(graph)
+    np.testing.assert_allclose(run_both(graph, x, w, terms=n)[0], wanted(x, w), rtol=1e-13)
+    step = 1e-6
+    moved = (wanted(x + step, w + step) - wanted(x - step, w - step)) / (2 * step)
+    adjoint = gradient(graph, [0, 1])
+    assert "= iterate " in str(adjoint)
+    _, by_x, by_w = run_both(adjoint, x, w, terms=n)
+    np.testing.assert_allclose(by_x.sum() + by_w.sum(), moved, rtol=1e-8)
+    along = jvp(graph, [0, 1])
+    ones = np.ones(n)
+    np.testing.assert_allclose(run_both(along, x, w, ones, ones, terms=n)[1], moved, rtol=1e-8)
+    assert "= scan " in str(along)
+    rows = np.stack([x, 0.5 * x])
+    batched = batch(graph, [0, None], 2).graph
+    assert "= iterate " in str(batched)
+    np.testing.assert_allclose(run_both(batched, rows, w, terms=n)[0], [wanted(row, w) for row in rows], rtol=1e-13)
