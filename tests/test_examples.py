@@ -38,7 +38,8 @@ def run(name: str) -> list[str]:
 
 def test_every_example_is_tested() -> None:
     assert {path.name for path in EXAMPLES.glob("*.py")} == {
-        "debug_ir.py", "digits.py", "double_pendulum.py", "implicit.py", "one_weight.py", "sparse_newton.py", "xor.py",
+        "black_scholes.py", "debug_ir.py", "digits.py", "double_pendulum.py", "implicit.py", "kalman.py", "ode_fit.py",
+        "one_weight.py", "per_example_gradients.py", "sparse_newton.py", "xor.py",
     }  # fmt: skip
 
 
@@ -86,6 +87,40 @@ def test_digits() -> None:
     assert float(found[1]) >= 97
     assert lines[-2].startswith("learning curve: ")
     assert Path(lines[-2].removeprefix("learning curve: ")).is_file()
+
+
+def test_ode_fit() -> None:
+    loop, fit, *rates = run("ode_fit.py")
+    assert loop.startswith("the loop: a loop of 400 turns, each of ")
+    found = re.fullmatch(r"L-BFGS: \d+ iterations, (\d+) values and gradients, loss (\S+)", fit)
+    assert found, fit
+    assert int(found[1]) < 60
+    # Forty counts with a noise of 0.002.
+    assert float(found[2]) < 3 * 40 * 0.002**2
+    for line in rates:
+        value, truth = (float(x) for x in re.findall(r"\d\.\d+", line))
+        np.testing.assert_allclose(value, truth, rtol=0.05)
+
+
+def test_kalman() -> None:
+    newton, *found = run("kalman.py")
+    assert re.fullmatch(r"Newton's method: \d iterations, gradient \de-1\d", newton), newton
+    for line in found:
+        value, error, truth = (float(x) for x in re.findall(r"\d\.\d+", line))
+        assert abs(value - truth) < 3 * error < truth
+
+
+def test_per_example_gradients() -> None:
+    norms, difference, _ = run("per_example_gradients.py")
+    assert norms.startswith("256 gradients of 2410 parameters: ")
+    assert float(difference.rsplit(" ", 1)[1]) < 1e-13
+
+
+def test_black_scholes() -> None:
+    *greeks, _ = run("black_scholes.py")
+    names, differences = zip(*(re.findall(r"(\w+): mean .* (\S+)$", line)[0] for line in greeks), strict=True)
+    assert names == ("delta", "gamma", "vega", "theta", "rho")
+    assert max(map(float, differences)) < 1e-11
 
 
 def test_sparse_newton() -> None:
