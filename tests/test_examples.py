@@ -38,8 +38,9 @@ def run(name: str) -> list[str]:
 
 def test_every_example_is_tested() -> None:
     assert {path.name for path in EXAMPLES.glob("*.py")} == {
-        "black_scholes.py", "debug_ir.py", "digits.py", "double_pendulum.py", "implicit.py", "kalman.py", "ode_fit.py",
-        "one_weight.py", "per_example_gradients.py", "sparse_newton.py", "xor.py",
+        "black_scholes.py", "debug_ir.py", "digits.py", "double_pendulum.py", "implicit.py", "kalman.py",
+        "neural_ode.py", "ode_fit.py", "one_weight.py", "per_example_gradients.py", "pinn_burgers.py",
+        "sparse_newton.py", "xor.py",
     }  # fmt: skip
 
 
@@ -108,6 +109,22 @@ def test_kalman() -> None:
     for line in found:
         value, error, truth = (float(x) for x in re.findall(r"\d\.\d+", line))
         assert abs(value - truth) < 3 * error < truth
+
+
+def test_neural_ode() -> None:
+    whole, bounded, difference, losses = run("neural_ode.py")
+    memory = [float(re.findall(r"(\d+\.\d\d) MB", line)[0]) for line in (whole, bounded)]
+    assert memory[1] < 0.01 * memory[0]
+    assert "1937 steps forward in all" in bounded
+    assert float(difference.rsplit(" ", 1)[1]) < 1e-10
+    first, last = (float(x) for x in re.findall(r"\d\.\d+", losses))
+    assert last < 0.1 * first
+
+
+def test_pinn_burgers() -> None:
+    residual, error = run("pinn_burgers.py")
+    assert float(residual.rsplit(" ", 1)[1]) < 0.01
+    assert float(error.rsplit(" ", 1)[1]) < 0.02
 
 
 def test_per_example_gradients() -> None:
