@@ -4,6 +4,8 @@ The derivatives of the network by time and place are derivatives inside of the l
 derivatives in all, in one native training step.
 """
 
+import itertools
+
 import numpy as np
 
 import adjit
@@ -45,7 +47,7 @@ def finite_differences(cells=400, steps=4000):
 def main():
     rng = np.random.default_rng(0)
     sizes = [2, 20, 20, 20, 1]
-    params = [(rng.normal(size=(n, m)) * np.sqrt(1 / n), np.zeros(m)) for n, m in zip(sizes, sizes[1:], strict=False)]
+    params = [(rng.normal(size=(n, m)) * np.sqrt(1 / n), np.zeros(m)) for n, m in itertools.pairwise(sizes)]
     t, x = rng.uniform(0, 1, 1000), rng.uniform(-1, 1, 1000)
     rate = adjit.optim.schedule.exponential(4e-3, 0.999)
     step = adjit.training_step(loss, adjit.optim.adam(rate))
