@@ -29,6 +29,7 @@ LAYERS: dict[str, set[str]] = {
     "schedule": {"ir", "ops", "tuned"},
     "codegen": {"ir", "ops", "schedule", "tuned"},
     "control": {"ir", "ops", "trace"},
+    "rewriting": {"control", "ir", "ops", "trace"},
     "random": {"ir", "ops", "trace"},
     "nn": {"ops", "random", "trace"},
     "optim": set(),
@@ -61,8 +62,8 @@ LIBRARY: set[str] = {"nn", "optim", "random"}
 AT_TOP: dict[str, set[str]] = {
     "llvmlite": {"codegen", "driver", "runtime"},
     "optree": {
-        "checking", "control", "driver", "jacobians", "nn", "optim", "results", "runtime", "trace", "training",
-        "transforms", "vectorize",
+        "checking", "control", "driver", "jacobians", "nn", "optim", "results", "rewriting", "runtime", "trace",
+        "training", "transforms", "vectorize",
     },
     "platformdirs": {"runtime"},
 }  # fmt: skip

@@ -97,7 +97,7 @@ def fori_loop(lower: Any, upper: Any, body: Callable[[Any, Any], Any], init: Any
     given = tree("fori_loop", "init", init).at("carry")
     call = Call("fori_loop", body, lambda now, i: (body(i, now), None), given, tree("fori_loop", "xs", None), 0)
     if isinstance(low, Tracer) or isinstance(high, Tracer):
-        return _run(_counted(call, Between(low, high, most)))[0]
+        return _run(counted(call, Between(low, high, most)))[0]
     counter = range(low, high)
     if most is not None and len(counter) > most:
         raise located(ArgumentError, f"fori_loop: more turns than max_steps, {most}: {len(counter)}")
@@ -105,7 +105,7 @@ def fori_loop(lower: Any, upper: Any, body: Callable[[Any, Any], Any], init: Any
     return _run(replace(call, length=len(counter), counter=counter, limits=limits))[0]
 
 
-def _counted(call: Call, between: Between) -> Call:
+def counted(call: Call, between: Between) -> Call:
     """A loop over integers that are known when the program runs. The counter is one of known integers, of which the
     first ones run, where the first one is known and there is a most number of them."""
     turns, first = between.turns, between.lower

@@ -1,0 +1,214 @@
+"""The variables that a body shares with its function, through their cells; and what a body may do to their values.
+
+A body that is traced once, to run never or often, works on copies of what it changes in place; what they have become is
+written back into the values themselves, so that all names of an array see it. What has no copies is looked at before
+and after, and a change is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import CellType
+from typing import Any, Final
+
+import numpy as np
+import optree
+
+from adjit.control.call import problem_of
+from adjit.ir.node import Loc
+from adjit.trace import Tracer, is_tracer, lower
+from adjit.trace.refuse import located
+from adjit.trace.tracer import array_of, fresh, node_of
+from adjit_runtime.errors import AdjitError, TraceError
+from adjit_runtime.guests import tree_flatten
+
+
+class _Unbound:
+    def __repr__(self) -> str:
+        return "unbound"
+
+
+UNBOUND: Final = _Unbound()
+"""What a variable has that has no value yet."""
+
+Cells = Mapping[str, CellType]
+
+
+def cells_of(*functions: Callable[..., Any]) -> dict[str, CellType]:
+    """The cells of the variables of functions, by name."""
+    found: dict[str, CellType] = {}
+    for function in functions:
+        found.update(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
+    return found
+
+
+def get(cell: CellType) -> Any:
+    """The value of a variable."""
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return UNBOUND
+
+
+def put(cell: CellType, value: Any) -> None:
+    """Give a variable a value, or none."""
+    if value is not UNBOUND:
+        cell.cell_contents = value
+    elif get(cell) is not UNBOUND:
+        del cell.cell_contents
+
+
+@contextmanager
+def restored(cells: Cells, names: list[str]) -> Iterator[dict[str, Any]]:
+    """The values of variables, which they have again behind it."""
+    before = {name: get(cells[name]) for name in names}
+    try:
+        yield before
+    finally:
+        for name, value in before.items():
+            put(cells[name], value)
+
+
+# -- copies of what is changed in place ---------------------------------------------------------------------------------
+
+
+def own(value: Any) -> Any:
+    """A value that a body may change: a copy where it is an array, or a dict or list of such."""
+    if is_tracer(value):
+        return _own_array(value)
+    if isinstance(value, np.ndarray):
+        return value.copy()
+    if type(value) is list:
+        return [own(each) for each in value]
+    return {key: own(each) for key, each in value.items()} if type(value) is dict else value
+
+
+def _own_array(x: Tracer) -> Any:
+    if x._adjit_scalar:
+        return x
+    readonly = x._adjit_root.readonly
+    if readonly:
+        # A write says whose array it is.
+        return array_of(fresh(node_of(x), x._adjit_strides, readonly=readonly), readonly)
+    return lower.copy(x)
+
+
+def is_as_given(now: Any, given: Any) -> bool:
+    """Whether a copy is what it was when it was made."""
+    if now is not given:
+        return False
+    if is_tracer(now):
+        return not now._adjit_root.version
+    return True
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Given:
+    """What a variable has ahead of a body, and what the body got for it."""
+
+    before: Any
+    copy: Any
+    shape: tuple[Any, ...]
+
+    @classmethod
+    def of(cls, value: Any) -> Given:
+        """A copy of a value."""
+        copy = own(value)
+        return cls(value, copy, outline(copy))
+
+    def is_kept(self, now: Any) -> bool:
+        """Whether the variable still has the same object, changed or not."""
+        return now is self.copy or now is self.before
+
+    def is_unchanged(self) -> bool:
+        """Whether the copy is what it was."""
+        if isinstance(self.copy, np.ndarray) and not is_tracer(self.copy):
+            return bool(self.copy.tobytes() == self.before.tobytes())
+        now = outline(self.copy)
+        return len(now) == len(self.shape) and all(map(is_as_given, now, self.shape))
+
+
+def outline(value: Any) -> tuple[Any, ...]:
+    """The leaves of lists and dicts, with their keys."""
+    if type(value) is list:
+        return (len(value), *(leaf for each in value for leaf in outline(each)))
+    if type(value) is dict:
+        return (*value, *(leaf for each in value.values() for leaf in outline(each)))
+    return (value,)
+
+
+def write_back(old: Any, new: Any) -> Any:
+    """Have a value be what its copy has become, for all who hold it; gives what the variable has then."""
+    if type(old) is list and type(new) is list:
+        old[:] = [write_back(a, b) for a, b in zip(old, new, strict=True)] if len(old) == len(new) else new
+        return old
+    if type(old) is dict and type(new) is dict:
+        for key in new:
+            old[key] = write_back(old[key], new[key]) if key in old else new[key]
+        return old
+    if isinstance(old, np.ndarray) and old is not new:
+        old[...] = new
+        return old
+    return new
+
+
+# -- what has no copies -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Seen:
+    name: str
+    value: Any
+    before: Any
+
+
+def _state(value: Any) -> Any:
+    if isinstance(value, list | set):
+        return list(value)
+    if isinstance(value, dict):
+        return dict(value)
+    return dict(vars(value)) if hasattr(type(value), "__dict__") and hasattr(value, "__dict__") else None
+
+
+def _is_same(a: Any, b: Any) -> bool:
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(a[key] is b[key] for key in a)
+    return len(a) == len(b) and all(x is y for x, y in zip(a, b, strict=True))
+
+
+class Watch:
+    """The lists, dicts, sets and objects that functions can name, as they were."""
+
+    def __init__(self, functions: tuple[Callable[..., Any], ...], without: set[str]) -> None:
+        found: dict[int, _Seen] = {}
+        for function in functions:
+            code = function.__code__
+            closed = {name: get(cell) for name, cell in cells_of(function).items() if name not in without}
+            named = {name: function.__globals__[name] for name in code.co_names if name in function.__globals__}
+            for name, value in {**named, **closed}.items():
+                state = None if is_tracer(value) or isinstance(value, type) or callable(value) else _state(value)
+                if state is not None and type(value).__module__ != __package__:
+                    found[id(value)] = _Seen(name, value, state)
+        self.seen = list(found.values())
+
+    def check(self, where: str, loc: Loc) -> None:
+        """Raise TraceError where one was changed."""
+        for each in self.seen:
+            if not _is_same(_state(each.value), each.before):
+                raise located(
+                    TraceError,
+                    f"{each.name} ({type(each.value).__name__}) is changed in {where} whose condition is traced, so "
+                    "that it is not known whether, and how often, it happens: bind a variable to arrays and numbers "
+                    "there, and write into an array of the full size in place of append",
+                    loc,
+                )
+
+
+def leaves_of(value: Any) -> tuple[list[Any], optree.PyTreeSpec] | None:
+    """The leaves and structure of what a program can hold; None of anything else."""
+    try:
+        leaves, spec = tree_flatten(value)
+    except (AdjitError, RecursionError, TypeError, ValueError):
+        return None
+    return None if any(map(problem_of, leaves)) else (leaves, spec)
