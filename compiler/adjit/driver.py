@@ -470,7 +470,9 @@ def grad(
         >>> float(adjit.grad(adjit.grad(cube))(2.0))
         12.0
     """
-    return _gradient_function("grad", function, argnums, has_aux, static_argnames, static_argnums, tile, inexact, control_flow)
+    return _gradient_function(
+        "grad", function, argnums, has_aux, static_argnames, static_argnums, tile, inexact, control_flow
+    )
 
 
 def _gradient_function(

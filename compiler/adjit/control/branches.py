@@ -243,9 +243,7 @@ def _cast(type: Array, wanted: Array) -> str:
     return f"{name}(value)" if type.weak or not type.shape else f"x.astype({name})"
 
 
-def _difference(
-    kind: type[E], first: TracedSide, other: TracedSide, path: str, before: str, now: str, what: str
-) -> E:
+def _difference(kind: type[E], first: TracedSide, other: TracedSide, path: str, before: str, now: str, what: str) -> E:
     lines = return_lines(first.side.function)
     where = f" ({lines})" if lines else ""
     return returned(

@@ -17,13 +17,15 @@ import optree
 from adjit.control import carry
 from adjit.control.branches import Side as Function
 from adjit.control.branches import TracedSide, joined
-from adjit.control.call import Tree, type_of_leaf
+from adjit.control.call import Tree, tree, type_of_leaf
 from adjit.control.traced import as_given
 from adjit.ir.builder import Builder
 from adjit.ir.graph import closed
+from adjit.ir.node import Node
 from adjit.ir.types import Array
 from adjit.rewriting.facts import RETURNED, VALUE, Branch, is_own, shown
-from adjit.rewriting.variables import UNBOUND, Given, Watch, cells_of, get, leaves_of, put, restored, write_back
+from adjit.rewriting.flow import Live
+from adjit.rewriting.variables import NEW, UNBOUND, Given, Watch, cells_of, get, leaves_of, put, restored, write_back
 from adjit.trace import Traced, Tracer, is_tracer, lower, trace_flat
 from adjit.trace.refuse import located
 from adjit.trace.tracer import node_of
@@ -35,7 +37,7 @@ _MOST_NESTED = 40
 """A branch inside of itself so often is a recursion that has no end in a trace."""
 _DEPTH: dict[int, int] = {}
 
-_EMPTY = Tree("", [], optree.tree_structure((), namespace="adjit"))
+_EMPTY = tree("if", "", None)
 
 
 @dataclass(eq=False)
@@ -45,10 +47,14 @@ class _Traced:
     number: int
     after: dict[str, Any]
     kept: dict[str, bool]
-    unchanged: dict[str, bool]
+    ways: dict[str, list[int]]
     leaves: dict[str, tuple[list[Any], optree.PyTreeSpec]]
     types: dict[str, list[Array]]
     traced: Traced | None = None
+
+    def unchanged(self, name: str) -> bool:
+        """Whether nothing was written into what a variable had."""
+        return not any(self.ways.get(name, ()))
 
 
 def branch(fact: Branch, holds: Tracer, functions: Sequence[Callable[[], Any]], *, gives: bool = False) -> Any:
@@ -119,8 +125,9 @@ class _Join:
         cell = self.cells[name]
         before = get(cell)
         if name in self.fact.changed and before is not UNBOUND and all(side.kept.get(name) for side in sides):
-            if not all(side.unchanged[name] for side in sides):
-                put(cell, write_back(before, found))
+            ways = [side.ways[name] for side in sides]
+            alike = len(ways[0]) == len(ways[1])
+            put(cell, write_back(before, found, list(map(max, *ways)) if alike else [NEW]))
             return
         put(cell, found)
 
@@ -162,10 +169,10 @@ class _Join:
         if given is None:
             return
         side.kept[name] = given.is_kept(now)
-        side.unchanged[name] = given.is_unchanged()
-        if side.kept[name] and side.unchanged[name]:
+        side.ways[name] = given.ways()
+        if side.kept[name] and side.unchanged(name):
             side.after[name] = given.before
-        elif not side.unchanged[name] and isinstance(given.before, np.ndarray) and not is_tracer(given.before):
+        elif not side.unchanged(name) and isinstance(given.before, np.ndarray) and not is_tracer(given.before):
             raise located(
                 TraceError,
                 f"{name} is a plain array from outside of the compiled function, and is changed in place where the "
@@ -176,7 +183,7 @@ class _Join:
     def _check_aliases(self, side: _Traced, given: dict[str, Given]) -> None:
         """Raise where a side changed its copy of an array that another variable of it sees, too."""
         for name, each in given.items():
-            if side.unchanged[name] or not is_tracer(each.before) or each.before._adjit_scalar:
+            if side.unchanged(name) or not is_tracer(each.before) or each.before._adjit_scalar:
                 continue
             for other, cell in self.cells.items():
                 value = given[other].before if other in given else get(cell)
@@ -193,7 +200,7 @@ class _Join:
     def _decided(self, name: str, sides: Sequence[_Traced]) -> Any:
         """What a variable is behind the branch where that is known while it is traced, else _JOIN."""
         a, b = (side.after.get(name, UNBOUND) for side in sides)
-        if a is b and all(side.unchanged.get(name, True) for side in sides):
+        if a is b and all(side.unchanged(name) for side in sides):
             return a
         if a is UNBOUND or b is UNBOUND:
             return self._unbound(name, sides)
@@ -205,13 +212,15 @@ class _Join:
         if found[0] is None or found[1] is None:
             raise self._opaque(name, a, b)
         if found[0][1] != found[1][1]:
-            raise self._differs(ArgumentError, name, _structure(a, found[0][1]), _structure(b, found[1][1]), "structure")
+            raise self._differs(
+                ArgumentError, name, _structure(a, found[0][1]), _structure(b, found[1][1]), "structure"
+            )
         return _JOIN
 
     def _unbound(self, name: str, sides: Sequence[_Traced]) -> Any:
         lacking = next(side for side in sides if side.after.get(name, UNBOUND) is UNBOUND)
         other = sides[1 - lacking.number]
-        if name in self.fact.sides[lacking.number].needed:
+        if name in self._needed(lacking):
             there, here = self.fact.sides[other.number], self.fact.sides[lacking.number]
             line = there.lines.get(name, there.line)
             raise located(
@@ -222,9 +231,19 @@ class _Join:
             )
         return _JOIN if name in other.leaves else other.after[name]
 
+    def _needed(self, side: _Traced) -> Live:
+        """What is read behind a side: where it jumps to, if that is known."""
+        ends = self.fact.sides[side.number].ends
+        flags = {flag: side.after.get(flag, False) for flag in ends if flag}
+        taken = [flag for flag, value in flags.items() if value is True]
+        if taken:
+            return ends[taken[0]]
+        open_ = [flag for flag, value in flags.items() if value is not False]
+        return frozenset().union(*(ends[flag] for flag in (*open_, "") if flag in ends))
+
     def _check_one_way(self, name: str, sides: Sequence[_Traced]) -> None:
         """Raise where a variable that is bound anew was changed in place as well."""
-        if all(side.unchanged.get(name, True) for side in sides):
+        if all(side.unchanged(name) for side in sides):
             return
         raise located(
             TraceError,
@@ -248,9 +267,7 @@ class _Join:
             made.append(common)
         return made
 
-    def _joined(
-        self, sides: Sequence[_Traced], names: list[str], types: dict[str, list[Array]]
-    ) -> dict[str, Any]:
+    def _joined(self, sides: Sequence[_Traced], names: list[str], types: dict[str, list[Array]]) -> dict[str, Any]:
         """The variables that the program computes."""
         flat = [type for name in names for type in types[name]]
         if not flat:
@@ -276,7 +293,7 @@ class _Join:
         for name, (leaves, _) in side.leaves.items():
             places[name] = graph.outputs[start : start + len(leaves)]
             start += len(leaves)
-        outputs = []
+        outputs: list[Node] = []
         for name in names:
             outputs += places[name] if name in places else [b.splat(0, type) for type in types[name]]
         made = closed(graph.name, graph.inputs, b.nodes, outputs)
@@ -305,8 +322,8 @@ class _Join:
         )
         return located(
             TraceError,
-            f"{self.fact.word}: {shown(name) or 'the value'} is {kinds}; the condition is traced, and a program chooses "
-            "among arrays and numbers alone: choose by a number, or make what the condition depends on static",
+            f"{self.fact.word}: {shown(name) or 'the value'} is {kinds}; the condition is traced, and a program "
+            "chooses among arrays and numbers alone: choose by a number, or make what the condition depends on static",
             self.fact.loc,
         )
 

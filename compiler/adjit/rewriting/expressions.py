@@ -71,6 +71,7 @@ class Expressions(ast.NodeTransformer):
         self.names = names
 
     def visit_BoolOp(self, node: ast.BoolOp) -> ast.AST:
+        """`and`, `or`."""
         if _stays(node):
             return self.generic_visit(node)
         first, *others = [self.visit(each) for each in node.values]
@@ -78,14 +79,16 @@ class Expressions(ast.NodeTransformer):
         return at(call(method, first, *map(thunk, others)), node)
 
     def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
+        """`not`."""
         self.generic_visit(node)
         return at(call("not_", node.operand), node) if isinstance(node.op, ast.Not) else node
 
     def visit_IfExp(self, node: ast.IfExp) -> ast.AST:
+        """`a if b else c`."""
         if _stays(node):
             return self.generic_visit(node)
-        sides = (Side({"": node.body.lineno}, frozenset({""}), node.body.lineno),
-                 Side({"": node.orelse.lineno}, frozenset({""}), node.orelse.lineno))  # fmt: skip
+        sides = (Side({"": node.body.lineno}, {"": frozenset({""})}, node.body.lineno),
+                 Side({"": node.orelse.lineno}, {"": frozenset({""})}, node.orelse.lineno))  # fmt: skip
         none: frozenset[str] = frozenset()
         self.facts.append(Branch(place_of(self.file, node), sides, frozenset({""}), none, none, "if expression"))
         number = ast.Constant(value=len(self.facts) - 1)
@@ -93,6 +96,7 @@ class Expressions(ast.NodeTransformer):
         return at(call("choose", number, test, thunk(body), thunk(orelse)), node)
 
     def visit_Compare(self, node: ast.Compare) -> ast.AST:
+        """Chains of comparisons, and `in`."""
         kinds = [type(op) for op in node.ops]
         if _stays(node) or (len(kinds) == 1 and kinds[0] not in (ast.In, ast.NotIn)):
             return self.generic_visit(node)
@@ -103,6 +107,7 @@ class Expressions(ast.NodeTransformer):
         return at(call("compare", self.visit(node.left), *pairs), node)
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
+        """Calls of what may be the user's."""
         known = self.resolves(node.func, self.names)
         self.generic_visit(node)
         if not known:
@@ -110,6 +115,7 @@ class Expressions(ast.NodeTransformer):
         return node
 
     def visit_Lambda(self, node: ast.Lambda) -> ast.AST:
+        """A function of an expression."""
         names = self.names
         self.names = names | {arg.arg for arg in ast.walk(node.args) if isinstance(arg, ast.arg)}
         if not _stays(node.body):

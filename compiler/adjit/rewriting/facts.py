@@ -24,11 +24,17 @@ def is_own(name: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One side of a branch: the names that it binds, with the line, and those that are read behind it."""
+    """One side of a branch: the names that it binds, with the line, and those that are read behind it: where a flag is
+    set, and, under the name "", where it falls through."""
 
     lines: Mapping[str, int]
-    needed: Live
+    ends: Mapping[str, Live]
     line: int
+
+    @property
+    def needed(self) -> Live:
+        """The names that are read behind it, wherever it leads."""
+        return frozenset().union(*self.ends.values())
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,11 +84,11 @@ class _Walk:
     def _ahead(self, node: ast.stmt, live: Live, jumps: dict[str, Live]) -> Live:
         if isinstance(node, ast.Return | ast.Break | ast.Continue):
             target = {ast.Return: RETURN, ast.Break: BREAK, ast.Continue: CONTINUE}[type(node)]
-            return jumps.get(target, frozenset()) | reads(node)
+            return jumps.get(target, frozenset()).union(reads(node))
         if isinstance(node, ast.Raise):
-            return jumps.get("raise", frozenset()) | reads(node)
+            return jumps.get("raise", frozenset()).union(reads(node))
         if isinstance(node, ast.If):
-            return reads(node.test) | self.block(node.body, live, jumps) | self.block(node.orelse, live, jumps)
+            return self.block(node.body, live, jumps) | self.block(node.orelse, live, jumps) | reads(node.test)
         if isinstance(node, Loop):
             return self._loop(node, live, jumps)
         if isinstance(node, ast.With):
@@ -97,7 +97,9 @@ class _Walk:
         if isinstance(node, ast.Try | ast.TryStar):
             return self._try(node, live, jumps)
         if isinstance(node, ast.Match):
-            cases = [self.block(case.body, live, jumps) | reads(case.pattern) | reads(case.guard) for case in node.cases]
+            cases = [
+                self.block(case.body, live, jumps) | reads(case.pattern) | reads(case.guard) for case in node.cases
+            ]
             return live.union(reads(node.subject), *cases)
         return (live - _bound_surely(node)) | reads(node)
 

@@ -28,7 +28,6 @@ from adjit.rewriting.variables import (
     cells_of,
     get,
     leaves_of,
-    outline,
     own,
     put,
     restored,
@@ -54,7 +53,7 @@ class TracedLoop:
     test: Callable[[], Any] | None = None
     cells: dict[str, CellType] = field(default_factory=dict)
     kept: dict[str, bool] = field(default_factory=dict)
-    written: dict[str, bool] = field(default_factory=dict)
+    ways: dict[str, list[int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.cells = cells_of(*self.functions)
@@ -118,15 +117,15 @@ class TracedLoop:
             before = get(self.cells[name])
             if not self.kept.get(name):
                 put(self.cells[name], value)
-            elif self.written.get(name):
-                put(self.cells[name], write_back(before, value))
+            elif any(self.ways[name]):
+                put(self.cells[name], write_back(before, value, self.ways[name]))
         self.cells.pop(_COUNTER, None)
 
-    def _goes_on(self, now: dict[str, Any]) -> bool | Tracer:
+    def _goes_on(self, now: dict[str, Any]) -> Any:
         self._take(now)
         stopped = either([get(self.cells[flag]) for flag in self.flags])
         if self.test is None:
-            return negated(stopped)  # type: ignore[no-any-return]
+            return negated(stopped)
         if not is_tracer(stopped):
             return not stopped and truth(self.test())
         test = self.test
@@ -136,14 +135,14 @@ class TracedLoop:
         self._take(now)
         for flag in self.flags:
             put(self.cells[flag], False)
-        given = {name: Given(value, value, outline(value)) for name, value in now.items()}
+        given = {name: Given.as_is(value, value) for name, value in now.items()}
         constants = {name: get(self.cells[name]) for name in self.names if name not in now}
         self.body(i)
         after = {name: self._after(name) for name in now}
         for name, value in after.items():
             self.kept[name] = given[name].is_kept(value)
-            self.written[name] = not given[name].is_unchanged()
-            if self.written[name] and not self.kept[name]:
+            self.ways[name] = given[name].ways()
+            if any(self.ways[name]) and not self.kept[name]:
                 raise self._error(
                     f"{name} is changed in place and then bound anew in a traced loop (line {self._line(name)}): "
                     f"write {name} = {name}.copy() first"
@@ -188,8 +187,9 @@ class TracedLoop:
 
     def _lacking(self, name: str) -> TraceError:
         return self._error(
-            f"{name} is bound in the loop (line {self._line(name)}) and read in another turn or behind it, and has no "
-            f"value before it; the number of turns is traced, and may be 0: give it one before line {self.fact.loc.line}"
+            f"{name} is bound in the loop (line {self._line(name)}) and read in another turn or behind it, and has "
+            "no value before it; the number of turns is traced, and may be 0: give it one before line "
+            f"{self.fact.loc.line}"
         )
 
     def _value(self) -> Any:
@@ -252,8 +252,8 @@ class TracedLoop:
                 other = seen.setdefault(id(leaf._adjit_root), name)
                 if other != name and {other, name} & self.fact.changed:
                     raise self._error(
-                        f"{other} and {name} share memory behind a turn of a traced loop (line {self._line(name)}), and "
-                        f"one of them is changed in place: write {name} = {other}.copy()"
+                        f"{other} and {name} share memory behind a turn of a traced loop (line {self._line(name)}), "
+                        f"and one of them is changed in place: write {name} = {other}.copy()"
                     )
 
     def _check_types(self, now: dict[str, Any], after: dict[str, Any]) -> None:
@@ -268,7 +268,7 @@ class TracedLoop:
                     raise
                 raise located(
                     type(error),
-                    f"{error} ({shown(name)} is bound in line {self._line(name)})".replace(name, shown(name)),
+                    f"{error} ({shown(name)} is bound in line {self._line(name)})",
                     self.fact.loc,
                 ) from None
 

@@ -107,7 +107,7 @@ class Statements:
         """The turns over objects that no number chooses, each as a branch."""
         cells = cells_of(body)
         line = fact.loc.line
-        sides = (Side(fact.lines, fact.needed, line), Side({}, fact.needed, line))
+        sides = (Side(fact.lines, {"": fact.needed}, line), Side({}, {"": fact.needed}, line))
         kept = fact.needed | fact.lines.keys()
         guard = Branch(fact.loc, sides, kept, fact.changed, fact.outer, fact.word)
         for item in items:

@@ -77,21 +77,16 @@ def _length(count: Any) -> Tracer:
 def along(function: Any) -> Callable[..., Any]:
     """`enumerate`, `zip` or `reversed`, of which sequences stay sequences."""
     ways: dict[Any, Callable[..., Any]] = {enumerate: _enumerated, zip: _zipped, reversed: _reversed}
-    return ways.get(function, function)
+    found: Callable[..., Any] = ways.get(function, function)
+    return found
 
 
 def _enumerated(value: Any, start: Any = 0) -> Any:
     found = sequence_of(value)
     if found is None:
         return enumerate(value, start)
-    item = found.item
-    first = found.bounds[0] if found.bounds else 0
-    return _shifted(found, first, lambda i: (_linear(start, 1, i), item(_linear(first, 1, i))))
-
-
-def _shifted(found: Sequence, first: Any, item: Callable[[Any], Any]) -> Sequence:
-    """Elements that are counted from 0, in place of those of a range that are their own numbers."""
-    return Sequence(found.length, item)
+    item = _from_zero(found)
+    return Sequence(found.length, lambda i: (_linear(start, 1, i), item(i)))
 
 
 def _zipped(*values: Any) -> Any:

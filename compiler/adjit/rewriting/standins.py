@@ -62,10 +62,14 @@ def _chosen(holds: Any, a: Any, b: Any) -> Any:
     return np.where(flag, a, b)[()]
 
 
+def _same(value: Any) -> Any:
+    return value
+
+
 def _all(items: Any) -> Any:
     found: Any = True
     for each in items:
-        found = truth(both(found, lambda each=each: each))
+        found = truth(both(found, functools.partial(_same, each)))
         if found is False:
             return False
     return found
@@ -74,7 +78,7 @@ def _all(items: Any) -> Any:
 def _any(items: Any) -> Any:
     found: Any = False
     for each in items:
-        found = truth(one_of(found, lambda each=each: each))
+        found = truth(one_of(found, functools.partial(_same, each)))
         if found is True:
             return True
     return found

@@ -16,6 +16,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from adjit.rewriting.expressions import Expressions, at, call, name, thunk
 from adjit.rewriting.facts import RETURNED, VALUE, Branch, Fact, Loop, Side
@@ -105,9 +106,7 @@ class Rewriting:
                 return [*made, *self._guarded(rest, left, live, jumps)]
         return made
 
-    def _moved(
-        self, node: ast.If, rest: list[ast.stmt]
-    ) -> tuple[list[ast.stmt], list[ast.stmt]] | None:
+    def _moved(self, node: ast.If, rest: list[ast.stmt]) -> tuple[list[ast.stmt], list[ast.stmt]] | None:
         """Both sides, where one jumps always, so that what stands behind belongs to the other."""
         if FALL not in ways(node.body):
             return node.body, [*node.orelse, *rest]
@@ -128,9 +127,7 @@ class Rewriting:
     def _set(self, flag: str, value: bool, node: ast.AST) -> ast.stmt:
         return at(ast.Assign(targets=[ast.Name(id=flag, ctx=ast.Store())], value=ast.Constant(value=value)), node)
 
-    def _guarded(
-        self, rest: list[ast.stmt], left: frozenset[str], live: Live, jumps: _Jumps
-    ) -> list[ast.stmt]:
+    def _guarded(self, rest: list[ast.stmt], left: frozenset[str], live: Live, jumps: _Jumps) -> list[ast.stmt]:
         """What stands behind a statement that may have jumped."""
         flags = sorted(jumps.flags[way] for way in left)
         test = call("no", *map(name, flags))
@@ -191,7 +188,7 @@ class Rewriting:
         made.decorator_list = [self._expression(each) for each in node.decorator_list]
         return made
 
-    def _expression(self, node: ast.AST) -> ast.AST:
+    def _expression(self, node: Any) -> Any:
         return Expressions(self.file, self.facts, self.resolves, self.names).visit(node)
 
     # -- branches ------------------------------------------------------------------------------------------------------
@@ -213,9 +210,9 @@ class Rewriting:
     ) -> list[ast.stmt]:
         """A branch. `ahead` runs ahead of its first side, `gone` is live behind a second side that is empty."""
         number = self._new()
-        needed = [self._needed(side, live, jumps) for side in sides]
+        ends = [self._ends(side, live, jumps) for side in sides]
         if gone is not None:
-            needed[1] = gone
+            ends[1] = {"": gone}
         lines = [self._lines(side, jumps) for side in sides]
         lines[0].update((flag, node.lineno) for each in ahead for flag in bound([each]))
         place = node.test if isinstance(node, ast.If) else node
@@ -224,8 +221,8 @@ class Rewriting:
         every = sides[0] + sides[1]
         self.facts[number] = Branch(
             place_of(self.file, place),
-            (Side(lines[0], needed[0], starts[0]), Side(lines[1], needed[1], starts[1])),
-            needed[0] | needed[1] | flags | self.escaping,
+            (Side(lines[0], ends[0], starts[0]), Side(lines[1], ends[1], starts[1])),
+            NOTHING.union(*ends[0].values(), *ends[1].values(), flags, self.escaping),
             frozenset(changed(every)),
             frozenset(bound(every)) & self.globals,
         )
@@ -239,10 +236,10 @@ class Rewriting:
         run = ast.Expr(value=at(call("if_", ast.Constant(value=number), test, *map(name, names)), place))
         return [*made, at(run, node)]
 
-    def _needed(self, side: Sequence[ast.stmt], live: Live, jumps: _Jumps) -> Live:
-        """What is live behind a side: where it falls to, or jumps to."""
-        ends = {**jumps.live, FALL: live}
-        return NOTHING.union(*(ends.get(way, NOTHING) for way in ways(side)))
+    def _ends(self, side: Sequence[ast.stmt], live: Live, jumps: _Jumps) -> dict[str, Live]:
+        """What is live behind a side: where it falls to, or jumps to by a flag."""
+        found = {"" if way == FALL else jumps.flags.get(way, way): way for way in ways(side)}
+        return {flag: live if way == FALL else jumps.live.get(way, NOTHING) for flag, way in found.items()}
 
     def _lines(self, side: Sequence[ast.stmt], jumps: _Jumps) -> dict[str, int]:
         """The names that a side binds, ours as well."""
@@ -316,9 +313,7 @@ class Rewriting:
         word = "while" if isinstance(node, ast.While) else "for"
         place = node.test if isinstance(node, ast.While) else node.iter
         outer = frozenset(lines) & self.globals
-        return Loop(
-            word, place_of(self.file, place), lines, live, tuple(ending), frozenset(changed(pieces)), outer
-        )
+        return Loop(word, place_of(self.file, place), lines, live, tuple(ending), frozenset(changed(pieces)), outer)
 
     def _new(self) -> int:
         self.facts.append(None)  # type: ignore[arg-type]
@@ -372,4 +367,3 @@ def is_generator(node: ast.FunctionDef) -> bool:
         if not isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
             waiting += ast.iter_child_nodes(each)
     return False
-

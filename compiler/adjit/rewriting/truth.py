@@ -10,12 +10,12 @@ import numpy as np
 from adjit.control import cond
 from adjit.control.call import plain_or_tracer
 from adjit.ir.types import BOOL
-from adjit.trace import Tracer, is_tracer, lower, refuse
+from adjit.trace import is_tracer, lower, refuse
 from adjit.trace.known import is_known
 from adjit.trace.tracer import node_of
 
 
-def truth(value: Any) -> bool | Tracer:
+def truth(value: Any) -> Any:
     """`bool(value)`. Of a traced number it is whether that is not 0; several elements have none, as in NumPy."""
     found = plain_or_tracer(value)
     if not is_tracer(found):
@@ -26,18 +26,17 @@ def truth(value: Any) -> bool | Tracer:
         found = lower.reshape(found, ())
     if found.dtype != BOOL:
         found = np.not_equal(found, 0)
-    made: Tracer = lower.strong(found)
-    return made
+    return lower.strong(found)
 
 
-def negated(flag: bool | Tracer) -> Any:
+def negated(flag: Any) -> Any:
     """`not flag`."""
     return ~flag if is_tracer(flag) else not flag
 
 
-def either(flags: list[Any]) -> bool | Tracer:
+def either(flags: list[Any]) -> Any:
     """Whether any of some flags is set; those that are not bound are not."""
-    found: bool | Tracer = False
+    found: Any = False
     for flag in flags:
         each = truth(flag)
         if not is_tracer(each):

@@ -70,7 +70,7 @@ def restored(cells: Cells, names: list[str]) -> Iterator[dict[str, Any]]:
             put(cells[name], value)
 
 
-# -- copies of what is changed in place ---------------------------------------------------------------------------------
+# -- copies of what is changed in place --------------------------------------------------------------------------------
 
 
 def own(value: Any) -> Any:
@@ -94,66 +94,84 @@ def _own_array(x: Tracer) -> Any:
     return lower.copy(x)
 
 
-def is_as_given(now: Any, given: Any) -> bool:
-    """Whether a copy is what it was when it was made."""
-    if now is not given:
-        return False
-    if is_tracer(now):
-        return not now._adjit_root.version
-    return True
+SAME, WRITTEN, NEW = range(3)
+"""What a body did to a leaf: nothing, it changed it in place, it put another one there."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Given:
-    """What a variable has ahead of a body, and what the body got for it."""
+    """What a variable has ahead of a body, and what the body got for it, with the outline and the leaves of that."""
 
     before: Any
     copy: Any
-    shape: tuple[Any, ...]
+    outline: Any
+    leaves: list[Any]
 
     @classmethod
     def of(cls, value: Any) -> Given:
         """A copy of a value."""
-        copy = own(value)
-        return cls(value, copy, outline(copy))
+        return cls.as_is(value, own(value))
+
+    @classmethod
+    def as_is(cls, value: Any, copy: Any) -> Given:
+        """A value of which a body has `copy`."""
+        return cls(value, copy, _outline(copy), _parts(copy))
 
     def is_kept(self, now: Any) -> bool:
         """Whether the variable still has the same object, changed or not."""
         return now is self.copy or now is self.before
 
-    def is_unchanged(self) -> bool:
-        """Whether the copy is what it was."""
+    def ways(self) -> list[int]:
+        """What the body did to each leaf; to one where it changed what there is."""
+        if _outline(self.copy) != self.outline:
+            return [NEW]
         if isinstance(self.copy, np.ndarray) and not is_tracer(self.copy):
-            return bool(self.copy.tobytes() == self.before.tobytes())
-        now = outline(self.copy)
-        return len(now) == len(self.shape) and all(map(is_as_given, now, self.shape))
+            return [SAME if self.copy.tobytes() == self.before.tobytes() else WRITTEN]
+        return [_way(now, leaf) for now, leaf in zip(_parts(self.copy), self.leaves, strict=True)]
 
 
-def outline(value: Any) -> tuple[Any, ...]:
-    """The leaves of lists and dicts, with their keys."""
+def _way(now: Any, given: Any) -> int:
+    if now is not given:
+        return NEW
+    return WRITTEN if is_tracer(now) and now._adjit_root.version else SAME
+
+
+def _outline(value: Any) -> Any:
+    """The lists and dicts of a value, without their leaves."""
     if type(value) is list:
-        return (len(value), *(leaf for each in value for leaf in outline(each)))
-    if type(value) is dict:
-        return (*value, *(leaf for each in value.values() for leaf in outline(each)))
-    return (value,)
+        return [_outline(each) for each in value]
+    return [(key, _outline(each)) for key, each in value.items()] if type(value) is dict else None
 
 
-def write_back(old: Any, new: Any) -> Any:
-    """Have a value be what its copy has become, for all who hold it; gives what the variable has then."""
-    if type(old) is list and type(new) is list:
-        old[:] = [write_back(a, b) for a, b in zip(old, new, strict=True)] if len(old) == len(new) else new
+def _parts(value: Any) -> list[Any]:
+    """The leaves of lists and dicts."""
+    if type(value) not in (list, dict):
+        return [value]
+    items = value.values() if type(value) is dict else value
+    return [leaf for each in items for leaf in _parts(each)]
+
+
+def write_back(old: Any, new: Any, ways: list[int]) -> Any:
+    """Have a value be what its copy has become, for all who hold it; gives what the variable has then. `ways` says what
+    became of each leaf."""
+    return _written(old, new, iter(ways if len(ways) == len(_parts(old)) else [NEW] * len(_parts(old))))
+
+
+def _written(old: Any, new: Any, ways: Iterator[int]) -> Any:
+    if type(old) is list:
+        old[:] = [_written(a, b, ways) for a, b in zip(old, new, strict=True)] if len(old) == len(new) else new
         return old
-    if type(old) is dict and type(new) is dict:
-        for key in new:
-            old[key] = write_back(old[key], new[key]) if key in old else new[key]
+    if type(old) is dict:
+        fits = list(old) == list(new)
+        old.update({key: _written(old[key], new[key], ways) for key in old} if fits else new)
         return old
-    if isinstance(old, np.ndarray) and old is not new:
+    way = next(ways)
+    if way == WRITTEN and isinstance(old, np.ndarray):
         old[...] = new
-        return old
-    return new
+    return new if way == NEW else old
 
 
-# -- what has no copies -------------------------------------------------------------------------------------------------
+# -- what has no copies ------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False, slots=True)
