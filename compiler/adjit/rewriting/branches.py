@@ -25,7 +25,20 @@ from adjit.ir.node import Node
 from adjit.ir.types import Array
 from adjit.rewriting.facts import RETURNED, VALUE, Branch, is_own, shown
 from adjit.rewriting.flow import Live
-from adjit.rewriting.variables import NEW, UNBOUND, Given, Watch, cells_of, get, leaves_of, put, restored, write_back
+from adjit.rewriting.variables import (
+    FULL_SIZE,
+    NEW,
+    UNBOUND,
+    Given,
+    Watch,
+    cells_of,
+    get,
+    leaves_of,
+    put,
+    restored,
+    structure,
+    write_back,
+)
 from adjit.trace import Traced, Tracer, is_tracer, lower, trace_flat
 from adjit.trace.refuse import located
 from adjit.trace.tracer import node_of
@@ -102,7 +115,7 @@ class _Join:
                 "a variable of the function, and return it",
                 fact.loc,
             )
-        watch = Watch(tuple(self.functions), set(self.names))
+        watch = Watch(self.functions)
         sides = [self._side(number) for number in range(2)]
         watch.check(f"an {fact.word}" if fact.word.startswith("if") else fact.word, fact.loc)
         names = [""] if self.gives else self.names
@@ -212,9 +225,8 @@ class _Join:
         if found[0] is None or found[1] is None:
             raise self._opaque(name, a, b)
         if found[0][1] != found[1][1]:
-            raise self._differs(
-                ArgumentError, name, _structure(a, found[0][1]), _structure(b, found[1][1]), "structure"
-            )
+            what = "structure" + (f": {FULL_SIZE}" if list in (type(a), type(b)) else "")
+            raise self._differs(ArgumentError, name, structure(a), structure(b), what)
         return _JOIN
 
     def _unbound(self, name: str, sides: Sequence[_Traced]) -> Any:
@@ -348,7 +360,3 @@ def _are_equal(a: Any, b: Any) -> bool:
     if type(a) is not type(b) or type(a) not in (bool, int, float, str, bytes, type(None)):
         return False
     return bool(repr(a) == repr(b)) if type(a) is float else bool(a == b)
-
-
-def _structure(value: Any, spec: optree.PyTreeSpec) -> str:
-    return "None" if value is None else carry.shown(Tree("", [], spec)).replace("*", "array")

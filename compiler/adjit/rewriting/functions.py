@@ -98,6 +98,7 @@ def _rewritten_code(function: FunctionType) -> tuple[CodeType, Statements]:
         at(definition, node)
     else:
         definition = rewritten_definition(file, node, resolves, facts, around)
+    own = {code.co_name, source.owner or ""} - {"", "<lambda>", *code.co_freevars}
     if source.owner is not None:
         # Private names are mangled by the class that they stand in.
         owner = ast.ClassDef(name=source.owner, bases=[], keywords=[], body=[definition], decorator_list=[])
@@ -107,7 +108,9 @@ def _rewritten_code(function: FunctionType) -> tuple[CodeType, Statements]:
         names.append("__class__")
     parameters = [ast.arg(arg=name) for name in names]
     args = ast.arguments(posonlyargs=[], args=parameters, kwonlyargs=[], kw_defaults=[], defaults=[])
-    outer = ast.FunctionDef(name="_adjit_outer", args=args, body=[definition], decorator_list=[])
+    # Its own name, and that of its class, are no variables of the function around it.
+    ahead = [ast.Global(names=sorted(own))] if own else []
+    outer = ast.FunctionDef(name="_adjit_outer", args=args, body=[*ahead, definition], decorator_list=[])
     module = ast.Module(body=[at(outer, node)], type_ignores=[])
     for each in ast.walk(module):
         if hasattr(each, "type_params") or "type_params" in each._fields:

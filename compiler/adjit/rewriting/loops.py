@@ -22,6 +22,7 @@ from adjit.ops.loops import MOST_TURNS
 from adjit.rewriting.facts import VALUE, Loop, shown
 from adjit.rewriting.truth import both, either, negated, truth
 from adjit.rewriting.variables import (
+    FULL_SIZE,
     UNBOUND,
     Given,
     Watch,
@@ -31,12 +32,13 @@ from adjit.rewriting.variables import (
     own,
     put,
     restored,
+    structure,
     write_back,
 )
 from adjit.trace import Tracer, is_tracer, lower, trace_flat
 from adjit.trace.refuse import is_located, located
 from adjit.trace.tracer import fresh, node_of, python_number
-from adjit_runtime.errors import AdjitError, TraceError
+from adjit_runtime.errors import AdjitError, ArgumentError, TraceError
 
 _COUNTER = "_adjit_counter"
 _NOTHING = Tree("xs", [], tree("for", "xs", None).spec)
@@ -107,7 +109,7 @@ class TracedLoop:
         if fact.outer:
             raise self._error(f"{min(fact.outer)} is a global variable, and is bound in a traced loop: use a variable "
                               "of the function, and return it")  # fmt: skip
-        watch = Watch(self.functions, set(self.names))
+        watch = Watch(self.functions)
         start = self._start()
         call = Call(fact.word, _ours, self._turn, _variables(start), _NOTHING, 0)
         with restored(self.cells, self.names):
@@ -260,6 +262,8 @@ class TracedLoop:
         """Raise where a variable has another type after a turn."""
         for name, value in after.items():
             before, found = _variables({name: now[name]}), _variables({name: value})
+            if before.spec != found.spec:
+                raise self._structure(name, now[name], value)
             call = Call(self.fact.word, _ours, self._turn, before, _NOTHING, 0)
             try:
                 carry.settled(call, list(map(type_of_leaf, before.leaves)), found)
@@ -271,6 +275,17 @@ class TracedLoop:
                     f"{error} ({shown(name)} is bound in line {self._line(name)})",
                     self.fact.loc,
                 ) from None
+
+    def _structure(self, name: str, before: Any, now: Any) -> AdjitError:
+        instead = "give it an array or a number before, such as -np.inf or x[0]"
+        if before is not None:
+            instead = FULL_SIZE if isinstance(before, list) else "keep its structure"
+        return located(
+            ArgumentError,
+            f"{self.fact.word}: {shown(name)} is {structure(before)} before a turn of a traced loop and "
+            f"{structure(now)} after it (line {self._line(name)}): {instead}",
+            self.fact.loc,
+        )
 
 
 def _ours(*_: Any) -> None:

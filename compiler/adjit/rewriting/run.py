@@ -13,7 +13,7 @@ from adjit.rewriting.facts import Branch, Fact, Loop, Side
 from adjit.rewriting.loops import TracedLoop
 from adjit.rewriting.sequences import Sequence, sequence_of
 from adjit.rewriting.variables import cells_of, get
-from adjit.trace import is_tracer
+from adjit.trace import current_trace, is_tracer
 from adjit.trace.refuse import located
 from adjit_runtime.errors import TraceError
 
@@ -159,6 +159,16 @@ class Statements:
         if not holds:
             text = message()
             raise AssertionError() if text is None else AssertionError(text)
+
+    def raise_(self) -> None:
+        """Ahead of `raise`."""
+        trace = current_trace()
+        if trace is not None and trace.part:
+            raise located(
+                TraceError,
+                f"an error is raised in a {trace.part} whose condition is traced, and a program raises none: check the "
+                "arguments before the call, or give np.nan or a flag back and check the results after it",
+            )
 
     # -- calls ---------------------------------------------------------------------------------------------------------
 

@@ -165,6 +165,8 @@ class Rewriting:
             return [at(checked, node)]
         if isinstance(node, ast.ClassDef | ast.AsyncFunctionDef):
             return [node]
+        if isinstance(node, ast.Raise):
+            return [at(ast.Expr(value=call("raise_")), node), self._expression(node)]
         return [self._expression(node)]
 
     def _try(self, node: ast.Try | ast.TryStar, live: Live, jumps: _Jumps) -> ast.stmt:

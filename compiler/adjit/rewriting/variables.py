@@ -6,18 +6,21 @@ and after, and a change is refused."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import CellType
+from types import BuiltinFunctionType, CellType, FunctionType, MethodType, ModuleType
 from typing import Any, Final
 
 import numpy as np
 import optree
 
-from adjit.control.call import problem_of
+from adjit.control.call import Tree, problem_of
+from adjit.control.carry import shown
 from adjit.ir.node import Loc
 from adjit.trace import Tracer, is_tracer, lower
+from adjit.trace.locate import origin
 from adjit.trace.refuse import located
 from adjit.trace.tracer import array_of, fresh, node_of
 from adjit_runtime.errors import AdjitError, TraceError
@@ -174,6 +177,10 @@ def _written(old: Any, new: Any, ways: Iterator[int]) -> Any:
 # -- what has no copies ------------------------------------------------------------------------------------------------
 
 
+_LEFT = (type, FunctionType, BuiltinFunctionType, MethodType, ModuleType)
+"""What is never looked at."""
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class _Seen:
     name: str
@@ -186,7 +193,14 @@ def _state(value: Any) -> Any:
         return list(value)
     if isinstance(value, dict):
         return dict(value)
-    return dict(vars(value)) if hasattr(type(value), "__dict__") and hasattr(value, "__dict__") else None
+    return dict(vars(value)) if _is_of_users(type(value)) and hasattr(value, "__dict__") else None
+
+
+def _is_of_users(kind: type) -> bool:
+    """Whether a class is the user's own; those of packages may keep what they like."""
+    module = sys.modules.get(kind.__module__)
+    file = getattr(module, "__file__", None)
+    return kind.__module__ == "__main__" or (file is not None and origin(file) == "user")
 
 
 def _is_same(a: Any, b: Any) -> bool:
@@ -198,15 +212,15 @@ def _is_same(a: Any, b: Any) -> bool:
 class Watch:
     """The lists, dicts, sets and objects that functions can name, as they were."""
 
-    def __init__(self, functions: tuple[Callable[..., Any], ...], without: set[str]) -> None:
+    def __init__(self, functions: Sequence[Callable[..., Any]]) -> None:
         found: dict[int, _Seen] = {}
         for function in functions:
             code = function.__code__
-            closed = {name: get(cell) for name, cell in cells_of(function).items() if name not in without}
+            closed = {name: get(cell) for name, cell in cells_of(function).items()}
             named = {name: function.__globals__[name] for name in code.co_names if name in function.__globals__}
             for name, value in {**named, **closed}.items():
-                state = None if is_tracer(value) or isinstance(value, type) or callable(value) else _state(value)
-                if state is not None and type(value).__module__ != __package__:
+                state = None if is_tracer(value) or isinstance(value, _LEFT) else _state(value)
+                if state is not None:
                     found[id(value)] = _Seen(name, value, state)
         self.seen = list(found.values())
 
@@ -230,3 +244,13 @@ def leaves_of(value: Any) -> tuple[list[Any], optree.PyTreeSpec] | None:
     except (AdjitError, RecursionError, TypeError, ValueError):
         return None
     return None if any(map(problem_of, leaves)) else (leaves, spec)
+
+
+FULL_SIZE = "write into an array of the full size in place of append"
+"""The way out for lists that grow."""
+
+
+def structure(value: Any) -> str:
+    """The structure of a value, as users read it."""
+    found = leaves_of(value)
+    return "None" if value is None or found is None else shown(Tree("", *found)).replace("*", "array")
