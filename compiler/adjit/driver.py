@@ -106,7 +106,7 @@ class Function(CompiledFunction):
         self.records: dict[Signature, Record] = {}
         self.options = options
         if checks.flag(f"{self.kind}: control_flow", control_flow):
-            self.traced = rewritten(function)
+            self.called = rewritten(function)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The compiled function; inside another traced function it becomes a part of that one."""
@@ -120,7 +120,7 @@ class Function(CompiledFunction):
 
     def inline(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The function inside a trace that is under way."""
-        return self.traced(*args, **kwargs)
+        return self.called(*args, **kwargs)
 
     @public(name="ir")
     def ir(self, stage: str, *args: Any, **kwargs: Any) -> Any:

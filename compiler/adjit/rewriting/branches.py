@@ -70,14 +70,22 @@ class _Traced:
         return not any(self.ways.get(name, ()))
 
 
-def branch(fact: Branch, holds: Tracer, functions: Sequence[Callable[[], Any]], *, gives: bool = False) -> Any:
-    """Run the one of two functions that `holds` chooses when the program runs; `gives`: its result is the result."""
+def branch(
+    fact: Branch,
+    holds: Tracer,
+    functions: Sequence[Callable[[], Any]],
+    *,
+    gives: bool = False,
+    over: Sequence[Callable[..., Any]] | None = None,
+) -> Any:
+    """Run the one of two functions that `holds` chooses when the program runs; `gives`: its result is the result. The
+    variables are those of the functions, or of those that they are `over`."""
     key = id(fact)
     _DEPTH[key] = _DEPTH.get(key, 0) + 1
     try:
         if _DEPTH[key] > _MOST_NESTED:
             raise _endless(fact)
-        return _Join(fact, holds, functions, gives).result()
+        return _Join(fact, holds, functions, over or functions, gives).result()
     finally:
         _DEPTH[key] -= 1
         if not _DEPTH[key]:
@@ -96,12 +104,20 @@ def _endless(fact: Branch) -> TraceError:
 class _Join:
     """Both sides, and what is made of them."""
 
-    def __init__(self, fact: Branch, holds: Tracer, functions: Sequence[Callable[[], Any]], gives: bool) -> None:
+    def __init__(
+        self,
+        fact: Branch,
+        holds: Tracer,
+        functions: Sequence[Callable[[], Any]],
+        over: Sequence[Callable[..., Any]],
+        gives: bool,
+    ) -> None:
         self.fact = fact
         self.holds = holds
         self.functions = functions
+        self.over = over
         self.gives = gives
-        self.cells: dict[str, CellType] = cells_of(*functions)
+        self.cells: dict[str, CellType] = cells_of(*over)
         assigned = {*fact.sides[0].lines, *fact.sides[1].lines}
         self.names = sorted((assigned | fact.changed) & self.cells.keys())
 
@@ -115,7 +131,7 @@ class _Join:
                 "a variable of the function, and return it",
                 fact.loc,
             )
-        watch = Watch(self.functions)
+        watch = Watch(self.over)
         sides = [self._side(number) for number in range(2)]
         watch.check(f"an {fact.word}" if fact.word.startswith("if") else fact.word, fact.loc)
         names = [""] if self.gives else self.names

@@ -1,8 +1,9 @@
-"""Expressions in which `and`, `or`, `not`, `a if b else c`, chained comparisons, `in` and calls become calls of
-`_adjit`. An operand that may not be evaluated is given as a function of no arguments.
+"""Expressions in which `and`, `or`, `not`, `a if b else c`, chained comparisons, `in`, calls and subscripts
+become calls of `_adjit`. An operand that may not be evaluated is given as a function of no arguments.
 
     a and b          =>   _adjit.and_(a, lambda: b)
     a < b < c        =>   _adjit.compare(a, ('<', lambda: b), ('<', lambda: c))
+    table[i]         =>   _adjit.item(table, i)
     helper(x)        =>   _adjit.call(helper)(x)
 
 Functions of NumPy, of Python and of packages are called as before."""
@@ -105,6 +106,15 @@ class Expressions(ast.NodeTransformer):
             for kind, each in zip(kinds, node.comparators, strict=True)
         ]
         return at(call("compare", self.visit(node.left), *pairs), node)
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
+        """An element at a place that may be traced."""
+        self.generic_visit(node)
+        known = all(isinstance(each, ast.Constant | ast.Slice | ast.expr_context) for each in ast.walk(node.slice))
+        if known or isinstance(node.slice, ast.Slice) or not isinstance(node.ctx, ast.Load):
+            return node
+        holds = any(isinstance(each, ast.Slice | ast.Starred) for each in ast.walk(node.slice))
+        return node if holds else at(call("item", node.value, node.slice), node)
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         """Calls of what may be the user's."""

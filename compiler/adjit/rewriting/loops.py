@@ -18,6 +18,7 @@ from adjit.control import carry, traced
 from adjit.control.bounds import Between
 from adjit.control.call import Call, Tree, tree, type_of_leaf
 from adjit.control.loops import counted
+from adjit.ir.types import I64, Array
 from adjit.ops.loops import MOST_TURNS
 from adjit.rewriting.facts import VALUE, Loop, shown
 from adjit.rewriting.truth import both, either, negated, truth
@@ -29,7 +30,6 @@ from adjit.rewriting.variables import (
     cells_of,
     get,
     leaves_of,
-    own,
     put,
     restored,
     structure,
@@ -138,6 +138,8 @@ class TracedLoop:
         for flag in self.flags:
             put(self.cells[flag], False)
         given = {name: Given.as_is(value, value) for name, value in now.items()}
+        before = {name: _variables({name: value}) for name, value in now.items()}
+        shapes = {name: structure(value) for name, value in now.items()}
         constants = {name: get(self.cells[name]) for name in self.names if name not in now}
         self.body(i)
         after = {name: self._after(name) for name in now}
@@ -151,7 +153,7 @@ class TracedLoop:
                 )
         self._check_constants(constants)
         self._check_aliases(after)
-        self._check_types(now, after)
+        self._check_types(before, shapes, after)
         return after, None
 
     def _take(self, now: dict[str, Any]) -> None:
@@ -177,14 +179,14 @@ class TracedLoop:
         for name in self.names:
             value = get(self.cells[name])
             carried = name in self.fact.needed or name in self.flags or name == _COUNTER
-            if name == VALUE and value is UNBOUND:
-                value = self._value()
             if value is UNBOUND:
                 if carried and name != VALUE:
                     raise self._lacking(name)
                 continue
             if (carried or name in self.fact.changed or name == VALUE) and leaves_of(value) is not None:
                 start[name] = value
+        if VALUE in self.names and VALUE not in start:
+            start.update(self._value(start))
         return start
 
     def _lacking(self, name: str) -> TraceError:
@@ -194,25 +196,25 @@ class TracedLoop:
             f"{self.fact.loc.line}"
         )
 
-    def _value(self) -> Any:
-        """Zeros of the type of what is returned in the loop; unbound where nothing is."""
+    def _value(self, start: dict[str, Any]) -> dict[str, Any]:
+        """Zeros of the type of what is returned in the loop, under its name; empty where nothing is."""
+        variables = _variables(start)
+        types = [*map(type_of_leaf, variables.leaves), Array(I64, (), True)]
+        arrays = [i for i, leaf in enumerate(variables.leaves) if isinstance(leaf, np.ndarray)]
         found: list[Any] = []
 
-        def call(_: list[Tracer]) -> Any:
-            for name in self.names:
-                value = get(self.cells[name])
-                if name in self.fact.changed and value is not UNBOUND:
-                    put(self.cells[name], own(value))
+        def call(leaves: list[Tracer]) -> Any:
+            # Nothing is known of a turn: what returns in a later one does so here.
+            self._take(variables.of([lower.copy(leaf) for leaf in leaves[:-1]]))
             for flag in self.flags:
                 put(self.cells[flag], False)
-            i = get(self.cells[_COUNTER]) if _COUNTER in self.cells else 0
-            self.body(i)
+            self.body(leaves[-1])
             found.append(self._zeros(get(self.cells[VALUE])))
             return []
 
         with restored(self.cells, self.names):
-            trace_flat("turn", call, [], [], part="loop")
-        return found[0]
+            trace_flat("turn", call, types, [f"x{i}" for i in range(len(types))], arrays, part="loop")
+        return {} if found[0] is UNBOUND else {VALUE: found[0]}
 
     def _zeros(self, value: Any) -> Any:
         if value is UNBOUND:
@@ -258,12 +260,12 @@ class TracedLoop:
                         f"and one of them is changed in place: write {name} = {other}.copy()"
                     )
 
-    def _check_types(self, now: dict[str, Any], after: dict[str, Any]) -> None:
+    def _check_types(self, trees: dict[str, Tree], shapes: dict[str, str], after: dict[str, Any]) -> None:
         """Raise where a variable has another type after a turn."""
         for name, value in after.items():
-            before, found = _variables({name: now[name]}), _variables({name: value})
+            before, found = trees[name], _variables({name: value})
             if before.spec != found.spec:
-                raise self._structure(name, now[name], value)
+                raise self._structure(name, shapes[name], value)
             call = Call(self.fact.word, _ours, self._turn, before, _NOTHING, 0)
             try:
                 carry.settled(call, list(map(type_of_leaf, before.leaves)), found)
@@ -276,13 +278,13 @@ class TracedLoop:
                     self.fact.loc,
                 ) from None
 
-    def _structure(self, name: str, before: Any, now: Any) -> AdjitError:
+    def _structure(self, name: str, before: str, now: Any) -> AdjitError:
         instead = "give it an array or a number before, such as -np.inf or x[0]"
-        if before is not None:
-            instead = FULL_SIZE if isinstance(before, list) else "keep its structure"
+        if before != "None":
+            instead = FULL_SIZE if isinstance(now, list) else "keep its structure"
         return located(
             ArgumentError,
-            f"{self.fact.word}: {shown(name)} is {structure(before)} before a turn of a traced loop and "
+            f"{self.fact.word}: {shown(name)} is {before} before a turn of a traced loop and "
             f"{structure(now)} after it (line {self._line(name)}): {instead}",
             self.fact.loc,
         )

@@ -3,17 +3,21 @@ branch or loop of the program."""
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
+
 from adjit.rewriting import sequences, standins, truth
 from adjit.rewriting.branches import branch
-from adjit.rewriting.facts import Branch, Fact, Loop, Side
+from adjit.rewriting.facts import VALUE, Branch, Fact, Loop, Side
 from adjit.rewriting.loops import TracedLoop
 from adjit.rewriting.sequences import Sequence, sequence_of
+from adjit.rewriting.standins import is_open
 from adjit.rewriting.variables import cells_of, get
-from adjit.trace import current_trace, is_tracer
+from adjit.trace import asarray, current_trace, is_tracer
 from adjit.trace.refuse import located
 from adjit_runtime.errors import TraceError
 
@@ -108,7 +112,7 @@ class Statements:
         cells = cells_of(body)
         line = fact.loc.line
         sides = (Side(fact.lines, {"": fact.needed}, line), Side({}, {"": fact.needed}, line))
-        kept = fact.needed | fact.lines.keys()
+        kept = fact.needed.union(fact.flags, [VALUE])
         guard = Branch(fact.loc, sides, kept, fact.changed, fact.outer, fact.word)
         for item in items:
             holds = self._goes_on(fact, cells)
@@ -117,7 +121,7 @@ class Statements:
                     return
                 body(item)
                 continue
-            branch(guard, holds, (_turn_of(body, item, fact, cells), _nothing))
+            branch(guard, holds, (functools.partial(body, item), _nothing), over=(body,))
 
     def _goes_on(self, fact: Loop, cells: Any) -> Any:
         return self.no(*(get(cells[flag]) for flag in fact.flags if flag in cells))
@@ -146,6 +150,12 @@ class Statements:
         right = operand()
         holds = _OPERATORS[sign](left, right)
         return truth.both(holds, lambda: self.compare(right, *others)) if others else holds
+
+    def item(self, values: Any, key: Any) -> Any:
+        """`values[key]`; a traced key chooses among the elements of a plain array, or of a list or tuple of numbers."""
+        if is_open(key) and not is_tracer(values) and isinstance(values, np.ndarray | list | tuple):
+            return asarray(values)[key]
+        return values[key]
 
     def assert_(self, test: Any, message: Body) -> None:
         """`assert test, message()`"""
@@ -196,13 +206,6 @@ class Statements:
     def along(self, function: Any) -> Any:
         """What is called in the place of enumerate, zip and reversed."""
         return sequences.along(function)
-
-
-def _turn_of(body: Body, item: Any, fact: Loop, cells: Any) -> Body:
-    def turn() -> None:
-        body(item)
-
-    return turn
 
 
 def _nothing() -> None:

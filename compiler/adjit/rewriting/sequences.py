@@ -42,13 +42,13 @@ def sequence_of(value: Any) -> Sequence | None:
     if isinstance(value, range):
         return Sequence(len(value), lambda i: _linear(value.start, value.step, i), value)
     if isinstance(value, np.ndarray) and value.ndim:
-        return Sequence(value.shape[0], lambda i: value[i] if isinstance(i, int) else asarray(value)[i], value)
+        return Sequence(value.shape[0], lambda i: asarray(value)[i] if is_tracer(i) else value[i], value)
     return None
 
 
 def _linear(start: Any, step: int, i: Any) -> Any:
     number = i if step == 1 else i * step
-    return number if isinstance(start, int) and start == 0 else start + number
+    return number if not is_tracer(start) and start == 0 else start + number
 
 
 def counted_range(*args: Any) -> Any:

@@ -33,7 +33,8 @@ def takes_functions(function: Any) -> bool:
     return code is not None and is_skipped(code.co_filename) and function.__module__.partition(".")[0] == "adjit"
 
 
-def _is_open(value: Any) -> bool:
+def is_open(value: Any) -> bool:
+    """Whether a value is traced, and not known."""
     return is_tracer(value) and not is_known(value)
 
 
@@ -41,11 +42,11 @@ def _extreme(plain: Callable[..., Any], better: Callable[[Any, Any], Any]) -> Ca
     """`max` or `min`: of equals the first one, as in Python."""
 
     def found(*args: Any, **kwargs: Any) -> Any:
-        if len(args) == 1 and _is_open(args[0]) and args[0].ndim == 1 and args[0].size and not kwargs:
+        if len(args) == 1 and is_open(args[0]) and args[0].ndim == 1 and args[0].size and not kwargs:
             x = args[0]
             return fori_loop(1, x.size, lambda i, best: np.where(better(x[i], best), x[i], best)[()], x[0])
         items = list(args[0]) if len(args) == 1 else list(args)
-        if kwargs or not any(map(_is_open, items)):
+        if kwargs or not any(map(is_open, items)):
             return plain(items, **kwargs) if items or kwargs else plain(*args)
         best = items[0]
         for each in items[1:]:
@@ -85,7 +86,7 @@ def _any(items: Any) -> Any:
 
 
 def _bool(*args: Any) -> Any:
-    return truth(args[0]) if args and _is_open(args[0]) else bool(*args)
+    return truth(args[0]) if args and is_open(args[0]) else bool(*args)
 
 
 _STANDINS: dict[Any, Callable[..., Any]] = {

@@ -196,6 +196,15 @@ def _state(value: Any) -> Any:
     return dict(vars(value)) if _is_of_users(type(value)) and hasattr(value, "__dict__") else None
 
 
+def _restore(value: Any, before: Any) -> None:
+    if isinstance(value, list):
+        value[:] = before
+        return
+    held = value if isinstance(value, dict | set) else vars(value)
+    held.clear()
+    held.update(before)
+
+
 def _is_of_users(kind: type) -> bool:
     """Whether a class is the user's own; those of packages may keep what they like."""
     module = sys.modules.get(kind.__module__)
@@ -228,6 +237,7 @@ class Watch:
         """Raise TraceError where one was changed."""
         for each in self.seen:
             if not _is_same(_state(each.value), each.before):
+                _restore(each.value, each.before)
                 raise located(
                     TraceError,
                     f"{each.name} ({type(each.value).__name__}) is changed in {where} whose condition is traced, so "
