@@ -4,11 +4,13 @@ Functions of the user's own alone: those of Python, NumPy, adjit and installed p
 classes, generators and coroutines."""
 
 from __future__ import annotations
+import __future__
 
 import ast
 import builtins
 import copy
 import functools
+import operator
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -122,10 +124,9 @@ def _rewritten_code(function: FunctionType) -> tuple[CodeType, Statements]:
 
 
 _FUTURES = functools.reduce(
-    lambda flags, name: flags | getattr(__import__("__future__"), name).compiler_flag,
-    __import__("__future__").all_feature_names,
-    0,
+    operator.or_, (getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
 )
+"""The flags of code that a file's `from __future__ import` sets."""
 
 
 def _code_named(code: CodeType, name: str, owner: str | None) -> CodeType:
