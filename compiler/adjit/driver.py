@@ -399,10 +399,10 @@ def jit(
     Python values inside. Results are new arrays, scalars where they have no dimensions. With `tile="off"` nothing runs
     tile by tile over rows, as it otherwise does where the plan finds that it pays. With `inexact=True` rewrite rules
     run that hold on the reals alone, such as x / 3.0 = x * (1 / 3.0) and x - x = 0: results agree to rounding, but NaN,
-    infinities and the sign of zero may be lost (docs/performance.md has the rules). With `control_flow=True` the source of
-    the function, and of those of the user's own that it calls, is rewritten ahead of the trace: if, while, for, and, or,
-    not and their like run as Python while their values are known, and are branches and loops of the program where they
-    are traced (docs/control_flow.md). Also a decorator:
+    infinities and the sign of zero may be lost (docs/performance.md has the rules). With `control_flow=True` the source
+    of the function, and of those of the user's own that it calls, is rewritten ahead of the trace: if, while, for, and,
+    or, not and their like run as Python while their values are known, and are branches and loops of the program where
+    they are traced (docs/control_flow.md). Also a decorator:
 
         >>> import numpy as np, adjit
         >>> @adjit.jit

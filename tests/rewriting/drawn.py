@@ -65,7 +65,7 @@ class Drawn:
         heads = [
             [f"{indent}for {i} in range({self.random.randint(1, 4)}):\n"],
             [f"{indent}for {i} in range(b % 4):\n"],
-            [f"{indent}for {i}, v in enumerate(w):\n", f"{indent}    f = f + 0.25 * v\n"],
+            [f"{indent}for {i}, v in enumerate(w.copy()):\n", f"{indent}    f = f + 0.25 * v\n"],
             [f"{indent}{i} = 0\n", f"{indent}while {i} < 5 and ({self.test()}):\n", f"{indent}    {i} += 1\n"],
             [f"{indent}{i} = a % 3\n", f"{indent}while {i} > 0:\n", f"{indent}    {i} -= 1\n"],
         ]

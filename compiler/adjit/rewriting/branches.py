@@ -32,6 +32,7 @@ from adjit.rewriting.variables import (
     Given,
     Watch,
     cells_of,
+    check_alone,
     get,
     leaves_of,
     put,
@@ -117,6 +118,7 @@ class _Join:
         self.functions = functions
         self.over = over
         self.gives = gives
+        self.shared: set[str] = set()
         self.cells: dict[str, CellType] = cells_of(*over)
         assigned = {*fact.sides[0].lines, *fact.sides[1].lines}
         self.names = sorted((assigned | fact.changed) & self.cells.keys())
@@ -132,6 +134,8 @@ class _Join:
                 fact.loc,
             )
         watch = Watch(self.over)
+        values = {name: get(self.cells[name]) for name in self.names}
+        self.shared = {name for name, value in values.items() if isinstance(value, np.ndarray | list | dict)}
         sides = [self._side(number) for number in range(2)]
         watch.check(f"an {fact.word}" if fact.word.startswith("if") else fact.word, fact.loc)
         names = [""] if self.gives else self.names
@@ -148,7 +152,8 @@ class _Join:
         return None
 
     def _is_wanted(self, name: str) -> bool:
-        return name in self.fact.kept or name in self.fact.changed
+        """Whether a variable is read behind the branch, or others may see what it does to its value."""
+        return name in self.fact.kept or (name in self.fact.changed and name in self.shared)
 
     def _set(self, name: str, found: Any, sides: Sequence[_Traced]) -> None:
         cell = self.cells[name]
@@ -211,18 +216,10 @@ class _Join:
 
     def _check_aliases(self, side: _Traced, given: dict[str, Given]) -> None:
         """Raise where a side changed its copy of an array that another variable of it sees, too."""
+        others = {name: given[name].before if name in given else get(cell) for name, cell in self.cells.items()}
         for name, each in given.items():
-            if side.unchanged(name) or not is_tracer(each.before) or each.before._adjit_scalar:
-                continue
-            for other, cell in self.cells.items():
-                value = given[other].before if other in given else get(cell)
-                if other != name and is_tracer(value) and value._adjit_root is each.before._adjit_root:
-                    raise located(
-                        TraceError,
-                        f"{name} and {other} share memory, and {name} is changed in place where the condition is "
-                        f"traced: write {other} = {other}.copy() before",
-                        self.fact.loc,
-                    )
+            if not side.unchanged(name):
+                check_alone(name, each.before, others, self.fact.loc)
 
     # -- both sides ----------------------------------------------------------------------------------------------------
 

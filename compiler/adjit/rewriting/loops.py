@@ -28,6 +28,7 @@ from adjit.rewriting.variables import (
     Given,
     Watch,
     cells_of,
+    check_alone,
     get,
     leaves_of,
     put,
@@ -54,6 +55,8 @@ class TracedLoop:
     body: Callable[[Any], Any]
     test: Callable[[], Any] | None = None
     cells: dict[str, CellType] = field(default_factory=dict)
+    arrays: tuple[Any, ...] = ()
+    before: dict[str, Any] = field(default_factory=dict)
     kept: dict[str, bool] = field(default_factory=dict)
     ways: dict[str, list[int]] = field(default_factory=dict)
 
@@ -112,9 +115,10 @@ class TracedLoop:
         watch = Watch(self.functions)
         start = self._start()
         call = Call(fact.word, _ours, self._turn, _variables(start), _NOTHING, 0)
-        with restored(self.cells, self.names):
+        with restored(self.cells, self.names) as self.before:
             last = traced.run(of(call))[0]
         watch.check(f"a {fact.word}", fact.loc)
+        self._check_shared()
         for name, value in last.items():
             before = get(self.cells[name])
             if not self.kept.get(name):
@@ -157,8 +161,9 @@ class TracedLoop:
         return after, None
 
     def _take(self, now: dict[str, Any]) -> None:
-        for name, value in now.items():
-            put(self.cells[name], value)
+        """The variables at the begin of a turn: those that are not carried are as they were before the loop."""
+        for name in self.names:
+            put(self.cells[name], now[name] if name in now else self.before[name])
 
     def _after(self, name: str) -> Any:
         value = get(self.cells[name])
@@ -212,7 +217,7 @@ class TracedLoop:
             found.append(self._zeros(get(self.cells[VALUE])))
             return []
 
-        with restored(self.cells, self.names):
+        with restored(self.cells, self.names) as self.before:
             trace_flat("turn", call, types, [f"x{i}" for i in range(len(types))], arrays, part="loop")
         return {} if found[0] is UNBOUND else {VALUE: found[0]}
 
@@ -259,6 +264,14 @@ class TracedLoop:
                         f"{other} and {name} share memory behind a turn of a traced loop (line {self._line(name)}), "
                         f"and one of them is changed in place: write {name} = {other}.copy()"
                     )
+
+    def _check_shared(self) -> None:
+        """Raise where a turn changed its copy of an array that it sees under another name, or goes over."""
+        others = {name: get(cell) for name, cell in self.cells.items()}
+        others.update(("what the loop goes over", array) for array in self.arrays)
+        for name in self.names:
+            if any(self.ways.get(name, ())):
+                check_alone(name, self.before[name], others, self.fact.loc)
 
     def _check_types(self, trees: dict[str, Tree], shapes: dict[str, str], after: dict[str, Any]) -> None:
         """Raise where a variable has another type after a turn."""

@@ -82,7 +82,8 @@ class Statements:
         found = sequence_of(iterable)
         if found is not None and is_tracer(found.length):
             low, high = found.bounds or (0, found.length)
-            TracedLoop(fact, (body,), lambda i: body(found.item(i))).run_between(low, high)
+            loop = TracedLoop(fact, (body,), lambda i: body(found.item(i)), arrays=found.arrays)
+            loop.run_between(low, high)
             return
         if not fact.flags:
             for item in iterable if found is None else found:
@@ -103,7 +104,7 @@ class Statements:
             if found is None:
                 self._guarded(fact, items, body)
             elif count < found.length:
-                loop = TracedLoop(fact, (body,), lambda i: body(found.item(i)))
+                loop = TracedLoop(fact, (body,), lambda i: body(found.item(i)), arrays=found.arrays)
                 loop.run_range(range(count, found.length))
             return
 

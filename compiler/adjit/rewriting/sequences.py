@@ -25,6 +25,7 @@ class Sequence:
     item: Callable[[Any], Any]
     plain: Any = None
     bounds: tuple[Any, Any] | None = None
+    arrays: tuple[Any, ...] = ()
 
     def __iter__(self) -> Iterator[Any]:
         if is_tracer(self.length):
@@ -42,7 +43,7 @@ def sequence_of(value: Any) -> Sequence | None:
     if isinstance(value, range):
         return Sequence(len(value), lambda i: _linear(value.start, value.step, i), value)
     if isinstance(value, np.ndarray) and value.ndim:
-        return Sequence(value.shape[0], lambda i: asarray(value)[i] if is_tracer(i) else value[i], value)
+        return Sequence(value.shape[0], lambda i: asarray(value)[i] if is_tracer(i) else value[i], arrays=(value,))
     return None
 
 
@@ -86,7 +87,7 @@ def _enumerated(value: Any, start: Any = 0) -> Any:
     if found is None:
         return enumerate(value, start)
     item = _from_zero(found)
-    return Sequence(found.length, lambda i: (_linear(start, 1, i), item(i)))
+    return Sequence(found.length, lambda i: (_linear(start, 1, i), item(i)), arrays=found.arrays)
 
 
 def _zipped(*values: Any) -> Any:
@@ -99,7 +100,8 @@ def _zipped(*values: Any) -> Any:
         known = not is_tracer(length) and not is_tracer(each.length)
         length = min(length, each.length) if known else np.minimum(length, each.length)
     items = [_from_zero(each) for each in parts]
-    return Sequence(length, lambda i: tuple(item(i) for item in items))
+    arrays = tuple(array for each in parts for array in each.arrays)
+    return Sequence(length, lambda i: tuple(item(i) for item in items), arrays=arrays)
 
 
 def _reversed(value: Any) -> Any:
@@ -108,7 +110,7 @@ def _reversed(value: Any) -> Any:
         return reversed(value)
     last = found.length - 1
     item = _from_zero(found)
-    return Sequence(found.length, lambda i: item(last - i))
+    return Sequence(found.length, lambda i: item(last - i), arrays=found.arrays)
 
 
 def _from_zero(found: Sequence) -> Callable[[Any], Any]:

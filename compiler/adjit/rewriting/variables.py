@@ -174,6 +174,20 @@ def _written(old: Any, new: Any, ways: Iterator[int]) -> Any:
     return new if way == NEW else old
 
 
+def check_alone(name: str, value: Any, others: Mapping[str, Any], loc: Loc) -> None:
+    """Raise TraceError where another variable shares memory with a value that was changed in place as a copy."""
+    roots = {id(leaf._adjit_root) for leaf in _parts(value) if is_tracer(leaf) and not leaf._adjit_scalar}
+    for other, found in others.items():
+        leaves = [leaf for leaf in _parts(found) if is_tracer(leaf) and not leaf._adjit_scalar]
+        if other != name and any(id(leaf._adjit_root) in roots for leaf in leaves):
+            raise located(
+                TraceError,
+                f"{name} and {other} share memory, and {name} is changed in place in a branch or loop whose condition "
+                f"is traced: write {name} = {name}.copy() before",
+                loc,
+            )
+
+
 # -- what has no copies ------------------------------------------------------------------------------------------------
 
 
