@@ -177,6 +177,27 @@ def shares_in_loop(x, n):
     return best
 
 
+def reads_an_alias(x, n):
+    a = x.copy()
+    b = a
+    total = 0.0
+    for i in range(n):
+        a[0] += 1
+        total += b[i]
+    return total
+
+
+def goes_over_what_it_changes(x, n):
+    a = x.copy()
+    total = 0.0
+    for v in a:
+        if total > n:
+            break
+        a *= 2.0
+        total += v
+    return total
+
+
 def several_truths(x):
     if x > 0:
         return x
@@ -222,6 +243,8 @@ REFUSED: list[tuple[Callable[..., Any], tuple[Any, ...], str, list[str], str]] =
     (writes_a_plain_array, (X,), "if x", [], "plain is a plain array from outside"),
     (shares_here, (X,), "if x", [], "a and b share memory"),
     (shares_in_loop, (X, 2), "for _", ["best = a"], "share memory behind a turn of a traced loop (line {0})"),
+    (reads_an_alias, (X, 2), "for i", [], "a and b share memory"),
+    (goes_over_what_it_changes, (X, 2), "for v", [], "a and what the loop goes over share memory"),
     (several_truths, (X,), "if x", [], "the truth of a traced bool[3]"),
     (inside, (X,), "x @", [], "matmul: inner dimensions differ"),
     (steps, (X, 1), "range(0", [], "range: the step is known"),
