@@ -31,6 +31,7 @@ LAYERS: dict[str, set[str]] = {
     "control": {"ir", "ops", "trace"},
     "custom": {"control", "ir", "ops", "trace"},
     "formulas": {"autodiff", "ir", "ops", "trace"},
+    "rewriting": {"control", "ir", "ops", "trace"},
     "random": {"ir", "ops", "trace"},
     "nn": {"ops", "random", "trace"},
     "optim": set(),
@@ -65,7 +66,7 @@ AT_TOP: dict[str, set[str]] = {
     "llvmlite": {"codegen", "driver", "runtime"},
     "optree": {
         "checking", "control", "custom", "driver", "formulas", "implicit", "jacobians", "nn", "optim", "results",
-        "runtime", "sparse", "sympy_functions", "trace", "training", "transforms", "vectorize",
+        "rewriting", "runtime", "sparse", "sympy_functions", "trace", "training", "transforms", "vectorize",
     },
     "platformdirs": {"runtime"},
 }  # fmt: skip

@@ -23,6 +23,7 @@ from adjit.ir.types import Array, is_float
 from adjit.profile import Explanation, Profile, explain
 from adjit.profile import profile as measure
 from adjit.results import checked, split_aux
+from adjit.rewriting import rewritten
 from adjit.roll import roll
 from adjit.stages import Options, Record, Text
 from adjit.trace import Tracer, current_trace, inline, trace_flat
@@ -85,6 +86,7 @@ class Function(CompiledFunction):
         options: Callable[[], Options],
         static_argnames: Iterable[str],
         static_argnums: Iterable[int],
+        control_flow: bool = False,
     ) -> None:
         # (A training step calls its function a loss.)
         argument = "loss" if self.kind == "training_step" else "function"
@@ -103,6 +105,8 @@ class Function(CompiledFunction):
         self.graph_name = _graph_name(self.__name__)
         self.records: dict[Signature, Record] = {}
         self.options = options
+        if checks.flag(f"{self.kind}: control_flow", control_flow):
+            self.called = rewritten(function)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The compiled function; inside another traced function it becomes a part of that one."""
@@ -116,7 +120,7 @@ class Function(CompiledFunction):
 
     def inline(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The function inside a trace that is under way."""
-        return self.__wrapped__(*args, **kwargs)
+        return self.called(*args, **kwargs)
 
     @public(name="ir")
     def ir(self, stage: str, *args: Any, **kwargs: Any) -> Any:
@@ -268,13 +272,14 @@ class GradFunction(Transformed):
         has_aux: bool,
         static_argnames: Iterable[str],
         static_argnums: Iterable[int],
+        control_flow: bool = False,
     ) -> None:
         self.kind = kind
         several = checks.several(f"{self.kind}: argnums", argnums, int)
         self.argnums = argnums if isinstance(argnums, int) else several
         if not several or len(set(several)) < len(several):
             raise ArgumentError(f"{self.kind}: argnums is one position or several different ones, not {argnums}")
-        super().__init__(function, options, static_argnames, static_argnums)
+        super().__init__(function, options, static_argnames, static_argnums, control_flow)
         self.has_aux = has_aux
         self.with_value = kind == "value_and_grad"
 
@@ -382,6 +387,7 @@ def jit(
     static_argnums: int | Iterable[int] = (),
     tile: str = "auto",
     inexact: bool = False,
+    control_flow: bool = False,
 ) -> Any:
     """A function of NumPy arrays, compiled to machine code at the first call of each signature.
 
@@ -393,7 +399,10 @@ def jit(
     Python values inside. Results are new arrays, scalars where they have no dimensions. With `tile="off"` nothing runs
     tile by tile over rows, as it otherwise does where the plan finds that it pays. With `inexact=True` rewrite rules
     run that hold on the reals alone, such as x / 3.0 = x * (1 / 3.0) and x - x = 0: results agree to rounding, but NaN,
-    infinities and the sign of zero may be lost (docs/performance.md has the rules). Also a decorator:
+    infinities and the sign of zero may be lost (docs/performance.md has the rules). With `control_flow=True` the source
+    of the function, and of those of the user's own that it calls, is rewritten ahead of the trace: if, while, for, and,
+    or, not and their like run as Python while their values are known, and are branches and loops of the program where
+    they are traced (docs/control_flow.md). Also a decorator:
 
         >>> import numpy as np, adjit
         >>> @adjit.jit
@@ -406,9 +415,11 @@ def jit(
     NumPy would raise ValueError, TypeError and IndexError; ArgumentError for an argument that is no array."""
     if function is None:
         return functools.partial(
-            jit, static_argnames=static_argnames, static_argnums=static_argnums, tile=tile, inexact=inexact
-        )
-    return Function(function, options_of("jit", tile, inexact), *statics_of("jit", static_argnames, static_argnums))
+            jit, static_argnames=static_argnames, static_argnums=static_argnums, tile=tile, inexact=inexact,
+            control_flow=control_flow,
+        )  # fmt: skip
+    names, numbers = statics_of("jit", static_argnames, static_argnums)
+    return Function(function, options_of("jit", tile, inexact), names, numbers, control_flow)
 
 
 @public(_KNOWN)
@@ -421,6 +432,7 @@ def value_and_grad(
     static_argnums: int | Iterable[int] = (),
     tile: str = "auto",
     inexact: bool = False,
+    control_flow: bool = False,
 ) -> Any:
     """A compiled function that gives the value of `function` and its gradient by the arguments `argnums`.
 
@@ -436,7 +448,7 @@ def value_and_grad(
     Inside another traced function it differentiates there, so gradients of gradients work. Raises what `jit` raises,
     DTypeError for an argument that is no float, ShapeError where the result is no scalar."""
     return _gradient_function(
-        "value_and_grad", function, argnums, has_aux, static_argnames, static_argnums, tile, inexact
+        "value_and_grad", function, argnums, has_aux, static_argnames, static_argnums, tile, inexact, control_flow
     )
 
 
@@ -450,6 +462,7 @@ def grad(
     static_argnums: int | Iterable[int] = (),
     tile: str = "auto",
     inexact: bool = False,
+    control_flow: bool = False,
 ) -> Any:
     """A compiled function that gives the gradient of `function`, as `value_and_grad` without the value.
 
@@ -460,7 +473,9 @@ def grad(
         >>> float(adjit.grad(adjit.grad(cube))(2.0))
         12.0
     """
-    return _gradient_function("grad", function, argnums, has_aux, static_argnames, static_argnums, tile, inexact)
+    return _gradient_function(
+        "grad", function, argnums, has_aux, static_argnames, static_argnums, tile, inexact, control_flow
+    )
 
 
 def _gradient_function(
@@ -472,6 +487,7 @@ def _gradient_function(
     static_argnums: int | Iterable[int],
     tile: str,
     inexact: bool,
+    control_flow: bool,
 ) -> Any:
     """The compiled gradient of a function; without one, the decorator that makes it."""
     names, numbers = statics_of(kind, static_argnames, static_argnums)
@@ -479,7 +495,7 @@ def _gradient_function(
     options = options_of(kind, tile, inexact)
 
     def decorate(function: Callable[..., Any]) -> GradFunction:
-        return GradFunction(kind, function, options, argnums, with_aux, names, numbers)
+        return GradFunction(kind, function, options, argnums, with_aux, names, numbers, control_flow)
 
     return decorate if function is None else decorate(function)
 

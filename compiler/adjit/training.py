@@ -64,13 +64,14 @@ class TrainingStep(StepFunction, Function):
         extras: Mapping[str, float | None],
         regularized: Mask | None,
         static_argnames: Iterable[str],
+        control_flow: bool = False,
     ) -> None:
         if not isinstance(optimizer, Optimizer):
             raise ArgumentError(
                 "training_step: optimizer is an optimiser, such as adjit.optim.adam(1e-3), not "
                 f"{checks.shown(optimizer)}"
             )
-        super().__init__(loss, options, static_argnames, ())
+        super().__init__(loss, options, static_argnames, (), control_flow)
         self.optimizer = optimizer
         self.has_aux = has_aux
         self.regularized = regularized
@@ -451,6 +452,7 @@ def training_step(
     tile: str = "auto",
     flush_subnormals: bool = True,
     inexact: bool = False,
+    control_flow: bool = False,
 ) -> TrainingStep:
     """One native function that makes a training step: loss, gradients, clipping and update of the state in place.
 
@@ -467,6 +469,7 @@ def training_step(
     flush_subnormals   within the step numbers below the smallest normal one (1.2e-38, float64 2.2e-308) count as zero,
                    as many processors are slow with them, and moments that decay end there; False: as IEEE 754 has it
     inexact        rewrite rules run that hold on the reals alone: see `jit`
+    control_flow   if, while and their like on traced values become branches and loops: see `jit`
 
     The numbers are in `state.hyper` and may be changed between steps; None or 0 switches one off for good.
 
@@ -492,4 +495,4 @@ def training_step(
     with_aux = checks.flag("training_step: has_aux", has_aux)
     flushes = checks.flag("training_step: flush_subnormals", flush_subnormals)
     options = options_of("training_step", tile, inexact, flushes)
-    return TrainingStep(loss, options, optimizer, with_aux, switched, regularized, names)
+    return TrainingStep(loss, options, optimizer, with_aux, switched, regularized, names, control_flow)

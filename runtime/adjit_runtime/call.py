@@ -88,6 +88,8 @@ class CompiledFunction:
 
     def __init__(self, function: Callable[..., Any], name: str, static_argnames: Iterable[str]) -> None:
         self.__wrapped__ = function
+        # What a trace calls: the function, or another that does the same.
+        self.called = function
         self.__name__ = name
         self.__qualname__ = getattr(function, "__qualname__", name)
         self.__doc__ = function.__doc__
@@ -322,7 +324,7 @@ class CompiledFunction:
         named = {**kwargs, **values}
         if isinstance(self.__wrapped__, FunctionType):
             self._check_arguments(positional, named)
-        return self.__wrapped__(*positional, **named)
+        return self.called(*positional, **named)
 
     def _check_arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Raise ArgumentError for arguments that the function does not have, or that it lacks."""

@@ -43,7 +43,7 @@ def through_loop(walk: Walk, node: Node, cts: Sequence[Cotangent | None]) -> lis
         where = f"{node.loc}: " if node.loc is not None else ""
         raise TraceError(
             f"{where}a loop whose number of turns is not known keeps {cut.kept[0].type} of each for its derivative: "
-            "give max_steps=, how many turns there may be"
+            "give max_steps=, how many turns there may be; in place of while write for _ in range(most) with a break"
         )
     forward: Forward | Checkpoints
     if cut.states and loop.length > 1 and not cut.kept:

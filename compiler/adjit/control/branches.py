@@ -63,7 +63,7 @@ def cond(pred: Any, if_true: Callable[..., Any], if_false: Callable[..., Any], *
     checks.function("cond: if_false", if_false)
     given = tree("cond", "operands", operands)
     holds = flag_of("cond: pred is one bool", pred, located)
-    sides = (_Side("cond", "if_true", if_true, given), _Side("cond", "if_false", if_false, given))
+    sides = (Side("cond", "if_true", if_true, given), Side("cond", "if_false", if_false, given))
     if not isinstance(holds, Tracer):
         return sides[not holds].called()
     flag = lower.builder().value(node_of(holds))
@@ -87,7 +87,7 @@ def switch(index: Any, branches: Sequence[Callable[..., Any]], *operands: Any) -
     for number, function in enumerate(branches):
         checks.function(f"switch: branches[{number}]", function)
     given = tree("switch", "operands", operands)
-    sides = [_Side("switch", f"branches[{k}]", function, given) for k, function in enumerate(branches)]
+    sides = [Side("switch", f"branches[{k}]", function, given) for k, function in enumerate(branches)]
     chosen = plain_or_tracer(index)
     text = f"switch: index is not one of 0 to {len(sides) - 1}, the numbers of the branches"
     if not is_tracer(chosen):
@@ -110,7 +110,7 @@ def _checked(index: Tracer, count: int, text: str) -> Value:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class _Side:
+class Side:
     """One of the functions, and what it is called with."""
 
     loop: str
@@ -136,10 +136,10 @@ def _copied(leaf: Any) -> Any:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class _TracedSide:
+class TracedSide:
     """A side, its graph, and the tree of what it gives."""
 
-    side: _Side
+    side: Side
     traced: Traced
     found: Tree
 
@@ -149,22 +149,28 @@ class _TracedSide:
         return [node.array_type for node in self.traced.graph.outputs]
 
 
-def _traced(sides: Sequence[_Side], chosen: Callable[[int], Value]) -> Any:
+def _traced(sides: Sequence[Side], chosen: Callable[[int], Value]) -> Any:
     """The results of the side that is `chosen` when the program runs, of the trace under way."""
     traced = [_traced_side(side) for side in sides]
     types = _agreed(traced)
     found = traced[0].found
     if not types:
         return found.of([])
-    b = lower.builder()
-    leaves = [fresh(b.splat(0, type)) for type in types]
-    for number, each in enumerate(traced):
-        count = b.cast(chosen(number), dtype=I64).node
-        leaves = _if_counted(each, _converted(each, types), leaves, count)
+    leaves = joined(traced, types, chosen)
     return found.of([as_given(leaf, first) for leaf, first in zip(leaves, found.leaves, strict=True)])
 
 
-def _traced_side(side: _Side) -> _TracedSide:
+def joined(sides: Sequence[TracedSide], types: Sequence[Array], chosen: Callable[[int], Value]) -> list[Tracer]:
+    """The outputs, as values of `types`, of the side that is `chosen`."""
+    b = lower.builder()
+    leaves = [fresh(b.splat(0, type)) for type in types]
+    for number, each in enumerate(sides):
+        count = b.cast(chosen(number), dtype=I64).node
+        leaves = _if_counted(each, _converted(each, types), leaves, count)
+    return leaves
+
+
+def _traced_side(side: Side) -> TracedSide:
     leaves = side.operands.leaves
     found: list[Tree] = []
 
@@ -176,10 +182,10 @@ def _traced_side(side: _Side) -> _TracedSide:
     arrays = [i for i, leaf in enumerate(leaves) if isinstance(leaf, np.ndarray)]
     types = list(map(type_of_leaf, leaves))
     traced = trace_flat(name_of(side.function), call, types, side.operands.names, arrays, part="branch")
-    return _TracedSide(side, traced, found[0])
+    return TracedSide(side, traced, found[0])
 
 
-def _converted(each: _TracedSide, types: Sequence[Array]) -> Graph:
+def _converted(each: TracedSide, types: Sequence[Array]) -> Graph:
     """The graph of a side, with outputs of `types`."""
     graph = each.traced.graph
     if each.types == types:
@@ -193,7 +199,7 @@ def _converted(each: _TracedSide, types: Sequence[Array]) -> Graph:
     return trace_flat(graph.name, call, inputs, [node.attrs["name"] for node in graph.inputs]).graph
 
 
-def _if_counted(each: _TracedSide, graph: Graph, before: Sequence[Tracer], count: Node) -> list[Tracer]:
+def _if_counted(each: TracedSide, graph: Graph, before: Sequence[Tracer], count: Node) -> list[Tracer]:
     """What a side gives where `count` is 1; where it is 0, what was there before."""
     carried = [new_input(graph, "before", leaf.type, i) for i, leaf in enumerate(before)]
     body = closed(graph.name, [*carried, *graph.inputs], graph.nodes, graph.outputs)
@@ -205,7 +211,7 @@ def _if_counted(each: _TracedSide, graph: Graph, before: Sequence[Tracer], count
 # -- what both sides give ---------------------------------------------------------------------------------------------
 
 
-def _agreed(traced: Sequence[_TracedSide]) -> list[Array]:
+def _agreed(traced: Sequence[TracedSide]) -> list[Array]:
     """The types that all sides give, where Python's numbers take those of the others."""
     first = traced[0]
     types = first.types
@@ -219,7 +225,7 @@ def _agreed(traced: Sequence[_TracedSide]) -> list[Array]:
     return types
 
 
-def _common(known: Sequence[_TracedSide], other: _TracedSide, place: int, before: Array) -> Array:
+def _common(known: Sequence[TracedSide], other: TracedSide, place: int, before: Array) -> Array:
     """The type of a leaf that is of type `before` in the `known` sides."""
     now = other.types[place]
     common = carry.common(before, now) if before.shape == now.shape else None
@@ -237,9 +243,7 @@ def _cast(type: Array, wanted: Array) -> str:
     return f"{name}(value)" if type.weak or not type.shape else f"x.astype({name})"
 
 
-def _difference(
-    kind: type[E], first: _TracedSide, other: _TracedSide, path: str, before: str, now: str, what: str
-) -> E:
+def _difference(kind: type[E], first: TracedSide, other: TracedSide, path: str, before: str, now: str, what: str) -> E:
     lines = return_lines(first.side.function)
     where = f" ({lines})" if lines else ""
     return returned(

@@ -119,7 +119,7 @@ def fori_loop(
     if isinstance(low, Tracer) or isinstance(high, Tracer):
         if call.kept is not None:
             raise located(ArgumentError, _UNKNOWN)
-        return _run(_counted(call, Between(low, high, most)))[0]
+        return _run(counted(call, Between(low, high, most)))[0]
     counter = range(low, high)
     if most is not None and len(counter) > most:
         raise located(
@@ -129,7 +129,7 @@ def fori_loop(
     return _run(replace(call, length=len(counter), counter=counter, limits=limits))[0]
 
 
-def _counted(call: Call, between: Between) -> Call:
+def counted(call: Call, between: Between) -> Call:
     """A loop over integers that are known when the program runs. The counter is one of known integers, of which the
     first ones run, where the first one is known and there is a most number of them."""
     turns, first = between.turns, between.lower

@@ -188,17 +188,20 @@ def _statement() -> str:
     return words[0] if words else ""
 
 
+_REWRITTEN = "compile with adjit.jit(f, control_flow=True), for which if, while and for are branches and loops"
+
+
 def _instead_of_truth(node: Node) -> str:
     statement = _statement()
     if statement == "while":
-        return "write adjit.while_loop(cond, body, init), or leave the loop outside of the traced function"
+        return f"write adjit.while_loop(cond, body, init), {_REWRITTEN}, or leave the loop outside of the function"
     if statement == "assert":
         return "check the arguments before the call or the results after it"
     if node.op.name == "input" and node.shape == () and node.dtype.kind in "bi":
         return f"a flag is a static argument{_static(node)}"
     return (
         "write np.where(condition, a, b), adjit.cond(condition, if_true, if_false), np.logical_and / np.logical_or / "
-        "np.logical_not, np.maximum"
+        f"np.logical_not, np.maximum; or {_REWRITTEN}"
     )
 
 
@@ -257,7 +260,7 @@ def _of_math(node: Node) -> TraceError | None:
 
 def index(node: Node) -> TraceError:
     """`range(tracer)`, `np.zeros(tracer)`, `constant[tracer]`, `[1] * tracer`."""
-    loop = "; for a loop write adjit.fori_loop(0, n, body, init)" if _statement() == "for" else ""
+    loop = f"; for a loop write adjit.fori_loop(0, n, body, init), or {_REWRITTEN}" if _statement() == "for" else ""
     return _constant_subscript() or trace_error(
         f"a size, an axis or a count is a traced {node.type}{_origin(node)}; shapes are fixed while the function is "
         f"traced: take it from x.shape or make it a static argument{_static(node)}{loop}; to index a plain array write "

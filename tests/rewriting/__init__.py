@@ -1,0 +1,1 @@
+"""Tests of Python's own control flow, rewritten."""
