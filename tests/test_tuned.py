@@ -65,6 +65,9 @@ DEFINITIONS: dict[str, dict[str, str]] = {
         "RUNS SECONDS MOST_PASSES": "how long a measurement takes, not what it gives",
         "AGREEMENT": "when two measurements are one",
     },
+    "compiler/adjit/rewriting/branches.py": {"_MOST_NESTED": "a bound for safety"},
+    "compiler/adjit/rewriting/functions.py": {"_MOST": "a bound for safety"},
+    "compiler/adjit/rewriting/source.py": {"_MOST_TREES": "a bound for safety"},
     "compiler/adjit/ops/loops.py": {"MOST_TURNS": "a bound for safety"},
     "compiler/adjit/ops/mathematics/elementary.py": {
         "ROOT_HALF": "mathematics",

@@ -23,7 +23,6 @@ from adjit.ir.types import Array, is_float
 from adjit.profile import Explanation, Profile, explain
 from adjit.profile import profile as measure
 from adjit.results import checked, split_aux
-from adjit.rewriting import rewritten
 from adjit.roll import roll
 from adjit.stages import Options, Record, Text
 from adjit.trace import Tracer, current_trace, inline, trace_flat
@@ -106,6 +105,9 @@ class Function(CompiledFunction):
         self.records: dict[Signature, Record] = {}
         self.options = options
         if checks.flag(f"{self.kind}: control_flow", control_flow):
+            # Fifteen modules, which those who ask for it wait for alone.
+            from adjit.rewriting import rewritten
+
             self.called = rewritten(function)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

@@ -323,6 +323,18 @@ def test_loops_that_stop(length: int, width: int, polled: bool, form: str, monke
         assert "@adjit_poll(" in ran.lowered.llvm
 
 
+@pytest.mark.parametrize("way", ["counted", "stops"])
+def test_what_decides_on_turns_is_read(way: str, form: str) -> None:
+    """A kernel that computes it, small and with state of its own, is not put off behind the loop."""
+    graph = parse(
+        (COUNTED if way == "counted" else STOPPED).replace("WIDE", "40").replace("REVERSE", "").replace("LENGTH", "9")
+    )
+    loop = Lowered(graph, host_target()).plan.kernels[-1]
+    assert isinstance(loop.work, Nested | StraightLoop)
+    decides = {buffer.name for number, (buffer, _) in enumerate(loop.params) if number in loop.work.reads}
+    assert ("n" if way == "counted" else loop.params[0][0].name) in decides
+
+
 CHECKED = """
 graph @checked(%c: f64[], %at: i64[5], %w: f64[300]) -> f64[] {
   %0 = check_index %at size=900 axis=0 : i64[5]

@@ -68,6 +68,8 @@ def nested(
         extents.append((min(last, 0), high) if number in sizes else (0, 0))
     # Scratch memory and results are not read from before.
     known = {number for number in reads if number != arena and inner.slots[number].role != "output"}
+    # What says how many turns there are, and what says whether there is another one.
+    known |= ({arena + 1} if counted else set()) | ({0} if stops else set())
     checks = first_check if inner.checks else None
     moves = tuple(turns.get(number, 0) for number in range(arena + 1))
     return Nested(
