@@ -212,7 +212,7 @@ GEMM_BLOCK_BYTES: dict[int, int] = {16: 32 << 10, 32: 128 << 10}
 costs nothing against 8192 elements of at least some tens of flops each; wider rows of what lies beside it are read
 faster."""
 GEMM_SMALL_BLOCK_BYTES = 32 << 10
-"""Bytes of C of a product whose sizes are in the code, and of a block in the form of dots: L1, as few sums go into each
+"""Bytes of C of a product whose sizes are in the code, and of a block in the dots variant: L1, as few sums go into each
 element."""
 GEMM_PACK_FROM = (192, 512, 256)
 """Rows, columns and sums from which both operands are packed even where they could be used in place."""
@@ -246,10 +246,10 @@ or, where blocks of C are wide enough for the machine to read ahead, what comes 
 # -- matrix products: thin sides ---------------------------------------------------------------------------------------
 
 THIN_COLUMNS = 16
-"""Columns up to which a product may be taken in the form of dots, or swapped. Like the other bounds of the form of dots
+"""Columns up to which a product may be taken in the dots variant, or swapped. Like the other bounds of the dots variant
 it decides the order of sums."""
 DOTS_FOLD_COST = 7
-"""Vector instructions that it takes to fold the sums of one element in the form of dots, which is taken where it costs
+"""Vector instructions that it takes to fold the sums of one element in the dots variant, which is taken where it costs
 less than whole vectors in a tile."""
 THIN_PACKED_COLUMNS = 12
 """Columns up to which it is taken where they must be packed first, which needs as many rows to pay."""

@@ -177,8 +177,8 @@ def _emit_shared(
     module: Module, name: str, work: Nested, functions: Functions, target: Target, ranges: int
 ) -> Function:
     """Groups that are a job for the threads of the pool. One thread alone takes one after another, where scratch memory
-    is large in that of the first, which is near from the group before. With `ranges` there is a job for each, of a
-    range of the turns of each group."""
+    is large in that of the first, which is in the cache from the group before. With `ranges` there is a job for each,
+    of a range of the turns of each group."""
     count = len(work.extents) + 1
     scratch = count - 2
     job, pointers, group, room = open_job(module, f"{name}_group", count, glue=True)
@@ -204,7 +204,7 @@ def _emit_shared(
                 if place not in known:
                     known[place] = address(place)
             if number and lines:
-                _bring_next_near(job, work, known, lines * (number - 1), lines * number)
+                _prefetch_next(job, work, known, lines * (number - 1), lines * number)
             arguments = [known[place] for place in step.params]
             if isinstance(step.work, Product | Nested):
                 arguments.append(workspace)
@@ -271,7 +271,7 @@ def turns_between_polls(work: Nested | StraightLoop, target: Target) -> int:
     return max(1, int(TURN_EFFORT * work.count // whole))
 
 
-def _bring_next_near(job: Function, work: Nested, known: Mapping[Place, Value], low: int, high: int) -> None:
+def _prefetch_next(job: Function, work: Nested, known: Mapping[Place, Value], low: int, high: int) -> None:
     """Prefetch some lines of the next tile of what comes from memory, where `Nest` begins to read its rows."""
     for place in work.steps[0].params:
         if place.turn * work.count < MEMORY_BYTES or place.turn < BLOCKED_ROWS * LINE:
