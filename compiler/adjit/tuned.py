@@ -72,7 +72,7 @@ ROLL_NODES = 150
 ROLL_SHARE = 3
 """Loops that together spare as many; each spares at least this part of them."""
 ROLL_TURNS = 4
-"""Turns that a loop has at least: those ahead of it and behind it, which may differ, are nodes of their own."""
+"""Turns that a loop has at least: those before and after it, which may differ, are nodes of their own."""
 ROLL_LAG = 8
 """Turns that a value may be carried, from one to the next: each is a move."""
 ROLL_JOINED = 8

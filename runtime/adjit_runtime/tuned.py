@@ -11,7 +11,7 @@ from __future__ import annotations
 RELEASE_SECONDS = 20e-6
 """A call that takes longer gives the GIL back meanwhile; to give and take it costs 25 ns, and a wait for it more."""
 NATIVE_ENTRIES = 8
-"""Signatures with a native entry at a time, the newest first: each costs the ones behind it some 10 ns."""
+"""Signatures with a native entry at a time, the newest first: each costs the ones after it some 10 ns."""
 CALLS_TO_ENTRY = 32
 """Calls by way of Python after which a signature gets its native entry again."""
 RUNS_KEPT = 8

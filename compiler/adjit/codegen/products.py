@@ -207,7 +207,7 @@ def _multiply(
 def _nested(
     function: Function, extents: list[int], body: Callable[[list[Value]], None], after: Callable[[], None]
 ) -> None:
-    """Plain loops over a static domain, with `after` behind each turn of the outermost one."""
+    """Plain loops over a static domain, with `after` called after each turn of the outermost one."""
 
     def level(depth: int, indices: list[Value]) -> None:
         if depth == len(extents):
@@ -235,7 +235,7 @@ def _blocks_are_whole(work: Product, lanes: int, target: Target) -> bool:
 
 
 def _whole_vectors(work: Product, lanes: int, most: int, target: Target) -> int:
-    """How many vectors may go together, `most` or a half of it and so on, so that blocks leave nothing over."""
+    """How many vectors may go together, `most` or a half of it and so on, so that they divide blocks evenly."""
     while most > 1 and not _blocks_are_whole(work, most * lanes, target):
         most //= 2
     return most

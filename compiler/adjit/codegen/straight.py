@@ -240,7 +240,7 @@ class Straight:
             low, high = (kit.wrap(self._shuffled(value, part, half), dtype) for part in (low_places, high_places))
             folded = combine(kit, low, high).value
             if n % 2:
-                # Behind the sums.
+                # After the sums.
                 size = half + rows
                 first = self._shuffled(folded, np.concatenate([np.arange(half), np.zeros(rows, np.int64)]), size)
                 last = self._shuffled(value, np.concatenate([np.zeros(half, np.int64), places[:, -1]]), size)

@@ -243,7 +243,7 @@ class _Plan:
             self.kernels.append(self._single())
 
     def _lines(self) -> tuple[_Line, ...]:
-        """The lines of source behind the token that was read last."""
+        """The lines of source after the token that was read last."""
         found = map(loc_of, _BETWEEN.split(self.reader.comment()))
         return tuple(_Line(loc) for loc in found if loc is not None)
 

@@ -329,7 +329,7 @@ def checked_index(b: Builder, index: Node, size: int, axis: int) -> Node:
 
 
 def _linear(b: Builder, chosen: list[_Entry], axes: Ints, shape: Ints, sliced: Ints) -> Node:
-    """One index into the axes joined: the sum of each position times the sizes behind it."""
+    """One index into the axes joined: the sum of each position times the sizes after it."""
     weights = [math.prod(sliced[axis] for axis in axes[i + 1 :]) for i in range(len(axes))]
     fixed: np.ndarray = np.zeros((), np.int64)
     terms: list[Node] = []

@@ -127,7 +127,7 @@ def _round_up(value: int, multiple: int) -> int:
 
 
 PACKED_UNIT = 64
-"""Elements of which packed B takes whole numbers, as packed A lies behind it."""
+"""Elements of which packed B takes whole numbers, as packed A lies after it."""
 
 
 def packed_b_bytes(sizes: KernelSizes, n: int, k: int) -> int:
