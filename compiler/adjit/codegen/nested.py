@@ -9,7 +9,7 @@ from adjit.codegen.gemm import gemm_workspace_bytes
 from adjit.codegen.jobs import in_turns, open_job, run_job, share, turn_of
 from adjit.codegen.llvm import I8, I64, PTR, VOID, Function, Module, Value, int_literal, literal
 from adjit.codegen.signals import effort, emit_poll
-from adjit.schedule.plan import CheckRange, Nested, Place, Product, Step, StraightLoop, Work
+from adjit.schedule.plan import CheckRange, Nested, NestedStep, Place, Product, StraightLoop, Work
 from adjit.tuned import BLOCKED_ROWS, MEMORY_BYTES, SHARED_SCRATCH_BYTES, STREAM_AHEAD_LINES, TURN_EFFORT
 from adjit_runtime.target import LINE, Target
 
@@ -150,7 +150,7 @@ def _at_least(f: Function, value: Value, low: Value) -> Value:
 
 
 def _call_step(
-    f: Function, work: Nested, step: Step, called: Function, known: Mapping[Place, Value], rest: Rest, turn: Value
+    f: Function, work: Nested, step: NestedStep, called: Function, known: Mapping[Place, Value], rest: Rest, turn: Value
 ) -> None:
     """Call the function of a step; where it fails, `f` returns, with the number that the check has around the loop, and
     with the turn in the report: of loops in loops the outermost writes last."""

@@ -322,7 +322,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class NestedStep:
     """A kernel of a nested plan, and where its parameters point."""
 
     work: Work
@@ -343,7 +343,7 @@ class Nested:
 
     count: int
     groups: int
-    steps: tuple[Step, ...]
+    steps: tuple[NestedStep, ...]
     reads: tuple[int, ...]
     writes: tuple[int, ...]
     turns: tuple[int, ...]
