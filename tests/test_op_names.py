@@ -16,7 +16,7 @@ COMPILER = Path(__file__).resolve().parent.parent / "compiler" / "adjit"
 FOLDERS = ("roll", "autodiff", "passes", "schedule", "codegen")
 
 ENGINES: dict[tuple[str, str], str] = {
-    ("autodiff/placed.py", "pad"): "what the derivative of a slice is, whose places it puts together",
+    ("autodiff/placed.py", "pad"): "what the derivative of a slice is, whose places it combines",
     ("autodiff/cotangent.py", "not"): "conditions that exclude each other",
     ("autodiff/reach.py", "stop_gradient"): "is what it does: no derivative flows",
     ("autodiff/reverse.py", "select"): "makes the guards that all others hand on",

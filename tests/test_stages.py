@@ -124,7 +124,7 @@ def test_a_stage_that_does_not_hold_is_named(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("ADJIT_CACHE", "0")
     monkeypatch.setenv("ADJIT_VERIFY", "1")
     monkeypatch.setattr(stages, "optimize", broken)
-    with pytest.raises(InternalError, match=r"passes made what does not hold: (.|\n)*graph @"):
+    with pytest.raises(InternalError, match=r"passes made what is invalid: (.|\n)*graph @"):
         adjit.jit(lambda x: np.sin(x) * 2.0)(1.0)
 
 
@@ -134,7 +134,7 @@ def test_plans_are_verified_where_they_are_made(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(stages, "verify_plan", refuse)
     monkeypatch.setenv("ADJIT_CACHE", "0")
-    expected = r"twice: plan made what does not hold: .*so we say(.|\n)*The graph:\ngraph @"
+    expected = r"twice: plan made what is invalid: .*so we say(.|\n)*The graph:\ngraph @"
     monkeypatch.setenv("ADJIT_VERIFY", "1")
     with pytest.raises(InternalError, match=expected):
         adjit.jit(twice)(np.ones(3))

@@ -1,4 +1,5 @@
-"""Tuned numbers stand in `adjit/tuned` or `adjit_runtime/tuned`, with their reasons, and nowhere else.
+"""Tuned numbers stand in `adjit/tuned` or `adjit_runtime/tuned`, with their reasons, and nowhere else; docs/tuning.md
+has a row for each, with its value and what was measured.
 
 What a test can see of that: numbers with a name in capitals at the top of a module. Those that stand elsewhere are in
 the table below, each with what fixes it; a number that a measurement chose has no place there.
@@ -7,6 +8,7 @@ the table below, each with what fixes it; a number that a measurement chose has 
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -31,7 +33,7 @@ DEFINITIONS: dict[str, dict[str, str]] = {
     "compiler/adjit/codegen/call_trees.py": {"EQUAL": "a number of CPython"},
     "compiler/adjit/codegen/constructors.py": {"_COUNT": "bits of an argument of CPython"},
     "compiler/adjit/codegen/cuts.py": {"ROWS COLUMNS": "dimensions of a product"},
-    "compiler/adjit/codegen/gemm/forms.py": {
+    "compiler/adjit/codegen/gemm/variants.py": {
         "ACCUMULATE SCRATCH PREFETCH TILES SWAPPED DOTS_A DOTS_B": "bits of the argument `flags`",
         "MOST_PREFETCHED": "words that every caller sets aside before the context",
         "PACKED_UNIT": "how packing memory is shared",
@@ -214,6 +216,32 @@ def test_every_tuned_number_has_its_reason(path: Path) -> None:
         if isinstance(node, ast.Assign | ast.AnnAssign):
             said = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
             assert said, f"{path.relative_to(ROOT)}:{node.lineno}: {ast.unparse(node)} without a docstring"
+
+
+def values_of(text: str) -> dict[tuple[str, ...], str]:
+    """What is bound at the top of a module of tuned numbers -> its value, written one way."""
+    values = {}
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+            names = tuple(ast.unparse(name) for name in getattr(target, "elts", [target]))
+            values[names] = ast.unparse(node.value)
+    return values
+
+
+def rows_of(text: str) -> list[list[str]]:
+    """The cells of the rows of the tables of docs/tuning.md that are about numbers."""
+    return [line.strip("|").split(" | ") for line in text.splitlines() if line.startswith("| `")]
+
+
+def test_the_page_has_every_tuned_number_with_its_value() -> None:
+    rows = rows_of((ROOT / "docs" / "tuning.md").read_text(encoding="utf-8"))
+    assert [row for row in rows if len(row) != 5 or not all(cell.strip() for cell in row)] == []
+    shown = [
+        (tuple(re.findall(r"`(\w+)`", names)), ast.unparse(ast.parse(value.strip().strip("`"), mode="eval")))
+        for names, value, *_ in rows
+    ]
+    assert shown == [item for path in TUNED for item in values_of(path.read_text(encoding="utf-8")).items()]
 
 
 @pytest.mark.parametrize("path", TUNED, ids=lambda p: str(p.relative_to(ROOT)))

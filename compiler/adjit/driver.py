@@ -440,7 +440,7 @@ def value_and_grad(
 
     `function` returns one float scalar, or (scalar, aux) with `has_aux`. The result is (value, gradient) or ((value,
     aux), gradient); the gradient has the pytree, shapes and dtypes of the argument, and is a tuple for several argnums.
-    Argnums count positional arguments; the arguments behind `has_aux` are those of `jit`.
+    Argnums count positional arguments; the arguments after `has_aux` are those of `jit`.
 
         >>> import numpy as np, adjit
         >>> value, slope = adjit.value_and_grad(lambda x: np.sum(x**2))(np.array([1.0, 2.0]))

@@ -124,7 +124,7 @@ def jacfwd(
     several argnums, and each leaf of that an array of the value's shape, followed by the argument's. Values are floats;
     with `has_aux` the function returns (value, aux) and the result is (Jacobian, aux). Forward mode: the time is that
     of a jvp for each element of the arguments, so this is for functions with few of them; what does not wait for
-    tangents is computed once. The arguments behind `has_aux` are those of `jit`.
+    tangents is computed once. The arguments after `has_aux` are those of `jit`.
 
         >>> import numpy as np, adjit
         >>> residuals = lambda p, t: p[0] * np.exp(-p[1] * t)

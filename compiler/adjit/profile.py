@@ -42,9 +42,9 @@ from adjit.schedule.plan import (
     Store,
     Straight,
     StraightLoop,
+    Work,
     singles,
 )
-from adjit.schedule.plan import Work as PlanWork
 from adjit.stages import Record
 from adjit_runtime.load import Loaded, address_of
 from adjit_runtime.target import Target
@@ -54,7 +54,7 @@ WARM = 3
 
 
 @dataclass(frozen=True)
-class Work:
+class Cost:
     """What a kernel has to do at least: floating-point operations, bytes, and of elements of what size."""
 
     flops: float
@@ -71,7 +71,7 @@ class Row:
     locs: tuple[Loc, ...]
     seconds: float
     share: float
-    work: Work
+    work: Cost
     limit: float
 
     @property
@@ -250,18 +250,18 @@ def what(kernel: Kernel) -> str:
     return f"{type(work).__name__.lower()} over {space}"
 
 
-def work_of(kernel: Kernel) -> Work:
+def work_of(kernel: Kernel) -> Cost:
     """What a kernel computes and moves: each element once, however often it is read."""
     work, both = kernel.work, read(kernel) | written(kernel)
     flops, itemsize = _flops(work), _itemsize(work)
     if isinstance(work, Nested):
         # Not what its turns hand on among each other.
-        return Work(flops, sum(buffer.nbytes for buffer in both - {kernel.params[-1][0]}), itemsize)
+        return Cost(flops, sum(buffer.nbytes for buffer in both - {kernel.params[-1][0]}), itemsize)
     if isinstance(work, Loop | Running | Scatter | CheckRange):
-        return Work(flops, _moved(kernel, work.body), itemsize)
+        return Cost(flops, _moved(kernel, work.body), itemsize)
     touched = {storage(buffer): buffer.nbytes for buffer in both}
     twice = read(kernel) & written(kernel) if isinstance(work, Product) else set()
-    return Work(flops, sum(touched.values()) + sum(buffer.nbytes for buffer in twice), itemsize)
+    return Cost(flops, sum(touched.values()) + sum(buffer.nbytes for buffer in twice), itemsize)
 
 
 def _moved(kernel: Kernel, body: Body) -> float:
@@ -276,7 +276,7 @@ def _moved(kernel: Kernel, body: Body) -> float:
     return sum(found.values())
 
 
-def _flops(work: PlanWork) -> float:
+def _flops(work: Work) -> float:
     if isinstance(work, Nested):
         return work.count * sum(_flops(step.work) for step in work.steps)
     if isinstance(work, Straight | StraightLoop):
@@ -310,7 +310,7 @@ def _node_cost(node: Any) -> float:
     return float(cost * max(node.array_type.size, *(arg.array_type.size for arg in node.args), 1))
 
 
-def _itemsize(work: PlanWork) -> int:
+def _itemsize(work: Work) -> int:
     """Bytes of the numbers that a work computes with."""
     if isinstance(work, Nested):
         return max((_itemsize(step.work) for step in work.steps), default=4)

@@ -81,7 +81,7 @@ class Stage:
     makes   the type of what it makes
     make    (what the stage before it made, options) -> what it makes; None where that is the function's own
     shown   what `ir` calls what it made, and what it shows of it: a Graph, or text
-    verify  (what it made, options): raises where that does not hold; where ADJIT_VERIFY is 1
+    verify  (what it made, options): raises where that is invalid; where ADJIT_VERIFY is 1
     part    what ADJIT_LOG=compile calls its time, where that is not its name"""
 
     name: str
@@ -294,4 +294,4 @@ class Record:
                 stage.verify(made, self.options)
             except AdjitError as error:
                 shown = f"\n\n{print_graph(made)}" if isinstance(made, Graph) else ""
-                raise InternalError(f"{stage.name} made what does not hold: {error}{shown}") from error
+                raise InternalError(f"{stage.name} made what is invalid: {error}{shown}") from error

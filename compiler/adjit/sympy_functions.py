@@ -77,7 +77,7 @@ def from_sympy(args: Any, expressions: Any, wrt: Any = None, *, name: str = "for
     an array along axis 0), a Matrix of symbols or a MatrixSymbol (an array whose last axes are the matrix's). Functions
     of time, as f(t) and its derivatives, and elements A[i] stand for values as symbols do. `expressions` is a SymPy
     expression, relation or matrix, or a list, tuple or dict of these, in which the results come. Arguments broadcast as
-    in NumPy, and each result has their common shape, a matrix with its axes behind it. Results are float32 where all
+    in NumPy, and each result has their common shape, a matrix with its axes after it. Results are float32 where all
     arrays are, else float64; truths are bool.
 
     With `wrt`, a symbol, the result is (values, derivatives), whose trees are the same; for a list of symbols the

@@ -216,7 +216,7 @@ def vmap(
     lie along axis 0. `function` sees arguments without that axis, and in its results the batch is the axis that
     `out_axes` says: an integer, or a pytree of integers in the structure of the results, with None for a result that is
     the same for all values. `chunk` bounds memory: no more values than that are computed at once, by a loop. The
-    arguments behind are those of `jit`.
+    arguments after it are those of `jit`.
 
         >>> import numpy as np, adjit
         >>> def loss(w, x, y):

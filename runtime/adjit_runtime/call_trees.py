@@ -141,7 +141,7 @@ class Places:
     def _container(
         self, kind: int, source: int, cls: type, items: Sequence[Any], known: int = 0, fixed: Sequence[Any] = ()
     ) -> None:
-        """A node of items, behind which there are values that must be the same."""
+        """A node of items, after which there are values that must be the same."""
         places = self._children(len(items) + len(fixed))
         twin = _TWINS.get(cls, cls)
         self._node(

@@ -258,7 +258,7 @@ def _paths(code: Any, at: Way) -> list[Way]:
 def _encode(spec: optree.PyTreeSpec) -> Any:
     """A tree's structure as JSON: "*" is a leaf, null None, {"list": [..]} a list, {"dict": [[key, ..]]} a dict.
 
-    Of other containers, {"foreign": [name, [[key, ..]]]}, only the leaves can be had back."""
+    Of other containers, {"foreign": [name, [[key, ..]]]}, only the leaves can be restored."""
     if spec.is_leaf(strict=True):
         return "*"
     kind = spec.type

@@ -31,7 +31,7 @@ _UNDEFINED = 0
 _ADDRESS, _DISTANCE, _CALL, _SLOTS = 1, 2, 4, (9, 41, 42)
 
 _JUMP = b"\xff\x25\x02\0\0\0\0\0"
-"""`jmp` to the address that lies two bytes behind it: the stub of a function, ahead of its slot."""
+"""`jmp` to the address that lies two bytes past it: the stub of a function, ahead of its slot."""
 _STUB = len(_JUMP) + 8
 
 

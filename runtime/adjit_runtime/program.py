@@ -121,7 +121,7 @@ CALL_GUESTS = frozenset(range(CALL_ORDERED, CALL_INIT + 1))
 CALL_NODE = ("kind", "source", "first", "count", "type", "other", "known")
 """What an object must be, before its leaves are looked at: a dict, list or tuple of exactly one of two types, whose
 `count` items become the objects from `first` on, a dict's by the keys at the address `known`, which an OrderedDict
-(CALL_ORDERED) has in that order; or an object (CALL_OBJECT) whose attributes with the names at `known` do, behind the
+(CALL_ORDERED) has in that order; or an object (CALL_OBJECT) whose attributes with the names at `known` do, after the
 exception that says that one is not there; or an object that is `known` or equals it and is of the same `type`, or is
 of that type and has the same 8 bytes as value (CALL_BITS), or the hash `first` (CALL_HASH), where `known` is the
 exception that says that it has none."""

@@ -28,7 +28,7 @@ def shorten(error: Exception) -> None:
     """Take our frames out of the traceback of an error, of one that the user's code raised as well (a NameError in the
     function that is traced).
 
-    Where it is caught: a bare `raise` behind it adds no frame of its own. Raises ArgumentError for an ADJIT_TRACEBACK
+    Where it is caught: a bare `raise` after it adds no frame of its own. Raises ArgumentError for an ADJIT_TRACEBACK
     that has no meaning."""
     shown = environment.value("ADJIT_TRACEBACK") or "user"
     if shown not in ("user", "full"):
@@ -117,7 +117,7 @@ def _fit(
 
 
 def _written(signature: inspect.Signature, names: list[str]) -> str:
-    """Parameters as a call has them: what stands behind the * goes by its name."""
+    """Parameters as a call has them: what stands after the * goes by its name."""
     shown, behind = [], False
     for name in names:
         kind = signature.parameters[name].kind

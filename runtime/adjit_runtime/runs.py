@@ -221,7 +221,7 @@ class Plan:
     """What a native loop is for data of certain types on states of one layout: programs for a whole batch and for the
     last one, which is `rest` where it is smaller, and words and tables without addresses of a state or of data.
 
-    `results` are shape and dtype of each result of a step; `constants` the leaves behind the data, for each program."""
+    `results` are shape and dtype of each result of a step; `constants` the leaves after the data, for each program."""
 
     def __init__(self, run: Run) -> None:
         self.constants: list[list[Any]] = []

@@ -187,7 +187,7 @@ class StepFunction(CompiledFunction):
     ) -> History:
         """Train for some epochs over `data`, in native code.
 
-        `data` is a tuple of the loss's batched arguments behind the parameters, each a pytree of arrays with one
+        `data` is a tuple of the loss's batched arguments after the parameters, each a pytree of arrays with one
         common number of rows, or a list of lists of numbers. An epoch takes rows in batches of `batch_size`, in an
         order that depends on `seed` and on the state's step count at its start
         (`adjit.random.permutation(fold_in(key(seed), step), rows)`), or as they lie where `shuffle` is false; the rows

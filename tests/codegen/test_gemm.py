@@ -24,7 +24,7 @@ from adjit.codegen.gemm import (
     product_symbols,
     scratch_allowed,
 )
-from adjit.codegen.gemm.forms import DOTS_A, SWAPPED, TILES, tiles_for
+from adjit.codegen.gemm.variants import DOTS_A, SWAPPED, TILES, sizes_for
 from adjit.codegen.llvm import Module
 from adjit_runtime.target import Target, host_target, target_machine
 
@@ -316,13 +316,13 @@ def memory_used(library: Library, a: np.ndarray, b: np.ndarray, scratch: bool) -
 @pytest.mark.parametrize("dtype", FLOATS, ids=suffix)
 def test_memory_that_is_set_aside_is_enough(library: Library, dtype: np.dtype, layout: str) -> None:
     """Parts of a product have such memory side by side: what one writes beyond its own is another one's."""
-    tiles = tiles_for(dtype, library.target)
+    sizes = sizes_for(dtype, library.target)
     rng = np.random.default_rng(11)
     shapes: list[tuple[int, int, int]] = []
-    limits = [r + d for r, _ in tiles.block_columns for d in (-1, 0, 1)]
+    limits = [r + d for r, _ in sizes.block_columns for d in (-1, 0, 1)]
     for m in sorted({1, 2, 3, 5, 16, 18, 30, 31, 32, 33, 64, 100, *limits}):
         # Around the largest block that such rows may have, and thin.
-        widths = {1, 3, 4, 5, 16, tiles.block // m - 1, tiles.block // m, tiles.block // m + tiles.columns}
+        widths = {1, 3, 4, 5, 16, sizes.block // m - 1, sizes.block // m, sizes.block // m + sizes.columns}
         shapes += [(m, n, int(rng.integers(1, 40))) for n in sorted(widths) if 0 < n <= 1100]
     shapes += [(m, n, k) for m in (7, 13, 270, 601) for n in (1, 4, 7, 12, 15, 16) for k in (300, 4093, 4096)]
     shapes += [(n, m, k) for m, n, k in shapes[-72:]]
@@ -375,13 +375,13 @@ def test_only_narrow_panels_need_what_computes_them() -> None:
 def test_blocks_follow_the_caches() -> None:
     target = replace(host_target(), l2=1 << 30, l3=1 << 32)
     for dtype in (np.dtype(np.float32), np.dtype(np.float64)):
-        large = tiles_for(dtype, target)
-        small = tiles_for(dtype, replace(target, l2=64 << 10, l3=1 << 20))
+        large = sizes_for(dtype, target)
+        small = sizes_for(dtype, replace(target, l2=64 << 10, l3=1 << 20))
         assert small.mc % small.rows == small.nc % small.columns == 0
         assert small.kc * small.mc * dtype.itemsize <= 32 << 10
         assert small.kc * small.nc * dtype.itemsize <= 512 << 10
         assert (small.kc, small.rows) == (large.kc, large.rows)
-        assert tiles_for(dtype, replace(target, l2=0, l3=0)) == large
+        assert sizes_for(dtype, replace(target, l2=0, l3=0)) == large
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

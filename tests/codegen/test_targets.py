@@ -10,7 +10,7 @@ import pytest
 
 import adjit
 from adjit import nn, optim
-from adjit.codegen.gemm import GEMM_LIBRARIES, emit_gemm_library, tiles_for
+from adjit.codegen.gemm import GEMM_LIBRARIES, emit_gemm_library, sizes_for
 from adjit.codegen.llvm import Module
 from adjit.codegen.program import library
 from adjit.ir.graph import Graph
@@ -76,8 +76,8 @@ def test_products_multiply_and_add_in_one_instruction(target: Target) -> None:
     parsed.triple = target.triple
     parsed.data_layout = str(machine.target_data)
     fused, _ = REGISTERS[target.cpu]
-    tiles = tiles_for(np.dtype(np.float32), target)
-    assert len(re.findall(fused, machine.emit_assembly(parsed))) >= tiles.rows * tiles.vectors
+    sizes = sizes_for(np.dtype(np.float32), target)
+    assert len(re.findall(fused, machine.emit_assembly(parsed))) >= sizes.rows * sizes.vectors
 
 
 def test_code_of_another_architecture_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:

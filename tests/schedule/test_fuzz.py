@@ -24,11 +24,11 @@ from adjit.schedule.plan import (
     Kernel,
     Load,
     Nested,
+    NestedStep,
     Plan,
     Product,
     Scatter,
     Single,
-    Step,
     Store,
     Straight,
     StraightLoop,
@@ -165,7 +165,7 @@ def reached(work: Work) -> list[tuple[Single | StraightLoop, Starts]]:
     return found
 
 
-def _outer(work: Nested, step: Step, starts_of: Starts, param: int) -> list[tuple[int, int]]:
+def _outer(work: Nested, step: NestedStep, starts_of: Starts, param: int) -> list[tuple[int, int]]:
     ends = [(t, g) for t in (0, work.count - 1) for g in (0, work.groups - 1)]
     places = [(step.params[number], start) for number, start in starts_of(param)]
     return [

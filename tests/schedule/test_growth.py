@@ -68,7 +68,7 @@ def many(n: int) -> Graph:
 
 
 def stacked(n: int) -> Graph:
-    """Gradient of n scalars that are put together and weighed."""
+    """Gradient of n scalars that are combined and weighed."""
     return gradient(lambda x: np.sum(np.stack([x[i] * x[i] for i in range(n)]) * np.arange(n)), np.ones(n))
 
 

@@ -210,7 +210,7 @@ class _Walk:
         b, attrs = self.b, node.attrs
         axis, shared = attrs["axis"], attrs.get("batch", 0)
         if x not in self.batched:
-            # The batch goes behind the axes that both have, and comes out at the place of the axis that is taken from.
+            # The batch goes after the axes that both have, and comes out at the place of the axis that is taken from.
             taken = b.emit(node.op, self.new[x], moved(b, self.new[index], 0, shared), **attrs)
             return moved(b, taken, axis, 0)
         if index not in self.batched and not shared:

@@ -89,7 +89,7 @@ class _Chunks:
         return self.b.inline(batch(self.graph, self.axes, self.size - start).graph, parts)
 
     def joined(self, head: Node, last: Node) -> Node:
-        """The values of the loop, and those behind it."""
+        """The values of the loop, and those after it."""
         return self.b.emit("concatenate", head, last, axis=0)
 
     def _part(self, node: Node, start: int, stop: int) -> Node:

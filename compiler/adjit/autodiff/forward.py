@@ -1,4 +1,4 @@
-"""The loop forward, as its derivative needs it: with what it keeps of each turn as results behind its own, and, where
+"""The loop forward, as its derivative needs it: with what it keeps of each turn as results after its own, and, where
 it stops by itself, with the number of turns as one more value that it carries."""
 
 from __future__ import annotations

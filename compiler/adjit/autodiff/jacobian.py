@@ -101,7 +101,7 @@ def _parts(b: Builder, stacked: Value, shapes: Sequence[tuple[int, ...]]) -> lis
 
 
 def _moved_behind(b: Builder, x: Value, count: int) -> Value:
-    """The first `count` axes, behind the others."""
+    """The first `count` axes, after the others."""
     order = (*range(count, len(x.shape)), *range(count))
     moved: Value = x if order == tuple(range(len(order))) else b.transpose(x, axes=order)
     return moved

@@ -32,7 +32,7 @@ def reverse_part(graph: Graph, wrt: Sequence[int], values: int) -> Split:
 
 
 def stopped(graph: Graph, values: int) -> Graph:
-    """The graph, whose outputs behind the first `values` have no derivative."""
+    """The graph, whose outputs after the first `values` have no derivative."""
     b = Builder.after(graph)
     rest = [
         b.emit("stop_gradient", node) if is_float(node.dtype) else node for node in graph.outputs[values:]

@@ -10,7 +10,7 @@ Algorithm 799: Revolve, ACM Transactions on Mathematical Software 26, 2000). A s
 next state; what the adjoint of a turn computes again beside is not counted. The n - 1 first ones are those of the loop
 forward itself.
 
-States form a stack: one is kept until all turns behind it have been taken back, so each is kept once at most.
+States form a stack: one is kept until all turns after it have been taken back, so each is kept once at most.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Schedule(NamedTuple):
     `row`     where the state lies that is read ahead of taking it back: 0 is the first state
     `back`    how many turns before its own that is the state of
     `stored`  0, or how many turns further on the turn lies ahead of which the state before this one is kept, on the way
-              to it: in the row behind those on the way"""
+              to it: in the row after those on the way"""
 
     row: np.ndarray
     back: np.ndarray
@@ -61,7 +61,7 @@ class Schedule(NamedTuple):
 def schedule(n: int, k: int) -> Schedule:
     """What to keep of n turns with room for k states.
 
-    A stretch of turns with a state ahead of it keeps another one in its midst, deals with what lies behind that in one
+    A stretch of turns with a state ahead of it keeps another one in its midst, deals with what lies after that in one
     room less, then with what lies ahead of it. Stretches of a length in a row are all alike: the first one is copied,
     so that there is work for some hundreds of them, however many turns there are."""
     row, back, stored = (np.zeros(n, np.int64) for _ in range(3))
@@ -98,9 +98,9 @@ def schedule(n: int, k: int) -> Schedule:
 class Stretches(NamedTuple):
     """The same as the loop backward reads it, by turns in the order forward.
 
-    `row`        where the state lies that a turn begins with; the last turn's lies behind all that are kept
-    `stretches`  the first of its stretches forward, and the one behind the last: those of the last turn come first
-    `steps`      of each stretch, the turn that it begins with, and the one behind its last
+    `row`        where the state lies that a turn begins with; the last turn's lies after all that are kept
+    `stretches`  the first of its stretches forward, and the one after the last: those of the last turn come first
+    `steps`      of each stretch, the turn that it begins with, and the one after its last
     `into`       of each stretch, the row that its last state is written to
     `kept`       the turns ahead of which the loop forward keeps the state, the first one among them"""
 

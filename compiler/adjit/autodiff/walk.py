@@ -88,7 +88,7 @@ class Walk:
 
     def replace(self, old: Node, new: Node, place: int, added: int) -> None:
         """Have a node take another one's place when the graph is closed. Its results are those of the old one, with
-        `added` more of them ahead of that at `place`, and any behind them."""
+        `added` more of them ahead of that at `place`, and any after them."""
         self._replaced[old] = new
         if added:
             self._added[old] = place, added

@@ -93,7 +93,7 @@ def _call(f: Function, function: Value) -> Value:
 
 
 def _call_rest(f: Function) -> Value:
-    """Call the third argument with those behind it."""
+    """Call the third argument with those after it."""
     _, args, count = f.params
     rest = f.element(args, PTR, int_literal(3))
     return f.call("PyObject_Vectorcall", PTR, [_argument(f, 2), rest, f.sub(count, 3), NULL])

@@ -40,7 +40,7 @@ def _run_parts(function: Function, job: Function, shared: Value, parts: Value) -
 
 
 def in_turns(function: Function, shared: Value, count: int, turns: Value | int, run: Callable[[], None]) -> None:
-    """`run` once for each turn, whose number is in `shared` behind `count` pointers and two numbers, and a poll after
+    """`run` once for each turn, whose number is in `shared` after `count` pointers and two numbers, and a poll after
     each."""
 
     def turn(number: Value, _: list[Value]) -> list[Value]:

@@ -43,7 +43,7 @@ class Loops:
         self.prefetches = prefetches
 
     def range_of(self, dim: int) -> Range:
-        """The first index of a dimension, and the one behind the last."""
+        """The first index of a dimension, and the one after the last."""
         return self.ranges.get(dim, (0, self.work.body.domain[dim]))
 
     def over(

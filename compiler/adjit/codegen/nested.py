@@ -9,7 +9,7 @@ from adjit.codegen.gemm import gemm_workspace_bytes
 from adjit.codegen.jobs import in_turns, open_job, run_job, share, turn_of
 from adjit.codegen.llvm import I8, I64, PTR, VOID, Function, Module, Value, int_literal, literal
 from adjit.codegen.signals import effort, emit_poll
-from adjit.schedule.plan import CheckRange, Nested, Place, Product, Step, StraightLoop, Work
+from adjit.schedule.plan import CheckRange, Nested, NestedStep, Place, Product, StraightLoop, Work
 from adjit.tuned import BLOCKED_ROWS, MEMORY_BYTES, SHARED_SCRATCH_BYTES, STREAM_AHEAD_LINES, TURN_EFFORT
 from adjit_runtime.target import LINE, Target
 
@@ -150,7 +150,7 @@ def _at_least(f: Function, value: Value, low: Value) -> Value:
 
 
 def _call_step(
-    f: Function, work: Nested, step: Step, called: Function, known: Mapping[Place, Value], rest: Rest, turn: Value
+    f: Function, work: Nested, step: NestedStep, called: Function, known: Mapping[Place, Value], rest: Rest, turn: Value
 ) -> None:
     """Call the function of a step; where it fails, `f` returns, with the number that the check has around the loop, and
     with the turn in the report: of loops in loops the outermost writes last."""
@@ -177,8 +177,8 @@ def _emit_shared(
     module: Module, name: str, work: Nested, functions: Functions, target: Target, ranges: int
 ) -> Function:
     """Groups that are a job for the threads of the pool. One thread alone takes one after another, where scratch memory
-    is large in that of the first, which is near from the group before. With `ranges` there is a job for each, of a
-    range of the turns of each group."""
+    is large in that of the first, which is in the cache from the group before. With `ranges` there is a job for each,
+    of a range of the turns of each group."""
     count = len(work.extents) + 1
     scratch = count - 2
     job, pointers, group, room = open_job(module, f"{name}_group", count, glue=True)
@@ -204,7 +204,7 @@ def _emit_shared(
                 if place not in known:
                     known[place] = address(place)
             if number and lines:
-                _bring_next_near(job, work, known, lines * (number - 1), lines * number)
+                _prefetch_next(job, work, known, lines * (number - 1), lines * number)
             arguments = [known[place] for place in step.params]
             if isinstance(step.work, Product | Nested):
                 arguments.append(workspace)
@@ -271,7 +271,7 @@ def turns_between_polls(work: Nested | StraightLoop, target: Target) -> int:
     return max(1, int(TURN_EFFORT * work.count // whole))
 
 
-def _bring_next_near(job: Function, work: Nested, known: Mapping[Place, Value], low: int, high: int) -> None:
+def _prefetch_next(job: Function, work: Nested, known: Mapping[Place, Value], low: int, high: int) -> None:
     """Prefetch some lines of the next tile of what comes from memory, where `Nest` begins to read its rows."""
     for place in work.steps[0].params:
         if place.turn * work.count < MEMORY_BYTES or place.turn < BLOCKED_ROWS * LINE:

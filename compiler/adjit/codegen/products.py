@@ -16,7 +16,7 @@ from adjit.codegen.gemm import (
     gemm_scratch_bytes,
     gemm_workspace_bytes,
     product_symbols,
-    tiles_for,
+    sizes_for,
 )
 from adjit.codegen.jobs import open_job, parts_for, range_of, range_of_turn, run_job
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal, literal, memory_type
@@ -89,7 +89,7 @@ def _part_of_product(
 ) -> Function:
     """The job of one thread: some of the rows or columns of C; tiles stay whole.
 
-    Each element is the same sum whatever the parts, as the form of the whole product is passed with each."""
+    Each element is the same sum whatever the parts, as the variant of the whole product is passed with each."""
     f, params, part, parts = open_job(module, name, product_parameters(work), glue=True)
     at, ranges = range_of_turn(f, product_parameters(work), part, parts) if in_turns else (part, parts)
     low, high = range_of(f, at, ranges, cut)
@@ -207,7 +207,7 @@ def _multiply(
 def _nested(
     function: Function, extents: list[int], body: Callable[[list[Value]], None], after: Callable[[], None]
 ) -> None:
-    """Plain loops over a static domain, with `after` behind each turn of the outermost one."""
+    """Plain loops over a static domain, with `after` called after each turn of the outermost one."""
 
     def level(depth: int, indices: list[Value]) -> None:
         if depth == len(extents):
@@ -226,16 +226,16 @@ def _nested(
 
 
 def _blocks_are_whole(work: Product, lanes: int, target: Target) -> bool:
-    """Whether the columns of all blocks that the library hands to the epilogue are whole vectors: in the form of tiles
+    """Whether the columns of all blocks that the library hands to the epilogue are whole vectors: in the tiles variant
     they begin and end at tiles or at the end."""
     if work.dtype.kind != "f" or work.m == 1 or work.n % lanes or PRODUCT_PART_UNIT % lanes:
         return False
-    tiles = tiles_for(work.dtype, target)
-    return bool(_flags(work, target) & TILES) and work.n >= tiles.columns and tiles.columns % lanes == 0
+    sizes = sizes_for(work.dtype, target)
+    return bool(_flags(work, target) & TILES) and work.n >= sizes.columns and sizes.columns % lanes == 0
 
 
 def _whole_vectors(work: Product, lanes: int, most: int, target: Target) -> int:
-    """How many vectors may go together, `most` or a half of it and so on, so that blocks leave nothing over."""
+    """How many vectors may go together, `most` or a half of it and so on, so that they divide blocks evenly."""
     while most > 1 and not _blocks_are_whole(work, most * lanes, target):
         most //= 2
     return most

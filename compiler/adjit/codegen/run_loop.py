@@ -2,7 +2,7 @@
 
     i64 adjit_run(ptr desc)
 
-`desc` is an array of i64 words; pointers are words too. `HEAD` names the first ones; behind them stand `arrays` records
+`desc` is an array of i64 words; pointers are words too. `HEAD` names the first ones; after them stand `arrays` records
 of `ARRAY` words, then `outputs` records of `OUTPUT` words. It makes at most `budget` steps from `position` on and
 returns 0, or what the entry returned at the step that failed or was interrupted; `position`, `done` and `budget` say
 how far it came, so that calling it again goes on. Where `order` is not null, rows are taken in its order, which is made

@@ -4,7 +4,7 @@
     void adjit_set_poll(ptr handle, i64 thread)                 what runs the handlers, and the thread that may; or null
 
 are the library "signals", which knows nothing of Python: a program polls ahead of some kernels and in the midst of long
-ones (`polls_of`), never behind a write to state, and leaves where the result is not 0. Other threads than the one named
+ones (`polls_of`), never after a write to state, and leaves where the result is not 0. Other threads than the one named
 never look; that one looks at the clock, and calls `handle` where `POLL_NANOSECONDS` have gone by since the last time in
 this process.
 
@@ -67,11 +67,13 @@ def polls_of(plan: Plan, target: Target, ranges_of: Callable[[Work], int]) -> Po
 
 
 def verify_polls(plan: Plan, polls: Polls) -> None:
-    """Raise InternalError where a poll stands behind a write to state: what leaves there tears it."""
+    """Raise InternalError where a poll stands after a write to state: what leaves there tears it."""
     writer = None
     for number, kernel in enumerate(plan.kernels):
         if number in polls.ahead and writer is not None:
-            raise InternalError(f"@{plan.name} polls ahead of kernel {number}, behind {writer}, which writes to state")
+            raise InternalError(
+                f"@{plan.name} polls ahead of kernel {number}, after kernel {writer}, which writes to state"
+            )
         if writes_state(plan, kernel):
             writer = number if writer is None else writer
         if kernel.work in polls.ranges and writer is not None:

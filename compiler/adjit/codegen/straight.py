@@ -45,7 +45,7 @@ class TooLong(Exception):
     """A straight line has more lines than it may."""
 
 
-class Straight:
+class StraightEmitter:
     """Emits one graph into `function`, in at most so many lines; raises TooLong where it takes more."""
 
     def __init__(self, function: Function, most_lines: float = math.inf, first_check: int = 0) -> None:
@@ -240,7 +240,7 @@ class Straight:
             low, high = (kit.wrap(self._shuffled(value, part, half), dtype) for part in (low_places, high_places))
             folded = combine(kit, low, high).value
             if n % 2:
-                # Behind the sums.
+                # After the sums.
                 size = half + rows
                 first = self._shuffled(folded, np.concatenate([np.arange(half), np.zeros(rows, np.int64)]), size)
                 last = self._shuffled(value, np.concatenate([np.zeros(half, np.int64), places[:, -1]]), size)
@@ -336,7 +336,7 @@ def emit_straight_loop(module: Module, name: str, work: StraightLoop, every: int
     has_status = work.may_fail or every > 0
     params = [(PTR, f"p{i}") for i in range(len(work.turns) + work.counted)]
     f = module.function(name, I64 if has_status else VOID, params, internal=True)
-    Straight(f, first_check=work.first_check or 0).emit_loop(work, f.params, every)
+    StraightEmitter(f, first_check=work.first_check or 0).emit_loop(work, f.params, every)
     f.ret(int_literal(0) if has_status else None)
     return f
 
@@ -346,7 +346,7 @@ def emit_straight(function: Function, graph: Graph, table: Value, most_lines: fl
     f = function
     count = len(graph.inputs)
     pointers = [f.load(f.element(table, PTR, number), PTR) for number in range(count + len(graph.outputs))]
-    Straight(f, most_lines).emit(graph, pointers[:count], pointers[count:])
+    StraightEmitter(f, most_lines).emit(graph, pointers[:count], pointers[count:])
     f.ret(int_literal(0))
 
 

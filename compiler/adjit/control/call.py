@@ -29,7 +29,7 @@ Turn = Callable[[Any, Any], tuple[Any, Any]]
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Tree:
-    """A pytree as its leaves, the structure, and each leaf's place as Python writes it behind `root`."""
+    """A pytree as its leaves, the structure, and each leaf's place as Python writes it after `root`."""
 
     root: str
     leaves: list[Any]
@@ -46,7 +46,7 @@ class Tree:
         return [".".join([self.root, *map(str, path)]) for path in self.spec.paths()]
 
     def at(self, root: str) -> Tree:
-        """The same with places behind another root."""
+        """The same with places after another root."""
         return replace(self, root=root)
 
     def of(self, leaves: Sequence[Any]) -> Any:

@@ -1,7 +1,7 @@
 """A call inside of a trace is one node, `call`: the function's graph, and those of its rules.
 
 Arguments that are traced are operands; what else is known stays what it is. Values of enclosing traces that function or
-rules read are operands behind them. The pullback is traced inside of the trace of its rule: what it reads of that one
+rules read are operands after them. The pullback is traced inside of the trace of its rule: what it reads of that one
 is what is kept. A rule that calls the function itself, with arguments of the same types, makes a call without rules,
 which is given them when the rule is used (`ops.calls`)."""
 
@@ -118,7 +118,7 @@ def _zero_of(leaf: Any) -> Any:
 
 @dataclass(eq=False, slots=True)
 class _Owner:
-    """A call whose rules are being traced. `captures` are the operands behind the arguments, as far as they are known;
+    """A call whose rules are being traced. `captures` are the operands after the arguments, as far as they are known;
     `called` says whether a rule called the function itself."""
 
     call: _Call

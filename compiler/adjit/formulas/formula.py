@@ -1,7 +1,7 @@
 """A formula: expressions of SymPy as a function of traced values, with derivatives where they are wanted.
 
 Its graph is one of scalars, made once for each dtype, which a call spreads over its arguments. All results have the
-shape to which the arguments broadcast; of a matrix its axes stand behind."""
+shape to which the arguments broadcast; of a matrix its axes come last."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class Formula:
 
 
 def _stacked(parts: Sequence[Node], shape: tuple[int, ...], outer: tuple[int, ...], dtype: np.dtype) -> Any:
-    """The elements of a matrix along axes behind those of the arguments."""
+    """The elements of a matrix along axes after those of the arguments."""
     if not parts:
         return lower.full(0.0, (*outer, *shape), dtype)
     tracers = [fresh(node, c_strides(outer)) for node in parts]

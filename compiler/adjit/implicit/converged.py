@@ -46,6 +46,6 @@ def _largest(leaves: Sequence[Any]) -> Any:
 
 
 def _holding(leaves: Sequence[Any], holds: Any, text: str) -> Leaves:
-    """The leaves, behind a check: the place where each is read is known when that held."""
+    """The leaves, after a check: the place where each is read is known when that held."""
     place = lower.emit("check_holds", lower.full(0, (), np.int64), holds, error="ConvergenceError", text=text)
     return [lower.emit("take", lower.reshape(leaf, (1, *lower.shape_of(leaf))), place, axis=0) for leaf in leaves]

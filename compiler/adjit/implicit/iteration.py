@@ -28,7 +28,7 @@ from adjit_runtime.public import public
 
 @public({"fun": "f", "func": "f", "function": "f", "init": "x0", "x_init": "x0", "z_init": "x0", "maxiter": "max_steps",
          "maxiters": "max_steps", "max_iter": "max_steps", "rtol": "tol", "atol": "tol", "xtol": "tol",
-         "args": "write the arguments of f behind x0"})  # fmt: skip
+         "args": "write the arguments of f after x0"})  # fmt: skip
 def fixed_point(
     f: Callable[..., Any], x0: Any, *args: Any, max_steps: int = 1000, tol: float | None = None, check: bool = True
 ) -> Any:

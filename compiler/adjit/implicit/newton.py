@@ -31,7 +31,7 @@ from adjit_runtime.public import public
 @public({"fun": "f", "func": "f", "function": "f", "init": "x0", "x_init": "x0", "maxiter": "max_steps",
          "maxiters": "max_steps", "max_iter": "max_steps", "rtol": "tol", "atol": "tol", "xtol": "tol",
          "fprime": "the derivative is taken from f: leave it out",
-         "args": "write the arguments of f behind x0"})  # fmt: skip
+         "args": "write the arguments of f after x0"})  # fmt: skip
 def root(
     f: Callable[..., Any], x0: Any, *args: Any, max_steps: int = 50, tol: float | None = None, check: bool = True
 ) -> Any:

@@ -107,7 +107,7 @@ class Builder:
         return node
 
     def input(self, name: str, type: Type) -> Node:
-        """A new input; a number behind its name tells it from an earlier one of that name."""
+        """A new input; a number after its name tells it from an earlier one of that name."""
         given, count = name, 0
         while name in self._names:
             count += 1

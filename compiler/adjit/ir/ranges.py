@@ -1,4 +1,4 @@
-"""Ranges of elements: what lies beside one another in C order, cut out of an array, and put together.
+"""Ranges of elements: what lies beside one another in C order, cut out of an array, and combined.
 
 Rows of an array, a part of a row, a single element are ranges; a column is not.
 """

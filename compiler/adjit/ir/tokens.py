@@ -218,7 +218,7 @@ class Tokens:
     # -- lines of source ----------------------------------------------------------------------------------------------
 
     def comment(self) -> str:
-        """The comment behind the token that was read last, on its line."""
+        """The comment after the token that was read last, on its line."""
         return self.comments.get(self.at - 1, "")
 
     def loc(self) -> Loc | None:

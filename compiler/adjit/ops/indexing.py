@@ -72,7 +72,7 @@ def _evaluate_holds(x: Any, holds: Any, *, error: str, text: str) -> np.ndarray:
 
 
 def _shapes_of_take(x: Ints, index: Ints, axis: int, batch: int) -> Ints:
-    """The shape of what is taken: the batch, what stands before the axis, the index, what stands behind."""
+    """The shape of what is taken: the batch, what stands before the axis, the index, what stands after it."""
     return (*x[:axis], *index[batch:], *x[axis + 1 :])
 
 

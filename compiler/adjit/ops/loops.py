@@ -98,7 +98,7 @@ def _evaluate_scan(
 
 
 def _turns(operand: Any) -> tuple[int, int]:
-    """The first turn and the one behind the last, of the operand that says so."""
+    """The first turn and the one after the last, of the operand that says so."""
     first, end = (0, operand) if np.ndim(operand) == 0 else operand
     return max(int(first), 0), int(end)
 
@@ -138,7 +138,7 @@ whichever order they come.
 One that is `counted` has one operand more, the last, how many turns there are: from turn 0 on, `length` at most. One
 that `stops` ends ahead of the turn for which the first value that it carries, a bool, is false. What is stacked for
 turns that do not run is arbitrary. One that is `ranged`, too, has i64[2] there: the first turn that runs, and the one
-behind the last.
+after the last.
 
 `checkpoints` and `closed` say nothing of the results. With `checkpoints` reverse mode keeps so many of the states that
 a loop carries, the first one among them, and computes all else that it needs of the turns again; 0 leaves to it what is

@@ -16,7 +16,7 @@ from __future__ import annotations
 from adjit.ir.axes import without_ones
 from adjit.ir.graph import Graph
 from adjit.ir.node import Node, same_bits
-from adjit.passes.rewrite import Rewriter, Step, rewrite
+from adjit.passes.rewrite import Rewrite, Rewriter, rewrite
 
 Ints = tuple[int, ...]
 
@@ -273,7 +273,7 @@ def _reduced_broadcast(node: Node, x: Node, copied: set[int], rewriter: Rewriter
     return rewriter.emit("broadcast", reduced, shape=node.shape, axes=axes)
 
 
-_STEPS: dict[str, Step] = {
+_STEPS: dict[str, Rewrite] = {
     "reshape": _reshape,
     "transpose": _transpose,
     "broadcast": _broadcast,

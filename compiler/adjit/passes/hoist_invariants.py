@@ -107,7 +107,7 @@ def _hoisted(loop: Loop, b: Builder) -> bool:
     nodes = loop.nodes()
     outside: dict[Node, Node] = {}
     steady = {entry.input for entry in loop.wholes}
-    # A check stays behind those that stay, and where it may be that no turn would have made it.
+    # A check stays after those that stay, and where it may be that no turn would have made it.
     fails_first = not loop.runs_all
     for node in nodes:
         fails = may_fail(node)

@@ -7,7 +7,7 @@
     %1 = item %0 index=0 : f64[]
     return %1
 
-The rules of what is called go: a stage of its own, behind all that differentiates and ahead of the passes."""
+The rules of what is called go: a stage of its own, after all that differentiates and ahead of the passes."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class Stack:
 Result = Carry | Stack
 Results = dict[int, Node]
 """By the number of a result that is read, the node that stands for it."""
-Step = Callable[["Loop", Builder], Results | None]
+LoopRewrite = Callable[["Loop", Builder], Results | None]
 
 
 @dataclass(eq=False, slots=True)
@@ -178,7 +178,7 @@ def has_loops(graph: Graph) -> bool:
     return any(isinstance(node.op, Bodied) for node in graph.nodes)
 
 
-def rewrite_loops(graph: Graph, step: Step) -> Graph:
+def rewrite_loops(graph: Graph, step: LoopRewrite) -> Graph:
     """`graph` after `step` has looked at each of its loops; itself where none is changed."""
     read = _results_read(graph)
     if not read:

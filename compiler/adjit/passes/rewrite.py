@@ -20,7 +20,7 @@ from adjit.ir.op import OPS
 from adjit.ir.types import Array, Tuple, Type
 from adjit_runtime.errors import InternalError
 
-Step = Callable[[Node, "Rewriter"], Node | None]
+Rewrite = Callable[[Node, "Rewriter"], Node | None]
 
 FUEL = 64
 """Rewrites of one node in a row; more mean that two rules undo each other."""
@@ -32,7 +32,7 @@ class Rewriter:
     A walk that finds nothing must be cheap, as most are: what only rewriting needs is made when it is first asked for.
     """
 
-    def __init__(self, graph: Graph, step: Step) -> None:
+    def __init__(self, graph: Graph, step: Rewrite) -> None:
         self.graph = graph
         self.step = step
         self.nodes: list[Node] = []
@@ -135,7 +135,7 @@ class Rewriter:
         return replace(graph, nodes=tuple(self.nodes), outputs=outputs, updates=updates)
 
 
-def rewrite(graph: Graph, step: Step, interest: Container[str] | None = None) -> Graph:
+def rewrite(graph: Graph, step: Rewrite, interest: Container[str] | None = None) -> Graph:
     """`graph` after `step` has looked at every node, or at those of the ops of `interest`."""
     return Rewriter(graph, step).walk(interest)
 

@@ -44,7 +44,7 @@ class Loop:
 
     @property
     def stop(self) -> int:
-        """The node behind the last turn."""
+        """The node after the last turn."""
         return self.start + self.period * self.turns
 
     @property

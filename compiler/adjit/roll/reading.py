@@ -29,7 +29,7 @@ Place = tuple[Ints, ...]
 
 SLICE, RESHAPE = OPS["slice"], OPS["reshape"]
 MOST_STEPS = 6
-"""Cuts and reshapes one behind the other that an operand may have; the next one is a node."""
+"""Cuts and reshapes one after the other that an operand may have; the next one is a node."""
 
 
 class Cut(NamedTuple):

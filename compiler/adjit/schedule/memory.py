@@ -207,8 +207,8 @@ class Memory:
         return True
 
     def _order_checks(self) -> None:
-        """A loop that may fail comes after the checks that stand ahead of it, and before those behind: the error is the
-        first one, as far as groups allow."""
+        """A loop that may fail comes after the checks that stand ahead of it, and before those after it: the error is
+        the first one, as far as groups allow."""
         for earlier, later in itertools.pairwise(self._checks):
             if {earlier.kind, later.kind} != {"check"} and not self.grouping.depends_on(earlier, later):
                 self.grouping.order_after(later, earlier)

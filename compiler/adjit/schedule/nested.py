@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from adjit.schedule.arena import read, storage, written
-from adjit.schedule.plan import Body, Load, Located, Loop, Nested, Place, Plan, Prefetch, Step, Straight
+from adjit.schedule.plan import Body, Load, Located, Loop, Nested, NestedStep, Place, Plan, Prefetch, Straight
 from adjit.tuned import MEMORY_BYTES, STREAM_AHEAD, STREAM_AHEAD_FIRST, STREAM_ROW_BYTES, TILE_GROUPS
 from adjit_runtime.target import LINE, Target
 
@@ -58,7 +58,7 @@ def nested(
             number = arena if home.slot is None else home.slot
             start = offset * buffer.dtype.itemsize + (home.offset if home.slot is None else 0)
             params.append(Place(number, start, turns.get(number, 0), by_group.get(number, 0)))
-        steps.append(Step(kernel.work, tuple(params)))
+        steps.append(NestedStep(kernel.work, tuple(params)))
         reads |= {arena if buffer.slot is None else buffer.slot for buffer in read(kernel)}
         writes |= {arena if buffer.slot is None else buffer.slot for buffer in written(kernel)}
     extents = []
@@ -78,7 +78,7 @@ def nested(
     )  # fmt: skip
 
 
-def _prefetch(steps: list[Step], count: int, target: Target) -> None:
+def _prefetch(steps: list[NestedStep], count: int, target: Target) -> None:
     """Let the loops over short rows from memory prefetch others, ahead of where they read and in their order: the
     first loop of a tile some of the lines and the others the rest, so that memory works while a tile is computed."""
     distance = int(STREAM_AHEAD * target.l1) // LINE * LINE
@@ -98,7 +98,7 @@ def _prefetch(steps: list[Step], count: int, target: Target) -> None:
             steps[number] = replace(step, work=replace(step.work, prefetches=(*step.work.prefetches, prefetch)))
 
 
-def _readers(steps: Sequence[Step], count: int, most: int) -> dict[Place, list[tuple[int, int, int]]]:
+def _readers(steps: Sequence[NestedStep], count: int, most: int) -> dict[Place, list[tuple[int, int, int]]]:
     """The rows of `most` bytes that come from memory, and the loops that read them: number of the step, parameter,
     dimension."""
     readers: dict[Place, list[tuple[int, int, int]]] = {}

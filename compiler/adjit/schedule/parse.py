@@ -21,7 +21,7 @@ from adjit.ir.types import I64, Array
 from adjit.schedule.nested import nested
 from adjit.schedule.parse_body import BodyReader, Place
 from adjit.schedule.parse_work import Head
-from adjit.schedule.plan import Buffer, Kernel, Loop, Plan, Prefetch, Single, Step, Straight, StraightLoop, Work
+from adjit.schedule.plan import Buffer, Kernel, Loop, NestedStep, Plan, Prefetch, Single, Straight, StraightLoop, Work
 from adjit_runtime import checks
 from adjit_runtime.errors import ArgumentError
 from adjit_runtime.program import Check, Slot
@@ -243,7 +243,7 @@ class _Plan:
             self.kernels.append(self._single())
 
     def _lines(self) -> tuple[_Line, ...]:
-        """The lines of source behind the token that was read last."""
+        """The lines of source after the token that was read last."""
         found = map(loc_of, _BETWEEN.split(self.reader.comment()))
         return tuple(_Line(loc) for loc in found if loc is not None)
 
@@ -355,7 +355,7 @@ class _Plan:
         reader.expect("sign", "}")
         return Kernel(self.works.setdefault(work, work), tuple(params), lines, inner=inner)
 
-    def prefetching(self, steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    def prefetching(self, steps: tuple[NestedStep, ...]) -> tuple[NestedStep, ...]:
         """The steps of this tile, with what the lines `prefetch in kernel 0: ...` say."""
         found: dict[int, list[Prefetch]] = {}
         bodies: dict[int, BodyReader] = {}

@@ -102,7 +102,7 @@ class Indices:
         return int(found[1])
 
     def element(self, has_position: bool = False) -> Affine:
-        """`[3*d0 + d1]` behind a place."""
+        """`[3*d0 + d1]` after a place."""
         start = self.reader.expect("sign", "[")
         found = self.affine(has_position)
         self.reader.expect("sign", "]")

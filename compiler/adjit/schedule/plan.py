@@ -154,7 +154,7 @@ class Body:
 @dataclass(frozen=True, slots=True)
 class Prefetch:
     """What a loop prefetches that is read later: for each index of dimension `dim`, in order, `lines` lines of the
-    cache, the first of them `start` bytes behind where parameter `param` points."""
+    cache, the first of them `start` bytes past where parameter `param` points."""
 
     param: int
     dim: int
@@ -312,7 +312,7 @@ Single = Loop | Product | Running | Scatter | CheckRange
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a parameter of a nested kernel points: `start` bytes behind parameter `param` of the whole, `turn` bytes
+    """Where a parameter of a nested kernel points: `start` bytes past parameter `param` of the whole, `turn` bytes
     more for each turn and `group` more for each group of turns."""
 
     param: int
@@ -322,7 +322,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class NestedStep:
     """A kernel of a nested plan, and where its parameters point."""
 
     work: Work
@@ -335,15 +335,15 @@ class Nested:
     of its own, so that groups may run at the same time; those of one group come one after the other.
 
     `reads` and `writes` are numbers of parameters, `turns` the bytes by which each moves on with a turn, `extents`
-    those that are reached from where it points: the first, and the one behind the last. Behind these comes, where turns
-    are `counted`, how many there are, `count` at most; where they are `ranged`, too, the first one and the one behind
+    those that are reached from where it points: the first, and the one after the last. After these comes, where turns
+    are `counted`, how many there are, `count` at most; where they are `ranged`, too, the first one and the one after
     the last. In `reverse` the last turn comes first. A loop that `stops` ends where parameter 0, a bool, is false ahead
     of a turn. The checks of the steps are numbered from `first_check` on, where there are any. All of these have one
     group."""
 
     count: int
     groups: int
-    steps: tuple[Step, ...]
+    steps: tuple[NestedStep, ...]
     reads: tuple[int, ...]
     writes: tuple[int, ...]
     turns: tuple[int, ...]
@@ -415,7 +415,7 @@ class StraightLoop:
     """A straight line for each of `count` turns, one after the other; the first `carried` of its outputs are its first
     inputs in the next turn, in registers. Parameters are the inputs, then the outputs, of which what is carried is
     written once, at the end; then, where turns are `counted`, how many there are, `count` at most, and where they are
-    `ranged`, too, the first one and the one behind the last. In each turn, parameter i moves on by `turns[i]` elements;
+    `ranged`, too, the first one and the one after the last. In each turn, parameter i moves on by `turns[i]` elements;
     one that does not move is read before the first. In `reverse` the last turn comes first. A loop that `stops` ends
     where the first value that it carries, a bool, is false ahead of a turn. Checks are numbered from `first_check` on,
     where there are any."""

@@ -19,12 +19,12 @@ kernel 3 loop over (8)  # model.py:14, optim.py:9
   as kernel 1, on %t5+8 %t6
 
 Slots, each of its shape, are the program's; its inputs are those of inputs and state, its results those of outputs, in
-order. One that no kernel names is `unused`; a name in quotes behind the slot is the slot's, where the buffer's differs.
+order. One that no kernel names is `unused`; a name in quotes after the slot is the slot's, where the buffer's differs.
 A constant has its elements or digest as in a graph's text. Other buffers lie in the arena. A check in a loop has its
-place behind it, `loop "model.py:12"`, where it tells the turn.
+place after it, `loop "model.py:12"`, where it tells the turn.
 
 Work: `loop`, `running ... reverse`, `scatter ... add v1 -> %t9[8*d0 + v0*1] v0 in [0,8)`, `checkrange`, `product` with
-the strides of A, B and C and `batch=4 (64,64,16)` (extent; strides of A, B and C), `scratch` behind C where its blocks
+the strides of A, B and C and `batch=4 (64,64,16)` (extent; strides of A, B and C), `scratch` after C where its blocks
 are made, `straight line on` the slots, with a graph, `straight line 9 turns carried 2 checks 0 on %c %d %x by 1 ...`,
 whose line is run so often, with values that it carries and the number of its first check, and `8 turns in 4 groups on
 %x by 64 %w`, with the plan of a turn in braces: the places are its slots, then scratch memory, `by` says by how many

@@ -176,7 +176,7 @@ def sparse_jacobian(
     that are dense are taken apart. All products, and the entries, are one native call; its time is that of as many
     products as `.colors` says. The matrices of one signature share `indices` and `indptr`, which are read-only: take a
     copy of what is to get another pattern. With `has_aux` the function returns (value, aux) and the result is (matrix,
-    aux). The arguments behind `has_aux` are those of `jit`.
+    aux). The arguments after `has_aux` are those of `jit`.
 
         >>> import numpy as np, adjit
         >>> jacobian = adjit.sparse_jacobian(lambda u: u[1:] * u[:-1])

@@ -98,7 +98,7 @@ def _laid(x: np.ndarray, dims: Sequence[int], grid: Sequence[int], shape: Sequen
 
 
 def _running(sets: Sets, shape: Ints, axis: int, reverse: bool) -> Sets:
-    """The union of each element with all ahead of it along an axis; with `reverse`, behind it."""
+    """The union of each element with all ahead of it along an axis; with `reverse`, after it."""
     n = shape[axis]
     check_entries(sets.size * (n + 1) // 2)
     first, second = np.tril_indices(n) if not reverse else np.triu_indices(n)

@@ -52,7 +52,7 @@ def trace_flat(
     "loop" or "branch", so that known arrays of enclosing traces, which would be written once, are not to be written.
 
     Leaves of the result that are no tracers become constants. A live tracer of an enclosing trace that `call` closes
-    over becomes an extra input behind the others, and stands in `captures`.
+    over becomes an extra input after the others, and stands in `captures`.
     """
 
     def traced(trace: Trace) -> Traced:

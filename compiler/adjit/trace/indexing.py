@@ -20,7 +20,7 @@ from adjit.ir.node import Node
 from adjit.ir.types import BOOL, I64, Array
 from adjit.trace import refuse
 from adjit.trace.handle import Reshape, Step, Strides, broadcasted, common_shape
-from adjit.trace.regions import Box, Gather, Ints
+from adjit.trace.regions import ArrayIndex, Box, Ints
 from adjit.trace.tracer import Tracer, node_of
 
 
@@ -290,7 +290,7 @@ def _gathered(b: Builder, entries: list[_Entry], type: Array, dotted: bool, firs
     chosen = [entries[place] for place in places]
     index = _linear(b, chosen, axes, type.shape, box.sliced)
     identity = tuple(entry.node if isinstance(entry, _Traced) else entry for entry in chosen)
-    gather = Gather(box.sliced, axes, first, index, identity)
+    gather = ArrayIndex(box.sliced, axes, first, index, identity)
     shape = _result_shape(entries, places, first, index.shape, box.sliced)
     plain = tuple(n for entry, n in _dims(entries, places, first, index.shape, box.sliced) if entry is not None)
     steps: list[Step] = [] if box.is_whole else [box]
@@ -329,7 +329,7 @@ def checked_index(b: Builder, index: Node, size: int, axis: int) -> Node:
 
 
 def _linear(b: Builder, chosen: list[_Entry], axes: Ints, shape: Ints, sliced: Ints) -> Node:
-    """One index into the axes joined: the sum of each position times the sizes behind it."""
+    """One index into the axes joined: the sum of each position times the sizes after it."""
     weights = [math.prod(sliced[axis] for axis in axes[i + 1 :]) for i in range(len(axes))]
     fixed: np.ndarray = np.zeros((), np.int64)
     terms: list[Node] = []

@@ -1,4 +1,4 @@
-"""The parts of an array that a key chooses, as steps of a path: `Box` by integers and slices, `Gather` by arrays."""
+"""The parts of an array that a key chooses, steps of a path: `Box` by integers and slices, `ArrayIndex` by arrays."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ class Box:
 
 
 @dataclass(frozen=True, slots=True)
-class Gather:
+class ArrayIndex:
     """Elements along `axes` by one linear index over them; the index's axes stand in their place, or first.
 
     `adds` says that `put` adds to the elements, once for each time that one is named."""

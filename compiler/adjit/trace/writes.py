@@ -17,7 +17,7 @@ from adjit.trace.handle import Step
 from adjit.trace.indexing import Parsed
 from adjit.trace.known import holds_traced, is_known, memory, settled
 from adjit.trace.promote import type_of
-from adjit.trace.regions import Gather
+from adjit.trace.regions import ArrayIndex
 from adjit.trace.tracer import Tracer, fresh, maybe_of, node_of
 from adjit.trace.values import (
     as_tracer,
@@ -93,9 +93,9 @@ def add_at(x: Tracer, key: Any, value: Any) -> None:
     key = settled(key)
     parsed = parsed_key(x, key)
     node = _fitted(value, x.type.dtype, parsed.shape)
-    if not any(isinstance(step, Gather) for step in parsed.steps):
+    if not any(isinstance(step, ArrayIndex) for step in parsed.steps):
         return setitem(x, key, elementwise("add", getitem(x, key), fresh(node)))
-    _write(x, tuple(replace(step, adds=True) if isinstance(step, Gather) else step for step in parsed.steps), node)
+    _write(x, tuple(replace(step, adds=True) if isinstance(step, ArrayIndex) else step for step in parsed.steps), node)
     return None
 
 

@@ -25,26 +25,26 @@ import numpy as np
 
 from adjit.codegen.gemm.dispatch import emit_gemm
 from adjit.codegen.gemm.dots import emit_dots
-from adjit.codegen.gemm.forms import (
+from adjit.codegen.gemm.integers import emit_integer
+from adjit.codegen.gemm.macro import emit_edge, emit_tiles
+from adjit.codegen.gemm.microkernel import emit_panel
+from adjit.codegen.gemm.packing import emit_pack
+from adjit.codegen.gemm.thin import emit_dots_product, emit_swapped
+from adjit.codegen.gemm.variants import (
     ACCUMULATE,
     MOST_PREFETCHED,
     PREFETCH,
     SCRATCH,
     TILES,
-    Tiles,
+    KernelSizes,
     blocks_are_wide,
     gemm_flags,
     gemm_scratch_bytes,
     gemm_workspace_bytes,
     product_symbols,
     scratch_allowed,
-    tiles_for,
+    sizes_for,
 )
-from adjit.codegen.gemm.integers import emit_integer
-from adjit.codegen.gemm.macro import emit_edge, emit_tiles
-from adjit.codegen.gemm.microkernel import emit_panel
-from adjit.codegen.gemm.packing import emit_pack
-from adjit.codegen.gemm.thin import emit_dots_product, emit_swapped
 from adjit.codegen.llvm import Module
 from adjit.ir.types import dtype_name
 from adjit_runtime.target import Target
@@ -65,26 +65,26 @@ __all__ = [
     "gemm_workspace_bytes",
     "product_symbols",
     "scratch_allowed",
-    "tiles_for",
+    "sizes_for",
 ]
 
 
 GEMM_DTYPES = tuple(np.dtype(name) for name in ("float32", "float64", "int32", "int64"))
 
 
-def _emit_main(module: Module, tiles: Tiles) -> None:
-    emit_panel(module, tiles, tiles.vectors, masked=tiles.masks)
-    emit_pack(module, tiles)
-    emit_tiles(module, tiles)
-    emit_gemm(module, tiles)
+def _emit_main(module: Module, sizes: KernelSizes) -> None:
+    emit_panel(module, sizes, sizes.vectors, masked=sizes.masks)
+    emit_pack(module, sizes)
+    emit_tiles(module, sizes)
+    emit_gemm(module, sizes)
 
 
-def _emit_dots(module: Module, tiles: Tiles) -> None:
-    emit_dots(module, tiles)
-    emit_dots_product(module, tiles)
+def _emit_dots(module: Module, sizes: KernelSizes) -> None:
+    emit_dots(module, sizes)
+    emit_dots_product(module, sizes)
 
 
-_EMITTERS: dict[str, Callable[[Module, Tiles], None]] = {
+_EMITTERS: dict[str, Callable[[Module, KernelSizes], None]] = {
     "gemm": _emit_main,
     "edge": emit_edge,
     "swapped": emit_swapped,
@@ -110,6 +110,6 @@ def emit_gemm_library(module: Module, target: Target, name: str) -> None:
     """Write the functions of a library of `GEMM_LIBRARIES`; in one module, after those of the ones that it needs."""
     part, dtype = GEMM_LIBRARIES[name]
     if dtype.kind == "f":
-        _EMITTERS[part](module, tiles_for(dtype, target))
+        _EMITTERS[part](module, sizes_for(dtype, target))
     else:
         emit_integer(module, dtype, target)

@@ -11,15 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from adjit.codegen.gemm.forms import Tiles
 from adjit.codegen.gemm.microkernel import LaneMask, multiply_add
+from adjit.codegen.gemm.variants import KernelSizes
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal, literal
 from adjit.tuned import DOTS_PREFETCH_BYTES, DOTS_REST_APART, DOTS_SQUARE, DOTS_TILE_COLUMNS, DOTS_TILE_ROWS
 
 
-def dots_name(tiles: Tiles) -> str:
+def dots_name(sizes: KernelSizes) -> str:
     """Symbol of the function."""
-    return f"dots_{tiles.suffix}"
+    return f"dots_{sizes.suffix}"
 
 
 def fold(f: Function, sums: Sequence[Value]) -> list[Value]:
@@ -42,18 +42,18 @@ def fold(f: Function, sums: Sequence[Value]) -> list[Value]:
     return folded[: len(sums)]
 
 
-def _store(f: Function, tiles: Tiles, values: Sequence[Value], places: Sequence[Value], add: Value) -> None:
+def _store(f: Function, sizes: KernelSizes, values: Sequence[Value], places: Sequence[Value], add: Value) -> None:
     accumulate = f.compare("ne", add, literal(I64, 0))
     added = f.branch(
         accumulate,
-        lambda: [f.binary("fadd", f.load(p, tiles.ty), v) for p, v in zip(places, values, strict=True)],
+        lambda: [f.binary("fadd", f.load(p, sizes.ty), v) for p, v in zip(places, values, strict=True)],
         lambda: values,
     )
     for value, place in zip(added, places, strict=True):
         f.store(value, place)
 
 
-def emit_dots(module: Module, tiles: Tiles) -> None:
+def emit_dots(module: Module, sizes: KernelSizes) -> None:
     """Write `dots`: where there are registers for them, squares of `DOTS_SQUARE` if they fill the columns; else blocks
     of `DOTS_TILE_ROWS` by `DOTS_TILE_COLUMNS`.
 
@@ -64,27 +64,27 @@ def emit_dots(module: Module, tiles: Tiles) -> None:
         *((PTR, "w"), (I64, "w_column"), (I64, "w_step")),
         *((PTR, "out"), (I64, "out_row"), (I64, "out_column"), (I64, "add")),
     )
-    f = module.function(dots_name(tiles), VOID, parameters, internal=True)
+    f = module.function(dots_name(sizes), VOID, parameters, internal=True)
     _, columns, *_ = f.params
-    height, widths = DOTS_TILE_ROWS[tiles.registers], DOTS_TILE_COLUMNS[tiles.registers]
-    square = DOTS_SQUARE.get(tiles.registers)
+    height, widths = DOTS_TILE_ROWS[sizes.registers], DOTS_TILE_COLUMNS[sizes.registers]
+    square = DOTS_SQUARE.get(sizes.registers)
     if square is None:
-        _dots_strips(f, tiles, height, widths)
+        _dots_strips(f, sizes, height, widths)
     else:
         fills = f.compare("eq", f.binary("urem", columns, literal(I64, square)), literal(I64, 0))
         f.branch(
             fills,
-            lambda: _dots_strips(f, tiles, square, (square,)),
-            lambda: _dots_strips(f, tiles, height, widths),
+            lambda: _dots_strips(f, sizes, square, (square,)),
+            lambda: _dots_strips(f, sizes, height, widths),
         )
     f.ret()
 
 
-def _dots_strips(f: Function, tiles: Tiles, height: int, widths: Sequence[int]) -> list[Value]:
+def _dots_strips(f: Function, sizes: KernelSizes, height: int, widths: Sequence[int]) -> list[Value]:
     """Strips of `height` rows, cut into blocks of the first of `widths` while there are so many columns, then of the
     next."""
     rows, columns, _, _, x_row, *_ = f.params
-    far = f.compare("sgt", f.mul(rows, x_row), int_literal(DOTS_PREFETCH_BYTES // tiles.dtype.itemsize))
+    far = f.compare("sgt", f.mul(rows, x_row), int_literal(DOTS_PREFETCH_BYTES // sizes.dtype.itemsize))
 
     def strip(i: Value, _: list[Value]) -> list[Value]:
         numbers = [f.minimum(f.add(i, r), f.sub(rows, 1)) for r in range(height)]
@@ -97,7 +97,7 @@ def _dots_strips(f: Function, tiles: Tiles, height: int, widths: Sequence[int]) 
                 chosen = [f.minimum(f.add(j, c), f.sub(columns, 1)) for c in range(width)]
 
                 first = f.binary("and", far, f.compare("eq", j, literal(I64, 0)))
-                _dots_tile(f, tiles, numbers, chosen, (first, following) if width == widths[0] else None)
+                _dots_tile(f, sizes, numbers, chosen, (first, following) if width == widths[0] else None)
                 return []
 
             f.loop(done, whole, width, [], tile)
@@ -109,16 +109,16 @@ def _dots_strips(f: Function, tiles: Tiles, height: int, widths: Sequence[int]) 
 
 
 def _dots_tile(
-    f: Function, tiles: Tiles, rows: list[Value], columns: list[Value], ahead: tuple[Value, list[Value]] | None
+    f: Function, sizes: KernelSizes, rows: list[Value], columns: list[Value], ahead: tuple[Value, list[Value]] | None
 ) -> None:
     """One tile over all of k. `ahead`: whether to prefetch rows meanwhile, and which."""
     _, _, k, x, x_row, w, w_column, w_step, out, out_row, out_column, add = f.params
-    ty, lanes, vector = tiles.ty, tiles.lanes, tiles.vector
+    ty, lanes, vector = sizes.ty, sizes.lanes, sizes.vector
     x_rows = [f.element(x, ty, f.mul(row, x_row)) for row in rows]
     w_rows = [f.mul(column, w_column) for column in columns]
     sums = [literal(vector, 0)] * (len(rows) * len(columns))
     # A mask takes two registers, which the largest tiles do not have: there it is made for the rest alone.
-    apart = not tiles.masks or len(sums) >= DOTS_REST_APART
+    apart = not sizes.masks or len(sums) >= DOTS_REST_APART
     whole = f.binary("and", k, literal(I64, -lanes)) if apart else k
 
     def products(p: Value, carried: list[Value], mask: LaneMask | None) -> list[Value]:
@@ -132,7 +132,7 @@ def _dots_tile(
             x_vector = load(f.element(x_at, ty, p))
             for c, w_vector in enumerate(w_vectors):
                 place = r * len(columns) + c
-                sums[place] = multiply_add(f, tiles, x_vector, w_vector, sums[place])
+                sums[place] = multiply_add(f, sizes, x_vector, w_vector, sums[place])
         return [f.element(w_at, ty, w_step), *sums]
 
     def over_k(later: list[Value]) -> list[Value]:
@@ -141,7 +141,7 @@ def _dots_tile(
         def vectors(p: Value, now: list[Value]) -> list[Value]:
             for place in places:
                 f.prefetch(f.element(place, ty, p), 2)
-            return products(p, now, None if apart else LaneMask(f, tiles, f.sub(k, p)))
+            return products(p, now, None if apart else LaneMask(f, sizes, f.sub(k, p)))
 
         return f.loop(0, whole, lanes, [w, *sums], vectors)
 
@@ -154,10 +154,10 @@ def _dots_tile(
         rest, last = f.sub(k, whole), carried
         carried = f.branch(
             f.compare("sgt", rest, literal(I64, 0)),
-            lambda: products(whole, last, LaneMask(f, tiles, rest)),
+            lambda: products(whole, last, LaneMask(f, sizes, rest)),
             lambda: last,
         )
     places = [
         f.element(out, ty, f.add(f.mul(row, out_row), f.mul(column, out_column))) for row in rows for column in columns
     ]
-    _store(f, tiles, fold(f, carried[1:]), places, add)
+    _store(f, sizes, fold(f, carried[1:]), places, add)

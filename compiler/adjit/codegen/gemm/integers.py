@@ -1,14 +1,14 @@
 """Products of integers: one plain loop nest, four rows by one vector, wrap-around; any strides by gathers.
 
-The signature is that of the floating products. Integer sums do not depend on their order, so there are no forms.
+The signature is that of the floating products. Integer sums do not depend on their order, so there are no variants.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from adjit.codegen.gemm.forms import ACCUMULATE
 from adjit.codegen.gemm.macro import PARAMETERS, bit, call_epilogue
+from adjit.codegen.gemm.variants import ACCUMULATE
 from adjit.codegen.llvm import I64, VOID, Function, Module, Ty, Value, int_literal, literal, register_type
 from adjit.ir.types import dtype_name
 from adjit.tuned import INTEGER_TILE_ROWS

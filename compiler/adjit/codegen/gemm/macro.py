@@ -3,15 +3,15 @@
     void gemm_tiles(m, n, k, a, a_row, a_col, b, b_row, b_col, c, c_row, workspace, flags, edge, epilogue, context)
 
 The epilogue is called once for each block of C, right after the block's last sums, in the order of the loops:
-columns in steps of `nc`, rows in steps of `mc` within, then the block's columns. See forms.py for what is promised.
+columns in steps of `nc`, rows in steps of `mc` within, then the block's columns. See variants.py for what is promised.
 """
 
 from __future__ import annotations
 
-from adjit.codegen.gemm.forms import ACCUMULATE, MOST_PREFETCHED, PACKED_UNIT, PREFETCH, SCRATCH, Tiles
 from adjit.codegen.gemm.microkernel import PARAMETERS as PANEL_PARAMETERS
 from adjit.codegen.gemm.microkernel import emit_panel, panel_name
 from adjit.codegen.gemm.packing import pack_name
+from adjit.codegen.gemm.variants import ACCUMULATE, MOST_PREFETCHED, PACKED_UNIT, PREFETCH, SCRATCH, KernelSizes
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Ty, Value, int_literal, literal
 from adjit.tuned import (
     GEMM_PACK_FROM,
@@ -70,16 +70,16 @@ def at_least(f: Function, value: Value, bound: int) -> Value:
     return f.compare("sge", value, int_literal(bound))
 
 
-def tiles_name(tiles: Tiles) -> str:
-    """Symbol of the product in the form of tiles."""
-    return f"gemm_tiles_{tiles.suffix}"
+def tiles_name(sizes: KernelSizes) -> str:
+    """Symbol of the product in the tiles variant."""
+    return f"gemm_tiles_{sizes.suffix}"
 
 
-def emit_tiles(module: Module, tiles: Tiles) -> None:
-    """Write the product in the form of tiles."""
-    f = module.function(tiles_name(tiles), VOID, PARAMETERS, internal=True, glue=True)
+def emit_tiles(module: Module, sizes: KernelSizes) -> None:
+    """Write the product in the tiles variant."""
+    f = module.function(tiles_name(sizes), VOID, PARAMETERS, internal=True, glue=True)
     m, n, k, a, a_row, a_col, b, b_row, b_col, c, c_row, workspace, flags, edge, epilogue, context = f.params
-    ty, rows, columns = tiles.ty, tiles.rows, tiles.columns
+    ty, rows, columns = sizes.ty, sizes.rows, sizes.columns
     one = literal(I64, 1)
 
     in_scratch = bit(f, flags, SCRATCH)
@@ -88,26 +88,26 @@ def emit_tiles(module: Module, tiles: Tiles) -> None:
     bounds = zip((m, n, k), GEMM_PACK_FROM, strict=True)
     large = both(f, *(at_least(f, size, bound) for size, bound in bounds))
     pack_a, pack_b = large, f.binary("or", large, f.compare("ne", b_col, one))
-    if not tiles.pack_plain:
+    if not sizes.pack_plain:
         pack_a = f.binary("and", large, f.compare("ne", a_col, one))
-    if tiles.pack_turned:
+    if sizes.pack_turned:
         panels, sums = GEMM_PACK_TURNED
         transposed = f.compare("ne", a_col, one), at_least(f, n, panels * columns), at_least(f, k, sums)
         pack_a = f.binary("or", pack_a, both(f, *transposed))
     # In place, a panel of B has one line of cache in each of so many bytes.
-    b_bytes = f.mul(b_row, tiles.dtype.itemsize)
-    span = f.mul(b_bytes, f.minimum(k, int_literal(tiles.kc)))
+    b_bytes = f.mul(b_row, sizes.dtype.itemsize)
+    span = f.mul(b_bytes, f.minimum(k, int_literal(sizes.kc)))
     far = both(f, at_least(f, span, GEMM_PACK_SPAN), at_least(f, f.mul(m, span), GEMM_PACK_SPAN * GEMM_PACK_ROWS))
-    if tiles.registers in GEMM_PACK_STRIDE:
-        beyond = f.binary("and", b_bytes, int_literal(GEMM_PACK_STRIDE[tiles.registers] - 1))
+    if sizes.registers in GEMM_PACK_STRIDE:
+        beyond = f.binary("and", b_bytes, int_literal(GEMM_PACK_STRIDE[sizes.registers] - 1))
         far = both(f, far, f.compare("eq", beyond, literal(I64, 0)))
     pack_b = f.binary("or", pack_b, far)
-    row_block = _row_block(f, tiles, m)
-    column_block = _column_block(f, tiles, f.minimum(m, row_block))
-    steps, each = k_blocks(f, tiles, k)
+    row_block = _row_block(f, sizes, m)
+    column_block = _column_block(f, sizes, f.minimum(m, row_block))
+    steps, each = k_blocks(f, sizes, k)
 
     def column_loop(j: Value, _: list[Value]) -> list[Value]:
-        width = f.minimum(f.sub(n, j), int_literal(tiles.nc))
+        width = f.minimum(f.sub(n, j), int_literal(sizes.nc))
 
         def k_loop(step: Value, _: list[Value]) -> list[Value]:
             p = f.mul(step, each)
@@ -116,7 +116,7 @@ def emit_tiles(module: Module, tiles: Tiles) -> None:
             add = f.select(f.compare("eq", step, literal(I64, 0)), accumulate, one)
             b_block = f.element(b, ty, f.add(f.mul(p, b_row), f.mul(j, b_col)))
             a_column = f.element(a, ty, f.mul(p, a_col))
-            packed_a = f.element(workspace, ty, _packed_b_elements(f, tiles, width, depth))
+            packed_a = f.element(workspace, ty, _packed_b_elements(f, sizes, width, depth))
 
             b_panel = f.select(pack_b, f.mul(depth, columns), f.mul(b_col, columns))
             b_stride = f.select(pack_b, int_literal(columns), b_row)
@@ -126,7 +126,7 @@ def emit_tiles(module: Module, tiles: Tiles) -> None:
                 a_block = f.element(a_column, ty, f.mul(i, a_row))
 
                 def packed() -> list[Value]:
-                    f.call(pack_name(tiles), VOID, (height, depth, a_block, a_row, a_col, packed_a, int_literal(rows)))
+                    f.call(pack_name(sizes), VOID, (height, depth, a_block, a_row, a_col, packed_a, int_literal(rows)))
                     return [packed_a, one, int_literal(rows), f.mul(depth, rows)]
 
                 a_tiles, a_unit, a_next, a_step = f.branch(
@@ -148,16 +148,16 @@ def emit_tiles(module: Module, tiles: Tiles) -> None:
                             together = f.minimum(f.sub(width, at), int_literal(GEMM_PACK_PANELS * columns))
                             source = f.element(b_block, ty, f.mul(at, b_col))
                             shape = (together, depth, source, b_col, b_row, panel, int_literal(columns))
-                            f.call(pack_name(tiles), VOID, shape)
+                            f.call(pack_name(sizes), VOID, shape)
                             return []
 
-                        # Just before they are used for the first time, so that they are near.
+                        # Just before they are used for the first time, so that they are in the cache.
                         others = f.binary("urem", at, int_literal(GEMM_PACK_PANELS * columns))
                         begins = f.compare("eq", f.binary("or", i, others), literal(I64, 0))
                         f.branch(f.binary("and", pack_b, begins), packed_b)
 
                         def beside() -> list[Value]:
-                            _note_near(f, tiles, record, context, f.add(offset, jr), c_row)
+                            _note_prefetched(f, sizes, record, context, f.add(offset, jr), c_row)
                             return [record]
 
                         prefetched = f.branch(
@@ -167,7 +167,7 @@ def emit_tiles(module: Module, tiles: Tiles) -> None:
                             *(height, depth, a_tiles, a_unit, a_next, a_step),
                             *(panel, b_stride, to, tile_row, prefetched, add, rest),
                         )
-                        call_panel(f, tiles, edge, arguments)
+                        call_panel(f, sizes, edge, arguments)
                         return [f.element(panel, ty, b_panel), f.element(to, ty, columns)]
 
                     first = f.binary("udiv", jb, int_literal(columns))
@@ -192,22 +192,24 @@ def emit_tiles(module: Module, tiles: Tiles) -> None:
         f.loop(0, steps, 1, [], k_loop)
         return []
 
-    f.loop(0, n, tiles.nc, [], column_loop)
+    f.loop(0, n, sizes.nc, [], column_loop)
     f.ret()
 
 
-def _note_near(f: Function, tiles: Tiles, record: Value, context: Value, offset: Value, c_row: Value) -> None:
+def _note_prefetched(
+    f: Function, sizes: KernelSizes, record: Value, context: Value, offset: Value, c_row: Value
+) -> None:
     """Fill a panel's record of what the epilogue will read: the arrays that are named before `context`."""
     f.store(f.load(f.element(context, I64, -1), I64), record)
-    f.store(f.mul(c_row, tiles.dtype.itemsize), f.element(record, I64, 1))
+    f.store(f.mul(c_row, sizes.dtype.itemsize), f.element(record, I64, 1))
     for number in range(MOST_PREFETCHED):
         start = f.load(f.element(context, PTR, -2 - number), PTR)
-        f.store(f.element(start, tiles.ty, offset), f.element(record, PTR, 2 + number))
+        f.store(f.element(start, sizes.ty, offset), f.element(record, PTR, 2 + number))
 
 
-def call_panel(f: Function, tiles: Tiles, edge: Value, arguments: tuple[Value, ...]) -> None:
+def call_panel(f: Function, sizes: KernelSizes, edge: Value, arguments: tuple[Value, ...]) -> None:
     """Call the panel function that fits the width, the last argument; `edge` is the one for narrower panels."""
-    widest = panel_name(tiles, tiles.vectors, masked=tiles.masks)
+    widest = panel_name(sizes, sizes.vectors, masked=sizes.masks)
 
     def wide() -> list[Value]:
         f.call(widest, VOID, arguments)
@@ -217,24 +219,24 @@ def call_panel(f: Function, tiles: Tiles, edge: Value, arguments: tuple[Value, .
         f.call_pointer(edge, VOID, arguments)
         return []
 
-    f.branch(f.compare("sgt", arguments[-1], int_literal(tiles.narrow)), wide, narrow)
+    f.branch(f.compare("sgt", arguments[-1], int_literal(sizes.narrow)), wide, narrow)
 
 
-def emit_edge(module: Module, tiles: Tiles) -> None:
+def emit_edge(module: Module, sizes: KernelSizes) -> None:
     """Write `adjit_edge`, a panel function for all widths that the widest one does not fit."""
-    masked = range(1, tiles.vectors + (0 if tiles.masks else 1))
+    masked = range(1, sizes.vectors + (0 if sizes.masks else 1))
     for vectors in masked:
-        emit_panel(module, tiles, vectors, masked=True)
-    f = module.function(f"adjit_edge_{tiles.suffix}", VOID, PANEL_PARAMETERS)
+        emit_panel(module, sizes, vectors, masked=True)
+    f = module.function(f"adjit_edge_{sizes.suffix}", VOID, PANEL_PARAMETERS)
 
     def fitting(vectors: int) -> list[Value]:
         def call() -> list[Value]:
-            f.call(panel_name(tiles, vectors, masked=True), VOID, f.params)
+            f.call(panel_name(sizes, vectors, masked=True), VOID, f.params)
             return []
 
         if vectors == 1:
             return call()
-        wide = f.compare("sgt", f.params[-1], int_literal((vectors - 1) * tiles.lanes))
+        wide = f.compare("sgt", f.params[-1], int_literal((vectors - 1) * sizes.lanes))
         f.branch(wide, call, lambda: fitting(vectors - 1))
         return []
 
@@ -243,38 +245,38 @@ def emit_edge(module: Module, tiles: Tiles) -> None:
     f.ret()
 
 
-def k_blocks(f: Function, tiles: Tiles, k: Value) -> tuple[Value, Value]:
+def k_blocks(f: Function, sizes: KernelSizes, k: Value) -> tuple[Value, Value]:
     """How many blocks k is cut into, one at least, and how long each is but the last: up to `kc`, all nearly alike, as
     a short one takes as many turns around C as a long one."""
-    count = f.binary("udiv", f.add(k, tiles.kc - 1), int_literal(tiles.kc))
+    count = f.binary("udiv", f.add(k, sizes.kc - 1), int_literal(sizes.kc))
     count = f.intrinsic("smax", I64, (count, literal(I64, 1)))
     each = f.binary("udiv", f.add(k, f.sub(count, 1)), count)
     return count, f.binary("and", f.add(each, 3), int_literal(-4))
 
 
-def _row_block(f: Function, tiles: Tiles, m: Value) -> Value:
+def _row_block(f: Function, sizes: KernelSizes, m: Value) -> Value:
     """Rows of a block: up to `mc`, all blocks nearly alike, whole tiles."""
 
     def even() -> list[Value]:
-        blocks = f.binary("udiv", f.add(m, tiles.mc - 1), int_literal(tiles.mc))
+        blocks = f.binary("udiv", f.add(m, sizes.mc - 1), int_literal(sizes.mc))
         each = f.binary("udiv", f.add(m, f.sub(blocks, 1)), blocks)
-        whole = f.binary("udiv", f.add(each, tiles.rows - 1), int_literal(tiles.rows))
-        return [f.mul(whole, tiles.rows)]
+        whole = f.binary("udiv", f.add(each, sizes.rows - 1), int_literal(sizes.rows))
+        return [f.mul(whole, sizes.rows)]
 
-    return f.branch(f.compare("sgt", m, int_literal(tiles.mc)), even, lambda: [int_literal(tiles.mc)])[0]
+    return f.branch(f.compare("sgt", m, int_literal(sizes.mc)), even, lambda: [int_literal(sizes.mc)])[0]
 
 
-def _column_block(f: Function, tiles: Tiles, height: Value) -> Value:
+def _column_block(f: Function, sizes: KernelSizes, height: Value) -> Value:
     """Columns of a block of C, by its rows."""
-    (_, result), *others = reversed(tiles.block_columns)
+    (_, result), *others = reversed(sizes.block_columns)
     chosen = int_literal(result)
     for most_rows, columns in others:
         chosen = f.select(f.compare("sle", height, int_literal(most_rows)), int_literal(columns), chosen)
     return chosen
 
 
-def _packed_b_elements(f: Function, tiles: Tiles, width: Value, depth: Value) -> Value:
+def _packed_b_elements(f: Function, sizes: KernelSizes, width: Value, depth: Value) -> Value:
     """Elements that packed B takes, as `packed_b_bytes` counts them."""
-    whole = f.mul(f.binary("udiv", f.add(width, tiles.columns - 1), int_literal(tiles.columns)), tiles.columns)
-    elements = f.add(f.mul(whole, depth), tiles.columns * tiles.lanes + PACKED_UNIT - 1)
+    whole = f.mul(f.binary("udiv", f.add(width, sizes.columns - 1), int_literal(sizes.columns)), sizes.columns)
+    elements = f.add(f.mul(whole, depth), sizes.columns * sizes.lanes + PACKED_UNIT - 1)
     return f.binary("and", elements, literal(I64, -PACKED_UNIT))

@@ -13,7 +13,7 @@ arrays laid out as C, from the panel's first element on. Each tile prefetches it
 
 from __future__ import annotations
 
-from adjit.codegen.gemm.forms import Tiles
+from adjit.codegen.gemm.variants import KernelSizes
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, literal
 from adjit_runtime.target import LINE
 
@@ -39,13 +39,13 @@ class LaneMask:
 
     A vector of i1 is a register only where there are mask registers; elsewhere the lanes' sign bits are kept."""
 
-    def __init__(self, f: Function, tiles: Tiles, count: Value, lanes: int = 0) -> None:
+    def __init__(self, f: Function, sizes: KernelSizes, count: Value, lanes: int = 0) -> None:
         self._f = f
-        lanes = lanes or tiles.lanes
-        if tiles.masks:
+        lanes = lanes or sizes.lanes
+        if sizes.masks:
             self._bits = f.mask_below(lanes, count)
             return
-        wide = tiles.ty.with_kind("i", tiles.ty.bits).vector(lanes)
+        wide = sizes.ty.with_kind("i", sizes.ty.bits).vector(lanes)
         limit = f.minimum(count, literal(I64, lanes))
         if wide.bits != 64:
             limit = f.convert("trunc", limit, wide.scalar)
@@ -59,52 +59,52 @@ class LaneMask:
         return self._f.compare("slt", self._bits, literal(self._bits.ty, 0))
 
 
-def multiply_add(f: Function, tiles: Tiles, a: Value, b: Value, c: Value) -> Value:
+def multiply_add(f: Function, sizes: KernelSizes, a: Value, b: Value, c: Value) -> Value:
     """a * b + c, rounded once where the machine can."""
-    return f.fma(a, b, c) if tiles.fused else f.binary("fadd", f.binary("fmul", a, b), c)
+    return f.fma(a, b, c) if sizes.fused else f.binary("fadd", f.binary("fmul", a, b), c)
 
 
-def _is_widest(tiles: Tiles, vectors: int, masked: bool) -> bool:
-    return vectors == tiles.vectors and masked == tiles.masks
+def _is_widest(sizes: KernelSizes, vectors: int, masked: bool) -> bool:
+    return vectors == sizes.vectors and masked == sizes.masks
 
 
-def panel_name(tiles: Tiles, vectors: int, *, masked: bool) -> str:
+def panel_name(sizes: KernelSizes, vectors: int, *, masked: bool) -> str:
     """Symbol of the panel function; the widest one is shared."""
-    if _is_widest(tiles, vectors, masked):
-        return f"adjit_panel_{tiles.suffix}"
-    return f"panel_{tiles.suffix}_{vectors}"
+    if _is_widest(sizes, vectors, masked):
+        return f"adjit_panel_{sizes.suffix}"
+    return f"panel_{sizes.suffix}_{vectors}"
 
 
-def emit_panel(module: Module, tiles: Tiles, vectors: int, *, masked: bool) -> None:
+def emit_panel(module: Module, sizes: KernelSizes, vectors: int, *, masked: bool) -> None:
     """Write the panel function for panels of `vectors` vectors; unmasked, `width` must fill them all."""
-    is_shared = _is_widest(tiles, vectors, masked)
-    f = module.function(panel_name(tiles, vectors, masked=masked), VOID, PARAMETERS, internal=not is_shared)
+    is_shared = _is_widest(sizes, vectors, masked)
+    f = module.function(panel_name(sizes, vectors, masked=masked), VOID, PARAMETERS, internal=not is_shared)
     m, _, a, a_row, _, a_step, _, _, c, c_row, prefetched, _, width = f.params
-    last = LaneMask(f, tiles, f.sub(width, (vectors - 1) * tiles.lanes)) if masked else None
-    full = f.binary("udiv", m, literal(I64, tiles.rows))
-    if tiles.rows == 6:
+    last = LaneMask(f, sizes, f.sub(width, (vectors - 1) * sizes.lanes)) if masked else None
+    full = f.binary("udiv", m, literal(I64, sizes.rows))
+    if sizes.rows == 6:
         # Two rows left over have too few sums to hide each other's latency: four and four take less than six and two.
         # (A packed tile is not four rows and two.)
         two = f.compare("eq", f.sub(m, f.mul(full, 6)), literal(I64, 2))
         plain = f.compare("eq", a_step, f.mul(a_row, 6))
         fewer = f.intrinsic("smax", I64, (f.sub(full, 1), literal(I64, 0)))
         full = f.select(f.binary("and", two, plain), fewer, full)
-    c_step = f.mul(c_row, tiles.rows)
+    c_step = f.mul(c_row, sizes.rows)
 
     def tile(i: Value, carried: list[Value]) -> list[Value]:
         a_tile, c_tile = carried
-        f.branch(f.compare("ne", prefetched, literal(PTR, 0)), lambda: _prefetch(f, tiles, vectors, prefetched, i))
-        _emit_tile(f, tiles, tiles.rows, vectors, last, a_tile, c_tile)
-        return [f.element(a_tile, tiles.ty, a_step), f.element(c_tile, tiles.ty, c_step)]
+        f.branch(f.compare("ne", prefetched, literal(PTR, 0)), lambda: _prefetch(f, sizes, vectors, prefetched, i))
+        _emit_tile(f, sizes, sizes.rows, vectors, last, a_tile, c_tile)
+        return [f.element(a_tile, sizes.ty, a_step), f.element(c_tile, sizes.ty, c_step)]
 
     a, c = f.loop(0, full, 1, [a, c], tile)
-    rest = f.sub(m, f.mul(full, tiles.rows))
-    if tiles.rows > 4:
+    rest = f.sub(m, f.mul(full, sizes.rows))
+    if sizes.rows > 4:
 
         def four(_: Value, carried: list[Value]) -> list[Value]:
             a_tile, c_tile = carried
-            _emit_tile(f, tiles, 4, vectors, last, a_tile, c_tile)
-            return [f.element(a_tile, tiles.ty, f.mul(a_row, 4)), f.element(c_tile, tiles.ty, f.mul(c_row, 4))]
+            _emit_tile(f, sizes, 4, vectors, last, a_tile, c_tile)
+            return [f.element(a_tile, sizes.ty, f.mul(a_row, 4)), f.element(c_tile, sizes.ty, f.mul(c_row, 4))]
 
         fours = f.binary("and", rest, literal(I64, -4))
         a, c = f.loop(0, fours, 4, [a, c], four)
@@ -113,28 +113,28 @@ def emit_panel(module: Module, tiles: Tiles, vectors: int, *, masked: bool) -> N
     def pair(i: Value, _: list[Value]) -> list[Value]:
         # A single row is computed twice over: all of a tile is read before any of it is written.
         second = f.minimum(literal(I64, 1), f.sub(f.sub(rest, i), 1))
-        at_a, at_c = f.element(a, tiles.ty, f.mul(a_row, i)), f.element(c, tiles.ty, f.mul(c_row, i))
-        _emit_tile(f, tiles, 2, vectors, last, at_a, at_c, second)
+        at_a, at_c = f.element(a, sizes.ty, f.mul(a_row, i)), f.element(c, sizes.ty, f.mul(c_row, i))
+        _emit_tile(f, sizes, 2, vectors, last, at_a, at_c, second)
         return []
 
     f.loop(0, rest, 2, [], pair)
     f.ret()
 
 
-def _lines(tiles: Tiles, vectors: int) -> int:
+def _lines(sizes: KernelSizes, vectors: int) -> int:
     """Lines that a row of so many vectors takes where it begins one."""
-    return -(-vectors * tiles.lanes * tiles.dtype.itemsize // LINE)
+    return -(-vectors * sizes.lanes * sizes.dtype.itemsize // LINE)
 
 
-def _prefetch(f: Function, tiles: Tiles, vectors: int, prefetched: Value, tile: Value) -> list[Value]:
+def _prefetch(f: Function, sizes: KernelSizes, vectors: int, prefetched: Value, tile: Value) -> list[Value]:
     """Prefetch what lies beside a tile of C into L2: it is read when the block is done, some 10 us later."""
     count, step = (f.load(f.element(prefetched, I64, number), I64) for number in range(2))
-    lines = _lines(tiles, vectors)
+    lines = _lines(sizes, vectors)
 
     def array(u: Value, _: list[Value]) -> list[Value]:
         start = f.load(f.element(prefetched, PTR, f.add(u, 2)), PTR)
-        row = f.offset(start, f.mul(f.mul(tile, tiles.rows), step))
-        for r in range(tiles.rows):
+        row = f.offset(start, f.mul(f.mul(tile, sizes.rows), step))
+        for r in range(sizes.rows):
             for line in range(lines):
                 f.prefetch(f.offset(f.offset(row, f.mul(step, r)), line * LINE), 2)
         return []
@@ -145,7 +145,7 @@ def _prefetch(f: Function, tiles: Tiles, vectors: int, prefetched: Value, tile: 
 
 def _emit_tile(
     f: Function,
-    tiles: Tiles,
+    sizes: KernelSizes,
     rows: int,
     vectors: int,
     last: LaneMask | None,
@@ -155,13 +155,13 @@ def _emit_tile(
 ) -> None:
     """One register tile over all of k, from `a` and the panel to `c`; `second` is 0 to compute one row twice."""
     _, k, _, a_row, a_k, _, b, b_row, _, c_row, _, add, _ = f.params
-    lanes, ty, vector = tiles.lanes, tiles.ty, tiles.vector
+    lanes, ty, vector = sizes.lanes, sizes.ty, sizes.vector
     numbers: list[Value | int] = [*range(rows)] if second is None else [0, second]
     a_rows = [f.mul(a_row, r) for r in numbers]
     c_rows = [f.element(c, ty, f.mul(c_row, r)) for r in numbers]
     if rows > 1:
         for pointer in c_rows:
-            for line in range(_lines(tiles, vectors)):
+            for line in range(_lines(sizes, vectors)):
                 f.prefetch(f.offset(pointer, line * LINE), 1, write=True)
 
     def load(pointer: Value, v: int) -> Value:
@@ -179,7 +179,7 @@ def _emit_tile(
             scalar = f.splat(f.load(f.element(place, ty, a_rows[r]), ty), lanes)
             for v in range(vectors):
                 at = r * vectors + v
-                sums[at] = multiply_add(f, tiles, scalar, b_vectors[v], sums[at])
+                sums[at] = multiply_add(f, sizes, scalar, b_vectors[v], sums[at])
         return [f.element(a_at, ty, a_k), f.element(b_at, ty, b_row), *sums]
 
     zero = literal(vector, 0)

@@ -13,44 +13,44 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from adjit.codegen.gemm.forms import Tiles
 from adjit.codegen.gemm.microkernel import LaneMask
+from adjit.codegen.gemm.variants import KernelSizes
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal, literal
 from adjit.tuned import GEMM_PACK_AHEAD
 from adjit_runtime.target import LINE
 
 
-def pack_name(tiles: Tiles) -> str:
+def pack_name(sizes: KernelSizes) -> str:
     """Symbol of the packing function."""
-    return f"adjit_pack_{tiles.suffix}"
+    return f"adjit_pack_{sizes.suffix}"
 
 
-def emit_pack(module: Module, tiles: Tiles) -> None:
+def emit_pack(module: Module, sizes: KernelSizes) -> None:
     """Write the packing function."""
     params = ((I64, "n"), (I64, "k"), (PTR, "source"), (I64, "s_n"), (I64, "s_k"), (PTR, "target"), (I64, "width"))
-    f = module.function(pack_name(tiles), VOID, params)
+    f = module.function(pack_name(sizes), VOID, params)
     n, k, source, s_n, s_k, target, width = f.params
     one = literal(I64, 1)
 
     def panel(start: Value, _: list[Value]) -> list[Value]:
         rest = f.minimum(f.sub(n, start), width)
-        from_ = f.element(source, tiles.ty, f.mul(start, s_n))
-        to = f.element(target, tiles.ty, f.mul(start, k))
+        from_ = f.element(source, sizes.ty, f.mul(start, s_n))
+        to = f.element(target, sizes.ty, f.mul(start, k))
 
         def strided() -> list[Value]:
             f.branch(
                 f.compare("eq", s_k, one),
-                lambda: _transpose_panel(f, tiles, rest, from_, to),
-                lambda: _gather_panel(f, tiles, rest, from_, to),
+                lambda: _transpose_panel(f, sizes, rest, from_, to),
+                lambda: _gather_panel(f, sizes, rest, from_, to),
             )
             return []
 
-        f.branch(f.compare("eq", s_n, one), lambda: _copy_panel(f, tiles, rest, from_, to), strided)
+        f.branch(f.compare("eq", s_n, one), lambda: _copy_panel(f, sizes, rest, from_, to), strided)
         return []
 
-    fits = f.binary("and", f.compare("eq", s_n, one), f.compare("eq", width, int_literal(tiles.columns)))
-    whole = f.select(fits, f.sub(n, f.binary("urem", n, int_literal(tiles.columns))), literal(I64, 0))
-    f.branch(f.compare("sgt", whole, literal(I64, 0)), lambda: _copy_rows(f, tiles, whole))
+    fits = f.binary("and", f.compare("eq", s_n, one), f.compare("eq", width, int_literal(sizes.columns)))
+    whole = f.select(fits, f.sub(n, f.binary("urem", n, int_literal(sizes.columns))), literal(I64, 0))
+    f.branch(f.compare("sgt", whole, literal(I64, 0)), lambda: _copy_rows(f, sizes, whole))
     f.loop(whole, n, width, [], panel)
     f.ret()
 
@@ -67,49 +67,49 @@ def _descending(f: Function, size: int, body: Callable[[Value], None]) -> None:
     f.loop(0, groups, 1, [], group)
 
 
-def _copy_rows(f: Function, tiles: Tiles, whole: Value) -> list[Value]:
+def _copy_rows(f: Function, sizes: KernelSizes, whole: Value) -> list[Value]:
     """Unit s_n and `whole` columns in panels as wide as a tile. Row by row, as lines of rows that are far from each
     other fall into a few sets of a cache, which does not keep them until a second panel wants their neighbours."""
     _, k, source, _, s_k, target, _ = f.params
-    panel, later = f.mul(k, tiles.columns), f.mul(s_k, GEMM_PACK_AHEAD)
+    panel, later = f.mul(k, sizes.columns), f.mul(s_k, GEMM_PACK_AHEAD)
 
     def row(_: Value, carried: list[Value]) -> list[Value]:
         def part(_: Value, places: list[Value]) -> list[Value]:
             from_, to = places
-            for line in range(tiles.columns * tiles.dtype.itemsize // LINE):
-                f.prefetch(f.offset(f.element(from_, tiles.ty, later), line * LINE), 2)
-            for start in range(0, tiles.columns, tiles.lanes):
-                loaded = f.load(f.element(from_, tiles.ty, start), tiles.vector)
-                f.store(loaded, f.element(to, tiles.ty, start))
-            return [f.element(from_, tiles.ty, tiles.columns), f.element(to, tiles.ty, panel)]
+            for line in range(sizes.columns * sizes.dtype.itemsize // LINE):
+                f.prefetch(f.offset(f.element(from_, sizes.ty, later), line * LINE), 2)
+            for start in range(0, sizes.columns, sizes.lanes):
+                loaded = f.load(f.element(from_, sizes.ty, start), sizes.vector)
+                f.store(loaded, f.element(to, sizes.ty, start))
+            return [f.element(from_, sizes.ty, sizes.columns), f.element(to, sizes.ty, panel)]
 
-        f.loop(0, whole, tiles.columns, carried, part)
+        f.loop(0, whole, sizes.columns, carried, part)
         from_, to = carried
-        return [f.element(from_, tiles.ty, s_k), f.element(to, tiles.ty, tiles.columns)]
+        return [f.element(from_, sizes.ty, s_k), f.element(to, sizes.ty, sizes.columns)]
 
     f.loop(0, k, 1, [source, target], row)
     return []
 
 
-def _copy_panel(f: Function, tiles: Tiles, rest: Value, source: Value, target: Value) -> list[Value]:
+def _copy_panel(f: Function, sizes: KernelSizes, rest: Value, source: Value, target: Value) -> list[Value]:
     """Unit s_n, and a panel that is not whole: its row is contiguous in the source."""
     _, k, _, _, s_k, _, width = f.params
 
     def group(first: Value) -> None:
-        mask = LaneMask(f, tiles, f.sub(rest, first))
+        mask = LaneMask(f, sizes, f.sub(rest, first))
 
         def row(_: Value, carried: list[Value]) -> list[Value]:
             from_, to = carried
-            f.store(f.masked_load(from_, tiles.vector, mask.bits), to)
-            return [f.element(from_, tiles.ty, s_k), f.element(to, tiles.ty, width)]
+            f.store(f.masked_load(from_, sizes.vector, mask.bits), to)
+            return [f.element(from_, sizes.ty, s_k), f.element(to, sizes.ty, width)]
 
-        f.loop(0, k, 1, [f.element(source, tiles.ty, first), f.element(target, tiles.ty, first)], row)
+        f.loop(0, k, 1, [f.element(source, sizes.ty, first), f.element(target, sizes.ty, first)], row)
 
-    _descending(f, tiles.lanes, group)
+    _descending(f, sizes.lanes, group)
     return []
 
 
-def _gather_panel(f: Function, tiles: Tiles, rest: Value, source: Value, target: Value) -> list[Value]:
+def _gather_panel(f: Function, sizes: KernelSizes, rest: Value, source: Value, target: Value) -> list[Value]:
     """Any strides: element by element."""
     _, k, _, s_n, s_k, _, width = f.params
     last = f.sub(rest, 1)
@@ -118,21 +118,21 @@ def _gather_panel(f: Function, tiles: Tiles, rest: Value, source: Value, target:
         from_, to = carried
 
         def element(w: Value, _: list[Value]) -> list[Value]:
-            place = f.element(from_, tiles.ty, f.mul(f.minimum(w, last), s_n))
-            f.store(f.load(place, tiles.ty), f.element(to, tiles.ty, w))
+            place = f.element(from_, sizes.ty, f.mul(f.minimum(w, last), s_n))
+            f.store(f.load(place, sizes.ty), f.element(to, sizes.ty, w))
             return []
 
         f.loop(0, width, 1, [], element)
-        return [f.element(from_, tiles.ty, s_k), f.element(to, tiles.ty, width)]
+        return [f.element(from_, sizes.ty, s_k), f.element(to, sizes.ty, width)]
 
     f.loop(0, k, 1, [source, target], row)
     return []
 
 
-def _transpose_panel(f: Function, tiles: Tiles, rest: Value, source: Value, target: Value) -> list[Value]:
+def _transpose_panel(f: Function, sizes: KernelSizes, rest: Value, source: Value, target: Value) -> list[Value]:
     """Unit s_k: square blocks are transposed in registers."""
     _, k, _, s_n, _, _, width = f.params
-    size, ty = tiles.lanes, tiles.ty
+    size, ty = sizes.lanes, sizes.ty
     vector = ty.vector(size)
     last = f.sub(rest, 1)
 
@@ -142,7 +142,7 @@ def _transpose_panel(f: Function, tiles: Tiles, rest: Value, source: Value, targ
 
         def block(start: Value, carried: list[Value]) -> list[Value]:
             place = carried[0]
-            mask = LaneMask(f, tiles, f.sub(k, start), size)
+            mask = LaneMask(f, sizes, f.sub(k, start), size)
             loaded = [f.masked_load(f.element(row, ty, start), vector, mask.bits) for row in rows]
             for row in transpose(f, loaded):
                 f.store(row, place)

@@ -1,6 +1,6 @@
-"""What a matrix product's code needs to know of type and machine: tile, blocks, forms, memory. Plain data, no code.
+"""What a matrix product's code needs to know of type and machine: tile, blocks, variants, memory. Plain data, no code.
 
-The order in which the k products of one element of C are added is fixed by its *form*:
+The order in which the k products of one element of C are added is fixed by its *variant*:
 
 - tiles: k is cut into even blocks of `kc` at most; within a block one chain of fused multiply-adds from zero, k
   ascending; the blocks' sums are added to C in order (to the old C first, where the product accumulates);
@@ -9,7 +9,7 @@ The order in which the k products of one element of C are added is fixed by its 
   rows are contiguous in k.
 
 Tile sizes, row and column blocks, packing and the number of threads do not enter: a part of C computed by a call of
-its own has the bits of the whole, as long as both calls carry the same form (`gemm_flags` of the whole problem).
+its own has the bits of the whole, as long as both calls carry the same variant (`gemm_flags` of the whole problem).
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ ACCUMULATE = 1
 SCRATCH = 2
 PREFETCH = 64
 """The words before `context` name arrays laid out as C that the epilogue will read: context[-1] is their number, the
-pointers are context[-2] to context[-1 - MOST_PREFETCHED]. The form of tiles prefetches them meanwhile."""
+pointers are context[-2] to context[-1 - MOST_PREFETCHED]. The tiles variant prefetches them meanwhile."""
 MOST_PREFETCHED = 4
 
-# The form, and with dots the side whose rows are streamed (A's rows, or B's columns). DOTS_B has the bit of DOTS_A.
+# The variant, and with dots the side whose rows are streamed (A's rows, or B's columns). DOTS_B has the bit of DOTS_A.
 TILES, SWAPPED, DOTS_A, DOTS_B = 4, 32, 8, 8 | 16
 
 
 @dataclass(frozen=True, slots=True)
-class Tiles:
+class KernelSizes:
     """Sizes of one dtype's kernels on one target; `rows` x `columns` is the register tile."""
 
     dtype: np.dtype
@@ -88,7 +88,7 @@ class Tiles:
 
     @property
     def dot_rows(self) -> int:
-        """Rows of a block in the form of dots; four times as many where there are at most four columns."""
+        """Rows of a block in the dots variant; four times as many where there are at most four columns."""
         return GEMM_SMALL_BLOCK_BYTES // (2 * THIN_COLUMNS * self.dtype.itemsize)
 
     @property
@@ -103,10 +103,10 @@ class Tiles:
         return tuple((rows, max(1, self.block // (rows * self.columns)) * self.columns) for rows in limits)
 
 
-def tiles_for(dtype: np.dtype, target: Target) -> Tiles:
+def sizes_for(dtype: np.dtype, target: Target) -> KernelSizes:
     """The kernels' sizes for `dtype` on `target`."""
     found = gemm_blocking(dtype, target)
-    return Tiles(
+    return KernelSizes(
         dtype=dtype,
         rows=found.rows,
         vectors=found.vectors,
@@ -127,19 +127,19 @@ def _round_up(value: int, multiple: int) -> int:
 
 
 PACKED_UNIT = 64
-"""Elements of which packed B takes whole numbers, as packed A lies behind it."""
+"""Elements of which packed B takes whole numbers, as packed A lies after it."""
 
 
-def packed_b_bytes(tiles: Tiles, n: int, k: int) -> int:
+def packed_b_bytes(sizes: KernelSizes, n: int, k: int) -> int:
     """Packing memory for B: whole panels, and what a transposed panel's last block writes beyond its end."""
-    columns, depth = _round_up(min(n, tiles.nc), tiles.columns), min(k, tiles.kc)
-    return _round_up(columns * depth + tiles.columns * tiles.lanes, PACKED_UNIT) * tiles.dtype.itemsize
+    columns, depth = _round_up(min(n, sizes.nc), sizes.columns), min(k, sizes.kc)
+    return _round_up(columns * depth + sizes.columns * sizes.lanes, PACKED_UNIT) * sizes.dtype.itemsize
 
 
-def packed_a_bytes(tiles: Tiles, m: int, k: int) -> int:
+def packed_a_bytes(sizes: KernelSizes, m: int, k: int) -> int:
     """Packing memory for A, likewise."""
-    rows, depth = _round_up(min(m, tiles.mc), tiles.rows), min(k, tiles.kc)
-    return _round_up((rows * depth + tiles.rows * tiles.lanes + tiles.lanes) * tiles.dtype.itemsize, 64)
+    rows, depth = _round_up(min(m, sizes.mc), sizes.rows), min(k, sizes.kc)
+    return _round_up((rows * depth + sizes.rows * sizes.lanes + sizes.lanes) * sizes.dtype.itemsize, 64)
 
 
 def gemm_workspace_bytes(dtype: np.dtype, m: int, n: int, k: int, target: Target) -> int:
@@ -148,38 +148,38 @@ def gemm_workspace_bytes(dtype: np.dtype, m: int, n: int, k: int, target: Target
     It grows with m, n and k, so that the workspace of a problem serves each of its parts."""
     if dtype.kind != "f":
         return 0
-    tiles = tiles_for(dtype, target)
-    return max(packed_b_bytes(tiles, n, k) + packed_a_bytes(tiles, m, k), _thin_bytes(tiles, m, n, k))
+    sizes = sizes_for(dtype, target)
+    return max(packed_b_bytes(sizes, n, k) + packed_a_bytes(sizes, m, k), _thin_bytes(sizes, m, n, k))
 
 
-def _thin_bytes(tiles: Tiles, m: int, n: int, k: int) -> int:
+def _thin_bytes(sizes: KernelSizes, m: int, n: int, k: int) -> int:
     """Memory of the thin products: C transposed twice, or the packed columns."""
-    lanes, thin = tiles.lanes, THIN_COLUMNS
+    lanes, thin = sizes.lanes, THIN_COLUMNS
     whole = _round_up(thin, lanes)
     swapped = thin * SWAPPED_ROWS + whole * _round_up(SWAPPED_ROWS, lanes) + lanes * lanes
     packed = whole * _round_up(min(k, THIN_PACKED_SUMS), lanes) + lanes * lanes
-    return _round_up(max(swapped, packed) * tiles.dtype.itemsize, 64)
+    return _round_up(max(swapped, packed) * sizes.dtype.itemsize, 64)
 
 
 def scratch_allowed(dtype: np.dtype, k: int, target: Target) -> bool:
     """Whether flag SCRATCH may be given: all of k must be one block, as a block of C is kept no longer."""
-    return dtype.kind == "f" and k <= tiles_for(dtype, target).kc
+    return dtype.kind == "f" and k <= sizes_for(dtype, target).kc
 
 
 def gemm_scratch_bytes(dtype: np.dtype, target: Target) -> int:
     """Bytes that `c` points to under flag SCRATCH: the largest block. A small product (dispatch.py) is one block, of up
-    to `tiles.block` elements, however wide."""
-    tiles = tiles_for(dtype, target)
-    blocks = [tiles.block, *(rows * columns for rows, columns in tiles.block_columns)]
-    return max(*blocks, THIN_COLUMNS * tiles.dot_rows, THIN_COLUMNS * SWAPPED_ROWS) * dtype.itemsize
+    to `sizes.block` elements, however wide."""
+    sizes = sizes_for(dtype, target)
+    blocks = [sizes.block, *(rows * columns for rows, columns in sizes.block_columns)]
+    return max(*blocks, THIN_COLUMNS * sizes.dot_rows, THIN_COLUMNS * SWAPPED_ROWS) * dtype.itemsize
 
 
 def blocks_are_wide(dtype: np.dtype, n: int, target: Target) -> bool:
-    """Whether every block that an epilogue is given has all n columns of C, in whatever form."""
+    """Whether every block that an epilogue is given has all n columns of C, in whatever variant."""
     if dtype.kind != "f":
         return False
-    tiles = tiles_for(dtype, target)
-    return n <= min(tiles.dot_rows, *(columns for _, columns in tiles.block_columns))
+    sizes = sizes_for(dtype, target)
+    return n <= min(sizes.dot_rows, *(columns for _, columns in sizes.block_columns))
 
 
 def gemm_flags(
@@ -196,11 +196,15 @@ def gemm_flags(
 ) -> int:
     """The `flags` argument for the whole problem, to be passed with each of its parts too (strides in elements)."""
     flags = (ACCUMULATE if accumulate else 0) | (SCRATCH if scratch else 0)
-    return flags | choose_form(tiles_for(dtype, target), m, n, k, a_strides, b_strides) if dtype.kind == "f" else flags
+    return (
+        flags | choose_variant(sizes_for(dtype, target), m, n, k, a_strides, b_strides) if dtype.kind == "f" else flags
+    )
 
 
-def choose_form(tiles: Tiles, m: int, n: int, k: int, a_strides: tuple[int, int], b_strides: tuple[int, int]) -> int:
-    """The form that is fastest for a problem: dots where one side is thin and the other contiguous in k, swapped where
+def choose_variant(
+    sizes: KernelSizes, m: int, n: int, k: int, a_strides: tuple[int, int], b_strides: tuple[int, int]
+) -> int:
+    """The fastest variant for a problem: dots where one side is thin and the other contiguous in k, swapped where
     columns are few and A has its rows in the vectors' direction."""
     (a_row, a_col), (b_row, b_col) = a_strides, b_strides
     a_row, b_col = (1 if m == 1 else a_row), (1 if n == 1 else b_col)
@@ -209,14 +213,14 @@ def choose_form(tiles: Tiles, m: int, n: int, k: int, a_strides: tuple[int, int]
         plain = w == 1 and thin <= THIN_COLUMNS
         packed = w_other == 1 and thin <= THIN_PACKED_COLUMNS <= rows and k <= THIN_PACKED_SUMS
         # In vector instructions a row: the sums along k and their folding, against a tile's whole vectors.
-        dots, tile = thin * (k / tiles.lanes + DOTS_FOLD_COST), k * -(-thin // tiles.lanes)
+        dots, tile = thin * (k / sizes.lanes + DOTS_FOLD_COST), k * -(-thin // sizes.lanes)
         return x == 1 and dots < tile and (plain or packed)
 
     if side(a_col, b_row, b_col, n, m):
         return DOTS_A
     if side(b_row, a_col, a_row, m, n):
         return DOTS_B
-    swapped = a_row == 1 and n <= min(THIN_COLUMNS, tiles.columns - 1) and m >= tiles.columns
+    swapped = a_row == 1 and n <= min(THIN_COLUMNS, sizes.columns - 1) and m >= sizes.columns
     return SWAPPED if swapped else TILES
 
 
@@ -227,8 +231,8 @@ def product_symbols(dtype: np.dtype, m: int, n: int, flags: int, target: Target,
     suffix = dtype_name(dtype)
     if dtype.kind != "f" or flags & DOTS_A:
         return f"adjit_{'dots' if flags & DOTS_A else 'gemm'}_{suffix}", ""
-    tiles = tiles_for(dtype, target)
-    extent, block = (m, SWAPPED_ROWS) if flags & SWAPPED else (n, tiles.nc)
-    cut = unit % tiles.columns or block % tiles.columns
-    narrow = cut or 0 < extent % tiles.columns <= tiles.narrow
+    sizes = sizes_for(dtype, target)
+    extent, block = (m, SWAPPED_ROWS) if flags & SWAPPED else (n, sizes.nc)
+    cut = unit % sizes.columns or block % sizes.columns
+    narrow = cut or 0 < extent % sizes.columns <= sizes.narrow
     return f"adjit_{'swapped' if flags & SWAPPED else 'gemm'}_{suffix}", f"adjit_edge_{suffix}" if narrow else ""
