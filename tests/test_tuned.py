@@ -81,6 +81,9 @@ DEFINITIONS: dict[str, dict[str, str]] = {
     "compiler/adjit/roll/reading.py": {"MOST_STEPS": "a bound for safety"},
     "compiler/adjit/schedule/build.py": {"ROUNDS_ALONE CHAIN": "bounds for safety"},
     "compiler/adjit/schedule/group.py": {"WIDEST": "bytes of AVX-512's vectors"},
+    "compiler/adjit/rewriting/branches.py": {"_MOST_NESTED": "a bound for safety"},
+    "compiler/adjit/rewriting/functions.py": {"_MOST": "a bound for safety"},
+    "compiler/adjit/rewriting/source.py": {"_MOST_TREES": "a bound for safety"},
     "compiler/adjit/trace/frozen.py": {"_MOST_PARTS _MOST_ITEMS": "bounds for safety"},
     "compiler/adjit/trace/functions/gamma.py": {
         "_EULER _BERNOULLI": "mathematics",
