@@ -19,7 +19,7 @@ from adjit.rewriting.expressions import RUNTIME, Expressions, at
 from adjit.rewriting.facts import Fact
 from adjit.rewriting.run import Statements
 from adjit.rewriting.source import is_plain, source_of
-from adjit.rewriting.statements import rewritten_definition
+from adjit.rewriting.statements import BoundInTests, rewritten_definition
 from adjit.trace.locate import origin
 
 _CODES: dict[int, tuple[CodeType, CodeType, Statements]] = {}
@@ -90,7 +90,7 @@ def _rewritten_code(function: FunctionType) -> tuple[CodeType, Statements]:
     code = function.__code__
     file = code.co_filename
     source = source_of(function)
-    node = copy.deepcopy(source.node)
+    node = BoundInTests().visit(copy.deepcopy(source.node))
     facts: list[Fact] = []
     resolves = functools.partial(_resolves, function)
     around = {*code.co_freevars}

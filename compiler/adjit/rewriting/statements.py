@@ -50,7 +50,7 @@ class Rewriting:
         own = {*parameters(node.args), *bound(node.body)} - self.globals - self.free
         self.names = own | around
         self.locals = own
-        self.escaping = frozenset(captured(node.body)) & (own | self.free)
+        self.escaping = (frozenset(captured(node.body)) & own) | self.free
         self.live: Liveness = liveness(node.body)
         self.flagged = any(RETURN in ways([each]) and not isinstance(each, ast.Return) for each in node.body)
         self.flags: set[str] = {RETURNED, VALUE} if self.flagged else set()
@@ -320,6 +320,25 @@ class Rewriting:
     def _new(self) -> int:
         self.facts.append(None)  # type: ignore[arg-type]
         return len(self.facts) - 1
+
+
+class BoundInTests(ast.NodeTransformer):
+    """Loops whose test binds names, so that these are variables of the body.
+
+    while (x := f()) > 0:        while True:
+        body                =>       if not (x := f()) > 0:
+                                         break
+                                     body
+    """
+
+    def visit_While(self, node: ast.While) -> ast.AST:
+        """One loop; what stands in its `else` runs ahead of that break."""
+        self.generic_visit(node)
+        if not bound([node.test]):
+            return node
+        ended = ast.If(test=ast.UnaryOp(op=ast.Not(), operand=node.test), body=[*node.orelse, ast.Break()], orelse=[])
+        made = ast.While(test=ast.Constant(value=True), body=[at(ended, node.test), *node.body], orelse=[])
+        return at(made, node)
 
 
 _FUNCTIONS = ("_adjit_then", "_adjit_else", "_adjit_test", "_adjit_body")
