@@ -163,6 +163,13 @@ def is_linear(node: Node) -> bool:
     return node.op.axes is linear
 
 
+def base(node: Node) -> Node:
+    """What a chain of one-operand movement reads in the end."""
+    while node.op.kind == "movement" and len(node.args) == 1 and not any(node.attrs.get("interior", ())):
+        node = node.args[0]
+    return node
+
+
 def joins(node: Node) -> bool:
     """Whether a node has the elements of its operands, however many there are, side by side."""
     return node.op.kind == "movement" and node.op.arity is None

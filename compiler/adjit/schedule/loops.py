@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from adjit.ir.axes import base
 from adjit.ir.builder import Builder
 from adjit.ir.graph import Graph
 from adjit.ir.node import Node
@@ -20,7 +21,7 @@ from adjit.ir.types import Array, Tuple
 from adjit.ops.declare import Bodied, Reduction
 from adjit.ops.loops import runs_all
 from adjit.ops.tiles import combiners
-from adjit.schedule.body import NeedsStorage, Placement, base, operand_strides
+from adjit.schedule.body import NeedsStorage, Placement, operand_strides
 from adjit.schedule.group import Group
 from adjit.schedule.maps import contiguous_strides, identity
 from adjit.schedule.memory import Memory
@@ -69,18 +70,6 @@ class LoopPlanner(Memory):
                 found[index] = (place.buffer, place.offset)
         types = enumerate(node.type.items)
         return [found.get(i) or (self._own_buffer(node, type.dtype, type.size), 0) for i, type in types]
-
-    def _assign_rest(self) -> None:
-        """What a loop carries out lies where it was carried in, if nothing else reads that."""
-        for group in self.grouping.groups:
-            node, *items = group.members
-            carried = node.attrs.get("carried", 0) if isinstance(node.op, Bodied) else 0
-            for item in items if carried else ():
-                index = item.attrs["index"]
-                place = self._dying(node, index) if index < carried and item not in self.placements else None
-                if place is not None:
-                    self.placements[item] = place
-        super()._assign_rest()
 
     def _dying(self, loop: Node, index: int) -> Placement | None:
         """The memory of the first value of what a loop carries, where nothing else reads that: it may be written."""

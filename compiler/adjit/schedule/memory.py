@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from adjit.ir.axes import joins
-from adjit.ir.builder import ITEM
+from adjit.ir.axes import base, joins
+from adjit.ir.changes import all_changes, changed, changed_in_place, is_left, place_before
 from adjit.ir.graph import Graph
 from adjit.ir.node import Data, Node
 from adjit.ir.quote import printable
@@ -21,7 +21,6 @@ from adjit.schedule.body import (
     BodyBuilder,
     NeedsStorage,
     Placement,
-    base,
     collapse_greedily,
     operand_strides,
     unshaped,
@@ -81,6 +80,8 @@ class Memory:
         self.buffers: list[Buffer] = []
         self.wanted: set[Node] = set()
         self.extra: dict[Node, list[Placement]] = {}
+        self.joined_in_place: set[Node] = set()
+        self.needs: list[NeedsStorage] = []
         self.commits: list[tuple[Node, Placement]] = []
         self.copies: list[tuple[Node, Placement]] = []
         self.grouping = Grouping(graph, self._must_store(), self.notes.unfused)
@@ -102,7 +103,11 @@ class Memory:
             elif node.op.kind == "gather":
                 stored.add(base(node.args[0]))
             elif joins(node):
-                stored.update(arg for arg in node.args if arg.op.kind != "leaf")
+                stored.update(
+                    changed_in_place(node, i) or arg
+                    for i, arg in enumerate(node.args)
+                    if arg.op.kind != "leaf" and not is_left(node, i)
+                )
             elif isinstance(node.op, Bodied):
                 stored.update(base(arg) for arg in node.args)
         return {node for node in stored if node.op.kind != "leaf"}
@@ -138,9 +143,10 @@ class Memory:
             value = unshaped(shaped)
             home = self._dense(value, self.placements[target].buffer)
             in_place = value in self.grouping.group_of and value not in self.placements
-            if in_place and self._order_update(target, value):
-                self.placements[value] = home
-            else:
+            chain = self._renewed_in_place(target, value) if in_place else []
+            for node in chain:
+                self.placements[node] = self._dense(node, home.buffer)
+            if not chain:
                 self.commits.append((value, home))
                 self._kept.add(value)
         first_output = len(self.graph.inputs)
@@ -153,10 +159,29 @@ class Memory:
                 self.extra.setdefault(node, []).append(place)
             else:
                 self.placements[node] = place
+        self._assign_changed()
         for node in self.graph.nodes:
-            if joins(node) and node in self.grouping.group_of:
+            if joins(node) and node in self.grouping.group_of and node not in self.joined_in_place:
                 self._assign_parts(node)
         self._assign_rest()
+
+    def _assign_changed(self) -> None:
+        """What another value is with parts changed lies where that goes, if nothing reads it later."""
+        for node in reversed(self.graph.nodes):
+            before = changed(node) if node in self.grouping.group_of else None
+            if before is None:
+                continue
+            if self._gives_way(before, node):
+                if node not in self.placements:
+                    self.placements[node] = self._own(node)
+                place = self.placements[node]
+                if place.is_dense(node.shape):
+                    place = Placement(place.buffer, place.offset, contiguous_strides(before.shape))
+                if place.is_dense(before.shape) or before.shape == node.shape:
+                    self.placements[before] = place
+            if joins(node) and node in self.placements and self._lie_together(before, node):
+                self.joined_in_place.add(node)
+                self._assign_parts(node)
 
     def _assign_rest(self) -> None:
         """What is handed on by one kernel to another, or to a copy, has memory of its own where it has none yet."""
@@ -174,36 +199,100 @@ class Memory:
                 self.placements[node] = self._own(node)
 
     def _assign_parts(self, node: Node) -> None:
-        """Each part of a concatenation that a kernel computes is written where it belongs."""
+        """Each part of a concatenation that a kernel computes is written where it belongs. Where the rest lies there
+        already, the concatenation writes it when all is read, save what is changed in place."""
         if node not in self.placements:
             self.placements[node] = self._own(node)
         whole = self._claim(node)
+        before = changed(node) if node in self.joined_in_place else None
         axis = node.attrs["axis"]
         at = 0
-        for part in node.args:
+        for number, part in enumerate(node.args):
             place = Placement(whole.buffer, whole.offset + at * whole.strides[axis], whole.strides)
             at += part.shape[axis]
-            if part not in self.grouping.group_of:
+            changes = changed_in_place(node, number) if before is not None else None
+            if changes is not None and changes not in self.placements and place_before(changes) is before:
+                if self._comes_last(place_before(changes), all_changes(changes)[-1], node):
+                    self.placements[changes] = _without_ones(place, part, changes)
+            elif part not in self.grouping.group_of:
                 continue
-            if part in self.placements or part in self.notes.dense:
+            elif before is not None and part not in self.placements:
+                self.placements[part] = self._own(part)
+            elif part in self.placements or part in self.notes.dense:
                 self.extra.setdefault(part, []).append(place)
             else:
                 self.placements[part] = place
 
+    def _lie_together(self, before: Node, node: Node) -> bool:
+        """Whether a value lies where the one lies that it is with parts changed."""
+        old, new = self.placements.get(before), self.placements[node]
+        return old is not None and (old.buffer, old.offset) == (new.buffer, new.offset) and new.is_dense(node.shape)
+
+    def _renewed_in_place(self, target: Node, value: Node) -> list[Node]:
+        """A new value of state, and those of which it is one with parts changed, if they may lie where the old value
+        does; none, if not."""
+        chain = [value]
+        while (before := changed(chain[-1])) not in (None, target):
+            assert before is not None
+            if not self._gives_way(before, chain[-1]):
+                return []
+            chain.append(before)
+        return chain if self._order_update(target, chain[-1]) else []
+
+    def _gives_way(self, before: Node, node: Node) -> bool:
+        """Whether `before`, of which `node` is one with parts changed, may lie in its memory: all others read it ahead
+        of that."""
+        group = self.grouping.group_of.get(before)
+        if group is None or before in self._kept or before in self.placements or group is self.grouping.group_of[node]:
+            return False
+        return self._comes_last(before, node)
+
+    def _comes_last(self, before: Node, node: Node, join: Node | None = None) -> bool:
+        """Whether what makes `node` may write where `before` lies: other readers come ahead of it, save that of the
+        `join` that it is a part of, and those that read of `before` but other parts that they change."""
+        writer = self.grouping.group_of[node]
+        apart = {writer} if join is None else {writer, *self._beside(before, join)}
+        others = [group for group in self._readers.get(before, ()) if group not in apart]
+        if any(self.grouping.depends_on(group, writer) for group in others):
+            return False
+        if not self._overwriting.is_safe(before, node):
+            self._ask_for_memory(before, node)
+            return False
+        for group in others:
+            self.grouping.order_after(writer, group)
+        return True
+
+    def _beside(self, before: Node, join: Node) -> Iterator[Group]:
+        """The groups of a join and of what changes its parts in place, reading nothing else of the value before."""
+        yield self.grouping.group_of[join]
+        for number in range(len(join.args)):
+            part = changed_in_place(join, number)
+            for node in () if part is None else all_changes(part):
+                if not any(before in self.grouping.read_for(arg) for arg in node.args[1:]):
+                    yield self.grouping.group_of[node]
+
+    def _ask_for_memory(self, before: Node, node: Node) -> None:
+        """What a scatter writes has memory of its own where it is read from what is written."""
+        if node.op.kind != "scatter":
+            return
+        read = [arg for arg in node.args[1:] if before in self.grouping.read_for(arg) and arg.op.kind != "leaf"]
+        if read:
+            self.needs.append(NeedsStorage(dict.fromkeys(read, False)))
+
     def _order_update(self, target: Node, value: Node) -> bool:
         """Make every reader of the old value, and every check, come before the kernel that writes the new one."""
         writer = self.grouping.group_of[value]
-        into = _writes_into(value, target) or (self.of_turn and _carries_on(value, target))
-        if writer.kind not in ("loop", "product") and not into:
-            return False
-        if target in self._kept or not self._overwriting.is_safe(target, value):
+        into = changed(value) is target and (self.of_turn or not any(isinstance(n.op, Bodied) for n in writer.members))
+        if (writer.kind not in ("loop", "product") and not into) or target in self._kept:
             return False
         checks = () if self.of_turn else self._checks
-        before = [group for group in (*self._readers.get(target, ()), *checks) if group is not writer]
-        if any(self.grouping.depends_on(group, writer) for group in before):
+        if any(self.grouping.depends_on(group, writer) for group in checks if group is not writer):
             return False
-        for group in before:
-            self.grouping.order_after(writer, group)
+        if not self._comes_last(target, value):
+            return False
+        for group in checks:
+            if group is not writer:
+                self.grouping.order_after(writer, group)
         return True
 
     def _order_checks(self) -> None:
@@ -231,6 +320,14 @@ class Memory:
             raise NeedsStorage({node: False})
         self._claim(found[0])
         return found[1]
+
+    def _lies_in(self, node: Node, place: Placement) -> bool:
+        """Whether a value lies in a place by itself, or as a part of another one."""
+        found = operand_strides(node, self.placements)
+        if found is None or (found[1].buffer, found[1].offset) != (place.buffer, place.offset):
+            return False
+        strides = zip(found[1].strides, place.strides, node.shape, strict=True)
+        return all(there == wanted or n == 1 for there, wanted, n in strides)
 
     def _enter_constant(self, buffer: Buffer, data: Data, type: Array) -> Buffer:
         """Make the memory of a constant, a slot of its own, one of the plan's."""
@@ -260,20 +357,10 @@ class Memory:
         return replace(self._loop_of(builder, (node,)), commits=commits)
 
 
-def _writes_into(value: Node, target: Node) -> bool:
-    """Whether a value is another one with some elements changed, which are written where that lies."""
-    return value.op.kind == "scatter" and value.args[0] is target
-
-
-def _carries_on(value: Node, target: Node) -> bool:
-    """Whether a value is what a loop carries that begins with another one, which it does not read otherwise."""
-    if value.op is not ITEM:
-        return False
-    (loop,) = value.args
-    index = value.attrs["index"]
-    if loop.op.kind != "scan" or index >= loop.attrs.get("carried", 0) or loop.args[index] is not target:
-        return False
-    return sum(base(arg) is target for arg in loop.args) == 1
+def _without_ones(place: Placement, node: Node, value: Node) -> Placement:
+    """The place of a value as that of one whose shape differs by axes of size 1 alone."""
+    strides = [stride for stride, n in zip(place.strides, node.shape, strict=True) if n != 1]
+    return Placement(place.buffer, place.offset, tuple(strides.pop(0) if n != 1 else 0 for n in value.shape))
 
 
 def _may_fail(node: Node) -> bool:
