@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import optree
 
-from adjit.driver import Function, check_floats, jit, options_of
+from adjit.driver import JitFunction, check_floats, jit, options_of
 from adjit.transforms import jvp, vjp
 from adjit_runtime import checks
 from adjit_runtime.errors import ArgumentError, DerivativeError
@@ -65,7 +65,7 @@ def check_grads(
     _Check(positional, wide, names(), wanted, rtol, atol, step).run(plain, depth, plain.__name__)
 
 
-class _Given(Function):
+class _Given(JitFunction):
     kind = "check_grads"
 
 

@@ -1,7 +1,7 @@
 """What users hold of functions: `jit`, `grad` and `value_and_grad`.
 
 `stages` has the pipeline; the stages that are a function's own, tracing and differentiating, are here, `compilation`
-runs those that are the same for all; `training` builds the training step on `Function`.
+runs those that are the same for all; `training` builds the training step on `JitFunction`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import optree
 
 from adjit.autodiff.reverse import gradient
 from adjit.codegen.interpreter import undisturbed
-from adjit.compilation import begin_libraries, compile_graph, log_compilation, shared_library
+from adjit.compilation import begin_libraries, compile_graph, log_compilation
 from adjit.ir.graph import Graph
 from adjit.ir.node import Loc
 from adjit.ir.types import Array, is_float
@@ -24,29 +24,17 @@ from adjit.profile import Explanation, Profile, explain
 from adjit.profile import profile as measure
 from adjit.results import checked, split_aux
 from adjit.roll import roll
-from adjit.stages import Options, Record, Text
+from adjit.stages import Options, Record
 from adjit.trace import Tracer, current_trace, inline, trace_flat
 from adjit.trace.frozen import watched
 from adjit.trace.promote import type_of
 from adjit_runtime import checks, log
 from adjit_runtime.call import Compiled, CompiledFunction
-from adjit_runtime.checkpoint import load, save
 from adjit_runtime.errors import ArgumentError, DTypeError
 from adjit_runtime.guests import tree_flatten, tree_structure
-from adjit_runtime.history import History
-from adjit_runtime.program import Library, is_narrow, wide_dtype
+from adjit_runtime.program import is_narrow, wide_dtype
 from adjit_runtime.public import public, shorten
-from adjit_runtime.state import State, layout_of
-from adjit_runtime.step import StepFunction
-from adjit_runtime.threads import get_threads, set_threads
-from adjit_runtime.trees import LeafType, Signature, as_array, flatten, leaf_names, leaf_type
-
-__all__ = [
-    "Function", "GradFunction", "History", "Library", "Profile", "Record", "Signature", "State", "StepFunction", "Text",
-    "Transformed", "check_floats", "compile_graph", "flatten", "get_threads", "grad", "jit", "layout_of", "leaf_names",
-    "leaf_type", "load", "options_of", "save", "set_threads", "shared_library", "split_aux", "statics_of", "trace_call",
-    "value_and_grad",
-]  # fmt: skip
+from adjit_runtime.trees import LeafType, Signature, as_array
 
 
 def trace_call(name: str, call: Callable[[list[Tracer]], Any], types: Sequence[LeafType], names: Sequence[str]) -> Any:
@@ -71,7 +59,7 @@ def _graph_name(name: str) -> str:
     return name if name.isidentifier() else "lambda" if name.startswith("<lambda>") else "function"
 
 
-class Function(CompiledFunction):
+class JitFunction(CompiledFunction):
     """A function that is compiled at the first call of each signature.
 
     `f.ir(stage)` shows what became of it, `f.signatures()` what it was compiled for, `f.__wrapped__` is the plain
@@ -232,7 +220,7 @@ class Function(CompiledFunction):
         return call
 
 
-class Transformed(Function):
+class Transformed(JitFunction):
     """A function whose graph is made of that of another one: `transformed` makes it."""
 
     def transformed(
@@ -332,7 +320,7 @@ class GradFunction(Transformed):
         return wrt, tree_structure(parts)
 
 
-def check_floats(function: Function, wrt: Iterable[int], types: Sequence[LeafType], names: Sequence[str]) -> None:
+def check_floats(function: JitFunction, wrt: Iterable[int], types: Sequence[LeafType], names: Sequence[str]) -> None:
     """Raise DTypeError for a leaf that a function is to be differentiated by, and cannot be."""
     for leaf in wrt:
         dtype = types[leaf].dtype
@@ -421,7 +409,7 @@ def jit(
             control_flow=control_flow,
         )  # fmt: skip
     names, numbers = statics_of("jit", static_argnames, static_argnums)
-    return Function(function, options_of("jit", tile, inexact), names, numbers, control_flow)
+    return JitFunction(function, options_of("jit", tile, inexact), names, numbers, control_flow)
 
 
 @public(_KNOWN)

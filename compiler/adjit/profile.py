@@ -15,7 +15,7 @@ import numpy as np
 
 from adjit.autodiff.revolve import forward_steps
 from adjit.codegen.cuts import cut_of
-from adjit.codegen.program import assemble, write
+from adjit.codegen.emit import assemble, write
 from adjit.ir.node import Loc
 from adjit.ir.op import OPS
 from adjit.ir.types import dtype_name

@@ -18,9 +18,9 @@ from adjit.ir.graph import Graph
 from adjit.ir.types import F32, F64, Array
 from adjit.passes.pipeline import optimize
 from adjit.schedule import arena
-from adjit.schedule.build import make_plan
 from adjit.schedule.parse import parse_plan
 from adjit.schedule.plan import Load, Loop, Nested, Plan, Product, Store
+from adjit.schedule.planner import make_plan
 from adjit.schedule.slots import slots_of
 from adjit.schedule.verify import verify_plan
 from adjit_runtime.errors import InternalError

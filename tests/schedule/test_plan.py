@@ -15,8 +15,8 @@ from adjit.ir.builder import Builder, Value
 from adjit.ir.graph import Graph
 from adjit.ir.types import F32, F64, I64, Array
 from adjit.schedule.arena import overwrites_safely, read, written
-from adjit.schedule.build import make_plan
 from adjit.schedule.plan import Load, Loop, Plan, Product
+from adjit.schedule.planner import make_plan
 from adjit.schedule.slots import slots_of
 from adjit.schedule.text import print_plan
 from adjit.schedule.verify import verify_plan

@@ -21,7 +21,7 @@ from adjit.tuned import (
     PRODUCT_PART_UNIT,
     PRODUCT_PARTS,
     SHORT_JOBS,
-    TURNED_PACK_COST,
+    TRANSPOSED_PACK_COST,
     WHOLE_PARTS_FLOPS,
 )
 from adjit_runtime.target import Target
@@ -110,7 +110,7 @@ def _by_columns(work: Product) -> bool:
     if 2 * work.m * work.n * work.k < WHOLE_PARTS_FLOPS:
         return work.n > work.m
     a, b = (
-        extent * (1 if stride == 1 else TURNED_PACK_COST)
+        extent * (1 if stride == 1 else TRANSPOSED_PACK_COST)
         for extent, stride in ((work.m, work.a_strides[0]), (work.n, work.b_strides[1]))
     )
     return a <= b

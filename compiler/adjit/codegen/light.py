@@ -27,23 +27,23 @@ from adjit.schedule.plan import (
 from adjit.tuned import GLUE_SHARE
 from adjit_runtime.target import Target
 
-Function = tuple[Single, bool]
+Emitted = tuple[Single, bool]
 """A kernel's work, and whether threads may share it."""
 
 
-def light_kernels(plan: Plan, target: Target) -> set[Function]:
+def light_kernels(plan: Plan, target: Target) -> set[Emitted]:
     """The lightest kernels, which together are at most `GLUE_SHARE` of the work; of a product it is its epilogue."""
-    times: Counter[Function] = Counter()
+    times: Counter[Emitted] = Counter()
     for kernel in plan.kernels:
         for work, alone, count in singles(kernel.work):
             times[work, alone] += count
-    efforts: dict[Function, float] = {}
+    efforts: dict[Emitted, float] = {}
     whole = 0.0
     for (work, alone), count in times.items():
         body = work.elements
         efforts[work, alone] = count * body_effort(body, target) if body is not None else 0.0
         whole += efforts[work, alone] + (count * product_effort(work, target) if isinstance(work, Product) else 0.0)
-    light: set[Function] = set()
+    light: set[Emitted] = set()
     left = GLUE_SHARE * whole
     for function, effort in sorted(efforts.items(), key=lambda item: item[1]):
         if _has_bytes(function[0]):

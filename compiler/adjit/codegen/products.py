@@ -11,7 +11,7 @@ from adjit.codegen.direct import emit_direct
 from adjit.codegen.gemm import (
     MOST_PREFETCHED,
     PREFETCH,
-    TILES,
+    REGISTER_TILES,
     gemm_flags,
     gemm_scratch_bytes,
     gemm_workspace_bytes,
@@ -231,7 +231,7 @@ def _blocks_are_whole(work: Product, lanes: int, target: Target) -> bool:
     if work.dtype.kind != "f" or work.m == 1 or work.n % lanes or PRODUCT_PART_UNIT % lanes:
         return False
     sizes = sizes_for(work.dtype, target)
-    return bool(_flags(work, target) & TILES) and work.n >= sizes.columns and sizes.columns % lanes == 0
+    return bool(_flags(work, target) & REGISTER_TILES) and work.n >= sizes.columns and sizes.columns % lanes == 0
 
 
 def _whole_vectors(work: Product, lanes: int, most: int, target: Target) -> int:

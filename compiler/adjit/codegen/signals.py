@@ -48,7 +48,7 @@ def polls_of(plan: Plan, target: Target, ranges_of: Callable[[Work], int]) -> Po
     interrupted must leave the state as it was. `ranges_of` says into how many ranges a kernel can be cut."""
     commit = next((i for i, kernel in enumerate(plan.kernels) if writes_state(plan, kernel)), len(plan.kernels))
     # Equal kernels have one function.
-    behind = {kernel.work for kernel in plan.kernels[commit:]}
+    after = {kernel.work for kernel in plan.kernels[commit:]}
     ranges = {}
     efforts: dict[Work, float] = {}
     ahead = set()
@@ -59,7 +59,7 @@ def polls_of(plan: Plan, target: Target, ranges_of: Callable[[Work], int]) -> Po
             since = 0.0
         if kernel.work not in efforts:
             efforts[kernel.work] = effort(kernel.work, target)
-            count = ranges_of(kernel.work) if kernel.work not in behind else 0
+            count = ranges_of(kernel.work) if kernel.work not in after else 0
             if count:
                 ranges[kernel.work] = count
         since = 0.0 if kernel.work in ranges else since + efforts[kernel.work]

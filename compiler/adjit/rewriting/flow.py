@@ -75,7 +75,7 @@ class _Walk:
     of: Liveness
 
     def block(self, statements: Sequence[ast.stmt], live: Live, jumps: dict[str, Live]) -> Live:
-        """What is live ahead of a block, where `live` is so behind it and `jumps` where a jump leads."""
+        """What is live ahead of a block, where `live` is so after it and `jumps` where a jump leads."""
         for statement in reversed(statements):
             self.of.after[statement] = live
             live = self._ahead(statement, live, jumps)

@@ -32,9 +32,9 @@ from adjit.schedule.plan import (
     Inside,
     Instruction,
     Load,
+    ProductElement,
     Reduce,
     Store,
-    Tile,
 )
 
 
@@ -139,7 +139,7 @@ class BodyBuilder:
         if node is self.tile_of:
             if map_ != self.full or inside:
                 return self._lacks(node, node.dtype)
-            return self.emit(Tile(node.dtype))
+            return self.emit(ProductElement(node.dtype))
         if self.group is not None and node in self.group.members and map_ == self.map_of(node) and not inside:
             return self._compute(node, map_)
         placement = self._read(node)

@@ -26,9 +26,9 @@ from adjit.schedule.plan import (
     Inside,
     Instruction,
     Load,
+    ProductElement,
     Reduce,
     Store,
-    Tile,
 )
 from adjit_runtime.errors import AdjitError
 
@@ -145,7 +145,7 @@ class BodyReader(Indices):
         self.first = first
         self.params: list[Place] = list(listed[first:]) if listed is not None else []
         self.reductions = reductions
-        self.tile = tile
+        self.product = tile
         self.code: list[Instruction] = []
         self._is_listed = listed is not None
         self._numbers: dict[tuple[int, int], int] = {}
@@ -251,10 +251,10 @@ class BodyReader(Indices):
             return Inside(self._bounds(), self._typed(BOOL))
         if word.text == "reduce":
             return self._reduce()
-        if word.text == "tile":
-            if self.tile is None:
-                reader.fail("only the epilogue of a product has a tile", word)
-            return Tile(self._typed(self.tile))
+        if word.text == "product":
+            if self.product is None:
+                reader.fail("only the epilogue of a product has the element of one", word)
+            return ProductElement(self._typed(self.product))
         return self._apply(word)
 
     def _gather(self) -> Gather:

@@ -49,7 +49,7 @@ class Gather:
 
 
 @dataclass(frozen=True, slots=True)
-class Tile:
+class ProductElement:
     """In the epilogue of a contraction: the finished element of the product."""
 
     dtype: np.dtype
@@ -110,7 +110,7 @@ class Store:
     dtype: np.dtype
 
 
-Instruction = Load | Gather | Tile | Const | Index | Inside | Apply | Reduce | Store
+Instruction = Load | Gather | ProductElement | Const | Index | Inside | Apply | Reduce | Store
 
 
 def operands(instruction: Instruction) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ kernel 0 checkrange over (16) v0 in [-10,10) check 0  # model.py:14
     v0 = load %labels[d0] : i64
 kernel 2 product m=16 n=32 k=64  A=%x (64,1)  B=%w (32,1)  C=%t4 (32,1)  # model.py:12
   epilogue over (1,16,32)
-    v0 = tile : f32
+    v0 = product : f32
     v1 = load %b[d2] : f32
     v2 = add v0, v1 : f32
     store v2 -> %t4[32*d1 + d2] : f32
@@ -64,13 +64,13 @@ from adjit.schedule.plan import (
     Nested,
     Plan,
     Product,
+    ProductElement,
     Reduce,
     Running,
     Scatter,
     Store,
     Straight,
     StraightLoop,
-    Tile,
 )
 
 
@@ -297,8 +297,8 @@ def _value(instruction: Instruction, places: Sequence[str]) -> str:
         kinds = OPS[instruction.op].attr_kinds
         attrs = "".join(f" {name}={attribute_text(kinds[name], value)}" for name, value in instruction.attrs)
         return f"{instruction.op} {args}{attrs}"
-    assert isinstance(instruction, Tile)
-    return "tile"
+    assert isinstance(instruction, ProductElement)
+    return "product"
 
 
 def _constant(instruction: Const) -> str:
