@@ -13,11 +13,11 @@ import pytest
 import adjit
 from adjit import optim
 from adjit.codegen import emit, nested
-from adjit.codegen.emit import library
+from adjit.codegen.libraries import library
 from adjit.codegen.objects import compile_text
 from adjit.codegen.signals import Polls, polls_of, verify_polls, writes_state
 from adjit.ir.graph import Graph
-from adjit.schedule.plan import Nested
+from adjit.schedule.turns import Nested
 from adjit_runtime.errors import InternalError
 from adjit_runtime.program import INTERRUPTED, Library
 from adjit_runtime.target import Target, host_target
@@ -131,7 +131,7 @@ def test_turns_give_the_same_bits_on_any_number_of_threads(
         np.testing.assert_array_equal(turned(*arrays), wanted)
     graph = turned.ir("optimized")
     plan = Lowered(graph, host_target(), straight=False).plan
-    polls = polls_of(plan, host_target(), lambda work: emit._ranges_of(work, host_target()))
+    polls = polls_of(plan, host_target(), lambda work: emit.ranges_of(work, host_target()))
     assert any(ranges > 1 for ranges in polls.ranges.values())
 
 
@@ -169,7 +169,7 @@ def test_no_plan_has_a_poll_after_a_write_to_state() -> None:
     graph, _ = deep_step()
     target = host_target()
     plan = Lowered(graph, target).plan
-    polls = polls_of(plan, target, lambda work: emit._ranges_of(work, target))
+    polls = polls_of(plan, target, lambda work: emit.ranges_of(work, target))
     verify_polls(plan, polls)
     commits = [number for number, kernel in enumerate(plan.kernels) if writes_state(plan, kernel)]
     assert polls.ahead == frozenset(range(commits[0] + 1))

@@ -21,7 +21,9 @@ from adjit.ir.types import F32, F64, Array
 from adjit.ops.loops import MOST_TURNS
 from adjit.passes.pipeline import optimize
 from adjit.schedule.memory import CodeRules
-from adjit.schedule.plan import Nested, Plan, Product, StraightLoop, Work
+from adjit.schedule.plan import Plan
+from adjit.schedule.turns import Nested, StraightLoop
+from adjit.schedule.work import Product, Work
 from adjit_runtime.target import Target, host_target
 from tests.codegen.running import Lowered, Ran
 from tests.graphs import GraphMaker

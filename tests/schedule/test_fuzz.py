@@ -17,25 +17,14 @@ import pytest
 from tests.ir.test_fuzz import LONG, PIECES, changed
 from tests.schedule.texts import described
 
-from adjit.schedule.arena import storage
+from adjit.schedule.buffer import storage
+from adjit.schedule.instructions import Gather, Load, Store
 from adjit.schedule.parse import parse_plan
-from adjit.schedule.plan import (
-    Gather,
-    Kernel,
-    Load,
-    Nested,
-    NestedStep,
-    Plan,
-    Product,
-    Scatter,
-    Single,
-    Store,
-    Straight,
-    StraightLoop,
-    Work,
-)
+from adjit.schedule.plan import Kernel, Plan
 from adjit.schedule.text import print_plan
+from adjit.schedule.turns import Nested, NestedStep, Straight, StraightLoop
 from adjit.schedule.verify import verify_plan
+from adjit.schedule.work import Product, Scatter, Single, Work
 from adjit_runtime.errors import FormatError, InternalError
 
 FILETESTS = Path(__file__).resolve().parent.parent / "filetests"

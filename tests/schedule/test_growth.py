@@ -15,8 +15,9 @@ from adjit import driver
 from adjit.ir.graph import Graph
 from adjit.passes.pipeline import optimize
 from adjit.schedule import planner
+from adjit.schedule.buffer import Buffer
 from adjit.schedule.places import assign_places, padded
-from adjit.schedule.plan import Buffer, Plan
+from adjit.schedule.plan import Plan
 from adjit.schedule.planner import make_plan
 from adjit.schedule.slots import slots_of
 from adjit.schedule.verify import verify_plan

@@ -22,11 +22,14 @@ from adjit.ir.graph import Graph
 from adjit.ir.text import parse
 from adjit.ir.types import F32, F64, Array
 from adjit.passes.pipeline import optimize
+from adjit.schedule.buffer import Buffer
+from adjit.schedule.instructions import Const, Gather, Load, Store
 from adjit.schedule.parse import parse_plan
-from adjit.schedule.plan import Buffer, Const, Gather, Load, Loop, Plan, Store
+from adjit.schedule.plan import Plan
 from adjit.schedule.planner import make_plan
 from adjit.schedule.slots import slots_of
 from adjit.schedule.text import print_plan
+from adjit.schedule.work import Loop
 from adjit_runtime.errors import ArgumentError, FormatError
 from adjit_runtime.target import Target
 
@@ -327,7 +330,7 @@ kernel 0 product m=4 n=16 k=8  A=%x (8,1)  B=%w (16,1)  C=%y (16,1)
         (
             PRODUCT[PRODUCT.index("\n  epi") :],
             " on %x %w %y %y\n",
-            "line 5: a product without an epilogue has three places",
+            "line 5: a product without an epilogue has 3 places",
         ),
         ("store", "as kernel 0, on %x %w %y %y store", "line 9: expected nothing more, found 'as'"),
     ],

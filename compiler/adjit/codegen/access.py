@@ -19,7 +19,7 @@ from adjit.codegen.llvm import (
     vector_literal,
 )
 from adjit.codegen.vectorized import Scope, Vectorized
-from adjit.schedule.plan import Bounds, Gather, Load, ProductElement, Store
+from adjit.schedule.instructions import Bounds, Gather, Load, ProductElement, Store
 
 
 @dataclass(frozen=True, slots=True)

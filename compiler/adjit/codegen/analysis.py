@@ -14,7 +14,7 @@ import numpy as np
 
 from adjit.ir.op import OPS
 from adjit.ops.declare import Elementwise
-from adjit.schedule.plan import (
+from adjit.schedule.instructions import (
     Apply,
     Body,
     Gather,

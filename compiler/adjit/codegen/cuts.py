@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from adjit.codegen.analysis import lanes_of, total_cost, vector_dimension
 from adjit.codegen.gemm import blocks_are_wide
-from adjit.schedule.plan import Loop, Product, Work
 from adjit.schedule.products import is_direct
+from adjit.schedule.work import Loop, Product, Work
 from adjit.tuned import (
     LOOP_PART_UNIT,
     LOOP_PARTS,

@@ -1,11 +1,10 @@
-"""A plan becomes LLVM text (`write`), and that a Program (`assemble`); `library` makes what programs share.
+"""A plan becomes LLVM text (`write`), and that a Program (`assemble`).
 
 The module has the entry, which runs the kernels in order with addresses in the arena and in the program's slots: those
 that are glue and stand once are written in it, the others are functions."""
 
 from __future__ import annotations
 
-import functools
 import math
 from collections import Counter
 from dataclasses import dataclass
@@ -13,31 +12,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from adjit.codegen.analysis import analyse, lanes_of
-from adjit.codegen.constructors import emit_constructors_library
-from adjit.codegen.cuts import cut_of
+from adjit.codegen.emitter import How
 from adjit.codegen.entry import Part, emit_entry
 from adjit.codegen.gemm import (
-    GEMM_LIBRARIES,
-    emit_gemm_library,
-    gemm_needs,
     gemm_scratch_bytes,
-    gemm_workspace_bytes,
     scratch_allowed,
 )
-from adjit.codegen.guards import emit_guard_library
-from adjit.codegen.kernels import emit_kernel, is_glue, kernel_ranges, write_kernel
+from adjit.codegen.kernels import emit_kernel, emitter_of, is_glue, write_kernel
 from adjit.codegen.light import light_kernels
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, int_literal
-from adjit.codegen.native_call import emit_call_library
 from adjit.codegen.nested import emit_nested, turns_between_polls
 from adjit.codegen.objects import assembly, compile_text
-from adjit.codegen.peaks import emit_peaks_library
-from adjit.codegen.pool import SYMBOLS, pool_text
-from adjit.codegen.products import product_libraries
-from adjit.codegen.run_loop import emit_run_library
 from adjit.codegen.signals import (
-    emit_python_library,
-    emit_signals_library,
     polls_of,
     verify_polls,
 )
@@ -46,10 +32,11 @@ from adjit.codegen.subnormals import flushing
 from adjit.ir.evaluate import array_of
 from adjit.ir.graph import Graph
 from adjit.schedule.memory import CodeRules
-from adjit.schedule.plan import Loop, Nested, Plan, Product, Single, Straight, StraightLoop, Work, singles
-from adjit.tuned import PRODUCT_PARTS, STRAIGHT_EFFORT, TILE_GROUPS
-from adjit_runtime.errors import InternalError
-from adjit_runtime.program import ALIGN, Library, Program
+from adjit.schedule.plan import Kernel, Plan
+from adjit.schedule.turns import Nested, Straight, StraightLoop
+from adjit.schedule.work import Loop, Single, Work
+from adjit.tuned import PRODUCT_PARTS, STRAIGHT_EFFORT
+from adjit_runtime.program import ALIGN, Program
 from adjit_runtime.target import Target
 
 REGISTER_ARGUMENTS = 6
@@ -126,14 +113,11 @@ def straight_code(plan: Plan, target: Target, flush: bool = False) -> Code | Non
 
 
 def libraries_of(plan: Plan, target: Target) -> list[str]:
-    """The libraries of products that the code of a plan will call."""
-    works = {
-        (work, alone): None
-        for kernel in plan.kernels
-        for work, alone, _ in singles(kernel.work)
-        if isinstance(work, Product)
-    }
-    return list(dict.fromkeys(name for work, alone in works for name in product_libraries(work, target, alone)))
+    """The libraries whose functions the kernels of a plan will call."""
+    works = dict.fromkeys((work, alone) for kernel in plan.kernels for work, alone, _ in kernel.work.singles())
+    return list(
+        dict.fromkeys(name for work, alone in works for name in emitter_of(work).libraries(work, target, alone))
+    )
 
 
 def _symbol(name: str) -> str:
@@ -146,94 +130,118 @@ def write(plan: Plan, target: Target, flush: bool = False, timed: bool = False, 
 
     A timed program takes a report of 2 + len(plan.kernels) words, and adds to each the ticks of one kernel; a straight
     line has no clock."""
-    module = Module(plan.name, target)
-    functions: dict[tuple[Work, bool], Function] = {}
-    workspace_at = -(-plan.arena_bytes // ALIGN) * ALIGN
-    workspace_bytes = 0
+    writing = _Writing(plan, target, flush, timed)
     first = plan.kernels[0].work if plan.kernels else None
-    params = [(PTR, "table"), (PTR, "arena"), (PTR, "report")]
-    if flush:
-        entry = module.function("body", I64, params, internal=True, glue=not isinstance(first, Straight))
-        outer = module.function(_symbol(plan.name), I64, params)
-        outer.ret(flushing(outer, lambda: outer.call(entry.name, I64, outer.params)))
-    else:
-        entry = module.function(_symbol(plan.name), I64, params, glue=not isinstance(first, Straight))
-    light = light_kernels(plan, target)
-    polls = polls_of(plan, target, lambda work: _ranges_of(work, target))
-    verify_polls(plan, polls)
-    times = Counter(kernel.work for kernel in plan.kernels)
-    inline: dict[Work, Single] = {}
-
-    def options_of(work: Single, alone: bool) -> tuple[Single, Target, bool, bool, int]:
-        return work, target, alone, (work, alone) in light, polls.ranges.get(work, 0) if alone else 0
-
-    def emit(work: Work, alone: bool = True) -> None:
-        """Write the function of a work, those that it calls first."""
-        if (work, alone) in functions or isinstance(work, Straight):
-            return
-        name, ranges = "shared{}", polls.ranges.get(work, 0)
-        if isinstance(work, Nested):
-            for step in work.steps:
-                emit(step.work, alone and not work.is_shared)
-            name = name.format(len(functions))
-            functions[work, alone] = emit_nested(module, name, work, functions, target, alone, ranges if alone else 0)
-        elif isinstance(work, StraightLoop):
-            functions[work, alone] = emit_straight_loop(
-                module, name.format(len(functions)), work, ranges if alone else 0
-            )
-        else:
-            functions[work, alone] = emit_kernel(module, name.format(len(functions)), *options_of(work, alone))
-
-    for work in times:
-        single = None if isinstance(work, Nested | Straight | StraightLoop) or times[work] > 1 else work
-        if single is not None and (is_glue(*options_of(single, True)[:4]) or _has_own_addresses(single)):
-            inline[work] = single
-        else:
-            emit(work)
-    for kernel in plan.kernels:
-        for part, alone, _ in singles(kernel.work):
-            if isinstance(part, Product):
-                workspace_bytes = max(workspace_bytes, _packing_bytes(part, alone, target))
-
-    def run(caller: Part, number: int) -> None:
-        f, kernel = caller.function, plan.kernels[number]
-        work, name = kernel.work, f"kernel{number}"
-        if work in inline:
-            options = options_of(inline[work], True)
-            if is_glue(*options[:4]):
-                # A function of its own would take longer to compile than what is in it.
-                write_kernel(f, caller.arguments(kernel), name, *options)
-                return
-            own = module.function(name, VOID, [(value.ty, value.ref[1:]) for value in entry.params], internal=True)
-            write_kernel(own, Part(own, workspace_at).arguments(kernel), name, *options)
-            own.ret()
-            f.call(own.name, VOID, f.params)
-            return
-        arguments = caller.arguments(kernel)
-        if work.may_fail or work in polls.ranges:
-            status = f.call(functions[work, True].name, I64, arguments)
-            f.return_if(f.compare("ne", status, int_literal(0)), status)
-        else:
-            f.call(functions[work, True].name, VOID, arguments)
-
     if isinstance(first, Straight):
-        emit_straight(entry, first.graph, entry.params[0], most_lines)
+        emit_straight(writing.entry, first.graph, writing.entry.params[0], most_lines)
     else:
-        emit_entry(entry, plan, target, run, workspace_at, timed, polls)
-    instructions = sum(function.instruction_count for function in module.functions)
-    kernels = len(functions) + len(inline)
+        writing.write_kernels()
+    code = writing.code()
     # What was asked of each body of this program is asked no more.
     analyse.cache_clear()
     lanes_of.cache_clear()
-    nbytes = max(ALIGN, workspace_at + workspace_bytes)
-    return Code(plan, target, flush, str(module), instructions, kernels, nbytes)
+    return code
 
 
-def _packing_bytes(work: Product, alone: bool, target: Target) -> int:
-    """Memory for packing: for each part that threads may take of a product, or of the loop that it is in."""
-    cut = cut_of(work, target)
-    parts = TILE_GROUPS if not alone else cut.parts if cut is not None else 1
-    return gemm_workspace_bytes(work.dtype, work.m, work.n, work.k, target) * parts
+class _Writing:
+    """The module of a plan, while it is written."""
+
+    def __init__(self, plan: Plan, target: Target, flush: bool, timed: bool) -> None:
+        self.plan, self.target, self.flush, self.timed = plan, target, flush, timed
+        self.module = Module(plan.name, target)
+        self.functions: dict[tuple[Work, bool], Function] = {}
+        self.inline: dict[Work, Single] = {}
+        self.workspace_at = -(-plan.arena_bytes // ALIGN) * ALIGN
+        self.light = light_kernels(plan, target)
+        self.polls = polls_of(plan, target, lambda work: ranges_of(work, target))
+        verify_polls(plan, self.polls)
+        self.entry = self._entry()
+
+    def _entry(self) -> Function:
+        """The entry, or what it calls in the mode in which steps run."""
+        is_line = bool(self.plan.kernels) and isinstance(self.plan.kernels[0].work, Straight)
+        params = [(PTR, "table"), (PTR, "arena"), (PTR, "report")]
+        symbol = _symbol(self.plan.name)
+        if not self.flush:
+            return self.module.function(symbol, I64, params, glue=not is_line)
+        entry = self.module.function("body", I64, params, internal=True, glue=not is_line)
+        outer = self.module.function(symbol, I64, params)
+        outer.ret(flushing(outer, lambda: outer.call(entry.name, I64, outer.params)))
+        return entry
+
+    def write_kernels(self) -> None:
+        """Write the function of each work that has one, then the entry."""
+        times = Counter(kernel.work for kernel in self.plan.kernels)
+        for work, count in times.items():
+            if count == 1 and isinstance(work, Single) and self._is_inline(work):
+                self.inline[work] = work
+            else:
+                self._emit(work)
+        emit_entry(self.entry, self.plan, self.target, self._run, self.workspace_at, self.timed, self.polls)
+
+    def code(self) -> Code:
+        """What was written."""
+        packing = (
+            emitter_of(part).packing_bytes(part, self.target, alone)
+            for kernel in self.plan.kernels
+            for part, alone, _ in kernel.work.singles()
+        )
+        nbytes = max(ALIGN, self.workspace_at + max(packing, default=0))
+        instructions = sum(function.instruction_count for function in self.module.functions)
+        kernels = len(self.functions) + len(self.inline)
+        return Code(self.plan, self.target, self.flush, str(self.module), instructions, kernels, nbytes)
+
+    def _how(self, work: Single, alone: bool = True) -> How:
+        ranges = self.polls.ranges.get(work, 0) if alone else 0
+        return How(self.target, alone, (work, alone) in self.light, ranges)
+
+    def _is_inline(self, work: Single) -> bool:
+        """Whether a kernel that stands once is written where it runs, or where it computes its operands' addresses."""
+        return is_glue(work, self._how(work)) or _has_own_addresses(work)
+
+    def _emit(self, work: Work, alone: bool = True) -> None:
+        """Write the function of a work, those that it calls first."""
+        if (work, alone) in self.functions:
+            return
+        if isinstance(work, Nested):
+            for step in work.steps:
+                self._emit(step.work, alone and not work.is_shared)
+        name, ranges = f"shared{len(self.functions)}", self.polls.ranges.get(work, 0) if alone else 0
+        self.functions[work, alone] = self._function(name, work, alone, ranges)
+
+    def _function(self, name: str, work: Work, alone: bool, ranges: int) -> Function:
+        if isinstance(work, Nested):
+            return emit_nested(self.module, name, work, self.functions, self.target, alone, ranges)
+        if isinstance(work, StraightLoop):
+            return emit_straight_loop(self.module, name, work, ranges)
+        assert isinstance(work, Single)
+        return emit_kernel(self.module, name, work, self._how(work, alone))
+
+    def _run(self, caller: Part, number: int) -> None:
+        """Write kernel `number` into the function that runs it, or a call."""
+        kernel, f = self.plan.kernels[number], caller.function
+        if kernel.work in self.inline:
+            self._write_inline(caller, kernel, f"kernel{number}")
+            return
+        called, arguments = self.functions[kernel.work, True].name, caller.arguments(kernel)
+        if not (kernel.work.may_fail or kernel.work in self.polls.ranges):
+            f.call(called, VOID, arguments)
+            return
+        status = f.call(called, I64, arguments)
+        f.return_if(f.compare("ne", status, int_literal(0)), status)
+
+    def _write_inline(self, caller: Part, kernel: Kernel, name: str) -> None:
+        work, f = self.inline[kernel.work], caller.function
+        how = self._how(work)
+        if is_glue(work, how):
+            # A function of its own would take longer to compile than what is in it.
+            write_kernel(f, caller.arguments(kernel), name, work, how)
+            return
+        params = [(value.ty, value.ref[1:]) for value in self.entry.params]
+        own = self.module.function(name, VOID, params, internal=True)
+        write_kernel(own, Part(own, self.workspace_at).arguments(kernel), name, work, how)
+        own.ret()
+        f.call(own.name, VOID, f.params)
 
 
 def _has_own_addresses(work: Single) -> bool:
@@ -242,37 +250,8 @@ def _has_own_addresses(work: Single) -> bool:
     return isinstance(work, Loop) and len(work.body.params) > REGISTER_ARGUMENTS
 
 
-def _ranges_of(work: Work, target: Target) -> int:
+def ranges_of(work: Work, target: Target) -> int:
     """Into how many ranges a long kernel may be cut, with a poll between two; 0 where it is not."""
     if isinstance(work, Nested | StraightLoop):
         return turns_between_polls(work, target)
-    return 0 if isinstance(work, Straight) else kernel_ranges(work, target)
-
-
-@functools.cache
-def library(name: str, target: Target) -> Library:
-    """The object code that programs share: made once a process for each target."""
-    if name == "pool":
-        return Library(name, compile_text(pool_text(target), target), SYMBOLS)
-    module = Module(name, target)
-    if name in GEMM_LIBRARIES:
-        emit_gemm_library(module, target, name)
-    elif name == "run":
-        emit_run_library(module)
-    elif name == "call":
-        emit_call_library(module)
-    elif name == "guard":
-        emit_guard_library(module)
-    elif name == "constructors":
-        emit_constructors_library(module)
-    elif name == "signals":
-        emit_signals_library(module)
-    elif name == "python":
-        emit_python_library(module)
-    elif name == "peaks":
-        emit_peaks_library(module, target)
-    else:
-        raise InternalError(f"no library is called {name!r}")
-    symbols = tuple(function.name for function in module.functions if function.is_public)
-    needs = gemm_needs(name) if name in GEMM_LIBRARIES else ()
-    return Library(name, compile_text(str(module), target, in_turn=name == "guard"), symbols, needs)
+    return emitter_of(work).ranges(work, target) if isinstance(work, Single) else 0

@@ -12,7 +12,7 @@ from adjit.codegen.lanes import Lane
 from adjit.codegen.llvm import literal, register_type
 from adjit.codegen.vectorized import Scope, Vectorized
 from adjit.ir.op import OPS
-from adjit.schedule.plan import Apply, Const, Gather, Index, Inside, Load, ProductElement, Store, operands
+from adjit.schedule.instructions import Apply, Const, Gather, Index, Inside, Load, ProductElement, Store, operands
 
 
 class Instructions:

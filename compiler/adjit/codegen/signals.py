@@ -26,8 +26,10 @@ from adjit.codegen.llvm import I32, I64, PTR, VOID, Function, Module, Ty, Value,
 from adjit.codegen.subnormals import precisely
 from adjit.codegen.trial import MONOTONIC
 from adjit.schedule.arena import written
-from adjit.schedule.plan import Kernel, Nested, Plan, Product, Single, StraightLoop, Work
+from adjit.schedule.plan import Kernel, Plan
 from adjit.schedule.straight import line_cost
+from adjit.schedule.turns import Nested, StraightLoop
+from adjit.schedule.work import Work
 from adjit.tuned import POLL_EFFORT, POLL_NANOSECONDS
 from adjit_runtime.errors import InternalError
 from adjit_runtime.program import INTERRUPTED
@@ -92,13 +94,9 @@ def effort(work: Work, target: Target) -> float:
         return work.count * sum(effort(step.work, target) for step in work.steps)
     if isinstance(work, StraightLoop):
         return work.count * float(line_cost(work.graph) or 0)
-    return sum(_effort(part, target) for part in work.parts)
-
-
-def _effort(work: Single, target: Target) -> float:
-    own = product_effort(work, target) if isinstance(work, Product) else 0.0
     body = work.elements
-    return own + (body_effort(body, target, lanes=1 if work.in_order else None) if body is not None else 0.0)
+    own = body_effort(body, target, lanes=1 if work.in_order else None) if body is not None else 0.0
+    return own + product_effort(work, target)
 
 
 def emit_poll(entry: Function) -> None:

@@ -19,13 +19,12 @@ import numpy as np
 from adjit.ir.axes import is_linear
 from adjit.ir.node import Node
 from adjit.ops.declare import Elementwise
+from adjit.schedule.buffer import Buffer
 from adjit.schedule.group import Group
-from adjit.schedule.maps import Affine, Bound, Map, contiguous_strides, identity, linear, operand_map
-from adjit.schedule.plan import (
+from adjit.schedule.instructions import (
     Apply,
     Body,
     Bounds,
-    Buffer,
     Const,
     Gather,
     Index,
@@ -36,6 +35,7 @@ from adjit.schedule.plan import (
     Reduce,
     Store,
 )
+from adjit.schedule.maps import Affine, Bound, Map, contiguous_strides, identity, linear, operand_map
 
 
 class NeedsStorage(Exception):

@@ -18,10 +18,13 @@ from adjit.ir.parse import Reader
 from adjit.ir.quote import printable
 from adjit.ir.tokens import Token, loc_of
 from adjit.ir.types import I64, Array
+from adjit.schedule.buffer import Buffer
 from adjit.schedule.nested import nested
 from adjit.schedule.parse_body import BodyReader, Place
 from adjit.schedule.parse_work import Head
-from adjit.schedule.plan import Buffer, Kernel, Loop, NestedStep, Plan, Prefetch, Single, Straight, StraightLoop, Work
+from adjit.schedule.plan import Kernel, Plan
+from adjit.schedule.turns import NestedStep, Straight, StraightLoop
+from adjit.schedule.work import Loop, Prefetch, Single, Work
 from adjit_runtime import checks
 from adjit_runtime.errors import ArgumentError
 from adjit_runtime.program import Check, Slot

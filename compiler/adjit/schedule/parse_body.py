@@ -16,10 +16,10 @@ from adjit.ir.parse import Reader
 from adjit.ir.tokens import Token
 from adjit.ir.types import BOOL, DTYPE_NAMES, I64, Array, dtype_name
 from adjit.ops.declare import Elementwise
-from adjit.schedule.plan import (
+from adjit.schedule.buffer import Buffer
+from adjit.schedule.instructions import (
     Apply,
     Bounds,
-    Buffer,
     Const,
     Gather,
     Index,

@@ -15,7 +15,9 @@ from adjit.ir.quote import printable
 from adjit.ir.types import Array
 from adjit.ops.contraction import extents_of
 from adjit.ops.declare import Elementwise, condition_of
-from adjit.schedule.plan import Buffer, Kernel, Plan, Straight
+from adjit.schedule.buffer import Buffer
+from adjit.schedule.plan import Kernel, Plan
+from adjit.schedule.turns import Straight
 from adjit.tuned import STRAIGHT_ELEMENTS, STRAIGHT_LANES, STRAIGHT_WORK
 from adjit_runtime.program import Check, Slot
 
