@@ -10,13 +10,14 @@ import random
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
 from tests.ir.test_fuzz import LONG, PIECES, changed
 from tests.schedule.texts import described
 
+from adjit.codegen.kernels import EMITTERS
 from adjit.schedule.buffer import storage
 from adjit.schedule.instructions import Gather, Load, Store
 from adjit.schedule.parse import parse_plan
@@ -189,7 +190,7 @@ def try_text(text: str) -> str:
 def test_plans_of_every_kind_of_work_hold() -> None:
     assert {try_text(text) for text in TEXTS.values()} == {"holds"}
     kinds = {type(kernel.work).__name__ for text in TEXTS.values() for kernel in parse_plan(text).kernels}
-    assert kinds == {kind.__name__ for kind in (*get_args(Single), Nested, Straight, StraightLoop)}
+    assert kinds == {kind.__name__ for kind in (*EMITTERS, Nested, Straight, StraightLoop)}
 
 
 @pytest.mark.parametrize("name", TEXTS)
