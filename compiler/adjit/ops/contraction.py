@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from adjit.ir.axes import Relation, along
+from adjit.ir.builder import Builder, Value
 from adjit.ir.node import Node
 from adjit.ir.op import Attrs, register
 from adjit.ir.subscripts import Subscripts
@@ -66,7 +67,7 @@ def _evaluate_contract(x: Any, y: Any, *, spec: Subscripts) -> np.ndarray:
     return np.asarray(np.einsum(str(spec), x, y, optimize=True), dtype=x.dtype)
 
 
-def _contract_vjp(b: Any, g: Any, z: Any, x: Any, y: Any, spec: Subscripts) -> tuple[Any, Any]:
+def _contract_vjp(b: Builder, g: Value, z: Value, x: Value, y: Value, spec: Subscripts) -> tuple[Value, Value]:
     left, right, result = spec.left, spec.right, spec.result
     return (
         b.contract(g, y, spec=Subscripts(result, right, left)),

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from adjit.ir.axes import Axis, Indexed, Ints, Relation, along
+from adjit.ir.builder import Builder, Value
 from adjit.ir.op import Attrs, register
 from adjit.ir.types import BOOL, I64, Array
 from adjit.ops.declare import Checked, Condition, Indexing, check_axes
@@ -130,13 +131,13 @@ def _evaluate_scatter(x: Any, index: Any, update: Any, *, axis: int, batch: int 
     return result
 
 
-def _take_vjp(b: Any, g: Any, y: Any, x: Any, index: Any, axis: int, batch: int = 0) -> tuple[Any, None]:
+def _take_vjp(b: Builder, g: Value, y: Value, x: Value, index: Value, axis: int, batch: int = 0) -> tuple[Value, None]:
     return (b.scatter_add(b.full(0.0, x), index, g, axis=axis, batch=batch), None)
 
 
 def _scatter_vjp(
-    b: Any, g: Any, y: Any, x: Any, index: Any, update: Any, axis: int, batch: int = 0
-) -> tuple[Any, None, Any]:
+    b: Builder, g: Value, y: Value, x: Value, index: Value, update: Value, axis: int, batch: int = 0
+) -> tuple[Value, None, Value]:
     """x where nothing was written; an update where it is the last one of its element."""
     lead = x.shape[:batch]
     count = math.prod(index.shape[batch:])

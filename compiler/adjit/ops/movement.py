@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from adjit.ir.axes import Along, Ints, Relation, along, inverse, linear
+from adjit.ir.builder import Builder, Value
 from adjit.ir.op import Attrs, register
 from adjit.ir.types import BOOL, Array
 from adjit.ops.declare import Movement, check_axes
@@ -115,23 +116,23 @@ def _evaluate_pad(
     return result
 
 
-def _broadcast_vjp(b: Any, g: Any, y: Any, x: Any, shape: Ints, axes: Ints) -> tuple[Any]:
+def _broadcast_vjp(b: Builder, g: Value, y: Value, x: Value, shape: Ints, axes: Ints) -> tuple[Value]:
     gone = tuple(i for i in range(len(shape)) if i not in axes)
     return (b.sum(g, axes=gone) if g.dtype != BOOL else b.any(g, axes=gone),)
 
 
-def _slice_vjp(b: Any, g: Any, y: Any, x: Any, start: Any, stop: Any, step: Any) -> tuple[Any]:
+def _slice_vjp(b: Builder, g: Value, y: Value, x: Value, start: Ints, stop: Ints, step: Ints) -> tuple[Value]:
     ends = tuple(i + (n - 1) * s + 1 if n else i for i, n, s in zip(start, y.shape, step, strict=True))
     high = tuple(n - end for n, end in zip(x.shape, ends, strict=True))
     return (b.pad(g, low=start, high=high, interior=tuple(s - 1 for s in step), value=g.dtype.type(0).item()),)
 
 
-def _pad_vjp(b: Any, g: Any, y: Any, x: Any, low: Any, high: Any, interior: Any, value: Any) -> tuple[Any]:
+def _pad_vjp(b: Builder, g: Value, y: Value, x: Value, low: Ints, high: Ints, interior: Ints, value: Any) -> tuple[Value]:
     start, stop, step = _interior(x.shape, low, interior)
     return (b.slice(g, start=start, stop=stop, step=step),)
 
 
-def _concatenate_vjp(b: Any, g: Any, y: Any, *xs: Any, axis: int) -> tuple[Any, ...]:
+def _concatenate_vjp(b: Builder, g: Value, y: Value, *xs: Value, axis: int) -> tuple[Value, ...]:
     parts = []
     at = 0
     ones = (1,) * len(g.shape)

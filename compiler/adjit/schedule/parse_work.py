@@ -50,9 +50,8 @@ class Head:
         if bare is not None:
             if not bare.title or not reader.accept("word", bare.title):
                 if listed is not None and len(listed) > len(self.params):
-                    reader.fail(
-                        f"a {self._word.text} of which no more is said has {len(self.params)} places", self._word
-                    )
+                    without = f" without an {bare.title}" if bare.title else ""
+                    reader.fail(f"a {self._word.text}{without} has {len(self.params)} places", self._word)
                 return bare, self.params
             at, wanted = reader.token, self._domain
             self.over()
