@@ -193,7 +193,7 @@ def _cast_type(types: tuple[Array, ...], attrs: Attrs) -> Array:
     return Array(attrs["dtype"], types[0].shape, attrs.get("weak", False))
 
 
-def _evaluate_cast(x: Any, *, dtype: np.dtype, weak: bool = False) -> Any:
+def _evaluate_cast(x: np.ndarray, *, dtype: np.dtype, weak: bool = False) -> np.ndarray:
     with np.errstate(all="ignore"):
         return np.asarray(x).astype(dtype)
 
@@ -227,7 +227,7 @@ def _bits_type(types: tuple[Array, ...], attrs: Attrs) -> Array:
     return counter.strong
 
 
-def _evaluate_bits(key: Any, counter: Any) -> Any:
+def _evaluate_bits(key: np.ndarray, counter: np.ndarray) -> np.ndarray:
     return threefry(np.asarray(key), np.asarray(counter))
 
 

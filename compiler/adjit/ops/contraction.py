@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -62,7 +61,7 @@ def _contract_type(types: tuple[Array, ...], attrs: Attrs) -> Array:
     return Array(x.dtype, tuple(sizes[letter] for letter in result))
 
 
-def _evaluate_contract(x: Any, y: Any, *, spec: Subscripts) -> np.ndarray:
+def _evaluate_contract(x: np.ndarray, y: np.ndarray, *, spec: Subscripts) -> np.ndarray:
     # optimize=True goes through BLAS, whose sums are as accurate as ours.
     return np.asarray(np.einsum(str(spec), x, y, optimize=True), dtype=x.dtype)
 

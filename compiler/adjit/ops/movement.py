@@ -87,7 +87,7 @@ def _iota_type(types: tuple[Array, ...], attrs: Attrs) -> Array:
     return Array(attrs["dtype"], attrs["shape"])
 
 
-def _evaluate_broadcast(x: Any, *, shape: tuple[int, ...], axes: tuple[int, ...]) -> Any:
+def _evaluate_broadcast(x: np.ndarray, *, shape: tuple[int, ...], axes: tuple[int, ...]) -> np.ndarray:
     spread = [1] * len(shape)
     for axis, n in zip(axes, np.shape(x), strict=True):
         spread[axis] = n
@@ -108,7 +108,7 @@ def _interior(
 
 
 def _evaluate_pad(
-    x: Any, *, low: tuple[int, ...], high: tuple[int, ...], interior: tuple[int, ...], value: Any
+    x: np.ndarray, *, low: tuple[int, ...], high: tuple[int, ...], interior: tuple[int, ...], value: Any
 ) -> np.ndarray:
     shape = _pad_type((Array(x.dtype, x.shape),), {"low": low, "high": high, "interior": interior}).shape
     result = np.full(shape, value, dtype=x.dtype)
@@ -127,7 +127,9 @@ def _slice_vjp(b: Builder, g: Value, y: Value, x: Value, start: Ints, stop: Ints
     return (b.pad(g, low=start, high=high, interior=tuple(s - 1 for s in step), value=g.dtype.type(0).item()),)
 
 
-def _pad_vjp(b: Builder, g: Value, y: Value, x: Value, low: Ints, high: Ints, interior: Ints, value: Any) -> tuple[Value]:
+def _pad_vjp(
+    b: Builder, g: Value, y: Value, x: Value, low: Ints, high: Ints, interior: Ints, value: Any
+) -> tuple[Value]:
     start, stop, step = _interior(x.shape, low, interior)
     return (b.slice(g, start=start, stop=stop, step=step),)
 
@@ -144,7 +146,7 @@ def _concatenate_vjp(b: Builder, g: Value, y: Value, *xs: Value, axis: int) -> t
     return tuple(parts)
 
 
-def _evaluate_iota(*, shape: tuple[int, ...], axis: int, dtype: np.dtype) -> Any:
+def _evaluate_iota(*, shape: tuple[int, ...], axis: int, dtype: np.dtype) -> np.ndarray:
     return _evaluate_broadcast(np.arange(shape[axis], dtype=dtype), shape=shape, axes=(axis,))
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from adjit.ir.graph import Graph
 from adjit.ir.node import Data
@@ -20,15 +19,16 @@ from adjit.schedule.plan import Kernel, Plan
 from adjit.schedule.touches import visits_once
 from adjit.tuned import INPLACE_REDUCTION_BYTES
 from adjit_runtime.errors import InternalError
+from adjit_runtime.program import Check, Slot
 
 
 def finish(
     graph: Graph,
     kernels: tuple[Kernel, ...],
     buffers: Sequence[Buffer],
-    slots: tuple[Any, ...],
+    slots: tuple[Slot, ...],
     constants: dict[int, Data],
-    checks: tuple[Any, ...],
+    checks: tuple[Check, ...],
 ) -> Plan:
     """Give every arena buffer its place."""
     _check_state(kernels, buffers, slots)
@@ -63,7 +63,7 @@ def finish(
     )
 
 
-def _check_state(kernels: Sequence[Kernel], buffers: Sequence[Buffer], slots: Sequence[Any]) -> None:
+def _check_state(kernels: Sequence[Kernel], buffers: Sequence[Buffer], slots: Sequence[Slot]) -> None:
     """No new value of state is written over what is still to be read. (Elsewhere a kernel reads and writes one buffer
     only in disjoint parts, a concatenation's.)"""
     state = {buffer for buffer in buffers if buffer.slot is not None and slots[buffer.slot].role == "state"}

@@ -5,11 +5,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from adjit.ir.node import Data, Loc
 from adjit.schedule.buffer import Buffer, Params
 from adjit.schedule.work import Work
+from adjit_runtime.program import Check, Slot
 
 
 class Located(Protocol):
@@ -51,8 +52,8 @@ class Plan:
     bytes_without_reuse: int
     peak_bytes: int
     peak_loc: Loc | None
-    slots: tuple[Any, ...]
+    slots: tuple[Slot, ...]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
-    checks: tuple[Any, ...]
+    checks: tuple[Check, ...]
     constants: dict[int, Data] = field(default_factory=dict)

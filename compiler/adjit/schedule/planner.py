@@ -29,7 +29,7 @@ from adjit.schedule.body import (
     collapse_greedily,
     permuted,
 )
-from adjit.schedule.buffer import Buffer
+from adjit.schedule.buffer import Buffer, Params
 from adjit.schedule.group import Group
 from adjit.schedule.instructions import Apply, Body, Gather, Load, Reduce, Store
 from adjit.schedule.loops import LoopPlanner
@@ -350,7 +350,7 @@ class _Planner(LoopPlanner):
                 return Placement(buffer, offset, contiguous_strides(node.shape))
         return None
 
-    def _epilogue(self, group: Group, node: Node, groups: list[list[int]]) -> Any:
+    def _epilogue(self, group: Group, node: Node, groups: list[list[int]]) -> tuple[Body, Params] | None:
         """The body over (batch, m, n), each made of a group of dimensions of the result."""
         builder = self._builder(group.space, group, first_param=3)
         builder.tile_of = node
@@ -371,7 +371,7 @@ class _Planner(LoopPlanner):
         return body, tuple(builder.params)
 
 
-def _reduce(node: Node, arg: int) -> Any:
+def _reduce(node: Node, arg: int) -> Reduce:
     return Reduce(node.op.name, arg, node.dtype)
 
 
