@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import optree
 
-from adjit.driver import JitFunction, check_floats, jit, options_of
+from adjit.driver import jit, options_of
+from adjit.functions import JitFunction, check_floats
 from adjit.transforms import jvp, vjp
 from adjit_runtime import checks
 from adjit_runtime.errors import ArgumentError, DerivativeError

@@ -11,7 +11,8 @@ import numpy as np
 import optree
 
 from adjit.autodiff.jacobian import forward_jacobian, reverse_jacobian
-from adjit.driver import GradFunction, JitFunction, options_of, statics_of, trace_call
+from adjit.driver import options_of, statics_of
+from adjit.functions import GradFunction, JitFunction, trace_call
 from adjit.ir.graph import Graph, closed
 from adjit.ir.types import is_float
 from adjit.results import check_differentiable, split_aux, unpack_aux

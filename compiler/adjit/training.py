@@ -13,7 +13,8 @@ import numpy as np
 import optree
 
 from adjit.autodiff.reverse import gradient
-from adjit.driver import JitFunction, options_of, trace_call
+from adjit.driver import options_of
+from adjit.functions import JitFunction, trace_call
 from adjit.ir.graph import Graph, computed, copy_node
 from adjit.ir.node import Node
 from adjit.optim import Optimizer, Schedule

@@ -15,7 +15,8 @@ import optree
 from adjit.autodiff.forward_mode import jvp as pushed
 from adjit.autodiff.linear import forward_part, reverse_part
 from adjit.autodiff.split import Split
-from adjit.driver import JitFunction, Transformed, check_floats, options_of, trace_call
+from adjit.driver import options_of
+from adjit.functions import JitFunction, Transformed, check_floats, trace_call
 from adjit.ir.builder import Builder
 from adjit.ir.graph import Graph, closed
 from adjit.ir.node import Node

@@ -12,7 +12,8 @@ import optree
 
 from adjit.autodiff.batch import batch, placed
 from adjit.autodiff.chunks import batch_in_chunks
-from adjit.driver import Transformed, options_of, statics_of, trace_call
+from adjit.driver import options_of, statics_of
+from adjit.functions import Transformed, trace_call
 from adjit.ir.graph import Graph
 from adjit.stages import Options, Record
 from adjit.trace import Tracer

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import adjit
-from adjit import driver
+from adjit import functions
 from adjit.ir.graph import Graph
 from adjit.passes.pipeline import optimize
 from adjit.schedule import planner
@@ -113,7 +113,7 @@ def test_loops_that_are_rolled_up_do_not_grow(program: Callable[[int], Graph]) -
 def test_planning_and_passes_take_steps_in_proportion(
     program: Callable[[int], Graph], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(driver, "roll", lambda graph: graph)
+    monkeypatch.setattr(functions, "roll", lambda graph: graph)
     few, more = program(30), program(90)
     factor = len(more.nodes) / len(few.nodes)
     plans: list[Plan] = []

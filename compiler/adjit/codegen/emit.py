@@ -143,6 +143,20 @@ def write(plan: Plan, target: Target, flush: bool = False, timed: bool = False, 
     return code
 
 
+def memory_of(plan: Plan, target: Target) -> int:
+    """Bytes that a call of the program needs: the plan's arena, and what kernels pack in."""
+    packing = (
+        emitter_of(part).packing_bytes(part, target, alone)
+        for kernel in plan.kernels
+        for part, alone, _ in kernel.work.singles()
+    )
+    return max(ALIGN, _workspace_at(plan) + max(packing, default=0))
+
+
+def _workspace_at(plan: Plan) -> int:
+    return -(-plan.arena_bytes // ALIGN) * ALIGN
+
+
 class _Writing:
     """The module of a plan, while it is written."""
 
@@ -151,7 +165,7 @@ class _Writing:
         self.module = Module(plan.name, target)
         self.functions: dict[tuple[Work, bool], Function] = {}
         self.inline: dict[Work, Single] = {}
-        self.workspace_at = -(-plan.arena_bytes // ALIGN) * ALIGN
+        self.workspace_at = _workspace_at(plan)
         self.light = light_kernels(plan, target)
         self.polls = polls_of(plan, target, lambda work: ranges_of(work, target))
         verify_polls(plan, self.polls)
@@ -181,14 +195,9 @@ class _Writing:
 
     def code(self) -> Code:
         """What was written."""
-        packing = (
-            emitter_of(part).packing_bytes(part, self.target, alone)
-            for kernel in self.plan.kernels
-            for part, alone, _ in kernel.work.singles()
-        )
-        nbytes = max(ALIGN, self.workspace_at + max(packing, default=0))
         instructions = sum(function.instruction_count for function in self.module.functions)
         kernels = len(self.functions) + len(self.inline)
+        nbytes = memory_of(self.plan, self.target)
         return Code(self.plan, self.target, self.flush, str(self.module), instructions, kernels, nbytes)
 
     def _how(self, work: Single, alone: bool = True) -> How:

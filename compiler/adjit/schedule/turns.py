@@ -10,7 +10,7 @@ import numpy as np
 
 from adjit.ir.graph import Graph
 from adjit.schedule.buffer import Buffer, Params
-from adjit.schedule.costs import operations_of_graph
+from adjit.schedule.counts import operations_of_graph
 from adjit.schedule.notation import plural
 from adjit.schedule.touches import Touch
 from adjit.schedule.work import Single, Work

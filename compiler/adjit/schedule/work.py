@@ -16,7 +16,7 @@ import numpy as np
 
 from adjit.ir.types import dtype_name
 from adjit.schedule.buffer import Buffer, Params, storage
-from adjit.schedule.costs import bytes_of_body, itemsize_of_body, operations_of_body
+from adjit.schedule.counts import bytes_of_body, itemsize_of_body, operations_of_body
 from adjit.schedule.instructions import Apply, Body, Gather, Load, Reduce, Store
 from adjit.schedule.notation import affine, numbers, over, plural
 from adjit.schedule.touches import Touch, at_any_position, touches_of_body, visits_once

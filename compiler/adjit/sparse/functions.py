@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import optree
 
-from adjit.driver import GradFunction, options_of, statics_of, trace_call
+from adjit.driver import options_of, statics_of
+from adjit.functions import GradFunction, trace_call
 from adjit.ir.graph import Graph
 from adjit.results import check_differentiable, unpack_aux
 from adjit.roll import roll
