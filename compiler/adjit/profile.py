@@ -25,7 +25,6 @@ from adjit.schedule.buffer import Buffer
 from adjit.schedule.notation import plural
 from adjit.schedule.plan import Kernel, Plan
 from adjit.schedule.turns import Nested, Straight
-from adjit.schedule.work import Loop
 from adjit.stages import Record
 from adjit_runtime.load import Loaded, address_of
 from adjit_runtime.target import Target
@@ -252,7 +251,7 @@ def explain(record: Record, name: str) -> Explanation:
         )
         for number, kernel in enumerate(plan.kernels)
     ]
-    if not any(isinstance(kernel.work, Nested | Straight) for kernel in plan.kernels):
+    if not any(kernel.inner is not None or isinstance(kernel.work, Straight) for kernel in plan.kernels):
         paragraphs.append(("not in tiles of rows", reasons_against(made["passes"])))
     loops = [("rolled up", _rolled(made)), ("computed again for the gradient", _again(made))]
     return Explanation(name, [*paragraphs, *(paragraph for paragraph in loops if paragraph[1])])
@@ -335,6 +334,7 @@ def _threads(kernel: Kernel, target: Target) -> str:
         return "Large enough for the threads of the pool, which take parts of it."
     if work.in_order:
         return "On one thread: its elements come one after the other."
-    if isinstance(work, Loop) and work.body.reduced and work.flops > 1e6:
+    body = work.elements
+    if not work.operands and body is not None and body.reduced and work.flops > 1e6:
         return "On one thread: one long reduction, whose order must not depend on the number of threads."
     return "On one thread: too little work to share."

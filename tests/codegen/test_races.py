@@ -164,7 +164,7 @@ buffer %y : f32[16,64] output slot 2
 buffer %t : f32[262144] arena+0  kernels 0..0
 kernel 0 product m=16 n=64 k=100  A=%x (100,1)  B=%w (64,1)  C=%t (64,1) scratch
   epilogue over (1,16,64)
-    v0 = tile : f32
+    v0 = product : f32
     store v0 -> %y[64*d1 + d2] : f32
 """
 
@@ -250,7 +250,7 @@ def bytes_of(access: Touch, at: tuple[slice, ...]) -> set[int]:
     places = np.zeros((), np.int64) + access.start
     for extent, stride, part in zip(access.extents, access.strides, at, strict=True):
         places = places[..., None] + stride * np.arange(extent)[part]
-    return {int(place) + i for place in places.ravel() for i in range(access.size)}
+    return {int(place) + i for place in places.ravel() for i in range(access.dtype.itemsize)}
 
 
 @pytest.mark.parametrize("seed", range(60))

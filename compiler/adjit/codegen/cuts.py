@@ -5,7 +5,9 @@ The emitters write what stands here, and `races` proves from the same data that 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from adjit.codegen.analysis import lanes_of, total_cost, vector_dimension
 from adjit.codegen.gemm import blocks_are_wide
@@ -47,9 +49,8 @@ class Cut:
 
 def cut_of(work: Work, target: Target) -> Cut | None:
     """How a kernel of a program is cut; None where it stays whole. (Tiles are cut into their groups.)"""
-    if isinstance(work, Product):
-        return _cut_of_product(work)
-    return _cut_of_loop(work, target) if isinstance(work, Loop) else None
+    cut = CUTS.get(type(work))
+    return cut(work, target) if cut is not None else None
 
 
 def follows_columns(work: Product, cut: Cut | None, target: Target) -> bool:
@@ -89,7 +90,7 @@ def loop_cost(work: Loop, target: Target) -> float:
 # -- products -------------------------------------------------------------------------------------------------------
 
 
-def _cut_of_product(work: Product) -> Cut | None:
+def _cut_of_product(work: Product, _: Target) -> Cut | None:
     dim = COLUMNS if _by_columns(work) else ROWS
     extent = work.n if dim == COLUMNS else work.m
     flops = product_flops(work)
@@ -120,3 +121,7 @@ def product_flops(work: Product) -> int:
     """Floating-point operations; an instruction of the epilogue takes as long as a multiply-add."""
     each = work.k + (total_cost(work.epilogue.code) if work.epilogue is not None else 0)
     return 2 * work.m * work.n * each
+
+
+CUTS: dict[type[Work], Callable[[Any, Target], Cut | None]] = {Product: _cut_of_product, Loop: _cut_of_loop}
+"""How each kind of work is cut; others stay whole."""

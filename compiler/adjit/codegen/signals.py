@@ -27,9 +27,7 @@ from adjit.codegen.subnormals import precisely
 from adjit.codegen.trial import MONOTONIC
 from adjit.schedule.arena import written
 from adjit.schedule.plan import Kernel, Plan
-from adjit.schedule.straight import line_cost
-from adjit.schedule.turns import Nested, StraightLoop
-from adjit.schedule.work import Work
+from adjit.schedule.work import Single, Work
 from adjit.tuned import POLL_EFFORT, POLL_NANOSECONDS
 from adjit_runtime.errors import InternalError
 from adjit_runtime.program import INTERRUPTED
@@ -90,10 +88,10 @@ def writes_state(plan: Plan, kernel: Kernel) -> bool:
 def effort(work: Work, target: Target) -> float:
     """Vector instructions of a kernel, about; those of one element count as much where a kernel goes element by
     element."""
-    if isinstance(work, Nested):
-        return work.count * sum(effort(step.work, target) for step in work.steps)
-    if isinstance(work, StraightLoop):
-        return work.count * float(line_cost(work.graph) or 0)
+    return work.instructions + sum(times * _effort(part, target) for part, _, times in work.singles())
+
+
+def _effort(work: Single, target: Target) -> float:
     body = work.elements
     own = body_effort(body, target, lanes=1 if work.in_order else None) if body is not None else 0.0
     return own + product_effort(work, target)

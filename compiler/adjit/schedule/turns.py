@@ -10,7 +10,7 @@ import numpy as np
 
 from adjit.ir.graph import Graph
 from adjit.schedule.buffer import Buffer, Params
-from adjit.schedule.counts import operations_of_graph
+from adjit.schedule.counts import line_cost, operations_of_graph
 from adjit.schedule.notation import plural
 from adjit.schedule.touches import Touch
 from adjit.schedule.work import Single, Work
@@ -146,6 +146,11 @@ class Nested(Work):
     def flops(self) -> float:
         """Floating-point operations of all turns."""
         return self.count * sum(step.work.flops for step in self.steps)
+
+    @property
+    def instructions(self) -> float:
+        """Those of straight lines, in all turns."""
+        return self.count * sum(step.work.instructions for step in self.steps)
 
     @property
     def itemsize(self) -> int:
@@ -301,3 +306,8 @@ class StraightLoop(_Line):
     def flops(self) -> float:
         """Floating-point operations of all turns."""
         return self.count * operations_of_graph(self.graph)
+
+    @property
+    def instructions(self) -> float:
+        """Those of all turns."""
+        return self.count * float(line_cost(self.graph) or 0)

@@ -112,6 +112,11 @@ class Work(ABC):
         return 0
 
     @property
+    def instructions(self) -> float:
+        """Instructions of loops over straight lines, about."""
+        return 0.0
+
+    @property
     @abstractmethod
     def itemsize(self) -> int:
         """Bytes of the numbers that it computes with."""
