@@ -49,6 +49,6 @@ def test_no_engine_asks_which_kind_a_work_is() -> None:
 
 
 def test_a_ladder_is_found() -> None:
-    source = "def f(work):\n    if isinstance(work, Product):\n        return 1\n    return isinstance(work, Loop | Nested)\n"
+    source = "def f(work):\n    if isinstance(work, Product): return 1\n    return isinstance(work, Loop | Nested)\n"
     assert ladders(source) == {"f": {"Product", "Loop", "Nested"}}
     assert not ladders("def f(work):\n    assert isinstance(work, Product)\n    return isinstance(work, Loop)\n")
