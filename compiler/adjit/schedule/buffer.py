@@ -39,5 +39,6 @@ def storage(buffer: Buffer) -> Buffer:
     return buffer.home or buffer
 
 
-Params = tuple[tuple[Buffer, int], ...]
-"""What the parameters of a kernel name: each a buffer, and an offset in elements."""
+Param = tuple[Buffer, int]
+"""What a parameter of a kernel names: a buffer, and an offset in elements."""
+Params = tuple[Param, ...]

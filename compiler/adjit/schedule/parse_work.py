@@ -11,8 +11,9 @@ import numpy as np
 from adjit.ir.parse import Reader
 from adjit.ir.tokens import Token
 from adjit.ir.types import MOST_DIMENSIONS
+from adjit.schedule.buffer import Param
 from adjit.schedule.instructions import Body, Reduce
-from adjit.schedule.parse_body import BodyReader, Indices, Place
+from adjit.schedule.parse_body import BodyReader, Indices
 from adjit.schedule.work import CheckRange, Loop, Product, Running, Scatter, Single
 
 
@@ -22,11 +23,11 @@ class Head:
     `params` are the places that it names, `made` gives the work of a body, `bare` is the work where none follows;
     `place()` reads a place, `checks` is how many checks there are."""
 
-    def __init__(self, reader: Reader, place: Callable[[], Place], checks: int) -> None:
+    def __init__(self, reader: Reader, place: Callable[[], Param], checks: int) -> None:
         self.reader = reader
         self.place = place
         self.checks = checks
-        self.params: list[Place] = []
+        self.params: list[Param] = []
         self.made: Callable[[Body | None], Single]
         self._domain: tuple[int, ...] = ()
         self._reduced: tuple[int, ...] = ()
@@ -44,7 +45,7 @@ class Head:
         KINDS[word.text](self)
         return self
 
-    def finish(self, listed: Sequence[Place] | None) -> tuple[Single, list[Place]]:
+    def finish(self, listed: Sequence[Param] | None) -> tuple[Single, list[Param]]:
         """The work whose body stands here, and all its places, which are `listed` where the line has them."""
         reader, bare = self.reader, self.bare
         if bare is not None:
@@ -167,7 +168,7 @@ class Head:
         self.reader.expect("sign", "=")
         return self.reader.natural()
 
-    def _matrix(self, name: str) -> tuple[Place, tuple[int, ...]]:
+    def _matrix(self, name: str) -> tuple[Param, tuple[int, ...]]:
         self.reader.expect("word", name)
         self.reader.expect("sign", "=")
         return self.place(), self._strides(2)
