@@ -1,4 +1,4 @@
-"""What a turn of a loop costs, and of its derivatives, depends on what it touches, not on the arrays that it is part of:
+"""What a turn of a loop, and one of its derivatives, costs depends on what it touches, not on the arrays around that:
 no kernel of a turn goes over an array, and nothing of an array is kept for each turn."""
 
 from __future__ import annotations
@@ -213,4 +213,8 @@ def test_sides_begin_as_one_operand_each() -> None:
     a, b = np.arange(4.0), np.arange(4.0) + 10
     for p in (True, False):
         same(f, a, b, p)
-        adjit.check_grads(lambda a, b, p=p: f(a, b, adjit.asarray(a).sum() < 100 if p else adjit.asarray(a).sum() > 100), (a, b), order=1)
+        adjit.check_grads(
+            lambda a, b, p=p: f(a, b, adjit.asarray(a).sum() < 100 if p else adjit.asarray(a).sum() > 100),
+            (a, b),
+            order=1,
+        )

@@ -4,8 +4,8 @@
     %1 = add %a, %0                                    %2 = concatenate (slice %a to 2), %1, (slice %a from 3)
 
 What is a small part of the array is added to that part of the sum of the others, of which the rest then stays where it
-is; parts beside one another are one concatenation, and what is no range is added at its indices. Elsewhere `placed.summed` makes a sum that is one kernel with what
-reads it."""
+is; parts beside one another are one concatenation, and what is no range is added at its indices. Elsewhere
+`placed.summed` makes a sum that is one kernel with what reads it."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def _layers(parts: dict[_Place, list[Value]]) -> list[tuple[int | None, list[_Pa
 
 
 def _split(b: Builder, axis: int | None, layer: Sequence[_Part], ends: Sequence[int]) -> list[_Part]:
-    """The parts, each of them within one of those of another layer or between two: what is read of that is one piece."""
+    """The parts, cut at the `ends` of those of another layer: each lies in one piece of that, or between two."""
     found: list[_Part] = []
     for start, stop, value in layer:
         cuts = [start, *(end for end in ends if start < end < stop), stop]

@@ -56,7 +56,8 @@ class Turn:
     """`seeds`: by the number of an output of the body, its cotangent, an input of the adjoint. `sums`: by the number of
     an input that is the same in all turns, what the turns before added up to its cotangent, an input, too. `found`: by
     the number of an input, its cotangent: with what `sums` has of it, where that has something; else what a turn adds.
-    `guarded` are those of `sums` that know no more where they are dead. `nodes` are all that are computed, in the body's order, with what loops in it keep; `outputs` are the body's."""
+    `guarded` are those of `sums` for which it matters where they are dead. `nodes` are all that are computed, in the
+    body's order, with what loops in it keep; `outputs` are the body's."""
 
     seeds: dict[int, Guarded]
     sums: dict[int, Node]
@@ -127,7 +128,9 @@ def _adjoint(walk: Walk, loop: Loop, useful: Sequence[int], guarded: set[int], s
     found = {i: Guarded(image[value], None if guard is None else image[guard]) for i, (value, guard) in found.items()}
     needed = set(topological(closed))
     sums = {i: node for i, node in sums.items() if i in found}
-    return Turn(seeds, sums, lost & sums.keys(), found, tuple(n for n in nodes if n in needed), closed[: len(body.outputs)])
+    return Turn(
+        seeds, sums, lost & sums.keys(), found, tuple(n for n in nodes if n in needed), closed[: len(body.outputs)]
+    )
 
 
 def _seed_sums(inner: Walk, loop: Loop, summed: set[int]) -> dict[int, Node]:
