@@ -325,12 +325,15 @@ class Memory:
         return found[1]
 
     def _lies_in(self, node: Node, place: Placement) -> bool:
-        """Whether a value lies in a place by itself, or as a part of another one."""
+        """Whether a value lies in a place by itself, or as a part of another one; its memory is needed then."""
         found = operand_strides(node, self.placements)
         if found is None or (found[1].buffer, found[1].offset) != (place.buffer, place.offset):
             return False
         strides = zip(found[1].strides, place.strides, node.shape, strict=True)
-        return all(there == wanted or n == 1 for there, wanted, n in strides)
+        if not all(there == wanted or n == 1 for there, wanted, n in strides):
+            return False
+        self._claim(found[0])
+        return True
 
     def _enter_constant(self, buffer: Buffer, data: Data, type: Array) -> Buffer:
         """Make the memory of a constant, a slot of its own, one of the plan's."""
