@@ -70,6 +70,20 @@ def write_a_part_of_a_row(i: Any, c: Any, x: Any) -> Any:
     return c
 
 
+def write_a_view(i: Any, c: Any, x: Any) -> Any:
+    row = c[i * 7 % 31]
+    row[i % 2] = c[2:3, 1:].sum() * x[i, 0]
+    return c
+
+
+def write_as_the_first_ones(i: Any, c: Any, x: Any) -> Any:
+    """Nothing but the write reads the row that it leaves the rest of."""
+    row = np.sin(x[i * 5 % 31])
+    row[i % 2] = c[i, 0]
+    c[i * 7 % 31] = row
+    return c
+
+
 def copy(i: Any, c: Any, x: Any) -> Any:
     c[i * 7 % 31] = c[i * 5 % 31]
     return c
@@ -118,8 +132,8 @@ def write_of_each_side(i: Any, c: Any, x: Any) -> Any:
 
 READS: list[Body] = [read, read_rows, read_several, read_always, read_of_two_loops, read_of_a_side]
 WRITES: list[Body] = [
-    write, write_rows, write_several, write_always, write_a_part_of_a_row, copy, swap, add, write_of_two_loops,
-    write_of_a_side, write_of_each_side,
+    write, write_rows, write_several, write_always, write_a_part_of_a_row, write_a_view,
+    write_as_the_first_ones, copy, swap, add, write_of_two_loops, write_of_a_side, write_of_each_side,
 ]  # fmt: skip
 BODIES = [*READS, *WRITES]
 
