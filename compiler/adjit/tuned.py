@@ -36,6 +36,9 @@ class."""
 TINY_PRODUCT = 1024
 """Multiplications up to which a matrix product is a loop among others: the call of the common code and its packing cost
 more (xor's 4x2x8 in 0.4 in place of 1 us), and what has no larger product needs no library."""
+WINDOW_TERMS = 32
+"""Places in a window up to which windows that overlap are added up place by place; longer ones are windows of
+windows."""
 GATHER_PIECES = 32
 """Arithmetic runs of constant positions that are taken piece by piece and joined; more become one gather."""
 

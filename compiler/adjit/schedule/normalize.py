@@ -25,12 +25,14 @@ from adjit.ir.subscripts import Subscripts
 from adjit.ir.types import I32, I64, U8
 from adjit.ops.contraction import extents_of, sizes_of, subscripts_of
 from adjit.ops.declare import Bodied, Elementwise, Reduction
+from adjit.schedule.overlaps import without_overlaps
 from adjit.tuned import TINY_PRODUCT
 from adjit_runtime.errors import InternalError
 
 
 def normalize(graph: Graph) -> Graph:
     """The same function of the same inputs in the forms above; roots keep their shapes."""
+    graph = without_overlaps(graph)
     squeeze = _Squeeze(Builder())
     flat: dict[Node, Node] = {}
     full: dict[Node, Node] = {node: node for node in graph.inputs}
