@@ -245,7 +245,7 @@ def what(kernel: Kernel) -> str:
         return f"{work.count} {turns} of {len(work.steps)} kernel{_plural(len(work.steps))}"
     if isinstance(work, Product):
         batch = "".join(f"{entry[0]}x" for entry in work.batch)
-        return f"product {batch}{work.m}x{work.n}x{work.k} {dtype_name(work.dtype)}"
+        return f"product {batch}{work.m}x{work.n}x{work.sums} {dtype_name(work.dtype)}"
     space = "x".join(map(str, work.body.domain)) or "one element"
     return f"{type(work).__name__.lower()} over {space}"
 
@@ -285,7 +285,7 @@ def _flops(work: Work) -> float:
     if isinstance(work, Product):
         pairs = math.prod(entry[0] for entry in work.batch)
         extra = _body_cost(work.epilogue) * work.m * work.n * pairs if work.epilogue is not None else 0.0
-        return 2.0 * work.m * work.n * work.k * pairs + extra
+        return float(work.flops) + extra
     return _body_cost(work.body) * math.prod(work.body.domain)
 
 

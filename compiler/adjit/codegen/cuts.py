@@ -57,7 +57,7 @@ def follows_columns(work: Product, cut: Cut | None, target: Target) -> bool:
     columns of C, which stand in the code then: every block has them all."""
     if cut is not None and cut.dim == COLUMNS:
         return True
-    is_one_block = cut is None and is_direct(work, target.vector_bytes)
+    is_one_block = work.runs or (cut is None and is_direct(work, target.vector_bytes))
     return not (is_one_block or blocks_are_wide(work.dtype, work.n, target))
 
 
@@ -93,7 +93,7 @@ def _cut_of_product(work: Product) -> Cut | None:
     dim = COLUMNS if _by_columns(work) else ROWS
     extent = work.n if dim == COLUMNS else work.m
     flops = product_flops(work)
-    if work.batch or work.dtype.kind != "f" or flops < PARALLEL_FLOPS or extent < 2 * PRODUCT_PART_UNIT:
+    if work.batch or work.runs or work.dtype.kind != "f" or flops < PARALLEL_FLOPS or extent < 2 * PRODUCT_PART_UNIT:
         return None
     # Each part packs what the others pack, too.
     each = 1 if 2 * work.m * work.n * work.k >= WHOLE_PARTS_FLOPS else PARTS_PER_THREAD
@@ -118,5 +118,5 @@ def _by_columns(work: Product) -> bool:
 
 def product_flops(work: Product) -> int:
     """Floating-point operations; an instruction of the epilogue takes as long as a multiply-add."""
-    each = work.k + (total_cost(work.epilogue.code) if work.epilogue is not None else 0)
+    each = work.sums + (total_cost(work.epilogue.code) if work.epilogue is not None else 0)
     return 2 * work.m * work.n * each

@@ -87,4 +87,4 @@ def body_effort(body: Body, target: Target, lanes: int | None = None) -> float:
 def product_effort(work: Product, target: Target) -> float:
     """Vector instructions of a product without its epilogue, about."""
     batch = math.prod(entry[0] for entry in work.batch)
-    return batch * work.m * work.n * work.k * work.dtype.itemsize / target.vector_bytes
+    return batch * work.m * work.n * work.sums * work.dtype.itemsize / target.vector_bytes

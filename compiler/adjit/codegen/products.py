@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 
 from adjit.codegen.access import TileAccess
@@ -11,6 +12,7 @@ from adjit.codegen.direct import emit_direct
 from adjit.codegen.gemm import (
     MOST_PREFETCHED,
     PREFETCH,
+    SCRATCH,
     TILES,
     gemm_flags,
     gemm_scratch_bytes,
@@ -18,15 +20,18 @@ from adjit.codegen.gemm import (
     product_symbols,
     sizes_for,
 )
+from adjit.codegen.gemm.windows import RUNS
 from adjit.codegen.jobs import open_job, parts_for, range_of, range_of_turn, run_job
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal, literal, memory_type
 from adjit.codegen.nest import Nest
 from adjit.codegen.signals import effort, emit_poll
+from adjit.ir.types import dtype_name
 from adjit.schedule.plan import Load, Product
 from adjit.schedule.products import is_direct
 from adjit.tuned import (
     EPILOGUE_MASKED_VECTORS,
     EPILOGUE_PREFETCH_BYTES,
+    MOST_CHAINED,
     POLL_EFFORT,
     PRODUCT_PART_UNIT,
     REDUCTION_JAM,
@@ -71,7 +76,7 @@ def write_product(
 def _beside(work: Product, target: Target) -> list[int]:
     """The epilogue's parameters that are read element by element along a large C; MOST_PREFETCHED of them at most."""
     is_large = work.m * work.n * work.dtype.itemsize >= EPILOGUE_PREFETCH_BYTES[target.registers]
-    if work.epilogue is None or work.batch or not is_large:
+    if work.epilogue is None or work.batch or work.runs or not is_large:
         return []
     found = {
         i.param - 3
@@ -128,10 +133,14 @@ def product_libraries(work: Product, target: Target, parallel: bool) -> list[str
 
 
 def _flags(work: Product, target: Target) -> int:
+    if work.runs:
+        return SCRATCH if work.scratch else 0
     return gemm_flags(work.dtype, work.m, work.n, work.k, work.a_strides, work.b_strides, target, scratch=work.scratch)
 
 
 def _symbols(work: Product, target: Target, cut: bool) -> tuple[str, str]:
+    if work.runs:
+        return f"adjit_windows_{dtype_name(work.dtype)}", ""
     unit = PRODUCT_PART_UNIT if cut else 0
     return product_symbols(work.dtype, work.m, work.n, _flags(work, target), target, unit)
 
@@ -170,6 +179,7 @@ def _multiply(
     if edge:
         f.module.declare(edge, VOID, ())
     m, n = part or (int_literal(work.m), int_literal(work.n))
+    runs = _runs(f, work) if work.runs else None
 
     def multiply(indices: list[Value]) -> None:
         places = []
@@ -190,18 +200,40 @@ def _multiply(
                 zero, tile_row = int_literal(0), int_literal(work.n if work.scratch else work.c_row)
                 f.call(epilogue.name, VOID, [context, places[2], tile_row, zero, m, zero, n])
             return
+        after = Value(PTR, f"@{epilogue.name}") if epilogue is not None else literal(PTR, 0)
+        if runs is not None:
+            arguments = [
+                m, n, int_literal(work.k),
+                places[0], *(int_literal(stride) for stride in work.a_strides),
+                places[1], int_literal(work.b_strides[0]), places[2], int_literal(work.c_row),
+                runs, int_literal(flags), after, context,
+            ]  # fmt: skip
+            f.call(symbol, VOID, arguments)
+            return
         arguments = [
             m, n, int_literal(work.k),
             places[0], *(int_literal(stride) for stride in work.a_strides),
             places[1], *(int_literal(stride) for stride in work.b_strides),
             places[2], int_literal(work.c_row), workspace, int_literal(flags),
             Value(PTR, f"@{edge}") if edge else literal(PTR, 0),
-            Value(PTR, f"@{epilogue.name}") if epilogue is not None else literal(PTR, 0),
-            context,
+            after, context,
         ]  # fmt: skip
         f.call(symbol, VOID, arguments)
 
     _nested(f, [entry[0] for entry in work.batch], multiply, (lambda: emit_poll(f)) if polls else lambda: None)
+
+
+def _runs(f: Function, work: Product) -> Value:
+    """The loops around the sums of a product, as `adjit_windows` takes them."""
+    once = (1, 0, 0)
+    runs = [*(once,) * (RUNS - len(work.runs)), *work.runs]
+    if len(work.runs) < RUNS and work.sums > MOST_CHAINED:
+        # Long sums go to C part by part, which keeps both operands' parts in the cache.
+        runs = [work.runs[0], *(once,) * (RUNS - len(work.runs)), *work.runs[1:]]
+    record = f.alloca(I64, 3 * RUNS)
+    for i, number in enumerate(itertools.chain(*runs)):
+        f.store(int_literal(number), f.element(record, I64, i))
+    return record
 
 
 def _nested(
@@ -230,6 +262,8 @@ def _blocks_are_whole(work: Product, lanes: int, target: Target) -> bool:
     they begin and end at tiles or at the end."""
     if work.dtype.kind != "f" or work.m == 1 or work.n % lanes or PRODUCT_PART_UNIT % lanes:
         return False
+    if work.runs:
+        return True
     sizes = sizes_for(work.dtype, target)
     return bool(_flags(work, target) & TILES) and work.n >= sizes.columns and sizes.columns % lanes == 0
 

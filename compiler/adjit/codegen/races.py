@@ -189,11 +189,11 @@ def accesses_of_product(work: Product) -> Iterator[Access]:
     """What the product itself touches, over (batch ..., m, n, k); not its block where that is scratch."""
     size = work.dtype.itemsize
     counts = tuple(entry[0] for entry in work.batch)
-    extents = (*counts, work.m, work.n, work.k)
+    extents = (*counts, work.m, work.n, work.k, *(entry[0] for entry in work.runs))
     places = (
-        (0, 1, (work.a_strides[0], 0, work.a_strides[1])),
-        (1, 2, (0, work.b_strides[1], work.b_strides[0])),
-        (2, 3, (work.c_row, 1, 0)),
+        (0, 1, (work.a_strides[0], 0, work.a_strides[1], *(entry[1] for entry in work.runs))),
+        (1, 2, (0, work.b_strides[1], work.b_strides[0], *(entry[2] for entry in work.runs))),
+        (2, 3, (work.c_row, 1, 0, *(0 for _ in work.runs))),
     )
     for param, which, strides in places:
         if param == 2 and work.scratch:
@@ -279,7 +279,7 @@ def _fault_of_blocks(kernel: Kernel, work: Product, parts: int, target: Target) 
     if not work.scratch:
         return ""
     buffer, offset = kernel.params[Product.C]
-    if work.dtype not in GEMM_DTYPES or not scratch_allowed(work.dtype, work.k, target):
+    if work.dtype not in GEMM_DTYPES or not (work.runs or scratch_allowed(work.dtype, work.k, target)):
         return "its blocks are not finished one by one, as those in scratch memory are"
     block = parts * gemm_scratch_bytes(work.dtype, target)
     if offset < 0 or offset * work.dtype.itemsize + block > buffer.nbytes:

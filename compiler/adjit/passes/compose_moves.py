@@ -119,7 +119,27 @@ def _slice(node: Node, rewriter: Rewriter) -> Node | None:
         return _slice_of_pad(node, x, rewriter)
     if x.op.name == "concatenate":
         return _slice_of_concatenate(node, x, rewriter)
+    if x.op.name == "windows":
+        return _slice_of_windows(node, x, rewriter)
     return None
+
+
+def _slice_of_windows(node: Node, x: Node, rewriter: Rewriter) -> Node:
+    """Some windows of a part, and some places of each."""
+    (u,) = x.args
+    start, step, shape = list(node.attrs["start"]), list(node.attrs["step"]), list(node.shape)
+    axes: Ints = x.attrs["axes"]
+    first, pace, reach = start[: len(u.shape)], step[: len(u.shape)], shape[: len(u.shape)]
+    steps, dilations = [], []
+    ways = zip(axes, x.attrs["step"], x.attrs["dilation"], strict=True)
+    for place, (axis, apart, dilation) in enumerate(ways, len(u.shape)):
+        steps.append(apart * step[axis])
+        dilations.append(dilation * step[place])
+        first[axis], pace[axis] = apart * start[axis] + dilation * start[place], 1
+        reach[axis] = steps[-1] * (shape[axis] - 1) + dilations[-1] * (shape[place] - 1) + 1
+    part = _cut(u, tuple(first), tuple(pace), tuple(reach), rewriter)
+    size = tuple(shape[len(u.shape) :])
+    return rewriter.emit("windows", part, axes=axes, size=size, step=tuple(steps), dilation=tuple(dilations))
 
 
 def _cut(x: Node, start: Ints, step: Ints, shape: Ints, rewriter: Rewriter) -> Node:

@@ -209,7 +209,8 @@ class Product:
     """C = A B over (batch, m, n, k), then the epilogue on each finished tile.
 
     Parameters 0, 1 and 2 of the kernel are A, B and C (C may be scratch); the epilogue's follow. Strides are in
-    elements (the elements of a row of C are adjacent); `batch` lists (extent, stride of A, of B, of C). The epilogue's
+    elements (the elements of a row of C are adjacent); `batch` lists (extent, stride of A, of B, of C). Each element is
+    a sum over k for each index of the `runs`, which list (extent, stride of A, of B), outermost first. The epilogue's
     domain is (batch, m, n).
     """
 
@@ -223,6 +224,7 @@ class Product:
     batch: tuple[tuple[int, int, int, int], ...]
     scratch: bool
     epilogue: Body | None
+    runs: tuple[tuple[int, int, int], ...] = ()
 
     A: ClassVar[int] = 0
     B: ClassVar[int] = 1
@@ -253,9 +255,14 @@ class Product:
         return (self,)
 
     @property
+    def sums(self) -> int:
+        """Multiplications for each element of C."""
+        return self.k * math.prod(entry[0] for entry in self.runs)
+
+    @property
     def flops(self) -> int:
         """Floating-point operations, without the epilogue's."""
-        return 2 * self.m * self.n * self.k * math.prod(entry[0] for entry in self.batch)
+        return 2 * self.m * self.n * self.sums * math.prod(entry[0] for entry in self.batch)
 
 
 @dataclass(frozen=True, slots=True)

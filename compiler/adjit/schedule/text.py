@@ -188,9 +188,10 @@ def _once(places: Sequence[str], first: int) -> list[str]:
 def _head(work: Loop | Product | Running | Scatter | CheckRange, places: Sequence[str]) -> str:
     if isinstance(work, Product):
         batch = "".join(f" batch={count} {_tuple(strides)}" for count, *strides in work.batch)
+        runs = "".join(f" runs={count} {_tuple(strides)}" for count, *strides in work.runs)
         scratch = " scratch" if work.scratch else ""
         return (
-            f"product{batch} m={work.m} n={work.n} k={work.k}  A={places[0]} {_tuple(work.a_strides)}  "
+            f"product{batch} m={work.m} n={work.n} k={work.k}{runs}  A={places[0]} {_tuple(work.a_strides)}  "
             f"B={places[1]} {_tuple(work.b_strides)}  C={places[2]} ({work.c_row},1){scratch}"
         )
     head = f"{type(work).__name__.lower()} over {_tuple(work.body.domain)}{_reduced(work.body)}"

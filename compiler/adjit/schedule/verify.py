@@ -214,9 +214,10 @@ def _reached(kernel: Kernel) -> Iterator[tuple[int, np.dtype, Range]]:
 
 def _reached_by_product(work: Product) -> Iterator[tuple[int, np.dtype, Range]]:
     counts = [entry[0] for entry in work.batch]
+    runs = [entry[0] for entry in work.runs]
     operands = (
-        (Product.A, (work.m, work.k), work.a_strides),
-        (Product.B, (work.k, work.n), work.b_strides),
+        (Product.A, (*runs, work.m, work.k), (*(entry[1] for entry in work.runs), *work.a_strides)),
+        (Product.B, (*runs, work.k, work.n), (*(entry[2] for entry in work.runs), *work.b_strides)),
         (Product.C, (work.m, work.n), (work.c_row, 1)),
     )
     for param, extents, strides in operands:

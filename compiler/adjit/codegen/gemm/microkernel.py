@@ -64,22 +64,32 @@ def multiply_add(f: Function, sizes: KernelSizes, a: Value, b: Value, c: Value) 
     return f.fma(a, b, c) if sizes.fused else f.binary("fadd", f.binary("fmul", a, b), c)
 
 
+RUN_PARAMETERS = tuple((I64, f"{name}{level}") for level in range(2) for name in ("count", "a_run", "b_run"))
+"""What the panel function of windows has before all others: how often k products are added up, and by how many
+elements A and B move on with each time; two loops, the outer one first."""
+
+
 def _is_widest(sizes: KernelSizes, vectors: int, masked: bool) -> bool:
     return vectors == sizes.vectors and masked == sizes.masks
 
 
-def panel_name(sizes: KernelSizes, vectors: int, *, masked: bool) -> str:
+def panel_name(sizes: KernelSizes, vectors: int, *, masked: bool, runs: bool = False) -> str:
     """Symbol of the panel function; the widest one is shared."""
+    if runs:
+        return f"windows_panel_{sizes.suffix}_{vectors}{'m' * masked}"
     if _is_widest(sizes, vectors, masked):
         return f"adjit_panel_{sizes.suffix}"
     return f"panel_{sizes.suffix}_{vectors}"
 
 
-def emit_panel(module: Module, sizes: KernelSizes, vectors: int, *, masked: bool) -> None:
-    """Write the panel function for panels of `vectors` vectors; unmasked, `width` must fill them all."""
-    is_shared = _is_widest(sizes, vectors, masked)
-    f = module.function(panel_name(sizes, vectors, masked=masked), VOID, PARAMETERS, internal=not is_shared)
-    m, _, a, a_row, _, a_step, _, _, c, c_row, prefetched, _, width = f.params
+def emit_panel(module: Module, sizes: KernelSizes, vectors: int, *, masked: bool, runs: bool = False) -> None:
+    """Write the panel function for panels of `vectors` vectors; unmasked, `width` must fill them all. With `runs` it
+    has the `RUN_PARAMETERS`, too."""
+    is_shared = not runs and _is_widest(sizes, vectors, masked)
+    name = panel_name(sizes, vectors, masked=masked, runs=runs)
+    parameters = (*RUN_PARAMETERS, *PARAMETERS) if runs else PARAMETERS
+    f = module.function(name, VOID, parameters, internal=not is_shared)
+    m, _, a, a_row, _, a_step, _, _, c, c_row, prefetched, _, width = f.params[-len(PARAMETERS) :]
     last = LaneMask(f, sizes, f.sub(width, (vectors - 1) * sizes.lanes)) if masked else None
     full = f.binary("udiv", m, literal(I64, sizes.rows))
     if sizes.rows == 6:
@@ -154,7 +164,7 @@ def _emit_tile(
     second: Value | None = None,
 ) -> None:
     """One register tile over all of k, from `a` and the panel to `c`; `second` is 0 to compute one row twice."""
-    _, k, _, a_row, a_k, _, b, b_row, _, c_row, _, add, _ = f.params
+    *run, _, k, _, a_row, a_k, _, b, b_row, _, c_row, _, add, _ = f.params
     lanes, ty, vector = sizes.lanes, sizes.ty, sizes.vector
     numbers: list[Value | int] = [*range(rows)] if second is None else [0, second]
     a_rows = [f.mul(a_row, r) for r in numbers]
@@ -182,8 +192,20 @@ def _emit_tile(
                 sums[at] = multiply_add(f, sizes, scalar, b_vectors[v], sums[at])
         return [f.element(a_at, ty, a_k), f.element(b_at, ty, b_row), *sums]
 
+    def over(runs: list[Value], carried: list[Value]) -> list[Value]:
+        """The sums with those of all runs: counts and strides, the outer loop's first."""
+        if not runs:
+            return f.loop(0, k, 1, carried, step)[2:]
+        count, a_run, b_run, *inner = runs
+
+        def turn(_: Value, carried: list[Value]) -> list[Value]:
+            a_at, b_at = carried[:2]
+            return [f.element(a_at, ty, a_run), f.element(b_at, ty, b_run), *over(inner, carried)]
+
+        return f.loop(0, count, 1, carried, turn)[2:]
+
     zero = literal(vector, 0)
-    _, _, *sums = f.loop(0, k, 1, [a, b, *[zero] * (rows * vectors)], step)
+    sums = over(run, [a, b, *[zero] * (rows * vectors)])
 
     def added() -> list[Value]:
         return [
