@@ -309,6 +309,8 @@ MOST_CHAINED = 4096
 that rounding stays small and what is read stays in the cache."""
 PRODUCT_PARTS = 8
 """Parts of a product at most: packing memory is set aside for each."""
+WINDOW_PART_ROWS = 24
+"""Rows of a product of windows that stay together: whole tiles, of 8 or of 6 rows."""
 LOOP_PARTS = 16
 """Parts of a loop at most."""
 PRODUCT_PART_UNIT = 32

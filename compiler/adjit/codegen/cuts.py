@@ -23,11 +23,12 @@ from adjit.tuned import (
     SHORT_JOBS,
     TURNED_PACK_COST,
     WHOLE_PARTS_FLOPS,
+    WINDOW_PART_ROWS,
 )
 from adjit_runtime.target import Target
 
-ROWS, COLUMNS = 1, 2
-"""Dimensions of a product, whose domain is (batch, m, n)."""
+BATCH, ROWS, COLUMNS = 0, 1, 2
+"""Dimensions of a product, whose domain is (batch, m, n). Of the batch it is the outermost loop that is cut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,15 +91,30 @@ def loop_cost(work: Loop, target: Target) -> float:
 
 
 def _cut_of_product(work: Product) -> Cut | None:
+    if work.runs:
+        return _cut_of_windows(work)
     dim = COLUMNS if _by_columns(work) else ROWS
     extent = work.n if dim == COLUMNS else work.m
     flops = product_flops(work)
-    if work.batch or work.runs or work.dtype.kind != "f" or flops < PARALLEL_FLOPS or extent < 2 * PRODUCT_PART_UNIT:
+    if work.batch or work.dtype.kind != "f" or flops < PARALLEL_FLOPS or extent < 2 * PRODUCT_PART_UNIT:
         return None
     # Each part packs what the others pack, too.
     each = 1 if 2 * work.m * work.n * work.k >= WHOLE_PARTS_FLOPS else PARTS_PER_THREAD
     parts = min(PRODUCT_PARTS, extent // PRODUCT_PART_UNIT)
     return Cut(dim, extent, PRODUCT_PART_UNIT, parts, each, flops < SHORT_JOBS * PARALLEL_FLOPS)
+
+
+def _cut_of_windows(work: Product) -> Cut | None:
+    """Parts of the outermost loop over products, or else rows of each product."""
+    flops = work.flops
+    dim, extent, unit = ROWS, work.m, WINDOW_PART_ROWS
+    outer = work.batch[0][0] if work.batch else 1
+    if outer >= PRODUCT_PARTS or outer % 2 == 0 or extent < 2 * unit:
+        dim, extent, unit = BATCH, outer, 1
+    if flops < PARALLEL_FLOPS or extent < 2 * unit:
+        return None
+    parts = min(PRODUCT_PARTS, extent // unit)
+    return Cut(dim, extent, unit, parts, PARTS_PER_THREAD, flops < SHORT_JOBS * PARALLEL_FLOPS)
 
 
 def _by_columns(work: Product) -> bool:

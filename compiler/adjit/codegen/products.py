@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from adjit.codegen.access import TileAccess
 from adjit.codegen.analysis import lanes_of, vectors_together
-from adjit.codegen.cuts import COLUMNS, Cut, cut_of, follows_columns
+from adjit.codegen.cuts import BATCH, COLUMNS, Cut, cut_of, follows_columns
 from adjit.codegen.direct import emit_direct
 from adjit.codegen.gemm import (
     MOST_PREFETCHED,
@@ -98,12 +98,16 @@ def _part_of_product(
     f, params, part, parts = open_job(module, name, product_parameters(work), glue=True)
     at, ranges = range_of_turn(f, product_parameters(work), part, parts) if in_turns else (part, parts)
     low, high = range_of(f, at, ranges, cut)
-    nbytes = gemm_workspace_bytes(work.dtype, work.m, work.n, work.k, target)
-    params[-1] = f.offset(params[-1], f.mul(part, nbytes))
+    if not work.runs:
+        nbytes = gemm_workspace_bytes(work.dtype, work.m, work.n, work.k, target)
+        params[-1] = f.offset(params[-1], f.mul(part, nbytes))
     if work.scratch:
         params[2] = f.offset(params[2], f.mul(part, gemm_scratch_bytes(work.dtype, target)))
     zero, length = int_literal(0), f.sub(high, low)
-    if cut.dim == COLUMNS:
+    if cut.dim == BATCH:
+        whole = int_literal(work.m), int_literal(work.n)
+        _multiply(f, params, work, target, epilogue, (zero, zero), whole, outer=(low, high))
+    elif cut.dim == COLUMNS:
         _multiply(f, params, work, target, epilogue, (zero, low), (int_literal(work.m), length))
     else:
         _multiply(f, params, work, target, epilogue, (low, zero), (length, int_literal(work.n)))
@@ -155,9 +159,11 @@ def _multiply(
     part: tuple[Value, Value] | None,
     direct: Function | None = None,
     polls: bool = False,
+    outer: tuple[Value, Value] | None = None,
 ) -> None:
     """Call the library for each pair of matrices, or `direct` where that is given; of C the `part` (rows, columns) from
-    `start` on where it is cut. Where it `polls`, `f` may be left between two pairs."""
+    `start` on where it is cut, or the range `outer` of the outermost loop over pairs. Where it `polls`, `f` may be left
+    between two pairs."""
     a, b, c, *others, workspace = params
     row, column = start
     context = literal(PTR, 0)
@@ -220,7 +226,10 @@ def _multiply(
         ]  # fmt: skip
         f.call(symbol, VOID, arguments)
 
-    _nested(f, [entry[0] for entry in work.batch], multiply, (lambda: emit_poll(f)) if polls else lambda: None)
+    extents: list[tuple[Value | int, Value | int]] = [(0, entry[0]) for entry in work.batch]
+    if outer is not None:
+        extents[0] = outer
+    _nested(f, extents, multiply, (lambda: emit_poll(f)) if polls else lambda: None)
 
 
 def _runs(f: Function, work: Product) -> Value:
@@ -237,12 +246,15 @@ def _runs(f: Function, work: Product) -> Value:
 
 
 def _nested(
-    function: Function, extents: list[int], body: Callable[[list[Value]], None], after: Callable[[], None]
+    function: Function,
+    ranges: list[tuple[Value | int, Value | int]],
+    body: Callable[[list[Value]], None],
+    after: Callable[[], None],
 ) -> None:
-    """Plain loops over a static domain, with `after` called after each turn of the outermost one."""
+    """Plain loops over ranges, with `after` called after each turn of the outermost one."""
 
     def level(depth: int, indices: list[Value]) -> None:
-        if depth == len(extents):
+        if depth == len(ranges):
             body(indices)
         else:
 
@@ -252,7 +264,7 @@ def _nested(
                     after()
                 return []
 
-            function.loop(0, extents[depth], 1, [], inside)
+            function.loop(*ranges[depth], 1, [], inside)
 
     level(0, [])
 

@@ -231,6 +231,8 @@ def write(plan: Plan, target: Target, flush: bool = False, timed: bool = False, 
 
 def _packing_bytes(work: Product, alone: bool, target: Target) -> int:
     """Memory for packing: for each part that threads may take of a product, or of the loop that it is in."""
+    if work.runs:
+        return 0
     cut = cut_of(work, target)
     parts = TILE_GROUPS if not alone else cut.parts if cut is not None else 1
     return gemm_workspace_bytes(work.dtype, work.m, work.n, work.k, target) * parts

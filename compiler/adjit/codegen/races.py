@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from adjit.codegen.cuts import ROWS, Cut, cut_of, follows_columns
+from adjit.codegen.cuts import BATCH, ROWS, Cut, cut_of, follows_columns
 from adjit.codegen.gemm import GEMM_DTYPES, blocks_are_wide, gemm_scratch_bytes, scratch_allowed
 from adjit.schedule.arena import elements_in_place, read, storage, written
 from adjit.schedule.plan import (
@@ -249,7 +249,7 @@ def _fault_of(kernel: Kernel, target: Target) -> str:
     body = kernel.work.elements
     if cut is None or body is None:
         return ""
-    return _fault_of_units(kernel, [(access, cut.dim) for access in accesses_of_body(body)], cut.unit)
+    return _fault_of_units(kernel, [(access, cut.dim, cut.unit) for access in accesses_of_body(body)])
 
 
 def _fault_of_product(kernel: Kernel, work: Product, cut: Cut | None, target: Target) -> str:
@@ -260,12 +260,16 @@ def _fault_of_product(kernel: Kernel, work: Product, cut: Cut | None, target: Ta
     found = _fault_of_blocks(kernel, work, 1 if cut is None else cut.parts, target)
     if found or cut is None:
         return found
-    of_product = len(work.batch) + (0 if cut.dim == ROWS else 1)
-    along: list[tuple[Access, int | None]] = [(access, of_product) for access in accesses_of_product(work)]
+    of_product = 0 if cut.dim == BATCH else len(work.batch) + (0 if cut.dim == ROWS else 1)
+    along: list[tuple[Access, int | None, int]] = [
+        (access, of_product, cut.unit) for access in accesses_of_product(work)
+    ]
     if body is not None:
-        of_body = cut.dim if cut.dim == ROWS or follows else None
-        along += [(access, of_body) for access in accesses_of_body(body)]
-    return _fault_of_units(kernel, along, cut.unit)
+        of_body = cut.dim if cut.dim in (BATCH, ROWS) or follows else None
+        # The epilogue's loop over the batch is one, over all products of an index of the outermost loop.
+        unit = cut.unit * math.prod(entry[0] for entry in work.batch[1:]) if cut.dim == BATCH else cut.unit
+        along += [(access, of_body, unit) for access in accesses_of_body(body)]
+    return _fault_of_units(kernel, along)
 
 
 def _fault_of_blocks(kernel: Kernel, work: Product, parts: int, target: Target) -> str:
@@ -289,11 +293,11 @@ def _fault_of_blocks(kernel: Kernel, work: Product, parts: int, target: Target) 
     return ""
 
 
-def _fault_of_units(kernel: Kernel, along: Sequence[tuple[Access, int | None]], unit: int) -> str:
-    """How units meet, of a dimension that each access has by a number of its own, in memory that the kernel writes."""
-    kept = {storage(kernel.params[access.param][0]) for access, _ in along if access.writes}
-    meant = [(access, dim) for access, dim in along if storage(kernel.params[access.param][0]) in kept]
-    return _fault_of_parts(kernel, [(by_unit(access, dim, unit), access) for access, dim in meant])
+def _fault_of_units(kernel: Kernel, along: Sequence[tuple[Access, int | None, int]]) -> str:
+    """How units meet, in memory that the kernel writes: of each access the dimension and how much of it is a unit."""
+    kept = {storage(kernel.params[access.param][0]) for access, _, _ in along if access.writes}
+    meant = [entry for entry in along if storage(kernel.params[entry[0].param][0]) in kept]
+    return _fault_of_parts(kernel, [(by_unit(access, dim, unit), access) for access, dim, unit in meant])
 
 
 def _fault_of_parts(kernel: Kernel, found: Sequence[tuple[Owned, Access]]) -> str:
