@@ -58,8 +58,13 @@ def follows_columns(work: Product, cut: Cut | None, target: Target) -> bool:
     columns of C, which stand in the code then: every block has them all."""
     if cut is not None and cut.dim == COLUMNS:
         return True
-    is_one_block = work.runs or (cut is None and is_direct(work, target.vector_bytes))
-    return not (is_one_block or blocks_are_wide(work.dtype, work.n, target))
+    is_one_block = cut is None and is_direct(work, target.vector_bytes)
+    return not (is_one_block or has_wide_blocks(work, target))
+
+
+def has_wide_blocks(work: Product, target: Target) -> bool:
+    """Whether every block that the epilogue is given has all columns of C."""
+    return bool(work.runs) or blocks_are_wide(work.dtype, work.n, target)
 
 
 # -- loops ----------------------------------------------------------------------------------------------------------

@@ -20,7 +20,6 @@ from adjit.codegen.gemm import (
     product_symbols,
     sizes_for,
 )
-from adjit.codegen.gemm.windows import RUNS
 from adjit.codegen.jobs import open_job, parts_for, range_of, range_of_turn, run_job
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal, literal, memory_type
 from adjit.codegen.nest import Nest
@@ -235,11 +234,11 @@ def _multiply(
 def _runs(f: Function, work: Product) -> Value:
     """The loops around the sums of a product, as `adjit_windows` takes them."""
     once = (1, 0, 0)
-    runs = [*(once,) * (RUNS - len(work.runs)), *work.runs]
-    if len(work.runs) < RUNS and work.sums > MOST_CHAINED:
+    runs = [*(once,) * (Product.RUNS - len(work.runs)), *work.runs]
+    if len(work.runs) < Product.RUNS and work.sums > MOST_CHAINED:
         # Long sums go to C part by part, which keeps both operands' parts in the cache.
-        runs = [work.runs[0], *(once,) * (RUNS - len(work.runs)), *work.runs[1:]]
-    record = f.alloca(I64, 3 * RUNS)
+        runs = [work.runs[0], *(once,) * (Product.RUNS - len(work.runs)), *work.runs[1:]]
+    record = f.alloca(I64, 3 * Product.RUNS)
     for i, number in enumerate(itertools.chain(*runs)):
         f.store(int_literal(number), f.element(record, I64, i))
     return record

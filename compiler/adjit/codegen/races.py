@@ -21,8 +21,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from adjit.codegen.cuts import BATCH, ROWS, Cut, cut_of, follows_columns
-from adjit.codegen.gemm import GEMM_DTYPES, blocks_are_wide, gemm_scratch_bytes, scratch_allowed
+from adjit.codegen.cuts import BATCH, ROWS, Cut, cut_of, follows_columns, has_wide_blocks
+from adjit.codegen.gemm import GEMM_DTYPES, gemm_scratch_bytes, scratch_allowed
 from adjit.schedule.arena import elements_in_place, read, storage, written
 from adjit.schedule.plan import (
     Body,
@@ -255,7 +255,7 @@ def _fault_of(kernel: Kernel, target: Target) -> str:
 def _fault_of_product(kernel: Kernel, work: Product, cut: Cut | None, target: Target) -> str:
     follows = follows_columns(work, cut, target)
     body = work.epilogue
-    if body is not None and cut is not None and not follows and not blocks_are_wide(work.dtype, work.n, target):
+    if body is not None and cut is not None and not follows and not has_wide_blocks(work, target):
         return "the loops of the epilogue do not keep to the columns of a block, which has not all of them"
     found = _fault_of_blocks(kernel, work, 1 if cut is None else cut.parts, target)
     if found or cut is None:

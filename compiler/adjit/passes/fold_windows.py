@@ -21,6 +21,7 @@ from adjit.ir.graph import Graph
 from adjit.ir.node import Node, same_bits
 from adjit.ir.subscripts import Subscripts
 from adjit.ops.contraction import subscripts_of
+from adjit.passes.compose_moves import lie_apart
 from adjit.passes.rewrite import Rewriter, rewrite
 
 
@@ -54,13 +55,15 @@ def _step(node: Node, rewriter: Rewriter) -> Node | None:
     if node.op.name != "add_windows":
         return None
     (product,) = node.args
+    ndim = len(node.shape)
+    if 0 not in product.shape and lie_apart(product.shape[ndim:], node.attrs["step"], node.attrs["dilation"]):
+        return _side_by_side(node, rewriter)
     if product.op.name == "pad":
         return _of_pad(node, product, rewriter)
     if product.op.name != "contract" or rewriter.is_shared(product) or 0 in product.shape or 0 in node.shape:
         return None
     spec, attrs = subscripts_of(product), node.attrs
     axes = attrs["axes"]
-    ndim = len(spec.result) - len(axes)
     ways = [
         _Way(spec.result[axis], place, *how)
         for axis, place, *how in zip(
@@ -73,6 +76,31 @@ def _step(node: Node, rewriter: Rewriter) -> Node | None:
         if moved <= set(own) - set(other) and still <= set(other) - set(own):
             return _Adjoint(rewriter, product, side, ways).result(ndim)
     return None
+
+
+def _side_by_side(node: Node, rewriter: Rewriter) -> Node:
+    """Windows that have nothing in common are laid beside one another."""
+    (g,) = node.args
+    axes: tuple[int, ...] = node.attrs["axes"]
+    ndim = len(node.shape)
+    order: list[int] = []
+    shape: list[int] = []
+    low, high, interior = [0] * ndim, [0] * ndim, [0] * ndim
+    for axis in range(ndim):
+        order.append(axis)
+        shape.append(g.shape[axis])
+        if axis in axes:
+            which = axes.index(axis)
+            size = g.shape[ndim + which]
+            order.append(ndim + which)
+            shape[axis] *= size
+            interior[axis] = node.attrs["step"][which] - 1 if size == 1 else 0
+            high[axis] = node.shape[axis] - shape[axis] - (shape[axis] - 1) * interior[axis]
+    laid = rewriter.emit("reshape", rewriter.emit("transpose", g, axes=tuple(order)), shape=tuple(shape))
+    if not any((*high, *interior)):
+        return laid
+    sides = {"low": tuple(low), "high": tuple(high), "interior": tuple(interior)}
+    return rewriter.emit("pad", laid, value=g.dtype.type(0).item(), **sides)
 
 
 def _of_pad(node: Node, pad: Node, rewriter: Rewriter) -> Node | None:

@@ -20,7 +20,7 @@ from typing import NamedTuple
 from adjit.ir.builder import Builder
 from adjit.ir.graph import Graph, copy_node
 from adjit.ir.node import Node
-from adjit.ops.declare import Overlap
+from adjit.ops.declare import Bodied, Overlap
 from adjit.tuned import WINDOW_TERMS
 
 
@@ -34,18 +34,31 @@ class _Way(NamedTuple):
 
 
 def without_overlaps(graph: Graph) -> Graph:
-    """The same function, in which nothing adds up windows that overlap."""
-    if not any(isinstance(node.op, Overlap) for node in graph.nodes):
+    """The same function, in which nothing adds up windows that overlap, in the bodies of loops either."""
+    if not _has_overlaps(graph):
         return graph
     b = Builder()
     new: dict[Node, Node] = {node: node for node in graph.inputs}
     for node in graph.nodes:
         b.loc = node.loc
         args = [new[arg] for arg in node.args]
-        new[node] = _added(b, args[0], node) if isinstance(node.op, Overlap) else b.keep(copy_node(node, args))
+        if isinstance(node.op, Overlap):
+            new[node] = _added(b, args[0], node)
+        elif isinstance(node.op, Bodied):
+            attrs = {**node.attrs, "body": without_overlaps(node.attrs["body"])}
+            new[node] = b.keep(Node(node.op, tuple(args), attrs, node.type, node.loc))
+        else:
+            new[node] = b.keep(copy_node(node, args))
     outputs = tuple(new[node] for node in graph.outputs)
     updates = tuple((target, new[value]) for target, value in graph.updates)
     return Graph(graph.name, graph.inputs, tuple(b.nodes), outputs, updates)
+
+
+def _has_overlaps(graph: Graph) -> bool:
+    return any(
+        isinstance(node.op, Overlap) or (isinstance(node.op, Bodied) and _has_overlaps(node.attrs["body"]))
+        for node in graph.nodes
+    )
 
 
 def _added(b: Builder, windows: Node, node: Node) -> Node:

@@ -230,6 +230,8 @@ class Product:
     B: ClassVar[int] = 1
     C: ClassVar[int] = 2
     """Numbers of the kernel's parameters."""
+    RUNS: ClassVar[int] = 3
+    """Loops around the sums, at most."""
     operands: ClassVar[int] = 3
     in_order: ClassVar[bool] = False
     may_fail: ClassVar[bool] = False

@@ -16,12 +16,10 @@ from adjit.ir.axes import relation_of, sees_windows
 from adjit.ir.node import Node
 from adjit.ir.subscripts import Subscripts
 from adjit.schedule.maps import Map, contiguous_strides, identity, linear, operand_map
+from adjit.schedule.plan import Product
 from adjit.tuned import WINDOW_COLUMNS, WINDOW_ROWS
 
 Strides = Mapping[str, int]
-
-MOST_RUNS = 3
-"""Loops around the sums of one product."""
 
 
 class Split(NamedTuple):
@@ -111,7 +109,7 @@ def split(spec: Subscripts, sizes: Mapping[str, int], a: Strides, b: Strides, c:
     batch = "".join(x for x in result if x not in rows + columns)
     order = "".join(sorted(spec.summed, key=lambda x: -abs(a[x])))
     *runs, sums = _merged(order, spec.summed, sizes, (a, b))
-    return Split(batch, rows, columns, tuple(runs), sums) if len(runs) <= MOST_RUNS else None
+    return Split(batch, rows, columns, tuple(runs), sums) if len(runs) <= Product.RUNS else None
 
 
 def _merged(order: str, wanted: str, sizes: Mapping[str, int], strides: Sequence[Strides]) -> list[str]:
