@@ -37,8 +37,12 @@ def _scan_type(types: tuple[Array, ...], attrs: Attrs) -> Type:
             what = "a range of turns, i64[2]" if ranged else "a number of turns, i64[]"
             raise DTypeError(f"scan: the last operand of a loop that is counted is {what}")
         types = types[:-1]
-    if 0 < attrs.get("checkpoints", 0) < length - 1 and (attrs.get("stops", False) or attrs.get("counted", False)):
-        raise ShapeError("scan: fewer checkpoints than turns of a loop whose number of turns is not known")
+    counts = attrs.get("stops", False) or attrs.get("counted", False)
+    if 0 < attrs.get("checkpoints", 0) < length - 1 and counts and (sliced or len(body.outputs) > carried):
+        raise ShapeError(
+            "scan: a loop whose number of turns is not known, with fewer checkpoints than turns, has neither parts nor "
+            "stacked results"
+        )
     if len(types) != len(body.inputs) or min(carried, sliced) < 0 or carried + sliced > len(types):
         raise ShapeError(f"scan: {len(types)} operands for a body with {len(body.inputs)} inputs")
     if len(body.outputs) < carried or body.updates:
