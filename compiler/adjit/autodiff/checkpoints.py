@@ -54,9 +54,8 @@ class Checkpoints(States):
         # The last turn is a stretch by itself: the loop backward begins with its state.
         begins = np.concatenate([self._plan.kept, np.full(self._rows - len(self._plan.kept), last)])
         steps = np.stack([begins, np.append(begins[1:], loop.length)], 1)
-        scan = ScanMaker(
-            Builder(loop.node.loc), f"{loop.body.name}_stretches", self._rows, False, checkpoints=self._rows
-        )
+        ways = {"checkpoints": self._rows, "stretches": True}
+        scan = ScanMaker(Builder(loop.node.loc), f"{loop.body.name}_stretches", self._rows, False, **ways)
         inputs = []
         for i, (node, operand) in enumerate(zip(loop.body.inputs, loop.node.args, strict=True)):
             enter = scan.carried if i in loop.carried else scan.whole
@@ -107,7 +106,7 @@ class Checkpoints(States):
         some = _part(scan, "some", self._by_element(plan.stretches))
         again = ScanMaker(
             b, f"{loop.body.name}_forward_{forward_steps(loop.length, loop.checkpoints)}_steps", len(plan.steps), False,
-            some, ranged=True, checkpoints=len(plan.steps),
+            some, ranged=True, checkpoints=len(plan.steps), stretches=True,
         )  # fmt: skip
         now, rows = {}, {}
         for i, node in kept.items():

@@ -64,6 +64,7 @@ class _Backward:
         self._b, self._loop, self._turn, self._cut, self._forward = walk.b, loop, turn, cut, forward
         ways = {"checkpoints": loop.checkpoints} if loop.checkpoints else {}
         ways |= {"closed": True} if loop.is_closed else {}
+        ways |= {"stretches": True} if isinstance(forward, States) else {}
         # What has counted its turns tells their number.
         ways |= marks(loop.node, "ranged") if forward.turns is loop.node.args[-1] else {}
         backwards = not loop.node.attrs.get("reverse", False)

@@ -39,11 +39,13 @@ from adjit.ops.loops import MOST_TURNS
 
 class _Stack(NamedTuple):
     """States by number, one above the other: the turns ahead of which they are, and the place of the last one. Those
-    above that are arbitrary. There is a place more than states that are kept: for one that is taken back at once."""
+    above that are arbitrary. There is a place more than states that are kept: for one that is taken back at once.
+    `stride` is None where place i is row i; else it says where the first ones lie (`_row`)."""
 
     rows: Mapping[int, Node]
     at: Node
     top: Node
+    stride: Node | None = None
 
 
 class _Range(NamedTuple):
@@ -122,7 +124,7 @@ class Online(States):
         (a + 1) s with twice the stride, in the place of one that this does not keep: that of turn t is t % a."""
         loop, a, around = self._loop, online_rooms(self._rooms), self._around
         node, number = loop.node, Array(I64)
-        ways = {"stops": True, "checkpoints": self._rooms}
+        ways = {"stops": True, "checkpoints": self._rooms, "stretches": True}
         scan = ScanMaker(around, f"{loop.body.name}_stretches", MOST_TURNS, False, **ways)
         b = scan.b
         goes_on = around.value(node.args[0])
@@ -132,8 +134,8 @@ class Online(States):
         now = {i: scan.carried(loop.name(i), self._type(i), node.args[i]) for i in loop.carried}
         turn = scan.carried("turn", number, around.splat(0, number))
         stride = scan.carried("stride", number, around.splat(1, number))
-        rows = {i: scan.carried(f"kept_{loop.name(i)}", self._rows_type(i, a),
-                                around.splat(0, self._rows_type(i, a))) for i in self._numbers}  # fmt: skip
+        types = {i: self._rows_type(i, self._rooms + 1) for i in self._numbers}
+        rows = {i: scan.carried(f"kept_{loop.name(i)}", type, around.splat(0, type)) for i, type in types.items()}
         whole = [scan.whole(loop.name(i), self._type(i), node.args[i]) for i in loop.whole]
         most = None if told.most is None else b.value(scan.whole("most", number, told.most))
         first = None if told.first is None else scan.whole("first", number, told.first)
@@ -162,12 +164,10 @@ class Online(States):
         self.turns = turns
         step = b.value(stride)
         places = b.iota(shape=(self._rooms + 1,), axis=0, dtype=I64)
-        step_of_each = b.broadcast(step, shape=places.shape, axes=())
-        # Modulo a at once: places times a stride may be too large.
-        order = b.remainder(b.minimum(places, a - 1) * b.remainder(step_of_each, a), a)
+        at = b.minimum(places, a - 1) * b.broadcast(step, shape=places.shape, axes=())
         top = b.minimum(b.maximum(b.floor_divide(b.value(turns) - 1, step), 0), a - 1)
-        kept = {i: b.take(b.value(row), order, axis=0).node for i, row in zip(self._numbers, rows, strict=True)}
-        return _Stack(kept, (b.minimum(places, a - 1) * step_of_each).node, top.node)
+        kept = dict(zip(self._numbers, rows, strict=True))
+        return _Stack(kept, at.node, top.node, b.remainder(step, a).node)
 
     # -- in the loop backward -----------------------------------------------------------------------------------------
 
@@ -182,12 +182,14 @@ class Online(States):
         turn, _, others = self._turn()
         whole = {i: scan.whole(loop.name(i), self._type(i), loop.node.args[i]) for i in others}
         first = None if self._first is None else scan.whole("first", number, self._first)
+        stride = None if given.stride is None else scan.whole("stride", number, given.stride)
 
         goal = b.value(left) - 1
         # The state of the turn that was taken back before is done with, if it lies there.
         last = b.value(top) - b.cast(b.take(b.value(at), b.value(top), axis=0) > goal, dtype=I64)
-        now = {i: b.take(b.value(row), last, axis=0).node for i, row in rows.items()}
-        now, stack = self._climbed(b, turn, now, whole, _Stack(rows, at, last.node), goal.node, first)
+        place = self._row(b, last, stride)
+        now = {i: b.take(b.value(row), place, axis=0).node for i, row in rows.items()}
+        now, stack = self._climbed(b, turn, now, whole, _Stack(rows, at, last.node, stride), goal.node, first)
         scan.hand_on(left, goal.node)
         for i, row in rows.items():
             scan.hand_on(row, stack.rows[i])
@@ -205,7 +207,7 @@ class Online(States):
 
         `turn` gives the next one of what is carried, of that and of the others."""
         loop, number = self._loop, Array(I64)
-        ways = {"stops": True, "checkpoints": self._rooms}
+        ways = {"stops": True, "checkpoints": self._rooms, "stretches": True}
         scan = ScanMaker(around, f"{loop.body.name}_again", MOST_TURNS, False, **ways)
         b = scan.b
         begin = around.take(around.value(stack.at), around.value(stack.top), axis=0)
@@ -217,6 +219,7 @@ class Online(States):
         whole = [scan.whole(loop.name(i), self._type(i), node) for i, node in others.items()]
         aim = b.value(scan.whole("goal", number, goal))
         offset = None if first is None else scan.whole("first", number, first)
+        stride = None if stack.stride is None else scan.whole("stride", number, stack.stride)
 
         place = b.value(top)
         start = b.take(b.value(at), place, axis=0)
@@ -224,15 +227,25 @@ class Online(States):
         made = self._turns(b, turn, [*now.values()], whole, self._range(b, start, end, offset))
         new = {i: b.value(b.emit(ITEM, made, index=n)) for n, i in enumerate(now)}
         place = place + 1
+        lies = self._row(b, place, stride)
         scan.hand_on(more, (end < aim).node)
         for i, value in new.items():
             scan.hand_on(now[i], value.node)
         for i, row in rows.items():
-            scan.hand_on(row, b.scatter(b.value(row), place, new[i], axis=0).node)
+            scan.hand_on(row, b.scatter(b.value(row), lies, new[i], axis=0).node)
         scan.hand_on(at, b.scatter(b.value(at), place, end, axis=0).node)
         scan.hand_on(top, place.node)
         found = _Stack({i: scan.result(row) for i, row in rows.items()}, scan.result(at), scan.result(top))
         return {i: scan.result(node) for i, node in now.items()}, found
+
+    def _row(self, b: Builder, place: Value, stride: Node | None) -> Value:
+        """Where the state at a place of the stack lies."""
+        if stride is None:
+            return place
+        # That of turn t is t % a, and a stride is nothing that a is a multiple of: it goes through all of them.
+        a = online_rooms(self._rooms)
+        row: Value = b.select(place < a, b.remainder(place * b.value(stride), a), place)
+        return row
 
     def _turns(
         self, b: Builder, turn: Graph, carried: Sequence[Node], whole: Sequence[Node], bounds: Node, **ways: bool

@@ -216,7 +216,8 @@ class LoopPlanner(Memory):
         count = node.attrs["length"]
         groups = min(TILE_GROUPS, count) if _is_shared(node, inner) else 1
         moves = {n: each.step * each.where[0].dtype.itemsize for n, each in enumerate(slots) if each.step}
-        work = nested(inner, count, groups, moves, self._first_check(inner.checks), **_ways(node))
+        ways = {**_ways(node), "stretches": node.attrs.get("stretches", False)}
+        work = nested(inner, count, groups, moves, self._first_check(inner.checks), **ways)
         if work.first_check is not None and work.tells_turn and node.loc is not None:
             own = slice(work.first_check, None)
             self.checks[own] = [replace(check, loop=str(node.loc)) for check in self.checks[own]]

@@ -339,7 +339,8 @@ class Nested:
     are `counted`, how many there are, `count` at most; where they are `ranged`, too, the first one and the one after
     the last. In `reverse` the last turn comes first. A loop that `stops` ends where parameter 0, a bool, is false ahead
     of a turn. The checks of the steps are numbered from `first_check` on, where there are any. All of these have one
-    group."""
+    group. A turn of `stretches` goes through several turns of one and the same loop, by steps that do the same or are
+    ranged, and tell errors the number."""
 
     count: int
     groups: int
@@ -352,6 +353,7 @@ class Nested:
     stops: bool = False
     counted: bool = False
     ranged: bool = False
+    stretches: bool = False
     first_check: int | None = None
 
     operands: ClassVar[int] = 0
@@ -367,6 +369,13 @@ class Nested:
     def tells_turn(self) -> bool:
         """Whether it reports the turn in which a check fails: a branch has but one."""
         return self.count > 1
+
+    def tells_turn_of(self, step: NestedStep) -> bool:
+        """Whether it does so for a check in a step: one that goes through turns of the same loop has told which."""
+        work = step.work
+        goes_through = isinstance(work, Nested | StraightLoop) and work.ranged
+        goes_through |= isinstance(work, Nested) and work.stretches
+        return self.tells_turn and not (self.stretches and goes_through)
 
     @property
     def is_shared(self) -> bool:
