@@ -390,7 +390,9 @@ def _again(made: Mapping[str, Any]) -> list[str]:
         pairs = zip(body.inputs[:carried], body.outputs, strict=False)
         nbytes = sum(before.array_type.nbytes for before, after in pairs if before is not after)
         if counts:
-            found.append(f"Of the turns of @{body.name}{where}, as many as run, {count} states of {_si(nbytes)} are kept.")
+            found.append(
+                f"Of the turns of @{body.name}{where}, as many as run, {count} states of {_si(nbytes)} are kept."
+            )
             continue
         found.append(
             f"Of the {length} turns of @{body.name}{where}, {min(count, length)} states of {_si(nbytes)} are kept: "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -54,7 +54,7 @@ def tape(loop: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @pytest.fixture
-def turns(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+def turns(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many turns that give nothing but the next state were evaluated."""
     count = [0]
 
@@ -63,13 +63,13 @@ def turns(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
         return evaluate(body, *arrays)
 
     monkeypatch.setattr(loops, "evaluate", counting)
-    yield count
+    return count
 
 
 @pytest.mark.parametrize(("k", "numbers"), [(1, (0, 1, 2, 7)), (4, (3, 4, 5, 20)), (7, (5, 6, 9, 33)), (32, (24, 40))])
 def test_turns_forward(k: int, numbers: tuple[int, ...], turns: list[int]) -> None:
-    """A loop that is told how many there are takes the fewest, and the last one of the loop itself; one that stops takes
-    what the formula says. Both keep k states in k + 1 rows."""
+    """A loop that is told how many there are takes the fewest, and the last one of the loop itself; one that stops
+    takes what the formula says."""
     for loop in (by_while, by_for):
         graph = adjit.grad(lambda x, n: loop(x, n, k)).ir("adjoint", X, 3)  # noqa: B023
         verify(graph)

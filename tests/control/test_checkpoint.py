@@ -110,7 +110,8 @@ def test_loops_whose_turns_are_not_known(loop: Any) -> None:
         same(lambda x, n: loop(x, n, checkpoint, most), x, n)  # noqa: B023
     for checkpoint in ("sqrt", "all"):
         with pytest.raises(
-            ArgumentError, match=rf"_loop: checkpoint='{checkpoint}' is of a most number of turns, .*: give max_steps=, "
+            ArgumentError,
+            match=rf"_loop: checkpoint='{checkpoint}' is of a most number of turns, .*: give max_steps=, ",
         ):
             adjit.jit(lambda x, n: loop(x, n, checkpoint, None))(x, 3)  # noqa: B023
 

@@ -55,7 +55,7 @@ class Checkpoints(States):
         begins = np.concatenate([self._plan.kept, np.full(self._rows - len(self._plan.kept), last)])
         steps = np.stack([begins, np.append(begins[1:], loop.length)], 1)
         ways = {"checkpoints": self._rows, "stretches": True}
-        scan = ScanMaker(Builder(loop.node.loc), f"{loop.body.name}_stretches", self._rows, False, **ways)
+        scan = ScanMaker(Builder(loop.node.loc), f"{loop.body.name}_stretches", self._rows, False, None, **ways)
         inputs = []
         for i, (node, operand) in enumerate(zip(loop.body.inputs, loop.node.args, strict=True)):
             enter = scan.carried if i in loop.carried else scan.whole

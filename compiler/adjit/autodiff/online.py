@@ -6,9 +6,9 @@
       %k' = scatter %k, %turn % a, %h                                   # a of the k; the stretches grow with the loop
       %goes', %h', %turn' = scan %goes, %h, %turn, %w stops: %turn to %turn + %stride
     %3 = scan %dh, %left, %k, %at, %top, %w reverse: %turn              # as many turns as there were
-      %h, %k', %at', %top' = scan %k, %at, %top, %w stops:              # from the last state that is kept ...
-        %k' = scatter %k, %top + 1, %h'                                 # ... which leaves more of them on the way
-        %h' = scan %h, %w: %steps                                       # the split of `revolve`, found as the program runs
+      %h, %k', %at', %top' = scan %h, %k, %at, %top, %w stops:          # from the last state that is kept
+        %h' = scan %h, %w: %steps                                       # the split of `revolve`, found as it runs
+        %k' = scatter %k, %top + 1, %h'
       and the adjoint of a turn that begins with %h
 
 Where the loop is told how many turns there are, all k states are kept as `revolve` says from the first turn on, by the
@@ -64,14 +64,15 @@ class Online(States):
     def __init__(self, walk: Walk, loop: Loop, turn: Turn, cut: Cut) -> None:
         super().__init__(walk, loop, cut)
         self._rooms = loop.checkpoints
-        # What is needed of the loop stands ahead of it, and after it for the loop backward.
-        self._around = Builder(loop.node.loc)
+        stops, has_one = loop.node.attrs.get("stops", False), online_rooms(self._rooms) == 1
+        # What is computed for the loop stands ahead of it; one that stays as it was has no such.
+        self._around = walk.b if stops and has_one else Builder(loop.node.loc)
         told = self._told()
         self._first = told.first
-        if not loop.node.attrs.get("stops", False):
+        if not stops:
             assert told.most is not None
             self._stack = self._of_known_number(told.most)
-        elif online_rooms(self._rooms) == 1:
+        elif has_one:
             self._stack = self._of_first_state(turn, cut)
         else:
             self._stack = self._in_stretches(told)
@@ -125,7 +126,7 @@ class Online(States):
         loop, a, around = self._loop, online_rooms(self._rooms), self._around
         node, number = loop.node, Array(I64)
         ways = {"stops": True, "checkpoints": self._rooms, "stretches": True}
-        scan = ScanMaker(around, f"{loop.body.name}_stretches", MOST_TURNS, False, **ways)
+        scan = ScanMaker(around, f"{loop.body.name}_stretches", MOST_TURNS, False, None, **ways)
         b = scan.b
         goes_on = around.value(node.args[0])
         if told.most is not None:
@@ -208,7 +209,7 @@ class Online(States):
         `turn` gives the next one of what is carried, of that and of the others."""
         loop, number = self._loop, Array(I64)
         ways = {"stops": True, "checkpoints": self._rooms, "stretches": True}
-        scan = ScanMaker(around, f"{loop.body.name}_again", MOST_TURNS, False, **ways)
+        scan = ScanMaker(around, f"{loop.body.name}_again", MOST_TURNS, False, None, **ways)
         b = scan.b
         begin = around.take(around.value(stack.at), around.value(stack.top), axis=0)
         more = scan.carried("more", Array(BOOL), (begin < around.value(goal)).node)

@@ -50,8 +50,8 @@ def kept_of(loop: str, checkpoint: Any, turns: int = 0) -> Kept | None:
         if turns == MOST_TURNS:
             raise located(
                 ArgumentError,
-                f"{loop}: checkpoint={checkpoint!r} is of a most number of turns, and there is none: give max_steps=, a "
-                'number of carries, or bytes as in "64MB"',
+                f"{loop}: checkpoint={checkpoint!r} is of a most number of turns, and there is none: give max_steps=, "
+                'a number of carries, or bytes as in "64MB"',
             )
         return None if checkpoint == "all" else Kept(loop)
     found = _BYTES.fullmatch(checkpoint) if isinstance(checkpoint, str) else None

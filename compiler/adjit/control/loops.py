@@ -127,7 +127,8 @@ def fori_loop(
 
 def counted(call: Call, between: Between) -> Call:
     """A loop over integers that are known when the program runs. The counter is one of known integers, of which the
-    first ones run, where the first one is known, and something is kept of each turn, of which there is a most number."""
+    first ones run, where the first one is known, and there is a most number of turns, each of which may keep something.
+    """
     turns, first = between.turns, between.lower
     found = replace(call, length=turns, count=between.count, limits=between.ends)
     if isinstance(first, Tracer) or turns == MOST_TURNS or call.kept is not None:
