@@ -48,9 +48,10 @@ def _repetitions(n: int, k: int) -> int:
 
 
 def online_rooms(k: int) -> int:
-    """How many of k states a loop keeps on its way forward that does not know how far it goes: three quarters, and an
-    odd number, so that every power of 2 is a way to go round them. One is the first state."""
-    return max(1, (3 * k // 4 - 1) | 1)
+    """How many of k states a loop keeps on its way forward that does not know how far it goes: an odd number, so that
+    every power of 2 is a way to go round them. One is the first state. A quarter, or five, are for the way back:
+    fewer would have to take a long stretch again turn by turn."""
+    return max(1, (k - max(k // 4, 5) - 1) | 1)
 
 
 def online_steps(n: int, k: int) -> int:
