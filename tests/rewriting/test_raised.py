@@ -1,4 +1,4 @@
-"""`assert` and `raise` under traced conditions: errors of the program, of the class and with the text of the function."""
+"""`assert` and `raise` under traced conditions: errors of the program, of the class and text that the function gives."""
 
 from __future__ import annotations
 
