@@ -1,4 +1,4 @@
-"""`assert` and `raise` under traced conditions: errors of the program, of the class and text that the function gives."""
+"""`assert` and `raise` under traced conditions: errors of the program, with its class and text."""
 
 from __future__ import annotations
 
