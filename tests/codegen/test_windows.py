@@ -9,7 +9,7 @@ import pytest
 
 from adjit.codegen.cuts import cut_of
 from adjit.ir.text import parse
-from adjit.schedule.plan import Product
+from adjit.schedule.work import Product
 from adjit_runtime.target import Target, host_target
 from tests.codegen.running import Ran
 from tests.codegen.test_scans import same, works

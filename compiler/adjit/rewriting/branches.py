@@ -2,7 +2,7 @@
 
 A variable that neither side changed stays as it is; one that both sides give the same known value has that. Arrays and
 numbers are results of a branch of the program, and what was changed in place is written back. What one side leaves
-unbound, and is read behind it, and what differs in its type, is an error that names both lines."""
+unbound, and is read after it, and what differs in its type, is an error that names both lines."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ from adjit.control.traced import as_given
 from adjit.ir.builder import Builder
 from adjit.ir.graph import closed
 from adjit.ir.node import Node
-from adjit.ir.types import Array
+from adjit.ir.types import I64, Array
 from adjit.rewriting.facts import RETURNED, VALUE, Branch, is_own, shown
 from adjit.rewriting.flow import Live
+from adjit.rewriting.raised import Raised
 from adjit.rewriting.variables import (
     FULL_SIZE,
     NEW,
@@ -40,13 +41,15 @@ from adjit.rewriting.variables import (
     structure,
     write_back,
 )
-from adjit.trace import Traced, Tracer, is_tracer, lower, trace_flat
+from adjit.trace import Traced, Tracer, checks, current_trace, is_tracer, lower, trace_flat
 from adjit.trace.refuse import located
-from adjit.trace.tracer import node_of
+from adjit.trace.tracer import fresh, node_of
 from adjit_runtime.errors import AdjitError, ArgumentError, DTypeError, ShapeError, TraceError
 
 E = TypeVar("E", bound=AdjitError)
 
+_CHECKS = "_adjit_checks"
+"""The checks of a side, under the name of a variable that there is none of."""
 _MOST_NESTED = 40
 """A branch inside of itself so often is a recursion that has no end in a trace."""
 _DEPTH: dict[int, int] = {}
@@ -56,7 +59,7 @@ _EMPTY = tree("if", "", None)
 
 @dataclass(eq=False)
 class _Traced:
-    """A side as it was traced: what its variables are behind it, and where their leaves stand among its outputs."""
+    """A side as it was traced: what its variables are after it, and where their leaves stand among its outputs."""
 
     number: int
     after: dict[str, Any]
@@ -65,6 +68,7 @@ class _Traced:
     leaves: dict[str, tuple[list[Any], optree.PyTreeSpec]]
     types: dict[str, list[Array]]
     traced: Traced | None = None
+    raised: Raised | None = None
 
     def unchanged(self, name: str) -> bool:
         """Whether nothing was written into what a variable had."""
@@ -136,14 +140,25 @@ class _Join:
         watch = Watch(self.over)
         values = {name: get(self.cells[name]) for name in self.names}
         self.shared = {name for name, value in values.items() if isinstance(value, np.ndarray | list | dict)}
-        sides = [self._side(number) for number in range(2)]
+        sides = []
+        # First the one that ends with an error: what is behind the branch is the other.
+        for number in (0, 1) if fact.sides[1].ends or self.gives else (1, 0):
+            side = self._side(number)
+            if side.raised is not None:
+                return self._without(side.raised, number)
+            sides.append(side)
+        sides.sort(key=lambda side: side.number)
         watch.check(f"an {fact.word}" if fact.word.startswith("if") else fact.word, fact.loc)
         names = [""] if self.gives else self.names
         wanted = [name for name in names if self._is_wanted(name)]
         decided = {name: self._decided(name, sides) for name in wanted}
         open_ = [name for name, found in decided.items() if found is _JOIN]
         types = {name: self._types(name, sides) for name in open_}
+        if any(_CHECKS in side.leaves for side in sides):
+            open_, types = [*open_, _CHECKS], {**types, _CHECKS: [Array(I64)]}
         values = self._joined(sides, open_, types)
+        if _CHECKS in values:
+            checks.keep(values[_CHECKS])
         for name in names:
             found = values.get(name, decided.get(name, UNBOUND))
             if name == "":
@@ -151,8 +166,16 @@ class _Join:
             self._set(name, found, sides)
         return None
 
+    def _without(self, raised: Raised, number: int) -> Any:
+        """The other side, where the one of this number raises an error."""
+        b = lower.builder()
+        flag = b.value(node_of(self.holds))
+        holds = ~flag if number == 0 else flag
+        checks.note(fresh(holds.node), raised.error, raised.text, raised.loc)
+        return self.functions[1 - number]()
+
     def _is_wanted(self, name: str) -> bool:
-        """Whether a variable is read behind the branch, or others may see what it does to its value."""
+        """Whether a variable is read after the branch, or others may see what it does to its value."""
         return name in self.fact.kept or (name in self.fact.changed and name in self.shared)
 
     def _set(self, name: str, found: Any, sides: Sequence[_Traced]) -> None:
@@ -173,6 +196,9 @@ class _Join:
 
         def call(_: list[Tracer]) -> Any:
             given = {}
+            trace = current_trace()
+            assert trace is not None
+            trace.may_raise = True
             for name in self.names:
                 value = get(self.cells[name])
                 if name in self.fact.changed and value is not UNBOUND:
@@ -191,10 +217,19 @@ class _Join:
                     side.leaves[name] = found
                     side.types[name] = list(map(type_of_leaf, found[0]))
                     leaves += found[0]
+            place = checks.taken()
+            if place is not None:
+                found = leaves_of(place)
+                assert found is not None
+                side.leaves[_CHECKS] = found
+                leaves.append(place)
             return leaves
 
         with restored(self.cells, self.names):
-            side.traced = trace_flat(_title(self.fact, number), call, [], [], part="branch")
+            try:
+                side.traced = trace_flat(_title(self.fact, number), call, [], [], part="branch")
+            except Raised as raised:
+                side.raised = raised
         return side
 
     def _note(self, side: _Traced, name: str, given: Given | None) -> None:
@@ -224,7 +259,7 @@ class _Join:
     # -- both sides ----------------------------------------------------------------------------------------------------
 
     def _decided(self, name: str, sides: Sequence[_Traced]) -> Any:
-        """What a variable is behind the branch where that is known while it is traced, else _JOIN."""
+        """What a variable is after the branch where that is known while it is traced, else _JOIN."""
         a, b = (side.after.get(name, UNBOUND) for side in sides)
         if a is b and all(side.unchanged(name) for side in sides):
             return a
@@ -251,13 +286,13 @@ class _Join:
             raise located(
                 TraceError,
                 f"{name} is bound in line {line} and not in the other side of the branch (line {here.line}), and is "
-                "read behind it: bind it in both, or give it a value before",
+                "read after it: bind it in both, or give it a value before",
                 self.fact.loc,
             )
         return _JOIN if name in other.leaves else other.after[name]
 
     def _needed(self, side: _Traced) -> Live:
-        """What is read behind a side: where it jumps to, if that is known."""
+        """What is read after a side: where it jumps to, if that is known."""
         ends = self.fact.sides[side.number].ends
         flags = {flag: side.after.get(flag, False) for flag in ends if flag}
         taken = [flag for flag, value in flags.items() if value is True]

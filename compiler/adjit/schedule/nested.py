@@ -8,8 +8,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from adjit.schedule.arena import read, storage, written
-from adjit.schedule.plan import Body, Load, Located, Loop, Nested, NestedStep, Place, Plan, Prefetch, Straight
+from adjit.schedule.arena import read, written
+from adjit.schedule.buffer import storage
+from adjit.schedule.instructions import Body, Load
+from adjit.schedule.plan import Located, Plan
+from adjit.schedule.turns import Nested, NestedStep, Place, Straight
+from adjit.schedule.work import Loop, Prefetch
 from adjit.tuned import MEMORY_BYTES, STREAM_AHEAD, STREAM_AHEAD_FIRST, STREAM_ROW_BYTES, TILE_GROUPS
 from adjit_runtime.target import LINE, Target
 
@@ -36,6 +40,7 @@ def nested(
     stops: bool = False,
     counted: bool = False,
     ranged: bool = False,
+    stretches: bool = False,
 ) -> Nested:
     """The kernels of `inner` for each of `count` turns in `groups`.
 
@@ -74,7 +79,7 @@ def nested(
     moves = tuple(turns.get(number, 0) for number in range(arena + 1))
     return Nested(
         count, groups, tuple(steps), tuple(sorted(known)), tuple(sorted(writes)), moves, tuple(extents),
-        reverse=reverse, stops=stops, counted=counted, ranged=ranged, first_check=checks,
+        reverse=reverse, stops=stops, counted=counted, ranged=ranged, stretches=stretches, first_check=checks,
     )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from adjit.ir.axes import relation_of, sees_windows
 from adjit.ir.node import Node
 from adjit.ir.subscripts import Subscripts
 from adjit.schedule.maps import Map, contiguous_strides, identity, linear, operand_map
-from adjit.schedule.plan import Product
+from adjit.schedule.work import Product
 from adjit.tuned import WINDOW_COLUMNS, WINDOW_ROWS
 
 Strides = Mapping[str, int]

@@ -14,7 +14,7 @@ from adjit.codegen.gemm.macro import bit, call_epilogue
 from adjit.codegen.gemm.microkernel import LaneMask, Sums, write_tile
 from adjit.codegen.gemm.variants import ACCUMULATE, SCRATCH, KernelSizes
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal, literal
-from adjit.schedule.plan import Product
+from adjit.schedule.work import Product
 
 PARAMETERS = (
     (I64, "m"),
