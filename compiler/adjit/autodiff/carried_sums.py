@@ -56,7 +56,9 @@ def summed_in_turn(b: Builder, values: Sequence[Value]) -> Value:
             wholes.append(value)
     layers = _layers(parts)
     if wholes:
-        total = functools.reduce(operator.add, wholes)
+        # What a turn adds to the first is one value, as it is where that is summed up for all turns past the loop.
+        first, *rest = wholes
+        total = first + functools.reduce(operator.add, rest) if rest else first
     elif layers:
         axis, layer = layers.pop(0)
         total = _joined(b, axis, layer, type, None)

@@ -13,6 +13,7 @@ from adjit.ir.graph import Graph, topological
 from adjit.ir.node import Node
 from adjit.ir.types import BOOL, Array
 from adjit.ops.declare import Bodied
+from adjit.tuned import STRAIGHT_ELEMENTS
 
 
 class Loop:
@@ -55,7 +56,7 @@ class Guarded(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Turn:
     """`seeds`: by the number of an output of the body, its cotangent, an input of the adjoint. `sums`: by the number of
-    an input that is the same in all turns, what the turns before added up to its cotangent, an input, too. `found`: by
+    a large input that is the same in all turns, what turns before it added up to its cotangent, an input. `found`: by
     the number of an input, its cotangent: with what `sums` has of it, where that has something; else what a turn adds.
     `guarded` are those of `sums` for which it matters where they are dead. `nodes` are all that are computed, in the
     body's order, with what loops in it keep; `outputs` are the body's."""
@@ -75,8 +76,9 @@ def adjoint_of_turn(walk: Walk, loop: Loop, cts: Sequence[Cotangent | None]) -> 
     turn before it."""
     useful = _useful(loop, walk.reach.bodies[loop.node], cts)
     guarded = {i for i in useful if (ct := cts[i]) is not None and ct.guard is not None}
-    # What invariants get is summed up in place, save where it matters which elements are dead.
-    summed = set(loop.whole)
+    # What large invariants get is summed up in place, save where it matters which elements are dead. What smaller ones
+    # get in a turn is one value, added in registers, or made for all turns past the loop.
+    summed = {i for i in loop.whole if loop.body.inputs[i].array_type.size > STRAIGHT_ELEMENTS}
     while True:
         made = _adjoint(walk, loop, useful, guarded, summed)
         more = {i for i in loop.carried if i in made.found and made.found[i][1] is not None} - guarded
