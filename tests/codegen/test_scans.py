@@ -417,10 +417,12 @@ def test_state_that_a_loop_makes_anew() -> None:
     np.testing.assert_allclose(ran.inputs[0], c, rtol=1e-12)
 
 
-def test_threads_share_turns_that_need_no_other() -> None:
+@pytest.mark.parametrize("reverse", ["false", "true"])
+def test_threads_share_turns_that_need_no_other(reverse: str) -> None:
     text = """
     graph @rows(%x: f64[700,600], %w: f64[600]) -> f64[700,600] {
-      %0 = scan %x, %w length=700 carried=0 sliced=1 body=graph @row(%x: f64[600], %w: f64[600]) -> f64[600] {
+      %0 = scan %x, %w length=700 carried=0 sliced=1 reverse=REVERSE body=
+      graph @row(%x: f64[600], %w: f64[600]) -> f64[600] {
         %0 = cumsum %x axis=0 : f64[600]
         %1 = exp %0 : f64[600]
         %2 = mul %1, %w : f64[600]
@@ -429,7 +431,7 @@ def test_threads_share_turns_that_need_no_other() -> None:
       %1 = item %0 index=0 : f64[700,600]
       return %1
     }"""
-    graph = parse(text)
+    graph = parse(text.replace("REVERSE", reverse))
     rng = np.random.default_rng(3)
     inputs = [rng.normal(size=(700, 600)) * 0.01, rng.normal(size=600)]
     whole = same(graph, inputs)
@@ -530,3 +532,21 @@ def test_state_that_is_written_at_computed_places() -> None:
     mask = np.ones(30)
     mask[at] = 0
     np.testing.assert_allclose(gradient, 2 * p * mask + 1, rtol=1e-12)
+
+
+def test_nothing_is_written_to_what_is_empty() -> None:
+    text = """
+    graph @empty(%x: f64[2,3]) -> (f64[2,0,3], f64[2,0,3]) {
+      %0 = scan %x length=2 carried=0 sliced=1 body=graph @turn(%x: f64[3]) -> (f64[0,3], f64[0,3]) {
+        %0 = scan %x length=0 carried=0 sliced=0 body=graph @inner(%x: f64[3]) -> f64[3] {
+          %0 = tanh %x : f64[3]
+          return %0
+        } : (f64[0,3])
+        %1 = item %0 index=0 : f64[0,3]
+        return %1, %1
+      } : (f64[2,0,3], f64[2,0,3])
+      %1 = item %0 index=0 : f64[2,0,3]
+      %2 = item %0 index=1 : f64[2,0,3]
+      return %1, %2
+    }"""
+    same(parse(text), [np.ones((2, 3))])

@@ -214,9 +214,12 @@ class LoopPlanner(Memory):
         """The plan of a turn, again and again; `slots` are what is carried, inputs and stacked results."""
         inner = self._planned(node, lambda: _turn_graph(node))
         count = node.attrs["length"]
-        groups = min(TILE_GROUPS, count) if _is_shared(node, inner) else 1
+        is_shared = _is_shared(node, inner)
+        groups = min(TILE_GROUPS, count) if is_shared else 1
+        # Turns that threads share have no order.
+        ways = {} if is_shared else _ways(node)
         moves = {n: each.step * each.where[0].dtype.itemsize for n, each in enumerate(slots) if each.step}
-        work = nested(inner, count, groups, moves, self._first_check(inner.checks), **_ways(node))
+        work = nested(inner, count, groups, moves, self._first_check(inner.checks), **ways)
         if work.first_check is not None and work.tells_turn and node.loc is not None:
             own = slice(work.first_check, None)
             self.checks[own] = [replace(check, loop=str(node.loc)) for check in self.checks[own]]

@@ -148,7 +148,7 @@ def _order(plan: Plan, of_turn: bool) -> None:
     renewed: dict[Buffer, int] = {}
     for number, kernel in enumerate(plan.kernels):
         new, old = written(kernel), read(kernel)
-        missing = old - new - known
+        missing = {buffer for buffer in old if buffer.size} - new - known
         if missing:
             raise _fail(plan.name, f"kernel {number} reads %{next(iter(missing)).name} before it is written")
         if kernel.work.may_fail and renewed and not of_turn:
