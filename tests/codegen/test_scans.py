@@ -451,6 +451,19 @@ def test_what_is_carried_begins_as_what_the_turns_read() -> None:
         np.testing.assert_allclose(found, wanted, rtol=1e-14)
 
 
+def test_what_a_loop_reads_is_also_a_part_of_a_concatenation() -> None:
+    """That lies in the result with its strides, and once more without gaps for the loop."""
+
+    def f(x: Any) -> Any:
+        w = adjit.map(lambda row: np.tanh(row) * row.sum(), x).T
+        last, ws = adjit.scan(lambda c, _: (np.sin(c @ w), w * c.sum()), x[0], length=3)
+        return np.concatenate([w, np.cos(x)], axis=1), last, ws
+
+    x = np.random.default_rng(0).normal(size=(6, 6))
+    for found, wanted in zip(adjit.jit(f)(x), f(x), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-12)
+
+
 @pytest.mark.parametrize("reverse", ["false", "true"])
 def test_threads_share_turns_that_need_no_other(reverse: str) -> None:
     text = """
