@@ -174,7 +174,7 @@ class Drawn:
         elif kind == 1:
             self.bind(f"np.tanh({a.text} @ ramp({n}, 2))", (*a.shape[:-1], 2))
         elif kind == 2:
-            self.bind(f"np.tanh({a.text} @ {self.leaf((n,))})", a.shape[:-1])
+            self.bind(f"np.tanh({a.text} @ ({self.leaf((n,))}))", a.shape[:-1])
         else:
             self.bind(f"{a.text} @ np.sin({self.expression((n, 3), 1)})", (*a.shape[:-1], 3))
 
@@ -212,7 +212,7 @@ class Drawn:
         a = self.array()
         n, rest = a.shape[0], a.shape[1:]
         made = self.fresh()
-        self.line(f"{made} = {a.text}.copy()")
+        self.line(f"{made} = np.array({a.text})")
         at = self.random.choice([f"{self.random.randrange(n)}", f"np.argmin({a.text}.reshape({n}, -1)[:, 0])"])
         how = self.random.choice([
             f"{made}[{at}] = {self.bounded(rest)}", f"{made}[{at}] += {self.bounded(rest)}",
