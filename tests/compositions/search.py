@@ -26,7 +26,10 @@ def main(first: int, count: int, folder: Path) -> int:
         except Exception as error:
             failed += 1
             last = traceback.extract_tb(error.__traceback__)[-1]
-            print(f"{seed}: {type(error).__name__} at {Path(last.filename).name}:{last.lineno}: {str(error)[:400]}", flush=True)
+            print(
+                f"{seed}: {type(error).__name__} at {Path(last.filename).name}:{last.lineno}: {str(error)[:400]}",
+                flush=True,
+            )
             continue
         for file in folder.glob(f"{name}*"):
             file.unlink()

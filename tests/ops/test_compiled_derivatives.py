@@ -1,5 +1,5 @@
 """Derivatives of every op in machine code: what the evaluator gives for them, in both modes, to second order in all
-orders, and of a batch. That the evaluator's are right is what test_derivatives and tests/autodiff/test_forward_mode say.
+orders, and of a batch. That the evaluator is right is what test_derivatives and tests/autodiff/test_forward_mode say.
 
 All of one op stand side by side in one graph, so that an op is one compilation."""
 
