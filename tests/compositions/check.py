@@ -85,7 +85,7 @@ def slopes(function: Function, x: np.ndarray, shape: tuple[int, ...]) -> tuple[n
     return found[1], np.abs(found[1] - found[0])
 
 
-# -- what is made of a function: it, and what a Jacobian says of it -------------------------------------------------------
+# -- what is made of a function: it, and what a Jacobian says of it ---------------------------------------------------
 
 Make = Callable[[Function, Any, Any], Function]
 """Of a function, cotangents of its values, and a tangent of its argument."""

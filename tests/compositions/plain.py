@@ -12,7 +12,15 @@ import adjit
 
 
 def jit(function: Callable[..., Any], control_flow: bool = False) -> Callable[..., Any]:
-    return function
+    """The function itself; in a trace, which adjit's own functions make of what is plain, what is compiled."""
+
+    def called(*args: Any) -> Any:
+        try:
+            return function(*args)
+        except adjit.TraceError:
+            return adjit.jit(function, control_flow=control_flow)(*args)
+
+    return called
 
 
 def checkpoint(function: Callable[..., Any]) -> Callable[..., Any]:
