@@ -157,9 +157,9 @@ class Drawn:
     def statement(self) -> None:
         """One statement or several, after which there is one more name."""
         simple = [self.elementwise, self.elementwise, self.product, self.reduction, self.index, self.write, self.move]
-        nested = [self.scan, self.scan, self.fori, self.while_, self.cond, self.switch, self.map, self.checkpoint,
-                  self.rule, self.vmap, self.vmap, self.jit, self.controlled, self.root, self.fixed_point,
-                  self.derivative, self.derivative, self.formula]  # fmt: skip
+        nested = [self.scan, self.scan, self.fori, self.unrolled, self.while_, self.cond, self.switch, self.map,
+                  self.checkpoint, self.rule, self.vmap, self.vmap, self.jit, self.controlled, self.root,
+                  self.fixed_point, self.derivative, self.derivative, self.formula]  # fmt: skip
         inner = self.block.depth < self.depth and self.random.random() < (0.75, 0.45, 0.25)[min(self.block.depth, 2)]
         self.random.choice(nested if inner else simple)()
 
@@ -313,7 +313,8 @@ class Drawn:
         start = self.expression(c.shape, 1)
         a = self.pick(lambda shape: len(shape) > 0)
         turns = a.shape[0] if a is not None else self.random.choice((0, 1, 4))
-        moving = [] if a is None else [Name(f"{a.text}[{i}]", a.shape[1:])]
+        # What is plain Python inside of a trace is no array that a traced counter can index.
+        moving = [] if a is None else [Name(f"adjit.asarray({a.text})[{i}]", a.shape[1:])]
         with self.function(f"def {name}({i}, {c.text}):", c, Name(f"(0.1 * {i})", ()), *moving):
             self.some()
             if c.shape and self.random.random() < 0.4:
@@ -328,6 +329,17 @@ class Drawn:
         else:
             call = f"{self.random.choice(['0', '0', f'min(1, {turns})'])}, {turns}, {name}, {start}"
         self.bind(f"adjit.fori_loop({call})", c.shape)
+
+    def unrolled(self) -> None:
+        """A loop of Python's, which a pass rolls up again where it is long; each turn contracts."""
+        c, i, table = Name(self.fresh("c"), self.shape()), self.fresh("i"), self.array()
+        self.line(f"{c.text} = {self.expression(c.shape, 1)}")
+        moving = Name(f"{table.text}[{i} % {table.shape[0]}]", table.shape[1:])
+        head = f"for {i} in range({self.random.choice((2, 16, 24))}):"
+        with self.function(head, c, moving, Name(f"(0.1 * {i})", ())):
+            for _ in range(self.random.randint(1, 2)):
+                self.line(f"{c.text} = 0.5 * {c.text} + 0.3 * {self.bounded(c.shape)}")
+        self.block.scope.append(c)
 
     def while_(self) -> None:
         c, n, name = Name(self.fresh("c"), self.shape()), self.fresh("n"), self.fresh("f")

@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 
 import adjit
+from adjit.trace import current_trace
 
 
 def jit(function: Callable[..., Any], control_flow: bool = False) -> Callable[..., Any]:
-    """The function itself; in a trace, which adjit's own functions make of what is plain, what is compiled."""
+    """The function itself; what decides by values that are traced is the compiler's, where a trace is under way."""
+    if not control_flow:
+        return function
 
     def called(*args: Any) -> Any:
-        try:
-            return function(*args)
-        except adjit.TraceError:
-            return adjit.jit(function, control_flow=control_flow)(*args)
+        return function(*args) if current_trace() is None else adjit.jit(function, control_flow=True)(*args)
 
     return called
 

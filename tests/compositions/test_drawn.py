@@ -13,7 +13,7 @@ from tests.compositions.check import programs, tower
 from tests.compositions.drawn import Drawn
 
 
-@settings(max_examples=8)
+@settings(max_examples=6)
 @given(seed=st.integers(0, 10**6))
 def test_drawn_programs(seed: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
