@@ -323,7 +323,8 @@ class Drawn:
         kind = self.random.random()
         if kind < 0.3:
             bound = f"np.minimum(np.sum({self.array().text} > 0.2), {turns})"
-            call = f"0, {bound}, {name}, {start}, max_steps={turns + 1}"
+            most = self.random.choice([f", max_steps={turns + 1}", "", ", checkpoint=2"])
+            call = f"0, {bound}, {name}, {start}{most}"
         elif kind < 0.5:
             call = f"0, {turns}, {name}, {start}, checkpoint={self.random.choice(['1', '3', repr('sqrt')])}"
         else:
@@ -351,7 +352,8 @@ class Drawn:
         test = self.random.choice([f"carry[1] < {limit}", f"(carry[1] < {limit}) & (np.sum(carry[0] ** 2) < 3.1)",
                                    f"(carry[1] < {limit}) & (np.sum(carry[0]) > {self.scalar()})"])  # fmt: skip
         last = self.fresh("c")
-        call = f"lambda carry: {test}, {name}, ({start}, 0), max_steps={self.random.choice((2, 7))}"
+        most = self.random.choice([", max_steps=2", ", max_steps=7", "", ", checkpoint=3"])
+        call = f"lambda carry: {test}, {name}, ({start}, 0){most}"
         self.line(f"{last} = adjit.while_loop({call})")
         self._unpack(last, [c])
 

@@ -61,6 +61,22 @@ def search(A: Any, x: Any) -> Any:
     return A.while_loop(lambda carry: np.sum(carry[0] ** 2) < 9.0, body, (x, 0), max_steps=8)[0]
 
 
+def free_search(A: Any, x: Any) -> Any:
+    return A.while_loop(lambda h: np.sum(h**2) < 9.0, lambda h: h * 1.3 + np.sin(h) * x, x)
+
+
+def free_counter(A: Any, x: Any) -> Any:
+    return A.fori_loop(0, 3 + np.sum(x > 0), lambda i, h: np.sin(h * x) + 0.1 * i, x, checkpoint=3)
+
+
+def in_a_row(A: Any, x: Any) -> Any:
+    """Long enough that it is rolled up."""
+    h = x
+    for i in range(16):
+        h = 0.5 * np.tanh(W @ h) + x[i % 3] * np.cos(h) * 0.5
+    return h
+
+
 def branch(A: Any, x: Any) -> Any:
     return A.cond(np.sum(x) > 0, lambda x: np.sin(x) * x, lambda x: x**3, x) * A.cond(x[0] > 1, np.exp, np.cos, x)
 
@@ -139,6 +155,11 @@ def gradient(A: Any, x: Any) -> Any:
     return A.grad(lambda y: np.sum(np.sin(y * x) * y[0]))(x * x)
 
 
+def value_and_gradient(A: Any, x: Any) -> Any:
+    value, slope = A.value_and_grad(lambda y: np.sum(np.sin(y * x) * y[0]))(x * x)
+    return value * slope
+
+
 def tangent(A: Any, x: Any) -> Any:
     return A.jvp(lambda y: np.sin(y * x) * y[0], (x,), (x[::-1],))[1]
 
@@ -161,6 +182,10 @@ def jacobian_rows(A: Any, x: Any) -> Any:
     return A.jacrev(lambda y: np.sin(W @ y * x))(x)
 
 
+def by_shapes(A: Any, x: Any) -> Any:
+    return A.jacobian(lambda y: np.sin(W @ y * x)[:2])(x)
+
+
 def curvature(A: Any, x: Any) -> Any:
     return A.hessian(lambda y: np.sum(np.sin(W @ y) * x * y))(x)
 
@@ -175,11 +200,12 @@ def slopes(A: Any, x: Any) -> Any:
 
 PROGRAMS: dict[str, Callable[[Any, Any], Any]] = {
     "scan": steps, "scan in reverse": reversed_steps, "scan with checkpoints": checkpoints, "fori_loop": counter,
-    "fori_loop between traced bounds": counted, "fori_loop in place": written, "while_loop": search, "cond": branch,
-    "switch": branches, "map": mapped, "checkpoint": again, "custom_rule by jvp": rule_forward,
+    "fori_loop between traced bounds": counted, "fori_loop in place": written, "while_loop": search,
+    "while_loop without a bound": free_search, "fori_loop without a bound": free_counter, "unrolled": in_a_row,
+    "cond": branch, "switch": branches, "map": mapped, "checkpoint": again, "custom_rule by jvp": rule_forward,
     "custom_rule by vjp": rule_reverse, "root": equation, "fixed_point": iteration, "vmap": rows,
     "vmap in chunks": chunks, "vmap of vmap": batches_of_batches, "from_sympy": formula, "jit": ready,
-    "control_flow=True": pythons_own, "grad": gradient, "jvp": tangent, "vjp": pullback, "linearize": linearized,
-    "jacfwd": columns, "jacrev": jacobian_rows, "hessian": curvature, "hvp": curvature_along,
-    "elementwise_grad": slopes,
+    "control_flow=True": pythons_own, "grad": gradient, "value_and_grad": value_and_gradient, "jvp": tangent,
+    "vjp": pullback, "linearize": linearized, "jacfwd": columns, "jacrev": jacobian_rows, "jacobian": by_shapes,
+    "hessian": curvature, "hvp": curvature_along, "elementwise_grad": slopes,
 }  # fmt: skip

@@ -62,6 +62,11 @@ def doubling(x: Any) -> Any:
     )[0]
 
 
+def free_doubling(x: Any) -> Any:
+    """The same with no most number of turns."""
+    return adjit.while_loop(lambda h: np.sum(h**2) < 16.0, lambda h: h * 2.0 + np.sin(h), x)
+
+
 def doubling_in_python(x: Any) -> Any:
     return adjit.jit(_doubling_in_python, control_flow=True)(x)
 
@@ -181,9 +186,18 @@ def test_jacfwd_of_while_loop() -> None:
     same(adjit.jacrev(doubling)(X), np.diag(factor))
 
 
-def test_jacfwd_of_a_while_loop_without_a_bound() -> None:
-    free = lambda x: adjit.while_loop(lambda h: np.sum(h**2) < 16, lambda h: h * 2 + np.sin(h), x)  # noqa: E731
-    same(adjit.jacfwd(free)(X), adjit.jacfwd(doubling)(X))
+def test_jacobians_and_hessian_of_a_while_loop_without_a_bound() -> None:
+    same(adjit.jacfwd(free_doubling)(X), adjit.jacfwd(doubling)(X))
+    same(adjit.jacrev(free_doubling)(X), adjit.jacfwd(doubling)(X))
+    total = lambda f: lambda x: np.sum(f(x) ** 2)  # noqa: E731
+    same(adjit.hessian(total(free_doubling))(X), adjit.hessian(total(doubling))(X))
+
+
+def test_grad_of_vmap_of_a_while_loop_without_a_bound() -> None:
+    """Each row runs to its own end."""
+    rows = np.stack([X, 0.1 * X, 9 * X])
+    total = lambda f: lambda rows: np.sum(adjit.vmap(f)(rows) * V)  # noqa: E731
+    same(adjit.grad(total(free_doubling))(rows), adjit.grad(total(doubling))(rows))
 
 
 def test_vmap_of_root() -> None:

@@ -4,6 +4,8 @@ differences of its own results."""
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 
 import adjit
 from adjit.ir.evaluate import evaluate
-from tests.compositions import plain
+from tests.compositions import plain, programs
 from tests.compositions.check import close, slopes, weights
 from tests.compositions.programs import PROGRAMS, X
 
@@ -34,6 +36,15 @@ def made(f: Callable[[Any], Any], w: np.ndarray) -> Callable[[Any], Any]:
     first, reverse = along(f), back(f, w)
     functions = [f, first, reverse, along(reverse), back(first, w), along(first), back(reverse, V)]
     return lambda x: [function(x) for function in functions] + [adjit.vmap(g)(BATCH) for g in (f, reverse)]
+
+
+OF_NO_ARRAYS = {"check_grads", "pattern", "sparse_hessian", "sparse_jacobian", "symbolic"}
+"""What gives a verdict, a matrix of SciPy or a formula, so that nothing can be made of it."""
+
+
+def test_all_constructs_have_a_program() -> None:
+    used = set(re.findall(r"\bA\.(\w+)", inspect.getsource(programs)))
+    assert used == {"grad", "jit", "value_and_grad", *adjit._LATE} - OF_NO_ARRAYS
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
