@@ -11,8 +11,8 @@ import pytest
 
 import adjit
 from adjit import stages
+from adjit.codegen.emit import code_rules
 from adjit.codegen.nested import turns_between_polls
-from adjit.codegen.program import code_rules
 from adjit.ir.builder import Builder, Value
 from adjit.ir.evaluate import evaluate
 from adjit.ir.graph import Graph
@@ -21,7 +21,9 @@ from adjit.ir.types import F32, F64, Array
 from adjit.ops.loops import MOST_TURNS
 from adjit.passes.pipeline import optimize
 from adjit.schedule.memory import CodeRules
-from adjit.schedule.plan import Nested, Plan, Product, StraightLoop, Work
+from adjit.schedule.plan import Plan
+from adjit.schedule.turns import Nested, StraightLoop
+from adjit.schedule.work import Product, Work
 from adjit_runtime.target import Target, host_target
 from tests.codegen.running import Lowered, Ran
 from tests.graphs import GraphMaker
@@ -325,7 +327,7 @@ def test_loops_that_stop(length: int, width: int, polled: bool, form: str, monke
 
 @pytest.mark.parametrize("way", ["counted", "stops"])
 def test_what_decides_on_turns_is_read(way: str, form: str) -> None:
-    """A kernel that computes it, small and with state of its own, is not put off behind the loop."""
+    """A kernel that computes it, small and with state of its own, is not put off past the loop."""
     graph = parse(
         (COUNTED if way == "counted" else STOPPED).replace("WIDE", "40").replace("REVERSE", "").replace("LENGTH", "9")
     )

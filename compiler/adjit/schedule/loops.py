@@ -21,12 +21,16 @@ from adjit.ops.declare import Bodied, Reduction
 from adjit.ops.loops import runs_all
 from adjit.ops.tiles import combiners
 from adjit.schedule.body import NeedsStorage, Placement, base, operand_strides
+from adjit.schedule.buffer import Buffer
 from adjit.schedule.group import Group
+from adjit.schedule.instructions import Reduce
 from adjit.schedule.maps import contiguous_strides, identity
 from adjit.schedule.memory import Memory
 from adjit.schedule.nested import inner_nodes, nested, tiles_of
-from adjit.schedule.plan import Buffer, Kernel, Loop, Plan, Reduce, StraightLoop
+from adjit.schedule.plan import Kernel, Plan
 from adjit.schedule.straight import checks_of, fits
+from adjit.schedule.turns import StraightLoop
+from adjit.schedule.work import Loop
 from adjit.tuned import SHARED_TURNS_ELEMENTS, TILE_GROUPS
 from adjit_runtime.program import Check
 
