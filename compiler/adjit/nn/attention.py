@@ -65,7 +65,7 @@ def attention(
     (time, features), (keys, size) = np.shape(q)[-2:], np.shape(v)[-2:]
     by = 1.0 / math.sqrt(max(features, 1)) if scale is None else scalar("attention: scale", scale)
     # The queries of a group are those of one head, one head below the other: no key is copied for each of them.
-    rows = (*shared, math.prod(lead[-1:]) // math.prod(shared[-1:]) * time)
+    rows = (*shared, math.prod(lead[-1:]) // max(math.prod(shared[-1:]), 1) * time)
     scores = np.reshape(np.reshape(q * by, (*rows, features)) @ np.swapaxes(k, -1, -2), (*lead, time, keys))
     if bias is not None:
         scores = scores + like(within("attention: bias", bias, np.shape(scores), "the scores"), scores)

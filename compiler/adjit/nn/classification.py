@@ -104,6 +104,9 @@ def cross_entropy_with_labels(
     # A comparison with every class, not an index: it fuses into the loop over the row.
     chosen = counted(shape[axis], axis, len(shape), found) == found
     rows = shifted(logits, axis)
+    if there is not None:
+        # What nobody asks for may be infinite or NaN, and has no derivative.
+        rows = np.where(np.expand_dims(there, axis), rows, 0.0)
     by_class = _class_weights(class_weights, logits, axis)
     smoothing = checks.real("cross_entropy: label_smoothing", label_smoothing, 0, 1)
     total = _log_total(rows, axis)
@@ -115,7 +118,6 @@ def cross_entropy_with_labels(
     if smoothing:
         each = (1.0 - smoothing) * each + smoothing * _spread(rows, total, by_class, axis)
     if there is not None:
-        # Not a product: the loss of an ignored row may be infinite, or NaN.
         each = np.where(there, each, 0.0)
         shares = np.where(there, like(1, rows) if shares is None else shares, like(0, rows))
     return reduced("cross_entropy", each, reduction, weights, shares)

@@ -157,7 +157,7 @@ def batch_norm(
     if old is None:
         return y, None
     mean, var = (stop_gradient(np.reshape(value, size)) for value in (mean, var))
-    # That of a sample: the mean of its squares is of squared distances from its own mean, which is nearer than any.
+    # What the batch has is a sample of what will be asked: n - 1, in place of n, makes its variance right in the mean.
     return y, {"mean": _moved(old[0], mean, share), "var": _moved(old[1], var * (count / (count - 1)), share)}
 
 
@@ -265,9 +265,11 @@ def _grouped(name: str, x: Any, groups: int | None, scale: Any, bias: Any, axis:
     count = checks.integer(f"{name}: groups", groups, 1)
     if size % count or len(shape) > 63:
         raise ShapeError(f"{name}: x of shape {shape} has {size} channels (axis {axis}), which make no {count} groups")
+    if shape[0] and not math.prod(shape[1:]):
+        raise ShapeError(f"{name}: x of shape {shape} has groups of no elements")
     parts = np.reshape(x, (*shape[:channels], count, size // count, *shape[channels + 1 :]))
     rest = tuple(i for i in range(1, len(shape) + 1) if i != channels)
-    y = _standardized(name, parts, axes(f"{name}: groups", rest, parts), eps)
+    y = _standardized(name, parts, rest, eps)
     return _scaled(name, np.reshape(y, shape), scale, bias, (channels,))
 
 
