@@ -80,9 +80,7 @@ def transformer_block(**g: Any) -> Any:
     return torch.func.functional_call(module, params, (g["x"],), {"src_mask": hidden})
 
 
-def recurrent(
-    make: Any, lengths: Any = None, backward: bool = False, **options: Any
-) -> Callable[..., tuple[Any, ...]]:
+def recurrent(make: Any, lengths: Any = None, backward: bool = False, **options: Any) -> Callable[..., tuple[Any, ...]]:
     def run(x: Any, w: Any, b: Any, u: Any, c: Any, h: Any, cell: Any = None) -> tuple[Any, ...]:
         module = make(2, 3, bidirectional=backward, dtype=torch.float64, **options)
         names = {"weight_ih_l0": w.T, "bias_ih_l0": b, "weight_hh_l0": u.T, "bias_hh_l0": c}

@@ -101,9 +101,7 @@ def test_lengths_and_orders(name: str, reverse: bool, lengths: Any) -> None:
     np.testing.assert_allclose(outputs, expected, rtol=1e-11, atol=1e-13)
     for have, want in zip(after if name == "lstm" else (after,), last, strict=True):
         np.testing.assert_allclose(have, want, rtol=1e-11, atol=1e-13)
-    swapped, _ = layer(
-        params, np.swapaxes(x, 0, 1), given(states), batch_first=True, reverse=reverse, lengths=lengths
-    )
+    swapped, _ = layer(params, np.swapaxes(x, 0, 1), given(states), batch_first=True, reverse=reverse, lengths=lengths)
     np.testing.assert_allclose(np.swapaxes(swapped, 0, 1), expected, rtol=1e-11, atol=1e-13)
 
 

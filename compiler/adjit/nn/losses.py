@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from adjit.nn.activations import relu
-from adjit.nn.operands import factor, floats, like, numbers, one_axis
+from adjit.nn.operands import factor, floats, like, numbers, one_axis, operand
 from adjit.nn.targets import KNOWN, difference, pair, reduced
 from adjit.trace import is_tracer, lower, stop_gradient
 from adjit_runtime import checks
@@ -142,7 +142,8 @@ def cosine_similarity(a: Any, b: Any, axis: int = -1) -> Any:
     >>> nn.cosine_similarity(np.array([[3e20, 4e20], [0.0, 0.0]]), np.array([1.0, 0.0])).round(3).tolist()
     [0.6, 0.0]
     """
-    a, b = numbers("cosine_similarity: a", a), numbers("cosine_similarity: b", b)
+    a, b = operand("cosine_similarity: a", a), operand("cosine_similarity: b", b)
+    a, b = floats(like(a, b)), floats(like(b, a))
     try:
         shape = lower.broadcast_shapes("cosine_similarity", np.shape(a), np.shape(b))
     except ShapeError:
@@ -215,9 +216,9 @@ def triplet(
     >>> float(nn.triplet(a, p, n))
     0.5
     """
-    anchor, positive, negative = (
-        floats(x) for x in pair("triplet", anchor=anchor, positive=positive, negative=negative)
-    )
+    anchor, *others = pair("triplet", anchor=anchor, positive=positive, negative=negative)
+    positive, negative = (floats(like(x, anchor)) for x in others)
+    anchor = floats(anchor)
     margin = checks.real("triplet: margin", margin)
     given = None if distance is None else checks.function("triplet: distance", distance)
 
