@@ -56,7 +56,7 @@ def test_weights_of_samples(name: str) -> None:
     assert loss(LOGITS, weights=0 * full) == 0.0
     np.testing.assert_array_equal(adjit.grad(lambda x: loss(x, weights=0.0))(LOGITS), 0 * LOGITS)
     single = loss(LOGITS.astype(np.float32), reduction="none", weights=np.arange(shape[-1]))
-    with pytest.raises(ShapeError, match="weights of shape .* does not broadcast to the losses"):
+    with pytest.raises(ShapeError, match=r"weights of shape .* does not broadcast to the losses"):
         loss(LOGITS, weights=np.ones((2, *shape)))
     assert single.shape == shape
 

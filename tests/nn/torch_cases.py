@@ -38,9 +38,7 @@ HEADS = {"q": (2, 4, 3, 5), "k": (2, 4, 6, 5), "v": (2, 4, 6, 2)}
 LABELS = np.array([0, 2, -1, 2, 1])
 CLASSES = {"logits": (5, 3), "class_weights": (3,)}
 LENGTHS = np.array([5, 1, 3])
-MASK = np.array([
-    [True, False, True, True, False, False], [False, False, False, False, False, True], [True, True, True, True, True, True],
-])  # fmt: skip
+MASK = np.array([[1, 0, 1, 1, 0, 0], [0, 0, 0, 0, 0, 1], [1, 1, 1, 1, 1, 1]], bool)
 CTC_LABELS = np.array([[1, 2, 2], [3, 3, 1], [2, 1, 3]])
 CTC_FRAMES, CTC_SIZES = np.array([7, 5, 6]), np.array([3, 2, 0])
 PAIRS = np.array([1, -1, -1, 1])
