@@ -256,7 +256,7 @@ GOOD: dict[str, Callable[[], Call]] = {
     "nn.transformer_block": lambda: (nn.transformer_block, {
         "params": nn.init.transformer_block(4, 2, key=KEY), "x": np.zeros((3, 4)), "heads": 2,
         "mask": np.ones((3, 3), bool), "bias": np.zeros(3), "causal": False, "dropout": 0.5, "key": KEY,
-        "activation": nn.relu, "norm": nn.layer_norm,
+        "activation": nn.relu, "norm": nn.layer_norm, "norm_first": True,
     }),
     **{
         f"nn.{name}": lambda name=name: (getattr(nn, name), {  # type: ignore[misc]

@@ -65,9 +65,9 @@ def multi_head_attention(**g: Any) -> Any:
     return y
 
 
-def transformer_block(**g: Any) -> Any:
+def transformer_block(norm_first: bool, **g: Any) -> Any:
     module = torch.nn.TransformerEncoderLayer(
-        4, 2, 7, dropout=0.0, activation="gelu", batch_first=True, norm_first=True, dtype=torch.float64
+        4, 2, 7, dropout=0.0, activation="gelu", batch_first=True, norm_first=norm_first, dtype=torch.float64
     )
     params = {
         **attention_weights("self_attn.", g),
@@ -146,7 +146,8 @@ THEIRS: dict[str, Theirs] = {
     "attention, causal": attend(is_causal=True),
     "attention, groups": attend(enable_gqa=True),
     "multi_head_attention": multi_head_attention,
-    "transformer_block": transformer_block,
+    "transformer_block": lambda **g: transformer_block(True, **g),
+    "transformer_block, norm behind": lambda **g: transformer_block(False, **g),
     "rnn": recurrent(torch.nn.RNN),
     "rnn, relu": recurrent(torch.nn.RNN, nonlinearity="relu"),
     "gru": recurrent(torch.nn.GRU),

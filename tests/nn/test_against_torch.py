@@ -43,12 +43,12 @@ def heads(g: dict[str, Any]) -> dict[str, Any]:
     return {name: {"w": g[f"w{i}"], "b": g[f"b{i}"]} for name, i in names.items()}
 
 
-def transformer_block(**g: Any) -> Any:
+def transformer_block(norm_first: bool = True, **g: Any) -> Any:
     params = {
         "norm1": {"scale": g["scale1"], "bias": g["bias1"]}, "norm2": {"scale": g["scale2"], "bias": g["bias2"]},
         "attention": heads(g), "up": {"w": g["up"], "b": g["b_up"]}, "down": {"w": g["down"], "b": g["b_down"]},
     }  # fmt: skip
-    return nn.transformer_block(params, g["x"], heads=2, causal=True)
+    return nn.transformer_block(params, g["x"], heads=2, causal=True, norm_first=norm_first)
 
 
 def recurrent(layer: Callable[..., Any], **options: Any) -> Callable[..., Any]:
@@ -91,6 +91,7 @@ OURS: dict[str, Callable[..., Any]] = {
     "attention, groups": nn.attention,
     "multi_head_attention": lambda **g: nn.multi_head_attention(heads(g), g["q"], g["k"], heads=2),
     "transformer_block": transformer_block,
+    "transformer_block, norm behind": lambda **g: transformer_block(False, **g),
     "rnn": recurrent(nn.rnn),
     "rnn, relu": recurrent(nn.rnn, activation=nn.relu),
     "gru": recurrent(nn.gru),

@@ -35,6 +35,10 @@ def _recurrent(case: str, gates: int, **others: tuple[int, ...]) -> Inputs:
 
 NORMED = {"scale": (4,), "bias": (4,)}
 HEADS = {"q": (2, 4, 3, 5), "k": (2, 4, 6, 5), "v": (2, 4, 6, 2)}
+BLOCK = {
+    "x": (2, 3, 4), **dict.fromkeys(("scale1", "bias1", "scale2", "bias2", "bq", "bk", "bv", "bo", "b_down"), (4,)),
+    **dict.fromkeys(("wq", "wk", "wv", "wo"), (4, 4)), "up": (4, 7), "b_up": (7,), "down": (7, 4),
+}  # fmt: skip
 LABELS = np.array([0, 2, -1, 2, 1])
 CLASSES = {"logits": (5, 3), "class_weights": (3,)}
 LENGTHS = np.array([5, 1, 3])
@@ -76,10 +80,8 @@ CASES: dict[str, Inputs] = {
         "multi_head_attention", q=(2, 3, 4), k=(2, 5, 4), wq=(4, 4), wk=(4, 4), wv=(4, 4), wo=(4, 4), bq=(4,), bk=(4,),
         bv=(4,), bo=(4,),
     ),
-    "transformer_block": draw(
-        "transformer_block", x=(2, 3, 4), scale1=(4,), bias1=(4,), scale2=(4,), bias2=(4,), wq=(4, 4), wk=(4, 4),
-        wv=(4, 4), wo=(4, 4), bq=(4,), bk=(4,), bv=(4,), bo=(4,), up=(4, 7), b_up=(7,), down=(7, 4), b_down=(4,),
-    ),
+    "transformer_block": draw("transformer_block", **BLOCK),
+    "transformer_block, norm behind": draw("transformer_block, norm behind", **BLOCK),
     "rnn": _recurrent("rnn", 1),
     "rnn, relu": _recurrent("rnn, relu", 1),
     "gru": _recurrent("gru", 3),

@@ -105,18 +105,21 @@ def transformer_block(
     key: Any = None,
     activation: Callable[[Any], Any] = gelu,
     norm: Callable[..., Any] = layer_norm,
+    norm_first: bool = True,
 ) -> Any:
-    """x + attention(norm(x)), and to that + mlp(norm of it): a block with normalisation ahead of its parts.
+    """y = x + attention(norm(x)), then y + mlp(norm(y)): a block of a transformer.
 
     params      {"norm1", "attention", "norm2", "up", "down"}: the arguments of `norm` beside x, those of
                 `multi_head_attention`, and the two layers of the MLP, as of `dense`
     x           (..., time, features)
     activation  between the layers of the MLP
     norm        norm(x, **params["norm1"]), such as `rms_norm`
+    norm_first  False: norm(x + attention(x)), then norm(y + mlp(y)), as in the first transformers
     dropout     of the weights of the attention, and of what each part adds; needs `key`, as for `attention`
     Returns     the shape of `x`
 
-    The others are those of `multi_head_attention`, which says what is raised. Source: Xiong et al. 2020.
+    The others are those of `multi_head_attention`, which says what is raised. Source: Xiong et al. 2020;
+    Vaswani et al. 2017 for normalisation behind the parts.
 
     >>> import numpy as np
     >>> from adjit import nn, random
@@ -132,16 +135,24 @@ def transformer_block(
     rate = checks.real(f"{name}: dropout", dropout)
     if not 0 <= rate < 1:
         raise ArgumentError(f"{name}: dropout is in [0, 1), not {rate}")
+    first = checks.flag(f"{name}: norm_first", norm_first)
     keys = [None] * 3 if key is None or not rate else split(key, 3)
-    attended = multi_head_attention(
-        found["attention"], _normed(name, norm, found, "norm1", x), heads=heads, mask=mask, bias=bias, causal=causal,
-        dropout=rate, key=keys[0],
-    )  # fmt: skip
-    x = x + drop(_kept(name, attended, x), rate, keys[1])
-    up = affine(name, "params['up']", found["up"], _normed(name, norm, found, "norm2", x))
-    hidden = same_shape(f"{name}: what activation gives", activation(up), up)
-    added = affine(name, "params['down']", found["down"], hidden, "what params['up'] gives")
-    return x + drop(_kept(name, added, x), rate, keys[2])
+
+    def attend(x: Any) -> Any:
+        return multi_head_attention(
+            found["attention"], x, heads=heads, mask=mask, bias=bias, causal=causal, dropout=rate, key=keys[0]
+        )
+
+    def transform(x: Any) -> Any:
+        up = affine(name, "params['up']", found["up"], x)
+        hidden = same_shape(f"{name}: what activation gives", activation(up), up)
+        return affine(name, "params['down']", found["down"], hidden, "what params['up'] gives")
+
+    for part, layers, own in (("norm1", attend, keys[1]), ("norm2", transform, keys[2])):
+        added = layers(_normed(name, norm, found, part, x) if first else x)
+        x = x + drop(_kept(name, added, x), rate, own)
+        x = x if first else _normed(name, norm, found, part, x)
+    return x
 
 
 def _sequences(name: str, q: Any, k: Any, v: Any) -> dict[str, Any]:
