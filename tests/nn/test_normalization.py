@@ -102,6 +102,11 @@ def test_running_statistics() -> None:
         np.testing.assert_allclose(moved["mean"], momentum * mean, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(moved["var"], (1 - momentum) + momentum * var, rtol=1e-5)
         assert moved["mean"].dtype == moved["var"].dtype == np.float32
+    for x_dtype, dtype in ((np.float32, np.float64), (np.float64, np.float32)):
+        _, other = nn.init.batch_norm(4, dtype=dtype)
+        y, after = adjit.jit(lambda x, r: nn.batch_norm(x, r, training=True))(X.astype(x_dtype), other)
+        assert (y.dtype, after["mean"].dtype, after["var"].dtype) == (x_dtype, dtype, dtype)
+        np.testing.assert_allclose(after["mean"], 0.1 * X.mean((0, 2)), rtol=1e-5, atol=1e-7)
     y, same = nn.batch_norm(x, moved, training=False)
     assert same is moved
     expected = (X - moved["mean"][:, None]) / np.sqrt(moved["var"][:, None] + 1e-5)

@@ -283,9 +283,10 @@ def _running(running: Any, size: int) -> tuple[Any, Any]:
 
 def _moved(old: Any, new: Any, share: float) -> Any:
     """Statistics moved towards those of the batch, in the dtype that they have."""
-    moved = (1.0 - share) * old + share * new
     dtype = dtype_of(old)
-    return moved.astype(dtype) if dtype.kind == "f" and dtype_of(moved) != dtype else moved
+    if dtype.kind == "f" and dtype_of(new) != dtype:
+        new = new.astype(dtype)
+    return (1.0 - share) * old + share * new
 
 
 def _unit(vector: Any, eps: float) -> Any:
