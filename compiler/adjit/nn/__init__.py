@@ -1,4 +1,5 @@
-"""Activations, losses, layers, normalisations, dropout and initial values, in the same plain NumPy that users write.
+"""Activations, losses, layers, convolutions, pooling, normalisations and initial values, in the same plain NumPy that
+users write.
 
 All work on plain arrays and inside traced functions, keep float32 float32, and are stable at large logits in value and
 gradient. Parameters are dicts of arrays, which `nn.init` makes."""
@@ -27,6 +28,7 @@ from adjit.nn.classification import (
     cross_entropy_with_probabilities,
     focal,
 )
+from adjit.nn.convolutions import conv, conv_transpose
 from adjit.nn.dense import dense, embedding, residual
 from adjit.nn.dropout import dropout
 from adjit.nn.losses import (
@@ -39,6 +41,7 @@ from adjit.nn.losses import (
     mse,
     triplet,
 )
+from adjit.nn.pooling import adaptive_avg_pool, avg_pool, global_avg_pool, max_pool, resize
 
 if TYPE_CHECKING:
     from adjit.nn.attention import attention
@@ -56,12 +59,13 @@ if TYPE_CHECKING:
     from adjit.nn.transformer import multi_head_attention, transformer_block
 
 __all__ = [
-    "attention", "batch_norm", "binary_cross_entropy_with_logits", "cosine_loss", "cosine_similarity", "cross_entropy",
-    "cross_entropy_with_labels", "cross_entropy_with_probabilities", "ctc", "dense", "dropout", "elu", "embedding",
-    "focal", "gelu", "group_norm", "gru", "hinge", "huber", "init", "instance_norm", "kl_divergence", "layer_norm",
-    "leaky_relu", "log_softmax", "logsumexp", "lstm", "mae", "mse", "multi_head_attention", "relu", "residual",
-    "rms_norm", "rnn", "sigmoid", "silu", "softmax", "softplus", "spectral_norm", "tanh", "transformer_block",
-    "triplet", "weight_norm",
+    "adaptive_avg_pool", "attention", "avg_pool", "batch_norm", "binary_cross_entropy_with_logits", "conv",
+    "conv_transpose", "cosine_loss", "cosine_similarity", "cross_entropy", "cross_entropy_with_labels",
+    "cross_entropy_with_probabilities", "ctc", "dense", "dropout", "elu", "embedding", "focal", "gelu",
+    "global_avg_pool", "group_norm", "gru", "hinge", "huber", "init", "instance_norm", "kl_divergence", "layer_norm",
+    "leaky_relu", "log_softmax", "logsumexp", "lstm", "mae", "max_pool", "mse", "multi_head_attention", "relu",
+    "residual", "resize", "rms_norm", "rnn", "sigmoid", "silu", "softmax", "softplus", "spectral_norm", "tanh",
+    "transformer_block", "triplet", "weight_norm",
 ]  # fmt: skip
 
 _LATE = {
