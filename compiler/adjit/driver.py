@@ -34,18 +34,19 @@ from adjit_runtime.checkpoint import load, save
 from adjit_runtime.errors import ArgumentError, DTypeError
 from adjit_runtime.guests import tree_flatten, tree_structure
 from adjit_runtime.history import History
+from adjit_runtime.models import keys_for, numbers_for
 from adjit_runtime.program import Library, is_narrow, wide_dtype
 from adjit_runtime.public import public, shorten
-from adjit_runtime.state import State, layout_of
+from adjit_runtime.state import Layout, State, layout_of
 from adjit_runtime.step import StepFunction
 from adjit_runtime.threads import get_threads, set_threads
 from adjit_runtime.trees import LeafType, Signature, as_array, flatten, leaf_names, leaf_type
 
 __all__ = [
-    "Function", "GradFunction", "History", "Library", "Profile", "Record", "Signature", "State", "StepFunction", "Text",
-    "Transformed", "check_floats", "compile_graph", "flatten", "get_threads", "grad", "jit", "layout_of", "leaf_names",
-    "leaf_type", "load", "options_of", "save", "set_threads", "shared_library", "split_aux", "statics_of", "trace_call",
-    "value_and_grad",
+    "Function", "GradFunction", "History", "Layout", "Library", "Profile", "Record", "Signature", "State",
+    "StepFunction", "Text", "Transformed", "check_floats", "compile_graph", "flatten", "get_threads", "grad", "jit",
+    "keys_for", "layout_of", "leaf_names", "leaf_type", "load", "numbers_for", "options_of", "save", "set_threads",
+    "shared_library", "split_aux", "statics_of", "trace_call", "value_and_grad",
 ]  # fmt: skip
 
 
