@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from adjit.codegen.access import TileAccess
 from adjit.codegen.analysis import lanes_of, vectors_together
-from adjit.codegen.cuts import COLUMNS, Cut, cut_of, follows_columns
+from adjit.codegen.cuts import BATCH, COLUMNS, Cut, cut_of, follows_columns, is_divided
 from adjit.codegen.direct import emit_direct
 from adjit.codegen.gemm import (
     MOST_PREFETCHED,
@@ -87,7 +87,7 @@ def _beside(work: Product, target: Target) -> list[int]:
 def _part_of_product(
     module: Module, name: str, work: Product, cut: Cut, target: Target, epilogue: Function | None, in_turns: bool
 ) -> Function:
-    """The job of one thread: some of the rows or columns of C; tiles stay whole.
+    """The job of one thread: some of the rows or columns of C, or some matrices of a batch; tiles stay whole.
 
     Each element is the same sum whatever the parts, as the variant of the whole product is passed with each."""
     f, params, part, parts = open_job(module, name, product_parameters(work), glue=True)
@@ -98,7 +98,10 @@ def _part_of_product(
     if work.scratch:
         params[2] = f.offset(params[2], f.mul(part, gemm_scratch_bytes(work.dtype, target)))
     zero, length = int_literal(0), f.sub(high, low)
-    if cut.dim == COLUMNS:
+    if cut.dim == BATCH:
+        direct = emit_direct(module, name, work, target) if is_direct(work, target.vector_bytes) else None
+        _multiply(f, params, work, target, epilogue, (zero, zero), None, direct, outer=(low, high))
+    elif cut.dim == COLUMNS:
         _multiply(f, params, work, target, epilogue, (zero, low), (int_literal(work.m), length))
     else:
         _multiply(f, params, work, target, epilogue, (low, zero), (length, int_literal(work.n)))
@@ -115,13 +118,13 @@ def product_ranges(work: Product, target: Target) -> int:
     cut = cut_of(work, target)
     if cut is None:
         return work.batch[0][0] if work.batch and whole >= POLL_EFFORT * work.batch[0][0] else 0
-    ranges = min(int(whole // TURN_PRODUCT_EFFORT), cut.extent // TURN_EXTENT)
+    ranges = min(int(whole // TURN_PRODUCT_EFFORT), cut.extent // (1 if cut.dim == BATCH else TURN_EXTENT))
     return ranges if ranges > 1 else 0
 
 
 def product_libraries(work: Product, target: Target, parallel: bool) -> list[str]:
     """The libraries whose functions the kernel of a product calls."""
-    cut = parallel and cut_of(work, target) is not None
+    cut = parallel and is_divided(cut_of(work, target))
     if 0 in product_extents(work) or (not cut and is_direct(work, target.vector_bytes)):
         return []
     return [symbol.removeprefix("adjit_") for symbol in _symbols(work, target, cut) if symbol]
@@ -146,9 +149,11 @@ def _multiply(
     part: tuple[Value, Value] | None,
     direct: Function | None = None,
     polls: bool = False,
+    outer: tuple[Value | int, Value | int] | None = None,
 ) -> None:
     """Call the library for each pair of matrices, or `direct` where that is given; of C the `part` (rows, columns) from
-    `start` on where it is cut. Where it `polls`, `f` may be left between two pairs."""
+    `start` on where it is cut. Where it `polls`, `f` may be left between two pairs. `outer` is the range of the first
+    axis of a batch, where that is not all of it."""
     a, b, c, *others, workspace = params
     row, column = start
     context = literal(PTR, 0)
@@ -201,16 +206,22 @@ def _multiply(
         ]  # fmt: skip
         f.call(symbol, VOID, arguments)
 
-    _nested(f, [entry[0] for entry in work.batch], multiply, (lambda: emit_poll(f)) if polls else lambda: None)
+    ranges: list[tuple[Value | int, Value | int]] = [(0, entry[0]) for entry in work.batch]
+    if outer is not None:
+        ranges[0] = outer
+    _nested(f, ranges, multiply, (lambda: emit_poll(f)) if polls else lambda: None)
 
 
 def _nested(
-    function: Function, extents: list[int], body: Callable[[list[Value]], None], after: Callable[[], None]
+    function: Function,
+    ranges: list[tuple[Value | int, Value | int]],
+    body: Callable[[list[Value]], None],
+    after: Callable[[], None],
 ) -> None:
-    """Plain loops over a static domain, with `after` called after each turn of the outermost one."""
+    """Plain loops over ranges, with `after` called after each turn of the outermost one."""
 
     def level(depth: int, indices: list[Value]) -> None:
-        if depth == len(extents):
+        if depth == len(ranges):
             body(indices)
         else:
 
@@ -220,7 +231,7 @@ def _nested(
                     after()
                 return []
 
-            function.loop(0, extents[depth], 1, [], inside)
+            function.loop(*ranges[depth], 1, [], inside)
 
     level(0, [])
 

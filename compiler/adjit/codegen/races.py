@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from adjit.codegen.cuts import ROWS, Cut, cut_of, follows_columns
+from adjit.codegen.cuts import BATCH, ROWS, Cut, cut_of, follows_columns, is_divided
 from adjit.codegen.gemm import GEMM_DTYPES, blocks_are_wide, gemm_scratch_bytes, scratch_allowed
 from adjit.schedule.arena import elements_in_place, read, storage, written
 from adjit.schedule.plan import (
@@ -255,17 +255,31 @@ def _fault_of(kernel: Kernel, target: Target) -> str:
 def _fault_of_product(kernel: Kernel, work: Product, cut: Cut | None, target: Target) -> str:
     follows = follows_columns(work, cut, target)
     body = work.epilogue
-    if body is not None and cut is not None and not follows and not blocks_are_wide(work.dtype, work.n, target):
+    if body is not None and is_divided(cut) and not follows and not blocks_are_wide(work.dtype, work.n, target):
         return "the loops of the epilogue do not keep to the columns of a block, which has not all of them"
     found = _fault_of_blocks(kernel, work, 1 if cut is None else cut.parts, target)
     if found or cut is None:
         return found
+    if cut.dim == BATCH:
+        return _fault_of_batch(kernel, work)
     of_product = len(work.batch) + (0 if cut.dim == ROWS else 1)
     along: list[tuple[Access, int | None]] = [(access, of_product) for access in accesses_of_product(work)]
     if body is not None:
         of_body = cut.dim if cut.dim == ROWS or follows else None
         along += [(access, of_body) for access in accesses_of_body(body)]
     return _fault_of_units(kernel, along, cut.unit)
+
+
+def _fault_of_batch(kernel: Kernel, work: Product) -> str:
+    """How matrices meet that lie apart along the first axis of a batch: one unit of the product's accesses each. An
+    epilogue counts the matrices along all axes of the batch as one."""
+    touched = [(access, by_unit(access, 0, 1)) for access in accesses_of_product(work)]
+    if work.epilogue is not None:
+        inner = math.prod(entry[0] for entry in work.batch[1:])
+        touched += [(access, by_unit(access, 0, inner)) for access in accesses_of_body(work.epilogue)]
+    kept = {storage(kernel.params[access.param][0]) for access, _ in touched if access.writes}
+    meant = [(owned, access) for access, owned in touched if storage(kernel.params[access.param][0]) in kept]
+    return _fault_of_parts(kernel, meant)
 
 
 def _fault_of_blocks(kernel: Kernel, work: Product, parts: int, target: Target) -> str:

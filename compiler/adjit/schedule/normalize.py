@@ -15,6 +15,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from adjit.ir.axes import is_linear, joins, without_ones
@@ -25,7 +26,7 @@ from adjit.ir.subscripts import Subscripts
 from adjit.ir.types import I32, I64, U8
 from adjit.ops.contraction import extents_of, sizes_of, subscripts_of
 from adjit.ops.declare import Bodied, Elementwise, Reduction
-from adjit.tuned import TINY_PRODUCT
+from adjit.tuned import APART_COLUMNS, TINY_PRODUCT
 from adjit_runtime.errors import InternalError
 
 
@@ -71,6 +72,14 @@ def product_sizes(contraction: Node) -> tuple[int, int, int] | None:
     if any(arg.is_splat for arg in contraction.args) or batch * m * n * k <= TINY_PRODUCT:
         return None
     return (m, n, k) if min(m, n, k) > 1 else None
+
+
+def _leading(letters: str, free: str, summed: str) -> str:
+    """The first of an operand's free letters, where the others are side by side but not with them; empty where all are,
+    or where more than the order of the axes is in the way."""
+    if free in letters or summed not in letters:
+        return ""
+    return next((free[:i] for i in range(1, len(free)) if letters.startswith(free[:i]) and free[i:] in letters), "")
 
 
 class _Squeeze:
@@ -199,6 +208,22 @@ class _Squeeze:
         wanted = batch + runs[0] + runs[1]
         return self.builder.emit("transpose", node, axes=tuple(letters.index(c) for c in wanted)), wanted
 
+    def _apart(
+        self, operands: tuple[Node, Node], spec: Subscripts, sizes: dict[str, int]
+    ) -> tuple[tuple[Node, Node], Subscripts]:
+        """A matrix times many that lie one after the other is a product for each of them, where one product of all
+        wants a copy of the many and leaves their results side by side: x @ w of many models, `ab,dbc->dac`."""
+        for side, free in ((1, spec.columns), (0, spec.rows)):
+            first = _leading(spec.operands[side], free, spec.summed)
+            if not first or math.prod(sizes[c] for c in free if c not in first) < APART_COLUMNS:
+                continue
+            other = operands[1 - side]
+            shape = (*(sizes[c] for c in first), *other.shape)
+            spread = self.builder.emit("broadcast", other, shape=shape, axes=tuple(range(len(first), len(shape))))
+            pair = (spread, operands[1]) if side else (operands[0], spread)
+            return pair, spec.with_operand(1 - side, first + spec.operands[1 - side])
+        return operands, spec
+
     def _contract(self, node: Node, args: list[Node]) -> Node:
         sizes = sizes_of(node)
         spec = subscripts_of(node).without({c for c, n in sizes.items() if n == 1})
@@ -215,7 +240,8 @@ class _Squeeze:
         if product_sizes(node) is None:
             product = self._sum_of_products(x, left, y, right, result + spec.summed, sizes, len(result))
             return product if product.dtype == dtype else self.builder.emit("cast", product, dtype=dtype)
-        batch, rows, columns = spec.batch, spec.rows, spec.columns
+        (x, y), spec = self._apart((x, y), spec, sizes)
+        left, right, batch, rows, columns = spec.left, spec.right, spec.batch, spec.rows, spec.columns
         x, left = self._adjacent(x, left, batch, (rows, spec.summed))
         y, right = self._adjacent(y, right, batch, (spec.summed, columns))
         if rows in result and columns in result and result.endswith((rows, columns)):
