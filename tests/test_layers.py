@@ -42,7 +42,7 @@ LAYERS: dict[str, set[str]] = {
 # Modules that stand above the layers and may import all of them.
 TOP: set[str] = {
     "__init__", "batching", "checking", "compilation", "driver", "ensembles", "implicit", "jacobians", "machine",
-    "profile", "results", "sparse", "stages", "sympy_functions", "training", "transforms", "vectorize",
+    "profile", "raveling", "results", "sparse", "stages", "sympy_functions", "training", "transforms", "vectorize",
 }  # fmt: skip
 
 # What a layer of the compiler may import of the runtime (`program` is data: what codegen makes and the runtime
@@ -53,8 +53,8 @@ RUNTIME_FOR_ALL: set[str] = {
     "checks", "constructors", "environment", "errors", "fork", "guard", "guests", "program", "public", "target",
 }  # fmt: skip
 RUNTIME_USERS: set[str] = {
-    "__init__", "batching", "checking", "compilation", "driver", "ensembles", "machine", "profile", "sparse", "stages",
-    "transforms", "vectorize",
+    "__init__", "batching", "checking", "compilation", "driver", "ensembles", "machine", "profile", "raveling", "sparse",
+    "stages", "transforms", "vectorize",
 }  # fmt: skip
 
 # Layers that users' networks are made of: the same NumPy that users write, so nothing of the runtime but its errors
@@ -66,7 +66,7 @@ AT_TOP: dict[str, set[str]] = {
     "llvmlite": {"codegen", "driver", "runtime"},
     "optree": {
         "batching", "checking", "control", "custom", "driver", "ensembles", "formulas", "implicit", "jacobians", "nn",
-        "optim", "results", "rewriting", "runtime", "sparse", "sympy_functions", "trace", "training", "transforms",
+        "optim", "raveling", "results", "rewriting", "runtime", "sparse", "sympy_functions", "trace", "training", "transforms",
         "vectorize",
     },
     "platformdirs": {"runtime"},
