@@ -53,8 +53,8 @@ RUNTIME_FOR_ALL: set[str] = {
     "checks", "constructors", "environment", "errors", "fork", "guard", "guests", "program", "public", "target",
 }  # fmt: skip
 RUNTIME_USERS: set[str] = {
-    "__init__", "batching", "checking", "compilation", "driver", "ensembles", "machine", "profile", "raveling", "sparse",
-    "stages", "transforms", "vectorize",
+    "__init__", "batching", "checking", "compilation", "driver", "ensembles", "machine", "profile", "raveling",
+    "sparse", "stages", "transforms", "vectorize",
 }  # fmt: skip
 
 # Layers that users' networks are made of: the same NumPy that users write, so nothing of the runtime but its errors
@@ -66,8 +66,8 @@ AT_TOP: dict[str, set[str]] = {
     "llvmlite": {"codegen", "driver", "runtime"},
     "optree": {
         "batching", "checking", "control", "custom", "driver", "ensembles", "formulas", "implicit", "jacobians", "nn",
-        "optim", "raveling", "results", "rewriting", "runtime", "sparse", "sympy_functions", "trace", "training", "transforms",
-        "vectorize",
+        "optim", "raveling", "results", "rewriting", "runtime", "sparse", "sympy_functions", "trace", "training",
+        "transforms", "vectorize",
     },
     "platformdirs": {"runtime"},
 }  # fmt: skip

@@ -32,7 +32,7 @@ DEFINITIONS: dict[str, dict[str, str]] = {
     },
     "compiler/adjit/codegen/call_trees.py": {"EQUAL": "a number of CPython"},
     "compiler/adjit/codegen/constructors.py": {"_COUNT": "bits of an argument of CPython"},
-    "compiler/adjit/codegen/cuts.py": {"ROWS COLUMNS": "dimensions of a product"},
+    "compiler/adjit/codegen/cuts.py": {"BATCH ROWS COLUMNS": "dimensions of a product"},
     "compiler/adjit/codegen/gemm/variants.py": {
         "ACCUMULATE SCRATCH PREFETCH TILES SWAPPED DOTS_A DOTS_B": "bits of the argument `flags`",
         "MOST_PREFETCHED": "words that every caller sets aside before the context",

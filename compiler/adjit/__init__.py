@@ -59,9 +59,9 @@ __all__ = [
     "State", "StateError", "TraceError", "TrainingStep", "WeakOverflowError", "WideningWarning", "asarray",
     "check_grads", "checkpoint", "cond", "custom_rule", "elementwise_grad", "evaluate", "fixed_point", "fori_loop",
     "from_sympy", "get_threads", "grad", "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jit", "jvp", "linearize",
-    "load", "machine", "map", "nn", "optim", "parse", "pattern", "random", "ravel", "root", "save", "scan", "set_threads",
-    "sparse_hessian", "sparse_jacobian", "stop_gradient", "switch", "symbolic", "training_step", "value_and_grad",
-    "vjp", "vmap", "while_loop",
+    "load", "machine", "map", "nn", "optim", "parse", "pattern", "random", "ravel", "root", "save", "scan",
+    "set_threads", "sparse_hessian", "sparse_jacobian", "stop_gradient", "switch", "symbolic", "training_step",
+    "value_and_grad", "vjp", "vmap", "while_loop",
 ]  # fmt: skip
 
 _LATE = {

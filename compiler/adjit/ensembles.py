@@ -27,7 +27,7 @@ STATE = "the state"
 
 
 class VmapStep(TrainingStep):
-    """A training step of many models; `adjit.vmap(step, in_axes=...)` makes it. Called and run as the step of one model.
+    """A training step of many models; `adjit.vmap(step, in_axes=...)` makes it. It is called and run as that of one.
 
     The first entry of `in_axes`, 0, is that of the state: models lie along axis 0 of all that it has. The others say
     which axis of the batch's arguments has the models' own data, or None for what all of them learn from. Losses and
@@ -36,7 +36,7 @@ class VmapStep(TrainingStep):
     kind = "vmap"
 
     def __init__(self, step: TrainingStep, batching: Batching) -> None:
-        extras = {name: step.hyper[name] for name in step.extras}
+        extras: dict[str, Any] = {name: step.hyper[name] for name in step.extras}
         super().__init__(
             step.__wrapped__, step.options, step.optimizer, step.has_aux, extras, step.regularized, step.static_argnames
         )
@@ -49,8 +49,8 @@ class VmapStep(TrainingStep):
         first = batching.in_axes[0] if isinstance(batching.in_axes, tuple) and batching.in_axes else batching.in_axes
         if first != 0 or first is False:
             raise ArgumentError(
-                f"vmap: the models of {self.__name__} lie along axis 0 of the state, which is the step's first argument, "
-                f"and in_axes is {checks.shown(batching.in_axes)}: begin with a 0, as in in_axes=(0, None, None)"
+                f"vmap: the models of {self.__name__} lie along axis 0 of the state, which is the step's first argument,"
+                f" and in_axes is {checks.shown(batching.in_axes)}: begin with a 0, as in in_axes=(0, None, None)"
             )
 
     # -- states -------------------------------------------------------------------------------------------------------
@@ -61,12 +61,12 @@ class VmapStep(TrainingStep):
     def init(self, params: Any, *, key: Any = 0, models: int | Sequence[int] | None = None) -> State:
         """A state of many models with copies of the parameters: a pytree of float32 and float64 arrays.
 
-        Axis 0 of each array is that of the models, as `adjit.vmap` of the function that makes the parameters of one from
-        a key gives them. With `models`, how many there are to be, all begin with the same parameters, which are those of
-        one. `key` is an integer, with which all models draw the same random numbers, or an array with one for each.
+        Axis 0 of each array is that of the models, as `adjit.vmap` of the function that makes the parameters of one
+        from a key gives them. With `models`, how many there are to be, all begin with the same parameters, which are
+        those of one. `key` is an integer, with which all models draw the same random numbers, or an array with one for each.
 
-        Raises ShapeError for parameters, keys or hyper-parameters of different numbers of models, and what the `init` of
-        a step of one model raises."""
+        Raises ShapeError for parameters, keys or hyper-parameters of different numbers of models, and what the `init`
+        of a step of one model raises."""
         arrays, spec = self.parameters(params)
         shape = self._shape(arrays, spec) if models is None else checks.extents(f"{self.__name__}.init: models", models)
         if len(shape) != self.depth:
@@ -91,8 +91,8 @@ class VmapStep(TrainingStep):
             if array.ndim < self.depth or array.shape[: self.depth] != arrays[0].shape[: self.depth]:
                 raise ShapeError(
                     f"{self.__name__}.init: axis 0 of parameters is that of the models, and {name} has shape "
-                    f"{array.shape}, {names[0]} has {arrays[0].shape}: stack those of each model, or give those of one, "
-                    "and models=64"
+                    f"{array.shape}, {names[0]} has {arrays[0].shape}: stack those of each model, or give those of "
+                    "one, and models=64"
                 )
         return arrays[0].shape[: self.depth]
 
@@ -159,7 +159,7 @@ class VmapStep(TrainingStep):
 
     def _row_first(self, array: np.ndarray, name: str, axes: Sequence[int | None]) -> tuple[np.ndarray, Axes]:
         """An array of data with its rows as axis 0, and where the axes of the models are then, level by level."""
-        left, owned = list(range(array.ndim)), []
+        left, owned = list(range(array.ndim)), list[int | None]()
         for level, axis in zip(self.levels, axes, strict=True):
             if axis is None:
                 owned.append(None)
@@ -168,7 +168,7 @@ class VmapStep(TrainingStep):
             owned.append(left.pop(level.axis(axis, LeafType(array.dtype, shape), name)))
         if not left:
             raise ShapeError(f"{self.__name__}.run: {name} has no rows beside its models: {array.shape}")
-        first, places = left[0], []
+        first, places = left[0], list[int | None]()
         left = [first, *(i for i in range(array.ndim) if i != first)]
         for i in owned:
             places.append(None if i is None else left.index(i))
@@ -179,7 +179,7 @@ class VmapStep(TrainingStep):
     def _like(self, tree: optree.PyTreeSpec, places: Sequence[Axes]) -> VmapStep:
         """This step for data whose leaves have the models at these places."""
         step: TrainingStep = self
-        levels = []
+        levels: list[Batching] = []
         for level in self.levels:
             assert isinstance(step, VmapStep)
             step = step.step

@@ -159,8 +159,8 @@ class TrainingStep(StepFunction, Function):
     def layout(
         self, arrays: Sequence[np.ndarray], spec: optree.PyTreeSpec, models: tuple[int, ...] = ()
     ) -> tuple[Layout, list[Any]]:
-        """The layout of a state with these parameters, and the values of all its leaves but key and step count. All have
-        the axes of the `models` first."""
+        """The layout of a state with these parameters, and the values of all its leaves but key and step count. All
+        have the axes of the `models` first."""
         kept = [self._kept(array, models) for array in arrays]
         hyper: dict[str, Any] = {}
         for name, value in self.hyper.items():
@@ -470,9 +470,9 @@ def training_step(
     inexact        rewrite rules run that hold on the reals alone: see `jit`
     control_flow   if, while and their like on traced values become branches and loops: see `jit`
 
-    The numbers are in `state.hyper` and may be changed between steps; None or 0 switches one off for good. Each of them,
-    and those of the optimiser and of schedules, may be an array with one for each model: `adjit.vmap` of the step trains
-    many models at once.
+    The numbers are in `state.hyper` and may be changed between steps; None or 0 switches one off for good. Each of
+    them, and those of the optimiser and of schedules, may be an array with one for each model: `adjit.vmap` of the step
+    trains many models at once.
 
         >>> import numpy as np, adjit
         >>> def loss(params, x, y):

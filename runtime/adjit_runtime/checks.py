@@ -95,7 +95,7 @@ def reals(what: str, value: Any, low: float = -math.inf, high: float = math.inf)
 
 
 def or_off(what: str, value: Any) -> float | np.ndarray | None:
-    """A number >= 0, or several; None for one that is 0, which switches off. (Of several, 0 is a number like others.)"""
+    """A number >= 0, or several; None for one that is 0, which switches off. Of several, 0 is a number like others."""
     found = reals(what, value, 0.0)
     return found if isinstance(found, np.ndarray) else found or None
 

@@ -36,13 +36,13 @@ def keys_for(what: str, value: Any, models: tuple[int, ...]) -> np.ndarray:
 def _for_each(what: str, given: np.ndarray, models: tuple[int, ...], kind: str) -> np.ndarray:
     if given.ndim and not models:
         raise ArgumentError(
-            f"{what} is an array of shape {given.shape}, with a {kind} for each of several models, and this is a step of "
-            "one: adjit.vmap(step) trains several"
+            f"{what} is an array of shape {given.shape}, with a {kind} for each of several models, and this is a step "
+            "of one: adjit.vmap(step) trains several"
         )
     try:
         return np.broadcast_to(given, models)
     except ValueError:
         raise ShapeError(
-            f"{what} is an array of shape {given.shape}, and the shape of the models is {models}: give a {kind} for each, "
-            "or one for all"
+            f"{what} is an array of shape {given.shape}, and the shape of the models is {models}: give a {kind} for "
+            "each, or one for all"
         ) from None

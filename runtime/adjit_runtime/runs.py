@@ -199,14 +199,14 @@ class Run:
         step = before + int(np.argmin(finite.all(axis=each)))
         if each:
             # The others go on as they were.
-            model = np.unravel_index(int(np.argmin(finite[step - before])), losses.shape[1:])
+            model = [int(i) for i in np.unravel_index(np.argmin(finite[step - before]), losses.shape[1:])]
             failed = int(np.sum(~finite.all(axis=0)))
-            of = f" of model {', '.join(map(str, model))}" + (f" (and of {failed - 1} others)" if failed > 1 else "")
-            losses = losses[(slice(None), *model)]
+            of = f" of model {', '.join(map(str, model))}" + (f" (and of {failed - 1} more)" if failed > 1 else "")
+            losses = losses[(..., *model)]
         was = f", that of the step before {losses[step - 1]:.6g}" if step else ""
         text = (
-            f"{self.function.__name__}.run: the loss of step {step} of {self.total}{of} is {losses[step]}{was}: a lower "
-            "learning rate or clip_norm may help, and data or parameters may hold such numbers; "
+            f"{self.function.__name__}.run: the loss of step {step} of {self.total}{of} is {losses[step]}{was}: a "
+            "lower learning rate or clip_norm may help, and data or parameters may hold such numbers; "
         )
         if self.on_nan == "raise":
             raise NotFiniteError(f"{text}the state is that after step {len(losses) - 1}")

@@ -18,7 +18,7 @@ from typing import Any, NoReturn, TypeVar
 import numpy as np
 import optree
 
-from adjit_runtime import checks, fork
+from adjit_runtime import fork
 from adjit_runtime.containers import ReadOnlyDict
 from adjit_runtime.errors import ArgumentError, StateError
 from adjit_runtime.guard import Lock, exclusive
@@ -442,8 +442,8 @@ class Hyper(MutableMapping[str, Any]):
 def layout_of(
     params: Any, moments: Any, shared: Any, hyper: Any, structural: Mapping[str, str], models: tuple[int, ...] = ()
 ) -> tuple[Layout, list[Any]]:
-    """The layout for these values, and the values of all its leaves but key and step count. All of them have the axes of
-    the `models` first."""
+    """The layout for these values, and the values of all its leaves but key and step count. All of them have the axes
+    of the `models` first."""
     parts = [flatten(tree) for tree in (params, moments, shared, hyper)]
     values = [leaf for leaves, _ in parts for leaf in leaves]
     n_arrays = len(parts[0][0]) + len(parts[1][0])

@@ -287,7 +287,7 @@ def test_losses_that_are_not_finite_name_the_model() -> None:
         return state
 
     with pytest.warns(
-        adjit.NotFiniteWarning, match=r"the loss of step 0 of 3 of model 1 \(and of 1 others\) is (inf|nan)"
+        adjit.NotFiniteWarning, match=r"the loss of step 0 of 3 of model 1 \(and of 1 more\) is (inf|nan)"
     ):
         many.run(begun(), (X, Y), batch_size=8)
     with pytest.raises(adjit.NotFiniteError, match="of model 1") as caught:

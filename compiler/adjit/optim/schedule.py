@@ -43,7 +43,7 @@ class Schedule:
         checks.function(f"{self.name}: value", self.value)
 
     def __call__(self, count: int) -> Any:
-        """The value with the numbers as they were given: for a look at the curve. A float; of several models an array."""
+        """The value with the numbers as they were given, for a look at the curve: a float, or one for each model."""
         numbers = {name: np.asarray(number) if np.ndim(number) else number for name, number in self.numbers.items()}
         found = self.value(numbers, checks.integer(f"{self.name}: count", count, 0))
         return found if np.ndim(found) else float(found)

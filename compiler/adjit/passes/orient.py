@@ -7,9 +7,9 @@
 
 A **region** is elementwise nodes that read each other. What it reads and what reads it either has an order of axes (a
 value of another op, a result of the program) or follows any (broadcasts of vectors, reductions, contractions). All
-orders that a transpose at its border suggests are tried, and both of the last two axes; the region takes the one that moves
-fewest elements, its own where that is as good. A reduction along short rows counts as a move: vectors that run across
-the rows need no folding. The transposes that are left stand at the border; compose_moves joins them with those
+orders that a transpose at its border suggests are tried, and both of the last two axes; the region takes the one that
+moves fewest elements, its own where that is as good. A reduction along short rows counts as a move: vectors that run
+across the rows need no folding. The transposes that are left stand at the border; compose_moves joins them with those
 there."""
 
 from __future__ import annotations

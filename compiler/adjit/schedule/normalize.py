@@ -5,6 +5,7 @@
 - A contraction with a constant that is the same everywhere becomes a sum.
 - A contraction that is no matrix product (an operand without a free letter, or nothing summed), or a tiny one,
   becomes a product of elements and a sum.
+- A matrix times many, which lie one after the other, is a batch of products: the one matrix is read for each of them.
 - Arrays without elements disappear: what is made of them alone is a constant, so that no kernel reads one.
 - In the result of another contraction the free axes of each operand are side by side, and those of one come last, so
   that it is a matrix, or several, with rows of adjacent elements; uint8 products go
