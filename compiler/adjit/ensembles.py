@@ -15,8 +15,8 @@ import optree
 from adjit.batching import Axes, Batching, Placed
 from adjit.driver import Layout, Record, State, StepFunction, keys_for, leaf_names
 from adjit.driver import Signature as _Signature
-from adjit.ir.graph import Graph
-from adjit.training import TrainingStep, with_updates
+from adjit.ir.graph import Graph, with_updates
+from adjit.training import TrainingStep
 from adjit_runtime import checks
 from adjit_runtime.errors import ArgumentError, ShapeError
 from adjit_runtime.guests import tree_structure
@@ -47,10 +47,10 @@ class VmapStep(TrainingStep):
         self.depth = len(self.levels)
         self._by_rows: dict[Any, VmapStep] = {}
         first = batching.in_axes[0] if isinstance(batching.in_axes, tuple) and batching.in_axes else batching.in_axes
-        if first != 0 or first is False:
+        if first != 0:
             raise ArgumentError(
-                f"vmap: the models of {self.__name__} lie along axis 0 of the state, which is the step's first argument,"
-                f" and in_axes is {checks.shown(batching.in_axes)}: begin with a 0, as in in_axes=(0, None, None)"
+                f"vmap: models of {self.__name__} lie along axis 0 of the state, which is the step's first argument, "
+                f"and in_axes is {checks.shown(batching.in_axes)}: begin with a 0, as in in_axes=(0, None, None)"
             )
 
     # -- states -------------------------------------------------------------------------------------------------------
@@ -63,7 +63,8 @@ class VmapStep(TrainingStep):
 
         Axis 0 of each array is that of the models, as `adjit.vmap` of the function that makes the parameters of one
         from a key gives them. With `models`, how many there are to be, all begin with the same parameters, which are
-        those of one. `key` is an integer, with which all models draw the same random numbers, or an array with one for each.
+        those of one. `key` is an integer, with which all models draw the same random numbers, or an array with one for
+        each.
 
         Raises ShapeError for parameters, keys or hyper-parameters of different numbers of models, and what the `init`
         of a step of one model raises."""
@@ -117,7 +118,8 @@ class VmapStep(TrainingStep):
 
     def _batched(self, tree: optree.PyTreeSpec, levels: Sequence[tuple[Batching, Axes, int]], graph: Graph) -> Graph:
         """The graph of one model for all of them: new values of the state are results until it is batched."""
-        targets = [graph.inputs.index(target) for target, _ in graph.updates]
+        number = {node: i for i, node in enumerate(graph.inputs)}
+        targets = [number[target] for target, _ in graph.updates]
         count = len(graph.outputs)
         graph = replace(graph, outputs=(*graph.outputs, *(value for _, value in graph.updates)), updates=())
         for level, axes, size in reversed(levels):
@@ -127,7 +129,7 @@ class VmapStep(TrainingStep):
                     f"vmap: the losses of the models of {self.__name__} lie along axis 0, and out_axes is "
                     f"{checks.shown(level.out_axes)}"
                 )
-            updated: Placed = [(STATE, axes[number]) for number in targets]
+            updated: Placed = [(STATE, axes[target]) for target in targets]
             graph = level.batched(axes, [*leaving, *updated], size, graph)
         return with_updates(graph, count, targets)
 

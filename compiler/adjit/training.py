@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ from adjit.driver import (
     trace_call,
 )
 from adjit.driver import Signature as _Signature
-from adjit.ir.graph import Graph, computed, copy_node
+from adjit.ir.graph import Graph, copy_node, with_updates
 from adjit.ir.node import Node
 from adjit.optim import Optimizer, Schedule
 from adjit.optim.clipping import clipped
@@ -417,13 +417,6 @@ class _Shaped:
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype) -> None:
         self.shape, self.dtype, self.ndim = shape, dtype, len(shape)
-
-
-def with_updates(graph: Graph, n_outputs: int, targets: Sequence[int]) -> Graph:
-    """The graph whose outputs after so many replace the inputs numbered `targets`."""
-    outputs, values = graph.outputs[:n_outputs], graph.outputs[n_outputs:]
-    updates = tuple((graph.inputs[number], value) for number, value in zip(targets, values, strict=True))
-    return replace(graph, nodes=computed(graph.outputs, graph.inputs), outputs=outputs, updates=updates)
 
 
 @public(

@@ -199,10 +199,10 @@ class Run:
         step = before + int(np.argmin(finite.all(axis=each)))
         if each:
             # The others go on as they were.
-            model = [int(i) for i in np.unravel_index(np.argmin(finite[step - before]), losses.shape[1:])]
+            model: Any = np.unravel_index(int(np.argmin(finite[step - before])), losses.shape[1:])
             failed = int(np.sum(~finite.all(axis=0)))
             of = f" of model {', '.join(map(str, model))}" + (f" (and of {failed - 1} more)" if failed > 1 else "")
-            losses = losses[(..., *model)]
+            losses = losses[:, *model]
         was = f", that of the step before {losses[step - 1]:.6g}" if step else ""
         text = (
             f"{self.function.__name__}.run: the loss of step {step} of {self.total}{of} is {losses[step]}{was}: a "

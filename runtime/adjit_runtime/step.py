@@ -83,7 +83,8 @@ class StepFunction(CompiledFunction):
         return self, arrays
 
     def __call__(self, state: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """One step: the state is updated in place, and the loss comes back, as a float; with aux, (loss, aux)."""
+        """One step: the state is updated in place, and the loss comes back, as a float; with aux, (loss, aux). Of many
+        models (`adjit.vmap` of a step) the losses are an array."""
         try:
             return self._step(state, args, kwargs)
         except Exception as error:
