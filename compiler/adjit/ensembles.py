@@ -13,15 +13,17 @@ import numpy as np
 import optree
 
 from adjit.batching import Axes, Batching, Placed
-from adjit.driver import Layout, Record, State, StepFunction, keys_for, leaf_names
-from adjit.driver import Signature as _Signature
 from adjit.ir.graph import Graph, with_updates
+from adjit.stages import Record
 from adjit.training import TrainingStep
 from adjit_runtime import checks
 from adjit_runtime.errors import ArgumentError, ShapeError
 from adjit_runtime.guests import tree_structure
+from adjit_runtime.models import keys_for
 from adjit_runtime.public import public
-from adjit_runtime.trees import LeafType
+from adjit_runtime.state import Layout, State
+from adjit_runtime.step import StepFunction
+from adjit_runtime.trees import LeafType, Signature, leaf_names
 
 STATE = "the state"
 
@@ -99,7 +101,7 @@ class VmapStep(TrainingStep):
 
     # -- the graph ----------------------------------------------------------------------------------------------------
 
-    def build(self, signature: _Signature, names: Sequence[str], record: Record) -> tuple[Graph, optree.PyTreeSpec]:
+    def build(self, signature: Signature, names: Sequence[str], record: Record) -> tuple[Graph, optree.PyTreeSpec]:
         """The graph of the step of one model, batched."""
         layout: Layout = signature.layout
         types: Sequence[LeafType] = signature.types

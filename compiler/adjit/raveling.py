@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 import optree
 
-from adjit.driver import flatten, leaf_names, leaf_type
 from adjit.trace import asarray, is_tracer
 from adjit_runtime import checks
 from adjit_runtime.errors import ArgumentError, DTypeError, ShapeError
 from adjit_runtime.public import public
-from adjit_runtime.trees import LeafType
+from adjit_runtime.trees import LeafType, flatten, leaf_names, leaf_type
 
 _NUMBERS = "biuf"
 

@@ -11,15 +11,17 @@ import numpy as np
 import optree
 
 from adjit.batching import Batching, checked_axes
-from adjit.driver import Record, Signature, Transformed, name_of, options_of, statics_of, trace_call
+from adjit.driver import options_of, statics_of
 from adjit.ensembles import VmapStep
+from adjit.functions import Transformed, name_of, trace_call
 from adjit.ir.graph import Graph
-from adjit.stages import Options
+from adjit.stages import Options, Record
 from adjit.trace import Tracer
 from adjit.training import TrainingStep
 from adjit_runtime import checks
 from adjit_runtime.errors import ArgumentError
 from adjit_runtime.public import public
+from adjit_runtime.trees import Signature
 
 
 class VmapFunction(Transformed):
