@@ -230,6 +230,16 @@ def test_a_batch_that_an_epilogue_sums_is_not_cut(cut: None) -> None:
     assert cut_of(parse_plan(text).kernels[0].work, WIDE) is None
 
 
+def test_blocks_of_a_batch_lie_in_one_place(cut: None) -> None:
+    """Those of later matrices lay behind the scratch memory, over other values."""
+    text = BATCH_OF_PRODUCTS.replace("f32[6144]", "f32[1048576]").replace("24576", "4194304")
+    text = text.replace("C=%t (16,1)", "C=%t (16,1) scratch")
+    moved = text.replace("960,1536)", "960,0)").replace("320,512)", "320,0)")
+    verify_jobs(parse_plan(moved), WIDE)
+    with pytest.raises(InternalError, match="the blocks of a batch move with its matrices"):
+        verify_jobs(parse_plan(text), WIDE)
+
+
 def chain() -> Plan:
     """Two products, the first of which reads a value that later kernels need, too."""
     b = Builder()

@@ -196,6 +196,8 @@ def _fault_of_blocks(kernel: Kernel, work: Product, parts: int, target: Target) 
     buffer, offset = kernel.params[Product.C]
     if work.dtype not in GEMM_DTYPES or not scratch_allowed(work.dtype, work.k, target):
         return "its blocks are not finished one by one, as those in scratch memory are"
+    if any(step for *_, step in work.batch):
+        return "the blocks of a batch move with its matrices, beyond the scratch memory"
     block = parts * gemm_scratch_bytes(work.dtype, target)
     if offset < 0 or offset * work.dtype.itemsize + block > buffer.nbytes:
         return f"the blocks of {parts} parts take {block} bytes, %{buffer.name} has less"

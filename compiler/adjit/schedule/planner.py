@@ -320,7 +320,8 @@ class _Planner(LoopPlanner):
                 buffer.size = block // node.dtype.itemsize
             else:
                 block = 0
-        batches = tuple((sizes[c], a[2][c], b[2][c], strides[c]) for c in spec.batch)
+        # All matrices of a batch have their blocks in one place.
+        batches = tuple((sizes[c], a[2][c], b[2][c], 0 if block else strides[c]) for c in spec.batch)
         params: tuple[tuple[Buffer, int], ...] = ((a[0], a[1]), (b[0], b[1]), (place.buffer, place.offset))
         body = None
         if epilogue is not None:
