@@ -25,11 +25,12 @@ from adjit.tuned import (
     SHORT_JOBS,
     TRANSPOSED_PACK_COST,
     WHOLE_PARTS_FLOPS,
+    WINDOW_PART_ROWS,
 )
 from adjit_runtime.target import Target
 
 BATCH, ROWS, COLUMNS = 0, 1, 2
-"""Dimensions of a product, whose domain is (batch, m, n)."""
+"""Dimensions of a product, whose domain is (batch, m, n). Of the batch it is the outermost loop that is cut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,12 @@ def follows_columns(work: Product, cut: Cut | None, target: Target) -> bool:
     if cut is not None and cut.dim == COLUMNS:
         return True
     is_one_block = not is_divided(cut) and is_direct(work, target.vector_bytes)
-    return not (is_one_block or blocks_are_wide(work.dtype, work.n, target))
+    return not (is_one_block or has_wide_blocks(work, target))
+
+
+def has_wide_blocks(work: Product, target: Target) -> bool:
+    """Whether every block that the epilogue is given has all columns of C."""
+    return bool(work.runs) or blocks_are_wide(work.dtype, work.n, target)
 
 
 # -- loops ----------------------------------------------------------------------------------------------------------
@@ -96,6 +102,8 @@ def loop_cost(work: Loop, target: Target) -> float:
 
 
 def _cut_of_product(work: Product, _: Target) -> Cut | None:
+    if work.runs:
+        return _cut_of_windows(work)
     if work.batch:
         return _cut_of_batch(work)
     dim = COLUMNS if _by_columns(work) else ROWS
@@ -119,6 +127,19 @@ def _cut_of_batch(work: Product) -> Cut | None:
     return Cut(BATCH, count, 1, min(PRODUCT_PARTS, count), PARTS_PER_THREAD, flops < SHORT_JOBS * PARALLEL_FLOPS)
 
 
+def _cut_of_windows(work: Product) -> Cut | None:
+    """Parts of the outermost loop over products, or else rows of each product."""
+    flops = work.product_flops
+    dim, extent, unit = ROWS, work.m, WINDOW_PART_ROWS
+    outer = work.batch[0][0] if work.batch else 1
+    if outer >= PRODUCT_PARTS or outer % 2 == 0 or extent < 2 * unit:
+        dim, extent, unit = BATCH, outer, 1
+    if flops < PARALLEL_FLOPS or extent < 2 * unit:
+        return None
+    parts = min(PRODUCT_PARTS, extent // unit)
+    return Cut(dim, extent, unit, parts, PARTS_PER_THREAD, flops < SHORT_JOBS * PARALLEL_FLOPS)
+
+
 def _by_columns(work: Product) -> bool:
     """Whether parts are columns of C: each packs all of A then, as rows pack all of B; what is transposed while it is
     packed takes longer."""
@@ -136,7 +157,7 @@ def _by_columns(work: Product) -> bool:
 
 def product_flops(work: Product) -> int:
     """Floating-point operations of one matrix; an instruction of the epilogue takes as long as a multiply-add."""
-    each = work.k + (total_cost(work.epilogue.code) if work.epilogue is not None else 0)
+    each = work.sums + (total_cost(work.epilogue.code) if work.epilogue is not None else 0)
     return 2 * work.m * work.n * each
 
 
