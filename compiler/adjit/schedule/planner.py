@@ -328,7 +328,8 @@ class _Planner(LoopPlanner):
                 buffer.size = block // node.dtype.itemsize
             else:
                 block = 0
-        batches = tuple((sizes[c], a[2].get(c, 0), b[2].get(c, 0), strides[c]) for c in parts.batch)
+        # All matrices of a batch have their blocks in one place.
+        batches = tuple((sizes[c], a[2].get(c, 0), b[2].get(c, 0), 0 if block else strides[c]) for c in parts.batch)
         params: tuple[tuple[Buffer, int], ...] = ((a[0], a[1]), (b[0], b[1]), (place.buffer, place.offset))
         body = None
         if epilogue is not None:
