@@ -133,7 +133,8 @@ class _Planner(LoopPlanner):
         for need in self._needs:
             self.needed.update(need.nodes)
             for node, dense in need.nodes.items():
-                (self.notes.dense if dense else self.notes.stored).add(node)
+                # What has memory that does not serve lies in a concatenation, with the strides of that.
+                (self.notes.dense if dense or node in self.placements else self.notes.stored).add(node)
         if not self._again and known == len(self.notes.dense) + len(self.notes.stored):
             raise self._needs[0]
 
