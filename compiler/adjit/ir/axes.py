@@ -177,9 +177,20 @@ def is_linear(node: Node) -> bool:
 
 def base(node: Node) -> Node:
     """What a chain of one-operand movement reads in the end."""
-    while node.op.kind == "movement" and len(node.args) == 1 and not any(node.attrs.get("interior", ())):
+    while _moves(node):
         node = node.args[0]
     return node
+
+
+def leads_to(node: Node, value: Node) -> bool:
+    """Whether such a chain, which may have no link, reads `value`, or goes on from there."""
+    while node is not value and _moves(node):
+        node = node.args[0]
+    return node is value
+
+
+def _moves(node: Node) -> bool:
+    return node.op.kind == "movement" and len(node.args) == 1 and not any(node.attrs.get("interior", ()))
 
 
 def sees_windows(node: Node) -> bool:

@@ -7,7 +7,7 @@ Only what changed is written then, however large the rest is. `Memory` says wher
 
 from __future__ import annotations
 
-from adjit.ir.axes import Along, base, is_linear, joins, relation_of, without_ones
+from adjit.ir.axes import Along, is_linear, joins, leads_to, relation_of, without_ones
 from adjit.ir.builder import ITEM
 from adjit.ir.node import Node
 
@@ -77,7 +77,7 @@ def _carried_in(item: Node) -> Node | None:
     if loop.op.kind != "scan" or index >= loop.attrs.get("carried", 0):
         return None
     first = value_of(loop.args[index])
-    return first if sum(base(arg) is base(first) for arg in loop.args) == 1 else None
+    return first if sum(leads_to(arg, first) for arg in loop.args) == 1 else None
 
 
 def _joined_anew(node: Node) -> Node | None:

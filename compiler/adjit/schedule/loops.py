@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from adjit.ir.axes import base
+from adjit.ir.axes import leads_to
 from adjit.ir.builder import Builder
 from adjit.ir.graph import Graph
 from adjit.ir.node import Node
@@ -82,7 +82,7 @@ class LoopPlanner(Memory):
         readers = self._readers.get(first, [])
         if group is None or first in self._kept or first in self.extra:
             return None
-        if readers != [self.grouping.group_of[loop]] or sum(base(arg) is first for arg in loop.args) > 1:
+        if readers != [self.grouping.group_of[loop]] or sum(leads_to(arg, first) for arg in loop.args) > 1:
             return None
         if first not in self.placements:
             self.placements[first] = self._own(first)
