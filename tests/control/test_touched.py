@@ -70,6 +70,12 @@ def write_a_part_of_a_row(i: Any, c: Any, x: Any) -> Any:
     return c
 
 
+def write_a_box(i: Any, c: Any, x: Any) -> Any:
+    """Between places along both axes: that is a choice between two arrays, which goes over the whole."""
+    c[2:4, :1] = np.sin(c[3:5, 1:]) * x[i, 0]
+    return c
+
+
 def write_a_view(i: Any, c: Any, x: Any) -> Any:
     row = c[i * 7 % 31]
     row[i % 2] = c[2:3, 1:].sum() * x[i, 0]
@@ -192,7 +198,7 @@ def test_memory_is_that_of_arrays_and_of_what_is_touched(body: Body) -> None:
     assert large - small <= 3 * 500 * 2 * 8
 
 
-@pytest.mark.parametrize("body", BODIES, ids=lambda body: body.__name__)
+@pytest.mark.parametrize("body", [*BODIES, write_a_box], ids=lambda body: body.__name__)
 def test_values_and_derivatives(body: Body) -> None:
     c, x = arrays(31)
     f = program(body)

@@ -82,11 +82,10 @@ def adjoint_of_turn(walk: Walk, loop: Loop, cts: Sequence[Cotangent | None]) -> 
     while True:
         made = _adjoint(walk, loop, useful, guarded, summed)
         more = {i for i in loop.carried if i in made.found and made.found[i][1] is not None} - guarded
-        dead = {i for i in made.sums if i in made.guarded}
-        if not more and not dead:
+        if not more and not made.guarded:
             return made
         guarded |= more
-        summed -= dead
+        summed -= made.guarded
 
 
 def _useful(loop: Loop, reach: Reach, cts: Sequence[Cotangent | None]) -> list[int]:
