@@ -7,7 +7,7 @@ the one before it made and the program's `Options`, nothing else: no setting and
 stage that is made again for whoever looks is the one that ran, and graph and options are all that the cache knows a
 program by.
 
-trace, roll, adjoint, batch and step are a function's own (`Function.build` hands them to the record); the others are
+trace, roll, adjoint, batch and step are a function's own (`JitFunction.build` hands them to the record); the others are
 the same for all. `Record` keeps what is needed to make each again; `compilation` runs the stages."""
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from adjit.codegen.emit import Code, assemble, code_rules, straight_code, write
 from adjit.codegen.interpreter import undisturbed
-from adjit.codegen.program import Code, assemble, code_rules, straight_code, write
 from adjit.codegen.races import verify_jobs
 from adjit.ir.graph import Graph
 from adjit.ir.text import print_graph
@@ -28,8 +28,8 @@ from adjit.ir.verify import verify
 from adjit.passes.inline_calls import inline_calls
 from adjit.passes.pipeline import optimize
 from adjit.passes.widen import widen
-from adjit.schedule.build import make_plan
 from adjit.schedule.plan import Plan
+from adjit.schedule.planner import make_plan
 from adjit.schedule.slots import slots_of
 from adjit.schedule.straight import fits, straight_plan
 from adjit.schedule.text import print_plan
