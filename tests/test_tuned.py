@@ -49,6 +49,7 @@ DEFINITIONS: dict[str, dict[str, str]] = {
     "compiler/adjit/codegen/straight.py": {"_BITS": "types, not numbers"},
     "compiler/adjit/codegen/trial.py": {"CALLS ALONE LEAST": "words of a trial", "MONOTONIC": "a clock of Linux"},
     "compiler/adjit/codegen/run_loop.py": {"FOLD": "the counters of adjit.random"},
+    "compiler/adjit/autodiff/loops.py": {"STATES": "a default that users read of"},
     "compiler/adjit/control/bounds.py": {"_COUNTABLE": "a bound for safety"},
     "compiler/adjit/control/kept.py": {"_UNITS": "units of bytes"},
     "compiler/adjit/custom/traced.py": {"_MOST_RULES": "a bound for safety"},

@@ -69,6 +69,11 @@ class Work(ABC):
         return False
 
     @property
+    def tells_turns(self) -> bool:
+        """Whether what a check in it reports has the number of a turn of the loop around it already."""
+        return False
+
+    @property
     def is_shared(self) -> bool:
         """Whether it is in groups, which run on the threads of the pool."""
         return False
