@@ -357,6 +357,12 @@ PRODUCT_ELEMENTS = 1 << 24
 SEEDS_APART = 4
 """Products of a sparse derivative that stand side by side, where all of it is elementwise, rather than in one batch:
 what they share is then computed in the same loop."""
+ROWS_RUNS = 8
+"""Runs of rows alike whose entries are computed one by one, without products: both ends of a stencil of seven points."""
+ROWS_NODES = 2000
+"""Nodes of the graph that does so, beyond which there are products: LLVM takes no longer for it up to there."""
+ROWS_REPEATED = 2
+"""How often it computes a costly function of the same element at most, where products compute it once."""
 
 # -- peaks: the loops that measure the machine -------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from adjit.ir.axes import joins
+from adjit.ir.axes import is_linear, joins
 from adjit.ir.builder import ITEM
 from adjit.ir.graph import Graph
 from adjit.ir.node import Data, Node
@@ -23,7 +23,6 @@ from adjit.schedule.body import (
     Placement,
     base,
     collapse_greedily,
-    is_linear,
     operand_strides,
     unshaped,
 )

@@ -7,7 +7,8 @@ does: no product with seeds, and nothing to be taken apart.
 
 Rows that follow one another with entries in like places make a run. Its rows are the function with slices moved to
 where the arguments are read: there each derivative by such a slice is one entry of all these rows. It is for graphs of
-elementwise functions and movement along one axis; `by_rows` gives None for others, and where there are many runs."""
+elementwise functions and movement along one axis. `by_rows` gives None for others, where there are many runs, and where
+costly functions would be computed again at each place from where they are read: products compute them once."""
 
 from __future__ import annotations
 
@@ -24,16 +25,12 @@ from adjit.ir.node import Node
 from adjit.ir.types import Array
 from adjit.ops.declare import Elementwise
 from adjit.sparse.colours import Pattern
+from adjit.tuned import LIGHT_COST, ROWS_NODES, ROWS_REPEATED, ROWS_RUNS
 
 Rows = tuple[Node, int, int]
 """Elements of a vector, from one to another."""
 Terms = Mapping[tuple[int, int], Value]
 """Derivatives of rows: by an argument, from which element on; row i's is by the i-th from there."""
-
-MOST_RUNS = 8
-"""Of rows alike: both ends of a stencil's rows, and few more."""
-MOST_NODES = 4000
-"""Of all runs' graphs together; beyond, products share what they compute."""
 
 
 def by_rows(graph: Graph, wrt: Sequence[int], values: int, pattern: Pattern) -> Graph | None:
@@ -41,7 +38,7 @@ def by_rows(graph: Graph, wrt: Sequence[int], values: int, pattern: Pattern) -> 
     outputs."""
     sizes = [node.array_type.size for node in graph.outputs[:values]]
     runs = _runs(pattern, np.cumsum([0, *sizes[:-1]])) if values else []
-    if not 0 < len(runs) <= MOST_RUNS or len(runs) * len(graph.nodes) > MOST_NODES:
+    if not 0 < len(runs) <= ROWS_RUNS:
         return None
     dtype = np.result_type(*(node.dtype for node in graph.outputs[:values]))
     made = _Made(graph, wrt)
@@ -56,7 +53,7 @@ def by_rows(graph: Graph, wrt: Sequence[int], values: int, pattern: Pattern) -> 
             columns = pattern.columns[pattern.starts[start] : pattern.starts[start + 1]]
             parts += _side_by_side(b, [made.entry(terms, int(at), stop - start, dtype) for at in columns])
         first += size
-    if not parts:
+    if not parts or made.repeats():
         return None
     entries = parts[0] if len(parts) == 1 else b.concatenate(*parts, axis=0)
     return closed(f"{graph.name}_entries", b.inputs, b.nodes, [entries.node, *graph.outputs[values:]])
@@ -93,6 +90,8 @@ class _Made:
         self._targets = {graph.inputs[i]: number for number, i in enumerate(wrt)}
         self._starts = np.cumsum([0, *(graph.inputs[i].array_type.size for i in wrt)])
         self._made: dict[Rows, tuple[Node, Terms]] = {}
+        self._most = len(graph.nodes) + ROWS_NODES
+        self._costly = {node: _costly(node) for node in graph.nodes}
 
     def entry(self, terms: Terms, column: int, rows: int, dtype: np.dtype) -> Value:
         """That in a column of the first row, and of so many rows from there."""
@@ -106,7 +105,7 @@ class _Made:
         while waiting:
             rows = waiting[-1]
             read = self._read(rows)
-            if read is None:
+            if read is None or len(self.b.nodes) > self._most:
                 return None
             missing = [each for each in read if each not in self._made]
             if missing:
@@ -117,6 +116,12 @@ class _Made:
                 self.b.loc = rows[0].loc
                 self._made[rows] = self._make(rows, [self._made[each] for each in read])
         return self._made[wanted][1]
+
+    def repeats(self) -> bool:
+        """Whether costly functions are computed again and again, each time for rows moved elsewhere."""
+        once = sum(cost * node.array_type.size for node, cost in self._costly.items() if cost)
+        moved = sum((stop - start) * self._costly.get(node, 0) for node, start, stop in self._made)
+        return moved > ROWS_REPEATED * once
 
     def _read(self, rows: Rows) -> list[Rows] | None:
         """What rows are made of; None where that is not known and has a derivative."""
@@ -180,6 +185,11 @@ def _operands(node: Node, start: int, stop: int) -> list[Rows] | None:
             return []
         return [(arg, start, stop)] if start >= 0 and stop <= arg.shape[0] else None
     return None
+
+
+def _costly(node: Node) -> int:
+    """What an elementwise function costs that is not computed again lightly; 0 for others."""
+    return node.op.cost if isinstance(node.op, Elementwise) and node.op.cost > LIGHT_COST else 0
 
 
 def _is_vector(node: Node) -> bool:
