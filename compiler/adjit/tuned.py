@@ -358,7 +358,7 @@ SEEDS_APART = 4
 """Products of a sparse derivative that stand side by side, where all of it is elementwise, rather than in one batch:
 what they share is then computed in the same loop."""
 ROWS_RUNS = 8
-"""Runs of rows alike whose entries are computed one by one, without products: both ends of a stencil of seven points."""
+"""Runs of rows alike whose entries are made one by one, without products: both ends of a stencil of seven points."""
 ROWS_NODES = 2000
 """Nodes of the graph that does so, beyond which there are products: LLVM takes no longer for it up to there."""
 ROWS_REPEATED = 2
