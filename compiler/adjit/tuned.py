@@ -148,6 +148,9 @@ INPLACE_REDUCTION_BYTES = 16 << 10
 
 GATHER_WEIGHT = 10
 """What a strided or gathered access costs against a contiguous one, per lane that it fills."""
+STORES_BESIDE = 8
+"""Stores that fill memory together up to which their lanes are put in the order of memory, n (n - 1) shuffles of
+vectors for n of them."""
 VECTOR_APPLY_WEIGHT, VECTOR_FOLD_WEIGHT = 0.25, 8.0
 """In the choice of the dimension that fills the vectors: what an instruction of an elementwise op costs beside a
 contiguous access, and what it costs to fold a vector to the sum of a row."""
