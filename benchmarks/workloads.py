@@ -17,6 +17,7 @@ from benchmarks.calls import CALLS, CALLS_MEANING
 from benchmarks.looped import LOOP_VALUES, LOOPED_MEANING, LOOPED_PROBLEMS
 from benchmarks.problem import Arrays, Problem
 from benchmarks.programs import START
+from benchmarks.swept import SWEPT_MEANING, SWEPT_PROBLEMS
 from benchmarks.transformed import PLAIN_PROBLEMS, TRANSFORMED_MEANING, TRANSFORMED_PROBLEMS
 
 
@@ -186,6 +187,7 @@ WORKLOADS: dict[str, Callable[[], Problem]] = (
     {f.__name__: f for f in (xor, mlp_small, mlp, mlp_wide, logreg, elementwise, pinn, gmm, softmax_regression, deep)}
     | LOOPED_PROBLEMS
     | TRANSFORMED_PROBLEMS
+    | SWEPT_PROBLEMS
 )
 """The rows of the table of rates."""
 
@@ -205,5 +207,6 @@ MEANING: dict[str, str] = {
     "deep": "24 residual tanh layers of 64, batch 64, Adam",
     **LOOPED_MEANING,
     **TRANSFORMED_MEANING,
+    **SWEPT_MEANING,
     "add8": CALLS_MEANING["add8"],
 }

@@ -32,7 +32,7 @@ DEFINITIONS: dict[str, dict[str, str]] = {
     },
     "compiler/adjit/codegen/call_trees.py": {"EQUAL": "a number of CPython"},
     "compiler/adjit/codegen/constructors.py": {"_COUNT": "bits of an argument of CPython"},
-    "compiler/adjit/codegen/cuts.py": {"ROWS COLUMNS": "dimensions of a product"},
+    "compiler/adjit/codegen/cuts.py": {"BATCH ROWS COLUMNS": "dimensions of a product"},
     "compiler/adjit/codegen/gemm/variants.py": {
         "ACCUMULATE SCRATCH PREFETCH REGISTER_TILES SWAPPED DOTS_A DOTS_B": "bits of the argument `flags`",
         "MOST_PREFETCHED": "words that every caller sets aside before the context",
@@ -121,7 +121,9 @@ DEFINITIONS: dict[str, dict[str, str]] = {
     "runtime/adjit_runtime/checks.py": {"LOWEST HIGHEST": "the range of int64"},
     "runtime/adjit_runtime/environment.py": {"_SHOWN": "what fits a line"},
     "runtime/adjit_runtime/guard.py": {"_FASTCALL _ONE_ARGUMENT": "flags of CPython"},
-    "runtime/adjit_runtime/history.py": {"_CURVE_POINTS _CURVE_WIDTH _CURVE_HEIGHT": "how a picture looks"},
+    "runtime/adjit_runtime/history.py": {
+        "_CURVE_POINTS _CURVE_WIDTH _CURVE_HEIGHT _MOST_CURVES": "how a picture looks"
+    },
     "runtime/adjit_runtime/link.py": {
         "_RELOCATABLE _X86_64 _PROGBITS _SYMTAB _RELA _NOBITS _UNWIND _WRITE _ALLOC _THREADS_OWN _UNDEFINED _ADDRESS "
         "_DISTANCE _CALL _SLOTS": "numbers of ELF",

@@ -25,11 +25,12 @@ from adjit.tuned import (
     SHORT_JOBS,
     TRANSPOSED_PACK_COST,
     WHOLE_PARTS_FLOPS,
+    WINDOW_PART_ROWS,
 )
 from adjit_runtime.target import Target
 
-ROWS, COLUMNS = 1, 2
-"""Dimensions of a product, whose domain is (batch, m, n)."""
+BATCH, ROWS, COLUMNS = 0, 1, 2
+"""Dimensions of a product, whose domain is (batch, m, n). Of the batch it is the outermost loop that is cut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +54,23 @@ def cut_of(work: Work, target: Target) -> Cut | None:
     return cut(work, target) if cut is not None else None
 
 
+def is_divided(cut: Cut | None) -> bool:
+    """Whether parts of a product have some of a matrix's rows or columns: those of a batch have whole matrices."""
+    return cut is not None and cut.dim != BATCH
+
+
 def follows_columns(work: Product, cut: Cut | None, target: Target) -> bool:
     """Whether the loops of a product's epilogue run over the columns of the block that it is given, and not over all
     columns of C, which stand in the code then: every block has them all."""
     if cut is not None and cut.dim == COLUMNS:
         return True
-    is_one_block = cut is None and is_direct(work, target.vector_bytes)
-    return not (is_one_block or blocks_are_wide(work.dtype, work.n, target))
+    is_one_block = not is_divided(cut) and is_direct(work, target.vector_bytes)
+    return not (is_one_block or has_wide_blocks(work, target))
+
+
+def has_wide_blocks(work: Product, target: Target) -> bool:
+    """Whether every block that the epilogue is given has all columns of C."""
+    return bool(work.runs) or blocks_are_wide(work.dtype, work.n, target)
 
 
 # -- loops ----------------------------------------------------------------------------------------------------------
@@ -91,15 +102,42 @@ def loop_cost(work: Loop, target: Target) -> float:
 
 
 def _cut_of_product(work: Product, _: Target) -> Cut | None:
+    if work.runs:
+        return _cut_of_windows(work)
+    if work.batch:
+        return _cut_of_batch(work)
     dim = COLUMNS if _by_columns(work) else ROWS
     extent = work.n if dim == COLUMNS else work.m
     flops = product_flops(work)
-    if work.batch or work.dtype.kind != "f" or flops < PARALLEL_FLOPS or extent < 2 * PRODUCT_PART_UNIT:
+    if work.dtype.kind != "f" or flops < PARALLEL_FLOPS or extent < 2 * PRODUCT_PART_UNIT:
         return None
     # Each part packs what the others pack, too.
     each = 1 if 2 * work.m * work.n * work.k >= WHOLE_PARTS_FLOPS else PARTS_PER_THREAD
     parts = min(PRODUCT_PARTS, extent // PRODUCT_PART_UNIT)
     return Cut(dim, extent, PRODUCT_PART_UNIT, parts, each, flops < SHORT_JOBS * PARALLEL_FLOPS)
+
+
+def _cut_of_batch(work: Product) -> Cut | None:
+    """Along the first axis of the batch, which a sum of the epilogue does not run over."""
+    count = work.batch[0][0]
+    flops = product_flops(work) * math.prod(entry[0] for entry in work.batch)
+    reduced = work.epilogue.reduced if work.epilogue is not None else ()
+    if work.dtype.kind != "f" or flops < PARALLEL_FLOPS or count < 2 or BATCH in reduced:
+        return None
+    return Cut(BATCH, count, 1, min(PRODUCT_PARTS, count), PARTS_PER_THREAD, flops < SHORT_JOBS * PARALLEL_FLOPS)
+
+
+def _cut_of_windows(work: Product) -> Cut | None:
+    """Parts of the outermost loop over products, or else rows of each product."""
+    flops = work.product_flops
+    dim, extent, unit = ROWS, work.m, WINDOW_PART_ROWS
+    outer = work.batch[0][0] if work.batch else 1
+    if outer >= PRODUCT_PARTS or outer % 2 == 0 or extent < 2 * unit:
+        dim, extent, unit = BATCH, outer, 1
+    if flops < PARALLEL_FLOPS or extent < 2 * unit:
+        return None
+    parts = min(PRODUCT_PARTS, extent // unit)
+    return Cut(dim, extent, unit, parts, PARTS_PER_THREAD, flops < SHORT_JOBS * PARALLEL_FLOPS)
 
 
 def _by_columns(work: Product) -> bool:
@@ -118,8 +156,8 @@ def _by_columns(work: Product) -> bool:
 
 
 def product_flops(work: Product) -> int:
-    """Floating-point operations; an instruction of the epilogue takes as long as a multiply-add."""
-    each = work.k + (total_cost(work.epilogue.code) if work.epilogue is not None else 0)
+    """Floating-point operations of one matrix; an instruction of the epilogue takes as long as a multiply-add."""
+    each = work.sums + (total_cost(work.epilogue.code) if work.epilogue is not None else 0)
     return 2 * work.m * work.n * each
 
 
