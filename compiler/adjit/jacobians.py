@@ -16,6 +16,7 @@ from adjit.ir.graph import Graph, closed
 from adjit.ir.types import is_float
 from adjit.results import check_differentiable, split_aux, unpack_aux
 from adjit.roll import roll
+from adjit.stages import Options
 from adjit.trace import Tracer
 from adjit.trace.promote import type_of
 from adjit.transforms import JvpFunction
@@ -93,13 +94,11 @@ def _decorated(
     has_aux: bool,
     static_argnames: str | Iterable[str],
     static_argnums: int | Iterable[int],
-    tile: str,
-    inexact: bool,
+    options: Callable[[], Options],
 ) -> Any:
     """What `make(kind, function, options, ...)` gives; without a function, the decorator that does."""
     statics = statics_of(kind, static_argnames, static_argnums)
     with_aux = checks.flag(f"{kind}: has_aux", has_aux)
-    options = options_of(kind, tile, inexact)
 
     def decorate(function: Callable[..., Any]) -> Any:
         return make(kind, function, options, argnums, with_aux, *statics)
@@ -117,6 +116,7 @@ def jacfwd(
     static_argnums: int | Iterable[int] = (),
     tile: str = "auto",
     inexact: bool = False,
+    memory_limit: int | str | None = None,
 ) -> Any:
     """A compiled function that gives the Jacobian of `function` by the arguments `argnums`, column by column.
 
@@ -142,8 +142,7 @@ def jacfwd(
         has_aux,
         static_argnames,
         static_argnums,
-        tile,
-        inexact,
+        options_of("jacfwd", tile, inexact, memory_limit=memory_limit),
     )
 
 
@@ -157,6 +156,7 @@ def jacrev(
     static_argnums: int | Iterable[int] = (),
     tile: str = "auto",
     inexact: bool = False,
+    memory_limit: int | str | None = None,
 ) -> Any:
     """A compiled function that gives the Jacobian of `function` by the arguments `argnums`, row by row.
 
@@ -175,8 +175,7 @@ def jacrev(
         has_aux,
         static_argnames,
         static_argnums,
-        tile,
-        inexact,
+        options_of("jacrev", tile, inexact, memory_limit=memory_limit),
     )
 
 
@@ -190,6 +189,7 @@ def jacobian(
     static_argnums: int | Iterable[int] = (),
     tile: str = "auto",
     inexact: bool = False,
+    memory_limit: int | str | None = None,
 ) -> Any:
     """A compiled function that gives the Jacobian of `function` by the arguments `argnums`.
 
@@ -207,8 +207,7 @@ def jacobian(
         has_aux,
         static_argnames,
         static_argnums,
-        tile,
-        inexact,
+        options_of("jacobian", tile, inexact, memory_limit=memory_limit),
     )
 
 
@@ -222,6 +221,7 @@ def hessian(
     static_argnums: int | Iterable[int] = (),
     tile: str = "auto",
     inexact: bool = False,
+    memory_limit: int | str | None = None,
 ) -> Any:
     """A compiled function that gives the second derivatives of `function` by the arguments `argnums`.
 
@@ -234,7 +234,16 @@ def hessian(
         [[10.0, 6.0], [6.0, 0.0]]
 
     `hvp` gives its product with a vector in the time of a few gradients. Raises as `jacfwd` does."""
-    return _decorated("hessian", _hessian, function, argnums, has_aux, static_argnames, static_argnums, tile, inexact)
+    return _decorated(
+        "hessian",
+        _hessian,
+        function,
+        argnums,
+        has_aux,
+        static_argnames,
+        static_argnums,
+        options_of("hessian", tile, inexact, memory_limit=memory_limit),
+    )
 
 
 @public(_KNOWN)
@@ -247,6 +256,7 @@ def elementwise_grad(
     static_argnums: int | Iterable[int] = (),
     tile: str = "auto",
     inexact: bool = False,
+    memory_limit: int | str | None = None,
 ) -> Any:
     """A compiled function that gives the derivative of each element of the result by its own element of the argument.
 
@@ -269,8 +279,7 @@ def elementwise_grad(
         has_aux,
         static_argnames,
         static_argnums,
-        tile,
-        inexact,
+        options_of("elementwise_grad", tile, inexact, memory_limit=memory_limit),
     )
 
 
@@ -286,6 +295,7 @@ def hvp(
     static_argnums: int | Iterable[int] = (),
     tile: str = "auto",
     inexact: bool = False,
+    memory_limit: int | str | None = None,
 ) -> Any:
     """A compiled function of (x, v, ...) that gives the product of the Hessian of `function` by x with v.
 
@@ -302,7 +312,7 @@ def hvp(
     hessp=adjit.hvp(f), method="trust-ncg")`. Raises what `grad` raises, and ShapeError, DTypeError and ArgumentError
     for a v that does not fit."""
     names, numbers = statics_of("hvp", static_argnames, static_argnums)
-    options = options_of("hvp", tile, inexact)
+    options = options_of("hvp", tile, inexact, memory_limit=memory_limit)
 
     def decorate(function: Callable[..., Any]) -> HvpFunction:
         return HvpFunction(GradFunction("hvp", function, options, 0, False, names, numbers))

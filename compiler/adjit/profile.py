@@ -17,21 +17,17 @@ from adjit.autodiff.revolve import forward_steps
 from adjit.codegen.cuts import cut_of
 from adjit.codegen.program import assemble, write
 from adjit.ir.node import Loc
-from adjit.ir.op import OPS
 from adjit.ir.types import dtype_name
 from adjit.machine import Machine, latest
-from adjit.ops.declare import Elementwise
 from adjit.passes.tile import reasons_against
 from adjit.roll import LoopFound, describe_rolls
-from adjit.schedule.arena import read, storage, written
+from adjit.schedule.arena import read, written
+from adjit.schedule.cost import Cost, flops_of, work_of
 from adjit.schedule.plan import (
     Apply,
-    Body,
     Buffer,
     CheckRange,
-    Gather,
     Kernel,
-    Load,
     Loop,
     Nested,
     Plan,
@@ -39,10 +35,8 @@ from adjit.schedule.plan import (
     Reduce,
     Running,
     Scatter,
-    Store,
     Straight,
     StraightLoop,
-    Work,
     singles,
 )
 from adjit.stages import Record
@@ -51,15 +45,6 @@ from adjit_runtime.target import Target
 
 WARM = 3
 """Calls before those that count."""
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a kernel has to do at least: floating-point operations, bytes, and of elements of what size."""
-
-    flops: float
-    nbytes: float
-    itemsize: int
 
 
 @dataclass(frozen=True)
@@ -250,78 +235,6 @@ def what(kernel: Kernel) -> str:
     return f"{type(work).__name__.lower()} over {space}"
 
 
-def work_of(kernel: Kernel) -> Cost:
-    """What a kernel computes and moves: each element once, however often it is read."""
-    work, both = kernel.work, read(kernel) | written(kernel)
-    flops, itemsize = _flops(work), _itemsize(work)
-    if isinstance(work, Nested):
-        # Not what its turns hand on among each other.
-        return Cost(flops, sum(buffer.nbytes for buffer in both - {kernel.params[-1][0]}), itemsize)
-    if isinstance(work, Loop | Running | Scatter | CheckRange):
-        return Cost(flops, _moved(kernel, work.body), itemsize)
-    touched = {storage(buffer): buffer.nbytes for buffer in both}
-    twice = read(kernel) & written(kernel) if isinstance(work, Product) else set()
-    return Cost(flops, sum(touched.values()) + sum(buffer.nbytes for buffer in twice), itemsize)
-
-
-def _moved(kernel: Kernel, body: Body) -> float:
-    """Bytes of the elements that a loop reads and writes."""
-    found: dict[tuple[int, bool], float] = {}
-    for instruction in body.code:
-        if isinstance(instruction, Load | Gather | Store):
-            reached = math.prod(n for n, c in zip(body.domain, instruction.coefficients, strict=True) if c)
-            buffer = kernel.params[instruction.param][0]
-            key = (instruction.param, isinstance(instruction, Store))
-            found[key] = max(found.get(key, 0.0), min(reached, buffer.size) * instruction.dtype.itemsize)
-    return sum(found.values())
-
-
-def _flops(work: Work) -> float:
-    if isinstance(work, Nested):
-        return work.count * sum(_flops(step.work) for step in work.steps)
-    if isinstance(work, Straight | StraightLoop):
-        turns = work.count if isinstance(work, StraightLoop) else 1
-        return turns * sum(_node_cost(node) for node in work.graph.nodes)
-    if isinstance(work, Product):
-        pairs = math.prod(entry[0] for entry in work.batch)
-        extra = _body_cost(work.epilogue) * work.m * work.n * pairs if work.epilogue is not None else 0.0
-        return 2.0 * work.m * work.n * work.k * pairs + extra
-    return _body_cost(work.body) * math.prod(work.body.domain)
-
-
-def _body_cost(body: Body) -> float:
-    """Operations for each element of the domain, rows' values spread over their rows."""
-    total = 0.0
-    row = math.prod(body.domain[d] for d in body.reduced)
-    reduced = False
-    for instruction in body.code:
-        if isinstance(instruction, Reduce):
-            total += 1
-            reduced = True
-        elif isinstance(instruction, Apply) and instruction.op not in ("select", "cast"):
-            op = OPS[instruction.op]
-            cost = op.cost if isinstance(op, Elementwise) else 1
-            total += cost / row if reduced and row > 1 and body.reduced else cost
-    return total
-
-
-def _node_cost(node: Any) -> float:
-    cost = node.op.cost if isinstance(node.op, Elementwise) else 1
-    return float(cost * max(node.array_type.size, *(arg.array_type.size for arg in node.args), 1))
-
-
-def _itemsize(work: Work) -> int:
-    """Bytes of the numbers that a work computes with."""
-    if isinstance(work, Nested):
-        return max((_itemsize(step.work) for step in work.steps), default=4)
-    if isinstance(work, Straight | StraightLoop):
-        return 4
-    if isinstance(work, Product):
-        return work.dtype.itemsize
-    sizes = [i.dtype.itemsize for i in work.body.code if isinstance(i, Apply | Reduce) and i.dtype.kind == "f"]
-    return min(sizes, default=4)
-
-
 def is_shared(kernel: Kernel, target: Target) -> bool:
     """Whether several threads work on a kernel."""
     work = kernel.work
@@ -493,7 +406,7 @@ def _threads(kernel: Kernel, target: Target) -> str:
         )
     if cut is not None:
         return "Large enough for the threads of the pool, which take parts of it."
-    if isinstance(work, Loop) and work.body.reduced and _flops(work) > 1e6:
+    if isinstance(work, Loop) and work.body.reduced and flops_of(work) > 1e6:
         return "On one thread: one long reduction, whose order must not depend on the number of threads."
     if isinstance(work, Product | Loop):
         return "On one thread: too little work to share."

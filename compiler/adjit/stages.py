@@ -1,6 +1,6 @@
 """The pipeline in one place: what becomes of a function, stage by stage.
 
-    trace -> roll -> adjoint | batch -> step -> inline -> widen -> passes -> plan -> code -> object -> link
+    trace -> roll -> states -> adjoint | batch -> step -> inline -> widen -> passes -> plan -> code -> object -> link
 
 `STAGES` is the whole of it: each stage with what makes it, how it is shown and how it is verified. A stage reads what
 the one before it made and the program's `Options`, nothing else: no setting and no variable of the environment. So a
@@ -8,16 +8,19 @@ stage that is made again for whoever looks is the one that ran, and graph and op
 program by.
 
 trace, roll, adjoint, batch and step are a function's own (`Function.build` hands them to the record); the others are
-the same for all. `Record` keeps what is needed to make each again; `compilation` runs the stages."""
+the same for all. `Record` keeps what is needed to make each again; `compilation` runs the stages. With a limit of
+memory what loops keep for their gradients is chosen by what plans come to (`Record.plan`), and noted in the options, so
+that it is what it was whenever a stage is made again."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from adjit.autodiff.fewer import Fewer, keep_fewer, levels_of, loops_of
 from adjit.codegen.interpreter import undisturbed
 from adjit.codegen.program import Code, assemble, code_rules, straight_code, write
 from adjit.codegen.races import verify_jobs
@@ -29,6 +32,8 @@ from adjit.passes.inline_calls import inline_calls
 from adjit.passes.pipeline import optimize
 from adjit.passes.widen import widen
 from adjit.schedule.build import make_plan
+from adjit.schedule.cost import time_of_graph
+from adjit.schedule.limit import Recomputed, Unreached, plan_within
 from adjit.schedule.plan import Plan
 from adjit.schedule.slots import slots_of
 from adjit.schedule.straight import fits, straight_plan
@@ -42,18 +47,33 @@ from adjit_runtime.target import Target, host_target
 
 
 @dataclass(frozen=True, slots=True)
+class Loops:
+    """What loops keep for their gradients; `again` turns run once more, which takes so much `more` time than `before`,
+    that of the plan where they keep what they like, as `schedule.cost` has it."""
+
+    fewer: Fewer = field(default_factory=Fewer)
+    again: int = 0
+    more: float = 0.0
+    before: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Options:
     """What the stages may read beside the graph.
 
     tile     whether work may run tile by tile over rows, where it pays
     flush    whether subnormal numbers count as zero
     inexact  whether the rewrite rules that hold on the reals alone run
-    target   the machine that code is made for; the one of this moment, if none is given"""
+    target   the machine that code is made for; the one of this moment, if none is given
+    memory_limit  the most bytes that the arena may have; None: as many as are best
+    loops    what loops keep so that this holds, which the compiler chooses (`Record.plan`)"""
 
     tile: bool = True
     flush: bool = False
     inexact: bool = False
     target: Target = field(default_factory=host_target)
+    memory_limit: int | None = None
+    loops: Loops = field(default_factory=Loops)
 
     @property
     def key(self) -> str:
@@ -63,10 +83,12 @@ class Options:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Planned:
-    """What the stage `plan` makes. A straight line is measured by its code, which then goes along."""
+    """What the stage `plan` makes. A straight line is measured by its code, which then goes along. `note` says what is
+    computed again for a limit of memory."""
 
     plan: Plan
     code: Code | None = None
+    note: str = ""
 
 
 Made = Any
@@ -108,6 +130,10 @@ def _widened(graph: Graph, options: Options) -> Graph:
     return widen(graph)
 
 
+def _with_fewer_states(graph: Graph, options: Options) -> Graph:
+    return keep_fewer(graph, options.loops.fewer)
+
+
 def _optimized(graph: Graph, options: Options) -> Graph:
     return optimize(graph, options.inexact, options.tile, options.target.registers)
 
@@ -123,11 +149,30 @@ def plan_line(graph: Graph, options: Options) -> Planned | None:
 
 
 def plan_kernels(graph: Graph, options: Options) -> Planned:
-    """The plan of an optimised graph as kernels in an arena. Raises OutOfMemory for more than can be addressed."""
-    plan = make_plan(graph, options.target, slots_of(graph), code_rules(options.target))
+    """The plan of an optimised graph as kernels in an arena. Raises OutOfMemory for more than can be addressed,
+    Unreached for more than the limit."""
+    given = (graph, options.target, slots_of(graph), code_rules(options.target))
+    limit = options.memory_limit
+    plan, again = (make_plan(*given), None) if limit is None else plan_within(limit, *given)
     if plan.arena_bytes > MOST_BYTES:
         raise OutOfMemory(f"{plan.arena_bytes} bytes of memory are needed, more than int64 counts")
-    return Planned(plan)
+    return Planned(plan, note="" if limit is None else _note(limit, plan, again, options.loops))
+
+
+def _note(limit: int, plan: Plan, again: Recomputed | None, loops: Loops) -> str:
+    """What a limit of memory did, in one line."""
+    done = []
+    if loops.again:
+        done.append(f"{loops.again} turns of loops run once more, as fewer states are kept")
+    if again is not None:
+        lines = ", ".join(map(str, again.locs))
+        done.append(f"{again.values} values of {again.nbytes} bytes are computed again{f' ({lines})' if lines else ''}")
+    if not done:
+        return f"memory limit of {limit} bytes: nothing is computed again"
+    before = loops.before or (again.before if again is not None else 0.0)
+    more = loops.more + (again.after - again.before if again is not None else 0.0)
+    time = f"{1 + more / before:.2f} times the time without a limit, as predicted" if before else ""
+    return f"memory limit of {limit} bytes: {'; '.join([*done, *([time] if time else [])])}"
 
 
 def _planned(graph: Graph, options: Options) -> Planned:
@@ -135,7 +180,8 @@ def _planned(graph: Graph, options: Options) -> Planned:
 
 
 def _show_plan(planned: Planned) -> str:
-    return print_plan(planned.plan)
+    note = f"# {planned.note}\n" if planned.note else ""
+    return note + print_plan(planned.plan)
 
 
 def _verify_plan(planned: Planned, options: Options) -> None:
@@ -167,6 +213,7 @@ def _linked(program: Program, options: Options) -> Loaded:
 STAGES: tuple[Stage, ...] = (
     Stage("trace", Graph, None, {"trace": _itself}, _verify_graph),
     Stage("roll", Graph, None, {"rolled": _itself}, _verify_graph),
+    Stage("states", Graph, _with_fewer_states, {}, _verify_graph, part="roll"),
     Stage("adjoint", Graph, None, {"adjoint": _itself}, _verify_graph),
     Stage("batch", Graph, None, {"batch": _itself}, _verify_graph),
     Stage("step", Graph, None, {"step": _itself}, _verify_graph),
@@ -210,6 +257,8 @@ class Record:
     name: str
     options: Options = field(default_factory=Options)
     own: dict[str, Graph | Derive] = field(default_factory=dict)
+    traced: dict[str, tuple[str, Derive]] = field(default_factory=dict)
+    settled: bool = False
     program: Program | None = None
     code_bytes: int = 0
     milliseconds: dict[str, float] = field(default_factory=dict)
@@ -227,9 +276,12 @@ class Record:
 
     # -- while it is compiled -----------------------------------------------------------------------------------------
 
-    def keep(self, stage: str, graph: Graph) -> Graph:
-        """Note the graph of a stage that is the function's own."""
+    def keep(self, stage: str, graph: Graph, again: tuple[str, Derive] | None = None) -> Graph:
+        """Note the graph of a stage that is the function's own; `again` names the stage that it was traced of, and
+        traces it of another graph of that, as a limit of memory may want."""
         self.own[stage] = graph
+        if again is not None and self.options.memory_limit is not None:
+            self.traced[stage] = again
         self._verify(_BY_NAME[stage], graph)
         return graph
 
@@ -245,11 +297,57 @@ class Record:
         with self.timed(found.part or stage):
             return self._make(found, before)
 
+    def plan(self, before: Graph) -> tuple[Graph, Planned]:
+        """The optimised graph and its plan, of the graph that the stage ahead of `widen` made. With a limit of memory
+        loops keep ever fewer states where nothing else is enough. Raises OutOfMemory where nothing is."""
+        optimized: Graph = self.run("passes", self.run("widen", before))
+        try:
+            planned: Planned = self.run("plan", optimized)
+        except Unreached as error:
+            return self._plan_with_fewer_states(error)
+        finally:
+            self.settled = True
+        return optimized, planned
+
+    def _plan_with_fewer_states(self, found: Unreached) -> tuple[Graph, Planned]:
+        """The same where the plan needs more memory than the limit, as it was `found`."""
+        limit, smallest = self.options.memory_limit, found.smallest
+        for loops in self._ways(found.before):
+            self.options = replace(self.options, loops=loops)
+            for stage, (before, make) in self.traced.items():
+                self.own[stage] = make(self._until(before)[before])
+            try:
+                with self.timed("limit"):
+                    made = self._until("plan")
+            except Unreached as error:
+                smallest = min(smallest, error.smallest)
+                continue
+            return made["passes"], made["plan"]
+        raise OutOfMemory(
+            f"memory_limit is {limit} bytes, and the arena of this program has {smallest} at least, however much is "
+            f"computed again: give memory_limit={smallest}, or smaller arguments"
+        )
+
+    def _ways(self, before: float) -> Iterator[Loops]:
+        """What loops may keep, ever less; the plan where they keep what they like takes the time `before`."""
+        if "roll" not in self.own or "adjoint" not in self.own:
+            return
+        rolled: Graph = self._until("roll")["roll"]
+        for fewer in levels_of(rolled):
+            found = list(loops_of(rolled, *fewer))
+            more = sum(each.again * time_of_graph(each.node.attrs["body"]) for each in found)
+            yield Loops(fewer, sum(each.again for each in found), more, before)
+
     # -- for whoever looks --------------------------------------------------------------------------------------------
 
     def until(self, stage: str) -> dict[str, Made]:
         """What the stages made up to one of them, by name, from the last graph that is kept; all others are made
         again."""
+        if self.options.memory_limit is not None and not self.settled and stage not in ("trace", "roll"):
+            self.plan(self._until("inline")["inline"])
+        return self._until(stage)
+
+    def _until(self, stage: str) -> dict[str, Made]:
         there = [each for each in STAGES if each.make is not None or each.name in self.own]
         there = there[: there.index(_BY_NAME[stage]) + 1]
         kept = max(i for i, each in enumerate(there) if isinstance(self.own.get(each.name), Graph))

@@ -104,6 +104,12 @@ class Movement(Differentiable):
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class Ordered(Movement):
+    """Its first operand, not ahead of the second one: what is computed of it comes after that. Nothing is read of the
+    second one."""
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class Indexing(Differentiable):
     """Reads or writes at positions that are computed at run time; one that `adds` adds to what is there."""
 

@@ -52,6 +52,7 @@ from adjit.schedule.plan import (
     Work,
 )
 from adjit.schedule.products import may_reduce
+from adjit.schedule.recompute import Timeline
 from adjit.schedule.slots import slots_of
 from adjit_runtime.program import Check, Slot
 from adjit_runtime.target import Target
@@ -85,6 +86,14 @@ def make_plan(
         number += 1
         if number > ROUNDS_ALONE:
             notes.stored.update(alike(flat, planner.needed))
+
+
+def timeline_of(graph: Graph, target: Target, slots: tuple[Slot, ...], rules: CodeRules) -> Timeline:
+    """When the values of `graph` are made and read, about as its plan has it."""
+    flat = normalize(graph)
+    planner = _Planner(flat, target, slots, Notes(stored=transposed_copies(flat)), rules, of_turn=False)
+    planner._assign_roots()
+    return Timeline(flat, planner.grouping, order_groups(planner.grouping))
 
 
 class _Planner(LoopPlanner):

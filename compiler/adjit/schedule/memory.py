@@ -88,7 +88,7 @@ class Memory:
         for group in self.grouping.groups:
             for node in self.grouping.reads(group):
                 self._readers.setdefault(node, []).append(group)
-        self._checks = [group for group in self.grouping.groups if any(map(_may_fail, group.members))]
+        self._checks = [group for group in self.grouping.groups if any(map(may_fail, group.members))]
         self._order_checks()
         self._overwriting = Overwriting(self.grouping, [(target, unshaped(value)) for target, value in graph.updates])
         # State whose old value is a result, or is still to be read when its new one is copied to it.
@@ -276,7 +276,7 @@ def _carries_on(value: Node, target: Node) -> bool:
     return sum(base(arg) is target for arg in loop.args) == 1
 
 
-def _may_fail(node: Node) -> bool:
+def may_fail(node: Node) -> bool:
     """Whether a node is a check, or has one in a body."""
     graphs = [value for value in node.attrs.values() if isinstance(value, Graph)]
     return node.op.kind == "check" or any(inner.op.kind == "check" for graph in graphs for inner in graph.all_nodes())
