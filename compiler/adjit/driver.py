@@ -405,9 +405,10 @@ def jit(
     infinities and the sign of zero may be lost (docs/performance.md has the rules). With `control_flow=True` the source
     of the function, and of those of the user's own that it calls, is rewritten ahead of the trace: if, while, for, and,
     or, not and their like run as Python while their values are known, and are branches and loops of the program where
-    they are traced (docs/control_flow.md). With `memory_limit`, bytes or a text such as "200MB", the arena of the
-    program, in which all lies that is no argument, result or state, has at most so many bytes: what gradients read late
-    is computed again, as far as that takes (docs/performance.md; `ir("plan")` says what). Also a decorator:
+    they are traced (docs/control_flow.md). With `memory_limit`, a number of bytes or a text such as "200MB", a call
+    needs no more memory than that beside its arguments, results and state (ADJIT_LOG=compile says how much it needs):
+    what gradients read late is computed again, as far as that takes (docs/performance.md; `ir("plan")` begins with
+    what). Also a decorator:
 
         >>> import numpy as np, adjit
         >>> @adjit.jit

@@ -22,7 +22,7 @@ from typing import Any
 
 from adjit.autodiff.fewer import Fewer, keep_fewer, levels_of, loops_of
 from adjit.codegen.interpreter import undisturbed
-from adjit.codegen.program import Code, assemble, code_rules, straight_code, write
+from adjit.codegen.program import Code, assemble, code_rules, memory_of, straight_code, write
 from adjit.codegen.races import verify_jobs
 from adjit.ir.graph import Graph
 from adjit.ir.text import print_graph
@@ -65,7 +65,7 @@ class Options:
     flush    whether subnormal numbers count as zero
     inexact  whether the rewrite rules that hold on the reals alone run
     target   the machine that code is made for; the one of this moment, if none is given
-    memory_limit  the most bytes that the arena may have; None: as many as are best
+    memory_limit  the most bytes that a call may need, arena and all; None: as many as are best
     loops    what loops keep so that this holds, which the compiler chooses (`Record.plan`)"""
 
     tile: bool = True
@@ -176,7 +176,10 @@ def _note(limit: int, plan: Plan, again: Recomputed | None, loops: Loops) -> str
 
 
 def _planned(graph: Graph, options: Options) -> Planned:
-    return plan_line(graph, options) or plan_kernels(graph, options)
+    line, limit = plan_line(graph, options), options.memory_limit
+    if line is not None and (limit is None or memory_of(line.plan, options.target) <= limit):
+        return line
+    return plan_kernels(graph, options)
 
 
 def _show_plan(planned: Planned) -> str:
@@ -324,7 +327,7 @@ class Record:
                 continue
             return made["passes"], made["plan"]
         raise OutOfMemory(
-            f"memory_limit is {limit} bytes, and the arena of this program has {smallest} at least, however much is "
+            f"memory_limit is {limit} bytes, and a call of this program needs {smallest} at least, however much is "
             f"computed again: give memory_limit={smallest}, or smaller arguments"
         )
 

@@ -113,7 +113,10 @@ def code_rules(target: Target) -> CodeRules:
         emit_straight_loop(module, "line", StraightLoop(graph, 1, 0, turns))
         return code_effort(str(module), target) <= STRAIGHT_EFFORT
 
-    return CodeRules(scratch, line)
+    def memory(plan: Plan) -> int:
+        return memory_of(plan, target)
+
+    return CodeRules(scratch, line, memory)
 
 
 def straight_code(plan: Plan, target: Target, flush: bool = False) -> Code | None:
@@ -148,8 +151,7 @@ def write(plan: Plan, target: Target, flush: bool = False, timed: bool = False, 
     line has no clock."""
     module = Module(plan.name, target)
     functions: dict[tuple[Work, bool], Function] = {}
-    workspace_at = -(-plan.arena_bytes // ALIGN) * ALIGN
-    workspace_bytes = 0
+    workspace_at = _workspace_at(plan)
     first = plan.kernels[0].work if plan.kernels else None
     params = [(PTR, "table"), (PTR, "arena"), (PTR, "report")]
     if flush:
@@ -190,10 +192,6 @@ def write(plan: Plan, target: Target, flush: bool = False, timed: bool = False, 
             inline[work] = single
         else:
             emit(work)
-    for kernel in plan.kernels:
-        for part, alone, _ in singles(kernel.work):
-            if isinstance(part, Product):
-                workspace_bytes = max(workspace_bytes, _packing_bytes(part, alone, target))
 
     def run(caller: Part, number: int) -> None:
         f, kernel = caller.function, plan.kernels[number]
@@ -225,8 +223,21 @@ def write(plan: Plan, target: Target, flush: bool = False, timed: bool = False, 
     # What was asked of each body of this program is asked no more.
     analyse.cache_clear()
     lanes_of.cache_clear()
-    nbytes = max(ALIGN, workspace_at + workspace_bytes)
-    return Code(plan, target, flush, str(module), instructions, kernels, nbytes)
+    return Code(plan, target, flush, str(module), instructions, kernels, memory_of(plan, target))
+
+
+def memory_of(plan: Plan, target: Target) -> int:
+    """Bytes that a call of the program needs: the plan's arena, and what products pack in."""
+    packing = 0
+    for kernel in plan.kernels:
+        for part, alone, _ in singles(kernel.work):
+            if isinstance(part, Product):
+                packing = max(packing, _packing_bytes(part, alone, target))
+    return max(ALIGN, _workspace_at(plan) + packing)
+
+
+def _workspace_at(plan: Plan) -> int:
+    return -(-plan.arena_bytes // ALIGN) * ALIGN
 
 
 def _packing_bytes(work: Product, alone: bool, target: Target) -> int:

@@ -1,7 +1,7 @@
-"""The plan of a graph whose arena has at most so many bytes: the first one of a list in which ever more is computed
+"""The plan of a graph whose program needs at most so many bytes: the first one of a list in which ever more is computed
 again.
 
-The list is the graph's (`recompute.ways`) and no matter of the limit: so a smaller limit never gives a larger arena."""
+The list is the graph's (`recompute.ways`) and no matter of the limit: so a smaller limit never needs more memory."""
 
 from __future__ import annotations
 
@@ -48,19 +48,20 @@ def plan_within(
 ) -> tuple[Plan, Recomputed | None]:
     """The plan, and what it computes again. Raises Unreached."""
     first = make_plan(graph, target, slots, rules)
-    if first.arena_bytes <= limit:
+    smallest, worse = rules.memory(first), 0
+    if smallest <= limit:
         return first, None
-    smallest, worse = first.arena_bytes, 0
     time = timeline_of(graph, target, slots, rules)
     for stretches in time.ways():
         plan = make_plan(recompute(time, stretches), target, slots, rules)
-        if plan.arena_bytes <= limit:
+        nbytes = rules.memory(plan)
+        if nbytes <= limit:
             values = [node for stretch in stretches for node in stretch.nodes if node in stretch.values]
             locs = tuple({str(node.loc): node.loc for node in values if node.loc is not None}.values())
-            nbytes = sum(node.array_type.nbytes for node in values)
-            return plan, Recomputed(len(values), nbytes, locs, time_of(first), time_of(plan))
-        worse = 0 if plan.arena_bytes < smallest else worse + 1
-        smallest = min(smallest, plan.arena_bytes)
+            spared = sum(node.array_type.nbytes for node in values)
+            return plan, Recomputed(len(values), spared, locs, time_of(first), time_of(plan))
+        worse = 0 if nbytes < smallest else worse + 1
+        smallest = min(smallest, nbytes)
         if worse == MOST_WORSE:
             break
     raise Unreached(smallest, time_of(first))
