@@ -62,6 +62,9 @@ DEFINITIONS: dict[str, dict[str, str]] = {
     "compiler/adjit/ir/tokens.py": {"_SHOWN": "how an error looks"},
     "compiler/adjit/ir/types.py": {"MOST_DIMENSIONS MOST_BYTES": "NumPy's bounds"},
     "compiler/adjit/ir/text.py": {"HEADER_WIDTH COMMENT_COLUMN": "how the text looks"},
+    "compiler/adjit/autodiff/fewer.py": {"MOST_RUNS": "where a search ends"},
+    "compiler/adjit/schedule/limit.py": {"MOST_WORSE": "where a search ends"},
+    "compiler/adjit/schedule/recompute.py": {"STRETCHES SMALL": "what a search tries"},
     "compiler/adjit/machine.py": {
         "RUNS SECONDS MOST_PASSES": "how long a measurement takes, not what it gives",
         "AGREEMENT": "when two measurements are one",

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from adjit.autodiff.fewer import Fewer, keep_fewer
 from adjit.autodiff.revolve import forward_steps
 from adjit.codegen.cuts import cut_of
 from adjit.codegen.program import assemble, write
@@ -275,14 +276,20 @@ def explain(record: Record, name: str) -> Explanation:
     ]
     if not any(isinstance(kernel.work, Nested | Straight) for kernel in plan.kernels):
         paragraphs.append(("not in tiles of rows", reasons_against(made["passes"])))
-    loops = [("rolled up", _rolled(made)), ("computed again for the gradient", _again(made))]
+    loops = [
+        ("rolled up", _rolled(made)),
+        ("computed again for the gradient", _again(made, record.options.loops.fewer)),
+    ]
+    note = made["plan"].note
+    loops.append(("limit of memory", [f"{note}."] if note else []))
     return Explanation(name, [*paragraphs, *(paragraph for paragraph in loops if paragraph[1])])
 
 
-def _again(made: Mapping[str, Any]) -> list[str]:
+def _again(made: Mapping[str, Any], fewer: Fewer) -> list[str]:
     """The loops of which a gradient keeps some states, and the steps forward that it takes to have them all."""
     found = []
-    for node in made["roll"].all_nodes() if "roll" in made and "adjoint" in made else ():
+    rolled = keep_fewer(made["roll"], fewer) if "roll" in made and "adjoint" in made else None
+    for node in rolled.all_nodes() if rolled is not None else ():
         count = node.attrs.get("checkpoints", 0)
         where = f" ({node.loc})" if node.loc is not None else ""
         if not count:

@@ -1,6 +1,6 @@
 """The pipeline in one place: what becomes of a function, stage by stage.
 
-    trace -> roll -> states -> adjoint | batch -> step -> inline -> widen -> passes -> plan -> code -> object -> link
+    trace -> roll -> adjoint | batch -> step -> inline -> widen -> passes -> plan -> code -> object -> link
 
 `STAGES` is the whole of it: each stage with what makes it, how it is shown and how it is verified. A stage reads what
 the one before it made and the program's `Options`, nothing else: no setting and no variable of the environment. So a
@@ -104,7 +104,8 @@ class Stage:
     make    (what the stage before it made, options) -> what it makes; None where that is the function's own
     shown   what `ir` calls what it made, and what it shows of it: a Graph, or text
     verify  (what it made, options): raises where that is invalid; where ADJIT_VERIFY is 1
-    part    what ADJIT_LOG=compile calls its time, where that is not its name"""
+    part    what ADJIT_LOG=compile calls its time, where that is not its name
+    ahead   of one that is the function's own: what options make of what the stage before it made"""
 
     name: str
     makes: type
@@ -112,6 +113,7 @@ class Stage:
     shown: dict[str, Callable[[Made], Graph | str]]
     verify: Callable[[Made, Options], None] | None
     part: str = ""
+    ahead: Callable[[Made, Options], Made] | None = None
 
 
 def _itself(graph: Graph) -> Graph:
@@ -216,8 +218,7 @@ def _linked(program: Program, options: Options) -> Loaded:
 STAGES: tuple[Stage, ...] = (
     Stage("trace", Graph, None, {"trace": _itself}, _verify_graph),
     Stage("roll", Graph, None, {"rolled": _itself}, _verify_graph),
-    Stage("states", Graph, _with_fewer_states, {}, _verify_graph, part="roll"),
-    Stage("adjoint", Graph, None, {"adjoint": _itself}, _verify_graph),
+    Stage("adjoint", Graph, None, {"adjoint": _itself}, _verify_graph, ahead=_with_fewer_states),
     Stage("batch", Graph, None, {"batch": _itself}, _verify_graph),
     Stage("step", Graph, None, {"step": _itself}, _verify_graph),
     Stage("inline", Graph, _inlined, {}, _verify_graph, part="passes"),
@@ -381,7 +382,7 @@ class Record:
     def _make(self, stage: Stage, before: Made) -> Made:
         own = self.own.get(stage.name)
         if own is not None and not isinstance(own, Graph):
-            made: Made = own(before)
+            made: Made = own(before if stage.ahead is None else stage.ahead(before, self.options))
         elif stage.make is not None:
             made = stage.make(before, self.options)
         else:

@@ -20,6 +20,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from adjit.ir.builder import INPUT
 from adjit.ir.graph import Graph, computed, copy_node
 from adjit.ir.node import Node
 from adjit.ir.op import OPS
@@ -223,7 +224,7 @@ class _Rewriting:
         return replace(graph, nodes=nodes, outputs=outputs, updates=updates)
 
     def _keep(self, node: Node) -> Node:
-        self._nodes += (arg for arg in node.args if arg.op.kind == "leaf" and arg.op.name != "input")
+        self._nodes += (arg for arg in node.args if arg.op.kind == "leaf" and arg.op is not INPUT)
         self._nodes.append(node)
         return node
 
@@ -251,7 +252,7 @@ class _Rewriting:
     def _known(self, node: Node, is_late: bool) -> Node | None:
         if is_late and node in self._again:
             return self._again[node]
-        if node in self._time.grouping.group_of or node.op.name == "input":
+        if node in self._time.grouping.group_of or node.op is INPUT:
             return self._new[node]
         if node.op.kind == "leaf":
             return node
