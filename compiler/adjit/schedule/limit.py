@@ -5,6 +5,8 @@ The list is the graph's (`recompute.ways`) and no matter of the limit: so a smal
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from adjit.ir.graph import Graph
@@ -13,12 +15,12 @@ from adjit.schedule.build import make_plan, timeline_of
 from adjit.schedule.cost import time_of
 from adjit.schedule.memory import CodeRules
 from adjit.schedule.plan import Plan
-from adjit.schedule.recompute import recompute
+from adjit.schedule.recompute import Stretch, recompute
 from adjit_runtime.errors import OutOfMemory
 from adjit_runtime.program import Slot
 from adjit_runtime.target import Target
 
-MOST_WORSE = 4
+MOST_WORSE = 3
 """After so many plans in a row that are no smaller than one before, no other one is made: stretches are too short."""
 
 
@@ -48,20 +50,43 @@ def plan_within(
 ) -> tuple[Plan, Recomputed | None]:
     """The plan, and what it computes again. Raises Unreached."""
     first = make_plan(graph, target, slots, rules)
-    smallest, worse = rules.memory(first), 0
+    smallest = rules.memory(first)
     if smallest <= limit:
         return first, None
-    time = timeline_of(graph, target, slots, rules)
-    for stretches in time.ways():
-        plan = make_plan(recompute(time, stretches), target, slots, rules)
-        nbytes = rules.memory(plan)
-        if nbytes <= limit:
-            values = [node for stretch in stretches for node in stretch.nodes if node in stretch.values]
-            locs = tuple({str(node.loc): node.loc for node in values if node.loc is not None}.values())
-            spared = sum(node.array_type.nbytes for node in values)
-            return plan, Recomputed(len(values), spared, locs, time_of(first), time_of(plan))
-        worse = 0 if nbytes < smallest else worse + 1
-        smallest = min(smallest, nbytes)
-        if worse == MOST_WORSE:
-            break
+    for tried in _ways(graph, target, slots, rules):
+        smallest = min(smallest, rules.memory(tried.plan))
+        if smallest <= limit:
+            return tried.plan, _recomputed(first, tried)
     raise Unreached(smallest, time_of(first))
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Tried:
+    plan: Plan
+    stretches: tuple[Stretch, ...]
+
+
+def _ways(graph: Graph, target: Target, slots: tuple[Slot, ...], rules: CodeRules) -> Iterator[_Tried]:
+    """Plans in which ever more is computed again; then the same where what is late already is computed later, as its
+    readers may be in the way of what could be computed again."""
+    time = timeline_of(graph, target, slots, rules)
+    later = time.later()
+    times = [time, timeline_of(recompute(time, later), target, slots, rules)] if later else [time]
+    for at in times:
+        smallest, worse = math.inf, 0
+        for stretches in at.ways():
+            if at is time and not stretches:
+                continue
+            plan = make_plan(recompute(at, stretches), target, slots, rules)
+            yield _Tried(plan, stretches)
+            worse = 0 if rules.memory(plan) < smallest else worse + 1
+            smallest = min(smallest, rules.memory(plan))
+            if worse == MOST_WORSE:
+                break
+
+
+def _recomputed(first: Plan, tried: _Tried) -> Recomputed:
+    values = [node for stretch in tried.stretches for node in stretch.nodes if node in stretch.values]
+    locs = tuple({str(node.loc): node.loc for node in values if node.loc is not None}.values())
+    nbytes = sum(node.array_type.nbytes for node in values)
+    return Recomputed(len(values), nbytes, locs, time_of(first), time_of(tried.plan))

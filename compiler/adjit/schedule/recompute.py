@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
 from adjit.ir.builder import INPUT
@@ -30,6 +31,7 @@ from adjit.schedule.body import unshaped
 from adjit.schedule.group import Group, Grouping
 from adjit.schedule.memory import may_fail
 from adjit.schedule.places import padded
+from adjit.tuned import LIGHT_COST
 
 STRETCHES = ((8, 1), (4, 1), (8, 3), (2, 1), (3, 2), (4, 3), (6, 5), (8, 7), (12, 11), (16, 15), (24, 23), (32, 31),
              (48, 47), (64, 63), (96, 95), (128, 127))  # fmt: skip
@@ -83,13 +85,34 @@ class Timeline:
         alive = list(itertools.accumulate(gained))
         return alive.index(max(alive))
 
+    # -- what may be computed later -----------------------------------------------------------------------------------
+
+    def later(self) -> tuple[Stretch, ...]:
+        """Values that nothing reads up to the peak, made of what lies there when they are read first, by nodes of
+        their own: computed then, they and all that their kernel is the last to read take no memory until then."""
+        users = self.graph.users()
+        found = []
+        for node, uses in self.uses.items():
+            if node in self.given or not self.made(node) <= self.peak < uses[0]:
+                continue
+            nodes = self._needed({node}, self.uses.keys() - {node})
+            if nodes is None or not all(self._lies_there(arg, uses[0]) for each in nodes for arg in each.args):
+                continue
+            own = {node, *nodes}
+            if all(each is node or _is_light(each) or own.issuperset(users[each]) for each in nodes):
+                found.append(Stretch(frozenset({node}), uses[0], nodes))
+        return tuple(found)
+
+    def _lies_there(self, node: Node, place: int) -> bool:
+        return node not in self.uses or node in self.given or self.uses[node][-1] >= place
+
     # -- what may be computed again -----------------------------------------------------------------------------------
 
     def ways(self) -> Iterator[tuple[Stretch, ...]]:
-        """What to compute again, each way once, about by the time that it takes."""
+        """What to compute again, each way once, about by the time that it takes: first nothing."""
         cheap = self._cheap()
-        seen: set[frozenset[Node]] = {frozenset()}
-        for stretches in itertools.chain([cheap], (self._cut(*sizes, cheap) for sizes in STRETCHES)):
+        seen: set[frozenset[Node]] = set()
+        for stretches in itertools.chain([(), cheap], (self._cut(*sizes, cheap) for sizes in STRETCHES)):
             values = frozenset().union(*(stretch.values for stretch in stretches))
             if values not in seen:
                 seen.add(values)
@@ -163,7 +186,7 @@ class Timeline:
     def _last_early(self, node: Node) -> int:
         return max((use for use in self.uses[node] if use <= self.peak), default=-1)
 
-    def _needed(self, values: set[Node], there: set[Node]) -> tuple[Node, ...] | None:
+    def _needed(self, values: set[Node], there: AbstractSet[Node]) -> tuple[Node, ...] | None:
         """What must be computed for `values` where those of `there` are there; None where that may fail."""
         found: set[Node] = set()
         waiting = list(values)
@@ -180,6 +203,10 @@ class Timeline:
 
 def _bytes(node: Node) -> int:
     return padded(node.array_type.nbytes)
+
+
+def _is_light(node: Node) -> bool:
+    return node.op.kind == "movement" or (isinstance(node.op, Elementwise) and node.op.cost <= LIGHT_COST)
 
 
 def _is_cheap(node: Node) -> bool:
