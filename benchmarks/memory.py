@@ -9,6 +9,7 @@ The exit code is 1 where a limit is exceeded, or a smaller one needs more."""
 from __future__ import annotations
 
 import argparse
+import itertools
 import re
 import sys
 import time
@@ -23,7 +24,7 @@ from adjit import nn, optim
 from adjit_runtime.errors import OutOfMemory
 from benchmarks.report import table
 
-SHARES = (1.0, 0.75, 0.5, 0.35, 0.25, 0.15, 0.1, 0.05)
+SHARES = (1.0, 0.75, 0.5, 0.35, 0.25, 0.15, 0.1, 0.05, 0.02)
 """Limits, as shares of what the step needs without one."""
 F32 = np.float32
 
@@ -176,7 +177,7 @@ def lines(name: str, steps: list[Limited]) -> list[list[str]]:
 def faults(name: str, steps: list[Limited]) -> list[str]:
     """What must not be."""
     found = [f"{name}: {one.needs} bytes within {one.limit}" for one in steps if one.needs > (one.limit or one.needs)]
-    pairs = zip(steps, steps[1:], strict=False)
+    pairs = itertools.pairwise(steps)
     return found + [f"{name}: {b.limit} needs more than {a.limit}" for a, b in pairs if b.needs > a.needs]
 
 
