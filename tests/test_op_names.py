@@ -24,7 +24,7 @@ ENGINES: dict[tuple[str, str], str] = {
     ("autodiff/reverse.py", "or lt le gt ge eq"): "conditions that exclude a NaN",
     ("autodiff/reverse.py", "cast"): "integers are finite",
     ("passes/orient.py", "transpose broadcast"): "the movement that an order of axes saves",
-    ("roll/build.py", "concatenate"): "what joins the values of turns",
+    ("roll/rebuild.py", "concatenate"): "what joins the values of turns",
     ("schedule/body.py", "stop_gradient cast"): "nothing to compute, where the dtype is the same",
     ("schedule/group.py", "broadcast"): "what a leaf is read through, so that rows and their maps join",
     ("schedule/group.py", "cast"): "the one scalar that joins what it is read by, as it costs nothing there",

@@ -10,7 +10,7 @@ import pytest
 
 import adjit
 from adjit import nn, optim, stages
-from adjit.codegen import program
+from adjit.codegen import emit
 from adjit.ir.graph import Graph
 from adjit.stages import SHOWN, STAGES, Record
 from adjit_runtime.errors import InternalError
@@ -67,7 +67,7 @@ def test_the_pipeline_is_one_list() -> None:
 def test_a_record_has_what_each_stage_made() -> None:
     step, *_ = trained()
     made = record_of(step).until("link")
-    # The graph of the step is kept; what lies behind it is not made for those who look ahead of it.
+    # The graph of the step is kept; what comes after it is not made for those who look ahead of it.
     assert list(made) == ["step", "inline", "widen", "passes", "plan", "code", "object", "link"]
     assert all(isinstance(made[stage.name], stage.makes) for stage in STAGES if stage.name in made)
     assert list(record_of(step).until("adjoint")) == ["trace", "roll", "adjoint"]
@@ -107,10 +107,10 @@ def test_a_straight_line_is_written_once(straight: bool, monkeypatch: pytest.Mon
     """To be measured, and not again to be compiled; nor where it proves too long, as kernels come in its place."""
     monkeypatch.setenv("ADJIT_CACHE", "0")
     written = []
-    emit = program.emit_straight
-    monkeypatch.setattr(program, "emit_straight", lambda *args: written.append(1) or emit(*args))
+    line = emit.emit_straight
+    monkeypatch.setattr(emit, "emit_straight", lambda *args: written.append(1) or line(*args))
     if not straight:
-        monkeypatch.setattr(program, "STRAIGHT_EFFORT", 10)
+        monkeypatch.setattr(emit, "STRAIGHT_EFFORT", 10)
     function = adjit.jit(lambda x: sum(np.sin(x * k) for k in range(1, 4)))
     function(np.ones(3))
     assert len(written) == 1
@@ -130,7 +130,7 @@ def test_a_stage_that_does_not_hold_is_named(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_plans_are_verified_where_they_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(plan: Any) -> None:
-        raise InternalError("the plan of @f does not hold: so we say")
+        raise InternalError("the plan of @f is invalid: so we say")
 
     monkeypatch.setattr(stages, "verify_plan", refuse)
     monkeypatch.setenv("ADJIT_CACHE", "0")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from adjit.codegen import cuts, entry, kernels, light, nested, products, program, signals
+from adjit.codegen import cuts, emit, entry, kernels, light, nested, products, signals
 from adjit.passes import tile
 from adjit.schedule import arena, straight
 from adjit.schedule import products as planned_products
@@ -62,7 +62,7 @@ POLLED: Table = {
 """Signals are looked for ahead of every kernel where they may be, and in the midst of all that can be cut."""
 LOOPS: Table = {(straight, "STRAIGHT_WORK"): ALWAYS}
 """No straight lines."""
-STRAIGHT: Table = {(straight, "STRAIGHT_WORK"): NEVER, (program, "STRAIGHT_EFFORT"): NEVER}
+STRAIGHT: Table = {(straight, "STRAIGHT_WORK"): NEVER, (emit, "STRAIGHT_EFFORT"): NEVER}
 """Straight lines however much work they are."""
 LIBRARY: Table = {(planned_products, "DIRECT_ROWS"): ALWAYS, (planned_products, "DIRECT_SUMS"): ALWAYS}
 """No products with their sizes in the code."""

@@ -157,9 +157,9 @@ def build(name: str, problem: Problem) -> Side | None:
         return Side(lambda: program(params), nodes=lambda: nodes(program))
     if name.startswith("product_"):
         # What is contiguous the other way round is passed so, as an argument is never a view of another order.
-        turned = {key: not array.flags.c_contiguous for key, array in params.items()}
-        given = {key: array.T if turned[key] else array for key, array in params.items()}
-        product = adjit.jit(lambda a, b: (a.T if turned["a"] else a) @ (b.T if turned["b"] else b))
+        transposed = {key: not array.flags.c_contiguous for key, array in params.items()}
+        given = {key: array.T if transposed[key] else array for key, array in params.items()}
+        product = adjit.jit(lambda a, b: (a.T if transposed["a"] else a) @ (b.T if transposed["b"] else b))
         return Side(lambda: product(given["a"], given["b"]))
     if not problem.optimizer:
         function = adjit.value_and_grad(LOSSES[name])

@@ -7,13 +7,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from adjit import nn, optim, random
-from adjit.driver import History, State, get_threads, grad, jit, load, save, set_threads, value_and_grad
+from adjit.driver import grad, jit, value_and_grad
 from adjit.ir.evaluate import evaluate
 from adjit.ir.graph import Graph
 from adjit.ir.text import parse
 from adjit.machine import machine
 from adjit.trace import asarray, stop_gradient
 from adjit.training import TrainingStep, training_step
+from adjit_runtime.checkpoint import load, save
 from adjit_runtime.errors import (
     AdjitError,
     ArgumentError,
@@ -37,6 +38,9 @@ from adjit_runtime.errors import (
     WeakOverflowError,
     WideningWarning,
 )
+from adjit_runtime.history import History
+from adjit_runtime.state import State
+from adjit_runtime.threads import get_threads, set_threads
 
 if TYPE_CHECKING:
     from adjit.checking import check_grads

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import optree
 
-from adjit.driver import Function, check_floats, jit, options_of
+from adjit.driver import jit, options_of
+from adjit.functions import JitFunction, check_floats
 from adjit.transforms import jvp, vjp
 from adjit_runtime import checks
 from adjit_runtime.errors import ArgumentError, DerivativeError
@@ -65,7 +66,7 @@ def check_grads(
     _Check(positional, wide, names(), wanted, rtol, atol, step).run(plain, depth, plain.__name__)
 
 
-class _Given(Function):
+class _Given(JitFunction):
     kind = "check_grads"
 
 

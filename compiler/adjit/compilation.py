@@ -11,8 +11,9 @@ import threading
 
 import numpy as np
 
+from adjit.codegen.emit import libraries_of
 from adjit.codegen.gemm import GEMM_DTYPES
-from adjit.codegen.program import libraries_of, library
+from adjit.codegen.libraries import library
 from adjit.ir.graph import Graph
 from adjit.ir.node import Data
 from adjit.ir.text import print_graph

@@ -11,12 +11,13 @@ import numpy as np
 import optree
 
 from adjit.autodiff.jacobian import forward_jacobian, reverse_jacobian
-from adjit.driver import Function, GradFunction, Record, Signature, options_of, statics_of, trace_call
+from adjit.driver import options_of, statics_of
+from adjit.functions import GradFunction, JitFunction, trace_call
 from adjit.ir.graph import Graph, closed
 from adjit.ir.types import is_float
 from adjit.results import check_differentiable, split_aux, unpack_aux
 from adjit.roll import roll
-from adjit.stages import Options
+from adjit.stages import Options, Record
 from adjit.trace import Tracer
 from adjit.trace.promote import type_of
 from adjit.transforms import JvpFunction
@@ -24,6 +25,7 @@ from adjit_runtime import checks
 from adjit_runtime.errors import ArgumentError
 from adjit_runtime.guests import tree_map, tree_structure
 from adjit_runtime.public import public
+from adjit_runtime.trees import Signature
 
 
 class JacobianFunction(GradFunction):
@@ -320,7 +322,7 @@ def hvp(
     return decorate if function is None else decorate(function)
 
 
-class HvpFunction(Function):
+class HvpFunction(JitFunction):
     """(x, v, ...) -> the derivative of a gradient by x, along v."""
 
     kind = "hvp"

@@ -16,36 +16,31 @@ import numpy as np
 from adjit.autodiff.fewer import Fewer, keep_fewer
 from adjit.autodiff.revolve import forward_steps
 from adjit.codegen.cuts import cut_of
-from adjit.codegen.program import assemble, write
+from adjit.codegen.emit import assemble, write
 from adjit.ir.node import Loc
-from adjit.ir.types import dtype_name
 from adjit.machine import Machine, latest
 from adjit.passes.tile import reasons_against
 from adjit.roll import LoopFound, describe_rolls
 from adjit.schedule.arena import read, written
-from adjit.schedule.cost import Cost, flops_of, work_of
-from adjit.schedule.plan import (
-    Apply,
-    Buffer,
-    CheckRange,
-    Kernel,
-    Loop,
-    Nested,
-    Plan,
-    Product,
-    Reduce,
-    Running,
-    Scatter,
-    Straight,
-    StraightLoop,
-    singles,
-)
+from adjit.schedule.buffer import Buffer
+from adjit.schedule.notation import plural
+from adjit.schedule.plan import Kernel, Plan
+from adjit.schedule.turns import Nested, Straight
 from adjit.stages import Record
 from adjit_runtime.load import Loaded, address_of
 from adjit_runtime.target import Target
 
 WARM = 3
 """Calls before those that count."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a kernel has to do at least: floating-point operations, bytes, and of elements of what size."""
+
+    flops: float
+    nbytes: float
+    itemsize: int
 
 
 @dataclass(frozen=True)
@@ -91,7 +86,7 @@ class Profile:
         note = ", whose limits were measured while something else ran" if self.machine.disturbed else ""
         return (
             f"{self.name}: {self.seconds * 1e6:.1f} us a call, median of {self.calls}; "
-            f"{threads} thread{_plural(threads)} of {self.machine.target.cpu}{note}"
+            f"{threads} thread{plural(threads)} of {self.machine.target.cpu}{note}"
         )
 
     def __str__(self) -> str:
@@ -216,36 +211,19 @@ def _row(number: int, kernel: Kernel, share: float, seconds: float, where: Machi
     spent = share * seconds
     threads = where.threads if is_shared(kernel, target) else 1
     limit = where.limit(work.flops, work.nbytes, work.itemsize) / threads
-    return Row(number, what(kernel), tuple(kernel.locs), spent, share, work, limit / spent if spent else 0.0)
+    return Row(number, kernel.work.describe(), tuple(kernel.locs), spent, share, work, limit / spent if spent else 0.0)
 
 
-def what(kernel: Kernel) -> str:
-    """A kernel in a few words."""
+def work_of(kernel: Kernel) -> Cost:
+    """What a kernel computes and moves: each element once, however often it is read."""
     work = kernel.work
-    if isinstance(work, Straight):
-        return f"straight line of {len(work.graph.nodes)}"
-    if isinstance(work, StraightLoop):
-        return f"{work.count} turns of a straight line of {len(work.graph.nodes)}"
-    if isinstance(work, Nested):
-        turns = "tiles" if work.is_shared else "turns"
-        return f"{work.count} {turns} of {len(work.steps)} kernel{_plural(len(work.steps))}"
-    if isinstance(work, Product):
-        batch = "".join(f"{entry[0]}x" for entry in work.batch)
-        return f"product {batch}{work.m}x{work.n}x{work.k} {dtype_name(work.dtype)}"
-    space = "x".join(map(str, work.body.domain)) or "one element"
-    return f"{type(work).__name__.lower()} over {space}"
+    return Cost(work.flops, work.nbytes(kernel.params), work.itemsize)
 
 
 def is_shared(kernel: Kernel, target: Target) -> bool:
     """Whether several threads work on a kernel."""
     work = kernel.work
-    if isinstance(work, Nested) and not work.is_shared:
-        return any(alone and cut_of(part, target) is not None for part, alone, _ in singles(work))
-    return isinstance(work, Nested) or cut_of(work, target) is not None
-
-
-def _plural(count: int) -> str:
-    return "" if count == 1 else "s"
+    return work.is_shared or any(alone and cut_of(part, target) is not None for part, alone, _ in work.singles())
 
 
 def _si(nbytes: float) -> str:
@@ -269,12 +247,12 @@ def explain(record: Record, name: str) -> Explanation:
             readers.setdefault(buffer, []).append(number)
     paragraphs = [
         (
-            f"kernel {number}: {what(kernel)}{_where(kernel)}",
+            f"kernel {number}: {kernel.work.describe()}{_where(kernel)}",
             _sentences(plan, number, kernel, readers, record.options.target),
         )
         for number, kernel in enumerate(plan.kernels)
     ]
-    if not any(isinstance(kernel.work, Nested | Straight) for kernel in plan.kernels):
+    if not any(kernel.inner is not None or isinstance(kernel.work, Straight) for kernel in plan.kernels):
         paragraphs.append(("not in tiles of rows", reasons_against(made["passes"])))
     loops = [
         ("rolled up", _rolled(made)),
@@ -326,82 +304,30 @@ def _where(kernel: Kernel) -> str:
 
 
 def _sentences(plan: Plan, number: int, kernel: Kernel, readers: dict[Buffer, list[int]], target: Target) -> list[str]:
-    work = kernel.work
-    if isinstance(work, Straight):
-        return ["The whole program is so small that its values stay in registers: no loops, no arena, no calls."]
-    lines = [_fused(kernel)]
+    lines = [kernel.work.explain()]
+    if isinstance(kernel.work, Straight):
+        return lines
     for buffer in sorted(written(kernel), key=lambda b: b.name):
         after = [n for n in readers.get(buffer, []) if n > number]
         if buffer.slot is not None or not after:
             continue
-        others = ", ".join(f"kernel {n} {_why_not_joined(kernel, plan.kernels[n], buffer)}" for n in after[:3])
+        others = ", ".join(f"kernel {n} {_why_apart(kernel, plan.kernels[n], buffer)}" for n in after[:3])
         more = f" and {len(after) - 3} more" if len(after) > 3 else ""
         lines.append(f"Writes %{buffer.name} ({_si(buffer.nbytes)}) to memory, because {others}{more}.")
     lines.append(_threads(kernel, target))
     return lines
 
 
-def _fused(kernel: Kernel) -> str:
-    work = kernel.work
-    assert not isinstance(work, Straight)
-    if isinstance(work, StraightLoop):
-        carried = "1 value that it carries" if work.carried == 1 else f"{work.carried} values that it carries"
-        return (
-            f"A loop of {work.count} turns, one after the other; a turn is so small that its values stay in registers"
-            + (f", with the {carried}." if work.carried else ".")
-        )
-    if isinstance(work, Nested) and not work.is_shared:
-        steps = len(work.steps)
-        return f"A loop of {work.count} turns, one after the other, each {steps} kernel{_plural(steps)}."
-    if isinstance(work, Nested):
-        return (
-            "Runs tile by tile over the rows, so that data are read once and what lies between stays in the cache; "
-            f"each tile is {len(work.steps)} kernel{_plural(len(work.steps))}."
-        )
-    if isinstance(work, Product):
-        if work.epilogue is None:
-            return "A matrix product alone: what reads it does so at other places than its tiles."
-        count = sum(isinstance(i, Apply) for i in work.epilogue.code)
-        stored = "; the product itself is not kept" if work.scratch else ""
-        return f"{count} operations on each finished block of the product while it is in the cache{stored}."
-    count = sum(isinstance(i, Apply) for i in work.body.code)
-    sums = sum(isinstance(i, Reduce) for i in work.body.code)
-    kind = {Running: " and a running reduction", Scatter: ", written to places that are computed"}.get(type(work), "")
-    if isinstance(work, CheckRange):
-        return "Checks an index before anything of the state is written."
-    joined = f" and {sums} reduction{_plural(sums)}" if sums and not kind else ""
-    return f"{count} operation{_plural(count)}{joined}{kind} in one pass over the elements."
-
-
-def _why_not_joined(writer: Kernel, reader: Kernel, buffer: Buffer) -> str:
-    work = reader.work
-    if isinstance(work, Nested):
-        return "reads it in tiles" if work.is_shared else "reads it in a loop"
-    if isinstance(work, StraightLoop):
-        return "reads it in a loop"
-    if isinstance(work, Product) and buffer in (reader.params[0][0], reader.params[1][0]):
-        return "reads it as a matrix"
-    if isinstance(work, Scatter | Running | CheckRange):
-        return "takes its elements one after the other"
-    if isinstance(work, Product):
-        return "reads it with each block of its product"
-    if isinstance(work, Loop):
-        if work.body.reduced and isinstance(writer.work, Product):
-            return "reduces it, and a block of the product is not a whole row or column"
-        if isinstance(writer.work, Loop) and work.body.domain == writer.work.body.domain:
-            if work.body.reduced != writer.work.body.reduced:
-                return "reduces along another axis"
-            if writer.work.body.reduced:
-                return "needs the finished reduction"
-        return f"goes over {'x'.join(map(str, work.body.domain)) or 'one element'}"
-    return "needs values that come later, too"
+def _why_apart(writer: Kernel, reader: Kernel, buffer: Buffer) -> str:
+    mine = {number for number, (other, _) in enumerate(reader.params) if other is buffer}
+    return reader.work.why_apart(writer.work, mine)
 
 
 def _threads(kernel: Kernel, target: Target) -> str:
     work = kernel.work
-    if isinstance(work, Nested | StraightLoop) and not is_shared(kernel, target):
+    if work.has_turns and not is_shared(kernel, target):
         return "On one thread: each turn needs the one before."
-    if isinstance(work, Nested) and not work.is_shared:
+    if work.has_turns:
         return "The threads of the pool take parts of the large kernels of each turn."
     if isinstance(work, Nested):
         return f"Its {work.groups} groups of tiles run on the threads of the pool, each with sums of its own."
@@ -413,8 +339,9 @@ def _threads(kernel: Kernel, target: Target) -> str:
         )
     if cut is not None:
         return "Large enough for the threads of the pool, which take parts of it."
-    if isinstance(work, Loop) and work.body.reduced and flops_of(work) > 1e6:
+    if work.in_order:
+        return "On one thread: its elements come one after the other."
+    body = work.elements
+    if not work.operands and body is not None and body.reduced and work.flops > 1e6:
         return "On one thread: one long reduction, whose order must not depend on the number of threads."
-    if isinstance(work, Product | Loop):
-        return "On one thread: too little work to share."
-    return "On one thread: its elements come one after the other."
+    return "On one thread: too little work to share."

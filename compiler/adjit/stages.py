@@ -7,7 +7,7 @@ the one before it made and the program's `Options`, nothing else: no setting and
 stage that is made again for whoever looks is the one that ran, and graph and options are all that the cache knows a
 program by.
 
-trace, roll, adjoint, batch and step are a function's own (`Function.build` hands them to the record); the others are
+trace, roll, adjoint, batch and step are a function's own (`JitFunction.build` hands them to the record); the others are
 the same for all. `Record` keeps what is needed to make each again; `compilation` runs the stages. With a limit of
 memory what loops keep for their gradients is chosen by what plans come to (`Record.plan`), and noted in the options, so
 that it is what it was whenever a stage is made again."""
@@ -21,8 +21,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from adjit.autodiff.fewer import Fewer, keep_fewer, levels_of, loops_of
+from adjit.codegen.emit import Code, assemble, code_rules, memory_of, straight_code, write
 from adjit.codegen.interpreter import undisturbed
-from adjit.codegen.program import Code, assemble, code_rules, memory_of, straight_code, write
 from adjit.codegen.races import verify_jobs
 from adjit.ir.graph import Graph
 from adjit.ir.text import print_graph
@@ -31,10 +31,10 @@ from adjit.ir.verify import verify
 from adjit.passes.inline_calls import inline_calls
 from adjit.passes.pipeline import optimize
 from adjit.passes.widen import widen
-from adjit.schedule.build import make_plan
 from adjit.schedule.cost import time_of_graph
 from adjit.schedule.limit import Recomputed, Unreached, plan_within
 from adjit.schedule.plan import Plan
+from adjit.schedule.planner import make_plan
 from adjit.schedule.slots import slots_of
 from adjit.schedule.straight import fits, straight_plan
 from adjit.schedule.text import print_plan

@@ -10,8 +10,9 @@ from typing import Any
 import optree
 
 from adjit.autodiff.reverse import gradient
-from adjit.driver import Function, name_of, options_of, statics_of
+from adjit.driver import options_of, statics_of
 from adjit.formulas import Expressions, Formula, length_of, symbols_of
+from adjit.functions import JitFunction, name_of
 from adjit.ir.types import F64, Array, is_float
 from adjit.trace import Traced, trace_flat
 from adjit.trace.frozen import watched
@@ -24,7 +25,7 @@ _MOST_SHOWN = 5_000
 """Terms of an expression that are shown."""
 
 
-class FormulaFunction(Function):
+class FormulaFunction(JitFunction):
     """A formula as a compiled function."""
 
     kind = "from_sympy"

@@ -13,27 +13,16 @@ import numpy as np
 import optree
 
 from adjit.autodiff.reverse import gradient
-from adjit.driver import (
-    Function,
-    Profile,
-    Record,
-    State,
-    StepFunction,
-    flatten,
-    layout_of,
-    leaf_names,
-    leaf_type,
-    options_of,
-    split_aux,
-    trace_call,
-)
-from adjit.driver import Signature as _Signature
+from adjit.driver import options_of
+from adjit.functions import JitFunction, trace_call
 from adjit.ir.graph import Graph, computed, copy_node
 from adjit.ir.node import Node
 from adjit.optim import Optimizer, Schedule
+from adjit.profile import Profile
 from adjit.random import fold_in
+from adjit.results import split_aux
 from adjit.roll import roll
-from adjit.stages import Options
+from adjit.stages import Options, Record
 from adjit.trace import inline, lower
 from adjit.trace.integers import bound
 from adjit.trace.tracer import fresh
@@ -41,6 +30,9 @@ from adjit_runtime import checks
 from adjit_runtime.errors import ArgumentError, DTypeError, ShapeError, StateError
 from adjit_runtime.program import is_narrow
 from adjit_runtime.public import public
+from adjit_runtime.state import State, layout_of
+from adjit_runtime.step import StepFunction
+from adjit_runtime.trees import Signature, flatten, leaf_names, leaf_type
 
 Mask = Callable[[Any], Any]
 MOST_DEEP = 100
@@ -48,7 +40,7 @@ MOST_DEEP = 100
 _EXTRAS = ("clip_norm", "clip_value", "weight_decay", "l1", "l2")
 
 
-class TrainingStep(StepFunction, Function):
+class TrainingStep(StepFunction, JitFunction):
     """A compiled training step; `training_step` makes it. Call it with a state and a batch.
 
     `init(params)` makes a state, `run` trains over data, `ir(stage)` shows what became of the loss."""
@@ -203,7 +195,7 @@ class TrainingStep(StepFunction, Function):
 
     # -- the graph ----------------------------------------------------------------------------------------------------
 
-    def build(self, signature: _Signature, names: Sequence[str], record: Record) -> tuple[Graph, optree.PyTreeSpec]:
+    def build(self, signature: Signature, names: Sequence[str], record: Record) -> tuple[Graph, optree.PyTreeSpec]:
         """The graph of the whole step: loss, adjoint, clipping and optimiser, with updates of the state."""
         layout = signature.layout
         count = layout.params.num_leaves
@@ -231,7 +223,7 @@ class TrainingStep(StepFunction, Function):
             graph = step(adjoint)
         return record.keep("step", graph, ("adjoint", step)), loss.out_tree.children()[1]
 
-    def _loss(self, signature: _Signature, names: Sequence[str]) -> Any:
+    def _loss(self, signature: Signature, names: Sequence[str]) -> Any:
         layout = signature.layout
         count = layout.params.num_leaves
 

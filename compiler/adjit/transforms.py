@@ -15,13 +15,15 @@ import optree
 from adjit.autodiff.forward_mode import jvp as pushed
 from adjit.autodiff.linear import forward_part, reverse_part
 from adjit.autodiff.split import Split
-from adjit.driver import Function, Record, Signature, Transformed, check_floats, options_of, trace_call
+from adjit.driver import options_of
+from adjit.functions import JitFunction, Transformed, check_floats, trace_call
 from adjit.ir.builder import Builder
 from adjit.ir.graph import Graph, closed
 from adjit.ir.node import Node
 from adjit.ir.types import is_float
 from adjit.results import unpack_aux
 from adjit.roll import roll
+from adjit.stages import Record
 from adjit.trace import Tracer, current_trace, inline
 from adjit.trace.function import Traced
 from adjit.trace.promote import type_of
@@ -29,7 +31,7 @@ from adjit_runtime import checks
 from adjit_runtime.errors import ArgumentError, DTypeError, ShapeError
 from adjit_runtime.guests import tree_structure
 from adjit_runtime.public import public
-from adjit_runtime.trees import LeafType, flatten
+from adjit_runtime.trees import LeafType, Signature, flatten
 
 
 class _AtPoint(Transformed):
@@ -231,7 +233,7 @@ class Linear:
         self._kind, self._what = made.kind, what
         self._late, self._taken, self._given, self._kept = made.late, made.taken, made.given, list(kept)
         self.__name__ = f"{made.__name__}_{what}"
-        self._compiled = Function(self._inlined, made.options, (), ())
+        self._compiled = JitFunction(self._inlined, made.options, (), ())
 
     def __repr__(self) -> str:
         return f"<{self._kind} {self.__name__}>"

@@ -181,7 +181,7 @@ STASH_BYTES = 32 << 10
 @dataclass(frozen=True, slots=True)
 class GemmBlocking:
     """Blocking of a matrix product: a tile is `rows` x (`vectors` vectors), `kc`, `mc`, `nc` are the cache blocks.
-    `pack_turned`: whether A is packed where it is contiguous along m; `pack_plain`: whether it is in large products
+    `pack_transposed`: whether A is packed where it is contiguous along m; `pack_plain`: whether it is in large products
     where it is contiguous along k.
 
     `kc` is part of the meaning of a result: sums run over k in even blocks of at most `kc`. The others are speed
@@ -192,13 +192,13 @@ class GemmBlocking:
     kc: int
     mc: int
     nc: int
-    pack_turned: bool = True
+    pack_transposed: bool = True
     pack_plain: bool = True
 
 
 GEMM_BLOCKING: dict[tuple[int, int], GemmBlocking] = {
-    (64, 4): GemmBlocking(rows=8, vectors=2, kc=512, mc=128, nc=2048, pack_turned=False, pack_plain=False),
-    (64, 8): GemmBlocking(rows=8, vectors=2, kc=512, mc=96, nc=1024, pack_turned=False, pack_plain=False),
+    (64, 4): GemmBlocking(rows=8, vectors=2, kc=512, mc=128, nc=2048, pack_transposed=False, pack_plain=False),
+    (64, 8): GemmBlocking(rows=8, vectors=2, kc=512, mc=96, nc=1024, pack_transposed=False, pack_plain=False),
     (32, 4): GemmBlocking(rows=6, vectors=2, kc=400, mc=144, nc=2048),
     (32, 8): GemmBlocking(rows=6, vectors=2, kc=256, mc=96, nc=1024),
     (16, 4): GemmBlocking(rows=4, vectors=2, kc=256, mc=128, nc=2048),
@@ -216,7 +216,7 @@ GEMM_SMALL_BLOCK_BYTES = 32 << 10
 element."""
 GEMM_PACK_FROM = (192, 512, 256)
 """Rows, columns and sums from which both operands are packed even where they could be used in place."""
-GEMM_PACK_TURNED = (12, 64)
+GEMM_PACK_TRANSPOSED = (12, 64)
 """Panels of C, each as wide as a tile, and sums from which A is packed where it is contiguous along m: that often its
 copy is used."""
 GEMM_PACK_SPAN, GEMM_PACK_ROWS = 256 << 10, 96
@@ -291,7 +291,7 @@ PARTS_PER_THREAD = 2
 """Parts of a kernel for each thread: where other programs run, too, one thread may come late by a millisecond."""
 WHOLE_PARTS_FLOPS = 16_000_000
 """Operations of a product from which each thread gets one part of it: a sixth of a millisecond."""
-TURNED_PACK_COST = 3
+TRANSPOSED_PACK_COST = 3
 """What it costs to pack an element that is transposed beside one that is copied: it decides whether parts are rows or
 columns."""
 PRODUCT_PARTS = 8

@@ -12,15 +12,16 @@ import optree
 
 from adjit.autodiff.batch import batch, placed
 from adjit.autodiff.chunks import batch_in_chunks
-from adjit.driver import Record, Signature, Transformed, options_of, statics_of, trace_call
+from adjit.driver import options_of, statics_of
+from adjit.functions import Transformed, trace_call
 from adjit.ir.graph import Graph
-from adjit.stages import Options
+from adjit.stages import Options, Record
 from adjit.trace import Tracer
 from adjit_runtime import checks
 from adjit_runtime.errors import ArgumentError, ShapeError
 from adjit_runtime.guests import NAMESPACE, tree_flatten
 from adjit_runtime.public import public
-from adjit_runtime.trees import LeafType
+from adjit_runtime.trees import LeafType, Signature
 
 Axes = list[int | None]
 

@@ -90,6 +90,11 @@ def on_library(name: str, hook: Callable[[], None]) -> None:
     _HOOKS[name] = hook
 
 
+OF_PROCESS = frozenset({"pool", "signals"})
+"""Libraries that hold what a process has one of, its workers and who runs its handlers: programs of all targets share
+them, though ADJIT_CPU changes between two."""
+
+
 class Session:
     """The process's JIT: links programs and libraries. Safe to use from several threads, without a lock that an
     interrupt or a fork could leave taken: where two threads link a library at once, both use what the first one made.
@@ -104,7 +109,7 @@ class Session:
         """The addresses of a library's functions; made and linked at the first call, for each target: that of the
         process, where none is given."""
         target = target or host_target()
-        key = (name, target.key)
+        key = (name, "" if name in OF_PROCESS else target.key)
         known = self._libraries.get(key)
         if known is None:
             library = _SOURCES[-1](name, target)

@@ -27,7 +27,6 @@ from adjit_runtime.program import ALIGN
 from adjit_runtime.shown import Shown
 from adjit_runtime.trees import MOST_SIGNATURES, LeafType, flatten, leaf_names
 
-Value = float | int
 ResultT = TypeVar("ResultT")
 
 CLOSED, TORN = 2, 3
@@ -364,7 +363,7 @@ class Hyper(MutableMapping[str, Any]):
             return value[()].item()
         return Hyper(self._state, value, {}, f"{self._prefix}{name}.")
 
-    def __setitem__(self, name: str, value: Value) -> None:
+    def __setitem__(self, name: str, value: float) -> None:
         if name in self._structural:
             raise StateError(f"{self._prefix}{name} cannot be set: {self._structural[name]}")
         if name not in self._tree:

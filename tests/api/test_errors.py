@@ -73,14 +73,22 @@ Call = tuple[Callable[..., Any], dict[str, Any]]
 GOOD: dict[str, Callable[[], Call]] = {
     "jit": lambda: (adjit.jit, {
         "function": squares, "static_argnames": (), "static_argnums": (), "tile": "auto", "inexact": False,
+        "control_flow": False,
     }),
+    **{
+        name: lambda name=name: (getattr(adjit, name), {  # type: ignore[misc]
+            "function": squares, "argnums": 0, "has_aux": False, "static_argnames": (), "static_argnums": (),
+            "tile": "auto", "inexact": False, "control_flow": False,
+        })
+        for name in ("grad", "value_and_grad")
+    },
     **{
         name: lambda name=name: (getattr(adjit, name), {  # type: ignore[misc]
             "function": squares, "argnums": 0, "has_aux": False, "static_argnames": (), "static_argnums": (),
             "tile": "auto", "inexact": False,
         })
         for name in (
-            "grad", "value_and_grad", "jacfwd", "jacrev", "jacobian", "hessian", "elementwise_grad", "sparse_jacobian",
+            "jacfwd", "jacrev", "jacobian", "hessian", "elementwise_grad", "sparse_jacobian",
             "sparse_hessian",
         )
     },
@@ -128,7 +136,7 @@ GOOD: dict[str, Callable[[], Call]] = {
     "training_step": lambda: (adjit.training_step, {
         "loss": squares, "optimizer": optim.sgd(0.1), "has_aux": False, "clip_norm": None, "clip_value": None,
         "weight_decay": None, "l1": None, "l2": None, "regularized": None, "static_argnames": (), "tile": "auto",
-        "flush_subnormals": True, "inexact": False,
+        "flush_subnormals": True, "inexact": False, "control_flow": False,
     }),
     "parse": lambda: (adjit.parse, {"text": GRAPH, "constants": {}}),
     "evaluate": lambda: (

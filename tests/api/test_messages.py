@@ -260,12 +260,12 @@ def test_mistakes_in_the_users_code_have_the_users_frames(call: Callable[[], Any
 
 
 def test_a_fault_of_ours_keeps_all_frames(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("adjit.driver.trace_call", None)
+    monkeypatch.setattr("adjit.functions.trace_call", None)
     with pytest.raises(TypeError, match="NoneType") as caught:
         adjit.jit(plain)(X)
     files = [os.path.basename(frame.filename) for frame in traceback.extract_tb(caught.value.__traceback__)]
     assert files[0] == HERE
-    assert files[-1] == "driver.py"
+    assert files[-1] == "functions.py"
 
 
 def test_a_key_that_the_batch_fills_is_the_batchs() -> None:

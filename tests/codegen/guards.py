@@ -1,5 +1,5 @@
 """Runs programs with each of their buffers beside memory that faults: at the end of a page before it, then at the
-beginning of one behind it. What is read only is mapped so. A fault ends the process, so this is a program of its own,
+beginning of one after it. What is read only is mapped so. A fault ends the process, so this is a program of its own,
 which says what it runs before it does: `python -m tests.codegen.guards <way> <first seed> <last seed>`."""
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ WAYS: dict[str, tuple[Table, ...]] = {
 
 
 class Guarded:
-    """Memory of `nbytes` that begins behind a page that faults, or ends before one, as far as `align` lets it."""
+    """Memory of `nbytes` that begins after a page that faults, or ends before one, as far as `align` lets it."""
 
     def __init__(self, nbytes: int, align: int, at_end: bool) -> None:
         self.nbytes = nbytes

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import llvmlite.binding as llvm
 import numpy as np
 
-from adjit.codegen.program import Code, assemble, library, write
+from adjit.codegen.emit import Code, assemble, write
+from adjit.codegen.libraries import library
 from adjit.codegen.races import verify_jobs
 from adjit.ir.graph import Graph
 from adjit.schedule.plan import Plan

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import adjit
-from adjit import driver
+from adjit import functions
 from adjit.tuned import ENTRY_LINES
 
 
@@ -48,7 +48,7 @@ def test_24_layers_are_at_most_twice_the_code_of_3() -> None:
 
 def test_a_long_program_runs_in_functions_of_bounded_length(monkeypatch: pytest.MonkeyPatch) -> None:
     """LLVM takes time with the square of the length of a function that it does not optimise."""
-    monkeypatch.setattr(driver, "roll", lambda graph: graph)
+    monkeypatch.setattr(functions, "roll", lambda graph: graph)
 
     def loss(p: Any, x: Any) -> Any:
         h = np.zeros((4, 6))

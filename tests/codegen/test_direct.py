@@ -87,12 +87,12 @@ def test_reductions_of_columns_ride_along(function: Any) -> None:
     f(*args)
     assert "epilogue over (25,10,200) reduced (1)" in str(f.ir("plan"))
     # Read the other way round B has no unit stride along the columns, so that C comes block by block.
-    turned = adjit.jit(lambda a, b, c: function(a, np.swapaxes(b, 1, 2), c))
-    turned(args[0], np.ones((25, 200, 10)), args[2])
-    assert "reduced (1)" not in str(turned.ir("plan")).split("epilogue")[-1].splitlines()[0]
+    transposed = adjit.jit(lambda a, b, c: function(a, np.swapaxes(b, 1, 2), c))
+    transposed(args[0], np.ones((25, 200, 10)), args[2])
+    assert "reduced (1)" not in str(transposed.ir("plan")).split("epilogue")[-1].splitlines()[0]
     rng = np.random.default_rng(2)
     args = [rng.normal(size=array.shape) for array in args]
-    for x, y in _pairs(turned(args[0], np.swapaxes(args[1], 1, 2).copy(), args[2]), function(*args)):
+    for x, y in _pairs(transposed(args[0], np.swapaxes(args[1], 1, 2).copy(), args[2]), function(*args)):
         np.testing.assert_allclose(x, y, rtol=1e-12, atol=1e-12)
 
 

@@ -24,7 +24,7 @@ from adjit.codegen.gemm import (
     product_symbols,
     scratch_allowed,
 )
-from adjit.codegen.gemm.variants import DOTS_A, SWAPPED, TILES, sizes_for
+from adjit.codegen.gemm.variants import DOTS_A, REGISTER_TILES, SWAPPED, sizes_for
 from adjit.codegen.llvm import Module
 from adjit_runtime.target import Target, host_target, target_machine
 
@@ -302,14 +302,14 @@ def memory_used(library: Library, a: np.ndarray, b: np.ndarray, scratch: bool) -
     block = gemm_scratch_bytes(dtype, library.target) if scratch else m * n * dtype.itemsize
     memory = np.full(64 + packing + block + 8192, 0xA5, np.uint8)
     start = -memory.ctypes.data % 64
-    space, behind = start + packing + 4096, start + packing + 4096 + block
+    space, after = start + packing + 4096, start + packing + 4096 + block
     flags = (SCRATCH if scratch else 0) | gemm_flags(dtype, m, n, k, strides(a), strides(b), library.target)
     symbol, edge = product_symbols(dtype, m, n, flags, library.target)
     PRODUCT(library.address(symbol))(
         *(m, n, k, a.ctypes.data, *strides(a), b.ctypes.data, *strides(b), memory.ctypes.data + space, n),
         *(memory.ctypes.data + start, flags, library.address(edge), None, None),
     )
-    return bool((memory[start + packing : space] != 0xA5).any()), bool((memory[behind:] != 0xA5).any())
+    return bool((memory[start + packing : space] != 0xA5).any()), bool((memory[after:] != 0xA5).any())
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -363,12 +363,12 @@ def test_only_narrow_panels_need_what_computes_them() -> None:
     def edge(dtype: np.dtype, m: int, n: int, flags: int, target: Target, unit: int = 0) -> bool:
         return product_symbols(dtype, m, n, flags, target, unit)[1] == f"adjit_edge_{suffix(dtype)}"
 
-    assert [edge(f32, 100, n, TILES, target) for n in (16, 32, 17, 31)] == [False, False, True, True]
-    assert [edge(f64, 100, n, TILES, target) for n in (8, 16, 9, 15)] == [False, False, True, True]
+    assert [edge(f32, 100, n, REGISTER_TILES, target) for n in (16, 32, 17, 31)] == [False, False, True, True]
+    assert [edge(f64, 100, n, REGISTER_TILES, target) for n in (8, 16, 9, 15)] == [False, False, True, True]
     # With masks the widest panel has up to two vectors, from more than one on.
-    assert [edge(f32, 100, n, TILES, wide) for n in (32, 49, 63, 48, 33)] == [False, False, False, True, True]
+    assert [edge(f32, 100, n, REGISTER_TILES, wide) for n in (32, 49, 63, 48, 33)] == [False, False, False, True, True]
     assert [edge(f32, m, 10, SWAPPED, target) for m in (256, 250)] == [False, True]
-    assert [edge(f32, 64, 64, TILES, target, unit) for unit in (32, 8)] == [False, True]
+    assert [edge(f32, 64, 64, REGISTER_TILES, target, unit) for unit in (32, 8)] == [False, True]
     assert not edge(f32, 100, 10, DOTS_A, target)
 
 

@@ -9,9 +9,9 @@ import pytest
 
 import adjit
 from adjit.codegen.analysis import lanes_of, vectors_together
-from adjit.schedule.build import make_plan
-from adjit.schedule.plan import Loop
+from adjit.schedule.planner import make_plan
 from adjit.schedule.slots import slots_of
+from adjit.schedule.work import Loop
 from adjit.tuned import LONG_BODY, LONG_LOOP
 from adjit_runtime.target import host_target
 

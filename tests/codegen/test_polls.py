@@ -1,4 +1,4 @@
-"""Where a program looks for signals: in long ones, never behind a write to state; what is left there wrote nothing."""
+"""Where a program looks for signals: in long ones, never after a write to state; what is left there wrote nothing."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import pytest
 
 import adjit
 from adjit import optim
-from adjit.codegen import nested, program
+from adjit.codegen import emit, nested
+from adjit.codegen.libraries import library
 from adjit.codegen.objects import compile_text
-from adjit.codegen.program import library
 from adjit.codegen.signals import Polls, polls_of, verify_polls, writes_state
 from adjit.ir.graph import Graph
-from adjit.schedule.plan import Nested
+from adjit.schedule.turns import Nested
 from adjit_runtime.errors import InternalError
 from adjit_runtime.program import INTERRUPTED, Library
 from adjit_runtime.target import Target, host_target
@@ -101,7 +101,7 @@ def test_a_step_that_is_left_at_any_poll_has_written_no_state(monkeypatch: pytes
     for number in range(polls):
         ran = countdown.run(graph, inputs, number)
         assert ran.status == INTERRUPTED
-        assert countdown.left[0] == -1, "it went on behind the poll that said to stop"
+        assert countdown.left[0] == -1, "it went on past the poll that said to stop"
         for found, given in zip(ran.inputs, inputs, strict=True):
             np.testing.assert_array_equal(found, given)
 
@@ -131,7 +131,7 @@ def test_turns_give_the_same_bits_on_any_number_of_threads(
         np.testing.assert_array_equal(turned(*arrays), wanted)
     graph = turned.ir("optimized")
     plan = Lowered(graph, host_target(), straight=False).plan
-    polls = polls_of(plan, host_target(), lambda work: program._ranges_of(work, host_target()))
+    polls = polls_of(plan, host_target(), lambda work: emit.ranges_of(work, host_target()))
     assert any(ranges > 1 for ranges in polls.ranges.values())
 
 
@@ -165,11 +165,11 @@ def test_tiles_in_turns_give_the_same_bits(monkeypatch: pytest.MonkeyPatch, thre
 
 
 @pytest.mark.usefixtures("everywhere")
-def test_no_plan_has_a_poll_behind_a_write_to_state() -> None:
+def test_no_plan_has_a_poll_after_a_write_to_state() -> None:
     graph, _ = deep_step()
     target = host_target()
     plan = Lowered(graph, target).plan
-    polls = polls_of(plan, target, lambda work: program._ranges_of(work, target))
+    polls = polls_of(plan, target, lambda work: emit.ranges_of(work, target))
     verify_polls(plan, polls)
     commits = [number for number, kernel in enumerate(plan.kernels) if writes_state(plan, kernel)]
     assert polls.ahead == frozenset(range(commits[0] + 1))

@@ -12,17 +12,21 @@ import pytest
 import adjit
 from adjit.codegen import products, races
 from adjit.codegen.cuts import COLUMNS, Cut, cut_of
-from adjit.codegen.races import Access, Owned, by_unit, meeting, verify_jobs
+from adjit.codegen.races import Owned, by_unit, meeting, verify_jobs
 from adjit.ir.builder import Builder, Value
 from adjit.ir.graph import Graph
 from adjit.ir.types import F32, F64, Array
 from adjit.passes.pipeline import optimize
 from adjit.schedule import arena
-from adjit.schedule.build import make_plan
+from adjit.schedule.instructions import Load, Store
 from adjit.schedule.parse import parse_plan
-from adjit.schedule.plan import Load, Loop, Nested, Plan, Product, Store
+from adjit.schedule.plan import Plan
+from adjit.schedule.planner import make_plan
 from adjit.schedule.slots import slots_of
+from adjit.schedule.touches import Touch
+from adjit.schedule.turns import Nested
 from adjit.schedule.verify import verify_plan
+from adjit.schedule.work import Loop, Product
 from adjit_runtime.errors import InternalError
 from adjit_runtime.target import host_target
 from tests.codegen.ordered_pool import ORDERS
@@ -160,7 +164,7 @@ buffer %y : f32[16,64] output slot 2
 buffer %t : f32[262144] arena+0  kernels 0..0
 kernel 0 product m=16 n=64 k=100  A=%x (100,1)  B=%w (64,1)  C=%t (64,1) scratch
   epilogue over (1,16,64)
-    v0 = tile : f32
+    v0 = product : f32
     store v0 -> %y[64*d1 + d2] : f32
 """
 
@@ -241,12 +245,12 @@ def test_scratch_memory_for_fewer_parts(cut: None) -> None:
 # -- intervals ---------------------------------------------------------------------------------------------------------
 
 
-def bytes_of(access: Access, at: tuple[slice, ...]) -> set[int]:
+def bytes_of(access: Touch, at: tuple[slice, ...]) -> set[int]:
     """All bytes of some indices of an access, one by one."""
     places = np.zeros((), np.int64) + access.start
     for extent, stride, part in zip(access.extents, access.strides, at, strict=True):
         places = places[..., None] + stride * np.arange(extent)[part]
-    return {int(place) + i for place in places.ravel() for i in range(access.size)}
+    return {int(place) + i for place in places.ravel() for i in range(access.dtype.itemsize)}
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -254,12 +258,12 @@ def test_intervals_are_the_bytes_of_each_unit(seed: int) -> None:
     rng = np.random.default_rng(seed)
     dims = int(rng.integers(1, 4))
 
-    def access(writes: bool) -> Access:
+    def access(writes: bool) -> Touch:
         extents = tuple(int(n) for n in rng.integers(1, 7, dims))
         strides = tuple(int(s) * 4 for s in rng.choice((-12, -6, -1, 0, 1, 2, 6, 7, 42), dims))
-        return Access(0, int(rng.integers(0, 50)) * 4, extents, strides, 4, writes)
+        return Touch(0, F32, int(rng.integers(0, 50)) * 4, extents, strides, writes)
 
-    def units(of: Access, dim: int, unit: int) -> list[set[int]]:
+    def units(of: Touch, dim: int, unit: int) -> list[set[int]]:
         starts = range(0, of.extents[dim], unit)
         where = [tuple(slice(a, a + unit) if d == dim else slice(None) for d in range(dims)) for a in starts]
         return [bytes_of(of, at) for at in where]
@@ -279,7 +283,7 @@ def test_intervals_are_the_bytes_of_each_unit(seed: int) -> None:
 
 def test_many_intervals_count_as_what_they_span(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(races, "MOST_INTERVALS", 4)
-    rows = Access(0, 0, (8, 8), (800, 100), 4, True)
+    rows = Touch(0, F32, 0, (8, 8), (800, 100), True)
     assert not meeting(by_unit(rows, 0, 1), by_unit(rows, 0, 1))
     assert meeting(by_unit(rows, 1, 1), by_unit(rows, 1, 1))
     assert isinstance(by_unit(rows, None, 1), Owned)

@@ -58,7 +58,7 @@ def test_threads_give_the_same_bits() -> None:
 
 
 def test_nothing_outside_of_a_masked_row_is_read() -> None:
-    # What lies behind a row is the next one: its NaN must not show.
+    # What lies after a row is the next one: its NaN must not show.
     x = np.full((ROWS_FROM + 3, 13), np.nan)
     x[::2] = 1.0
     found = adjit.jit(lambda x: np.sum(x, axis=1))(x)

@@ -11,8 +11,8 @@ import pytest
 
 import adjit
 from adjit import stages
+from adjit.codegen.emit import code_rules
 from adjit.codegen.nested import turns_between_polls
-from adjit.codegen.program import code_rules
 from adjit.ir.builder import Builder, Value
 from adjit.ir.evaluate import evaluate
 from adjit.ir.graph import Graph
@@ -21,7 +21,9 @@ from adjit.ir.types import F32, F64, Array
 from adjit.ops.loops import MOST_TURNS
 from adjit.passes.pipeline import optimize
 from adjit.schedule.memory import CodeRules
-from adjit.schedule.plan import Nested, Plan, Product, StraightLoop, Work
+from adjit.schedule.plan import Plan
+from adjit.schedule.turns import Nested, StraightLoop
+from adjit.schedule.work import Product, Work
 from adjit_runtime.target import Target, host_target
 from tests.codegen.running import Lowered, Ran
 from tests.graphs import GraphMaker
@@ -325,7 +327,7 @@ def test_loops_that_stop(length: int, width: int, polled: bool, form: str, monke
 
 @pytest.mark.parametrize("way", ["counted", "stops"])
 def test_what_decides_on_turns_is_read(way: str, form: str) -> None:
-    """A kernel that computes it, small and with state of its own, is not put off behind the loop."""
+    """A kernel that computes it, small and with state of its own, is not put off past the loop."""
     graph = parse(
         (COUNTED if way == "counted" else STOPPED).replace("WIDE", "40").replace("REVERSE", "").replace("LENGTH", "9")
     )
@@ -417,10 +419,12 @@ def test_state_that_a_loop_makes_anew() -> None:
     np.testing.assert_allclose(ran.inputs[0], c, rtol=1e-12)
 
 
-def test_threads_share_turns_that_need_no_other() -> None:
+@pytest.mark.parametrize("reverse", ["false", "true"])
+def test_threads_share_turns_that_need_no_other(reverse: str) -> None:
     text = """
     graph @rows(%x: f64[700,600], %w: f64[600]) -> f64[700,600] {
-      %0 = scan %x, %w length=700 carried=0 sliced=1 body=graph @row(%x: f64[600], %w: f64[600]) -> f64[600] {
+      %0 = scan %x, %w length=700 carried=0 sliced=1 reverse=REVERSE body=
+      graph @row(%x: f64[600], %w: f64[600]) -> f64[600] {
         %0 = cumsum %x axis=0 : f64[600]
         %1 = exp %0 : f64[600]
         %2 = mul %1, %w : f64[600]
@@ -429,7 +433,7 @@ def test_threads_share_turns_that_need_no_other() -> None:
       %1 = item %0 index=0 : f64[700,600]
       return %1
     }"""
-    graph = parse(text)
+    graph = parse(text.replace("REVERSE", reverse))
     rng = np.random.default_rng(3)
     inputs = [rng.normal(size=(700, 600)) * 0.01, rng.normal(size=600)]
     whole = same(graph, inputs)
@@ -530,3 +534,21 @@ def test_state_that_is_written_at_computed_places() -> None:
     mask = np.ones(30)
     mask[at] = 0
     np.testing.assert_allclose(gradient, 2 * p * mask + 1, rtol=1e-12)
+
+
+def test_nothing_is_written_to_what_is_empty() -> None:
+    text = """
+    graph @empty(%x: f64[2,3]) -> (f64[2,0,3], f64[2,0,3]) {
+      %0 = scan %x length=2 carried=0 sliced=1 body=graph @turn(%x: f64[3]) -> (f64[0,3], f64[0,3]) {
+        %0 = scan %x length=0 carried=0 sliced=0 body=graph @inner(%x: f64[3]) -> f64[3] {
+          %0 = tanh %x : f64[3]
+          return %0
+        } : (f64[0,3])
+        %1 = item %0 index=0 : f64[0,3]
+        return %1, %1
+      } : (f64[2,0,3], f64[2,0,3])
+      %1 = item %0 index=0 : f64[2,0,3]
+      %2 = item %0 index=1 : f64[2,0,3]
+      return %1, %2
+    }"""
+    same(parse(text), [np.ones((2, 3))])

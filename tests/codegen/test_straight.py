@@ -18,7 +18,7 @@ from adjit.ir.evaluate import evaluate
 from adjit.ir.graph import Graph
 from adjit.ir.types import F64
 from adjit.schedule import straight
-from adjit.schedule.plan import Straight
+from adjit.schedule.turns import Straight
 from adjit.tuned import GATHER_EFFORT, STRAIGHT_EFFORT
 from adjit_runtime.target import Target, host_target
 from tests.codegen.running import Ran

@@ -11,8 +11,8 @@ import pytest
 import adjit
 from adjit import nn, optim
 from adjit.codegen.gemm import GEMM_LIBRARIES, emit_gemm_library, sizes_for
+from adjit.codegen.libraries import library
 from adjit.codegen.llvm import Module
-from adjit.codegen.program import library
 from adjit.ir.graph import Graph
 from adjit_runtime import target as targets
 from adjit_runtime.errors import MissingExtraError

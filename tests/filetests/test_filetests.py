@@ -25,7 +25,7 @@ from adjit.autodiff.batch import batch
 from adjit.autodiff.chunks import batch_in_chunks
 from adjit.autodiff.forward_mode import jvp
 from adjit.autodiff.reverse import vjp
-from adjit.codegen.program import write
+from adjit.codegen.emit import write
 from adjit.ir.equal import equal
 from adjit.ir.graph import Graph
 from adjit.ir.text import parse

@@ -91,7 +91,7 @@ def test_trees_of_results() -> None:
     assert adjit.from_sympy(x, [])(2.0) == []
 
 
-def test_matrices_have_their_axes_behind() -> None:
+def test_matrices_have_their_axes_last() -> None:
     turn = sympy.Matrix([[sympy.cos(x), -sympy.sin(x)], [sympy.sin(x), sympy.cos(x)]])
     angles = np.linspace(0, 1, 6).reshape(2, 3)
     found = adjit.from_sympy(x, turn)(angles)

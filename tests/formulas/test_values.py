@@ -10,7 +10,7 @@ import pytest
 import sympy
 
 import adjit
-from adjit.formulas.build import KNOWN
+from adjit.formulas.scalars import KNOWN
 from tests.formulas.table import REGULAR, Case, x, y, z
 
 SYMBOLS = (x, y, z)

@@ -241,7 +241,7 @@ def test_fewer_rows_than_tiles_of_a_loop_have(rows: int, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("columns", [16, 30, 100, 256, 300])
 def test_short_rows_from_memory_are_prefetched(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lines of later tiles, behind the last one, too; not on a target with few registers, nor of long rows."""
+    """Lines of later tiles, past the last one, too; not on a target with few registers, nor of long rows."""
     for place in (module, nested):
         monkeypatch.setattr(place, "MEMORY_BYTES", 1)
     monkeypatch.setattr(module, "STREAM_AHEAD_ROWS", (4, 16))

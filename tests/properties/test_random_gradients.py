@@ -17,7 +17,7 @@ from adjit.ir.text import print_graph
 from adjit.ir.types import F64
 from adjit.ir.verify import verify
 from adjit.passes.pipeline import optimize
-from adjit.schedule.build import make_plan
+from adjit.schedule.planner import make_plan
 from adjit.schedule.slots import slots_of
 from adjit.schedule.verify import verify_plan
 from adjit_runtime.target import host_target

@@ -242,7 +242,7 @@ REFUSED: list[tuple[Callable[..., Any], tuple[Any, ...], str, list[str], str]] =
     (writes_an_argument, (X,), "x[0] =", [], "the argument `x` would be changed in place"),
     (writes_a_plain_array, (X,), "if x", [], "plain is a plain array from outside"),
     (shares_here, (X,), "if x", [], "a and b share memory"),
-    (shares_in_loop, (X, 2), "for _", ["best = a"], "share memory behind a turn of a traced loop (line {0})"),
+    (shares_in_loop, (X, 2), "for _", ["best = a"], "share memory after a turn of a traced loop (line {0})"),
     (reads_an_alias, (X, 2), "for i", [], "a and b share memory"),
     (goes_over_what_it_changes, (X, 2), "for v", [], "a and what the loop goes over share memory"),
     (several_truths, (X,), "if x", [], "the truth of a traced bool[3]"),

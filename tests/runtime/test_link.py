@@ -6,6 +6,7 @@ import ctypes
 import gc
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,15 @@ def test_each_kind_of_reference_is_what_llvm_makes_of_it() -> None:
     assert results(image.addresses, imported) == wanted
     assert results(addresses, imported) == wanted
     del tracker
+
+
+def test_workers_and_handlers_are_those_of_the_process_for_programs_of_all_targets() -> None:
+    here = host_target()
+    other = replace(here, l1=2 * here.l1)
+    found = Session()
+    for name in ("pool", "signals"):
+        assert found.library(name, here) is found.library(name, other)
+    assert found.library("gemm_f32", here) is not found.library("gemm_f32", other)
 
 
 def test_each_image_has_data_of_its_own() -> None:

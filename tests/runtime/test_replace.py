@@ -191,7 +191,7 @@ def test_interrupts_at_every_instruction(tmp_path: Path, monkeypatch: pytest.Mon
         if left > 0:
             break
         path.touch()
-    # It was interrupted before the file was in its place and behind that, and then no more.
+    # It was interrupted before the file was in its place and after that, and then no more.
     assert at > 100
     assert seen == {old, new}
     assert found == new

@@ -10,32 +10,22 @@ import random
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
 from tests.ir.test_fuzz import LONG, PIECES, changed
 from tests.schedule.texts import described
 
-from adjit.schedule.arena import storage
+from adjit.codegen.kernels import EMITTERS
+from adjit.schedule.buffer import storage
+from adjit.schedule.instructions import Gather, Load, Store
 from adjit.schedule.parse import parse_plan
-from adjit.schedule.plan import (
-    Gather,
-    Kernel,
-    Load,
-    Nested,
-    NestedStep,
-    Plan,
-    Product,
-    Scatter,
-    Single,
-    Store,
-    Straight,
-    StraightLoop,
-    Work,
-)
+from adjit.schedule.plan import Kernel, Plan
 from adjit.schedule.text import print_plan
+from adjit.schedule.turns import Nested, NestedStep, Straight, StraightLoop
 from adjit.schedule.verify import verify_plan
+from adjit.schedule.work import Product, Scatter, Single, Work
 from adjit_runtime.errors import FormatError, InternalError
 
 FILETESTS = Path(__file__).resolve().parent.parent / "filetests"
@@ -57,7 +47,7 @@ OWN_PIECES = [
     "by 1", "by -1", "turns", "carried 1", "checks 0", "straight line 2", "reduced (0)", "reverse", "commit",
     "scratch", "batch=2 (1,2,3)", "epilogue over (1,2,2)", "v0", "v1 = load %x[d0] : f32", "d0", "d9", "p0", "+8", "-8",
     "where 0 <= d0 < 3", "where 0 <= -1 + d0 < 2", "v0 in [0,9)", "[0,9)", "reduce sum", "reduce cumsum", "gather",
-    "const nan bits=4290772992", "bits=99999999999999999999", "index", "inside", "tile", "store v0 -> %x[d0] : f32",
+    "const nan bits=4290772992", "bits=99999999999999999999", "index", "inside", "product", "store v0 -> %x[d0] : f32",
     'check 0 raises "A" "b" value "c"', "prefetch in kernel 0: 1 lines of %x for each d0, 8 bytes on", "64", "4096",
     "1000000", "-1", "0",
 ]  # fmt: skip
@@ -150,7 +140,7 @@ def assert_inside(plan: Plan, kernel: Kernel) -> None:
 
 
 Starts = Callable[[int], list[tuple[int, int]]]
-"""For a parameter of a work where it points, at the ends of all turns: parameter of the kernel, bytes behind it."""
+"""For a parameter of a work where it points, at the ends of all turns: parameter of the kernel, bytes past it."""
 
 
 def reached(work: Work) -> list[tuple[Single | StraightLoop, Starts]]:
@@ -200,7 +190,7 @@ def try_text(text: str) -> str:
 def test_plans_of_every_kind_of_work_hold() -> None:
     assert {try_text(text) for text in TEXTS.values()} == {"holds"}
     kinds = {type(kernel.work).__name__ for text in TEXTS.values() for kernel in parse_plan(text).kernels}
-    assert kinds == {kind.__name__ for kind in (*get_args(Single), Nested, Straight, StraightLoop)}
+    assert kinds == {kind.__name__ for kind in (*EMITTERS, Nested, Straight, StraightLoop)}
 
 
 @pytest.mark.parametrize("name", TEXTS)
@@ -255,7 +245,7 @@ def test_plans_deep_in_one_another() -> None:
 
 
 def test_long_chains_of_places() -> None:
-    """Buffers each in place of the next, which stands behind it."""
+    """Buffers each in place of the next, which stands after it."""
     lines = [f"buffer %b{i} : f32[1] arena+0 in place of %b{i + 1}  kernels 0..0" for i in range(4_000)]
     last = "buffer %b4000 : f32[1] arena+0  kernels 0..0"
     plan = parse_plan("\n".join([HEAD.strip(), *lines, last]))

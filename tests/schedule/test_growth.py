@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 
 import adjit
-from adjit import driver
+from adjit import functions
 from adjit.ir.graph import Graph
 from adjit.passes.pipeline import optimize
-from adjit.schedule import build
-from adjit.schedule.build import make_plan
+from adjit.schedule import planner
+from adjit.schedule.buffer import Buffer
 from adjit.schedule.places import assign_places, padded
-from adjit.schedule.plan import Buffer, Plan
+from adjit.schedule.plan import Plan
+from adjit.schedule.planner import make_plan
 from adjit.schedule.slots import slots_of
 from adjit.schedule.verify import verify_plan
 from adjit_runtime.target import host_target
@@ -112,7 +113,7 @@ def test_loops_that_are_rolled_up_do_not_grow(program: Callable[[int], Graph]) -
 def test_planning_and_passes_take_steps_in_proportion(
     program: Callable[[int], Graph], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(driver, "roll", lambda graph: graph)
+    monkeypatch.setattr(functions, "roll", lambda graph: graph)
     few, more = program(30), program(90)
     factor = len(more.nodes) / len(few.nodes)
     plans: list[Plan] = []
@@ -158,7 +159,7 @@ def test_rounds_do_not_grow_with_the_program(
 ) -> None:
     """All that needs memory is noted in one round; what shows only when something else has some, a few rounds on."""
     rounds = 0
-    plan = build._Planner.plan
+    plan = planner._Planner.plan
 
     def counted(self: Any) -> Plan | None:
         nonlocal rounds
@@ -169,7 +170,7 @@ def test_rounds_do_not_grow_with_the_program(
     compiled = adjit.value_and_grad(function)
     compiled(xs)
     (record,) = compiled.records.values()
-    monkeypatch.setattr(build._Planner, "plan", counted)
+    monkeypatch.setattr(planner._Planner, "plan", counted)
     graph = record.made("passes")
     make_plan(graph, host_target(), slots_of(graph))
     assert rounds <= most

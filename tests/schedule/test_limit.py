@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from adjit.autodiff.reverse import gradient
-from adjit.codegen.program import code_rules
+from adjit.codegen.emit import code_rules
 from adjit.ir.builder import Builder
 from adjit.ir.evaluate import evaluate
 from adjit.ir.graph import Graph
@@ -17,9 +17,9 @@ from adjit.ir.text import print_graph
 from adjit.ir.types import Array
 from adjit.ir.verify import verify
 from adjit.passes.pipeline import optimize
-from adjit.schedule.build import make_plan, timeline_of
 from adjit.schedule.limit import Unreached, plan_within
 from adjit.schedule.memory import CodeRules
+from adjit.schedule.planner import make_plan, timeline_of
 from adjit.schedule.recompute import recompute
 from adjit.schedule.slots import slots_of
 from adjit.schedule.verify import verify_plan

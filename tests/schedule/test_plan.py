@@ -14,12 +14,14 @@ from tests.graphs import GraphMaker
 from adjit.ir.builder import Builder, Value
 from adjit.ir.graph import Graph
 from adjit.ir.types import F32, F64, I64, Array
-from adjit.schedule.arena import overwrites_safely, read, written
-from adjit.schedule.build import make_plan
-from adjit.schedule.plan import Load, Loop, Plan, Product
+from adjit.schedule.arena import read, written
+from adjit.schedule.instructions import Load
+from adjit.schedule.plan import Plan
+from adjit.schedule.planner import make_plan
 from adjit.schedule.slots import slots_of
 from adjit.schedule.text import print_plan
 from adjit.schedule.verify import verify_plan
+from adjit.schedule.work import Loop, Product
 from adjit_runtime.errors import InternalError
 from adjit_runtime.target import host_target
 
@@ -89,7 +91,7 @@ def test_old_state_is_read_before_it_is_overwritten() -> None:
         readers = [i for i, kernel in enumerate(plan.kernels) if buffer in read(kernel)]
         assert len(writers) == 1
         assert max(readers) <= writers[0]
-        assert overwrites_safely(plan.kernels[writers[0]], buffer)
+        assert plan.kernels[writers[0]].work.overwrites_safely(plan.kernels[writers[0]].params, buffer)
 
 
 def total_of(b: Builder, s: Value) -> Value:

@@ -22,11 +22,14 @@ from adjit.ir.graph import Graph
 from adjit.ir.text import parse
 from adjit.ir.types import F32, F64, Array
 from adjit.passes.pipeline import optimize
-from adjit.schedule.build import make_plan
+from adjit.schedule.buffer import Buffer
+from adjit.schedule.instructions import Const, Gather, Load, Store
 from adjit.schedule.parse import parse_plan
-from adjit.schedule.plan import Buffer, Const, Gather, Load, Loop, Plan, Store
+from adjit.schedule.plan import Plan
+from adjit.schedule.planner import make_plan
 from adjit.schedule.slots import slots_of
 from adjit.schedule.text import print_plan
+from adjit.schedule.work import Loop
 from adjit_runtime.errors import ArgumentError, FormatError
 from adjit_runtime.target import Target
 
@@ -243,7 +246,7 @@ ERRORS = {
     ("const 0.5", "const true"): "line 5: true is no float64",
     ("const 0.5", "const 0.5 bits=5"): "line 5: only what is not a number has bits",
     ("0.5 : f64", "0.5 : f63"): "line 5: 'f63' is no dtype",
-    ("const 0.5", "tile"): "line 5: only the epilogue of a product has a tile",
+    ("const 0.5", "product"): "line 5: only the epilogue of a product has the element of one",
     ("const 0.5", "reduce sum v0"): "line 5: v0 is no value before",
     ("const 0.5", "reduce tanh v0"): "line 5: 'tanh' reduces nothing here",
     ("const 0.5", "reduce cumsum v0"): "line 5: 'cumsum' reduces nothing here",
@@ -308,7 +311,7 @@ buffer %w : f64[8,16] input slot 1
 buffer %y : f64[4,16] output slot 2
 kernel 0 product m=4 n=16 k=8  A=%x (8,1)  B=%w (16,1)  C=%y (16,1)
   epilogue over (1,4,16)
-    v0 = tile : f64
+    v0 = product : f64
     v1 = neg v0 : f64
     store v1 -> %y[16*d1 + d2] : f64
 """
@@ -322,12 +325,12 @@ kernel 0 product m=4 n=16 k=8  A=%x (8,1)  B=%w (16,1)  C=%y (16,1)
         ("C=%y (16,1)", "C=%y (16,2)", "line 5: the elements of a row of C are adjacent"),
         ("A=%x (8,1)", "A=%x (8)", "line 5: expected 2 strides"),
         ("m=4", "batch=2 (1,2) m=4", "line 5: expected 3 strides"),
-        ("tile : f64", "tile : f32", "line 7: expected f64, found f32"),
+        ("product : f64", "product : f32", "line 7: expected f64, found f32"),
         ("(16,1)\n", "(16,1) on %x %w %w %y\n", "line 5: the first places are not those that the kernel names ahead"),
         (
             PRODUCT[PRODUCT.index("\n  epi") :],
             " on %x %w %y %y\n",
-            "line 5: a product without an epilogue has three places",
+            "line 5: a product without an epilogue has 3 places",
         ),
         ("store", "as kernel 0, on %x %w %y %y store", "line 9: expected nothing more, found 'as'"),
     ],

@@ -7,16 +7,19 @@ from typing import Any
 
 import numpy as np
 
-from adjit.codegen.program import code_rules, write
+from adjit.codegen.emit import code_rules, write
 from adjit.ir.graph import Graph
 from adjit.ir.node import Data, Loc
 from adjit.ir.text import print_graph
-from adjit.schedule.build import make_plan
+from adjit.schedule.buffer import Buffer
+from adjit.schedule.instructions import Const
 from adjit.schedule.parse import parse_plan
-from adjit.schedule.plan import Buffer, Const, Kernel, Plan, Straight
+from adjit.schedule.plan import Kernel, Plan
+from adjit.schedule.planner import make_plan
 from adjit.schedule.slots import slots_of
 from adjit.schedule.straight import fits, straight_plan
 from adjit.schedule.text import print_plan
+from adjit.schedule.turns import Straight
 from adjit.schedule.verify import verify_plan
 from adjit_runtime.target import Target
 

@@ -28,7 +28,7 @@ def forward_jacobian(graph: Graph, wrt: Sequence[int], values: int) -> Graph:
 
     def blocks(b: Builder, columns: Sequence[Value]) -> list[Node]:
         return [
-            _moved_behind(b, part, len(shape)).node
+            _moved_last(b, part, len(shape)).node
             for column in columns
             for shape, part in zip(shapes, _parts(b, column, shapes), strict=True)
         ]
@@ -100,7 +100,7 @@ def _parts(b: Builder, stacked: Value, shapes: Sequence[tuple[int, ...]]) -> lis
     return found
 
 
-def _moved_behind(b: Builder, x: Value, count: int) -> Value:
+def _moved_last(b: Builder, x: Value, count: int) -> Value:
     """The first `count` axes, after the others."""
     order = (*range(count, len(x.shape)), *range(count))
     moved: Value = x if order == tuple(range(len(order))) else b.transpose(x, axes=order)

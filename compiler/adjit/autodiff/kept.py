@@ -107,8 +107,8 @@ def _minimum_cut(candidates: Sequence[Candidate], costs: dict[int, int | None], 
     for i in wanted:
         network.edge(2 * number[i] + 1, sink, endless)
     network.fill(source, sink)
-    behind = network.leading_to(sink)
-    return {i for i, n in number.items() if 2 * n not in behind and 2 * n + 1 in behind}
+    reaching = network.leading_to(sink)
+    return {i for i, n in number.items() if 2 * n not in reaching and 2 * n + 1 in reaching}
 
 
 class _Network:

@@ -127,8 +127,8 @@ def stretches(n: int, k: int) -> Stretches:
     order = np.lexsort((ends, -goals))
     ends, goals = ends[order], goals[order]
     count = np.bincount(goals, minlength=n)
-    behind = np.cumsum(count[::-1])[::-1]
-    first = behind - count
+    after = np.cumsum(count[::-1])[::-1]
+    first = after - count
     is_first = np.arange(len(ends)) == first[goals]
     begins = np.where(is_first, goals - back[goals], np.roll(ends, 1))
     into = row[goals] + 1 + np.arange(len(ends)) - first[goals]
@@ -136,7 +136,7 @@ def stretches(n: int, k: int) -> Stretches:
     row[n - 1 :] = min(k, n - 1)
     return Stretches(
         row,
-        np.stack([first, behind], 1),
+        np.stack([first, after], 1),
         np.stack([begins, ends], 1),
         into,
         np.concatenate([[0], kept]),

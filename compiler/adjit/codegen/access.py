@@ -19,7 +19,7 @@ from adjit.codegen.llvm import (
     vector_literal,
 )
 from adjit.codegen.vectorized import Scope, Vectorized
-from adjit.schedule.plan import Bounds, Gather, Load, Store, Tile
+from adjit.schedule.instructions import Bounds, Gather, Load, ProductElement, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +38,8 @@ class Access:
     """The memory of a body: `pointers` are the parameters' addresses.
 
     `address` is where an access lies as far as the loops that are entered say; `affine` and `within` are what else is
-    computed of indices. `load`, `gather`, `load_tile` and `store` do what the instructions of those names say, for one
-    element or all lanes (`wide`); `load_element`, `load_lanes` and `store_lanes` do so at an address."""
+    computed of indices. `load`, `gather`, `load_product` and `store` do what the instructions of those names say, for
+    one element or all lanes (`wide`); `load_element`, `load_lanes` and `store_lanes` do so at an address."""
 
     def __init__(self, work: Vectorized, pointers: dict[int, Value], tile: TileAccess | None = None) -> None:
         self.work = work
@@ -169,7 +169,7 @@ class Access:
             return f.load(address, ty) if mask is None else f.masked_load(address, ty, mask)
         return f.gather(address, ty, self._steps(stride), mask)
 
-    def load_tile(self, instruction: Tile, scope: Scope) -> Lane:
+    def load_product(self, instruction: ProductElement, scope: Scope) -> Lane:
         """The finished product of an epilogue."""
         f, tile = self.work.function, self.tile
         assert tile is not None

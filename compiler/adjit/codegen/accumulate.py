@@ -11,7 +11,7 @@ from adjit.codegen.lanes import Lane, Lanes
 from adjit.codegen.llvm import I64, Value, int_literal, literal, register_type
 from adjit.codegen.vectorized import Scope, Vectorized
 from adjit.ir.op import OPS
-from adjit.schedule.plan import Apply, Reduce, operands
+from adjit.schedule.instructions import Apply, Reduce, operands
 
 FUSED = (np.dtype(np.float32), np.dtype(np.float64))
 """What has a fused multiply-add of its own."""

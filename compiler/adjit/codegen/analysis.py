@@ -14,7 +14,19 @@ import numpy as np
 
 from adjit.ir.op import OPS
 from adjit.ops.declare import Elementwise
-from adjit.schedule.plan import Apply, Body, Gather, Index, Inside, Instruction, Load, Reduce, Store, Tile, operands
+from adjit.schedule.instructions import (
+    Apply,
+    Body,
+    Gather,
+    Index,
+    Inside,
+    Instruction,
+    Load,
+    ProductElement,
+    Reduce,
+    Store,
+    operands,
+)
 from adjit.tuned import GATHER_WEIGHT, LONG_BODY, LONG_LOOP, VECTOR_APPLY_WEIGHT, VECTOR_FOLD_WEIGHT
 from adjit_runtime.target import Target
 
@@ -45,7 +57,7 @@ def analyse(body: Body, running: bool = False) -> Analysis:
         if isinstance(instruction, (Load, Gather, Inside)):
             for _, terms, _ in instruction.bounds:
                 dims.update(d for d, c in enumerate(terms) if c)
-        if isinstance(instruction, Tile):
+        if isinstance(instruction, ProductElement):
             dims = set(everything)
         for arg in operands(instruction):
             dims |= varies[arg]
@@ -84,7 +96,10 @@ def lanes_of(body: Body, vector_bytes: int) -> int:
     """Lanes of a vector: by the element size that most of the work has."""
     weight: dict[int, int] = {}
     for instruction in body.code:
-        if isinstance(instruction, (Apply, Load, Gather, Store, Reduce, Tile)) and instruction.dtype.kind != "b":
+        if (
+            isinstance(instruction, (Apply, Load, Gather, Store, Reduce, ProductElement))
+            and instruction.dtype.kind != "b"
+        ):
             cost = cost_of(instruction)
             size = max(instruction.dtype.itemsize, 4)
             weight[size] = weight.get(size, 0) + cost

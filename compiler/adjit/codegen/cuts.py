@@ -5,12 +5,14 @@ The emitters write what stands here, and `races` proves from the same data that 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from adjit.codegen.analysis import lanes_of, total_cost, vector_dimension
 from adjit.codegen.gemm import blocks_are_wide
-from adjit.schedule.plan import Loop, Product, Work
 from adjit.schedule.products import is_direct
+from adjit.schedule.work import Loop, Product, Work
 from adjit.tuned import (
     LOOP_PART_UNIT,
     LOOP_PARTS,
@@ -21,7 +23,7 @@ from adjit.tuned import (
     PRODUCT_PART_UNIT,
     PRODUCT_PARTS,
     SHORT_JOBS,
-    TURNED_PACK_COST,
+    TRANSPOSED_PACK_COST,
     WHOLE_PARTS_FLOPS,
 )
 from adjit_runtime.target import Target
@@ -47,9 +49,8 @@ class Cut:
 
 def cut_of(work: Work, target: Target) -> Cut | None:
     """How a kernel of a program is cut; None where it stays whole. (Tiles are cut into their groups.)"""
-    if isinstance(work, Product):
-        return _cut_of_product(work)
-    return _cut_of_loop(work, target) if isinstance(work, Loop) else None
+    cut = CUTS.get(type(work))
+    return cut(work, target) if cut is not None else None
 
 
 def follows_columns(work: Product, cut: Cut | None, target: Target) -> bool:
@@ -89,7 +90,7 @@ def loop_cost(work: Loop, target: Target) -> float:
 # -- products -------------------------------------------------------------------------------------------------------
 
 
-def _cut_of_product(work: Product) -> Cut | None:
+def _cut_of_product(work: Product, _: Target) -> Cut | None:
     dim = COLUMNS if _by_columns(work) else ROWS
     extent = work.n if dim == COLUMNS else work.m
     flops = product_flops(work)
@@ -110,7 +111,7 @@ def _by_columns(work: Product) -> bool:
     if 2 * work.m * work.n * work.k < WHOLE_PARTS_FLOPS:
         return work.n > work.m
     a, b = (
-        extent * (1 if stride == 1 else TURNED_PACK_COST)
+        extent * (1 if stride == 1 else TRANSPOSED_PACK_COST)
         for extent, stride in ((work.m, work.a_strides[0]), (work.n, work.b_strides[1]))
     )
     return a <= b
@@ -120,3 +121,7 @@ def product_flops(work: Product) -> int:
     """Floating-point operations; an instruction of the epilogue takes as long as a multiply-add."""
     each = work.k + (total_cost(work.epilogue.code) if work.epilogue is not None else 0)
     return 2 * work.m * work.n * each
+
+
+CUTS: dict[type[Work], Callable[[Any, Target], Cut | None]] = {Product: _cut_of_product, Loop: _cut_of_loop}
+"""How each kind of work is cut; others stay whole."""

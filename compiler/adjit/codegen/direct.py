@@ -14,7 +14,7 @@ import itertools
 from adjit.codegen.gemm import sizes_for
 from adjit.codegen.gemm.microkernel import multiply_add
 from adjit.codegen.llvm import PTR, VOID, Function, Module, Value, int_literal, literal
-from adjit.schedule.plan import Product
+from adjit.schedule.work import Product
 from adjit_runtime.target import Target
 
 

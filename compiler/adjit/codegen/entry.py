@@ -12,8 +12,9 @@ from adjit.codegen.cuts import cut_of
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Value, int_literal, memory_type
 from adjit.codegen.signals import Polls, emit_poll
 from adjit.codegen.trial import begin_trial, end_trial, short_threads
-from adjit.schedule.arena import storage
-from adjit.schedule.plan import Buffer, CheckRange, Kernel, Nested, Plan, Product, Work, singles
+from adjit.schedule.buffer import Buffer, storage
+from adjit.schedule.plan import Kernel, Plan
+from adjit.schedule.work import Work
 from adjit.tuned import ENTRY_LINES, WAKE_FLOPS
 from adjit_runtime.target import Target
 
@@ -28,13 +29,13 @@ def emit_entry(
     """Write the entry of `plan`, whose packing memory begins at `workspace_at` in the arena."""
     times: Counter[Work] = Counter()
     for kernel in plan.kernels:
-        for work, alone, count in singles(kernel.work):
+        for work, alone, count in kernel.work.singles():
             if alone:
                 times[work] += count
     cuts = {work: cut for work in times if (cut := cut_of(work, target)) is not None}
     short = [work for work, cut in cuts.items() if cut.short]
     begun = begin_trial(entry) if short else None
-    flops, flops_of_short = (sum(times[work] * _flops(work) for work in works) for works in (cuts, short))
+    flops, flops_of_short = (sum(times[work] * work.product_flops for work in works) for works in (cuts, short))
     _wake(entry, flops, flops_of_short)
     part = Part(entry, workspace_at, timed)
     for number in range(len(plan.kernels)):
@@ -68,9 +69,9 @@ class Part:
     def arguments(self, kernel: Kernel) -> list[Value]:
         """What a kernel is given: an address for each parameter, and what its kind of work takes beside."""
         addresses = [self.address(buffer, offset) for buffer, offset in kernel.params]
-        if isinstance(kernel.work, Product | Nested):
+        if kernel.work.packs:
             addresses.append(self.function.offset(self.arena, self.workspace_at))
-        if isinstance(kernel.work, CheckRange) or (isinstance(kernel.work, Nested) and kernel.work.may_fail):
+        if kernel.work.reports:
             addresses.append(self.report)
         return addresses
 
@@ -118,8 +119,3 @@ def _wake(entry: Function, flops: int, flops_of_short: int) -> None:
         wake()
     elif flops >= WAKE_FLOPS:
         entry.branch(entry.compare("sgt", short_threads(entry), int_literal(1)), wake)
-
-
-def _flops(work: Work) -> int:
-    """Floating-point operations of a product."""
-    return work.flops if isinstance(work, Product) else 0

@@ -10,7 +10,7 @@ from adjit.codegen.kept import Kept
 from adjit.codegen.llvm import Value
 from adjit.codegen.loops import Loops, Range
 from adjit.codegen.vectorized import Scope, Vectorized
-from adjit.schedule.plan import Reduce, Store, operands
+from adjit.schedule.instructions import Reduce, Store, operands
 from adjit.tuned import SUM_CHUNK, SUM_CHUNKS
 
 Sink = Callable[[Scope], None]

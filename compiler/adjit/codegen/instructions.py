@@ -12,7 +12,7 @@ from adjit.codegen.lanes import Lane
 from adjit.codegen.llvm import literal, register_type
 from adjit.codegen.vectorized import Scope, Vectorized
 from adjit.ir.op import OPS
-from adjit.schedule.plan import Apply, Const, Gather, Index, Inside, Load, Store, Tile, operands
+from adjit.schedule.instructions import Apply, Const, Gather, Index, Inside, Load, ProductElement, Store, operands
 
 
 class Instructions:
@@ -66,8 +66,8 @@ class Instructions:
             return self.access.load(instruction, scope, wide)
         if isinstance(instruction, Gather):
             return self.access.gather(instruction, scope, wide)
-        if isinstance(instruction, Tile):
-            return self.access.load_tile(instruction, scope)
+        if isinstance(instruction, ProductElement):
+            return self.access.load_product(instruction, scope)
         if isinstance(instruction, Index):
             at = self.access.affine(instruction.constant, instruction.coefficients, scope, wide)
             return kit.cast(kit.wrap(at, np.dtype(np.int64)), instruction.dtype)

@@ -10,7 +10,7 @@ from adjit.codegen.analysis import cost_of
 from adjit.codegen.lanes import Lane
 from adjit.codegen.llvm import Value, int_literal, memory_type
 from adjit.codegen.vectorized import Scope, Vectorized
-from adjit.schedule.plan import Load, Reduce, Store, operands
+from adjit.schedule.instructions import Load, Reduce, Store, operands
 from adjit.tuned import STASH_BYTES, STASH_COST
 
 

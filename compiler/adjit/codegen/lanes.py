@@ -5,13 +5,14 @@ wide, floats that no integer holds. Mathematics is inherited, written once over 
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from adjit.codegen import x86
 from adjit.codegen.llvm import Function, Value, literal, register_type
 from adjit.ops.mathematics import Mathematics
+from adjit.ops.scalar import Number
 
 BOOL = np.dtype(np.bool_)
 FLOAT64 = np.dtype(np.float64)
@@ -28,39 +29,39 @@ class Lane:
         self.value = value
         self.dtype = dtype
 
-    def _binary(self, other: Any, floats: str, integers: str, swap: bool = False) -> Lane:
+    def _binary(self, other: Operand, floats: str, integers: str, swap: bool = False) -> Lane:
         other = self.kit.lift(other, self)
         a, b = (other, self) if swap else (self, other)
         opcode = floats if self.dtype.kind == "f" else integers
         return self.kit.wrap(self.kit.function.binary(opcode, a.value, b.value), self.dtype)
 
-    def _compare(self, other: Any, floats: str, signed: str, unsigned: str) -> Lane:
+    def _compare(self, other: Operand, floats: str, signed: str, unsigned: str) -> Lane:
         other = self.kit.lift(other, self)
         predicate = {"f": floats, "i": signed}.get(self.dtype.kind, unsigned)
         return self.kit.wrap(self.kit.function.compare(predicate, self.value, other.value), BOOL)
 
-    def __add__(self, other: Any) -> Lane:
+    def __add__(self, other: Operand) -> Lane:
         return self._binary(other, "fadd", "add")
 
-    def __radd__(self, other: Any) -> Lane:
+    def __radd__(self, other: Operand) -> Lane:
         return self._binary(other, "fadd", "add", swap=True)
 
-    def __sub__(self, other: Any) -> Lane:
+    def __sub__(self, other: Operand) -> Lane:
         return self._binary(other, "fsub", "sub")
 
-    def __rsub__(self, other: Any) -> Lane:
+    def __rsub__(self, other: Operand) -> Lane:
         return self._binary(other, "fsub", "sub", swap=True)
 
-    def __mul__(self, other: Any) -> Lane:
+    def __mul__(self, other: Operand) -> Lane:
         return self._binary(other, "fmul", "mul")
 
-    def __rmul__(self, other: Any) -> Lane:
+    def __rmul__(self, other: Operand) -> Lane:
         return self._binary(other, "fmul", "mul", swap=True)
 
-    def __truediv__(self, other: Any) -> Lane:
+    def __truediv__(self, other: Operand) -> Lane:
         return self._binary(other, "fdiv", "sdiv")
 
-    def __rtruediv__(self, other: Any) -> Lane:
+    def __rtruediv__(self, other: Operand) -> Lane:
         return self._binary(other, "fdiv", "sdiv", swap=True)
 
     def __neg__(self) -> Lane:
@@ -68,41 +69,41 @@ class Lane:
             return self.kit.wrap(self.kit.function.unary("fneg", self.value), self.dtype)
         return self.kit.const(self, 0) - self
 
-    def __and__(self, other: Any) -> Lane:
+    def __and__(self, other: Operand) -> Lane:
         return self._binary(other, "and", "and")
 
-    def __or__(self, other: Any) -> Lane:
+    def __or__(self, other: Operand) -> Lane:
         return self._binary(other, "or", "or")
 
-    def __xor__(self, other: Any) -> Lane:
+    def __xor__(self, other: Operand) -> Lane:
         return self._binary(other, "xor", "xor")
 
     def __invert__(self) -> Lane:
         return self ^ self.kit.const(self, True if self.dtype.kind == "b" else -1)
 
-    def __lshift__(self, other: Any) -> Lane:
+    def __lshift__(self, other: Operand) -> Lane:
         return self._binary(other, "shl", "shl")
 
-    def __rshift__(self, other: Any) -> Lane:
+    def __rshift__(self, other: Operand) -> Lane:
         shift = "ashr" if self.dtype.kind == "i" else "lshr"
         return self._binary(other, shift, shift)
 
-    def __lt__(self, other: Any) -> Lane:
+    def __lt__(self, other: Operand) -> Lane:
         return self._compare(other, "olt", "slt", "ult")
 
-    def __le__(self, other: Any) -> Lane:
+    def __le__(self, other: Operand) -> Lane:
         return self._compare(other, "ole", "sle", "ule")
 
-    def __gt__(self, other: Any) -> Lane:
+    def __gt__(self, other: Operand) -> Lane:
         return self._compare(other, "ogt", "sgt", "ugt")
 
-    def __ge__(self, other: Any) -> Lane:
+    def __ge__(self, other: Operand) -> Lane:
         return self._compare(other, "oge", "sge", "uge")
 
-    def __eq__(self, other: Any) -> Lane:  # type: ignore[override]
+    def __eq__(self, other: Operand) -> Lane:  # type: ignore[override]
         return self._compare(other, "oeq", "eq", "eq")
 
-    def __ne__(self, other: Any) -> Lane:  # type: ignore[override]
+    def __ne__(self, other: Operand) -> Lane:  # type: ignore[override]
         return self._compare(other, "une", "ne", "ne")
 
 
@@ -119,7 +120,7 @@ class Lanes(Mathematics):
         """A handle on an LLVM value."""
         return Lane(self, value, dtype)
 
-    def lift(self, x: Any, like: Lane) -> Lane:
+    def lift(self, x: Operand, like: Lane) -> Lane:
         """A handle, or a Python number as a constant of `like`'s dtype."""
         return x if isinstance(x, Lane) else self.const(like, x)
 
@@ -182,7 +183,7 @@ class Lanes(Mathematics):
     def select(self, condition: Lane, x: Lane, y: Lane) -> Lane:
         return self.wrap(self.function.select(condition.value, x.value, y.value), x.dtype)
 
-    def fma(self, x: Lane, y: Any, z: Any) -> Lane:
+    def fma(self, x: Lane, y: Operand, z: Operand) -> Lane:
         y, z = self.lift(y, x), self.lift(z, x)
         return self.wrap(self.function.fma(x.value, y.value, z.value), x.dtype)
 
@@ -292,7 +293,7 @@ class Lanes(Mathematics):
             return condition.value
         return self.function.intrinsic("vector.reduce.or", ty.scalar, (condition.value,), (ty,))
 
-    def where_needed(self, condition: Lane, usual: Lane, rare: Any) -> Lane:
+    def where_needed(self, condition: Lane, usual: Lane, rare: Callable[[], Lane]) -> Lane:
         """`usual`, except in the lanes where `condition` holds: there `rare()`, computed only if any lane needs it."""
         f = self.function
 
@@ -302,7 +303,9 @@ class Lanes(Mathematics):
         (value,) = f.branch(self.any(condition), compute, lambda: [usual.value])
         return self.wrap(value, usual.dtype)
 
-    def repeat_while(self, start: Any, again: Any, step: Any) -> list[Lane]:
+    def repeat_while(
+        self, start: Sequence[Lane], again: Callable[[list[Lane]], Lane], step: Callable[[list[Lane]], list[Lane]]
+    ) -> list[Lane]:
         """Repeat `step` on a list of handles while `again` holds in any lane."""
         f = self.function
         dtypes = [lane.dtype for lane in start]
@@ -357,7 +360,7 @@ class Lanes(Mathematics):
 
     # -- functions of the module ---------------------------------------------------------------------------------------
 
-    def out_of_line(self, name: str, xs: tuple[Lane, ...], rule: Any) -> Lane:
+    def out_of_line(self, name: str, xs: tuple[Lane, ...], rule: Callable[..., Lane]) -> Lane:
         """`rule(kit, *xs)` as a function of the module, written once for each dtype and number of lanes."""
         f = self.function
         ty = xs[0].value.ty
@@ -369,3 +372,6 @@ class Lanes(Mathematics):
             result = rule(kit, *(kit.wrap(p, x.dtype) for p, x in zip(inner.params, xs, strict=True)))
             inner.ret(result.value)
         return self.wrap(f.call(symbol, ty, [x.value for x in xs]), xs[0].dtype)
+
+
+Operand = Lane | Number

@@ -11,39 +11,29 @@ import math
 from collections import Counter
 
 from adjit.codegen.analysis import analyse, cost_of, lanes_of
-from adjit.schedule.plan import (
-    Body,
-    Gather,
-    Load,
-    Plan,
-    Product,
-    Reduce,
-    Scatter,
-    Single,
-    Store,
-    operands,
-    singles,
-)
+from adjit.schedule.instructions import Body, Gather, Load, Reduce, Store, operands
+from adjit.schedule.plan import Plan
+from adjit.schedule.work import Scatter, Single, Work
 from adjit.tuned import GLUE_SHARE
 from adjit_runtime.target import Target
 
-Function = tuple[Single, bool]
+Emitted = tuple[Single, bool]
 """A kernel's work, and whether threads may share it."""
 
 
-def light_kernels(plan: Plan, target: Target) -> set[Function]:
+def light_kernels(plan: Plan, target: Target) -> set[Emitted]:
     """The lightest kernels, which together are at most `GLUE_SHARE` of the work; of a product it is its epilogue."""
-    times: Counter[Function] = Counter()
+    times: Counter[Emitted] = Counter()
     for kernel in plan.kernels:
-        for work, alone, count in singles(kernel.work):
+        for work, alone, count in kernel.work.singles():
             times[work, alone] += count
-    efforts: dict[Function, float] = {}
+    efforts: dict[Emitted, float] = {}
     whole = 0.0
     for (work, alone), count in times.items():
         body = work.elements
         efforts[work, alone] = count * body_effort(body, target) if body is not None else 0.0
-        whole += efforts[work, alone] + (count * product_effort(work, target) if isinstance(work, Product) else 0.0)
-    light: set[Function] = set()
+        whole += efforts[work, alone] + count * product_effort(work, target)
+    light: set[Emitted] = set()
     left = GLUE_SHARE * whole
     for function, effort in sorted(efforts.items(), key=lambda item: item[1]):
         if _has_bytes(function[0]):
@@ -84,7 +74,6 @@ def body_effort(body: Body, target: Target, lanes: int | None = None) -> float:
     return effort / (lanes or lanes_of(body, target.vector_bytes))
 
 
-def product_effort(work: Product, target: Target) -> float:
-    """Vector instructions of a product without its epilogue, about."""
-    batch = math.prod(entry[0] for entry in work.batch)
-    return batch * work.m * work.n * work.k * work.dtype.itemsize / target.vector_bytes
+def product_effort(work: Work, target: Target) -> float:
+    """Vector instructions of the matrix products of a work, about."""
+    return work.product_flops // 2 * work.itemsize / target.vector_bytes

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from adjit.codegen.access import Access
 from adjit.codegen.llvm import Value, int_literal
 from adjit.codegen.vectorized import Scope, Vectorized
-from adjit.schedule.plan import Prefetch
+from adjit.schedule.work import Prefetch
 from adjit_runtime.target import LINE
 
 Range = tuple[Value | int, Value | int]

@@ -28,7 +28,8 @@ from adjit.codegen.kept import Kept
 from adjit.codegen.llvm import Function, Value, int_literal
 from adjit.codegen.loops import Loops, Range, as_value
 from adjit.codegen.vectorized import Scope, Vectorized
-from adjit.schedule.plan import Body, Prefetch
+from adjit.schedule.instructions import Body
+from adjit.schedule.work import Prefetch
 from adjit.tuned import (
     BLOCKED_ROWS,
     GLUE_JAM,

@@ -9,7 +9,8 @@ from adjit.codegen.gemm import gemm_workspace_bytes
 from adjit.codegen.jobs import in_turns, open_job, run_job, share, turn_of
 from adjit.codegen.llvm import I8, I64, PTR, VOID, Function, Module, Value, int_literal, literal
 from adjit.codegen.signals import effort, emit_poll
-from adjit.schedule.plan import CheckRange, Nested, NestedStep, Place, Product, StraightLoop, Work
+from adjit.schedule.turns import Nested, NestedStep, Place, StraightLoop
+from adjit.schedule.work import Product, Work
 from adjit.tuned import BLOCKED_ROWS, MEMORY_BYTES, SHARED_SCRATCH_BYTES, STREAM_AHEAD_LINES, TURN_EFFORT
 from adjit_runtime.target import LINE, Target
 
@@ -155,12 +156,12 @@ def _call_step(
     """Call the function of a step; where it fails, `f` returns, with the number that the check has around the loop, and
     with the turn in the report: of loops in loops the outermost writes last."""
     arguments = [known[place] for place in step.params]
-    if isinstance(step.work, Product | Nested):
+    if step.work.packs:
         arguments.append(rest.packing)
     if not step.work.may_fail:
         f.call(called.name, VOID, arguments)
         return
-    if isinstance(step.work, CheckRange | Nested):
+    if step.work.reports:
         assert rest.report is not None
         arguments.append(rest.report)
     status = f.call(called.name, I64, arguments)
@@ -184,7 +185,7 @@ def _emit_shared(
     job, pointers, group, room = open_job(module, f"{name}_group", count, glue=True)
     large = work.extents[scratch][1] // work.groups >= SHARED_SCRATCH_BYTES
     own = job.minimum(group, job.sub(room, 1)) if large else group
-    products = [part for part in work.parts if isinstance(part, Product)]
+    products = [part for part, _, _ in work.singles() if isinstance(part, Product)]
     packing = max((gemm_workspace_bytes(p.dtype, p.m, p.n, p.k, target) for p in products), default=0)
     workspace = job.offset(pointers[-1], job.mul(own, packing))
 
@@ -206,7 +207,7 @@ def _emit_shared(
             if number and lines:
                 _prefetch_next(job, work, known, lines * (number - 1), lines * number)
             arguments = [known[place] for place in step.params]
-            if isinstance(step.work, Product | Nested):
+            if step.work.packs:
                 arguments.append(workspace)
             job.call(functions[step.work, False].name, VOID, arguments)
         return []

@@ -8,10 +8,11 @@ from adjit.codegen.access import TileAccess
 from adjit.codegen.analysis import lanes_of, vectors_together
 from adjit.codegen.cuts import COLUMNS, Cut, cut_of, follows_columns
 from adjit.codegen.direct import emit_direct
+from adjit.codegen.emitter import Emitter, How
 from adjit.codegen.gemm import (
     MOST_PREFETCHED,
     PREFETCH,
-    TILES,
+    REGISTER_TILES,
     gemm_flags,
     gemm_scratch_bytes,
     gemm_workspace_bytes,
@@ -22,50 +23,64 @@ from adjit.codegen.jobs import open_job, parts_for, range_of, range_of_turn, run
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal, literal, memory_type
 from adjit.codegen.nest import Nest
 from adjit.codegen.signals import effort, emit_poll
-from adjit.schedule.plan import Load, Product
+from adjit.schedule.instructions import Load
 from adjit.schedule.products import is_direct
+from adjit.schedule.work import Product
 from adjit.tuned import (
     EPILOGUE_MASKED_VECTORS,
     EPILOGUE_PREFETCH_BYTES,
     POLL_EFFORT,
     PRODUCT_PART_UNIT,
     REDUCTION_JAM,
+    TILE_GROUPS,
     TURN_EXTENT,
     TURN_PRODUCT_EFFORT,
 )
 from adjit_runtime.target import Target
 
 
-def product_parameters(work: Product) -> int:
-    """How many parameters its kernel has: A, B, C, those of the epilogue, and packing memory."""
-    return 4 + (len(work.epilogue.params) if work.epilogue is not None else 0)
+class ProductEmitter(Emitter[Product]):
+    """Calls of the library for products, or of a function with its sizes in the code."""
 
+    def write(self, f: Function, params: Sequence[Value], name: str, work: Product, how: How) -> None:
+        """Write the calls; the epilogue, and the job of one thread, are functions of their own."""
+        module, target = f.module, how.target
+        cut = cut_of(work, target) if how.parallel else None
+        epilogue = _emit_epilogue(module, f"{name}_epilogue", work, cut, target, how.light) if work.epilogue else None
+        if cut is not None:
+            job = _part_of_product(module, f"{name}_part", work, cut, target, epilogue, how.ranges > 0)
+            run_job(f, params, job, parts_for(f, cut), how.ranges)
+        else:
+            direct = emit_direct(module, name, work, target) if is_direct(work, target.vector_bytes) else None
+            _multiply(f, params, work, target, epilogue, (int_literal(0), int_literal(0)), None, direct, how.ranges > 0)
 
-def product_extents(work: Product) -> tuple[int, ...]:
-    """The sizes of its result."""
-    return (work.m, work.n, *(entry[0] for entry in work.batch))
+    def is_glue(self, work: Product, how: How) -> bool:
+        """It only calls."""
+        return True
 
+    def ranges(self, work: Product, target: Target) -> int:
+        """None where it is short, or where they would be so narrow that packing shows."""
+        whole = effort(work, target)
+        if whole < 2 * TURN_PRODUCT_EFFORT:
+            return 0
+        cut = cut_of(work, target)
+        if cut is None:
+            return work.batch[0][0] if work.batch and whole >= POLL_EFFORT * work.batch[0][0] else 0
+        ranges = min(int(whole // TURN_PRODUCT_EFFORT), cut.extent // TURN_EXTENT)
+        return ranges if ranges > 1 else 0
 
-def write_product(
-    f: Function,
-    params: Sequence[Value],
-    name: str,
-    work: Product,
-    target: Target,
-    parallel: bool,
-    light: bool,
-    ranges: int = 0,
-) -> None:
-    """Write the kernel into `f`: see kernels.write_kernel."""
-    module = f.module
-    cut = cut_of(work, target) if parallel else None
-    epilogue = _emit_epilogue(module, f"{name}_epilogue", work, cut, target, light) if work.epilogue else None
-    if cut is not None:
-        job = _part_of_product(module, f"{name}_part", work, cut, target, epilogue, ranges > 0)
-        run_job(f, params, job, parts_for(f, cut), ranges)
-    else:
-        direct = emit_direct(module, name, work, target) if is_direct(work, target.vector_bytes) else None
-        _multiply(f, params, work, target, epilogue, (int_literal(0), int_literal(0)), None, direct, ranges > 0)
+    def packing_bytes(self, work: Product, target: Target, parallel: bool) -> int:
+        """For each part that threads may take of a product, or of the loop that it is in."""
+        cut = cut_of(work, target)
+        parts = TILE_GROUPS if not parallel else cut.parts if cut is not None else 1
+        return gemm_workspace_bytes(work.dtype, work.m, work.n, work.k, target) * parts
+
+    def libraries(self, work: Product, target: Target, parallel: bool) -> list[str]:
+        """Those of its variant; none where it stands in the code."""
+        cut = parallel and cut_of(work, target) is not None
+        if 0 in work.extents or (not cut and is_direct(work, target.vector_bytes)):
+            return []
+        return [symbol.removeprefix("adjit_") for symbol in _symbols(work, target, cut) if symbol]
 
 
 def _beside(work: Product, target: Target) -> list[int]:
@@ -90,8 +105,9 @@ def _part_of_product(
     """The job of one thread: some of the rows or columns of C; tiles stay whole.
 
     Each element is the same sum whatever the parts, as the variant of the whole product is passed with each."""
-    f, params, part, parts = open_job(module, name, product_parameters(work), glue=True)
-    at, ranges = range_of_turn(f, product_parameters(work), part, parts) if in_turns else (part, parts)
+    count = work.operands + (len(work.epilogue.params) if work.epilogue is not None else 0) + work.packs
+    f, params, part, parts = open_job(module, name, count, glue=True)
+    at, ranges = range_of_turn(f, count, part, parts) if in_turns else (part, parts)
     low, high = range_of(f, at, ranges, cut)
     nbytes = gemm_workspace_bytes(work.dtype, work.m, work.n, work.k, target)
     params[-1] = f.offset(params[-1], f.mul(part, nbytes))
@@ -104,27 +120,6 @@ def _part_of_product(
         _multiply(f, params, work, target, epilogue, (low, zero), (length, int_literal(work.n)))
     f.ret()
     return f
-
-
-def product_ranges(work: Product, target: Target) -> int:
-    """Into how many ranges a product is cut so that a program may leave it between two; 0 where it is not: it is short,
-    or they would be so narrow that packing shows."""
-    whole = effort(work, target)
-    if whole < 2 * TURN_PRODUCT_EFFORT:
-        return 0
-    cut = cut_of(work, target)
-    if cut is None:
-        return work.batch[0][0] if work.batch and whole >= POLL_EFFORT * work.batch[0][0] else 0
-    ranges = min(int(whole // TURN_PRODUCT_EFFORT), cut.extent // TURN_EXTENT)
-    return ranges if ranges > 1 else 0
-
-
-def product_libraries(work: Product, target: Target, parallel: bool) -> list[str]:
-    """The libraries whose functions the kernel of a product calls."""
-    cut = parallel and cut_of(work, target) is not None
-    if 0 in product_extents(work) or (not cut and is_direct(work, target.vector_bytes)):
-        return []
-    return [symbol.removeprefix("adjit_") for symbol in _symbols(work, target, cut) if symbol]
 
 
 def _flags(work: Product, target: Target) -> int:
@@ -231,7 +226,7 @@ def _blocks_are_whole(work: Product, lanes: int, target: Target) -> bool:
     if work.dtype.kind != "f" or work.m == 1 or work.n % lanes or PRODUCT_PART_UNIT % lanes:
         return False
     sizes = sizes_for(work.dtype, target)
-    return bool(_flags(work, target) & TILES) and work.n >= sizes.columns and sizes.columns % lanes == 0
+    return bool(_flags(work, target) & REGISTER_TILES) and work.n >= sizes.columns and sizes.columns % lanes == 0
 
 
 def _whole_vectors(work: Product, lanes: int, most: int, target: Target) -> int:

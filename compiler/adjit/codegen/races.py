@@ -1,6 +1,6 @@
 """verify_jobs: the proof that parts of a kernel never meet, and that no kernel destroys what another one will read.
 
-A race detector on the plan's own index maps: each access of a part is taken apart into intervals of bytes, and what one
+A race detector on the plan's own index maps: each touch of a part is taken apart into intervals of bytes, and what one
 part writes must be disjoint from all that another one reads or writes. It takes the cuts, and which loops of an
 epilogue keep to their block, from `cuts`, as the emitters do.
 
@@ -23,28 +23,18 @@ import numpy as np
 
 from adjit.codegen.cuts import ROWS, Cut, cut_of, follows_columns
 from adjit.codegen.gemm import GEMM_DTYPES, blocks_are_wide, gemm_scratch_bytes, scratch_allowed
-from adjit.schedule.arena import elements_in_place, read, storage, written
-from adjit.schedule.plan import (
-    Body,
-    Buffer,
-    Gather,
-    Kernel,
-    Load,
-    Nested,
-    Plan,
-    Product,
-    Scatter,
-    Store,
-    Straight,
-    StraightLoop,
-    Work,
-)
+from adjit.schedule.arena import elements_in_place, read, written
+from adjit.schedule.buffer import Buffer, storage
+from adjit.schedule.plan import Kernel, Plan
 from adjit.schedule.products import may_reduce
+from adjit.schedule.touches import Touch, touches_of_body
+from adjit.schedule.turns import Nested
+from adjit.schedule.work import Product
 from adjit_runtime.errors import InternalError
 from adjit_runtime.target import Target
 
 MOST_INTERVALS = 1 << 22
-"""Intervals that an access is taken apart into; beyond, it counts as all bytes that it spans. So many units, too: of
+"""Intervals that an touch is taken apart into; beyond, it counts as all bytes that it spans. So many units, too: of
 more, neighbours are taken together."""
 
 
@@ -54,7 +44,7 @@ def verify_jobs(plan: Plan, target: Target) -> None:
         found = _fault_of(kernel, target)
         if found:
             raise InternalError(f"kernel {number} of @{plan.name} is not safe on threads: {found}")
-        if kernel.inner is not None and not (isinstance(kernel.work, Nested) and kernel.work.is_shared):
+        if kernel.inner is not None and not kernel.work.is_shared:
             # Turns that come one after the other: threads may share each step.
             verify_jobs(kernel.inner, target)
         elif kernel.inner is not None:
@@ -62,26 +52,7 @@ def verify_jobs(plan: Plan, target: Target) -> None:
     _values_last(plan)
 
 
-# -- accesses as intervals of bytes -----------------------------------------------------------------------------------
-
-
-class Access(NamedTuple):
-    """Elements of `size` bytes at start + strides . index bytes of a parameter, for all indices below `extents`."""
-
-    param: int
-    start: int
-    extents: tuple[int, ...]
-    strides: tuple[int, ...]
-    size: int
-    writes: bool
-
-    def shifted(self, param: int, nbytes: int) -> Access:
-        """The same elsewhere."""
-        return self._replace(param=param, start=self.start + nbytes)
-
-    def repeated(self, count: int, stride: int) -> Access:
-        """For one more index, the first."""
-        return self._replace(extents=(count, *self.extents), strides=(stride, *self.strides))
+# -- touches as intervals of bytes -----------------------------------------------------------------------------------
 
 
 class Owned(NamedTuple):
@@ -112,18 +83,18 @@ class Owned(NamedTuple):
         return Owned(lows[begins], reached[last], owners[begins])
 
 
-def _intervals(access: Access, extents: Sequence[int]) -> tuple[np.ndarray, int]:
-    """Where the contiguous runs of an access begin, and their length."""
+def _intervals(touch: Touch, extents: Sequence[int]) -> tuple[np.ndarray, int]:
+    """Where the contiguous runs of an touch begin, and their length."""
     if 0 in extents:
         return np.empty(0, np.int64), 0
-    run = access.size
+    run = touch.dtype.itemsize
     rest: list[tuple[int, int]] = []
-    for stride, extent in sorted((abs(s), n) for s, n in zip(access.strides, extents, strict=True) if s and n > 1):
+    for stride, extent in sorted((abs(s), n) for s, n in zip(touch.strides, extents, strict=True) if s and n > 1):
         if stride <= run and not rest:
             run += stride * (extent - 1)
         else:
             rest.append((stride, extent))
-    start = access.start + sum(s * (n - 1) for s, n in zip(access.strides, extents, strict=True) if s < 0)
+    start = touch.start + sum(s * (n - 1) for s, n in zip(touch.strides, extents, strict=True) if s < 0)
     if math.prod(n for _, n in rest) > MOST_INTERVALS:
         run, rest = run + sum(s * (n - 1) for s, n in rest), []
     lows = np.array([start], np.int64)
@@ -132,20 +103,20 @@ def _intervals(access: Access, extents: Sequence[int]) -> tuple[np.ndarray, int]
     return lows, run
 
 
-def by_unit(access: Access, dim: int | None, unit: int) -> Owned:
-    """An access whose owners are the units of a dimension; None: each unit does all of it."""
+def by_unit(touch: Touch, dim: int | None, unit: int) -> Owned:
+    """An touch whose owners are the units of a dimension; None: each unit does all of it."""
     if dim is None:
         # Two owners stand for all.
-        lows, run = _intervals(access, access.extents)
+        lows, run = _intervals(touch, touch.extents)
         twice = np.concatenate([lows, lows])
         return Owned(twice, twice + run, np.repeat([0, 1], len(lows)))
-    extent, stride = access.extents[dim], access.strides[dim]
+    extent, stride = touch.extents[dim], touch.strides[dim]
     unit *= -(-extent // (unit * MOST_INTERVALS)) or 1
     whole, rest = divmod(extent, unit)
     parts = []
     for first, count, length in ((0, whole, unit), (whole, 1, rest)):
         if count and length:
-            lows, run = _intervals(access, (*access.extents[:dim], length, *access.extents[dim + 1 :]))
+            lows, run = _intervals(touch, (*touch.extents[:dim], length, *touch.extents[dim + 1 :]))
             owners = first + np.arange(count)
             if len(lows) * count > MOST_INTERVALS and len(lows):
                 run, lows = int(lows.max() - lows.min()) + run, lows.min(keepdims=True)
@@ -168,88 +139,19 @@ def meeting(writes: Owned, reads: Owned) -> bool:
     return bool(np.any((owners[first] != of) | (changes[last] != changes[first + 1])))
 
 
-# -- what kernels touch -----------------------------------------------------------------------------------------------
-
-
-def accesses_of_body(body: Body) -> Iterator[Access]:
-    """The loads and stores of a body, over its domain."""
-    for instruction in body.code:
-        if not isinstance(instruction, Load | Gather | Store):
-            continue
-        size = instruction.dtype.itemsize
-        extents = body.domain
-        strides = tuple(c * size for c in instruction.coefficients)
-        if isinstance(instruction, Gather):
-            # Any position: one index more.
-            extents, strides = (*extents, max(instruction.size, 1)), (*strides, instruction.stride * size)
-        yield Access(instruction.param, 0, extents, strides, size, isinstance(instruction, Store))
-
-
-def accesses_of_product(work: Product) -> Iterator[Access]:
-    """What the product itself touches, over (batch ..., m, n, k); not its block where that is scratch."""
-    size = work.dtype.itemsize
-    counts = tuple(entry[0] for entry in work.batch)
-    extents = (*counts, work.m, work.n, work.k)
-    places = (
-        (0, 1, (work.a_strides[0], 0, work.a_strides[1])),
-        (1, 2, (0, work.b_strides[1], work.b_strides[0])),
-        (2, 3, (work.c_row, 1, 0)),
-    )
-    for param, which, strides in places:
-        if param == 2 and work.scratch:
-            continue
-        steps = (*(entry[which] for entry in work.batch), *strides)
-        yield Access(param, 0, extents, tuple(s * size for s in steps), size, param == 2)
-
-
-def _accesses(work: Work) -> Iterator[Access]:
-    """All that a kernel touches."""
-    if isinstance(work, Nested):
-        for step in work.steps:
-            for access in _accesses(step.work):
-                place = step.params[access.param]
-                moved = access.shifted(place.param, place.start).repeated(work.count, place.turn)
-                yield moved.repeated(work.groups, place.group)
-        return
-    if isinstance(work, Straight | StraightLoop):
-        yield from _accesses_of_line(work)
-        return
-    if isinstance(work, Product):
-        yield from accesses_of_product(work)
-        if work.epilogue is not None:
-            yield from accesses_of_body(work.epilogue)
-        return
-    yield from accesses_of_body(work.body)
-    if isinstance(work, Scatter):
-        size = work.body.code[work.value].dtype.itemsize
-        strides = (*(c * size for c in work.coefficients), work.stride * size)
-        yield Access(0, 0, (*work.body.domain, work.size), strides, size, True)
-
-
-def _accesses_of_line(work: Straight | StraightLoop) -> Iterator[Access]:
-    nodes = (*work.graph.inputs, *work.graph.outputs)
-    turns = work.turns if isinstance(work, StraightLoop) else (0,) * len(nodes)
-    count = work.count if isinstance(work, StraightLoop) else 1
-    for param, (node, step) in enumerate(zip(nodes, turns, strict=True)):
-        size = node.dtype.itemsize
-        extents, strides = (count, node.array_type.size), (step * size, size)
-        yield Access(param, 0, extents, strides, size, param >= len(work.graph.inputs))
-
-
 # -- kernels ----------------------------------------------------------------------------------------------------------
 
 
 def _fault_of(kernel: Kernel, target: Target) -> str:
     """How parts of a kernel meet, or ""."""
-    if isinstance(kernel.work, Nested):
-        return _fault_of_groups(kernel, kernel.work, target) if kernel.work.is_shared else ""
+    if kernel.work.is_shared:
+        return _fault_of_groups(kernel, target)
     cut = cut_of(kernel.work, target)
     if isinstance(kernel.work, Product):
         return _fault_of_product(kernel, kernel.work, cut, target)
-    body = kernel.work.elements
-    if cut is None or body is None:
+    if cut is None:
         return ""
-    return _fault_of_units(kernel, [(access, cut.dim) for access in accesses_of_body(body)], cut.unit)
+    return _fault_of_units(kernel, [(touch, cut.dim) for touch in kernel.work.touches()], cut.unit)
 
 
 def _fault_of_product(kernel: Kernel, work: Product, cut: Cut | None, target: Target) -> str:
@@ -261,10 +163,10 @@ def _fault_of_product(kernel: Kernel, work: Product, cut: Cut | None, target: Ta
     if found or cut is None:
         return found
     of_product = len(work.batch) + (0 if cut.dim == ROWS else 1)
-    along: list[tuple[Access, int | None]] = [(access, of_product) for access in accesses_of_product(work)]
+    along: list[tuple[Touch, int | None]] = [(touch, of_product) for touch in work.touches_of_product()]
     if body is not None:
         of_body = cut.dim if cut.dim == ROWS or follows else None
-        along += [(access, of_body) for access in accesses_of_body(body)]
+        along += [(touch, of_body) for touch in touches_of_body(body)]
     return _fault_of_units(kernel, along, cut.unit)
 
 
@@ -289,43 +191,45 @@ def _fault_of_blocks(kernel: Kernel, work: Product, parts: int, target: Target) 
     return ""
 
 
-def _fault_of_units(kernel: Kernel, along: Sequence[tuple[Access, int | None]], unit: int) -> str:
-    """How units meet, of a dimension that each access has by a number of its own, in memory that the kernel writes."""
-    kept = {storage(kernel.params[access.param][0]) for access, _ in along if access.writes}
-    meant = [(access, dim) for access, dim in along if storage(kernel.params[access.param][0]) in kept]
-    return _fault_of_parts(kernel, [(by_unit(access, dim, unit), access) for access, dim in meant])
+def _fault_of_units(kernel: Kernel, along: Sequence[tuple[Touch, int | None]], unit: int) -> str:
+    """How units meet, of a dimension that each touch has by a number of its own, in memory that the kernel writes."""
+    kept = {storage(kernel.params[touch.param][0]) for touch, _ in along if touch.writes}
+    meant = [(touch, dim) for touch, dim in along if storage(kernel.params[touch.param][0]) in kept]
+    return _fault_of_parts(kernel, [(by_unit(touch, dim, unit), touch) for touch, dim in meant])
 
 
-def _fault_of_parts(kernel: Kernel, found: Sequence[tuple[Owned, Access]]) -> str:
+def _fault_of_parts(kernel: Kernel, found: Sequence[tuple[Owned, Touch]]) -> str:
     regions: dict[Buffer, tuple[list[Owned], list[Owned]]] = {}
-    for owned, access in found:
-        buffer, offset = kernel.params[access.param]
+    for owned, touch in found:
+        buffer, offset = kernel.params[touch.param]
         base = offset * buffer.dtype.itemsize
         moved = Owned(owned.lows + base, owned.highs + base, owned.owners)
-        regions.setdefault(storage(buffer), ([], []))[0 if access.writes else 1].append(moved)
+        regions.setdefault(storage(buffer), ([], []))[0 if touch.writes else 1].append(moved)
     for home, (writes, reads) in regions.items():
         if meeting(Owned.together(writes), Owned.together(reads)):
             return f"one part touches what another one writes in %{home.name}"
     return ""
 
 
-def _fault_of_groups(kernel: Kernel, work: Nested, target: Target) -> str:
+def _fault_of_groups(kernel: Kernel, target: Target) -> str:
     """The same for groups of tiles: their number is the owner."""
+    work = kernel.work
+    assert isinstance(work, Nested)
     for inner in _kernels_in(kernel):
         fault = _fault_of_blocks(inner, inner.work, 1, target) if isinstance(inner.work, Product) else ""
         if fault:
             return fault
-    found: list[tuple[Owned, Access]] = []
+    found: list[tuple[Owned, Touch]] = []
     for step in work.steps:
-        for access in _accesses(step.work):
-            place = step.params[access.param]
+        for touch in step.work.touches():
+            place = step.params[touch.param]
             for group in range(work.groups):
                 low, high = (at * work.count // work.groups for at in (group, group + 1))
                 start = place.start + group * place.group + low * place.turn
-                moved = access.shifted(place.param, start).repeated(high - low, place.turn)
+                moved = touch.shifted(place.param, start).repeated(high - low, place.turn)
                 lows, run = _intervals(moved, moved.extents)
                 found.append((Owned(lows, lows + run, np.full(len(lows), group)), moved))
-    kept = {storage(kernel.params[access.param][0]) for _, access in found if access.writes}
+    kept = {storage(kernel.params[touch.param][0]) for _, touch in found if touch.writes}
     return _fault_of_parts(kernel, [(o, a) for o, a in found if storage(kernel.params[a.param][0]) in kept])
 
 

@@ -26,8 +26,8 @@ from adjit.codegen.llvm import I32, I64, PTR, VOID, Function, Module, Ty, Value,
 from adjit.codegen.subnormals import precisely
 from adjit.codegen.trial import MONOTONIC
 from adjit.schedule.arena import written
-from adjit.schedule.plan import Kernel, Nested, Plan, Product, Single, StraightLoop, Work
-from adjit.schedule.straight import line_cost
+from adjit.schedule.plan import Kernel, Plan
+from adjit.schedule.work import Single, Work
 from adjit.tuned import POLL_EFFORT, POLL_NANOSECONDS
 from adjit_runtime.errors import InternalError
 from adjit_runtime.program import INTERRUPTED
@@ -48,7 +48,7 @@ def polls_of(plan: Plan, target: Target, ranges_of: Callable[[Work], int]) -> Po
     interrupted must leave the state as it was. `ranges_of` says into how many ranges a kernel can be cut."""
     commit = next((i for i, kernel in enumerate(plan.kernels) if writes_state(plan, kernel)), len(plan.kernels))
     # Equal kernels have one function.
-    behind = {kernel.work for kernel in plan.kernels[commit:]}
+    after = {kernel.work for kernel in plan.kernels[commit:]}
     ranges = {}
     efforts: dict[Work, float] = {}
     ahead = set()
@@ -59,7 +59,7 @@ def polls_of(plan: Plan, target: Target, ranges_of: Callable[[Work], int]) -> Po
             since = 0.0
         if kernel.work not in efforts:
             efforts[kernel.work] = effort(kernel.work, target)
-            count = ranges_of(kernel.work) if kernel.work not in behind else 0
+            count = ranges_of(kernel.work) if kernel.work not in after else 0
             if count:
                 ranges[kernel.work] = count
         since = 0.0 if kernel.work in ranges else since + efforts[kernel.work]
@@ -88,17 +88,13 @@ def writes_state(plan: Plan, kernel: Kernel) -> bool:
 def effort(work: Work, target: Target) -> float:
     """Vector instructions of a kernel, about; those of one element count as much where a kernel goes element by
     element."""
-    if isinstance(work, Nested):
-        return work.count * sum(effort(step.work, target) for step in work.steps)
-    if isinstance(work, StraightLoop):
-        return work.count * float(line_cost(work.graph) or 0)
-    return sum(_effort(part, target) for part in work.parts)
+    return work.instructions + sum(times * _effort(part, target) for part, _, times in work.singles())
 
 
 def _effort(work: Single, target: Target) -> float:
-    own = product_effort(work, target) if isinstance(work, Product) else 0.0
     body = work.elements
-    return own + (body_effort(body, target, lanes=1 if work.in_order else None) if body is not None else 0.0)
+    own = body_effort(body, target, lanes=1 if work.in_order else None) if body is not None else 0.0
+    return own + product_effort(work, target)
 
 
 def emit_poll(entry: Function) -> None:

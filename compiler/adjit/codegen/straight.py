@@ -33,7 +33,7 @@ from adjit.ir.node import Node
 from adjit.ir.op import OPS
 from adjit.ops.contraction import sizes_of, subscripts_of
 from adjit.ops.declare import Elementwise
-from adjit.schedule.plan import StraightLoop
+from adjit.schedule.turns import StraightLoop
 from adjit.tuned import GATHER_EFFORT
 from adjit_runtime.target import Target
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from adjit.codegen.analysis import Analysis, analyse
 from adjit.codegen.lanes import Lane, Lanes
 from adjit.codegen.llvm import I1, Function, Value
-from adjit.schedule.plan import Body, Instruction, Reduce, Store
+from adjit.schedule.instructions import Body, Instruction, Reduce, Store
 
 
 @dataclass(eq=False, slots=True)

@@ -14,7 +14,7 @@ import numpy as np
 import optree
 
 from adjit.formulas.arguments import parse, type_check
-from adjit.formulas.build import KNOWN, graph_of
+from adjit.formulas.scalars import KNOWN, graph_of
 from adjit.formulas.spread import Spread
 from adjit.formulas.terms import Terms
 from adjit.ir.graph import Graph

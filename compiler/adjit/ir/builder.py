@@ -163,7 +163,7 @@ class Builder:
         """A splat constant as a Value."""
         return Value(self, self.splat(value, like if isinstance(like, Array) else like.type.strong))
 
-    def __getattr__(self, name: str) -> Callable[..., Any]:
+    def __getattr__(self, name: str) -> Callable[..., Value]:
         if name.startswith("_") or name not in OPS:
             raise AttributeError(name)
         op = OPS[name]

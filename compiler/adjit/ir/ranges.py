@@ -81,17 +81,17 @@ def _cut(b: Builder, x: Node, at: int, shape: Ints) -> Node:
 
 def _box(shape: Ints, at: int, count: int) -> tuple[Ints, Ints] | None:
     """A range as a box of an array: one index along the first axes, a part of one axis, the others whole."""
-    behind = math.prod(shape)
+    after = math.prod(shape)
     first: list[int] = []
     for axis, n in enumerate(shape):
-        inner = behind // n
+        inner = after // n
         index, rest = divmod(at, inner)
         if rest == 0 and count % inner == 0 and index + count // inner <= n:
             whole = shape[axis + 1 :]
             start = (*first, index, *(0 for _ in whole))
             return start, (*(i + 1 for i in first), index + count // inner, *whole)
         first.append(index)
-        at, behind = rest, inner
+        at, after = rest, inner
     return None
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from adjit.ir.builder import Builder, Value
 from adjit.ir.op import Attrs, register
 from adjit.ir.types import BOOL, Array
 from adjit.ops.declare import Elementwise, elementwise, sympy_name
@@ -66,7 +67,7 @@ def _quotient_rule(by_x: Any, z: Any) -> tuple[Any, Any]:
     return by_x, -by_x * z
 
 
-def _extremum(b: Any, g: Any, first: Any, second: Any) -> tuple[Any, Any]:
+def _extremum(b: Builder, g: Value, first: Value, second: Value) -> tuple[Value, Value]:
     """A tie gives half to each side; masks are selects, never products."""
     half = g * 0.5
     return b.select(first, g, b.select(second, 0.0, half)), b.select(second, g, b.select(first, 0.0, half))
@@ -192,7 +193,7 @@ def _cast_type(types: tuple[Array, ...], attrs: Attrs) -> Array:
     return Array(attrs["dtype"], types[0].shape, attrs.get("weak", False))
 
 
-def _evaluate_cast(x: Any, *, dtype: np.dtype, weak: bool = False) -> Any:
+def _evaluate_cast(x: np.ndarray, *, dtype: np.dtype, weak: bool = False) -> np.ndarray:
     with np.errstate(all="ignore"):
         return np.asarray(x).astype(dtype)
 
@@ -226,7 +227,7 @@ def _bits_type(types: tuple[Array, ...], attrs: Attrs) -> Array:
     return counter.strong
 
 
-def _evaluate_bits(key: Any, counter: Any) -> Any:
+def _evaluate_bits(key: np.ndarray, counter: np.ndarray) -> np.ndarray:
     return threefry(np.asarray(key), np.asarray(counter))
 
 

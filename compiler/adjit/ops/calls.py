@@ -74,7 +74,7 @@ def _fit(what: str, found: Sequence[Array], wanted: Sequence[Array]) -> None:
             raise error(f"call: of the {what} that of number {i} is {a}, not {b}")
 
 
-def _evaluate_call(*arrays: Any, body: Graph, **_: Any) -> tuple[np.ndarray, ...]:
+def _evaluate_call(*arrays: np.ndarray, body: Graph, **_: Any) -> tuple[np.ndarray, ...]:
     return tuple(evaluate(body, *arrays))
 
 

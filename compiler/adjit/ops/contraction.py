@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from adjit.ir.axes import Relation, along
+from adjit.ir.builder import Builder, Value
 from adjit.ir.node import Node
 from adjit.ir.op import Attrs, register
 from adjit.ir.subscripts import Subscripts
@@ -61,12 +61,12 @@ def _contract_type(types: tuple[Array, ...], attrs: Attrs) -> Array:
     return Array(x.dtype, tuple(sizes[letter] for letter in result))
 
 
-def _evaluate_contract(x: Any, y: Any, *, spec: Subscripts) -> np.ndarray:
+def _evaluate_contract(x: np.ndarray, y: np.ndarray, *, spec: Subscripts) -> np.ndarray:
     # optimize=True goes through BLAS, whose sums are as accurate as ours.
     return np.asarray(np.einsum(str(spec), x, y, optimize=True), dtype=x.dtype)
 
 
-def _contract_vjp(b: Any, g: Any, z: Any, x: Any, y: Any, spec: Subscripts) -> tuple[Any, Any]:
+def _contract_vjp(b: Builder, g: Value, z: Value, x: Value, y: Value, spec: Subscripts) -> tuple[Value, Value]:
     left, right, result = spec.left, spec.right, spec.result
     return (
         b.contract(g, y, spec=Subscripts(result, right, left)),

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from adjit.ir.builder import Builder, Value
 from adjit.ops.declare import elementwise, sympy_name
 
 exp = elementwise(
@@ -148,7 +149,7 @@ def _large(x: Any) -> float:
     return 2.0**14 if x.dtype.itemsize == 4 else 2.0**28
 
 
-def _by_angle(b: Any, g: Any, x: Any, y: Any) -> tuple[Any, Any]:
+def _by_angle(b: Builder, g: Value, x: Value, y: Value) -> tuple[Value, Value]:
     """y / (x^2 + y^2) and -x / (x^2 + y^2): both are scaled by a power of two where their squares would overflow or
     vanish."""
     limit, scale = (2.0**60, 2.0**100) if x.dtype.itemsize == 4 else (2.0**480, 2.0**700)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from adjit.ir.axes import Axis, Indexed, Ints, Relation, along
+from adjit.ir.builder import Builder, Value
 from adjit.ir.op import Attrs, register
 from adjit.ir.types import BOOL, I64, Array
 from adjit.ops.declare import Checked, Condition, Indexing, check_axes
@@ -29,7 +30,7 @@ def _check_type(types: tuple[Array, ...], attrs: Attrs) -> Array:
     return Array(I64, index.shape)
 
 
-def _evaluate_check(index: Any, *, size: int, axis: int) -> np.ndarray:
+def _evaluate_check(index: np.ndarray, *, size: int, axis: int) -> np.ndarray:
     bad = (index < -size) | (index >= size)
     if np.any(bad):
         first = np.asarray(index)[bad].ravel()[0]
@@ -46,7 +47,7 @@ def _fits_type(types: tuple[Array, ...], attrs: Attrs) -> Array:
     return Array(dtype, x.shape)
 
 
-def _evaluate_fits(x: Any, *, dtype: np.dtype) -> np.ndarray:
+def _evaluate_fits(x: np.ndarray, *, dtype: np.dtype) -> np.ndarray:
     limits = np.iinfo(dtype)
     values = np.asarray(x)
     bad = (values < limits.min) | (values > limits.max)
@@ -65,7 +66,7 @@ def _holds_type(types: tuple[Array, ...], attrs: Attrs) -> Array:
     return x
 
 
-def _evaluate_holds(x: Any, holds: Any, *, error: str, text: str) -> np.ndarray:
+def _evaluate_holds(x: np.ndarray, holds: np.ndarray, *, error: str, text: str) -> np.ndarray:
     if not holds:
         raise getattr(errors, error)(text)
     return np.asarray(x)
@@ -100,7 +101,7 @@ def _scatter_type(types: tuple[Array, ...], attrs: Attrs) -> Array:
     return x.strong
 
 
-def _places(x: Any, index: Any, axis: int, batch: int) -> tuple[Any, ...]:
+def _places(x: np.ndarray, index: np.ndarray, axis: int, batch: int) -> tuple[Any, ...]:
     """The index of NumPy that names, for each element of what is taken, where it stands."""
     shape, rank = _shapes_of_take(np.shape(x), np.shape(index), axis, batch), np.ndim(index) - batch
     along = [n for i, n in enumerate(shape) if not axis <= i < axis + rank]
@@ -111,17 +112,19 @@ def _places(x: Any, index: Any, axis: int, batch: int) -> tuple[Any, ...]:
     return (*stretched[:axis], at, *stretched[axis:])
 
 
-def _evaluate_take(x: Any, index: Any, *, axis: int, batch: int = 0) -> Any:
+def _evaluate_take(x: np.ndarray, index: np.ndarray, *, axis: int, batch: int = 0) -> np.ndarray:
     return np.asarray(x)[_places(x, index, axis, batch)] if batch else np.take(x, index, axis=axis)
 
 
-def _evaluate_scatter_add(x: Any, index: Any, update: Any, *, axis: int, batch: int = 0) -> np.ndarray:
+def _evaluate_scatter_add(
+    x: np.ndarray, index: np.ndarray, update: np.ndarray, *, axis: int, batch: int = 0
+) -> np.ndarray:
     result = np.array(x)
     np.add.at(result, _places(x, index, axis, batch), update)
     return result
 
 
-def _evaluate_scatter(x: Any, index: Any, update: Any, *, axis: int, batch: int = 0) -> np.ndarray:
+def _evaluate_scatter(x: np.ndarray, index: np.ndarray, update: np.ndarray, *, axis: int, batch: int = 0) -> np.ndarray:
     result = np.array(x)
     places = np.broadcast_arrays(*_places(x, index, axis, batch))
     # One after another, so that the last of several updates of one element stands, as in machine code.
@@ -130,13 +133,13 @@ def _evaluate_scatter(x: Any, index: Any, update: Any, *, axis: int, batch: int 
     return result
 
 
-def _take_vjp(b: Any, g: Any, y: Any, x: Any, index: Any, axis: int, batch: int = 0) -> tuple[Any, None]:
+def _take_vjp(b: Builder, g: Value, y: Value, x: Value, index: Value, axis: int, batch: int = 0) -> tuple[Value, None]:
     return (b.scatter_add(b.full(0.0, x), index, g, axis=axis, batch=batch), None)
 
 
 def _scatter_vjp(
-    b: Any, g: Any, y: Any, x: Any, index: Any, update: Any, axis: int, batch: int = 0
-) -> tuple[Any, None, Any]:
+    b: Builder, g: Value, y: Value, x: Value, index: Value, update: Value, axis: int, batch: int = 0
+) -> tuple[Value, None, Value]:
     """x where nothing was written; an update where it is the last one of its element."""
     lead = x.shape[:batch]
     count = math.prod(index.shape[batch:])

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from adjit.ir.evaluate import evaluate
+from adjit.ir.graph import Graph
 from adjit.ir.node import Node
 from adjit.ir.op import Attrs, register
 from adjit.ir.types import BOOL, I64, Array, Tuple, Type
@@ -68,8 +69,8 @@ def _is_flag(type: Type) -> bool:
 
 
 def _evaluate_scan(
-    *arrays: Any,
-    body: Any,
+    *arrays: np.ndarray,
+    body: Graph,
     length: int,
     carried: int = 0,
     sliced: int = 0,

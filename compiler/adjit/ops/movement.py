@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from adjit.ir.axes import Along, Ints, Relation, along, inverse, linear
+from adjit.ir.builder import Builder, Value
 from adjit.ir.op import Attrs, register
 from adjit.ir.types import BOOL, Array
 from adjit.ops.declare import Movement, Ordered, check_axes
@@ -86,7 +87,7 @@ def _iota_type(types: tuple[Array, ...], attrs: Attrs) -> Array:
     return Array(attrs["dtype"], attrs["shape"])
 
 
-def _evaluate_broadcast(x: Any, *, shape: tuple[int, ...], axes: tuple[int, ...]) -> Any:
+def _evaluate_broadcast(x: np.ndarray, *, shape: tuple[int, ...], axes: tuple[int, ...]) -> np.ndarray:
     spread = [1] * len(shape)
     for axis, n in zip(axes, np.shape(x), strict=True):
         spread[axis] = n
@@ -107,7 +108,7 @@ def _interior(
 
 
 def _evaluate_pad(
-    x: Any, *, low: tuple[int, ...], high: tuple[int, ...], interior: tuple[int, ...], value: Any
+    x: np.ndarray, *, low: tuple[int, ...], high: tuple[int, ...], interior: tuple[int, ...], value: Any
 ) -> np.ndarray:
     shape = _pad_type((Array(x.dtype, x.shape),), {"low": low, "high": high, "interior": interior}).shape
     result = np.full(shape, value, dtype=x.dtype)
@@ -115,23 +116,25 @@ def _evaluate_pad(
     return result
 
 
-def _broadcast_vjp(b: Any, g: Any, y: Any, x: Any, shape: Ints, axes: Ints) -> tuple[Any]:
+def _broadcast_vjp(b: Builder, g: Value, y: Value, x: Value, shape: Ints, axes: Ints) -> tuple[Value]:
     gone = tuple(i for i in range(len(shape)) if i not in axes)
     return (b.sum(g, axes=gone) if g.dtype != BOOL else b.any(g, axes=gone),)
 
 
-def _slice_vjp(b: Any, g: Any, y: Any, x: Any, start: Any, stop: Any, step: Any) -> tuple[Any]:
+def _slice_vjp(b: Builder, g: Value, y: Value, x: Value, start: Ints, stop: Ints, step: Ints) -> tuple[Value]:
     ends = tuple(i + (n - 1) * s + 1 if n else i for i, n, s in zip(start, y.shape, step, strict=True))
     high = tuple(n - end for n, end in zip(x.shape, ends, strict=True))
     return (b.pad(g, low=start, high=high, interior=tuple(s - 1 for s in step), value=g.dtype.type(0).item()),)
 
 
-def _pad_vjp(b: Any, g: Any, y: Any, x: Any, low: Any, high: Any, interior: Any, value: Any) -> tuple[Any]:
+def _pad_vjp(
+    b: Builder, g: Value, y: Value, x: Value, low: Ints, high: Ints, interior: Ints, value: Any
+) -> tuple[Value]:
     start, stop, step = _interior(x.shape, low, interior)
     return (b.slice(g, start=start, stop=stop, step=step),)
 
 
-def _concatenate_vjp(b: Any, g: Any, y: Any, *xs: Any, axis: int) -> tuple[Any, ...]:
+def _concatenate_vjp(b: Builder, g: Value, y: Value, *xs: Value, axis: int) -> tuple[Value, ...]:
     parts = []
     at = 0
     ones = (1,) * len(g.shape)
@@ -143,7 +146,7 @@ def _concatenate_vjp(b: Any, g: Any, y: Any, *xs: Any, axis: int) -> tuple[Any, 
     return tuple(parts)
 
 
-def _evaluate_iota(*, shape: tuple[int, ...], axis: int, dtype: np.dtype) -> Any:
+def _evaluate_iota(*, shape: tuple[int, ...], axis: int, dtype: np.dtype) -> np.ndarray:
     return _evaluate_broadcast(np.arange(shape[axis], dtype=dtype), shape=shape, axes=(axis,))
 
 

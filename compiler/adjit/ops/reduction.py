@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
 from adjit.ir.axes import Along, Ints, Relation, Running
+from adjit.ir.builder import Builder, Value
 from adjit.ir.op import Attrs, register
 from adjit.ir.types import I64, Array, dtype_name
 from adjit.ops.declare import Reduction, check_axes
@@ -42,27 +42,27 @@ def _running_type(types: tuple[Array, ...], attrs: Attrs) -> Array:
     return x.strong
 
 
-def broadcast_back(b: Any, reduced: Any, axes: tuple[int, ...], shape: tuple[int, ...]) -> Any:
+def broadcast_back(b: Builder, reduced: Value, axes: tuple[int, ...], shape: tuple[int, ...]) -> Value:
     """A reduced Value back in the shape before the reduction."""
     kept = tuple(i for i in range(len(shape)) if i not in axes)
     return b.broadcast(reduced, shape=shape, axes=kept)
 
 
-def _extremum_vjp(b: Any, g: Any, y: Any, x: Any, axes: tuple[int, ...]) -> tuple[Any]:
+def _extremum_vjp(b: Builder, g: Value, y: Value, x: Value, axes: tuple[int, ...]) -> tuple[Value]:
     """Elements that equal the extremum share its cotangent equally."""
     hit = x.eq(broadcast_back(b, y, axes, x.shape))
     count = b.sum(b.cast(hit, dtype=x.dtype), axes=axes)
     return (b.select(hit, broadcast_back(b, g / count, axes, x.shape), 0.0),)
 
 
-def _extremum_jvp(b: Any, tangents: Any, y: Any, x: Any, axes: tuple[int, ...]) -> Any:
+def _extremum_jvp(b: Builder, tangents: Sequence[Value], y: Value, x: Value, axes: tuple[int, ...]) -> Value:
     """The mean of the tangents of all that equal the extremum."""
     (dx,) = tangents
     hit = x.eq(broadcast_back(b, y, axes, x.shape))
     return b.sum(b.select(hit, dx, 0.0), axes=axes) / b.sum(b.cast(hit, dtype=x.dtype), axes=axes)
 
 
-def _prod_vjp(b: Any, g: Any, y: Any, x: Any, axes: tuple[int, ...]) -> tuple[Any]:
+def _prod_vjp(b: Builder, g: Value, y: Value, x: Value, axes: tuple[int, ...]) -> tuple[Value]:
     """Products of all other elements from both sides, so that zeros are right."""
     kept = tuple(i for i in range(len(x.shape)) if i not in axes)
     sizes = tuple(x.shape[i] for i in kept)
@@ -75,14 +75,14 @@ def _prod_vjp(b: Any, g: Any, y: Any, x: Any, axes: tuple[int, ...]) -> tuple[An
     return (b.transpose(back, axes=inverse),)
 
 
-def _prod_jvp(b: Any, tangents: Any, y: Any, x: Any, axes: tuple[int, ...]) -> Any:
+def _prod_jvp(b: Builder, tangents: Sequence[Value], y: Value, x: Value, axes: tuple[int, ...]) -> Value:
     """Each element is a factor of one product alone, so its derivative is what a cotangent of 1 gives it."""
     (dx,) = tangents
     (slope,) = _prod_vjp(b, b.full(1.0, y), y, x, axes)
     return b.sum(dx * slope, axes=axes)
 
 
-def _others(b: Any, x: Any) -> Any:
+def _others(b: Builder, x: Value) -> Value:
     """For each element of the last axis, the product of the others."""
     last = len(x.shape) - 1
     before = b.cumprod(_shifted(b, x, last, 1, 1.0), axis=last, reverse=False)
@@ -90,7 +90,7 @@ def _others(b: Any, x: Any) -> Any:
     return before * after
 
 
-def _cumprod_vjp(b: Any, g: Any, y: Any, x: Any, axis: int, reverse: bool) -> tuple[Any]:
+def _cumprod_vjp(b: Builder, g: Value, y: Value, x: Value, axis: int, reverse: bool) -> tuple[Value]:
     """dL/dx_i is the product before i times R_i = g_i + x_(i+1) R_(i+1), so that it is right where x is 0."""
     if reverse:
         g, y, x = (b.flip(v, axes=(axis,)) for v in (g, y, x))
@@ -98,7 +98,7 @@ def _cumprod_vjp(b: Any, g: Any, y: Any, x: Any, axis: int, reverse: bool) -> tu
     return (b.flip(result, axes=(axis,)) if reverse else result,)
 
 
-def _cumprod_jvp(b: Any, tangents: Any, y: Any, x: Any, axis: int, reverse: bool) -> Any:
+def _cumprod_jvp(b: Builder, tangents: Sequence[Value], y: Value, x: Value, axis: int, reverse: bool) -> Value:
     """dy_i is dx_i times the product before i, and x_i dy_(i-1)."""
     (dx,) = tangents
     factor, total = x, dx * _shifted(b, y, axis, -1 if reverse else 1, 1.0)
@@ -107,7 +107,7 @@ def _cumprod_jvp(b: Any, tangents: Any, y: Any, x: Any, axis: int, reverse: bool
     return b.flip(_recurrence(b, b.flip(factor, axes=(axis,)), b.flip(total, axes=(axis,)), axis), axes=(axis,))
 
 
-def _recurrence(b: Any, factor: Any, total: Any, axis: int) -> Any:
+def _recurrence(b: Builder, factor: Value, total: Value, axis: int) -> Value:
     """R_i = total_i + factor_i R_(i+1), by doubling: after a step R_i has the terms up to i + 2s - 1 and the factor is
     the product of as many, in memory for n numbers and log2 n steps."""
     n = total.shape[axis]
@@ -121,7 +121,7 @@ def _recurrence(b: Any, factor: Any, total: Any, axis: int) -> Any:
     return total
 
 
-def _shifted(b: Any, x: Any, axis: int, by: int, value: float) -> Any:
+def _shifted(b: Builder, x: Value, axis: int, by: int, value: float) -> Value:
     """Every element one place later (by 1) or earlier (by -1) along an axis, with `value` at the end that is free."""
     n = x.shape[axis]
     if n == 0:
@@ -131,13 +131,13 @@ def _shifted(b: Any, x: Any, axis: int, by: int, value: float) -> Any:
     return _padded(b, _part(b, x, axis, 1, n), axis, 0, 1, value)
 
 
-def _part(b: Any, x: Any, axis: int, start: int, stop: int) -> Any:
+def _part(b: Builder, x: Value, axis: int, start: int, stop: int) -> Value:
     first = tuple(start if i == axis else 0 for i in range(len(x.shape)))
     last = tuple(stop if i == axis else n for i, n in enumerate(x.shape))
     return b.slice(x, start=first, stop=last, step=(1,) * len(x.shape))
 
 
-def _padded(b: Any, x: Any, axis: int, low: int, high: int, value: float) -> Any:
+def _padded(b: Builder, x: Value, axis: int, low: int, high: int, value: float) -> Value:
     none = (0,) * len(x.shape)
     before, after = (tuple(n if i == axis else 0 for i in range(len(x.shape))) for n in (low, high))
     return b.pad(x, low=before, high=after, interior=none, value=value)

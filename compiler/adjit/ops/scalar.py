@@ -12,12 +12,41 @@ an operator have the same dtype; nothing converts silently.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 
-Lane = Any
-"""A handle: one value per lane, of one dtype, with Python's operators."""
+Number = float | int | bool
+
+
+class Lane(Protocol):
+    """A handle: one value per lane, of one dtype, with Python's operators."""
+
+    @property
+    def dtype(self) -> np.dtype: ...
+
+    def __add__(self, other: Lane | Number) -> Lane: ...
+    def __radd__(self, other: Lane | Number) -> Lane: ...
+    def __sub__(self, other: Lane | Number) -> Lane: ...
+    def __rsub__(self, other: Lane | Number) -> Lane: ...
+    def __mul__(self, other: Lane | Number) -> Lane: ...
+    def __rmul__(self, other: Lane | Number) -> Lane: ...
+    def __truediv__(self, other: Lane | Number) -> Lane: ...
+    def __rtruediv__(self, other: Lane | Number) -> Lane: ...
+    def __and__(self, other: Lane | Number) -> Lane: ...
+    def __or__(self, other: Lane | Number) -> Lane: ...
+    def __xor__(self, other: Lane | Number) -> Lane: ...
+    def __lshift__(self, other: Lane | Number) -> Lane: ...
+    def __rshift__(self, other: Lane | Number) -> Lane: ...
+    def __lt__(self, other: Lane | Number) -> Lane: ...
+    def __le__(self, other: Lane | Number) -> Lane: ...
+    def __gt__(self, other: Lane | Number) -> Lane: ...
+    def __ge__(self, other: Lane | Number) -> Lane: ...
+    def __eq__(self, other: Lane | Number) -> Lane: ...  # type: ignore[override]
+    def __ne__(self, other: Lane | Number) -> Lane: ...  # type: ignore[override]
+    def __neg__(self) -> Lane: ...
+    def __invert__(self) -> Lane: ...
 
 
 class Scalars(Protocol):
@@ -103,3 +132,34 @@ class Scalars(Protocol):
 
     def threefry(self, key: Lane, counter: Lane) -> Lane:
         """64 bits (int64) of Threefry-2x32-20: key and counter are int64, each read as two 32-bit words, low first."""
+
+    # What mathematics is written with. Rare paths:
+    def where_needed(self, condition: Lane, usual: Lane, rare: Callable[[], Lane]) -> Lane:
+        """`usual`, but `rare()` where the bool is true: computed only where it is so in any lane."""
+
+    def repeat_while(
+        self, start: Sequence[Lane], again: Callable[[list[Lane]], Lane], step: Callable[[list[Lane]], list[Lane]]
+    ) -> list[Lane]:
+        """Repeat `step` while `again` holds in any lane."""
+
+    def out_of_line(self, name: str, xs: tuple[Lane, ...], rule: Callable[..., Lane]) -> Lane:
+        """`rule(kit, *xs)`; an implementation may share its code between uses."""
+
+    # Tables, and steps that some targets have an instruction for (None where there is none):
+    def table(self, name: str, values: tuple[float, ...], index: Lane, dtype: np.dtype = ...) -> Lane:
+        """The number at `index` (an integer within range) of a constant table."""
+
+    def lookup(self, name: str, values: tuple[float, ...], index: Lane) -> Lane:
+        """`values[index % 8]` for a constant table of 8: float64 for an int64 index, float32 for an int32 one."""
+
+    def picks(self, x: Lane) -> bool:
+        """Whether `lookup` of numbers like x is one instruction."""
+
+    def scale(self, x: Lane, n: Lane) -> Lane | None:
+        """x 2^n, rounded once, for a whole n of x's dtype."""
+
+    def split(self, x: Lane) -> tuple[Lane, Lane] | None:
+        """Exponent and mantissa in [1, 2) of a positive x, both of its dtype."""
+
+    def mend(self, y: Lane, x: Lane, responses: int) -> Lane | None:
+        """y, but what `responses` say where x is no positive finite number."""

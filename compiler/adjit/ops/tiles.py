@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from adjit.ir.evaluate import evaluate
+from adjit.ir.graph import Graph
 from adjit.ir.op import OPS, Attrs, register
 from adjit.ir.types import Array, Tuple, Type
 from adjit.ops.declare import Binding, Bodied
@@ -36,7 +37,7 @@ def _tiled_type(types: tuple[Array, ...], attrs: Attrs) -> Type:
     return Tuple((*results[:sums], *stacked))
 
 
-def _evaluate_tiled(*arrays: Any, body: Any, count: int, sliced: int, combine: str) -> tuple[np.ndarray, ...]:
+def _evaluate_tiled(*arrays: np.ndarray, body: Graph, count: int, sliced: int, combine: str) -> tuple[np.ndarray, ...]:
     rules = [OPS[name].evaluate for name in combiners(combine)]
     sums = len(rules)
     totals: list[Any] = []

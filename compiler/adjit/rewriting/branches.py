@@ -2,7 +2,7 @@
 
 A variable that neither side changed stays as it is; one that both sides give the same known value has that. Arrays and
 numbers are results of a branch of the program, and what was changed in place is written back. What one side leaves
-unbound, and is read behind it, and what differs in its type, is an error that names both lines."""
+unbound, and is read after it, and what differs in its type, is an error that names both lines."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ _EMPTY = tree("if", "", None)
 
 @dataclass(eq=False)
 class _Traced:
-    """A side as it was traced: what its variables are behind it, and where their leaves stand among its outputs."""
+    """A side as it was traced: what its variables are after it, and where their leaves stand among its outputs."""
 
     number: int
     after: dict[str, Any]
@@ -152,7 +152,7 @@ class _Join:
         return None
 
     def _is_wanted(self, name: str) -> bool:
-        """Whether a variable is read behind the branch, or others may see what it does to its value."""
+        """Whether a variable is read after the branch, or others may see what it does to its value."""
         return name in self.fact.kept or (name in self.fact.changed and name in self.shared)
 
     def _set(self, name: str, found: Any, sides: Sequence[_Traced]) -> None:
@@ -224,7 +224,7 @@ class _Join:
     # -- both sides ----------------------------------------------------------------------------------------------------
 
     def _decided(self, name: str, sides: Sequence[_Traced]) -> Any:
-        """What a variable is behind the branch where that is known while it is traced, else _JOIN."""
+        """What a variable is after the branch where that is known while it is traced, else _JOIN."""
         a, b = (side.after.get(name, UNBOUND) for side in sides)
         if a is b and all(side.unchanged(name) for side in sides):
             return a
@@ -251,13 +251,13 @@ class _Join:
             raise located(
                 TraceError,
                 f"{name} is bound in line {line} and not in the other side of the branch (line {here.line}), and is "
-                "read behind it: bind it in both, or give it a value before",
+                "read after it: bind it in both, or give it a value before",
                 self.fact.loc,
             )
         return _JOIN if name in other.leaves else other.after[name]
 
     def _needed(self, side: _Traced) -> Live:
-        """What is read behind a side: where it jumps to, if that is known."""
+        """What is read after a side: where it jumps to, if that is known."""
         ends = self.fact.sides[side.number].ends
         flags = {flag: side.after.get(flag, False) for flag in ends if flag}
         taken = [flag for flag, value in flags.items() if value is True]

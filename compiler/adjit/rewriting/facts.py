@@ -24,7 +24,7 @@ def is_own(name: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One side of a branch: the names that it binds, with the line, and those that are read behind it: where a flag is
+    """One side of a branch: the names that it binds, with the line, and those that are read after it: where a flag is
     set, and, under the name "", where it falls through."""
 
     lines: Mapping[str, int]
@@ -33,13 +33,13 @@ class Side:
 
     @property
     def needed(self) -> Live:
-        """The names that are read behind it, wherever it leads."""
+        """The names that are read after it, wherever it leads."""
         return frozenset().union(*self.ends.values())
 
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """An `if`: `kept` are the names that are read behind any side, `changed` those that it may change in place."""
+    """An `if`: `kept` are the names that are read after any side, `changed` those that it may change in place."""
 
     loc: Loc
     sides: tuple[Side, Side]
@@ -52,7 +52,7 @@ class Branch:
 @dataclass(frozen=True, slots=True)
 class Loop:
     """A `while` or `for`: `lines` are the names that it binds, `needed` those that the test, another turn, or what is
-    behind it reads; `flags` the variables that end it; `outer` the names that it binds in other scopes."""
+    after it reads; `flags` the variables that end it; `outer` the names that it binds in other scopes."""
 
     word: str
     loc: Loc

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from adjit.rewriting.names import bound, reads
 
-Loop = ast.While | ast.For
+LoopStatement = ast.While | ast.For
 Live = frozenset[str]
 
 FALL, RETURN, BREAK, CONTINUE = "fall", "return", "break", "continue"
@@ -33,7 +33,7 @@ def _ways(node: ast.stmt) -> frozenset[str]:
         return frozenset()
     if isinstance(node, ast.If):
         return ways(node.body) | ways(node.orelse)
-    if isinstance(node, Loop):
+    if isinstance(node, LoopStatement):
         inside = ways(node.body)
         endless = isinstance(node, ast.While) and isinstance(node.test, ast.Constant) and bool(node.test.value)
         after = frozenset() if endless else ways(node.orelse)
@@ -57,8 +57,8 @@ class Liveness:
     """The names that are live after each statement, and at the head and the exits of each loop."""
 
     after: dict[ast.stmt, Live] = field(default_factory=dict)
-    head: dict[Loop, Live] = field(default_factory=dict)
-    done: dict[Loop, Live] = field(default_factory=dict)
+    head: dict[LoopStatement, Live] = field(default_factory=dict)
+    done: dict[LoopStatement, Live] = field(default_factory=dict)
 
 
 def liveness(statements: Sequence[ast.stmt]) -> Liveness:
@@ -75,7 +75,7 @@ class _Walk:
     of: Liveness
 
     def block(self, statements: Sequence[ast.stmt], live: Live, jumps: dict[str, Live]) -> Live:
-        """What is live ahead of a block, where `live` is so behind it and `jumps` where a jump leads."""
+        """What is live ahead of a block, where `live` is so after it and `jumps` where a jump leads."""
         for statement in reversed(statements):
             self.of.after[statement] = live
             live = self._ahead(statement, live, jumps)
@@ -89,7 +89,7 @@ class _Walk:
             return jumps.get("raise", frozenset()).union(reads(node))
         if isinstance(node, ast.If):
             return self.block(node.body, live, jumps) | self.block(node.orelse, live, jumps) | reads(node.test)
-        if isinstance(node, Loop):
+        if isinstance(node, LoopStatement):
             return self._loop(node, live, jumps)
         if isinstance(node, ast.With):
             inside = self.block(node.body, live, jumps)
@@ -103,7 +103,7 @@ class _Walk:
             return live.union(reads(node.subject), *cases)
         return (live - _bound_surely(node)) | reads(node)
 
-    def _loop(self, node: Loop, live: Live, jumps: dict[str, Live]) -> Live:
+    def _loop(self, node: LoopStatement, live: Live, jumps: dict[str, Live]) -> Live:
         done = self.block(node.orelse, live, jumps)
         ahead = done | (reads(node.test) if isinstance(node, ast.While) else frozenset())
         target = frozenset(bound([node.target])) if isinstance(node, ast.For) else frozenset()

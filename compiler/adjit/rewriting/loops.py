@@ -1,7 +1,7 @@
 """A loop whose end is traced: its body is traced once, and the variables that it binds are what is carried.
 
 A `for` over a traced number of elements counts; one whose `break` or `return` is traced, and a `while`, stop by a flag.
-What is bound in a turn and read in no other, nor behind the loop, is not carried. What is carried has a value before
+What is bound in a turn and read in no other, nor after the loop, is not carried. What is carried has a value before
 the loop, and one type."""
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ class TracedLoop:
     def _after(self, name: str) -> Any:
         value = get(self.cells[name])
         if value is UNBOUND:
-            raise self._error(f"{name} is deleted in a traced loop, and read in the next turn or behind it")
+            raise self._error(f"{name} is deleted in a traced loop, and read in the next turn or after it")
         if leaves_of(value) is None:
             raise self._error(
                 f"{shown(name)} is an object of type {type(value).__name__} after a turn of a traced loop "
@@ -196,7 +196,7 @@ class TracedLoop:
 
     def _lacking(self, name: str) -> TraceError:
         return self._error(
-            f"{name} is bound in the loop (line {self._line(name)}) and read in another turn or behind it, and has "
+            f"{name} is bound in the loop (line {self._line(name)}) and read in another turn or after it, and has "
             "no value before it; the number of turns is traced, and may be 0: give it one before line "
             f"{self.fact.loc.line}"
         )
@@ -252,7 +252,7 @@ class TracedLoop:
             )
 
     def _check_aliases(self, after: dict[str, Any]) -> None:
-        """Raise where two variables are one array behind a turn, and one of them is changed in place."""
+        """Raise where two variables are one array after a turn, and one of them is changed in place."""
         seen: dict[int, str] = {}
         for name, value in after.items():
             for leaf in (leaves_of(value) or ([], None))[0]:
@@ -261,7 +261,7 @@ class TracedLoop:
                 other = seen.setdefault(id(leaf._adjit_root), name)
                 if other != name and {other, name} & self.fact.changed:
                     raise self._error(
-                        f"{other} and {name} share memory behind a turn of a traced loop (line {self._line(name)}), "
+                        f"{other} and {name} share memory after a turn of a traced loop (line {self._line(name)}), "
                         f"and one of them is changed in place: write {name} = {other}.copy()"
                     )
 

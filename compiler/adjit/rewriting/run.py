@@ -92,7 +92,7 @@ class Statements:
         self._until(fact, found, iter(iterable if found is None else found), body)
 
     def _until(self, fact: Loop, found: Sequence | None, items: Iterator[Any], body: Body) -> None:
-        """A loop of known length, which a flag may end; the turns behind one that is traced are a loop that stops."""
+        """A loop of known length, which a flag may end; the turns after one that is traced are a loop that stops."""
         cells = cells_of(body)
         for count, item in enumerate(items, 1):
             body(item)
@@ -210,7 +210,7 @@ class Statements:
 
 
 def _nothing() -> None:
-    """What runs behind the end of a loop."""
+    """What runs after the end of a loop."""
 
 
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {

@@ -8,7 +8,7 @@
                             _adjit.if_(0, x > 0, _adjit_then0, _adjit_else0)
 
 Bodies are functions over the same variables, which `_adjit` reads and sets through their cells. A jump (return, break,
-continue) sets a flag, and what stands behind it moves into the side of the branch that does not jump, or is guarded by
+continue) sets a flag, and what stands after it moves into the side of the branch that does not jump, or is guarded by
 the flag. Lines and columns stay. Statements in classes, generators and coroutines stay as they are."""
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Rewriting:
     # -- blocks --------------------------------------------------------------------------------------------------------
 
     def block(self, statements: Sequence[ast.stmt], live: Live, jumps: _Jumps) -> list[ast.stmt]:
-        """New statements for a block, behind which `live` is live."""
+        """New statements for a block, after which `live` is live."""
         made: list[ast.stmt] = []
         for number, statement in enumerate(statements):
             rest = list(statements[number + 1 :])
@@ -107,7 +107,7 @@ class Rewriting:
         return made
 
     def _moved(self, node: ast.If, rest: list[ast.stmt]) -> tuple[list[ast.stmt], list[ast.stmt]] | None:
-        """Both sides, where one jumps always, so that what stands behind belongs to the other."""
+        """Both sides, where one jumps always, so that what stands after it belongs to the other."""
         if FALL not in ways(node.body):
             return node.body, [*node.orelse, *rest]
         if node.orelse and FALL not in ways(node.orelse):
@@ -128,7 +128,7 @@ class Rewriting:
         return at(ast.Assign(targets=[ast.Name(id=flag, ctx=ast.Store())], value=ast.Constant(value=value)), node)
 
     def _guarded(self, rest: list[ast.stmt], left: frozenset[str], live: Live, jumps: _Jumps) -> list[ast.stmt]:
-        """What stands behind a statement that may have jumped."""
+        """What stands after a statement that may have jumped."""
         flags = sorted(jumps.flags[way] for way in left)
         test = call("no", *map(name, flags))
         first = rest[0]
@@ -210,7 +210,7 @@ class Rewriting:
         ahead: Sequence[ast.stmt] = (),
         gone: Live | None = None,
     ) -> list[ast.stmt]:
-        """A branch. `ahead` runs ahead of its first side, `gone` is live behind a second side that is empty."""
+        """A branch. `ahead` runs ahead of its first side, `gone` is live after a second side that is empty."""
         number = self._new()
         ends = [self._ends(side, live, jumps) for side in sides]
         if gone is not None:
@@ -239,7 +239,7 @@ class Rewriting:
         return [*made, at(run, node)]
 
     def _ends(self, side: Sequence[ast.stmt], live: Live, jumps: _Jumps) -> dict[str, Live]:
-        """What is live behind a side: where it falls to, or jumps to by a flag."""
+        """What is live after a side: where it falls to, or jumps to by a flag."""
         found = {"" if way == FALL else jumps.flags.get(way, way): way for way in ways(side)}
         return {flag: live if way == FALL else jumps.live.get(way, NOTHING) for flag, way in found.items()}
 

@@ -64,7 +64,7 @@ def put(cell: CellType, value: Any) -> None:
 
 @contextmanager
 def restored(cells: Cells, names: list[str]) -> Iterator[dict[str, Any]]:
-    """The values of variables, which they have again behind it."""
+    """The values of variables, which they have again after it."""
     before = {name: get(cells[name]) for name in names}
     try:
         yield before

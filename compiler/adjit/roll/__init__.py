@@ -17,9 +17,9 @@ from dataclasses import dataclass
 
 from adjit.ir.graph import Graph, copy_node
 from adjit.ir.node import Loc, Node
-from adjit.roll.build import Rebuild
 from adjit.roll.loops import Finder
 from adjit.roll.reading import read
+from adjit.roll.rebuild import Rebuild
 from adjit.tuned import ROLL_LOOKS, ROLL_NODES, ROLL_SHARE
 
 __all__ = ["LoopFound", "describe_rolls", "roll"]

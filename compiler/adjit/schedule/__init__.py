@@ -1,6 +1,6 @@
 """Graph -> Plan: nodes fused into kernels, kernels in order, buffers in one arena.
 
-normalize   a few nodes rewritten into the forms that kernels have
+normalize   a few nodes rewritten as what kernels are made of
 maps        affine index maps, and how movement ops compose them
 group       which nodes form a kernel
 body        a group as scalar instructions over an iteration domain
@@ -8,5 +8,5 @@ plan        Plan, Kernel, Buffer: data
 arena       order, liveness, places in the arena
 text        the plan as text, which parse reads back
 verify      what every plan must hold
-build       all of it: `make_plan(graph, target)`
+planner     all of it: `make_plan(graph, target)`
 """

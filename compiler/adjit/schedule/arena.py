@@ -7,40 +7,28 @@ only at the element that it writes, or is a loop that carries on what lies there
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from adjit.ir.graph import Graph
 from adjit.ir.node import Data
+from adjit.schedule.buffer import Buffer, storage
+from adjit.schedule.instructions import Body, Gather, Load, Reduce, Store, operands
 from adjit.schedule.places import assign_places, padded
-from adjit.schedule.plan import (
-    Body,
-    Buffer,
-    Gather,
-    Kernel,
-    Load,
-    Nested,
-    Plan,
-    Reduce,
-    Scatter,
-    Store,
-    Straight,
-    StraightLoop,
-    operands,
-)
+from adjit.schedule.plan import Kernel, Plan
+from adjit.schedule.touches import visits_once
 from adjit.tuned import INPLACE_REDUCTION_BYTES
 from adjit_runtime.errors import InternalError
+from adjit_runtime.program import Check, Slot
 
 
 def finish(
     graph: Graph,
     kernels: tuple[Kernel, ...],
     buffers: Sequence[Buffer],
-    slots: tuple[Any, ...],
+    slots: tuple[Slot, ...],
     constants: dict[int, Data],
-    checks: tuple[Any, ...],
+    checks: tuple[Check, ...],
 ) -> Plan:
     """Give every arena buffer its place."""
     _check_state(kernels, buffers, slots)
@@ -75,19 +63,14 @@ def finish(
     )
 
 
-def _check_state(kernels: Sequence[Kernel], buffers: Sequence[Buffer], slots: Sequence[Any]) -> None:
+def _check_state(kernels: Sequence[Kernel], buffers: Sequence[Buffer], slots: Sequence[Slot]) -> None:
     """No new value of state is written over what is still to be read. (Elsewhere a kernel reads and writes one buffer
     only in disjoint parts, a concatenation's.)"""
     state = {buffer for buffer in buffers if buffer.slot is not None and slots[buffer.slot].role == "state"}
     for kernel in kernels if state else ():
         for buffer in written(kernel) & state & read(kernel):
-            if not overwrites_safely(kernel, buffer):
+            if not kernel.work.overwrites_safely(kernel.params, buffer):
                 raise InternalError(f"state {buffer.name} is written where its old value is still to be read")
-
-
-def storage(buffer: Buffer) -> Buffer:
-    """The buffer whose place `buffer` has."""
-    return buffer.home or buffer
 
 
 def written(kernel: Kernel) -> set[Buffer]:
@@ -98,61 +81,6 @@ def written(kernel: Kernel) -> set[Buffer]:
 def read(kernel: Kernel) -> set[Buffer]:
     """The buffers that a kernel reads."""
     return {kernel.params[number][0] for number in kernel.work.reads}
-
-
-def overwrites_safely(kernel: Kernel, buffer: Buffer) -> bool:
-    """Whether every read of `buffer` is at the element that is written, before it is written."""
-    work = kernel.work
-    if isinstance(work, Straight):
-        return True  # everything is loaded before anything is stored
-    if isinstance(work, Scatter) and math.prod(work.body.domain) == 1:
-        return True  # one element, which is written when all is read
-    if isinstance(work, Nested):
-        # What is carried, and nothing else that it takes: each turn's plan says how that is read and written.
-        return sum(other is buffer for other, _ in kernel.params) == 1
-    if isinstance(work, StraightLoop):
-        return _ends_where_it_began(kernel, work, buffer)
-    if work.in_order:
-        return False
-    if buffer in {buffer for buffer, _ in kernel.params[: work.operands]}:
-        return False  # operands are read all over, and the product itself is not read through a Load
-    body = kernel.work.elements
-    assert body is not None
-    places = set()
-    for instruction in body.code:
-        if isinstance(instruction, Gather) and kernel.params[instruction.param][0] is buffer:
-            return False
-        if isinstance(instruction, (Load, Store)) and kernel.params[instruction.param][0] is buffer:
-            places.add((kernel.params[instruction.param][1], instruction.coefficients))
-    if len(places) != 1:
-        return False
-    ((_, coefficients),) = places
-    if any(isinstance(instruction, Reduce) for instruction in body.code):
-        # Row-level values are read and written once, after the last reduction; others may be read in a later pass.
-        return all(coefficients[d] == 0 for d in body.reduced) and _moves(body, coefficients)
-    return _moves(body, coefficients)
-
-
-def _ends_where_it_began(kernel: Kernel, work: StraightLoop, buffer: Buffer) -> bool:
-    """Whether what is read of a buffer is read before the first turn, and what is written is written after the last."""
-    ends = range(len(work.graph.inputs), len(work.graph.inputs) + work.carried)
-    places = [number for number, (other, _) in enumerate(kernel.params) if other is buffer]
-    return all(number in ends or (number in work.reads and not any(work.turns[number:][:1])) for number in places)
-
-
-def _moves(body: Body, coefficients: tuple[int, ...]) -> bool:
-    """Whether no element is visited twice."""
-    reached = 1
-    kept = [
-        (abs(c), n) for d, (c, n) in enumerate(zip(coefficients, body.domain, strict=True)) if d not in body.reduced
-    ]
-    for c, n in sorted(kept):
-        if n == 1:
-            continue
-        if c < reached:
-            return False
-        reached = c * (n - 1) + reached
-    return True
 
 
 def _liveness(kernels: tuple[Kernel, ...]) -> set[Buffer]:
@@ -211,7 +139,7 @@ def elements_in_place(kernel: Kernel, old: Buffer, new: Buffer) -> bool:
     if len(set(touched)) != 1:
         return False
     ((_, coefficients, gathers),) = set(touched)
-    return not gathers and _moves(replace(body, reduced=()), coefficients)
+    return not gathers and visits_once(replace(body, reduced=()), coefficients)
 
 
 def _is_one_pass(body: Body) -> bool:

@@ -19,23 +19,23 @@ import numpy as np
 from adjit.ir.axes import is_linear, joins
 from adjit.ir.node import Node
 from adjit.ops.declare import Elementwise
+from adjit.schedule.buffer import Buffer
 from adjit.schedule.group import Group
-from adjit.schedule.maps import Affine, Bound, Map, contiguous_strides, identity, linear, operand_map
-from adjit.schedule.plan import (
+from adjit.schedule.instructions import (
     Apply,
     Body,
     Bounds,
-    Buffer,
     Const,
     Gather,
     Index,
     Inside,
     Instruction,
     Load,
+    ProductElement,
     Reduce,
     Store,
-    Tile,
 )
+from adjit.schedule.maps import Affine, Bound, Map, contiguous_strides, identity, linear, operand_map
 
 
 class NeedsStorage(Exception):
@@ -139,7 +139,7 @@ class BodyBuilder:
         if node is self.tile_of:
             if map_ != self.full or inside:
                 return self._lacks(node, node.dtype)
-            return self.emit(Tile(node.dtype))
+            return self.emit(ProductElement(node.dtype))
         if self.group is not None and node in self.group.members and map_ == self.map_of(node) and not inside:
             return self._compute(node, map_)
         placement = self._read(node)

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 from adjit.ir.graph import Graph
 from adjit.ir.node import Loc
-from adjit.schedule.build import make_plan, timeline_of
 from adjit.schedule.cost import time_of
 from adjit.schedule.memory import CodeRules
 from adjit.schedule.plan import Plan
+from adjit.schedule.planner import make_plan, timeline_of
 from adjit.schedule.recompute import Stretch, recompute
 from adjit_runtime.errors import OutOfMemory
 from adjit_runtime.program import Slot

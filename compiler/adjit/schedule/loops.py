@@ -21,12 +21,16 @@ from adjit.ops.declare import Bodied, Reduction
 from adjit.ops.loops import runs_all
 from adjit.ops.tiles import combiners
 from adjit.schedule.body import NeedsStorage, Placement, base, operand_strides
+from adjit.schedule.buffer import Buffer
 from adjit.schedule.group import Group
+from adjit.schedule.instructions import Reduce
 from adjit.schedule.maps import contiguous_strides, identity
 from adjit.schedule.memory import Memory
 from adjit.schedule.nested import inner_nodes, nested, tiles_of
-from adjit.schedule.plan import Buffer, Kernel, Loop, Plan, Reduce, StraightLoop
+from adjit.schedule.plan import Kernel, Plan
 from adjit.schedule.straight import checks_of, fits
+from adjit.schedule.turns import StraightLoop
+from adjit.schedule.work import Loop
 from adjit.tuned import SHARED_TURNS_ELEMENTS, TILE_GROUPS
 from adjit_runtime.program import Check
 
@@ -214,9 +218,12 @@ class LoopPlanner(Memory):
         """The plan of a turn, again and again; `slots` are what is carried, inputs and stacked results."""
         inner = self._planned(node, lambda: _turn_graph(node))
         count = node.attrs["length"]
-        groups = min(TILE_GROUPS, count) if _is_shared(node, inner) else 1
+        is_shared = _is_shared(node, inner)
+        groups = min(TILE_GROUPS, count) if is_shared else 1
+        # Turns that threads share have no order.
+        ways = {} if is_shared else _ways(node)
         moves = {n: each.step * each.where[0].dtype.itemsize for n, each in enumerate(slots) if each.step}
-        work = nested(inner, count, groups, moves, self._first_check(inner.checks), **_ways(node))
+        work = nested(inner, count, groups, moves, self._first_check(inner.checks), **ways)
         if work.first_check is not None and work.tells_turn and node.loc is not None:
             own = slice(work.first_check, None)
             self.checks[own] = [replace(check, loop=str(node.loc)) for check in self.checks[own]]

@@ -26,10 +26,13 @@ from adjit.schedule.body import (
     operand_strides,
     unshaped,
 )
+from adjit.schedule.buffer import Buffer
 from adjit.schedule.group import Group, Grouping
+from adjit.schedule.instructions import Body
 from adjit.schedule.maps import contiguous_strides
-from adjit.schedule.plan import Body, Buffer, Kernel, Loop, Plan
+from adjit.schedule.plan import Kernel, Plan
 from adjit.schedule.updates import Overwriting
+from adjit.schedule.work import Loop
 from adjit.tuned import TRANSPOSE_COPY_READS
 from adjit_runtime.program import Check, Slot
 from adjit_runtime.target import Target

@@ -8,8 +8,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from adjit.schedule.arena import read, storage, written
-from adjit.schedule.plan import Body, Load, Located, Loop, Nested, NestedStep, Place, Plan, Prefetch, Straight
+from adjit.schedule.arena import read, written
+from adjit.schedule.buffer import storage
+from adjit.schedule.instructions import Body, Load
+from adjit.schedule.plan import Located, Plan
+from adjit.schedule.turns import Nested, NestedStep, Place, Straight
+from adjit.schedule.work import Loop, Prefetch
 from adjit.tuned import MEMORY_BYTES, STREAM_AHEAD, STREAM_AHEAD_FIRST, STREAM_ROW_BYTES, TILE_GROUPS
 from adjit_runtime.target import LINE, Target
 

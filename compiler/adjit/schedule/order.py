@@ -14,8 +14,10 @@ from collections.abc import Mapping, Sequence, Set
 
 from adjit.ir.node import Node
 from adjit.schedule.arena import read, written
+from adjit.schedule.buffer import Buffer
 from adjit.schedule.group import Group, Grouping
-from adjit.schedule.plan import Buffer, Kernel, Loop
+from adjit.schedule.plan import Kernel
+from adjit.schedule.work import Loop
 from adjit_runtime.errors import InternalError
 from adjit_runtime.program import ALIGN
 

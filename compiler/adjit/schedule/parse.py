@@ -18,10 +18,13 @@ from adjit.ir.parse import Reader
 from adjit.ir.quote import printable
 from adjit.ir.tokens import Token, loc_of
 from adjit.ir.types import I64, Array
+from adjit.schedule.buffer import Buffer, Param
 from adjit.schedule.nested import nested
-from adjit.schedule.parse_body import BodyReader, Place
+from adjit.schedule.parse_body import BodyReader
 from adjit.schedule.parse_work import Head
-from adjit.schedule.plan import Buffer, Kernel, Loop, NestedStep, Plan, Prefetch, Single, Straight, StraightLoop, Work
+from adjit.schedule.plan import Kernel, Plan
+from adjit.schedule.turns import NestedStep, Straight, StraightLoop
+from adjit.schedule.work import Loop, Prefetch, Single, Work
 from adjit_runtime import checks
 from adjit_runtime.errors import ArgumentError
 from adjit_runtime.program import Check, Slot
@@ -204,7 +207,7 @@ class _Plan:
             self.reader.fail(f"{token.text} is no buffer", token)
         return found
 
-    def place(self) -> Place:
+    def place(self) -> Param:
         """`%x`, or `%x+8`."""
         reader = self.reader
         buffer = self._buffer(reader.expect("node"))
@@ -213,7 +216,7 @@ class _Plan:
         is_before = reader.token.kind == "number" and reader.token.text.startswith("-")
         return buffer, reader.integer() if is_before else 0
 
-    def _places(self) -> list[Place]:
+    def _places(self) -> list[Param]:
         found = []
         while self.reader.token.kind == "node":
             found.append(self.place())
@@ -259,14 +262,14 @@ class _Plan:
             work, params = head.finish(listed)
         return Kernel(self.works.setdefault(work, work), tuple(params), lines, commits)
 
-    def _listed(self, head: Head) -> list[Place]:
+    def _listed(self, head: Head) -> list[Param]:
         start = self.reader.token
         params = self._places()
         if params[: len(head.params)] != head.params:
             self.reader.fail("the first places are not those that the kernel names ahead", start)
         return params
 
-    def _same(self, head: Head) -> tuple[Single, list[Place]]:
+    def _same(self, head: Head) -> tuple[Single, list[Param]]:
         """`as kernel 3, on %x %y`: the work of an earlier kernel."""
         reader = self.reader
         reader.expect("word", "kernel")
@@ -317,7 +320,7 @@ class _Plan:
     def _first_check(self) -> int | None:
         return self.reader.natural() if self.reader.accept("word", "checks") else None
 
-    def _moving(self) -> tuple[list[Place], list[int]]:
+    def _moving(self) -> tuple[list[Param], list[int]]:
         """Places, and by how many elements each moves with a turn."""
         places, turns = [], []
         while self.reader.token.kind == "node":

@@ -16,24 +16,21 @@ from adjit.ir.parse import Reader
 from adjit.ir.tokens import Token
 from adjit.ir.types import BOOL, DTYPE_NAMES, I64, Array, dtype_name
 from adjit.ops.declare import Elementwise
-from adjit.schedule.plan import (
+from adjit.schedule.buffer import Param
+from adjit.schedule.instructions import (
     Apply,
     Bounds,
-    Buffer,
     Const,
     Gather,
     Index,
     Inside,
     Instruction,
     Load,
+    ProductElement,
     Reduce,
     Store,
-    Tile,
 )
 from adjit_runtime.errors import AdjitError
-
-Place = tuple[Buffer, int]
-"""A buffer and an offset in elements."""
 
 _VALUE, _DIM, _PARAM = (re.compile(rf"{letter}([0-9]{{1,9}})") for letter in "vdp")
 
@@ -133,19 +130,19 @@ class BodyReader(Indices):
     def __init__(
         self,
         reader: Reader,
-        place: Callable[[], Place],
+        place: Callable[[], Param],
         rank: int,
         first: int,
-        listed: Sequence[Place] | None,
+        listed: Sequence[Param] | None,
         reductions: Collection[str],
-        tile: np.dtype | None,
+        product: np.dtype | None,
     ) -> None:
         super().__init__(reader, rank)
         self.place = place
         self.first = first
-        self.params: list[Place] = list(listed[first:]) if listed is not None else []
+        self.params: list[Param] = list(listed[first:]) if listed is not None else []
         self.reductions = reductions
-        self.tile = tile
+        self.product = product
         self.code: list[Instruction] = []
         self._is_listed = listed is not None
         self._numbers: dict[tuple[int, int], int] = {}
@@ -251,10 +248,10 @@ class BodyReader(Indices):
             return Inside(self._bounds(), self._typed(BOOL))
         if word.text == "reduce":
             return self._reduce()
-        if word.text == "tile":
-            if self.tile is None:
-                reader.fail("only the epilogue of a product has a tile", word)
-            return Tile(self._typed(self.tile))
+        if word.text == "product":
+            if self.product is None:
+                reader.fail("only the epilogue of a product has the element of one", word)
+            return ProductElement(self._typed(self.product))
         return self._apply(word)
 
     def _gather(self) -> Gather:

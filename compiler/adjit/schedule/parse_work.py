@@ -6,63 +6,60 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from adjit.ir.parse import Reader
 from adjit.ir.tokens import Token
 from adjit.ir.types import MOST_DIMENSIONS
-from adjit.schedule.parse_body import BodyReader, Indices, Place
-from adjit.schedule.plan import Body, CheckRange, Loop, Product, Reduce, Running, Scatter, Single
+from adjit.schedule.buffer import Param
+from adjit.schedule.instructions import Body, Reduce
+from adjit.schedule.parse_body import BodyReader, Indices
+from adjit.schedule.work import CheckRange, Loop, Product, Running, Scatter, Single
 
 
 class Head:
     """The first line of a kernel, and what it says of its work.
 
-    `params` are the places that it names, `made` gives the work of a body; `place()` reads a place, `checks` is how
-    many checks there are."""
+    `params` are the places that it names, `made` gives the work of a body, `bare` is the work where none follows;
+    `place()` reads a place, `checks` is how many checks there are."""
 
-    def __init__(self, reader: Reader, place: Callable[[], Place], checks: int) -> None:
+    def __init__(self, reader: Reader, place: Callable[[], Param], checks: int) -> None:
         self.reader = reader
         self.place = place
         self.checks = checks
-        self.params: list[Place] = []
+        self.params: list[Param] = []
         self.made: Callable[[Body | None], Single]
         self._domain: tuple[int, ...] = ()
         self._reduced: tuple[int, ...] = ()
         self._reductions: tuple[str, ...] = ()
-        self._product: Product | None = None
+        self._element: np.dtype | None = None
+        self.bare: Single | None = None
         self._positions: list[tuple[int, Token]] = []
         self._stored: tuple[int, Token] | None = None
 
     def read(self) -> Head:
         """`loop over (32,64) reduced (1)`."""
         self._word = word = self.reader.expect("word")
-        if word.text == "product":
-            self._read_product()
-            return self
-        kinds = {
-            "loop": self._read_loop, "running": self._read_running, "scatter": self._read_scatter,
-            "checkrange": self._read_check,
-        }  # fmt: skip
-        if word.text not in kinds:
+        if word.text not in KINDS:
             self.reader.fail(f"there is no kind of kernel {word.text!r}", word)
-        self._over()
-        kinds[word.text]()
+        KINDS[word.text](self)
         return self
 
-    def finish(self, listed: Sequence[Place] | None) -> tuple[Single, list[Place]]:
+    def finish(self, listed: Sequence[Param] | None) -> tuple[Single, list[Param]]:
         """The work whose body stands here, and all its places, which are `listed` where the line has them."""
-        reader, product = self.reader, self._product
-        if product is not None:
-            if not reader.accept("word", "epilogue"):
+        reader, bare = self.reader, self.bare
+        if bare is not None:
+            if not bare.title or not reader.accept("word", bare.title):
                 if listed is not None and len(listed) > len(self.params):
-                    reader.fail("a product without an epilogue has three places", self._word)
-                return product, self.params
+                    without = f" without an {bare.title}" if bare.title else ""
+                    reader.fail(f"a {self._word.text}{without} has {len(self.params)} places", self._word)
+                return bare, self.params
             at, wanted = reader.token, self._domain
-            self._over()
+            self.over()
             if self._domain != wanted:
                 reader.fail(f"the epilogue of this product is over ({','.join(map(str, wanted))})", at)
-        tile = None if product is None else product.dtype
         first = len(self.params)
-        body = BodyReader(reader, self.place, len(self._domain), first, listed, self._reductions, tile)
+        body = BodyReader(reader, self.place, len(self._domain), first, listed, self._reductions, self._element)
         body.read()
         for number, token in self._positions:
             body.dtype_of(number, token, "iu" if self._stored else "biu")
@@ -79,7 +76,8 @@ class Head:
         self.reader.expect("sign", "(")
         return tuple(self.reader.sequence(")", self.reader.natural))
 
-    def _over(self) -> None:
+    def over(self) -> None:
+        """`over (32,64) reduced (1)`."""
         reader = self.reader
         reader.expect("word", "over")
         start = reader.token
@@ -92,16 +90,22 @@ class Head:
             if [*self._reduced] != sorted({*self._reduced} & {*range(len(self._domain))}):
                 reader.fail(f"these are not dimensions of {len(self._domain)}, in order", at)
 
-    def _read_loop(self) -> None:
+    def read_loop(self) -> None:
+        """`loop over (8)`."""
+        self.over()
         self._reductions = ("reduction", "argreduction")
         self.made = lambda body: Loop(_known(body))
 
-    def _read_running(self) -> None:
+    def read_running(self) -> None:
+        """`running over (8) reduced (0) reverse`."""
+        self.over()
         reverse = self.reader.accept("word", "reverse") is not None
         self._reductions = ("running",)
         self.made = lambda body: Running(_known(body), reverse)
 
-    def _read_scatter(self) -> None:
+    def read_scatter(self) -> None:
+        """`scatter over (8) add v1 -> %t9[8*d0 + v0*1] v0 in [0,8)`."""
+        self.over()
         reader, indices = self.reader, Indices(self.reader, len(self._domain))
         add = reader.accept("word", "add") is not None
         if not add:
@@ -116,7 +120,9 @@ class Head:
         self._positions = [(at, start)]
         self.made = lambda body: Scatter(_known(body), at, value, terms, stride, size, add)
 
-    def _read_check(self) -> None:
+    def read_check(self) -> None:
+        """`checkrange over (16) v0 in [-10,10) check 0`."""
+        self.over()
         reader, indices = self.reader, Indices(self.reader, len(self._domain))
         at, token = indices.number()
         reader.expect("word", "in")
@@ -133,7 +139,8 @@ class Head:
         self._positions = [(at, token)]
         self.made = lambda body: CheckRange(_known(body), at, low, high, number)
 
-    def _read_product(self) -> None:
+    def read_product(self) -> None:
+        """`product m=16 n=32 k=64  A=%x (64,1)  B=%w (32,1)  C=%t4 (32,1)`."""
         reader = self.reader
         batch = []
         while reader.accept("word", "batch"):
@@ -153,7 +160,7 @@ class Head:
         self._reductions = ("reduction", "argreduction")
         self._domain = (math.prod(entry[0] for entry in batch), m, n)
         found = Product(dtype, m, n, k, strides[0], strides[1], strides[2][0], tuple(batch), scratch, None)
-        self._product = found
+        self.bare, self._element = found, dtype
         self.made = lambda body: replace(found, epilogue=body)
 
     def _extent(self, name: str) -> int:
@@ -161,7 +168,7 @@ class Head:
         self.reader.expect("sign", "=")
         return self.reader.natural()
 
-    def _matrix(self, name: str) -> tuple[Place, tuple[int, ...]]:
+    def _matrix(self, name: str) -> tuple[Param, tuple[int, ...]]:
         self.reader.expect("word", name)
         self.reader.expect("sign", "=")
         return self.place(), self._strides(2)
@@ -177,3 +184,13 @@ class Head:
 def _known(body: Body | None) -> Body:
     assert body is not None
     return body
+
+
+KINDS: dict[str, Callable[[Head], None]] = {
+    "loop": Head.read_loop,
+    "running": Head.read_running,
+    "scatter": Head.read_scatter,
+    "checkrange": Head.read_check,
+    "product": Head.read_product,
+}
+"""What reads the first line of each kind of work, from after its name."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 
-from adjit.schedule.plan import Buffer
+from adjit.schedule.buffer import Buffer
 from adjit_runtime.program import ALIGN
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from adjit.schedule.plan import Product
+from adjit.schedule.work import Product
 from adjit.tuned import (
     DIRECT_ROWS,
     DIRECT_SUMS,

@@ -11,7 +11,7 @@ kernel 0 checkrange over (16) v0 in [-10,10) check 0  # model.py:14
     v0 = load %labels[d0] : i64
 kernel 2 product m=16 n=32 k=64  A=%x (64,1)  B=%w (32,1)  C=%t4 (32,1)  # model.py:12
   epilogue over (1,16,32)
-    v0 = tile : f32
+    v0 = product : f32
     v1 = load %b[d2] : f32
     v2 = add v0, v1 : f32
     store v2 -> %t4[32*d1 + d2] : f32
@@ -38,7 +38,7 @@ kernel's line ends in `on`, with all of them. Equal works print once: `as kernel
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -47,31 +47,25 @@ from adjit.ir.op import OPS
 from adjit.ir.quote import quote
 from adjit.ir.text import array_text, attribute_text, literal, print_graph, quoted
 from adjit.ir.types import Array, dtype_name
-from adjit.schedule.plan import (
+from adjit.schedule.buffer import Buffer
+from adjit.schedule.instructions import (
     Apply,
     Body,
     Bounds,
-    Buffer,
-    CheckRange,
     Const,
     Gather,
     Index,
     Inside,
     Instruction,
-    Kernel,
     Load,
-    Loop,
-    Nested,
-    Plan,
-    Product,
+    ProductElement,
     Reduce,
-    Running,
-    Scatter,
     Store,
-    Straight,
-    StraightLoop,
-    Tile,
 )
+from adjit.schedule.notation import affine, over
+from adjit.schedule.plan import Kernel, Plan
+from adjit.schedule.turns import Nested, Straight, StraightLoop
+from adjit.schedule.work import Loop, Single, Work
 
 
 def print_plan(plan: Plan) -> str:
@@ -142,37 +136,42 @@ def _buffer(buffer: Buffer, plan: Plan, names: dict[Buffer, str]) -> str:
 
 
 def _kernel(number: int, kernel: Kernel, same: int, names: dict[Buffer, str]) -> Iterator[str]:
+    yield from OF_KIND.get(type(kernel.work), _single)(number, kernel, same, _places(kernel, names))
+
+
+def _single(number: int, kernel: Kernel, same: int, places: Sequence[str]) -> Iterator[str]:
     work = kernel.work
-    comment = _comment(*kernel.locs)
-    places = _places(kernel, names)
-    if isinstance(work, Straight):
-        yield f"kernel {number} straight line on {' '.join(places)}{comment}"
-        yield from (f"  {line}" for line in print_graph(work.graph).splitlines())
-        return
-    if isinstance(work, StraightLoop):
-        moving = " ".join(map(_moving, places, (*work.turns, 0)))
-        head = f"straight line {work.count} turns{_ways(work)} carried {work.carried}{_first_check(work)}"
-        yield f"kernel {number} {head} on {moving}{comment}"
-        yield from (f"  {line}" for line in print_graph(work.graph).splitlines())
-        return
-    if isinstance(work, Nested):
-        yield from _nested(number, kernel, work, places)
-        return
+    assert isinstance(work, Single)
     body, first = work.elements, work.operands
     commit = " commit" if kernel.commits else ""
     listed = same == number and body is not None and not _is_in_order(body, first, places)
     every = f" on {' '.join(places)}" if listed else ""
-    yield f"kernel {number} {_head(work, places)}{commit}{every}{comment}"
+    yield f"kernel {number} {work.head(places)}{commit}{every}{_comment(*kernel.locs)}"
     if body is None:
         return
     if same != number:
         yield f"  as kernel {same}, on {' '.join(places)}"
         return
-    if isinstance(work, Product):
-        yield f"  epilogue over {_tuple(body.domain)}{_reduced(body)}"
+    if work.title:
+        yield f"  {work.title} {over(body)}"
     known = _once(places, first)
     for i, instruction in enumerate(body.code):
         yield f"    {_instruction(i, instruction, known)}"
+
+
+def _straight(number: int, kernel: Kernel, _: int, places: Sequence[str]) -> Iterator[str]:
+    assert isinstance(kernel.work, Straight)
+    yield f"kernel {number} straight line on {' '.join(places)}{_comment(*kernel.locs)}"
+    yield from (f"  {line}" for line in print_graph(kernel.work.graph).splitlines())
+
+
+def _straight_loop(number: int, kernel: Kernel, _: int, places: Sequence[str]) -> Iterator[str]:
+    work = kernel.work
+    assert isinstance(work, StraightLoop)
+    moving = " ".join(map(_moving, places, (*work.turns, 0)))
+    head = f"straight line {work.count} turns{_ways(work)} carried {work.carried}{_first_check(work)}"
+    yield f"kernel {number} {head} on {moving}{_comment(*kernel.locs)}"
+    yield from (f"  {line}" for line in print_graph(work.graph).splitlines())
 
 
 def _places(kernel: Kernel, names: dict[Buffer, str]) -> list[str]:
@@ -183,26 +182,6 @@ def _once(places: Sequence[str], first: int) -> list[str]:
     """A place that a body is given twice is named by its number the second time."""
     known: dict[str, int] = {}
     return [name if i < first or known.setdefault(name, i) == i else f"p{i}" for i, name in enumerate(places)]
-
-
-def _head(work: Loop | Product | Running | Scatter | CheckRange, places: Sequence[str]) -> str:
-    if isinstance(work, Product):
-        batch = "".join(f" batch={count} {_tuple(strides)}" for count, *strides in work.batch)
-        scratch = " scratch" if work.scratch else ""
-        return (
-            f"product{batch} m={work.m} n={work.n} k={work.k}  A={places[0]} {_tuple(work.a_strides)}  "
-            f"B={places[1]} {_tuple(work.b_strides)}  C={places[2]} ({work.c_row},1){scratch}"
-        )
-    head = f"{type(work).__name__.lower()} over {_tuple(work.body.domain)}{_reduced(work.body)}"
-    if isinstance(work, Running) and work.reverse:
-        head += " reverse"
-    if isinstance(work, CheckRange):
-        head += f" v{work.at} in [{work.low},{work.high}) check {work.number}"
-    if isinstance(work, Scatter):
-        where = _affine(0, work.coefficients, (work.at, work.stride))
-        action = "add" if work.add else "set"
-        head += f" {action} v{work.value} -> {places[0]}[{where}] v{work.at} in [0,{work.size})"
-    return head
 
 
 def _is_in_order(body: Body, first: int, places: Sequence[str]) -> bool:
@@ -225,8 +204,9 @@ def _first_check(work: Nested | StraightLoop) -> str:
     return f" checks {work.first_check}" if work.first_check is not None else ""
 
 
-def _nested(number: int, kernel: Kernel, work: Nested, places: Sequence[str]) -> Iterator[str]:
-    inner = kernel.inner
+def _nested(number: int, kernel: Kernel, _: int, places: Sequence[str]) -> Iterator[str]:
+    work, inner = kernel.work, kernel.inner
+    assert isinstance(work, Nested)
     assert inner is not None
     sizes = [buffer.dtype.itemsize for buffer, _ in kernel.params]
     groups = f" in {work.groups} groups" if work.groups > 1 else ""
@@ -244,50 +224,41 @@ def _nested(number: int, kernel: Kernel, work: Nested, places: Sequence[str]) ->
     yield "}"
 
 
+OF_KIND: dict[type[Work], Callable[[int, Kernel, int, Sequence[str]], Iterator[str]]] = {
+    Nested: _nested,
+    Straight: _straight,
+    StraightLoop: _straight_loop,
+}
+"""How those are printed that have a graph or a plan in them; all others have a head, and perhaps a body."""
+
+
 # -- bodies -----------------------------------------------------------------------------------------------------------
 
 
-def _tuple(values: Sequence[int]) -> str:
-    return f"({','.join(map(str, values))})"
-
-
-def _reduced(body: Body) -> str:
-    return f" reduced {_tuple(body.reduced)}" if body.reduced else ""
-
-
-def _affine(constant: int, coefficients: Sequence[int], position: tuple[int, int] | None = None) -> str:
-    terms = [f"{c}*d{d}" if c != 1 else f"d{d}" for d, c in enumerate(coefficients) if c]
-    if position is not None:
-        terms.append(f"v{position[0]}*{position[1]}")
-    if constant or not terms:
-        terms.insert(0, str(constant))
-    return " + ".join(terms)
-
-
 def _bounds(bounds: Bounds) -> str:
-    return "".join(f" where 0 <= {_affine(constant, terms)} < {n}" for constant, terms, n in bounds)
+    return "".join(f" where 0 <= {affine(constant, terms)} < {n}" for constant, terms, n in bounds)
 
 
 def _instruction(number: int, instruction: Instruction, places: Sequence[str]) -> str:
     dtype = dtype_name(instruction.dtype)
     if isinstance(instruction, Store):
-        where = f"{places[instruction.param]}[{_affine(0, instruction.coefficients)}]"
+        where = f"{places[instruction.param]}[{affine(0, instruction.coefficients)}]"
         return f"store v{instruction.arg} -> {where} : {dtype}"
     return f"v{number} = {_value(instruction, places)} : {dtype}"
 
 
 def _value(instruction: Instruction, places: Sequence[str]) -> str:
     if isinstance(instruction, Load):
-        where = _affine(0, instruction.coefficients)
+        where = affine(0, instruction.coefficients)
         return f"load {places[instruction.param]}[{where}]{_bounds(instruction.bounds)}"
     if isinstance(instruction, Gather):
-        where = _affine(0, instruction.coefficients, (instruction.at, instruction.stride))
+        where = affine(0, instruction.coefficients, (instruction.at, instruction.stride))
         held = f"v{instruction.at} in [0,{instruction.size})"
         return f"gather {places[instruction.param]}[{where}] {held}{_bounds(instruction.bounds)}"
     if isinstance(instruction, Const):
         return f"const {_constant(instruction)}"
     if isinstance(instruction, Index):
-        return f"index {_affine(instruction.constant, instruction.coefficients)}"
+        return f"index {affine(instruction.constant, instruction.coefficients)}"
     if isinstance(instruction, Inside):
         return f"inside{_bounds(instruction.bounds)}"
     if isinstance(instruction, Reduce):
@@ -297,8 +268,8 @@ def _value(instruction: Instruction, places: Sequence[str]) -> str:
         kinds = OPS[instruction.op].attr_kinds
         attrs = "".join(f" {name}={attribute_text(kinds[name], value)}" for name, value in instruction.attrs)
         return f"{instruction.op} {args}{attrs}"
-    assert isinstance(instruction, Tile)
-    return "tile"
+    assert isinstance(instruction, ProductElement)
+    return "product"
 
 
 def _constant(instruction: Const) -> str:

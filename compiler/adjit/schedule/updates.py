@@ -1,7 +1,7 @@
 """Which new values of state a kernel may write where the old ones lie: known of its group, ahead of every kernel.
 
 That is so where each element of the old value is read for the new one in its place alone, ahead of it
-(`arena.overwrites_safely`). Mostly a look at what reads the old value shows it; where it is read through movement, or
+(`Work.overwrites_safely`). Mostly a look at what reads the old value shows it; where it is read through movement, or
 goes into a reduction, the group's body is written for its addresses. Others are copied to the state at the end."""
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from collections.abc import Sequence
 
 from adjit.ir.node import Node
 from adjit.ops.declare import Bodied, Elementwise
-from adjit.schedule.arena import overwrites_safely
 from adjit.schedule.body import BodyBuilder, Placement, collapse_greedily
+from adjit.schedule.buffer import Buffer
 from adjit.schedule.group import Group, Grouping
 from adjit.schedule.maps import contiguous_strides
-from adjit.schedule.plan import Buffer, Kernel, Loop
+from adjit.schedule.plan import Kernel
+from adjit.schedule.work import Loop
 
 
 class Overwriting:
@@ -49,7 +50,7 @@ class Overwriting:
         if group not in self._kernels:
             self._kernels[group] = self._kernel(group)
         kernel = self._kernels[group]
-        return kernel is None or overwrites_safely(kernel, self._state[target])
+        return kernel is None or kernel.work.overwrites_safely(kernel.params, self._state[target])
 
     def _reads_alike(self, node: Node, target: Node) -> bool:
         """Whether a node reads each element of `target` for the one of its own in the same place."""

@@ -24,31 +24,20 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from adjit.ir.types import BOOL, COMPILED_DTYPES, I64
 from adjit.ir.verify import verify
-from adjit.schedule.arena import overwrites_safely, read, storage, written
-from adjit.schedule.plan import (
-    Bounds,
-    Buffer,
-    CheckRange,
-    Gather,
-    Kernel,
-    Load,
-    Loop,
-    Nested,
-    Plan,
-    Product,
-    Scatter,
-    Store,
-    Straight,
-    StraightLoop,
-)
+from adjit.schedule.arena import read, written
+from adjit.schedule.buffer import Buffer, storage
+from adjit.schedule.instructions import Bounds
+from adjit.schedule.plan import Kernel, Plan
 from adjit.schedule.straight import checks_of, fits
+from adjit.schedule.turns import Nested, Straight, StraightLoop
+from adjit.schedule.work import CheckRange, Loop, Product, Work
 from adjit_runtime.errors import InternalError
 from adjit_runtime.program import ALIGN, Check
 
@@ -64,14 +53,7 @@ def verify_plan(plan: Plan, of_turn: bool = False) -> None:
     _order(plan, of_turn)
     _lifetimes(plan)
     for number, kernel in enumerate(plan.kernels):
-        if isinstance(kernel.work, Nested):
-            _nested(plan, number, kernel, kernel.work)
-        elif isinstance(kernel.work, Straight):
-            _straight(plan, kernel, kernel.work)
-        elif isinstance(kernel.work, StraightLoop):
-            _straight_loop(plan, number, kernel, kernel.work)
-        else:
-            _accesses(plan, number, kernel)
+        OF_KIND.get(type(kernel.work), _accesses)(plan, number, kernel)
 
 
 def _fail(plan_name: str, message: str) -> InternalError:
@@ -80,18 +62,7 @@ def _fail(plan_name: str, message: str) -> InternalError:
 
 def _parameters(plan: Plan) -> None:
     for number, kernel in enumerate(plan.kernels):
-        work, body = kernel.work, kernel.work.elements
-        given = tuple(buffer.dtype for buffer, _ in kernel.params)
-        if isinstance(work, Straight | StraightLoop):
-            counted = isinstance(work, StraightLoop) and work.counted
-            fits = len(given) == len(work.graph.inputs) + len(work.graph.outputs) + counted
-        elif isinstance(work, Nested):
-            fits = kernel.inner is not None and len(work.extents) == len(kernel.inner.slots) + 1
-            fits = fits and len(given) == len(work.extents) + work.counted
-        else:
-            own = (work.dtype,) * work.operands if isinstance(work, Product) else given[: work.operands]
-            fits = given == (*own, *(body.params if body is not None else ()))
-        if not fits:
+        if not kernel.work.takes(tuple(buffer.dtype for buffer, _ in kernel.params)):
             raise _fail(plan.name, f"kernel {number} is not given what its work takes")
 
 
@@ -148,7 +119,7 @@ def _order(plan: Plan, of_turn: bool) -> None:
     renewed: dict[Buffer, int] = {}
     for number, kernel in enumerate(plan.kernels):
         new, old = written(kernel), read(kernel)
-        missing = old - new - known
+        missing = {buffer for buffer in old if buffer.size} - new - known
         if missing:
             raise _fail(plan.name, f"kernel {number} reads %{next(iter(missing)).name} before it is written")
         if kernel.work.may_fail and renewed and not of_turn:
@@ -158,7 +129,7 @@ def _order(plan: Plan, of_turn: bool) -> None:
                 raise _fail(plan.name, f"kernel {number} writes the {role(buffer)} %{buffer.name}")
             if role(buffer) != "state":
                 continue
-            if buffer in old and not overwrites_safely(kernel, buffer):
+            if buffer in old and not kernel.work.overwrites_safely(kernel.params, buffer):
                 raise _fail(plan.name, f"kernel {number} reads %{buffer.name} elsewhere than where it writes it")
             renewed.setdefault(buffer, number)
         known |= new
@@ -167,65 +138,39 @@ def _order(plan: Plan, of_turn: bool) -> None:
         raise _fail(plan.name, f"nothing writes the output %{next(iter(unwritten)).name}")
 
 
-def _accesses(plan: Plan, number: int, kernel: Kernel) -> None:
-    work, body = kernel.work, kernel.work.elements
-    if isinstance(work, CheckRange) and work.number >= len(plan.checks):
+def _check_range(plan: Plan, number: int, kernel: Kernel) -> None:
+    work = kernel.work
+    assert isinstance(work, CheckRange)
+    if work.number >= len(plan.checks):
         raise _fail(plan.name, f"kernel {number} has no check {work.number}")
-    if isinstance(work, Product) and body is not None:
+    _accesses(plan, number, kernel)
+
+
+def _product(plan: Plan, number: int, kernel: Kernel) -> None:
+    work = kernel.work
+    assert isinstance(work, Product)
+    body, product = work.epilogue, kernel.params[Product.C][0]
+    if body is not None:
         if body.domain != (math.prod(entry[0] for entry in work.batch), work.m, work.n):
             raise _fail(plan.name, f"the epilogue of kernel {number} is not over its product")
-        product = kernel.params[Product.C][0]
-        if any(isinstance(i, (Load, Gather)) and kernel.params[i.param][0] is product for i in body.code):
+        if any(kernel.params[param][0] is product for param in body.reads):
             raise InternalError(f"the epilogue of kernel {number} reads %{product.name}, which is not finished")
-    for param, dtype, (low, high) in _reached(kernel):
-        buffer, offset = kernel.params[param]
-        if dtype != buffer.dtype:
-            raise _fail(plan.name, f"kernel {number} takes %{buffer.name} for {dtype.name}")
-        if low + offset < 0 or high + offset >= buffer.size:
-            raise InternalError(
-                f"kernel {number} reaches elements {low + offset} to {high + offset} of %{buffer.name}, "
-                f"which has {buffer.size}"
-            )
+    _accesses(plan, number, kernel)
 
 
-def _reached(kernel: Kernel) -> Iterator[tuple[int, np.dtype, Range]]:
-    """What a kernel reaches of its parameters: number, dtype, range of elements."""
-    work, body = kernel.work, kernel.work.elements
-    if isinstance(work, Product):
-        yield from _reached_by_product(work)
-    if body is None or 0 in body.domain:
-        return
-    for i in body.code:
-        if isinstance(i, Load | Store | Gather):
-            extents, terms, bounds = body.domain, i.coefficients, () if isinstance(i, Store) else i.bounds
-            if isinstance(i, Gather):
-                # Any position: one index more.
-                extents, terms = (*extents, max(i.size, 1)), (*terms, i.stride)
-                bounds = tuple((constant, (*factors, 0), n) for constant, factors, n in bounds)
-            found = extremes(extents, terms, bounds)
-            if found is not None:
-                yield i.param, i.dtype, found
-    if isinstance(work, Scatter):
-        extents, terms = (*body.domain, max(work.size, 1)), (*work.coefficients, work.stride)
-        found = extremes(extents, terms, ())
-        assert found is not None
-        yield Scatter.TARGET, body.code[work.value].dtype, found
-
-
-def _reached_by_product(work: Product) -> Iterator[tuple[int, np.dtype, Range]]:
-    counts = [entry[0] for entry in work.batch]
-    operands = (
-        (Product.A, (work.m, work.k), work.a_strides),
-        (Product.B, (work.k, work.n), work.b_strides),
-        (Product.C, (work.m, work.n), (work.c_row, 1)),
-    )
-    for param, extents, strides in operands:
-        whole = (*counts, *extents)
-        if 0 in (*counts, work.m, work.n, *extents) or (param == Product.C and work.scratch):
+def _accesses(plan: Plan, number: int, kernel: Kernel) -> None:
+    for touch in kernel.work.touches():
+        found = extremes(touch.extents, touch.strides, touch.bounds) if 0 not in touch.extents else None
+        if found is None:
             continue
-        found = extremes(whole, (*(entry[1 + param] for entry in work.batch), *strides), ())
-        assert found is not None
-        yield param, work.dtype, found
+        buffer, offset = kernel.params[touch.param]
+        if touch.dtype != buffer.dtype:
+            raise _fail(plan.name, f"kernel {number} takes %{buffer.name} for {touch.dtype.name}")
+        low, high = (offset + (touch.start + end) // touch.dtype.itemsize for end in found)
+        if low < 0 or high >= buffer.size:
+            raise InternalError(
+                f"kernel {number} reaches elements {low} to {high} of %{buffer.name}, which has {buffer.size}"
+            )
 
 
 def extremes(extents: Sequence[int], terms: Sequence[int], bounds: Bounds) -> Range | None:
@@ -270,9 +215,11 @@ def _narrow(box: list[Range], constant: int, factors: Sequence[int], n: int) -> 
             box[d] = max(box[d][0], low), min(box[d][1], high)
 
 
-def _nested(plan: Plan, number: int, kernel: Kernel, work: Nested) -> None:
-    inner = kernel.inner
-    assert inner is not None
+def _nested(plan: Plan, number: int, kernel: Kernel) -> None:
+    work, inner = kernel.work, kernel.inner
+    assert isinstance(work, Nested)
+    if inner is None or len(work.extents) != len(inner.slots) + 1:
+        raise _fail(plan.name, f"kernel {number} is not given what its work takes")
     verify_plan(inner, of_turn=True)
     if work.is_shared and (inner.checks or work.reverse):
         raise _fail(plan.name, f"threads share kernel {number}, whose turns come in order")
@@ -329,7 +276,9 @@ def _checks(plan: Plan, number: int, first: int | None, own: Sequence[Check]) ->
         raise _fail(plan.name, f"the checks of kernel {number} are not among those of the plan")
 
 
-def _straight_loop(plan: Plan, number: int, kernel: Kernel, work: StraightLoop) -> None:
+def _straight_loop(plan: Plan, number: int, kernel: Kernel) -> None:
+    work = kernel.work
+    assert isinstance(work, StraightLoop)
     graph = work.graph
     verify(graph)
     nodes = (*graph.inputs, *graph.outputs)
@@ -354,7 +303,9 @@ def _straight_loop(plan: Plan, number: int, kernel: Kernel, work: StraightLoop) 
             raise _fail(plan.name, f"turns of kernel {number} write over each other in %{buffer.name}")
 
 
-def _straight(plan: Plan, kernel: Kernel, work: Straight) -> None:
+def _straight(plan: Plan, _: int, kernel: Kernel) -> None:
+    work = kernel.work
+    assert isinstance(work, Straight)
     if len(plan.kernels) != 1:
         raise _fail(plan.name, "a straight line is not alone")
     verify(work.graph)
@@ -365,3 +316,13 @@ def _straight(plan: Plan, kernel: Kernel, work: Straight) -> None:
         type = node.array_type
         if (buffer.slot, offset) != (number, 0) or (type.dtype, type.size) != (buffer.dtype, buffer.size):
             raise _fail(plan.name, f"%{buffer.name} is not what the straight line takes")
+
+
+OF_KIND: dict[type[Work], Callable[[Plan, int, Kernel], None]] = {
+    Product: _product,
+    CheckRange: _check_range,
+    Nested: _nested,
+    Straight: _straight,
+    StraightLoop: _straight_loop,
+}
+"""What is proved of some kinds of work; of all others, that they stay within their buffers."""

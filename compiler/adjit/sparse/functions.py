@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import optree
 
-from adjit.driver import GradFunction, Record, Signature, options_of, statics_of, trace_call
+from adjit.driver import options_of, statics_of
+from adjit.functions import GradFunction, trace_call
 from adjit.ir.graph import Graph
 from adjit.results import check_differentiable, unpack_aux
 from adjit.roll import roll
@@ -18,13 +19,14 @@ from adjit.sparse.compress import compressed
 from adjit.sparse.loops import pattern_of
 from adjit.sparse.matrix import Entries, Form, scipy_sparse
 from adjit.sparse.sets import TooDense, end_to_end
-from adjit.stages import Options
+from adjit.stages import Options, Record
 from adjit.trace import Tracer, current_trace
 from adjit.trace.refuse import trace_error
 from adjit_runtime import checks
 from adjit_runtime.errors import ArgumentError
 from adjit_runtime.guests import tree_structure
 from adjit_runtime.public import public
+from adjit_runtime.trees import Signature
 
 SMALL = 64
 """Up to so many rows or columns no matrix is too dense: whoever tries a function out has few."""

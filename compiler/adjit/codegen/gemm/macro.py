@@ -19,7 +19,7 @@ from adjit.tuned import (
     GEMM_PACK_ROWS,
     GEMM_PACK_SPAN,
     GEMM_PACK_STRIDE,
-    GEMM_PACK_TURNED,
+    GEMM_PACK_TRANSPOSED,
 )
 
 PARAMETERS: tuple[tuple[Ty, str], ...] = (
@@ -90,8 +90,8 @@ def emit_tiles(module: Module, sizes: KernelSizes) -> None:
     pack_a, pack_b = large, f.binary("or", large, f.compare("ne", b_col, one))
     if not sizes.pack_plain:
         pack_a = f.binary("and", large, f.compare("ne", a_col, one))
-    if sizes.pack_turned:
-        panels, sums = GEMM_PACK_TURNED
+    if sizes.pack_transposed:
+        panels, sums = GEMM_PACK_TRANSPOSED
         transposed = f.compare("ne", a_col, one), at_least(f, n, panels * columns), at_least(f, k, sums)
         pack_a = f.binary("or", pack_a, both(f, *transposed))
     # In place, a panel of B has one line of cache in each of so many bytes.

@@ -40,7 +40,7 @@ pointers are context[-2] to context[-1 - MOST_PREFETCHED]. The tiles variant pre
 MOST_PREFETCHED = 4
 
 # The variant, and with dots the side whose rows are streamed (A's rows, or B's columns). DOTS_B has the bit of DOTS_A.
-TILES, SWAPPED, DOTS_A, DOTS_B = 4, 32, 8, 8 | 16
+REGISTER_TILES, SWAPPED, DOTS_A, DOTS_B = 4, 32, 8, 8 | 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class KernelSizes:
     nc: int
     registers: int
     masks: bool
-    pack_turned: bool
+    pack_transposed: bool
     pack_plain: bool
     fused: bool
 
@@ -116,7 +116,7 @@ def sizes_for(dtype: np.dtype, target: Target) -> KernelSizes:
         nc=found.nc,
         registers=target.registers,
         masks=target.masks,
-        pack_turned=found.pack_turned,
+        pack_transposed=found.pack_transposed,
         pack_plain=found.pack_plain,
         fused=target.fuses,
     )
@@ -221,7 +221,7 @@ def choose_variant(
     if side(b_row, a_col, a_row, m, n):
         return DOTS_B
     swapped = a_row == 1 and n <= min(THIN_COLUMNS, sizes.columns - 1) and m >= sizes.columns
-    return SWAPPED if swapped else TILES
+    return SWAPPED if swapped else REGISTER_TILES
 
 
 def product_symbols(dtype: np.dtype, m: int, n: int, flags: int, target: Target, unit: int = 0) -> tuple[str, str]:

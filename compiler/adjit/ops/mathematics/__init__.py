@@ -6,6 +6,7 @@ long ones go through `out_of_line`, which an implementation may turn into a call
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,34 +14,35 @@ import numpy as np
 from adjit.ops.mathematics import elementary, special, trigonometry
 
 Lane = Any
+"""A handle of the class that inherits, which the functions take for a `scalar.Lane`."""
 
 
 class Mathematics:
     """The mathematical half of `ops.scalar.Scalars`."""
 
-    def out_of_line(self, name: str, xs: tuple[Lane, ...], rule: Any) -> Lane:
+    def out_of_line(self, name: str, xs: tuple[Lane, ...], rule: Callable[..., Any]) -> Lane:
         """`rule(kit, *xs)`; an implementation may share its code between uses."""
         return rule(self, *xs)
 
-    def exp(self, x: Lane) -> Lane:
+    def exp(self: Any, x: Lane) -> Lane:
         return elementary.exp(self, x)
 
-    def log(self, x: Lane) -> Lane:
+    def log(self: Any, x: Lane) -> Lane:
         return elementary.log(self, x)
 
-    def sigmoid(self, x: Lane) -> Lane:
+    def sigmoid(self: Any, x: Lane) -> Lane:
         return elementary.sigmoid(self, x)
 
-    def exp2(self, x: Lane) -> Lane:
+    def exp2(self: Any, x: Lane) -> Lane:
         return elementary.exp2(self, x)
 
-    def log2(self, x: Lane) -> Lane:
+    def log2(self: Any, x: Lane) -> Lane:
         return elementary.log2(self, x)
 
-    def log10(self, x: Lane) -> Lane:
+    def log10(self: Any, x: Lane) -> Lane:
         return elementary.log10(self, x)
 
-    def tanh(self, x: Lane) -> Lane:
+    def tanh(self: Any, x: Lane) -> Lane:
         if x.dtype.itemsize == 4:
             return elementary.tanh(self, x)
         return self.out_of_line("tanh", (x,), elementary.tanh)
@@ -93,8 +95,8 @@ class Mathematics:
     def erf(self, x: Lane) -> Lane:
         return self.out_of_line("erf", (x,), special.erf)
 
-    def rsqrt(self, x: Lane) -> Lane:
-        return 1.0 / self.sqrt(x)  # type: ignore[attr-defined]
+    def rsqrt(self: Any, x: Lane) -> Lane:
+        return 1.0 / self.sqrt(x)
 
     def pow(self, x: Lane, y: Lane) -> Lane:
         """x^y; of integers modulo 2^bits."""
@@ -111,5 +113,5 @@ class Mathematics:
     def _float_floor_divide(self, x: Lane, y: Lane) -> Lane:
         return self.out_of_line("floor_divide", (x, y), special.float_floor_divide)
 
-    def threefry(self, key: Lane, counter: Lane) -> Lane:
+    def threefry(self: Any, key: Lane, counter: Lane) -> Lane:
         return special.threefry(self, key, counter)

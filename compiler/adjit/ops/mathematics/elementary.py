@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 
 from adjit.ops.mathematics import coefficients as c
+from adjit.ops.scalar import Lane, Scalars
 
-Lane = Any
 F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
 I32, I64 = np.dtype(np.int32), np.dtype(np.int64)
 INF = float("inf")
 
 
-def polynomial(k: Any, x: Lane, coefficients: Sequence[float]) -> Lane:
+def polynomial(k: Scalars, x: Lane, coefficients: Sequence[float]) -> Lane:
     """Horner's rule with fused multiply-adds."""
     result = k.const(x, coefficients[-1])
     for coefficient in reversed(coefficients[:-1]):
@@ -28,7 +28,7 @@ def polynomial(k: Any, x: Lane, coefficients: Sequence[float]) -> Lane:
     return result
 
 
-def in_pairs(k: Any, x: Lane, coefficients: Sequence[float]) -> Lane:
+def in_pairs(k: Scalars, x: Lane, coefficients: Sequence[float]) -> Lane:
     """A polynomial of odd degree or even, terms two by two: half the chain of fused multiply-adds that wait for each
     other."""
     square = x * x
@@ -38,11 +38,12 @@ def in_pairs(k: Any, x: Lane, coefficients: Sequence[float]) -> Lane:
         if power + 1 < len(coefficients):
             pair = k.fma(k.const(x, coefficients[power + 1]), x, pair)
         result = pair if result is None else k.fma(result, square, pair)
+    assert result is not None
     return result
 
 
 def on_piece(
-    k: Any,
+    k: Scalars,
     name: str,
     a: Lane,
     piece: Lane,
@@ -66,6 +67,7 @@ def on_piece(
         if power + 1 < len(rows):
             pair = k.fma(row(rows[power + 1], power + 1), h, pair)
         rest = pair if rest is None else k.fma(rest, square, pair)
+    assert rest is not None
     first, slope = row(rows[0], 0), row(rows[1], 1)
     return k.fma(h, slope, k.fma(square, rest, first)) if slope_last else k.fma(h, k.fma(h, rest, slope), first)
 
@@ -77,7 +79,7 @@ def two_sum(a: Lane, b: Lane) -> tuple[Lane, Lane]:
     return s, (a - (s - bb)) + (b - bb)
 
 
-def quotient(k: Any, above: tuple[Lane, Lane], below: tuple[Lane, Lane]) -> tuple[Lane, Lane]:
+def quotient(k: Scalars, above: tuple[Lane, Lane], below: tuple[Lane, Lane]) -> tuple[Lane, Lane]:
     """The quotient of two numbers that are each a sum of two, and what rounding lost."""
     inverse = 1.0 / below[0]
     q = above[0] * inverse
@@ -93,7 +95,7 @@ def by_dtype(x: Lane, single: Any, double: Any) -> Any:
 def in_float64(rule: Callable[..., Lane]) -> Callable[..., Lane]:
     """A function of float32 by way of its float64 form."""
 
-    def widened(k: Any, *xs: Lane) -> Lane:
+    def widened(k: Scalars, *xs: Lane) -> Lane:
         if xs[0].dtype == F64:
             return rule(k, *xs)
         return k.cast(rule(k, *(k.cast(x, F64) for x in xs)), F32)
@@ -101,13 +103,13 @@ def in_float64(rule: Callable[..., Lane]) -> Callable[..., Lane]:
     return widened
 
 
-def power_of_two(k: Any, n: Lane, dtype: np.dtype) -> Lane:
+def power_of_two(k: Scalars, n: Lane, dtype: np.dtype) -> Lane:
     """2^n for an integer n (int32 with float32, int64 with float64) within the normal exponents."""
     bias, shift = (127, 23) if dtype == F32 else (1023, 52)
     return k.bitcast((n + bias) << k.const(n, shift), dtype)
 
 
-def nearest(k: Any, x: Lane, factor: float = 1.0) -> tuple[Lane, Lane]:
+def nearest(k: Scalars, x: Lane, factor: float = 1.0) -> tuple[Lane, Lane]:
     """x times factor rounded to an integer, as a float and as an integer: at most 2^21 (float32) or 2^50 (float64)."""
     magic = 12582912.0 if x.dtype == F32 else 6755399441055744.0
     integer = I32 if x.dtype == F32 else I64
@@ -116,7 +118,7 @@ def nearest(k: Any, x: Lane, factor: float = 1.0) -> tuple[Lane, Lane]:
     return shifted - magic, bits
 
 
-def reduce_exp(k: Any, x: Lane) -> tuple[Lane, Lane, Lane, Lane]:
+def reduce_exp(k: Scalars, x: Lane) -> tuple[Lane, Lane, Lane, Lane]:
     """x = n ln 2 + r: (n as a float, n as an integer, r, what r lacks)."""
     high, low = by_dtype(x, c.LN2_F32, c.LN2)
     n, bits = nearest(k, x, c.LOG2E[0])
@@ -126,7 +128,7 @@ def reduce_exp(k: Any, x: Lane) -> tuple[Lane, Lane, Lane, Lane]:
     return n, bits, r, lacks
 
 
-def scaled(k: Any, y: Lane, n: Lane, bits: Lane) -> Lane:
+def scaled(k: Scalars, y: Lane, n: Lane, bits: Lane) -> Lane:
     """y 2^n, for n as a float and as an integer. In two halves where no instruction does it, so that subnormal results
     are rounded once and large n do not overflow early."""
     whole = k.scale(y, n)
@@ -136,27 +138,27 @@ def scaled(k: Any, y: Lane, n: Lane, bits: Lane) -> Lane:
     return y * power_of_two(k, half, y.dtype) * power_of_two(k, bits - half, y.dtype)
 
 
-def clamp_exp(k: Any, x: Lane) -> Lane:
+def clamp_exp(k: Scalars, x: Lane) -> Lane:
     """x within the range where exp is neither 0 nor inf, and a little more; NaN stays."""
     low, high = (-104.5, 89.5) if x.dtype == F32 else (-746.0, 711.0)
     x = k.select(x > high, k.const(x, high), x)
     return k.select(x < low, k.const(x, low), x)
 
 
-def expm1_reduced(k: Any, r: Lane, lacks: Lane) -> Lane:
+def expm1_reduced(k: Scalars, r: Lane, lacks: Lane) -> Lane:
     """e^(r + lacks) - 1 for |r| <= ln 2 / 2."""
     coefficients = c.EXP32 if r.dtype == F32 else c.EXP64
     return r + k.fma(r * r, in_pairs(k, r, coefficients), lacks)
 
 
-def exp(k: Any, x: Lane, shift: int = 0) -> Lane:
+def exp(k: Scalars, x: Lane, shift: int = 0) -> Lane:
     """e^x 2^shift."""
     n, bits, r, _ = reduce_exp(k, clamp_exp(k, x))
     y = 1.0 + k.fma(r * r, in_pairs(k, r, by_dtype(x, c.EXP32, c.EXP64)), r)
     return scaled(k, y, n + float(shift) if shift else n, bits + shift if shift else bits)
 
 
-def exp2(k: Any, x: Lane) -> Lane:
+def exp2(k: Scalars, x: Lane) -> Lane:
     """2^x."""
     most, least = by_dtype(x, (129.0, -151.0), (1025.0, -1080.0))
     clamped = k.select(x > most, k.const(x, most), x)
@@ -169,7 +171,7 @@ def exp2(k: Any, x: Lane) -> Lane:
     return scaled(k, 1.0 + expm1_reduced(k, r, lacks), n, bits)
 
 
-def expm1_parts(k: Any, x: Lane) -> tuple[Lane, Lane]:
+def expm1_parts(k: Scalars, x: Lane) -> tuple[Lane, Lane]:
     """Half of e^x - 1, and half of what rounding lost: e^x may be 2^1024, which is no number. NaN is not kept."""
     least, most = by_dtype(x, (-30.0, 88.8), (-60.0, 709.9))
     clamped = k.select(x < least, k.const(x, least), x)
@@ -185,7 +187,7 @@ def expm1_parts(k: Any, x: Lane) -> tuple[Lane, Lane]:
     return y, k.fma(half, (r - p) + rest, lost)
 
 
-def expm1(k: Any, x: Lane) -> Lane:
+def expm1(k: Scalars, x: Lane) -> Lane:
     """e^x - 1, without cancellation near 0."""
     y, lost = expm1_parts(k, x)
     y = y + lost
@@ -196,7 +198,7 @@ def expm1(k: Any, x: Lane) -> Lane:
 ROOT_HALF = 0.7071067811865476
 
 
-def split_log(k: Any, x: Lane) -> tuple[Lane, Lane]:
+def split_log(k: Scalars, x: Lane) -> tuple[Lane, Lane]:
     """x = 2^e m with m in [sqrt(1/2), sqrt(2)): (e, m); x is positive and finite, or the result is not used."""
     parts = k.split(x)
     if parts is not None:
@@ -217,7 +219,7 @@ def split_log(k: Any, x: Lane) -> tuple[Lane, Lane]:
     return k.select(tiny, e - back, e), m
 
 
-def to_float(k: Any, n: Lane, dtype: np.dtype) -> Lane:
+def to_float(k: Scalars, n: Lane, dtype: np.dtype) -> Lane:
     """A small integer as a float, by its bits: AVX2 has no conversion from int64."""
     if dtype == F32:
         return k.cast(n, dtype)
@@ -232,7 +234,7 @@ LOG_EDGES = 0x03530422
 positive number what was computed, at -inf NaN, at inf inf, below 0 NaN."""
 
 
-def log_edges(k: Any, x: Lane, y: Lane) -> Lane:
+def log_edges(k: Scalars, x: Lane, y: Lane) -> Lane:
     """What a logarithm is at 0, inf, NaN and below 0."""
     mended = k.mend(y, x, LOG_EDGES)
     if mended is not None:
@@ -243,7 +245,7 @@ def log_edges(k: Any, x: Lane, y: Lane) -> Lane:
     return k.select(x < 0.0, k.const(x, -float("nan")), y)
 
 
-def log_mantissa(k: Any, m: Lane, single: bool = False) -> tuple[Lane, Lane]:
+def log_mantissa(k: Scalars, m: Lane, single: bool = False) -> tuple[Lane, Lane]:
     """log m = f - small: (f, small) with f = m - 1, for m in [sqrt(1/2), sqrt(2)); `single` is good enough for float32,
     whatever the dtype of m."""
     f = m - 1.0
@@ -254,7 +256,7 @@ def log_mantissa(k: Any, m: Lane, single: bool = False) -> tuple[Lane, Lane]:
     return f, half - s * (half + tail)
 
 
-def log(k: Any, x: Lane) -> Lane:
+def log(k: Scalars, x: Lane) -> Lane:
     """The natural logarithm."""
     e, m = split_log(k, x)
     f, small = log_mantissa(k, m)
@@ -263,7 +265,7 @@ def log(k: Any, x: Lane) -> Lane:
     return log_edges(k, x, y)
 
 
-def log_to_base(k: Any, m: Lane, factor: tuple[float, float]) -> tuple[Lane, Lane]:
+def log_to_base(k: Scalars, m: Lane, factor: tuple[float, float]) -> tuple[Lane, Lane]:
     """log m times a factor, the sum of two numbers, as a leading number and the rest."""
     f, small = log_mantissa(k, m)
     high, low = factor
@@ -272,14 +274,14 @@ def log_to_base(k: Any, m: Lane, factor: tuple[float, float]) -> tuple[Lane, Lan
     return y, k.fma(-small, k.const(m, high), lost)
 
 
-def log2(k: Any, x: Lane) -> Lane:
+def log2(k: Scalars, x: Lane) -> Lane:
     """The logarithm of base 2; exact at powers of two."""
     e, m = split_log(k, x)
     y, rest = log_to_base(k, m, by_dtype(x, c.LOG2E_F32, c.LOG2E))
     return log_edges(k, x, e + (y + rest))
 
 
-def log10(k: Any, x: Lane) -> Lane:
+def log10(k: Scalars, x: Lane) -> Lane:
     """The logarithm of base 10."""
     e, m = split_log(k, x)
     y, rest = log_to_base(k, m, by_dtype(x, c.LOG10E_F32, c.LOG10E))
@@ -287,7 +289,7 @@ def log10(k: Any, x: Lane) -> Lane:
     return log_edges(k, x, k.fma(e, k.const(x, high), y + k.fma(e, k.const(x, low), rest)))
 
 
-def log1p_sum(k: Any, x: Lane, x_lost: Lane | None = None) -> Lane:
+def log1p_sum(k: Scalars, x: Lane, x_lost: Lane | None = None) -> Lane:
     """log(1 + x + x_lost), without cancellation near 0, where |x_lost| is at most a few ULP of x."""
     u = 1.0 + x
     # What 1 + x lost in rounding, whichever of the two is larger.
@@ -303,18 +305,18 @@ def log1p_sum(k: Any, x: Lane, x_lost: Lane | None = None) -> Lane:
     return k.select(x < -1.0, k.const(x, float("nan")), y)
 
 
-def log1p(k: Any, x: Lane) -> Lane:
+def log1p(k: Scalars, x: Lane) -> Lane:
     """log(1 + x), without cancellation near 0."""
     return log1p_sum(k, x)
 
 
-def tanh(k: Any, x: Lane) -> Lane:
+def tanh(k: Scalars, x: Lane) -> Lane:
     """The hyperbolic tangent. Eight polynomials, one for each piece of the line, where a lookup of eight numbers is one
     instruction; elsewhere by e^(2x): the lookups take longer there (float64 with AVX2 on Zen 2: 8.4 and 4.6 ns)."""
     return tanh_in_pieces(k, x) if x.dtype == F32 or k.picks(x) else tanh_by_exp(k, x)
 
 
-def tanh_by_exp(k: Any, x: Lane) -> Lane:
+def tanh_by_exp(k: Scalars, x: Lane) -> Lane:
     """Up to 0.55, x and x^3 times a polynomial; beyond, 1 - 2 / (e^(2x) + 1)."""
     a = k.abs(x)
     # Beyond, it is 1 to the last bit. NaN stays.
@@ -327,7 +329,7 @@ def tanh_by_exp(k: Any, x: Lane) -> Lane:
     return k.copysign(k.select(a < 0.55, near, far), x)
 
 
-def tanh_in_pieces(k: Any, x: Lane) -> Lane:
+def tanh_in_pieces(k: Scalars, x: Lane) -> Lane:
     """Eight polynomials."""
     last, integer, shift = by_dtype(x, (9.03, I32, 22), (19.1, I64, 51))
     a = k.abs(x)
@@ -339,7 +341,7 @@ def tanh_in_pieces(k: Any, x: Lane) -> Lane:
     return k.copysign(on_piece(k, "tanh", a, piece >> k.const(piece, shift), centres, rows), x)
 
 
-def sigmoid(k: Any, x: Lane) -> Lane:
+def sigmoid(k: Scalars, x: Lane) -> Lane:
     """1 / (1 + e^-x), with full relative precision on both sides."""
     clamped = clamp_exp(k, -k.abs(x))
     n, bits, r, lacks = reduce_exp(k, clamped)
@@ -356,7 +358,7 @@ def sigmoid(k: Any, x: Lane) -> Lane:
     return k.fma(y * loss, k.const(x, 0.75), y)
 
 
-def sinh(k: Any, x: Lane) -> Lane:
+def sinh(k: Scalars, x: Lane) -> Lane:
     """The hyperbolic sine."""
     a = k.abs(x)
     # With t = (e^a - 1) / 2 it is t + t / (1 + 2 t).
@@ -370,32 +372,32 @@ def sinh(k: Any, x: Lane) -> Lane:
     return k.select(x != x, x, k.copysign(y, x))
 
 
-def cosh(k: Any, x: Lane) -> Lane:
+def cosh(k: Scalars, x: Lane) -> Lane:
     """The hyperbolic cosine."""
     a = k.abs(x)
     half = exp(k, a, shift=-1)
     return k.select(a > 22.0, half, half + 0.25 / half)
 
 
-def log_of_single(k: Any, x: Lane) -> tuple[Lane, Lane]:
+def log_of_single(k: Scalars, x: Lane) -> tuple[Lane, Lane]:
     """x = 2^e m: (e, log m) for a positive finite number of float64, good enough for a result in float32."""
     e, m = split_log(k, x)
     f, small = log_mantissa(k, m, single=True)
     return e, f - small
 
 
-def log_single(k: Any, x: Lane) -> Lane:
+def log_single(k: Scalars, x: Lane) -> Lane:
     """log x as a float32, for a positive finite number of float64."""
     e, y = log_of_single(k, x)
     return k.cast(k.fma(e, k.const(e, c.LN2_WIDE[0]), y), F32)
 
 
-def unless_small(k: Any, a: Lane, y: Lane, third: float) -> Lane:
+def unless_small(k: Scalars, a: Lane, y: Lane, third: float) -> Lane:
     """y, or the first two terms of the series, a + third a^3, where a float64 would have lost too much of a."""
     return k.select(a < 1e-4, k.fma(a * a, a * third, a), y)
 
 
-def arcsinh(k: Any, x: Lane) -> Lane:
+def arcsinh(k: Scalars, x: Lane) -> Lane:
     """The inverse hyperbolic sine; of float32 as a logarithm in float64, in which nothing overflows."""
     a = k.abs(x)
     if x.dtype == F32:
@@ -412,7 +414,7 @@ def arcsinh(k: Any, x: Lane) -> Lane:
     return k.copysign(k.select(large, near + c.LN2_WIDE[0], near), x)
 
 
-def arccosh(k: Any, x: Lane) -> Lane:
+def arccosh(k: Scalars, x: Lane) -> Lane:
     """The inverse hyperbolic cosine; of float32 as a logarithm in float64, in which x^2 - 1 is exact near 1."""
     if x.dtype == F32:
         wide = k.cast(k.select((x >= 1.0) & (x < INF), x, k.const(x, 1.0)), F64)
@@ -432,7 +434,7 @@ def arccosh(k: Any, x: Lane) -> Lane:
     return k.select(x < 1.0, k.const(x, float("nan")), y)
 
 
-def arctanh(k: Any, x: Lane) -> Lane:
+def arctanh(k: Scalars, x: Lane) -> Lane:
     """The inverse hyperbolic tangent; of float32 as a logarithm in float64."""
     a = k.abs(x)
     inside = a < 1.0
@@ -450,7 +452,7 @@ def arctanh(k: Any, x: Lane) -> Lane:
     return k.copysign(k.select(inside, y, edge), x)
 
 
-def cbrt(k: Any, x: Lane) -> Lane:
+def cbrt(k: Scalars, x: Lane) -> Lane:
     """The cube root: with x = 2^(3 n) t, t in [1/2, 4), a polynomial of t's mantissa, of float32 in float64, then
     Newton's step with an exact residual."""
     a = k.abs(x)
@@ -470,7 +472,7 @@ def cbrt(k: Any, x: Lane) -> Lane:
     return k.select(ordinary, k.copysign(y, x), x)
 
 
-def cbrt_start(k: Any, x: Lane) -> tuple[Lane, Lane, Lane]:
+def cbrt_start(k: Scalars, x: Lane) -> tuple[Lane, Lane, Lane]:
     """x = 2^(3 n) t for a positive normal number: the cube root of t to 30 bits, t, and 2^n."""
     bits = k.bitcast(x, I64)
     e = (bits >> k.const(bits, 52)) - 1023

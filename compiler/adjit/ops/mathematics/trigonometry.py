@@ -7,18 +7,18 @@ and that float32 takes in float64.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 from adjit.ops.mathematics import coefficients as c
 from adjit.ops.mathematics.elementary import F32, F64, I64, INF, by_dtype, nearest, polynomial, quotient, two_sum
+from adjit.ops.scalar import Lane, Scalars
 
-Lane = Any
 LARGE = 1048576.0
 LARGE_F32 = 8192.0
 PIECES = 9
 
 
-def quadrant(k: Any, x: Lane) -> tuple[Lane, Lane, Lane]:
+def quadrant(k: Scalars, x: Lane) -> tuple[Lane, Lane, Lane]:
     """x = n pi / 2 + r: (n modulo 4 as a float, r, what r lacks) for |x| <= LARGE."""
     n, _ = nearest(k, x, c.TWO_OVER_PI_ALL)
     parts = by_dtype(x, c.PI_2_F32, c.PI_2)
@@ -31,7 +31,7 @@ def quadrant(k: Any, x: Lane) -> tuple[Lane, Lane, Lane]:
     return n - 4.0 * k.floor(n * 0.25), r, lacks
 
 
-def large_quadrant(k: Any, x: Lane) -> tuple[Lane, Lane, Lane]:
+def large_quadrant(k: Scalars, x: Lane) -> tuple[Lane, Lane, Lane]:
     """The same for any finite x: only the pieces of 2 / pi whose product with x is not a multiple of 4 count."""
     bits = k.bitcast(x, I64)
     exponent = ((bits >> k.const(bits, 52)) & 2047) - 1023
@@ -64,7 +64,7 @@ def large_quadrant(k: Any, x: Lane) -> tuple[Lane, Lane, Lane]:
     return n, r, lacks
 
 
-def sin_parts(k: Any, r: Lane, lacks: Lane) -> tuple[Lane, Lane]:
+def sin_parts(k: Scalars, r: Lane, lacks: Lane) -> tuple[Lane, Lane]:
     """sin(r + lacks) for |r| <= pi / 4, and what rounding lost."""
     z = r * r
     # Times the slope, 1 - z / 2 within 2%.
@@ -74,7 +74,7 @@ def sin_parts(k: Any, r: Lane, lacks: Lane) -> tuple[Lane, Lane]:
     return y, (r - y) + rest
 
 
-def cos_parts(k: Any, r: Lane, lacks: Lane) -> tuple[Lane, Lane]:
+def cos_parts(k: Scalars, r: Lane, lacks: Lane) -> tuple[Lane, Lane]:
     """cos(r + lacks) for |r| <= pi / 4, and what rounding lost."""
     z = r * r
     half = 0.5 * z
@@ -85,7 +85,7 @@ def cos_parts(k: Any, r: Lane, lacks: Lane) -> tuple[Lane, Lane]:
     return y, (top - y) + rest
 
 
-def turned(k: Any, n: Lane, r: Lane, lacks: Lane, quarter: int) -> Lane:
+def turned(k: Scalars, n: Lane, r: Lane, lacks: Lane, quarter: int) -> Lane:
     """sin(n pi / 2 + quarter pi / 2 + r)."""
     n = n + float(quarter)
     n = n - 4.0 * k.floor(n * 0.25)
@@ -94,7 +94,7 @@ def turned(k: Any, n: Lane, r: Lane, lacks: Lane, quarter: int) -> Lane:
     return k.select(n >= 2.0, -y, y)
 
 
-def by_quadrant(k: Any, x: Lane, finish: Any, wide: Any) -> Lane:
+def by_quadrant(k: Scalars, x: Lane, finish: Callable[..., Lane], wide: Callable[[Lane], Lane]) -> Lane:
     """`finish(n, r, lacks)` for the reduction that each lane needs; NaN for inf and NaN. `wide` is the function itself,
     which large float32 arguments take in float64."""
     large = k.abs(x) > by_dtype(x, LARGE_F32, LARGE)
@@ -112,7 +112,7 @@ def by_quadrant(k: Any, x: Lane, finish: Any, wide: Any) -> Lane:
     return k.where_needed(large | (x != x), y, rare)
 
 
-def sin(k: Any, x: Lane) -> Lane:
+def sin(k: Scalars, x: Lane) -> Lane:
     """The sine."""
 
     def finish(n: Lane, r: Lane, lacks: Lane, signed: Lane | None = None) -> Lane:
@@ -122,12 +122,12 @@ def sin(k: Any, x: Lane) -> Lane:
     return k.select(x == 0.0, x, by_quadrant(k, x, finish, k.sin))
 
 
-def cos(k: Any, x: Lane) -> Lane:
+def cos(k: Scalars, x: Lane) -> Lane:
     """The cosine."""
     return by_quadrant(k, x, lambda n, r, lacks, signed=None: turned(k, n, r, lacks, 1), k.cos)
 
 
-def tan(k: Any, x: Lane) -> Lane:
+def tan(k: Scalars, x: Lane) -> Lane:
     """The tangent."""
 
     def finish(n: Lane, r: Lane, lacks: Lane, signed: Lane | None = None) -> Lane:
@@ -141,7 +141,7 @@ def tan(k: Any, x: Lane) -> Lane:
     return k.select(x == 0.0, x, by_quadrant(k, x, finish, k.tan))
 
 
-def arctan_ratio(k: Any, small: Lane, large: Lane) -> tuple[Lane, Lane]:
+def arctan_ratio(k: Scalars, small: Lane, large: Lane) -> tuple[Lane, Lane]:
     """arctan(small / large) for 0 <= small <= large, NaN included, and what rounding lost.
 
     Beyond tan(pi / 8) it is pi / 4 + arctan((small - large) / (small + large)). `large` stays clear of overflow and of
@@ -161,7 +161,7 @@ def arctan_ratio(k: Any, small: Lane, large: Lane) -> tuple[Lane, Lane]:
     return y, (u - (y - base)) + (rest + k.select(upper, k.const(small, pi_2[1] / 2), zero))
 
 
-def reflected(k: Any, where: Lane, turn: float, y: Lane, lost: Lane) -> tuple[Lane, Lane]:
+def reflected(k: Scalars, where: Lane, turn: float, y: Lane, lost: Lane) -> tuple[Lane, Lane]:
     """turn pi / 2 - (y + lost) where `where` holds, for a turn of 1 or 2 and 0 <= y <= turn pi / 2; else y and lost."""
     pi_2 = by_dtype(y, c.PI_2_F32, c.PI_2)
     whole, rest = turn * pi_2[0], turn * pi_2[1]
@@ -170,7 +170,7 @@ def reflected(k: Any, where: Lane, turn: float, y: Lane, lost: Lane) -> tuple[La
     return k.select(where, other, y), k.select(where, other_lost, lost)
 
 
-def arctan(k: Any, x: Lane) -> Lane:
+def arctan(k: Scalars, x: Lane) -> Lane:
     """The inverse tangent."""
     a = k.abs(x)
     # Beyond 2^60 it is pi / 2 to the last bit.
@@ -182,7 +182,7 @@ def arctan(k: Any, x: Lane) -> Lane:
     return k.copysign(y + lost, x)
 
 
-def arctan2(k: Any, y: Lane, x: Lane) -> Lane:
+def arctan2(k: Scalars, y: Lane, x: Lane) -> Lane:
     """The angle of the point (x, y), with C99's special cases."""
     a, b = k.abs(y), k.abs(x)
     swap = a > b
@@ -202,7 +202,7 @@ def arctan2(k: Any, y: Lane, x: Lane) -> Lane:
     return k.select((x != x) | (y != y), x + y, angle)
 
 
-def arcsin_halves(k: Any, x: Lane, upper: Lane) -> tuple[Lane, Lane]:
+def arcsin_halves(k: Scalars, x: Lane, upper: Lane) -> tuple[Lane, Lane]:
     """arcsin x where |x| <= 1/2, and where `upper` holds arcsin sqrt((1 - |x|) / 2); and what rounding lost."""
     half = 0.5 * (1.0 - k.abs(x))
     root = k.sqrt(half)
@@ -213,7 +213,7 @@ def arcsin_halves(k: Any, x: Lane, upper: Lane) -> tuple[Lane, Lane]:
     return y, k.fma(y * z, polynomial(k, z, by_dtype(z, c.ASIN32, c.ASIN64)), k.fma(0.5 * z, rest, rest))
 
 
-def arcsin(k: Any, x: Lane) -> Lane:
+def arcsin(k: Scalars, x: Lane) -> Lane:
     """The inverse sine."""
     a = k.abs(x)
     upper = a > 0.5
@@ -223,7 +223,7 @@ def arcsin(k: Any, x: Lane) -> Lane:
     return k.copysign(y + lost, x)
 
 
-def arccos(k: Any, x: Lane) -> Lane:
+def arccos(k: Scalars, x: Lane) -> Lane:
     """The inverse cosine."""
     upper = k.abs(x) > 0.5
     y, lost = arcsin_halves(k, x, upper)

@@ -212,8 +212,8 @@ def _tensordot(a: Any, b: Any, axes: Any = 2) -> Any:
     mine, theirs = _tensordot_axes(x, y, axes)
     if len(mine) != len(theirs) or any(x.shape[i] != y.shape[j] for i, j in zip(mine, theirs, strict=False)):
         raise shape_error(f"tensordot: axes {axes} of {x.type} and {y.type} do not fit each other")
-    left, behind = _letters_of(x, y)
-    right = list(behind)
+    left, letters = _letters_of(x, y)
+    right = list(letters)
     for i, j in zip(mine, theirs, strict=True):
         right[j] = left[i]
     result = "".join(c for i, c in enumerate(left) if i not in mine)

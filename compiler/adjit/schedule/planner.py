@@ -29,31 +29,19 @@ from adjit.schedule.body import (
     collapse_greedily,
     permuted,
 )
+from adjit.schedule.buffer import Buffer, Params
 from adjit.schedule.group import Group
+from adjit.schedule.instructions import Apply, Body, Gather, Load, Reduce, Store
 from adjit.schedule.loops import LoopPlanner
 from adjit.schedule.maps import contiguous_strides
 from adjit.schedule.memory import CodeRules, Notes, alike, transposed_copies
 from adjit.schedule.normalize import normalize
 from adjit.schedule.order import delay_small, order_groups
-from adjit.schedule.plan import (
-    Apply,
-    Body,
-    Buffer,
-    CheckRange,
-    Gather,
-    Kernel,
-    Load,
-    Plan,
-    Product,
-    Reduce,
-    Running,
-    Scatter,
-    Store,
-    Work,
-)
+from adjit.schedule.plan import Kernel, Plan
 from adjit.schedule.products import may_reduce
 from adjit.schedule.recompute import Timeline
 from adjit.schedule.slots import slots_of
+from adjit.schedule.work import CheckRange, Product, Running, Scatter, Work
 from adjit_runtime.program import Check, Slot
 from adjit_runtime.target import Target
 
@@ -371,7 +359,7 @@ class _Planner(LoopPlanner):
                 return Placement(buffer, offset, contiguous_strides(node.shape))
         return None
 
-    def _epilogue(self, group: Group, node: Node, groups: list[list[int]]) -> Any:
+    def _epilogue(self, group: Group, node: Node, groups: list[list[int]]) -> tuple[Body, Params] | None:
         """The body over (batch, m, n), each made of a group of dimensions of the result."""
         builder = self._builder(group.space, group, first_param=3)
         builder.tile_of = node
@@ -392,7 +380,7 @@ class _Planner(LoopPlanner):
         return body, tuple(builder.params)
 
 
-def _reduce(node: Node, arg: int) -> Any:
+def _reduce(node: Node, arg: int) -> Reduce:
     return Reduce(node.op.name, arg, node.dtype)
 
 
