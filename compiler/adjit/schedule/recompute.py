@@ -93,7 +93,7 @@ class Timeline:
         users = self.graph.users()
         found = []
         for node, uses in self.uses.items():
-            if node in self.given or not self.made(node) <= self.peak < uses[0]:
+            if node in self.given or not self.made(node) <= self.peak < uses[0] or self._is_read_at_once(node):
                 continue
             nodes = self._needed({node}, self.uses.keys() - {node})
             if nodes is None or not all(self._lies_there(arg, uses[0]) for each in nodes for arg in each.args):
@@ -102,6 +102,10 @@ class Timeline:
             if all(each is node or _is_light(each) or own.issuperset(users[each]) for each in nodes):
                 found.append(Stretch(frozenset({node}), uses[0], nodes))
         return tuple(found)
+
+    def _is_read_at_once(self, node: Node) -> bool:
+        """Whether the kernel that makes a value reads it, too: it would be made twice."""
+        return node in self.grouping.reads(self.grouping.group_of[node])
 
     def _lies_there(self, node: Node, place: int) -> bool:
         return node not in self.uses or node in self.given or self.uses[node][-1] >= place
