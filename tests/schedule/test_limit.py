@@ -82,6 +82,14 @@ def test_of_a_chain_all_but_the_square_root_is_gone() -> None:
     assert len(products) <= 4 * 48
 
 
+def test_what_its_kernel_reads_itself_is_not_put_off() -> None:
+    """tanh is read at once, for its square, and late: put off, its product would be computed twice."""
+    graph = layers(6, 24, 16)
+    time = timeline_of(graph, TARGET, slots_of(graph), RULES)
+    assert any(node.op.name == "tanh" for node in time.uses)
+    assert not any(node.op.name == "tanh" for stretch in time.later() for node in stretch.values)
+
+
 def test_a_smaller_limit_never_needs_more() -> None:
     graph = layers(12, 24, 16)
     first = make_plan(graph, TARGET, slots_of(graph), RULES)

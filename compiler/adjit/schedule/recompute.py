@@ -59,18 +59,24 @@ class Timeline:
         self.place = {group: number for number, group in enumerate(self.order)}
         self.uses: dict[Node, list[int]] = {}
         for number, group in enumerate(self.order):
-            for node in grouping.reads(group):
-                if grouping.group_of.get(node, group) is not group:
-                    self.uses.setdefault(node, []).append(number)
+            read = [node for node in grouping.reads(group) if grouping.group_of.get(node, group) is not group]
+            # In their order, so that the same graph always has the same ways.
+            for node in sorted(read, key=grouping.position.__getitem__):
+                self.uses.setdefault(node, []).append(number)
         self.given = {unshaped(root) for root in graph.roots}
         self.peak = self._peak()
-        crossing = [n for n in self.uses if n not in self.given and self.made(n) < self.peak < self.uses[n][-1]]
+        crossing = [n for n in self.uses if self._may_move(n) and self.made(n) < self.peak < self.uses[n][-1]]
         self.kept = sorted(crossing, key=self.made)
         self.total = sum(map(_bytes, self.kept))
 
     def made(self, node: Node) -> int:
         """The place of the kernel that makes a value."""
         return self.place[self.grouping.group_of[node]]
+
+    def _may_move(self, node: Node) -> bool:
+        """Whether a value may be computed at another place: one that is given may not, one that is made of nothing
+        is there at no cost."""
+        return node not in self.given and node.op.kind != "creation"
 
     def late(self, node: Node) -> int:
         """The first place past the peak at which a value is read."""
@@ -93,7 +99,7 @@ class Timeline:
         users = self.graph.users()
         found = []
         for node, uses in self.uses.items():
-            if node in self.given or not self.made(node) <= self.peak < uses[0] or self._is_read_at_once(node):
+            if not self._may_move(node) or not self.made(node) <= self.peak < uses[0] or self._is_read_at_once(node):
                 continue
             nodes = self._needed({node}, self.uses.keys() - {node})
             if nodes is None or not all(self._lies_there(arg, uses[0]) for each in nodes for arg in each.args):
@@ -209,6 +215,10 @@ def _bytes(node: Node) -> int:
     return padded(node.array_type.nbytes)
 
 
+def _is_constant(node: Node) -> bool:
+    return node.op.kind == "leaf" and node.op is not INPUT
+
+
 def _is_light(node: Node) -> bool:
     return node.op.kind == "movement" or (isinstance(node.op, Elementwise) and node.op.cost <= LIGHT_COST)
 
@@ -250,12 +260,14 @@ class _Rewriting:
                 self._new[node] = self._keep(copy_node(node, args))
         outputs = tuple(self._image(node, True) for node in graph.outputs)
         updates = tuple((target, self._image(value, True)) for target, value in graph.updates)
-        needed = set(computed((*outputs, *(value for _, value in updates)), graph.inputs))
+        results = (*outputs, *(value for _, value in updates))
+        self._nodes += filter(_is_constant, results)
+        needed = set(computed(results, graph.inputs))
         nodes = tuple(node for node in dict.fromkeys(self._nodes) if node in needed)
         return replace(graph, nodes=nodes, outputs=outputs, updates=updates)
 
     def _keep(self, node: Node) -> Node:
-        self._nodes += (arg for arg in node.args if arg.op.kind == "leaf" and arg.op is not INPUT)
+        self._nodes += filter(_is_constant, node.args)
         self._nodes.append(node)
         return node
 
