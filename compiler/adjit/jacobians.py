@@ -45,6 +45,7 @@ class JacobianFunction(GradFunction):
             traced = trace_call(self.graph_name, lambda leaves: self._value(call(leaves)), signature.types, names)
         rolled = record.derive("roll", roll, record.keep("trace", traced.graph))
         values, aux = traced.out_tree.children()
+        record.forward = self._is_forward(rolled, wrt, values.num_leaves)
         graph = record.derive("adjoint", functools.partial(self._jacobian, wrt, values.num_leaves), rolled)
         block: Any = optree.tree_unflatten(gradient_tree, range(len(wrt)))
         blocks: Any = optree.tree_unflatten(values, [block] * values.num_leaves)
@@ -56,10 +57,13 @@ class JacobianFunction(GradFunction):
         check_differentiable(self, value)
         return value, aux
 
-    def _jacobian(self, wrt: Sequence[int], values: int, traced: Graph) -> Graph:
+    def _is_forward(self, traced: Graph, wrt: Sequence[int], values: int) -> bool:
         columns = sum(traced.inputs[i].array_type.size for i in wrt)
         rows = sum(node.array_type.size for node in traced.outputs[:values])
-        forward = "forward" in self.by and ("reverse" not in self.by or columns <= rows)
+        return "forward" in self.by and ("reverse" not in self.by or columns <= rows)
+
+    def _jacobian(self, wrt: Sequence[int], values: int, traced: Graph) -> Graph:
+        forward = self._is_forward(traced, wrt, values)
         made = (forward_jacobian if forward else reverse_jacobian)(traced, wrt, values)
         outputs = (*made.outputs[len(traced.outputs) :], *made.outputs[values : len(traced.outputs)])
         return closed(made.name, made.inputs, made.nodes, outputs)

@@ -256,7 +256,7 @@ def explain(record: Record, name: str) -> Explanation:
         paragraphs.append(("not in tiles of rows", reasons_against(made["passes"])))
     loops = [
         ("rolled up", _rolled(made)),
-        ("computed again for the gradient", _again(made, record.options.loops.fewer)),
+        ("computed again for the gradient", _again(made, Fewer() if record.forward else record.options.loops.fewer)),
     ]
     note = made["plan"].note
     loops.append(("limit of memory", [f"{note}."] if note else []))

@@ -17,8 +17,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from adjit.autodiff.fewer import Fewer, keep_fewer, levels_of, loops_of
 from adjit.codegen.emit import Code, assemble, code_rules, memory_of, straight_code, write
@@ -45,13 +46,17 @@ from adjit_runtime.load import Loaded
 from adjit_runtime.program import Program
 from adjit_runtime.target import Target, host_target
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True, slots=True)
 class Loops:
-    """What loops keep for their gradients; `again` turns run once more, which takes so much `more` time than `before`,
-    that of the plan where they keep what they like, as `schedule.cost` has it."""
+    """What loops keep for their gradients, those that are taken within the trace too where it says `within`; `again`
+    turns run once more, which takes so much `more` time than `before`, that of the plan where they keep what they like,
+    as `schedule.cost` has it."""
 
     fewer: Fewer = field(default_factory=Fewer)
+    within: bool = False
     again: int = 0
     more: float = 0.0
     before: float = 0.0
@@ -249,6 +254,29 @@ class Text(str):
 Derive = Callable[[Graph], Graph]
 
 
+class Within(NamedTuple):
+    """What a gradient that is taken within a trace is of, and that gradient."""
+
+    rolled: Graph
+    adjoint: Graph
+
+
+_TRACING: ContextVar[Record | None] = ContextVar("tracing", default=None)
+
+
+def limited_record() -> Record | None:
+    """The record of the program that is being traced, if that has a limit of memory."""
+    record = _TRACING.get()
+    return record if record is not None and record.options.memory_limit is not None else None
+
+
+def _again(graphs: list[Graph], fewer: Fewer) -> tuple[int, float]:
+    """The turns that loops of graphs run once more, and their time."""
+    found = list(loops_of(graphs, *fewer))
+    more = sum(each.again * time_of_graph(each.node.attrs["body"]) for each in found)
+    return sum(each.again for each in found), more
+
+
 @dataclass(eq=False, slots=True)
 class Record:
     """One compilation: what is needed to make its stages again, its program without the code, and the milliseconds of
@@ -256,13 +284,17 @@ class Record:
 
     A graph that a trace made is kept, as the function may do something else by now. What follows from it (the adjoint,
     what the passes make, plan, code) is made again for whoever looks, by what made it the first time: all of it takes
-    several times the memory of all that a program needs to run."""
+    several times the memory of all that a program needs to run. Where the adjoint is of mode `forward`, loops keep
+    nothing for it."""
 
     name: str
     options: Options = field(default_factory=Options)
     own: dict[str, Graph | Derive] = field(default_factory=dict)
     traced: dict[str, tuple[str, Derive]] = field(default_factory=dict)
+    within: list[Within] = field(default_factory=list)
+    build_again: Callable[[], object] | None = None
     settled: bool = False
+    forward: bool = False
     program: Program | None = None
     code_bytes: int = 0
     milliseconds: dict[str, float] = field(default_factory=dict)
@@ -289,6 +321,21 @@ class Record:
         self._verify(_BY_NAME[stage], graph)
         return graph
 
+    def build(self, make: Callable[[], T]) -> T:
+        """Have a function make the stages that are its own; they are made again, function and all, where a limit of
+        memory wants gradients within the trace to keep less."""
+        if self.options.memory_limit is not None:
+            self.build_again = lambda: self._build(make)
+        return self._build(make)
+
+    def _build(self, make: Callable[[], T]) -> T:
+        self.within.clear()
+        before = _TRACING.set(self)
+        try:
+            return make()
+        finally:
+            _TRACING.reset(before)
+
     def derive(self, stage: str, make: Derive, graph: Graph) -> Graph:
         """Make the graph of a stage that is the function's own from the one before it, and note how."""
         self.own[stage] = make
@@ -311,6 +358,7 @@ class Record:
             return self._plan_with_fewer_states(error)
         finally:
             self.settled = True
+            self.within, self.build_again = [], None
         return optimized, planned
 
     def _plan_with_fewer_states(self, found: Unreached) -> tuple[Graph, Planned]:
@@ -318,8 +366,7 @@ class Record:
         limit, smallest = self.options.memory_limit, found.smallest
         for loops in self._ways(found.before):
             self.options = replace(self.options, loops=loops)
-            for stage, (before, make) in self.traced.items():
-                self.own[stage] = make(self._until(before)[before])
+            self._make_again()
             try:
                 with self.timed("limit"):
                     made = self._until("plan")
@@ -332,15 +379,28 @@ class Record:
             f"computed again: give memory_limit={smallest}, or smaller arguments"
         )
 
+    def _make_again(self) -> None:
+        """The stages that were traced, as the options have them now."""
+        if self.options.loops.within and self.build_again is not None:
+            self.build_again()
+            return
+        for stage, (before, make) in self.traced.items():
+            self.own[stage] = make(self._until(before)[before])
+
     def _ways(self, before: float) -> Iterator[Loops]:
         """What loops may keep, ever less; the plan where they keep what they like takes the time `before`."""
-        if "roll" not in self.own or "adjoint" not in self.own:
-            return
-        rolled: Graph = self._until("roll")["roll"]
-        for fewer in levels_of(rolled):
-            found = list(loops_of(rolled, *fewer))
-            more = sum(each.again * time_of_graph(each.node.attrs["body"]) for each in found)
-            yield Loops(fewer, sum(each.again for each in found), more, before)
+        reverse = not self.forward and {"roll", "adjoint"} <= self.own.keys()
+        own: list[Graph] = [self._until("roll")["roll"]] if reverse else []
+        for fewer in levels_of(own):
+            again, more = _again(own, fewer)
+            yield Loops(fewer, False, again, more, before)
+        within = list(self.within)
+        rolled = [each.rolled for each in within]
+        # How often they run is not known, nor on how many rows: all of the program, as far as one can tell.
+        whole = sum(time_of_graph(each.adjoint) for each in within)
+        for fewer in levels_of([*own, *rolled]) if rolled else ():
+            (again, more), (of_own, more_of_own) = _again(rolled, fewer), _again(own, fewer)
+            yield Loops(fewer, True, again + of_own, before * more / whole + more_of_own, before)
 
     # -- for whoever looks --------------------------------------------------------------------------------------------
 
@@ -382,7 +442,7 @@ class Record:
     def _make(self, stage: Stage, before: Made) -> Made:
         own = self.own.get(stage.name)
         if own is not None and not isinstance(own, Graph):
-            made: Made = own(before if stage.ahead is None else stage.ahead(before, self.options))
+            made: Made = own(before if stage.ahead is None or self.forward else stage.ahead(before, self.options))
         elif stage.make is not None:
             made = stage.make(before, self.options)
         else:

@@ -9,7 +9,7 @@ too, else for those that lie in none. What is said of checkpoints says nothing o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from adjit.autodiff.revolve import beta, forward_steps
@@ -83,9 +83,9 @@ def _fewest(length: int) -> int:
     return states
 
 
-def loops_of(graph: Graph, level: int, inside: bool) -> Iterator[Kept]:
+def loops_of(graphs: Sequence[Graph], level: int, inside: bool) -> Iterator[Kept]:
     """The loops that keep fewer states at a level, `keep_fewer` not having run."""
-    waiting = [(graph, 1)]
+    waiting = [(graph, 1) for graph in graphs]
     while waiting:
         at, runs = waiting.pop()
         for node in at.nodes:
@@ -100,14 +100,14 @@ def loops_of(graph: Graph, level: int, inside: bool) -> Iterator[Kept]:
                 waiting.append((node.attrs["body"], runs * length))
 
 
-def levels_of(graph: Graph) -> Iterator[Fewer]:
-    """All levels at which loops of a graph keep fewer states than at the one before."""
-    outer, every = ({each.node for each in loops_of(graph, 1, inside)} for inside in (False, True))
+def levels_of(graphs: Sequence[Graph]) -> Iterator[Fewer]:
+    """All levels at which loops of some graphs keep fewer states than at the one before."""
+    outer, every = ({each.node for each in loops_of(graphs, 1, inside)} for inside in (False, True))
     for inside in (False, True) if every - outer else (False,):
         level = 1
         while outer if not inside else every:
             yield Fewer(level, inside)
-            before, after = ([each.states for each in loops_of(graph, n, inside)] for n in (level, level + 1))
+            before, after = ([each.states for each in loops_of(graphs, n, inside)] for n in (level, level + 1))
             if before == after:
                 break
             level += 1

@@ -72,6 +72,7 @@ class SparseFunction(GradFunction):
         traced, wrt, values, aux = self.value(signature, names, record)
         pattern = self.proved(traced, wrt, values)
         colours = self._coloured(pattern)
+        record.forward = not colours.reverse
         graph = record.derive("adjoint", functools.partial(_entries, wrt=wrt, values=values, colours=colours), traced)
         form = Form(pattern)
         self._found = form, colours.total
