@@ -44,6 +44,7 @@ REWRITES = {
     "passes/flatten_branches.py": "branches, which become selects",
     "passes/fold.py": "what constants give",
     "passes/fold_contractions.py": "movement around contractions",
+    "passes/fold_windows.py": "products that are added up by windows",
     "passes/forward_parts.py": "broadcasts that are sliced",
     "passes/hoist_broadcasts.py": "broadcasts below elementwise ops",
     "passes/hoist_invariants.py": "broadcasts that loops read",

@@ -32,7 +32,7 @@ DEFINITIONS: dict[str, dict[str, str]] = {
     },
     "compiler/adjit/codegen/call_trees.py": {"EQUAL": "a number of CPython"},
     "compiler/adjit/codegen/constructors.py": {"_COUNT": "bits of an argument of CPython"},
-    "compiler/adjit/codegen/cuts.py": {"ROWS COLUMNS": "dimensions of a product"},
+    "compiler/adjit/codegen/cuts.py": {"BATCH ROWS COLUMNS": "dimensions of a product"},
     "compiler/adjit/codegen/gemm/variants.py": {
         "ACCUMULATE SCRATCH PREFETCH REGISTER_TILES SWAPPED DOTS_A DOTS_B": "bits of the argument `flags`",
         "MOST_PREFETCHED": "words that every caller sets aside before the context",
@@ -49,6 +49,7 @@ DEFINITIONS: dict[str, dict[str, str]] = {
     "compiler/adjit/codegen/straight.py": {"_BITS": "types, not numbers"},
     "compiler/adjit/codegen/trial.py": {"CALLS ALONE LEAST": "words of a trial", "MONOTONIC": "a clock of Linux"},
     "compiler/adjit/codegen/run_loop.py": {"FOLD": "the counters of adjit.random"},
+    "compiler/adjit/autodiff/loops.py": {"STATES": "a default that users read of"},
     "compiler/adjit/control/bounds.py": {"_COUNTABLE": "a bound for safety"},
     "compiler/adjit/custom/traced.py": {"_MOST_RULES": "a bound for safety"},
     "compiler/adjit/formulas/scalars.py": {"MOST_FACTORS": "what rounding may cost"},

@@ -265,19 +265,32 @@ def explain(record: Record, name: str) -> Explanation:
 
 def _again(made: Mapping[str, Any], fewer: Fewer) -> list[str]:
     """The loops of which a gradient keeps some states, and the steps forward that it takes to have them all."""
+    if "roll" not in made or "adjoint" not in made:
+        return []
+    # A loop without a most number of turns may have states though nobody asked for them.
+    kept = {(node.attrs["body"].name, node.loc): node.attrs["checkpoints"]
+            for node in made["adjoint"].all_nodes() if node.attrs.get("stretches", False)}  # fmt: skip
     found = []
-    rolled = keep_fewer(made["roll"], fewer) if "roll" in made and "adjoint" in made else None
-    for node in rolled.all_nodes() if rolled is not None else ():
-        count = node.attrs.get("checkpoints", 0)
+    for node in keep_fewer(made["roll"], fewer).all_nodes():
+        if node.op.kind != "scan":
+            continue
+        length, body, carried = node.attrs["length"], node.attrs["body"], node.attrs["carried"]
+        counts = node.attrs.get("counted", False) or node.attrs.get("stops", False)
+        asked = node.attrs.get("checkpoints", 0)
+        count = kept.get((f"{body.name}_again", node.loc), asked) if counts else asked
         where = f" ({node.loc})" if node.loc is not None else ""
         if not count:
             continue
-        length, body, carried = node.attrs["length"], node.attrs["body"], node.attrs["carried"]
         if length == 1:
             found.append(f"Nothing is kept of what @{body.name} computes{where}.")
             continue
         pairs = zip(body.inputs[:carried], body.outputs, strict=False)
         nbytes = sum(before.array_type.nbytes for before, after in pairs if before is not after)
+        if counts:
+            found.append(
+                f"Of the turns of @{body.name}{where}, as many as run, {count} states of {_si(nbytes)} are kept."
+            )
+            continue
         found.append(
             f"Of the {length} turns of @{body.name}{where}, {min(count, length)} states of {_si(nbytes)} are kept: "
             f"{forward_steps(length, count)} steps forward in all."

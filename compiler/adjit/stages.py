@@ -34,6 +34,7 @@ from adjit.passes.pipeline import optimize
 from adjit.passes.widen import widen
 from adjit.schedule.cost import time_of_graph
 from adjit.schedule.limit import Recomputed, Unreached, plan_within
+from adjit.schedule.overlaps import without_overlaps
 from adjit.schedule.plan import Plan
 from adjit.schedule.planner import make_plan
 from adjit.schedule.slots import slots_of
@@ -148,6 +149,7 @@ def _optimized(graph: Graph, options: Options) -> Graph:
 def plan_line(graph: Graph, options: Options) -> Planned | None:
     """The plan of an optimised graph as a straight line: None where it is too large for one, or LLVM would take long
     for it, which codegen says of the code."""
+    graph = without_overlaps(graph)
     if not fits(graph):
         return None
     plan = straight_plan(graph, slots_of(graph))

@@ -36,6 +36,16 @@ class."""
 TINY_PRODUCT = 1024
 """Multiplications up to which a matrix product is a loop among others: the call of the common code and its packing cost
 more (xor's 4x2x8 in 0.4 in place of 1 us), and what has no larger product needs no library."""
+WINDOW_TERMS = 32
+"""Places in a window up to which windows that overlap are added up place by place; longer ones are windows of
+windows."""
+WINDOW_COLUMNS = 4
+"""Columns of a contraction of windows from which these are the other operand's: with fewer, such as few channels that
+lie side by side, adjacent elements of the windows are."""
+WINDOW_ROWS = 8
+"""Rows of a contraction of windows from which those beside the columns are taken, whose results lie together."""
+WINDOW_WIDTH = 512
+"""Columns of a contraction of windows up to which its blocks need no memory of their own in the result."""
 GATHER_PIECES = 32
 """Arithmetic runs of constant positions that are taken piece by piece and joined; more become one gather."""
 
@@ -294,8 +304,13 @@ WHOLE_PARTS_FLOPS = 16_000_000
 TRANSPOSED_PACK_COST = 3
 """What it costs to pack an element that is transposed beside one that is copied: it decides whether parts are rows or
 columns."""
+MOST_CHAINED = 4096
+"""Products of windows that are added up in one chain: of longer sums the outermost part is added to C, in order, so
+that rounding stays small and what is read stays in the cache."""
 PRODUCT_PARTS = 8
 """Parts of a product at most: packing memory is set aside for each."""
+WINDOW_PART_ROWS = 24
+"""Rows of a product of windows that stay together: whole tiles, of 8 or of 6 rows."""
 LOOP_PARTS = 16
 """Parts of a loop at most."""
 PRODUCT_PART_UNIT = 32

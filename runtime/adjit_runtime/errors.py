@@ -7,6 +7,8 @@ NumPy swallows or replaces those that reach it from a protocol method.
 
 from __future__ import annotations
 
+import builtins
+
 
 class AdjitError(Exception):
     """The root of the family."""
@@ -78,6 +80,16 @@ class NotFiniteError(AdjitError, FloatingPointError):
 
 class DerivativeError(AdjitError, AssertionError):
     """A derivative that differences of values do not confirm."""
+
+
+def __getattr__(name: str) -> type[AdjitError]:
+    """A class of the family that is also an exception of Python's own, `errors.ValueError`: that of an `assert` or
+    `raise` in a compiled function."""
+    found = getattr(builtins, name, None)
+    if not isinstance(found, type) or not issubclass(found, Exception):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    made = type(name, (AdjitError, found), {"__module__": __name__, "__doc__": found.__doc__})
+    return globals().setdefault(name, made)  # type: ignore[no-any-return]
 
 
 class NotFiniteWarning(RuntimeWarning):

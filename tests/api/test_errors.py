@@ -49,6 +49,7 @@ BAD: dict[str, Any] = {
 
 X, Y = data(6)
 LOGITS, LABELS, KEY = np.zeros((2, 3)), np.array([0, 2]), random.key(1)
+IMAGE = np.ones((1, 2, 3, 3))
 GRAPH = "graph @f(%x: f32[2]) -> f32[2] { %0 = neg %x : f32[2] return %0 }"
 STEP = adjit.training_step(loss, optim.sgd(0.1))
 SQUARE = adjit.jit(lambda x: x * x)
@@ -154,7 +155,8 @@ GOOD: dict[str, Callable[[], Call]] = {
     ),
     "checkpoint": lambda: (adjit.checkpoint, {"f": cube}),
     "while_loop": lambda: (
-        adjit.while_loop, {"cond": lambda c: False, "body": lambda c: c, "init": 1.0, "max_steps": 2},
+        adjit.while_loop,
+        {"cond": lambda c: False, "body": lambda c: c, "init": 1.0, "max_steps": 2, "checkpoint": None},
     ),
     "cond": lambda: (adjit.cond, {"pred": True, "if_true": lambda: 1.0, "if_false": lambda: 2.0}),
     "switch": lambda: (adjit.switch, {"index": 0, "branches": [lambda: 1.0]}),
@@ -184,6 +186,25 @@ GOOD: dict[str, Callable[[], Call]] = {
     "nn.log_softmax": lambda: (nn.log_softmax, {"x": LOGITS, "axis": -1}),
     "nn.logsumexp": lambda: (nn.logsumexp, {"x": LOGITS, "axis": -1, "keepdims": False}),
     "nn.dropout": lambda: (nn.dropout, {"x": LOGITS, "rate": 0.5, "key": KEY}),
+    "nn.conv": lambda: (
+        nn.conv,
+        {"x": IMAGE, "w": np.ones((2, 2, 2, 2)), "stride": 1, "padding": 1, "dilation": 1, "groups": 1,
+         "layout": "NCHW"},
+    ),
+    "nn.conv_transpose": lambda: (
+        nn.conv_transpose,
+        {"x": IMAGE, "w": np.ones((2, 2, 2, 2)), "stride": 2, "padding": 1, "dilation": 1, "groups": 1,
+         "layout": "NCHW", "extra": 1},
+    ),
+    "nn.max_pool": lambda: (
+        nn.max_pool, {"x": IMAGE, "size": 2, "stride": 1, "padding": 1, "dilation": 1, "layout": "NCHW"},
+    ),
+    "nn.avg_pool": lambda: (
+        nn.avg_pool, {"x": IMAGE, "size": 2, "stride": 1, "padding": 1, "count_padding": False, "layout": "NCHW"},
+    ),
+    "nn.global_avg_pool": lambda: (nn.global_avg_pool, {"x": IMAGE, "layout": "NCHW"}),
+    "nn.adaptive_avg_pool": lambda: (nn.adaptive_avg_pool, {"x": IMAGE, "size": 2, "layout": "NCHW"}),
+    "nn.resize": lambda: (nn.resize, {"x": IMAGE, "size": 2, "method": "nearest", "layout": "NCHW"}),
     "nn.mse": lambda: (nn.mse, {"prediction": LOGITS, "target": LOGITS, "reduction": "mean"}),
     "nn.mae": lambda: (nn.mae, {"prediction": LOGITS, "target": LOGITS, "reduction": "mean"}),
     "nn.huber": lambda: (nn.huber, {"prediction": LOGITS, "target": LOGITS, "delta": 1.0, "reduction": "mean"}),

@@ -286,14 +286,18 @@ def test_batches_of_loops_with_checkpoints() -> None:
 
 
 @pytest.mark.parametrize("attrs", [{"stops": True}, {"counted": True}], ids=str)
-def test_some_states_of_turns_without_number_are_refused(attrs: dict[str, bool]) -> None:
+def test_some_states_of_turns_without_number_have_no_parts(attrs: dict[str, bool]) -> None:
     b = Builder()
     flag, n = b.input("go", Array(np.dtype(bool))), b.input("n", Array(np.dtype(np.int64)))
-    body = Graph("turn", (flag,), (), (flag,))
     operands = (flag, n) if "counted" in attrs else (flag,)
-    b.emit("scan", *operands, length=9, carried=1, sliced=0, checkpoints=8, body=body, **attrs)
-    with pytest.raises(ShapeError, match="fewer checkpoints than turns of a loop whose number of turns is not known"):
-        b.emit("scan", *operands, length=9, carried=1, sliced=0, checkpoints=7, body=body, **attrs)
+    for outputs in ((flag,), (flag, flag)):
+        body = Graph("turn", (flag,), (), outputs)
+        b.emit("scan", *operands, length=9, carried=1, sliced=0, checkpoints=8, body=body, **attrs)
+        if len(outputs) == 1:
+            b.emit("scan", *operands, length=9, carried=1, sliced=0, checkpoints=7, body=body, **attrs)
+            continue
+        with pytest.raises(ShapeError, match="with fewer checkpoints than turns, has neither parts nor"):
+            b.emit("scan", *operands, length=9, carried=1, sliced=0, checkpoints=7, body=body, **attrs)
 
 
 # -- ranges of turns --------------------------------------------------------------------------------------------------

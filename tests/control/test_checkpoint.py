@@ -65,6 +65,7 @@ def test_what_is_no_way_to_keep_carries(checkpoint: Any, text: str) -> None:
     loops = [
         ("scan", lambda x: decayed(x, checkpoint)),
         ("fori_loop", lambda x: adjit.fori_loop(0, 9, lambda i, h: np.sin(h), x, checkpoint=checkpoint)),
+        ("while_loop", lambda x: by_while(x, 9, checkpoint, None)),
     ]
     for name, loop in loops:
         for call in (loop, adjit.jit(loop)):
@@ -85,18 +86,34 @@ def test_too_few_bytes_are_an_error_that_names_the_least() -> None:
         adjit.jit(lambda x: decayed(x, "47B"))(np.ones(3))
 
 
-def test_bounds_that_are_not_known_are_refused() -> None:
-    def loop(n: Any, x: Any) -> Any:
-        return adjit.fori_loop(0, n, lambda i, h: np.sin(h), x, max_steps=9, checkpoint="sqrt")
-
-    with pytest.raises(ArgumentError, match="checkpoint= needs bounds that are known while the function is traced"):
-        adjit.jit(loop)(3, np.ones(3))
-    np.testing.assert_allclose(adjit.jit(loop, static_argnames="n")(3, np.ones(3)), loop(3, np.ones(3)))
+def by_for(x: Any, n: Any, checkpoint: Any, most: int | None) -> Any:
+    return adjit.fori_loop(0, n, lambda i, h: np.sin(h), x, max_steps=most, checkpoint=checkpoint)
 
 
-def test_while_loop_has_none() -> None:
-    with pytest.raises(TypeError, match="what a loop keeps whose turns nobody knows ahead"):
-        adjit.while_loop(lambda x: x < 1, lambda x: x, 1.0, checkpoint=3)  # type: ignore[call-arg]
+def by_while(x: Any, n: Any, checkpoint: Any, most: int | None) -> Any:
+    def turn(now: Any) -> Any:
+        return now[0] + 1, np.sin(now[1])
+
+    return adjit.while_loop(lambda now: now[0] < n, turn, (0, x), max_steps=most, checkpoint=checkpoint)[1]
+
+
+@pytest.mark.parametrize("loop", [by_for, by_while])
+def test_loops_whose_turns_are_not_known(loop: Any) -> None:
+    x, n = np.ones(3), np.int64(3)
+    for checkpoint, most, count in (
+        (None, None, 0), (7, None, 7), ("360B", None, 9), (None, 9, 0), ("all", 9, 0), ("sqrt", 9, 3), (7, 5, 5),
+    ):  # fmt: skip
+        made = scan_of(lambda x, n: loop(x, n, checkpoint, most), x, n)  # noqa: B023
+        # A carry has a counter and, of a while_loop, whether it goes on, beside 24 bytes.
+        assert made.attrs.get("checkpoints", 0) in (count, count + 1 if checkpoint == "360B" else count)
+        assert not made.attrs["sliced"] or made.attrs.get("checkpoints", 0) == 0
+        same(lambda x, n: loop(x, n, checkpoint, most), x, n)  # noqa: B023
+    for checkpoint in ("sqrt", "all"):
+        with pytest.raises(
+            ArgumentError,
+            match=rf"_loop: checkpoint='{checkpoint}' is of a most number of turns, .*: give max_steps=, ",
+        ):
+            adjit.jit(lambda x, n: loop(x, n, checkpoint, None))(x, 3)  # noqa: B023
 
 
 def test_explain_and_the_plan_say_the_steps() -> None:

@@ -140,8 +140,8 @@ def test_gradients_where_the_turns_are_bounded() -> None:
     # Four turns run: the sum of x**5.
     np.testing.assert_allclose(found, 5 * X**4, rtol=1e-12)
     np.testing.assert_allclose(adjit.grad(lambda x: adjit.grad(f)(x).sum())(X), 20 * X**3, rtol=1e-12)
-    with pytest.raises(adjit.TraceError, match=r"test_while.py:\d+: .*give max_steps="):
-        adjit.grad(lambda x: adjit.while_loop(small, lambda c: c * x, x).sum())(X)
+    unbounded = adjit.grad(lambda x: adjit.while_loop(small, lambda c: c * x, x).sum())
+    np.testing.assert_array_equal(unbounded(X), found)
 
 
 def test_newtons_method_has_the_gradient_of_the_root() -> None:

@@ -206,6 +206,22 @@ SHAPED: dict[str, list[tuple[tuple[int, ...], dict[str, Any]]]] = {
         ((0,), {"low": (2,), "high": (1,), "interior": (0,), "value": 1}),
         ((17, 3), {"low": (0, 3), "high": (0, 0), "interior": (1, 0), "value": 0}),
     ],
+    "windows": [
+        ((9,), {"axes": (0,), "size": (3,), "step": (1,), "dilation": (1,)}),
+        ((2, 11), {"axes": (1,), "size": (3,), "step": (2,), "dilation": (2,)}),
+        ((4, 5), {"axes": (0, 1), "size": (3, 2), "step": (1, 2), "dilation": (1, 1)}),
+        ((2,), {"axes": (0,), "size": (3,), "step": (1,), "dilation": (1,)}),
+        ((6, 2), {"axes": (0,), "size": (1,), "step": (4,), "dilation": (5,)}),
+    ],
+    "add_windows": [
+        ((7, 3), {"axes": (0,), "extents": (9,), "step": (1,), "dilation": (1,)}),
+        ((2, 4, 3), {"axes": (1,), "extents": (11,), "step": (2,), "dilation": (2,)}),
+        ((2, 2, 3, 2), {"axes": (0, 1), "extents": (4, 5), "step": (1, 2), "dilation": (1, 1)}),
+        ((0, 3), {"axes": (0,), "extents": (2,), "step": (1,), "dilation": (1,)}),
+        ((2, 2, 1), {"axes": (0,), "extents": (8,), "step": (4,), "dilation": (5,)}),
+        ((10, 41), {"axes": (0,), "extents": (50,), "step": (1,), "dilation": (1,)}),
+        ((3, 37), {"axes": (0,), "extents": (80,), "step": (3,), "dilation": (2,)}),
+    ],
     "flip": [((17,), {"axes": (0,)}), ((3, 4, 5), {"axes": (0, 2)}), ((0, 3), {"axes": (1,)}), ((1,), {"axes": (0,)})],
     "sum": [
         ((3, 5), {"axes": (0,)}),
@@ -279,7 +295,7 @@ def other_cases(op: Op) -> Iterator[Case]:
     for shape, attrs in SHAPED[op.name]:
         for dtype in DTYPES:
             truth = op.name in ("any", "all")
-            counts = op.kind in ("reduction", "argreduction", "running")
+            counts = op.kind in ("reduction", "argreduction", "running", "overlap")
             if truth != (dtype.kind == "b") and counts:
                 continue
             attributes = dict(attrs)
@@ -353,7 +369,7 @@ def assert_close(found: np.ndarray, wanted: np.ndarray, case: Case, ulps: float)
     assert good.all(), (str(case), found[~good][:3], wanted[~good][:3], operands)
 
 
-SUMMED = ("reduction", "contraction", "running")
+SUMMED = ("reduction", "contraction", "running", "overlap")
 
 
 def tolerance(case: Case) -> float:
@@ -368,6 +384,32 @@ def tolerance(case: Case) -> float:
 
 
 COMPUTED = [name for name in OPS if name not in STRUCTURAL]
+
+
+def _windows(x: np.ndarray, axes: Any, size: Any, step: Any, dilation: Any) -> np.ndarray:
+    """Element by element of the window."""
+    places = []
+    counts = [
+        max((x.shape[a] - (k - 1) * d - 1) // s + 1, 0) for a, k, s, d in zip(axes, size, step, dilation, strict=True)
+    ]
+    for place in np.ndindex(*size):
+        part = x
+        for axis, j, n, s, d in zip(axes, place, counts, step, dilation, strict=True):
+            part = np.take(part, j * d + s * np.arange(n), axis)
+        places.append(part)
+    return np.stack(places, -1).reshape((*places[0].shape, *size))
+
+
+def _add_windows(g: np.ndarray, axes: Any, extents: Any, step: Any, dilation: Any) -> np.ndarray:
+    """As the transpose of the matrix that reads windows."""
+    shape = list(g.shape[: g.ndim - len(axes)])
+    for axis, n in zip(axes, extents, strict=True):
+        shape[axis] = n
+    numbers = np.arange(math.prod(shape)).reshape(shape)
+    read = _windows(numbers, axes, g.shape[g.ndim - len(axes) :], step, dilation)
+    total = np.zeros(math.prod(shape), g.dtype)
+    np.add.at(total, read.ravel(), g.ravel())
+    return total.reshape(shape)
 
 
 def _padded(x: np.ndarray, low: Any, high: Any, interior: Any, value: Any) -> np.ndarray:
@@ -427,6 +469,7 @@ MEANING: dict[str, Callable[..., Any]] = {
     "erf": np.vectorize(math.erf, otypes=[float]), "contract": lambda x, y, spec: np.einsum(str(spec), x, y),
     "reshape": lambda x, shape: x.reshape(shape), "transpose": lambda x, axes: x.transpose(axes), "broadcast": _spread,
     "slice": lambda x, start, stop, step: x[tuple(map(slice, start, stop, step))], "pad": _padded,
+    "windows": _windows, "add_windows": _add_windows,
     "concatenate": lambda *xs, axis: np.concatenate(xs, axis), "flip": lambda x, axes: np.flip(x, axes),
     "iota": lambda shape, axis, dtype: np.indices(shape)[axis].astype(dtype),
     "sum": lambda x, axes: np.sum(x, axes, x.dtype), "prod": lambda x, axes: np.prod(x, axes, x.dtype),

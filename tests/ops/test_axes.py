@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from adjit.ir.axes import Along, Axis, Indexed, Linear, Relation, relation_of
+from adjit.ir.axes import Along, Axis, Indexed, Linear, Mixed, Relation, relation_of
 from adjit.ir.builder import Builder
 from adjit.ir.node import Node
 from adjit.ir.op import OPS
@@ -49,6 +49,8 @@ def small_cases(name: str) -> Iterator[Case]:
 
 
 def matches(at: Axis, place: int, dims: tuple[int, ...]) -> bool:
+    if isinstance(at, Mixed):
+        return sum(step * dims[dim] for dim, step in zip(at.dims, at.steps, strict=True)) == at.gap * place
     return not isinstance(at, Along) or at.start + at.step * dims[at.dim] == at.gap * place
 
 
@@ -59,6 +61,7 @@ def declared(relation: Relation, operand: int, shape: tuple[int, ...], result: t
     if isinstance(axes, Linear):
         return np.eye(len(found), dtype=bool)
     used = {at.dim for at in axes if isinstance(at, Along)}
+    used.update(dim for at in axes if isinstance(at, Mixed) for dim in at.dims)
     rest = [range(n) if len(result) + k in used else (0,) for k, n in enumerate(relation.reduced)]
     for e, place in enumerate(np.ndindex(*shape)):
         for r, index in enumerate(np.ndindex(*result)):

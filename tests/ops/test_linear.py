@@ -18,8 +18,8 @@ from tests.ops.samples import COMPUTED, Case, cases_of
 DIFFERENTIABLE = [name for name in COMPUTED if getattr(OPS[name], "vjp", None) is not None]
 
 LINEAR = {
-    "add", "broadcast", "cast", "concatenate", "contract", "cumsum", "div", "flip", "mul", "neg", "pad", "reshape",
-    "scatter", "scatter_add", "select", "slice", "sub", "sum", "take", "transpose",
+    "add", "add_windows", "broadcast", "cast", "concatenate", "contract", "cumsum", "div", "flip", "mul", "neg", "pad",
+    "reshape", "scatter", "scatter_add", "select", "slice", "sub", "sum", "take", "transpose", "windows",
 }  # fmt: skip
 
 

@@ -122,13 +122,46 @@ def changes_an_object(x):
     return x
 
 
-def asserts(x):
-    assert x.sum() > 0, "text"
+def asserts_with_a_value(x):
+    assert x.sum() > 0, x
     return x
 
 
-def raises(x):
+def raises_with_a_value(x):
     if x.sum() > 0:
+        raise ValueError(f"it is {x.sum()}")
+    return x
+
+
+class Twice(ValueError):
+    pass
+
+
+def raises_its_own(x):
+    if x.sum() > 0:
+        raise Twice("text")
+    return x
+
+
+def raises_in_try(x):
+    try:
+        if x.sum() > 0:
+            raise ValueError("text")
+    except ValueError:
+        return 2 * x
+    return x
+
+
+def asserts_in_try(x):
+    try:
+        assert x.sum() > 0
+    except AssertionError:
+        return 2 * x
+    return x
+
+
+def raises_in_each_turn(x, n):
+    for _ in range(n):
         raise ValueError("text")
     return x
 
@@ -236,8 +269,12 @@ REFUSED: list[tuple[Callable[..., Any], tuple[Any, ...], str, list[str], str]] =
     (binds_a_global, (X,), "if x", [], "NUMBER is a global variable"),
     (changes_a_global, (X,), "if x", [], "LIST (list) is changed in an if"),
     (changes_an_object, (X,), "if x", [], "holder (Holder) is changed in an if"),
-    (asserts, (X,), "assert x", [], "a program has no assertions"),
-    (raises, (X,), "raise V", [], "an error is raised in a branch"),
+    (asserts_with_a_value, (X,), "assert x", [], "the text of an error under a traced condition has a traced value"),
+    (raises_with_a_value, (X,), "raise V", [], "the text of an error under a traced condition has a traced value"),
+    (raises_its_own, (X,), "raise T", [], "Twice is raised under a traced condition: a program raises exceptions of"),
+    (raises_in_try, (X,), "raise V", [], "where a handler (try) may catch it, and a program catches none"),
+    (asserts_in_try, (X,), "assert x", [], "where a handler (try) may catch it, and a program catches none"),
+    (raises_in_each_turn, (X, 2), "raise V", [], "an error is raised in each run of this loop"),
     (recursive, (X,), "recursive(x + 1)", [], "calls itself under a traced condition"),
     (writes_an_argument, (X,), "x[0] =", [], "the argument `x` would be changed in place"),
     (writes_a_plain_array, (X,), "if x", [], "plain is a plain array from outside"),

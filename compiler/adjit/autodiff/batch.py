@@ -355,7 +355,8 @@ def _body(body: Graph, inputs: Flags, outputs: Flags, size: int, owners: Owners 
 
 _RULES: dict[str, Callable[[_Walk, Node], Node]] = {
     **dict.fromkeys(
-        ("elementwise", "movement", "contraction", "reduction", "argreduction", "running"), _Walk._by_declaration
+        ("elementwise", "movement", "contraction", "overlap", "reduction", "argreduction", "running"),
+        _Walk._by_declaration,
     ),
     "check": _Walk._check,
     "gather": _Walk._gather,

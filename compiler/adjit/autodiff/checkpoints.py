@@ -24,41 +24,27 @@ import numpy as np
 from adjit.autodiff.cut import Cut
 from adjit.autodiff.maker import ScanMaker
 from adjit.autodiff.revolve import forward_steps, stretches
+from adjit.autodiff.states import States
 from adjit.autodiff.turn import Loop
 from adjit.autodiff.walk import Walk
 from adjit.ir.builder import ITEM, Builder
-from adjit.ir.graph import Graph, closed, topological
+from adjit.ir.graph import Graph, closed
 from adjit.ir.node import Node
 from adjit.ir.types import I64, Array
 from adjit.ops.loops import marks
 
 
-class Checkpoints:
+class Checkpoints(States):
     """The loop, whose place in the graph of `walk` one takes that keeps states, too."""
 
     turns = None
 
     def __init__(self, walk: Walk, loop: Loop, cut: Cut) -> None:
-        self._walk, self._loop, self._steady = walk, loop, cut.steady
-        self._wanted, self._numbers = cut.states, self._needed(cut.states)
+        super().__init__(walk, loop, cut)
         self._is_reverse = bool(loop.node.attrs.get("reverse", False))
         self._plan = stretches(loop.length, loop.checkpoints)
         self._rows = loop.checkpoints + 1
         self._node = self._turn_by_turn() if loop.stacked else self._in_stretches()
-
-    def result(self, index: int) -> Node:
-        """A result of the loop."""
-        return self._walk.item(self._loop.node, index)
-
-    def _needed(self, numbers: Sequence[int]) -> list[int]:
-        """What of the carried is needed for these, turn by turn."""
-        body, found = self._loop.body, set(numbers)
-        while True:
-            read = set(topological([body.outputs[i] for i in found]))
-            more = {i for i in self._loop.carried if body.inputs[i] in read and body.inputs[i] not in self._steady}
-            if more <= found:
-                return sorted(found)
-            found |= more
 
     # -- the loop forward ---------------------------------------------------------------------------------------------
 
@@ -68,9 +54,8 @@ class Checkpoints:
         # The last turn is a stretch by itself: the loop backward begins with its state.
         begins = np.concatenate([self._plan.kept, np.full(self._rows - len(self._plan.kept), last)])
         steps = np.stack([begins, np.append(begins[1:], loop.length)], 1)
-        scan = ScanMaker(
-            Builder(loop.node.loc), f"{loop.body.name}_stretches", self._rows, False, checkpoints=self._rows
-        )
+        ways = {"checkpoints": self._rows, "stretches": True}
+        scan = ScanMaker(Builder(loop.node.loc), f"{loop.body.name}_stretches", self._rows, False, None, **ways)
         inputs = []
         for i, (node, operand) in enumerate(zip(loop.body.inputs, loop.node.args, strict=True)):
             enter = scan.carried if i in loop.carried else scan.whole
@@ -92,7 +77,7 @@ class Checkpoints:
         rows[self._plan.kept] = np.arange(len(self._plan.kept))
         b, around = Builder.after(loop.body), Builder(old.loc)
         row = _index(b, b.input("row", Array(_STORED)))
-        kept = [b.input(f"kept_{loop.name(i)}", self._kept_type(i)) for i in self._numbers]
+        kept = [b.input(f"kept_{loop.name(i)}", self._rows_type(i, self._rows)) for i in self._numbers]
         new = [b.emit("scatter", node, row, loop.body.inputs[i], axis=0)
                for node, i in zip(kept, self._numbers, strict=True)]  # fmt: skip
         count, sliced = len(loop.carried), old.attrs["sliced"]
@@ -108,24 +93,20 @@ class Checkpoints:
         self._walk.replace(old, made, count, len(kept))
         return made
 
-    def _kept_type(self, i: int) -> Array:
-        type = self._loop.body.inputs[i].array_type.strong
-        return type.with_shape((self._rows, *type.shape))
-
     # -- in the loop backward -----------------------------------------------------------------------------------------
 
     def states(self, scan: ScanMaker) -> dict[Node, Node]:
         """What a turn begins with, in the body of the loop backward that `scan` makes."""
         loop, b, plan = self._loop, scan.b, self._plan
         first = len(loop.carried)
-        kept = {i: scan.carried(f"kept_{loop.name(i)}", self._kept_type(i),
+        kept = {i: scan.carried(f"kept_{loop.name(i)}", self._rows_type(i, self._rows),
                                 self._walk.b.emit(ITEM, self._node, index=first + n))
                 for n, i in enumerate(self._numbers)}  # fmt: skip
         row = _part(scan, "row", self._by_element(plan.row))
         some = _part(scan, "some", self._by_element(plan.stretches))
         again = ScanMaker(
             b, f"{loop.body.name}_forward_{forward_steps(loop.length, loop.checkpoints)}_steps", len(plan.steps), False,
-            some, ranged=True, checkpoints=len(plan.steps),
+            some, ranged=True, checkpoints=len(plan.steps), stretches=True,
         )  # fmt: skip
         now, rows = {}, {}
         for i, node in kept.items():
@@ -145,16 +126,6 @@ class Checkpoints:
         for i, node in kept.items():
             scan.hand_on(node, again.result(rows[i]))
         return {loop.body.inputs[i]: again.result(now[i]) for i in self._wanted}
-
-    def _turn(self) -> tuple[Graph, list[int], list[int]]:
-        """A turn that gives the next of the states that are needed; beside them it has these parts and invariants."""
-        loop, body = self._loop, self._loop.body
-        outputs = [body.outputs[i] for i in self._numbers]
-        read = set(topological(outputs))
-        others = [i for i, node in enumerate(body.inputs) if node in read and i not in self._numbers]
-        parts, whole = [i for i in others if i in loop.parts], [i for i in others if i not in loop.parts]
-        inputs = [body.inputs[i] for i in (*self._numbers, *parts, *whole)]
-        return closed(body.name, inputs, body.nodes, outputs), parts, whole
 
     def _handed_in(self, scan: ScanMaker, again: ScanMaker, i: int) -> Node:
         """What the turns forward read, through two loops: all elements where a turn has one."""

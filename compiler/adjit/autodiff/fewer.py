@@ -16,7 +16,7 @@ from adjit.autodiff.revolve import beta, forward_steps
 from adjit.ir.graph import Graph, copy_node
 from adjit.ir.node import Node
 from adjit.ops.declare import Bodied
-from adjit.ops.loops import MOST_TURNS, runs_all
+from adjit.ops.loops import MOST_TURNS, known_turns, runs_all
 
 MOST_RUNS = 8
 """How often a turn may run forward: as few states as that takes are few enough."""
@@ -97,7 +97,7 @@ def loops_of(graphs: Sequence[Graph], level: int, inside: bool) -> Iterator[Kept
                 again = length + forward_steps(length, states) - (length - 1)
                 yield Kept(node, runs * length, length, states, runs * again)
             if inside or length == 1:
-                waiting.append((node.attrs["body"], runs * length))
+                waiting.append((node.attrs["body"], runs * known_turns(length)))
 
 
 def levels_of(graphs: Sequence[Graph]) -> Iterator[Fewer]:

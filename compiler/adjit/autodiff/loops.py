@@ -8,7 +8,7 @@ read where it lies, computed again, or kept by the loop forward as one more resu
 depends on invariants alone is computed ahead of the loop. Gradients of invariants are summed up over the turns. A guard
 goes with its cotangent into the body, from turn to turn and out again, as if the turns stood in a row. As many turns
 are taken back as there were: what a loop was told, or has counted. With checkpoints all is computed again, from states
-of which the loop forward keeps some (`checkpoints`).
+of which the loop forward keeps some (`checkpoints`, and `online` where it has no most number of turns).
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from adjit.autodiff.cotangent import Cotangent, alive, both
 from adjit.autodiff.cut import Cut
 from adjit.autodiff.forward import Forward
 from adjit.autodiff.maker import End, ScanMaker
+from adjit.autodiff.online import Online
+from adjit.autodiff.states import States
 from adjit.autodiff.turn import Loop, Turn, adjoint_of_turn
 from adjit.autodiff.walk import Walk
 from adjit.ir.builder import Value
@@ -27,38 +29,44 @@ from adjit.ir.graph import copy_node
 from adjit.ir.node import Node
 from adjit.ir.types import BOOL, I64, Array
 from adjit.ops.loops import MOST_TURNS, marks, runs_all
-from adjit_runtime.errors import TraceError
+
+STATES = 32
+"""How many states are kept, where nobody says it, of a loop that has no most number of turns."""
+
+_Forward = Forward | Checkpoints | Online
 
 
 def through_loop(walk: Walk, node: Node, cts: Sequence[Cotangent | None]) -> list[Cotangent | None]:
-    """What a loop hands to its operands. One that keeps what this reads takes its place when the walk is closed.
-
-    Raises TraceError where something is to be kept of turns without number."""
+    """What a loop hands to its operands. One that keeps what this reads takes its place when the walk is closed."""
     loop = Loop(node)
     if node.attrs["length"] == 0:
         return [cts[i] if i in loop.carried else None for i in range(len(node.args))]
     turn = adjoint_of_turn(walk, loop, cts)
     cut = Cut(loop, turn)
-    if cut.kept and node.attrs["length"] == MOST_TURNS:
-        where = f"{node.loc}: " if node.loc is not None else ""
-        raise TraceError(
-            f"{where}a loop whose number of turns is not known keeps {cut.kept[0].type} of each for its derivative: "
-            "give max_steps=, how many turns there may be; in place of while write for _ in range(most) with a break"
-        )
-    forward: Forward | Checkpoints
-    if cut.states and loop.length > 1 and not cut.kept:
+    if cut.kept and loop.length == MOST_TURNS:
+        # No array has an element for each turn.
+        loop = Loop(node, STATES)
+        cut = Cut(loop, turn)
+    forward: _Forward
+    if not cut.states or loop.length == 1 or cut.kept:
+        forward = Forward.of(walk, loop, turn, cut)
+    elif runs_all(node):
         forward = Checkpoints(walk, loop, cut)
     else:
-        forward = Forward.of(walk, loop, turn, cut)
+        forward = Online(walk, loop, turn, cut)
     return _Backward(walk, loop, turn, cut, forward).contributions(cts)
 
 
 class _Backward:
     """The loop backward in the making; `_image` has nodes of the adjoint of a turn as they stand in its body."""
 
-    def __init__(self, walk: Walk, loop: Loop, turn: Turn, cut: Cut, forward: Forward | Checkpoints) -> None:
+    def __init__(self, walk: Walk, loop: Loop, turn: Turn, cut: Cut, forward: _Forward) -> None:
         self._b, self._loop, self._turn, self._cut, self._forward = walk.b, loop, turn, cut, forward
-        ways = marks(loop.node, "ranged", "checkpoints") | ({"closed": True} if loop.is_closed else {})
+        ways = {"checkpoints": loop.checkpoints} if loop.checkpoints else {}
+        ways |= {"closed": True} if loop.is_closed else {}
+        ways |= {"stretches": True} if isinstance(forward, States) else {}
+        # What has counted its turns tells their number.
+        ways |= marks(loop.node, "ranged") if forward.turns is loop.node.args[-1] else {}
         backwards = not loop.node.attrs.get("reverse", False)
         self._scan = ScanMaker(walk.b, f"{loop.body.name}_vjp", loop.length, backwards, forward.turns, **ways)
         self._image: dict[Node, Node] = {}
@@ -120,7 +128,7 @@ class _Backward:
         for node, index in ({**cut.results, **kept}).items():
             if node in cut.read:
                 self._image[node] = scan.part("kept", node.array_type, self._forward.result(index))
-        if isinstance(self._forward, Checkpoints):
+        if isinstance(self._forward, States):
             self._image.update(self._forward.states(scan))
         left = {node: i for node, i in cut.left.items() if node in cut.read}
         for node, i in left.items():

@@ -10,7 +10,9 @@ Algorithm 799: Revolve, ACM Transactions on Mathematical Software 26, 2000). A s
 next state; what the adjoint of a turn computes again beside is not counted. The n - 1 first ones are those of the loop
 forward itself.
 
-States form a stack: one is kept until all turns after it have been taken back, so each is kept once at most.
+States form a stack: one is kept until all turns after it have been taken back, so each is kept once at most. A loop
+that does not know n keeps states at a stride that doubles (after Wang, Moin and Iaccarino, Minimal repetition dynamic
+checkpointing, SIAM Journal on Scientific Computing 31, 2009).
 """
 
 from __future__ import annotations
@@ -43,6 +45,28 @@ def _repetitions(n: int, k: int) -> int:
         middle = (low + high) // 2
         low, high = (low, middle) if beta(k, middle) >= n else (middle + 1, high)
     return low
+
+
+def online_rooms(k: int) -> int:
+    """How many of k states a loop keeps on its way forward that does not know how far it goes: an odd number, so that
+    every power of 2 is a way to go round them. One is the first state. A quarter, or five, are for the way back:
+    fewer would have to take a long stretch again turn by turn."""
+    return max(1, (k - max(k // 4, 5) - 1) | 1)
+
+
+def online_steps(n: int, k: int) -> int:
+    """The turns forward of a loop that stopped after n, those of the loop itself and those taken again, with room for k
+    states: every stride-th was kept on the way, and between two of these the fewest steps are taken."""
+    a, stride = online_rooms(k), 1
+    if a == 1:
+        return n + forward_steps(n, k)
+    while n > (a + 1) * stride:
+        stride *= 2
+    steps, end = n, n
+    for place in reversed(range(min(-(-n // stride), a))):
+        steps += forward_steps(end - place * stride, k - place)
+        end = place * stride
+    return steps
 
 
 class Schedule(NamedTuple):

@@ -130,7 +130,7 @@ class _Making:
         node = self.loop.node
         length, reverse = node.attrs["length"], node.attrs.get("reverse", False)
         turns = node.args[-1] if node.attrs.get("counted", False) else None
-        ways = marks(node, "stops", "ranged", "checkpoints", "closed")
+        ways = marks(node, "stops", "ranged", "checkpoints", "closed", "stretches")
         return ScanMaker(self.b, f"{self.loop.body.name}_{suffix}", length, reverse, turns, **ways)
 
     def _enter_value(self, scan: ScanMaker, i: int) -> Node:

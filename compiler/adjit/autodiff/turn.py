@@ -17,9 +17,10 @@ from adjit.ops.declare import Bodied
 
 class Loop:
     """A loop: the numbers of the inputs of its body, which are those of its operands, and of the outputs that are
-    stacked, which are those of its results. What is carried has the same number among all."""
+    stacked, which are those of its results. What is carried has the same number among all. `checkpoints` says how many
+    states are kept where the node does not."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, checkpoints: int = 0) -> None:
         assert isinstance(node.op, Bodied)
         self.node = node
         self.body: Graph = node.attrs["body"]
@@ -29,7 +30,7 @@ class Loop:
         self.whole = [bound.at for bound in entering if bound.how == "whole"]
         self.stacked = [bound.at for bound in node.op.leaving(node.attrs) if bound.how == "part"]
         self.length: int = node.attrs["length"]
-        self.checkpoints: int = node.attrs.get("checkpoints", 0)
+        self.checkpoints: int = node.attrs.get("checkpoints", checkpoints)
         # One turn begins with operands, so it keeps nothing; what is computed again in it must not be kept around it.
         self.is_closed = self.length == 1 and self.checkpoints > 0
         self.keeps_states = self.length > 1 and self.checkpoints >= self.length - 1

@@ -30,6 +30,7 @@ class Walk:
         self.b = Builder.after(graph)
         self._replaced: dict[Node, Node] = {}
         self._added: dict[Node, tuple[int, int]] = {}
+        self._ahead: dict[Node, Sequence[Node]] = {}
         self._opened: dict[Node, Node] = {}
         self._waiting: dict[Node, list[Cotangent]] = {}
         self._results: dict[Node, list[list[Cotangent]]] = {}
@@ -86,10 +87,12 @@ class Walk:
             self._items[of, index] = self.b.emit(ITEM, of, index=index)
         return self._items[of, index]
 
-    def replace(self, old: Node, new: Node, place: int, added: int) -> None:
+    def replace(self, old: Node, new: Node, place: int, added: int, ahead: Sequence[Node] = ()) -> None:
         """Have a node take another one's place when the graph is closed. Its results are those of the old one, with
-        `added` more of them ahead of that at `place`, and any after them."""
+        `added` more of them ahead of that at `place`, and any after them. The nodes `ahead` stand before it, in that
+        order; they may be new, and depend on what the old one could."""
         self._replaced[old] = new
+        self._ahead[old] = ahead
         if added:
             self._added[old] = place, added
 
@@ -106,6 +109,9 @@ class Walk:
         results: dict[Node, list[Node]] = {}
         for node in self.b.nodes:
             now = self._replaced.get(node, node)
+            for each in self._ahead.get(node, ()):
+                image[each] = copy_node(each, [image.get(arg, arg) for arg in each.args])
+                order[image[each]] = None
             args = [image.get(arg, arg) for arg in now.args]
             if node.op is ITEM and node.args[0] in results:
                 image[node] = results[node.args[0]][node.attrs["index"]]

@@ -25,11 +25,12 @@ from adjit.tuned import (
     SHORT_JOBS,
     TRANSPOSED_PACK_COST,
     WHOLE_PARTS_FLOPS,
+    WINDOW_PART_ROWS,
 )
 from adjit_runtime.target import Target
 
-ROWS, COLUMNS = 1, 2
-"""Dimensions of a product, whose domain is (batch, m, n)."""
+BATCH, ROWS, COLUMNS = 0, 1, 2
+"""Dimensions of a product, whose domain is (batch, m, n). Of the batch it is the outermost loop that is cut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,12 @@ def follows_columns(work: Product, cut: Cut | None, target: Target) -> bool:
     if cut is not None and cut.dim == COLUMNS:
         return True
     is_one_block = cut is None and is_direct(work, target.vector_bytes)
-    return not (is_one_block or blocks_are_wide(work.dtype, work.n, target))
+    return not (is_one_block or has_wide_blocks(work, target))
+
+
+def has_wide_blocks(work: Product, target: Target) -> bool:
+    """Whether every block that the epilogue is given has all columns of C."""
+    return bool(work.runs) or blocks_are_wide(work.dtype, work.n, target)
 
 
 # -- loops ----------------------------------------------------------------------------------------------------------
@@ -91,6 +97,8 @@ def loop_cost(work: Loop, target: Target) -> float:
 
 
 def _cut_of_product(work: Product, _: Target) -> Cut | None:
+    if work.runs:
+        return _cut_of_windows(work)
     dim = COLUMNS if _by_columns(work) else ROWS
     extent = work.n if dim == COLUMNS else work.m
     flops = product_flops(work)
@@ -100,6 +108,19 @@ def _cut_of_product(work: Product, _: Target) -> Cut | None:
     each = 1 if 2 * work.m * work.n * work.k >= WHOLE_PARTS_FLOPS else PARTS_PER_THREAD
     parts = min(PRODUCT_PARTS, extent // PRODUCT_PART_UNIT)
     return Cut(dim, extent, PRODUCT_PART_UNIT, parts, each, flops < SHORT_JOBS * PARALLEL_FLOPS)
+
+
+def _cut_of_windows(work: Product) -> Cut | None:
+    """Parts of the outermost loop over products, or else rows of each product."""
+    flops = work.product_flops
+    dim, extent, unit = ROWS, work.m, WINDOW_PART_ROWS
+    outer = work.batch[0][0] if work.batch else 1
+    if outer >= PRODUCT_PARTS or outer % 2 == 0 or extent < 2 * unit:
+        dim, extent, unit = BATCH, outer, 1
+    if flops < PARALLEL_FLOPS or extent < 2 * unit:
+        return None
+    parts = min(PRODUCT_PARTS, extent // unit)
+    return Cut(dim, extent, unit, parts, PARTS_PER_THREAD, flops < SHORT_JOBS * PARALLEL_FLOPS)
 
 
 def _by_columns(work: Product) -> bool:
@@ -119,7 +140,7 @@ def _by_columns(work: Product) -> bool:
 
 def product_flops(work: Product) -> int:
     """Floating-point operations; an instruction of the epilogue takes as long as a multiply-add."""
-    each = work.k + (total_cost(work.epilogue.code) if work.epilogue is not None else 0)
+    each = work.sums + (total_cost(work.epilogue.code) if work.epilogue is not None else 0)
     return 2 * work.m * work.n * each
 
 

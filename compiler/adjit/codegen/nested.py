@@ -165,7 +165,7 @@ def _call_step(
         assert rest.report is not None
         arguments.append(rest.report)
     status = f.call(called.name, I64, arguments)
-    report = rest.report if work.tells_turn else None
+    report = rest.report if work.tells_turn_of(step) else None
 
     def tell() -> None:
         if report is not None:

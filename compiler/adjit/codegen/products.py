@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 
 from adjit.codegen.access import TileAccess
 from adjit.codegen.analysis import lanes_of, vectors_together
-from adjit.codegen.cuts import COLUMNS, Cut, cut_of, follows_columns
+from adjit.codegen.cuts import BATCH, COLUMNS, Cut, cut_of, follows_columns
 from adjit.codegen.direct import emit_direct
 from adjit.codegen.emitter import Emitter, How
 from adjit.codegen.gemm import (
     MOST_PREFETCHED,
     PREFETCH,
     REGISTER_TILES,
+    SCRATCH,
     gemm_flags,
     gemm_scratch_bytes,
     gemm_workspace_bytes,
@@ -23,12 +25,14 @@ from adjit.codegen.jobs import open_job, parts_for, range_of, range_of_turn, run
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal, literal, memory_type
 from adjit.codegen.nest import Nest
 from adjit.codegen.signals import effort, emit_poll
+from adjit.ir.types import dtype_name
 from adjit.schedule.instructions import Load
 from adjit.schedule.products import is_direct
 from adjit.schedule.work import Product
 from adjit.tuned import (
     EPILOGUE_MASKED_VECTORS,
     EPILOGUE_PREFETCH_BYTES,
+    MOST_CHAINED,
     POLL_EFFORT,
     PRODUCT_PART_UNIT,
     REDUCTION_JAM,
@@ -71,6 +75,8 @@ class ProductEmitter(Emitter[Product]):
 
     def packing_bytes(self, work: Product, target: Target, parallel: bool) -> int:
         """For each part that threads may take of a product, or of the loop that it is in."""
+        if work.runs:
+            return 0
         cut = cut_of(work, target)
         parts = TILE_GROUPS if not parallel else cut.parts if cut is not None else 1
         return gemm_workspace_bytes(work.dtype, work.m, work.n, work.k, target) * parts
@@ -86,7 +92,7 @@ class ProductEmitter(Emitter[Product]):
 def _beside(work: Product, target: Target) -> list[int]:
     """The epilogue's parameters that are read element by element along a large C; MOST_PREFETCHED of them at most."""
     is_large = work.m * work.n * work.dtype.itemsize >= EPILOGUE_PREFETCH_BYTES[target.registers]
-    if work.epilogue is None or work.batch or not is_large:
+    if work.epilogue is None or work.batch or work.runs or not is_large:
         return []
     found = {
         i.param - 3
@@ -109,12 +115,16 @@ def _part_of_product(
     f, params, part, parts = open_job(module, name, count, glue=True)
     at, ranges = range_of_turn(f, count, part, parts) if in_turns else (part, parts)
     low, high = range_of(f, at, ranges, cut)
-    nbytes = gemm_workspace_bytes(work.dtype, work.m, work.n, work.k, target)
-    params[-1] = f.offset(params[-1], f.mul(part, nbytes))
+    if not work.runs:
+        nbytes = gemm_workspace_bytes(work.dtype, work.m, work.n, work.k, target)
+        params[-1] = f.offset(params[-1], f.mul(part, nbytes))
     if work.scratch:
         params[2] = f.offset(params[2], f.mul(part, gemm_scratch_bytes(work.dtype, target)))
     zero, length = int_literal(0), f.sub(high, low)
-    if cut.dim == COLUMNS:
+    if cut.dim == BATCH:
+        whole = int_literal(work.m), int_literal(work.n)
+        _multiply(f, params, work, target, epilogue, (zero, zero), whole, outer=(low, high))
+    elif cut.dim == COLUMNS:
         _multiply(f, params, work, target, epilogue, (zero, low), (int_literal(work.m), length))
     else:
         _multiply(f, params, work, target, epilogue, (low, zero), (length, int_literal(work.n)))
@@ -123,10 +133,14 @@ def _part_of_product(
 
 
 def _flags(work: Product, target: Target) -> int:
+    if work.runs:
+        return SCRATCH if work.scratch else 0
     return gemm_flags(work.dtype, work.m, work.n, work.k, work.a_strides, work.b_strides, target, scratch=work.scratch)
 
 
 def _symbols(work: Product, target: Target, cut: bool) -> tuple[str, str]:
+    if work.runs:
+        return f"adjit_windows_{dtype_name(work.dtype)}", ""
     unit = PRODUCT_PART_UNIT if cut else 0
     return product_symbols(work.dtype, work.m, work.n, _flags(work, target), target, unit)
 
@@ -141,9 +155,11 @@ def _multiply(
     part: tuple[Value, Value] | None,
     direct: Function | None = None,
     polls: bool = False,
+    outer: tuple[Value, Value] | None = None,
 ) -> None:
     """Call the library for each pair of matrices, or `direct` where that is given; of C the `part` (rows, columns) from
-    `start` on where it is cut. Where it `polls`, `f` may be left between two pairs."""
+    `start` on where it is cut, or the range `outer` of the outermost loop over pairs. Where it `polls`, `f` may be left
+    between two pairs."""
     a, b, c, *others, workspace = params
     row, column = start
     context = literal(PTR, 0)
@@ -165,6 +181,7 @@ def _multiply(
     if edge:
         f.module.declare(edge, VOID, ())
     m, n = part or (int_literal(work.m), int_literal(work.n))
+    runs = _runs(f, work) if work.runs else None
 
     def multiply(indices: list[Value]) -> None:
         places = []
@@ -185,27 +202,55 @@ def _multiply(
                 zero, tile_row = int_literal(0), int_literal(work.n if work.scratch else work.c_row)
                 f.call(epilogue.name, VOID, [context, places[2], tile_row, zero, m, zero, n])
             return
+        after = Value(PTR, f"@{epilogue.name}") if epilogue is not None else literal(PTR, 0)
+        if runs is not None:
+            arguments = [
+                m, n, int_literal(work.k),
+                places[0], *(int_literal(stride) for stride in work.a_strides),
+                places[1], int_literal(work.b_strides[0]), places[2], int_literal(work.c_row),
+                runs, int_literal(flags), after, context,
+            ]  # fmt: skip
+            f.call(symbol, VOID, arguments)
+            return
         arguments = [
             m, n, int_literal(work.k),
             places[0], *(int_literal(stride) for stride in work.a_strides),
             places[1], *(int_literal(stride) for stride in work.b_strides),
             places[2], int_literal(work.c_row), workspace, int_literal(flags),
             Value(PTR, f"@{edge}") if edge else literal(PTR, 0),
-            Value(PTR, f"@{epilogue.name}") if epilogue is not None else literal(PTR, 0),
-            context,
+            after, context,
         ]  # fmt: skip
         f.call(symbol, VOID, arguments)
 
-    _nested(f, [entry[0] for entry in work.batch], multiply, (lambda: emit_poll(f)) if polls else lambda: None)
+    extents: list[tuple[Value | int, Value | int]] = [(0, entry[0]) for entry in work.batch]
+    if outer is not None:
+        extents[0] = outer
+    _nested(f, extents, multiply, (lambda: emit_poll(f)) if polls else lambda: None)
+
+
+def _runs(f: Function, work: Product) -> Value:
+    """The loops around the sums of a product, as `adjit_windows` takes them."""
+    once = (1, 0, 0)
+    runs = [*(once,) * (Product.RUNS - len(work.runs)), *work.runs]
+    if len(work.runs) < Product.RUNS and work.sums > MOST_CHAINED:
+        # Long sums go to C part by part, which keeps both operands' parts in the cache.
+        runs = [work.runs[0], *(once,) * (Product.RUNS - len(work.runs)), *work.runs[1:]]
+    record = f.alloca(I64, 3 * Product.RUNS)
+    for i, number in enumerate(itertools.chain(*runs)):
+        f.store(int_literal(number), f.element(record, I64, i))
+    return record
 
 
 def _nested(
-    function: Function, extents: list[int], body: Callable[[list[Value]], None], after: Callable[[], None]
+    function: Function,
+    ranges: list[tuple[Value | int, Value | int]],
+    body: Callable[[list[Value]], None],
+    after: Callable[[], None],
 ) -> None:
-    """Plain loops over a static domain, with `after` called after each turn of the outermost one."""
+    """Plain loops over ranges, with `after` called after each turn of the outermost one."""
 
     def level(depth: int, indices: list[Value]) -> None:
-        if depth == len(extents):
+        if depth == len(ranges):
             body(indices)
         else:
 
@@ -215,7 +260,7 @@ def _nested(
                     after()
                 return []
 
-            function.loop(0, extents[depth], 1, [], inside)
+            function.loop(*ranges[depth], 1, [], inside)
 
     level(0, [])
 
@@ -225,6 +270,8 @@ def _blocks_are_whole(work: Product, lanes: int, target: Target) -> bool:
     they begin and end at tiles or at the end."""
     if work.dtype.kind != "f" or work.m == 1 or work.n % lanes or PRODUCT_PART_UNIT % lanes:
         return False
+    if work.runs:
+        return True
     sizes = sizes_for(work.dtype, target)
     return bool(_flags(work, target) & REGISTER_TILES) and work.n >= sizes.columns and sizes.columns % lanes == 0
 

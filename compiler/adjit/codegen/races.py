@@ -21,8 +21,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from adjit.codegen.cuts import ROWS, Cut, cut_of, follows_columns
-from adjit.codegen.gemm import GEMM_DTYPES, blocks_are_wide, gemm_scratch_bytes, scratch_allowed
+from adjit.codegen.cuts import BATCH, ROWS, Cut, cut_of, follows_columns, has_wide_blocks
+from adjit.codegen.gemm import GEMM_DTYPES, gemm_scratch_bytes, scratch_allowed
 from adjit.schedule.arena import elements_in_place, read, written
 from adjit.schedule.buffer import Buffer, storage
 from adjit.schedule.plan import Kernel, Plan
@@ -151,23 +151,25 @@ def _fault_of(kernel: Kernel, target: Target) -> str:
         return _fault_of_product(kernel, kernel.work, cut, target)
     if cut is None:
         return ""
-    return _fault_of_units(kernel, [(touch, cut.dim) for touch in kernel.work.touches()], cut.unit)
+    return _fault_of_units(kernel, [(touch, cut.dim, cut.unit) for touch in kernel.work.touches()])
 
 
 def _fault_of_product(kernel: Kernel, work: Product, cut: Cut | None, target: Target) -> str:
     follows = follows_columns(work, cut, target)
     body = work.epilogue
-    if body is not None and cut is not None and not follows and not blocks_are_wide(work.dtype, work.n, target):
+    if body is not None and cut is not None and not follows and not has_wide_blocks(work, target):
         return "the loops of the epilogue do not keep to the columns of a block, which has not all of them"
     found = _fault_of_blocks(kernel, work, 1 if cut is None else cut.parts, target)
     if found or cut is None:
         return found
-    of_product = len(work.batch) + (0 if cut.dim == ROWS else 1)
-    along: list[tuple[Touch, int | None]] = [(touch, of_product) for touch in work.touches_of_product()]
+    of_product = 0 if cut.dim == BATCH else len(work.batch) + (0 if cut.dim == ROWS else 1)
+    along: list[tuple[Touch, int | None, int]] = [(touch, of_product, cut.unit) for touch in work.touches_of_product()]
     if body is not None:
-        of_body = cut.dim if cut.dim == ROWS or follows else None
-        along += [(touch, of_body) for touch in touches_of_body(body)]
-    return _fault_of_units(kernel, along, cut.unit)
+        of_body = cut.dim if cut.dim in (BATCH, ROWS) or follows else None
+        # The epilogue's loop over the batch is one, over all products of an index of the outermost loop.
+        unit = cut.unit * math.prod(entry[0] for entry in work.batch[1:]) if cut.dim == BATCH else cut.unit
+        along += [(touch, of_body, unit) for touch in touches_of_body(body)]
+    return _fault_of_units(kernel, along)
 
 
 def _fault_of_blocks(kernel: Kernel, work: Product, parts: int, target: Target) -> str:
@@ -181,7 +183,7 @@ def _fault_of_blocks(kernel: Kernel, work: Product, parts: int, target: Target) 
     if not work.scratch:
         return ""
     buffer, offset = kernel.params[Product.C]
-    if work.dtype not in GEMM_DTYPES or not scratch_allowed(work.dtype, work.k, target):
+    if work.dtype not in GEMM_DTYPES or not (work.runs or scratch_allowed(work.dtype, work.k, target)):
         return "its blocks are not finished one by one, as those in scratch memory are"
     block = parts * gemm_scratch_bytes(work.dtype, target)
     if offset < 0 or offset * work.dtype.itemsize + block > buffer.nbytes:
@@ -191,11 +193,11 @@ def _fault_of_blocks(kernel: Kernel, work: Product, parts: int, target: Target) 
     return ""
 
 
-def _fault_of_units(kernel: Kernel, along: Sequence[tuple[Touch, int | None]], unit: int) -> str:
-    """How units meet, of a dimension that each touch has by a number of its own, in memory that the kernel writes."""
-    kept = {storage(kernel.params[touch.param][0]) for touch, _ in along if touch.writes}
-    meant = [(touch, dim) for touch, dim in along if storage(kernel.params[touch.param][0]) in kept]
-    return _fault_of_parts(kernel, [(by_unit(touch, dim, unit), touch) for touch, dim in meant])
+def _fault_of_units(kernel: Kernel, along: Sequence[tuple[Touch, int | None, int]]) -> str:
+    """How units meet, in memory that the kernel writes: of each touch the dimension and how much of it is a unit."""
+    kept = {storage(kernel.params[touch.param][0]) for touch, _, _ in along if touch.writes}
+    meant = [entry for entry in along if storage(kernel.params[entry[0].param][0]) in kept]
+    return _fault_of_parts(kernel, [(by_unit(touch, dim, unit), touch) for touch, dim, unit in meant])
 
 
 def _fault_of_parts(kernel: Kernel, found: Sequence[tuple[Owned, Touch]]) -> str:

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from adjit.ops.loops import MOST_TURNS
 from adjit.trace.refuse import located
 from adjit_runtime import checks
 from adjit_runtime.errors import ArgumentError
@@ -35,12 +36,19 @@ class Kept:
         return min(number, max(turns, 1))
 
 
-def kept_of(loop: str, checkpoint: Any) -> Kept | None:
-    """What `checkpoint=` asks of a loop; None for what its gradient needs of each turn."""
-    if checkpoint is None or (isinstance(checkpoint, str) and checkpoint == "all"):
+def kept_of(loop: str, checkpoint: Any, turns: int = 0) -> Kept | None:
+    """What `checkpoint=` asks of a loop; None for what its gradient needs of each turn, or what it keeps of turns
+    without number. `turns` may be MOST_TURNS, and is of no matter else."""
+    if checkpoint is None:
         return None
-    if isinstance(checkpoint, str) and checkpoint == "sqrt":
-        return Kept(loop)
+    if isinstance(checkpoint, str) and checkpoint in ("all", "sqrt"):
+        if turns == MOST_TURNS:
+            raise located(
+                ArgumentError,
+                f"{loop}: checkpoint={checkpoint!r} is of a most number of turns, and there is none: give max_steps=, "
+                'a number of carries, or bytes as in "64MB"',
+            )
+        return None if checkpoint == "all" else Kept(loop)
     nbytes = checks.bytes_in(checkpoint) if isinstance(checkpoint, str) else None
     if nbytes is not None:
         return Kept(loop, nbytes=nbytes, text=checkpoint)

@@ -22,11 +22,6 @@ from adjit_runtime import checks
 from adjit_runtime.errors import ArgumentError
 from adjit_runtime.public import public
 
-_UNKNOWN = (
-    "fori_loop: checkpoint= needs bounds that are known while the function is traced, as it says what to keep ahead of "
-    "the loop: give integers of Python (an argument is one by static_argnames), or leave it out"
-)
-_NONE_OF_WHILE = "what a loop keeps whose turns nobody knows ahead is what its gradient needs of each: leave it out"
 _UNROLLED = "a loop is unrolled as the compiler sees fit: leave it out"
 
 
@@ -99,9 +94,11 @@ def fori_loop(
 
     `init` is a pytree of arrays and numbers, and so is what body gives; `scan` says what a carry is. i is an integer as
     in a loop of Python: it indexes arrays (x[i]), and takes the dtype of the array that it meets. The bounds are
-    integers, which may be traced: then the turns are counted when the program runs, and a gradient needs to know
-    `max_steps`, how many there are at most. Raises ArgumentError for bounds that are no integers and for more turns
-    than `max_steps`, and what `scan` raises.
+    integers, which may be traced: then the turns are counted when the program runs. A gradient keeps what it needs of
+    each where it is known how many there are at most, as `max_steps` says; else `checkpoint` carries, 32 if that is not
+    given, and computes again what lies between them (`scan`). Raises ArgumentError for bounds that are no integers, for
+    more turns than `max_steps`, and for a `checkpoint` of "sqrt" or "all" where there is no most number of turns, and
+    what `scan` raises.
 
     >>> import numpy as np, adjit
     >>> def body(i, x):
@@ -115,11 +112,10 @@ def fori_loop(
     most = None if max_steps is None else checks.integer("fori_loop: max_steps", max_steps, 0)
     given = tree("fori_loop", "init", init).at("carry")
     call = Call("fori_loop", body, lambda now, i: (body(i, now), None), given, tree("fori_loop", "xs", None), 0)
-    call = replace(call, kept=kept_of("fori_loop", checkpoint))
     if isinstance(low, Tracer) or isinstance(high, Tracer):
-        if call.kept is not None:
-            raise located(ArgumentError, _UNKNOWN)
-        return _run(counted(call, Between(low, high, most)))[0]
+        between = Between(low, high, most)
+        return _run(counted(replace(call, kept=kept_of("fori_loop", checkpoint, between.turns)), between))[0]
+    call = replace(call, kept=kept_of("fori_loop", checkpoint))
     counter = range(low, high)
     if most is not None and len(counter) > most:
         raise located(
@@ -131,27 +127,39 @@ def fori_loop(
 
 def counted(call: Call, between: Between) -> Call:
     """A loop over integers that are known when the program runs. The counter is one of known integers, of which the
-    first ones run, where the first one is known and there is a most number of them."""
+    first ones run, where the first one is known, and there is a most number of turns, each of which may keep something.
+    """
     turns, first = between.turns, between.lower
     found = replace(call, length=turns, count=between.count, limits=between.ends)
-    if isinstance(first, Tracer) or turns == MOST_TURNS:
+    if isinstance(first, Tracer) or turns == MOST_TURNS or call.kept is not None:
         return replace(found, first=first)
     return replace(found, counter=range(first, first + turns))
 
 
 @public({"cond_fun": "cond", "body_fun": "body", "init_val": "init", "carry": "init", "loop_vars": "init",
          "carried_inputs": "init", "cond_fn": "cond", "body_fn": "body", "maximum_iterations": "max_steps",
-         "max_iter": "max_steps", "unroll": _UNROLLED, "checkpoint": _NONE_OF_WHILE})  # fmt: skip
-def while_loop(cond: Callable[[Any], Any], body: Callable[[Any], Any], init: Any, max_steps: int | None = None) -> Any:
+         "max_iter": "max_steps", "unroll": _UNROLLED, "checkpoints": "checkpoint"})  # fmt: skip
+def while_loop(
+    cond: Callable[[Any], Any],
+    body: Callable[[Any], Any],
+    init: Any,
+    max_steps: int | None = None,
+    checkpoint: int | str | None = None,
+) -> Any:
     """`while cond(carry): carry = body(carry)`: the last carry, `init` where cond does not hold of it.
 
     `init` is a pytree of arrays and numbers, and so is what body gives; `scan` says what a carry is. cond gives one
     bool, and does not write into the carry. With `max_steps` the loop ends after so many turns though cond still holds,
     and gives the carry that it has then: carry what tells both ends apart, such as the error of an iteration. A
-    gradient needs it, as what the turns leave for it is kept.
+    gradient then keeps what it needs of each turn, and has memory for so many.
+
+    Without it, or with `checkpoint`, a gradient keeps that many carries (32, or bytes for all of them, "64MB"; with
+    `max_steps` also "sqrt" and "all"), and computes again what lies between them; at first every one is kept, then
+    every other one, every fourth and so on, so that memory does not grow with the turns.
 
     In a traced function cond and body are traced once; elsewhere this is a loop of Python. Raises DTypeError where cond
-    gives something else than a bool, ShapeError where it gives several, and what `scan` raises.
+    gives something else than a bool, ShapeError where it gives several, ArgumentError for a `checkpoint` that is none
+    of these, and what `scan` raises.
 
     >>> import numpy as np, adjit
     >>> def unsure(carry):
@@ -185,6 +193,7 @@ def while_loop(cond: Callable[[Any], Any], body: Callable[[Any], Any], init: Any
         MOST_TURNS if max_steps is None else min(checks.integer("while_loop: max_steps", max_steps, 0), MOST_TURNS),
         goes_on=goes_on,
     )
+    call = replace(call, kept=kept_of("while_loop", checkpoint, call.length))
     return plain.run_while(call) if current_trace() is None else traced.run(call)[0]
 
 

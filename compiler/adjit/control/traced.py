@@ -18,9 +18,11 @@ from adjit.control import carry
 from adjit.control.call import Call, Tree, type_of_leaf
 from adjit.control.operands import Operands, hoisted, needed
 from adjit.control.parts import Progression, progression_of, read_in_parts
+from adjit.ir.builder import Builder
+from adjit.ir.graph import Graph, closed
 from adjit.ir.node import Node
 from adjit.ir.types import BOOL, COMPILED_DTYPES, I64, Array
-from adjit.trace import Traced, Tracer, is_tracer, lower, trace_flat
+from adjit.trace import Traced, Tracer, checks, is_tracer, lower, trace_flat
 from adjit.trace.integers import bound
 from adjit.trace.locate import locate
 from adjit.trace.tracer import array_of, fresh, node_of, plain_of, python_number
@@ -28,11 +30,13 @@ from adjit.trace.tracer import array_of, fresh, node_of, plain_of, python_number
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Body:
-    """A traced body, the types of its carry, and the structure of what it stacks."""
+    """A traced body, the types of its carry, the structure of what it stacks, and whether its last output are checks
+    that it has made (`trace.checks`)."""
 
     traced: Traced
     types: list[Array]
     ys: optree.PyTreeSpec
+    checked: bool
 
 
 def run(call: Call) -> tuple[Any, Any]:
@@ -42,13 +46,18 @@ def run(call: Call) -> tuple[Any, Any]:
     given = zip(call.init.leaves, body.types, strict=True)
     start = [lower.convert(leaf, type.dtype, type.shape, type.weak) for leaf, type in given]
     lead = _lead(call, start)
-    carried = [*lead, *map(lower.lift, start)]
+    carried, graph = [*lead, *map(lower.lift, start)], body.traced.graph
+    if body.checked:
+        graph = _handing_on_checks(graph, len(carried))
+        carried.append(lower.builder().splat(0, Array(I64)))
     sliced, progressions = _sliced(call)
     captured = [lower.lift(tracer) for tracer in body.traced.captures]
-    operands = Operands(body.traced.graph, tuple(carried), tuple(sliced), tuple(captured), call.length)
+    operands = Operands(graph, tuple(carried), tuple(sliced), tuple(captured), call.length)
     b = lower.builder()
     operands = needed(read_in_parts(b, hoisted(b, operands), progressions))
     leaves = _emitted(operands, call)[len(lead) :] if operands.body.outputs else []
+    if body.checked:
+        checks.keep(leaves.pop(count))
     last = [as_given(leaf, first) for leaf, first in zip(leaves[:count], call.init.leaves, strict=True)]
     stacked = [lower.c_ordered(leaf) for leaf in leaves[count:]]
     return call.init.of(last), optree.tree_unflatten(body.ys, stacked)
@@ -58,6 +67,7 @@ def empty(call: Call) -> tuple[list[Array], optree.PyTreeSpec, list[Array]]:
     """The types of the carry, and structure and types of what is stacked, of a loop that runs no turn."""
     body = _traced(call)
     outputs = body.traced.graph.outputs[len(body.types) :]
+    outputs = outputs[:-1] if body.checked else outputs
     return body.types, body.ys, [node.array_type for node in outputs]
 
 
@@ -173,7 +183,7 @@ def _of_types(call: Call, types: list[Array]) -> _Body:
     elements = [Array(I64, (), True)] if call.counter is not None else list(map(_element, call.xs.leaves))
     names = [*lead, *call.init.names, *(["i"] if call.counter is not None else call.xs.names)]
     arrays = [i for i, leaf in enumerate(call.init.leaves, len(lead)) if isinstance(leaf, np.ndarray)]
-    found: list[tuple[list[Array], optree.PyTreeSpec]] = []
+    found: list[tuple[list[Array], optree.PyTreeSpec, bool]] = []
 
     def turn(leaves: list[Tracer]) -> Any:
         ahead, leaves = leaves[: len(lead)], leaves[len(lead) :]
@@ -182,16 +192,30 @@ def _of_types(call: Call, types: list[Array]) -> _Body:
         new, y = call.turn(now, _x(call, ahead if call.first is not None else leaves[count:]))
         after, stacked = carry.results(call, new, "carry"), carry.results(call, y, "y")
         wanted = carry.settled(call, types, after)
-        found.append((wanted, stacked.spec))
         if wanted != types:
+            checks.dropped()
+            found.append((wanted, stacked.spec, False))
             return []
         carried = _fitted(after, types)
-        return [*_renewed(call, ahead, carried), *carried, *stacked.leaves]
+        leaves = [*_renewed(call, ahead, carried), *carried, *stacked.leaves]
+        place = checks.taken()
+        found.append((wanted, stacked.spec, place is not None))
+        return leaves if place is None else [*leaves, place]
 
     given = [*(_LEAD[name] for name in lead), *types, *elements]
     traced = trace_flat(name_of(call.function), turn, given, names, arrays, part="loop")
-    wanted, spec = found[0]
-    return _Body(traced, wanted, spec)
+    wanted, spec, checked = found[0]
+    return _Body(traced, wanted, spec, checked)
+
+
+def _handing_on_checks(graph: Graph, place: int) -> Graph:
+    """A body whose last output are checks, which carries those of all turns at this place."""
+    b = Builder.after(graph)
+    before = b.input("checks", Array(I64))
+    b.inputs.insert(place, b.inputs.pop())
+    *outputs, made = graph.outputs
+    outputs.insert(place, b.emit("maximum", before, made))
+    return closed(graph.name, b.inputs, b.nodes, outputs)
 
 
 def _x(call: Call, leaves: Sequence[Tracer]) -> Any:

@@ -29,6 +29,15 @@ class Along(NamedTuple):
     gap: int = 1
 
 
+class Mixed(NamedTuple):
+    """An axis of an operand that goes along several dimensions together: at indices i of them the operand's index is
+    the sum of step * i, divided by `gap`, and where that is no index of the operand, nothing of it is read."""
+
+    dims: Ints
+    steps: Ints
+    gap: int = 1
+
+
 class Running(NamedTuple):
     """An axis along a dimension in which every element may have part in all that come after it, or before."""
 
@@ -45,7 +54,7 @@ class Linear(NamedTuple):
     """An operand whose elements are those of the result in C order, whatever the shapes."""
 
 
-Axis = Along | Running | Indexed
+Axis = Along | Mixed | Running | Indexed
 
 
 class Relation(NamedTuple):
@@ -108,7 +117,10 @@ class Relation(NamedTuple):
     def meets(self, operand: int, dim: int) -> bool:
         """Whether any axis of an operand goes along a dimension, in whatever way."""
         axes = self.operands[operand]
-        return isinstance(axes, Linear) or any(isinstance(at, Along | Running) and at.dim == dim for at in axes)
+        return isinstance(axes, Linear) or any(
+            dim in at.dims if isinstance(at, Mixed) else isinstance(at, Along | Running) and at.dim == dim
+            for at in axes
+        )
 
 
 AxesRule = Callable[[Sequence[Ints], Ints, Attrs], Relation]
@@ -161,6 +173,16 @@ def relation_of(node: Node) -> Relation | None:
 def is_linear(node: Node) -> bool:
     """Whether a node has its operand's elements in C order, in another shape."""
     return node.op.axes is linear
+
+
+def sees_windows(node: Node) -> bool:
+    """Whether a node of movement hands elements on to windows that may overlap."""
+    if node.op.kind != "movement":
+        return False
+    relation = relation_of(node)
+    return relation is not None and any(
+        isinstance(at, Mixed) for axes in relation.operands if not isinstance(axes, Linear) for at in axes
+    )
 
 
 def joins(node: Node) -> bool:

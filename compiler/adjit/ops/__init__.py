@@ -6,6 +6,7 @@ functions     exp, log, sin, pow, floor ...
 reduction     sum, max, argmax, cumsum ...
 contraction   contract
 movement      reshape, transpose, broadcast, slice, pad, concatenate, flip, iota
+windows       windows, add_windows
 indexing      check_index, check_fits, check_holds, take, scatter_add, scatter
 tiles         tiled
 loops         scan
@@ -14,6 +15,17 @@ batched       an op on many values of its operands at once
 scalar        the protocol that elementwise lowerings are written in
 """
 
-from adjit.ops import arithmetic, calls, contraction, functions, indexing, loops, movement, reduction, tiles
+from adjit.ops import arithmetic, calls, contraction, functions, indexing, loops, movement, reduction, tiles, windows
 
-__all__ = ["arithmetic", "calls", "contraction", "functions", "indexing", "loops", "movement", "reduction", "tiles"]
+__all__ = [
+    "arithmetic",
+    "calls",
+    "contraction",
+    "functions",
+    "indexing",
+    "loops",
+    "movement",
+    "reduction",
+    "tiles",
+    "windows",
+]

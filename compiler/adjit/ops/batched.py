@@ -1,7 +1,7 @@
 """An op on many values of its operands at once, which lie side by side along a first axis.
 
 What becomes of an op follows from its kind and what it declares: an elementwise op stays what it is, a contraction has
-one more letter, a reduction its axes one place on, movement says it itself (`Movement.lift`)."""
+one more letter, a reduction its axes one place on, movement says it itself (`lift`)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from adjit.ir.builder import Builder
 from adjit.ir.node import Node
 from adjit.ir.op import Attrs
 from adjit.ops.contraction import subscripts_of
-from adjit.ops.declare import Contraction, Elementwise, Movement, Reduction
+from adjit.ops.declare import Contraction, Elementwise, Movement, Overlap, Reduction
 
 
 def can_batch(node: Node) -> bool:
@@ -23,7 +23,7 @@ def can_batch(node: Node) -> bool:
     if isinstance(op, Elementwise):
         # Only a scalar is weak; what has no axes while the result has some is no value for each element.
         return not node.attrs.get("weak") and all(arg.shape == node.shape for arg in node.args)
-    return isinstance(op, Reduction) or (isinstance(op, Movement) and op.lift is not None)
+    return isinstance(op, Reduction) or (isinstance(op, Movement | Overlap) and op.lift is not None)
 
 
 def batched(b: Builder, node: Node, args: Sequence[Node], stacked: Sequence[bool], n: int) -> Node:
@@ -63,7 +63,7 @@ def _lifted(node: Node, n: int) -> Attrs:
     if isinstance(op, Elementwise):
         # Only a scalar is weak.
         return {name: value for name, value in attrs.items() if name != "weak"}
-    if isinstance(op, Movement):
+    if isinstance(op, Movement | Overlap):
         assert op.lift is not None
         return op.lift(attrs, n)
     if isinstance(op, Reduction) and "axes" in attrs:

@@ -110,6 +110,16 @@ class Ordered(Movement):
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class Overlap(Differentiable):
+    """Adds up elements that movement handed out several times: the adjoint of windows that overlap.
+
+    Planning has no kernel for it: it becomes movement and sums. `lift` as for `Movement`."""
+
+    linear: Groups | Callable[[Node], Groups] = _in_all
+    lift: Callable[[Attrs, int], Attrs]
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class Indexing(Differentiable):
     """Reads or writes at positions that are computed at run time; one that `adds` adds to what is there."""
 

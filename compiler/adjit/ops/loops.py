@@ -26,6 +26,11 @@ MOST_TURNS = 1 << 62
 """A length that is no bound: that of a loop which stops by itself."""
 
 
+def known_turns(length: int) -> int:
+    """The turns that a loop may have at most; of one without bound none but the first is known."""
+    return length if length < MOST_TURNS else 1
+
+
 def _scan_type(types: tuple[Array, ...], attrs: Attrs) -> Type:
     body, length, carried, sliced = (attrs[name] for name in ("body", "length", "carried", "sliced"))
     if not 0 <= length <= MOST_TURNS:
@@ -38,8 +43,12 @@ def _scan_type(types: tuple[Array, ...], attrs: Attrs) -> Type:
             what = "a range of turns, i64[2]" if ranged else "a number of turns, i64[]"
             raise DTypeError(f"scan: the last operand of a loop that is counted is {what}")
         types = types[:-1]
-    if 0 < attrs.get("checkpoints", 0) < length - 1 and (attrs.get("stops", False) or attrs.get("counted", False)):
-        raise ShapeError("scan: fewer checkpoints than turns of a loop whose number of turns is not known")
+    counts = attrs.get("stops", False) or attrs.get("counted", False)
+    if 0 < attrs.get("checkpoints", 0) < length - 1 and counts and (sliced or len(body.outputs) > carried):
+        raise ShapeError(
+            "scan: a loop whose number of turns is not known, with fewer checkpoints than turns, has neither parts nor "
+            "stacked results"
+        )
     if len(types) != len(body.inputs) or min(carried, sliced) < 0 or carried + sliced > len(types):
         raise ShapeError(f"scan: {len(types)} operands for a body with {len(body.inputs)} inputs")
     if len(body.outputs) < carried or body.updates:
@@ -80,6 +89,7 @@ def _evaluate_scan(
     ranged: bool = False,
     checkpoints: int = 0,
     closed: bool = False,
+    stretches: bool = False,
 ) -> tuple[np.ndarray, ...]:
     first, count = _turns(arrays[-1]) if counted else (0, length)
     count = min(count, length)
@@ -125,7 +135,8 @@ scan = register(
     Bodied(
         name="scan", kind="scan", arity=None, infer=_scan_type, evaluate=_evaluate_scan,
         attr_kinds={"length": "int", "carried": "count", "sliced": "count", "reverse": "bool", "stops": "bool",
-                    "counted": "bool", "ranged": "bool", "checkpoints": "count", "closed": "bool", "body": "graph"},
+                    "counted": "bool", "ranged": "bool", "checkpoints": "count", "closed": "bool",
+                    "stretches": "bool", "body": "graph"},
         entering=_entering, leaving=_leaving, deciding=_deciding,
     )
 )  # fmt: skip
@@ -141,9 +152,11 @@ that `stops` ends ahead of the turn for which the first value that it carries, a
 turns that do not run is arbitrary. One that is `ranged`, too, has i64[2] there: the first turn that runs, and the one
 after the last.
 
-`checkpoints` and `closed` say nothing of the results. With `checkpoints` reverse mode keeps so many of the states that
-a loop carries, the first one among them, and computes all else that it needs of the turns again; 0 leaves to it what is
-kept of each turn. What is computed in a loop that is `closed` is computed in it."""
+`checkpoints`, `closed` and `stretches` say nothing of the results. With `checkpoints` reverse mode keeps so many of
+the states that a loop carries, the first one among them, and computes all else that it needs of the turns again; 0
+leaves to it what is kept of each turn. What is computed in a loop that is `closed` is computed in it. A turn of
+`stretches` goes through several turns of one and the same loop, by loops in it that do the same or are ranged, and tell
+errors the number."""
 
 
 def runs_all(node: Node) -> bool:

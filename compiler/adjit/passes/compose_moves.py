@@ -119,7 +119,27 @@ def _slice(node: Node, rewriter: Rewriter) -> Node | None:
         return _slice_of_pad(node, x, rewriter)
     if x.op.name == "concatenate":
         return _slice_of_concatenate(node, x, rewriter)
+    if x.op.name == "windows":
+        return _slice_of_windows(node, x, rewriter)
     return None
+
+
+def _slice_of_windows(node: Node, x: Node, rewriter: Rewriter) -> Node:
+    """Some windows of a part, and some places of each."""
+    (u,) = x.args
+    start, step, shape = list(node.attrs["start"]), list(node.attrs["step"]), list(node.shape)
+    axes: Ints = x.attrs["axes"]
+    first, pace, reach = start[: len(u.shape)], step[: len(u.shape)], shape[: len(u.shape)]
+    steps, dilations = [], []
+    ways = zip(axes, x.attrs["step"], x.attrs["dilation"], strict=True)
+    for place, (axis, apart, dilation) in enumerate(ways, len(u.shape)):
+        steps.append(apart * step[axis])
+        dilations.append(dilation * step[place])
+        first[axis], pace[axis] = apart * start[axis] + dilation * start[place], 1
+        reach[axis] = steps[-1] * (shape[axis] - 1) + dilations[-1] * (shape[place] - 1) + 1
+    part = _cut(u, tuple(first), tuple(pace), tuple(reach), rewriter)
+    size = tuple(shape[len(u.shape) :])
+    return rewriter.emit("windows", part, axes=axes, size=size, step=tuple(steps), dilation=tuple(dilations))
 
 
 def _cut(x: Node, start: Ints, step: Ints, shape: Ints, rewriter: Rewriter) -> Node:
@@ -231,6 +251,35 @@ def _flip(node: Node, rewriter: Rewriter) -> Node | None:
     return rewriter.emit("flip", x, axes=tuple(sorted(needed)))
 
 
+def _windows(node: Node, rewriter: Rewriter) -> Node | None:
+    """Windows that lie side by side are axes cut in two."""
+    (x,) = node.args
+    axes: Ints = node.attrs["axes"]
+    if 0 in node.shape or not lie_apart(node.attrs["size"], node.attrs["step"], node.attrs["dilation"]):
+        return None
+    ndim = len(x.shape)
+    stop, step = list(x.shape), [1] * ndim
+    for axis, size, apart in zip(axes, node.attrs["size"], node.attrs["step"], strict=True):
+        count = node.shape[axis]
+        stop[axis] = count * size if size > 1 else (count - 1) * apart + 1
+        step[axis] = 1 if size > 1 or count == 1 else apart
+    part = rewriter.emit("slice", x, start=(0,) * ndim, stop=tuple(stop), step=tuple(step))
+    cut: list[int] = []
+    places: list[int] = []
+    for axis in range(ndim):
+        cut.append(node.shape[axis])
+        if axis in axes:
+            places.append(len(cut))
+            cut.append(node.attrs["size"][axes.index(axis)])
+    rest = [i for i in range(len(cut)) if i not in places]
+    return rewriter.emit("transpose", rewriter.emit("reshape", part, shape=tuple(cut)), axes=(*rest, *places))
+
+
+def lie_apart(size: Ints, step: Ints, dilation: Ints) -> bool:
+    """Whether windows have no element in common and leave none out between, or are single elements."""
+    return all(k == 1 or (k == s and d == 1) for k, s, d in zip(size, step, dilation, strict=True))
+
+
 def _reduction(node: Node, rewriter: Rewriter) -> Node | None:
     """Over no axes, over axes of size 1, of a transpose; extrema of a broadcast and of themselves."""
     (x,) = node.args
@@ -281,5 +330,6 @@ _STEPS: dict[str, Rewrite] = {
     "pad": _pad,
     "concatenate": _concatenate,
     "flip": _flip,
+    "windows": _windows,
     **dict.fromkeys(("sum", "prod", "max", "min", "any", "all"), _reduction),
 }

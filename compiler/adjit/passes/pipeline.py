@@ -22,6 +22,7 @@ from adjit.passes.factor import factor
 from adjit.passes.flatten_branches import flatten_branches
 from adjit.passes.fold import fold
 from adjit.passes.fold_contractions import fold_contractions
+from adjit.passes.fold_windows import fold_windows
 from adjit.passes.forward_parts import forward_parts
 from adjit.passes.hoist_broadcasts import hoist_broadcasts
 from adjit.passes.hoist_invariants import hoist_invariants
@@ -45,6 +46,7 @@ PIPELINE: tuple[Pass, ...] = (
     compose_moves,
     hoist_broadcasts,
     fold_contractions,
+    fold_windows,
     join_pads,
     cse,
     mask_from_result,

@@ -22,9 +22,10 @@ from adjit.control.traced import as_given
 from adjit.ir.builder import Builder
 from adjit.ir.graph import closed
 from adjit.ir.node import Node
-from adjit.ir.types import Array
+from adjit.ir.types import I64, Array
 from adjit.rewriting.facts import RETURNED, VALUE, Branch, is_own, shown
 from adjit.rewriting.flow import Live
+from adjit.rewriting.raised import Raised
 from adjit.rewriting.variables import (
     FULL_SIZE,
     NEW,
@@ -40,13 +41,15 @@ from adjit.rewriting.variables import (
     structure,
     write_back,
 )
-from adjit.trace import Traced, Tracer, is_tracer, lower, trace_flat
+from adjit.trace import Traced, Tracer, checks, current_trace, is_tracer, lower, trace_flat
 from adjit.trace.refuse import located
-from adjit.trace.tracer import node_of
+from adjit.trace.tracer import fresh, node_of
 from adjit_runtime.errors import AdjitError, ArgumentError, DTypeError, ShapeError, TraceError
 
 E = TypeVar("E", bound=AdjitError)
 
+_CHECKS = "_adjit_checks"
+"""The checks of a side, under the name of a variable that there is none of."""
 _MOST_NESTED = 40
 """A branch inside of itself so often is a recursion that has no end in a trace."""
 _DEPTH: dict[int, int] = {}
@@ -65,6 +68,7 @@ class _Traced:
     leaves: dict[str, tuple[list[Any], optree.PyTreeSpec]]
     types: dict[str, list[Array]]
     traced: Traced | None = None
+    raised: Raised | None = None
 
     def unchanged(self, name: str) -> bool:
         """Whether nothing was written into what a variable had."""
@@ -136,20 +140,39 @@ class _Join:
         watch = Watch(self.over)
         values = {name: get(self.cells[name]) for name in self.names}
         self.shared = {name for name, value in values.items() if isinstance(value, np.ndarray | list | dict)}
-        sides = [self._side(number) for number in range(2)]
+        sides = []
+        # First the one that ends with an error: what is behind the branch is the other.
+        for number in (0, 1) if fact.sides[1].ends or self.gives else (1, 0):
+            side = self._side(number)
+            if side.raised is not None:
+                return self._without(side.raised, number)
+            sides.append(side)
+        sides.sort(key=lambda side: side.number)
         watch.check(f"an {fact.word}" if fact.word.startswith("if") else fact.word, fact.loc)
         names = [""] if self.gives else self.names
         wanted = [name for name in names if self._is_wanted(name)]
         decided = {name: self._decided(name, sides) for name in wanted}
         open_ = [name for name, found in decided.items() if found is _JOIN]
         types = {name: self._types(name, sides) for name in open_}
+        if any(_CHECKS in side.leaves for side in sides):
+            open_, types = [*open_, _CHECKS], {**types, _CHECKS: [Array(I64)]}
         values = self._joined(sides, open_, types)
+        if _CHECKS in values:
+            checks.keep(values[_CHECKS])
         for name in names:
             found = values.get(name, decided.get(name, UNBOUND))
             if name == "":
                 return found
             self._set(name, found, sides)
         return None
+
+    def _without(self, raised: Raised, number: int) -> Any:
+        """The other side, where the one of this number raises an error."""
+        b = lower.builder()
+        flag = b.value(node_of(self.holds))
+        holds = ~flag if number == 0 else flag
+        checks.note(fresh(holds.node), raised.error, raised.text, raised.loc)
+        return self.functions[1 - number]()
 
     def _is_wanted(self, name: str) -> bool:
         """Whether a variable is read after the branch, or others may see what it does to its value."""
@@ -173,6 +196,9 @@ class _Join:
 
         def call(_: list[Tracer]) -> Any:
             given = {}
+            trace = current_trace()
+            assert trace is not None
+            trace.may_raise = True
             for name in self.names:
                 value = get(self.cells[name])
                 if name in self.fact.changed and value is not UNBOUND:
@@ -191,10 +217,19 @@ class _Join:
                     side.leaves[name] = found
                     side.types[name] = list(map(type_of_leaf, found[0]))
                     leaves += found[0]
+            place = checks.taken()
+            if place is not None:
+                found = leaves_of(place)
+                assert found is not None
+                side.leaves[_CHECKS] = found
+                leaves.append(place)
             return leaves
 
         with restored(self.cells, self.names):
-            side.traced = trace_flat(_title(self.fact, number), call, [], [], part="branch")
+            try:
+                side.traced = trace_flat(_title(self.fact, number), call, [], [], part="branch")
+            except Raised as raised:
+                side.raised = raised
         return side
 
     def _note(self, side: _Traced, name: str, given: Given | None) -> None:

@@ -36,7 +36,7 @@ from adjit.rewriting.variables import (
     structure,
     write_back,
 )
-from adjit.trace import Tracer, is_tracer, lower, trace_flat
+from adjit.trace import Tracer, checks, is_tracer, lower, trace_flat
 from adjit.trace.refuse import is_located, located
 from adjit.trace.tracer import fresh, node_of, python_number
 from adjit_runtime.errors import AdjitError, ArgumentError, TraceError
@@ -215,6 +215,7 @@ class TracedLoop:
                 put(self.cells[flag], False)
             self.body(leaves[-1])
             found.append(self._zeros(get(self.cells[VALUE])))
+            checks.dropped()
             return []
 
         with restored(self.cells, self.names) as self.before:

@@ -10,16 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from adjit.rewriting import sequences, standins, truth
+from adjit.rewriting import raised, sequences, standins, truth
 from adjit.rewriting.branches import branch
 from adjit.rewriting.facts import VALUE, Branch, Fact, Loop, Side
 from adjit.rewriting.loops import TracedLoop
 from adjit.rewriting.sequences import Sequence, sequence_of
 from adjit.rewriting.standins import is_open
 from adjit.rewriting.variables import cells_of, get
-from adjit.trace import asarray, current_trace, is_tracer
-from adjit.trace.refuse import located
-from adjit_runtime.errors import TraceError
+from adjit.trace import asarray, is_tracer
 
 Body = Callable[..., Any]
 
@@ -158,28 +156,19 @@ class Statements:
             return asarray(values)[key]
         return values[key]
 
-    def assert_(self, test: Any, message: Body) -> None:
-        """`assert test, message()`"""
+    def assert_(self, test: Any, message: Body, guarded: bool) -> None:
+        """`assert test, message()`; `guarded` where a handler may catch it."""
         holds = truth.truth(test)
         if is_tracer(holds):
-            raise located(
-                TraceError,
-                "what is asserted is traced, and a program has no assertions: check the arguments before the call or "
-                "the results after it",
-            )
+            raised.check(holds, message, guarded)
+            return
         if not holds:
             text = message()
             raise AssertionError() if text is None else AssertionError(text)
 
-    def raise_(self) -> None:
-        """Ahead of `raise`."""
-        trace = current_trace()
-        if trace is not None and trace.part:
-            raise located(
-                TraceError,
-                f"an error is raised in a {trace.part} whose condition is traced, and a program raises none: check the "
-                "arguments before the call, or give np.nan or a flag back and check the results after it",
-            )
+    def raise_(self, error: Body | None) -> None:
+        """Ahead of `raise error()`; None for one that a handler may catch, and for what a handler raises again."""
+        raised.begin(error)
 
     # -- calls ---------------------------------------------------------------------------------------------------------
 

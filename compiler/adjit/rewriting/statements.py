@@ -54,6 +54,8 @@ class Rewriting:
         self.live: Liveness = liveness(node.body)
         self.flagged = any(RETURN in ways([each]) and not isinstance(each, ast.Return) for each in node.body)
         self.flags: set[str] = {RETURNED, VALUE} if self.flagged else set()
+        # How many statements with handlers the one that is being rewritten is in.
+        self.guards = 0
 
     def body(self) -> list[ast.stmt]:
         """The new statements of the function."""
@@ -160,17 +162,24 @@ class Rewriting:
             return [self._function(node)]
         if isinstance(node, ast.Assert):
             message = ast.Constant(value=None) if node.msg is None else node.msg
-            test = call("assert_", self._expression(node.test), thunk(self._expression(message)))
+            text = thunk(self._expression(message))
+            test = call("assert_", self._expression(node.test), text, ast.Constant(value=self.guards > 0))
             checked = ast.If(test=name("__debug__"), body=[ast.Expr(value=test)], orelse=[])
             return [at(checked, node)]
         if isinstance(node, ast.ClassDef | ast.AsyncFunctionDef):
             return [node]
         if isinstance(node, ast.Raise):
-            return [at(ast.Expr(value=call("raise_")), node), self._expression(node)]
+            return self._raise(node)
         return [self._expression(node)]
 
+    def _raise(self, node: ast.Raise) -> list[ast.stmt]:
+        raised = thunk(self._expression(node.exc)) if node.exc is not None and not self.guards else ast.Constant(None)
+        return [at(ast.Expr(value=call("raise_", raised)), node), self._expression(node)]
+
     def _try(self, node: ast.Try | ast.TryStar, live: Live, jumps: _Jumps) -> ast.stmt:
+        self.guards += 1
         body = self.block(node.body, live, jumps)
+        self.guards -= 1
         left = ways(node.body) - {FALL}
         orelse = (
             self._guarded(node.orelse, left, live, jumps)

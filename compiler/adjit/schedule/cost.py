@@ -12,6 +12,7 @@ from adjit.ir.node import Node
 from adjit.ir.types import Array
 from adjit.ops.contraction import extents_of
 from adjit.ops.declare import Bodied
+from adjit.ops.loops import known_turns
 from adjit.schedule.counts import operations_of_node
 from adjit.schedule.plan import Plan
 from adjit.schedule.turns import Nested
@@ -26,7 +27,7 @@ def time_of(plan: Plan) -> float:
         at, times = waiting.pop()
         for kernel in at.kernels:
             if kernel.inner is not None and isinstance(kernel.work, Nested):
-                waiting.append((kernel.inner, times * kernel.work.count))
+                waiting.append((kernel.inner, times * known_turns(kernel.work.count)))
                 continue
             nbytes = kernel.work.nbytes(kernel.params)
             byte = MEMORY_BYTE_COST if nbytes > MEMORY_BYTES else CACHE_BYTE_COST
@@ -40,13 +41,10 @@ def time_of_graph(graph: Graph) -> float:
     waiting = [(graph, 1)]
     while waiting:
         at, times = waiting.pop()
-        waiting += [(inner, times * node.attrs.get("length", 1)) for node in at.nodes for inner in _bodies(node)]
+        loops = [node.attrs for node in at.nodes if isinstance(node.op, Bodied)]
+        waiting += [(attrs["body"], times * known_turns(attrs.get("length", 1))) for attrs in loops]
         total += times * sum(_time_of_node(node) for node in at.nodes if isinstance(node.type, Array))
     return total
-
-
-def _bodies(node: Node) -> list[Graph]:
-    return [node.attrs["body"]] if isinstance(node.op, Bodied) else []
 
 
 def _time_of_node(node: Node) -> float:

@@ -221,7 +221,9 @@ class LoopPlanner(Memory):
         is_shared = _is_shared(node, inner)
         groups = min(TILE_GROUPS, count) if is_shared else 1
         # Turns that threads share have no order.
-        ways = {} if is_shared else _ways(node)
+        ways = {"stretches": node.attrs.get("stretches", False)}
+        if not is_shared:
+            ways |= _ways(node)
         moves = {n: each.step * each.where[0].dtype.itemsize for n, each in enumerate(slots) if each.step}
         work = nested(inner, count, groups, moves, self._first_check(inner.checks), **ways)
         if work.first_check is not None and work.tells_turn and node.loc is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from adjit.ir.axes import Along, Linear, relation_of
+from adjit.ir.axes import Along, Linear, Mixed, relation_of
 from adjit.ir.node import Node
 
 Affine = tuple[int, tuple[int, ...]]
@@ -92,12 +92,15 @@ def operand_map(node: Node, map_: Map, extents: Sequence[int]) -> tuple[Map | No
     inner: list[Affine] = []
     checked: list[Bound] = []
     for at, n in zip(axes, arg.shape, strict=True):
-        if not isinstance(at, Along) or at.gap != 1:
+        if not isinstance(at, Along | Mixed) or at.gap != 1:
             return None, ()
-        moved = map_[at.dim]
-        if at.start != 0 or at.step != 1:
-            constant, terms = moved
-            moved = at.start + at.step * constant, tuple([term * at.step for term in terms])
+        if isinstance(at, Mixed):
+            moved = linear(tuple(map_[dim] for dim in at.dims), at.steps)
+        else:
+            moved = map_[at.dim]
+            if at.start != 0 or at.step != 1:
+                constant, terms = moved
+                moved = at.start + at.step * constant, tuple([term * at.step for term in terms])
         inner.append(moved)
         if relation.filled and not _inside(moved, n, extents):
             checked.append((moved, n))

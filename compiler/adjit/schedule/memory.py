@@ -32,6 +32,7 @@ from adjit.schedule.instructions import Body
 from adjit.schedule.maps import contiguous_strides
 from adjit.schedule.plan import Kernel, Plan
 from adjit.schedule.updates import Overwriting
+from adjit.schedule.windowed import below_windows, reads_windows
 from adjit.schedule.work import Loop
 from adjit.tuned import TRANSPOSE_COPY_READS
 from adjit_runtime.program import Check, Slot
@@ -103,7 +104,7 @@ class Memory:
         stored = {unshaped(root) for root in self.graph.roots} | self.notes.stored
         for node in self.graph.nodes:
             if node.op.kind == "contraction":
-                stored.update(base(arg) for arg in node.args)
+                stored.update(below_windows(arg) if reads_windows(arg) else base(arg) for arg in node.args)
             elif node.op.kind == "gather":
                 stored.add(base(node.args[0]))
             elif joins(node):

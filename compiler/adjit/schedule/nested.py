@@ -40,6 +40,7 @@ def nested(
     stops: bool = False,
     counted: bool = False,
     ranged: bool = False,
+    stretches: bool = False,
 ) -> Nested:
     """The kernels of `inner` for each of `count` turns in `groups`.
 
@@ -78,7 +79,7 @@ def nested(
     moves = tuple(turns.get(number, 0) for number in range(arena + 1))
     return Nested(
         count, groups, tuple(steps), tuple(sorted(known)), tuple(sorted(writes)), moves, tuple(extents),
-        reverse=reverse, stops=stops, counted=counted, ranged=ranged, first_check=checks,
+        reverse=reverse, stops=stops, counted=counted, ranged=ranged, stretches=stretches, first_check=checks,
     )  # fmt: skip
 
 

@@ -25,12 +25,15 @@ from adjit.ir.subscripts import Subscripts
 from adjit.ir.types import I32, I64, U8
 from adjit.ops.contraction import extents_of, sizes_of, subscripts_of
 from adjit.ops.declare import Bodied, Elementwise, Ordered, Reduction
+from adjit.schedule.overlaps import without_overlaps
+from adjit.schedule.windowed import orientation, reads_windows, view_strides
 from adjit.tuned import TINY_PRODUCT
 from adjit_runtime.errors import InternalError
 
 
 def normalize(graph: Graph) -> Graph:
     """The same function of the same inputs in the forms above; roots keep their shapes."""
+    graph = without_overlaps(graph)
     squeeze = _Squeeze(Builder())
     flat: dict[Node, Node] = {}
     full: dict[Node, Node] = {node: node for node in graph.inputs}
@@ -199,6 +202,22 @@ class _Squeeze:
         wanted = batch + runs[0] + runs[1]
         return self.builder.emit("transpose", node, axes=tuple(letters.index(c) for c in wanted)), wanted
 
+    def _of_windows(self, args: tuple[Node, Node], spec: Subscripts, windowed: int) -> Node:
+        """A contraction of windows, which are read where they lie; the other operand and the result suit them."""
+        own, other = args[windowed], args[1 - windowed]
+        strides = dict(zip(spec.operands[windowed], view_strides(own), strict=True))
+        sizes = spec.sizes(*(arg.shape for arg in args))
+        letters, order = orientation(spec, sizes, strides, windowed)
+        given = spec.operands[1 - windowed]
+        if letters != given:
+            other = self.builder.emit("transpose", other, axes=tuple(given.index(c) for c in letters))
+        pair = (own, other) if windowed == 0 else (other, own)
+        changed = spec.with_operand(1 - windowed, letters).with_result(order)
+        product = self.builder.emit("contract", *pair, spec=changed)
+        if order == spec.result:
+            return product
+        return self.builder.emit("transpose", product, axes=tuple(order.index(c) for c in spec.result))
+
     def _contract(self, node: Node, args: list[Node]) -> Node:
         sizes = sizes_of(node)
         spec = subscripts_of(node).without({c for c, n in sizes.items() if n == 1})
@@ -215,6 +234,9 @@ class _Squeeze:
         if product_sizes(node) is None:
             product = self._sum_of_products(x, left, y, right, result + spec.summed, sizes, len(result))
             return product if product.dtype == dtype else self.builder.emit("cast", product, dtype=dtype)
+        windowed = next((side for side, arg in enumerate((x, y)) if reads_windows(arg)), None)
+        if windowed is not None and dtype.kind == "f":
+            return self._of_windows((x, y), spec, windowed)
         batch, rows, columns = spec.batch, spec.rows, spec.columns
         x, left = self._adjacent(x, left, batch, (rows, spec.summed))
         y, right = self._adjacent(y, right, batch, (spec.summed, columns))

@@ -341,6 +341,7 @@ class _Plan:
         if not 1 <= groups <= count:
             reader.fail(f"{count} turns are not in {groups} groups", start)
         ways = self._ways()
+        stretches = reader.accept("word", "stretches") is not None
         first_check = self._first_check()
         reader.expect("word", "on")
         params, turns = self._moving()
@@ -353,7 +354,7 @@ class _Plan:
         moves = {n: step * params[n][0].dtype.itemsize for n, step in enumerate(turns[: len(inner.slots)]) if step}
         if (first_check is None) != (not inner.checks):
             reader.fail("the number of the first check is there where a turn has checks", start)
-        work = nested(inner, count, groups, moves, first_check, **ways)
+        work = nested(inner, count, groups, moves, first_check, **ways, stretches=stretches)
         work = replace(work, steps=turn.prefetching(work.steps))
         reader.expect("sign", "}")
         return Kernel(self.works.setdefault(work, work), tuple(params), lines, inner=inner)

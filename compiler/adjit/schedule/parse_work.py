@@ -148,6 +148,11 @@ class Head:
             count, (a_step, b_step, c_step) = reader.natural(), self._strides(3)
             batch.append((count, a_step, b_step, c_step))
         m, n, k = (self._extent(name) for name in "mnk")
+        runs = []
+        while reader.accept("word", "runs"):
+            reader.expect("sign", "=")
+            count, (a_step, b_step) = reader.natural(), self._strides(2)
+            runs.append((count, a_step, b_step))
         (a, b, c), strides = zip(*(self._matrix(name) for name in "ABC"), strict=True)
         dtype = a[0].dtype
         for (buffer, _), name in ((b, "B"), (c, "C")):
@@ -159,7 +164,7 @@ class Head:
         self.params = [a, b, c]
         self._reductions = ("reduction", "argreduction")
         self._domain = (math.prod(entry[0] for entry in batch), m, n)
-        found = Product(dtype, m, n, k, strides[0], strides[1], strides[2][0], tuple(batch), scratch, None)
+        found = Product(dtype, m, n, k, strides[0], strides[1], strides[2][0], tuple(batch), scratch, None, tuple(runs))
         self.bare, self._element = found, dtype
         self.made = lambda body: replace(found, epilogue=body)
 

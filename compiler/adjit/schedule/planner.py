@@ -18,6 +18,7 @@ import numpy as np
 from adjit.ir.axes import joins
 from adjit.ir.graph import Graph
 from adjit.ir.node import Node
+from adjit.ir.subscripts import Subscripts
 from adjit.ops.contraction import sizes_of, subscripts_of
 from adjit.ops.declare import Bodied, Checked, Indexing, condition_of
 from adjit.schedule.arena import finish
@@ -41,7 +42,9 @@ from adjit.schedule.plan import Kernel, Plan
 from adjit.schedule.products import may_reduce
 from adjit.schedule.recompute import Timeline
 from adjit.schedule.slots import slots_of
+from adjit.schedule.windowed import Split, reads_windows, split
 from adjit.schedule.work import CheckRange, Product, Running, Scatter, Work
+from adjit.tuned import WINDOW_WIDTH
 from adjit_runtime.program import Check, Slot
 from adjit_runtime.target import Target
 
@@ -302,16 +305,20 @@ class _Planner(LoopPlanner):
         spec = spec if rows_of == 0 else spec.swapped()
         a, b = operands[rows_of], operands[1 - rows_of]
         a_node, b_node = node.args[rows_of], node.args[1 - rows_of]
-        a_row = _run(spec.rows, a[2], sizes, a_node)
-        a_col = _run(spec.summed, a[2], sizes, a_node)
-        b_row = _run(spec.summed, b[2], sizes, b_node)
-        b_col = _run(spec.columns, b[2], sizes, b_node)
-        m, n, k = (math.prod(sizes[c] for c in part) for part in (spec.rows, spec.columns, spec.summed))
+        strides = dict(zip(spec.result, contiguous_strides(node.shape), strict=True))
+        parts = Split(spec.batch, spec.rows, spec.columns, (), spec.summed)
+        if node.dtype.kind == "f" and any(map(reads_windows, node.args)):
+            parts = self._split(spec, sizes, (a_node, a[2]), (b_node, b[2]), strides)
+        a_row = _run(parts.rows, a[2], sizes, a_node)
+        a_col = _run(parts.sums, a[2], sizes, a_node)
+        b_row = _run(parts.sums, b[2], sizes, b_node)
+        b_col = _run(parts.columns, b[2], sizes, b_node)
+        m, n, k = (math.prod(sizes[c] for c in part) for part in (parts.rows, parts.columns, parts.sums))
+        runs = tuple((math.prod(sizes[c] for c in run), a[2][run[-1]], b[2][run[-1]]) for run in parts.runs)
         fused = [member for member in group.members if member is not node]
         keep = node in self.wanted or node in self.extra or (node in self.placements and self._is_fixed(node))
-        strides = dict(zip(spec.result, contiguous_strides(node.shape), strict=True))
-        c_row = _run(spec.rows, strides, sizes, node)
-        groups = [[spec.result.index(c) for c in part] for part in (spec.batch, spec.rows, spec.columns)]
+        c_row = _run(parts.rows, strides, sizes, node)
+        groups = [[spec.result.index(c) for c in part] for part in (parts.batch, parts.rows, parts.columns)]
         epilogue = self._epilogue(group, node, groups) if fused or keep else None
         if not fused and not keep:
             return []
@@ -319,27 +326,43 @@ class _Planner(LoopPlanner):
         if place is not None and not place.is_dense(node.shape):
             raise NeedsStorage({node: True})
         if place is None and epilogue is not None:
-            place = self._overwritten(node, _one_stride(spec.batch, strides, sizes), c_row, *epilogue)
+            place = self._overwritten(node, _one_stride(parts.batch, strides, sizes), c_row, *epilogue)
         block = 0
         if place is None:
             place = self._own(node)
             buffer = self._enter(place.buffer)
-            block = self.rules.scratch(node.dtype, k)
+            # All sums of a block of windows are made at once, if its rows are not too wide.
+            block = self.rules.scratch(node.dtype, 1 if runs else k) if not runs or n <= WINDOW_WIDTH else 0
             if block and block < buffer.nbytes:
                 buffer.size = block // node.dtype.itemsize
             else:
                 block = 0
-        batches = tuple((sizes[c], a[2][c], b[2][c], strides[c]) for c in spec.batch)
+        batches = tuple((sizes[c], a[2].get(c, 0), b[2].get(c, 0), strides[c]) for c in parts.batch)
         params: tuple[tuple[Buffer, int], ...] = ((a[0], a[1]), (b[0], b[1]), (place.buffer, place.offset))
         body = None
         if epilogue is not None:
             body = epilogue[0]
             params += epilogue[1]
-        work = Product(node.dtype, m, n, k, (a_row, a_col), (b_row, b_col), c_row, batches, bool(block), body)
+        work = Product(node.dtype, m, n, k, (a_row, a_col), (b_row, b_col), c_row, batches, bool(block), body, runs)
         if group.reduced is not None and not may_reduce(work, self.target):
             self.notes.unfused.add(node)
             raise _Again
         return [Kernel(work, params, tuple(group.members))]
+
+    def _split(
+        self,
+        spec: Subscripts,
+        sizes: dict[str, int],
+        a: tuple[Node, dict[str, int]],
+        b: tuple[Node, dict[str, int]],
+        c: dict[str, int],
+    ) -> Split:
+        """How a contraction of windows is done where its operands lie; those that do not suit it are copied."""
+        found = split(spec, sizes, a[1], b[1], c)
+        if found is None:
+            lacks_columns = b[1][spec.result[-1]] != 1
+            raise NeedsStorage({b[0] if lacks_columns or not reads_windows(a[0]) else a[0]: False})
+        return found
 
     def _overwritten(
         self, node: Node, batch: int | None, c_row: int, body: Body, params: tuple[tuple[Buffer, int], ...]

@@ -35,7 +35,7 @@ def may_be_direct(m: int, n: int, k: int) -> bool:
 
 def is_direct(work: Product, vector_bytes: int) -> bool:
     """Whether a product is written with its sizes in the code: a small one whose B has adjacent columns."""
-    return work.b_strides[1] == 1 and is_small(work.dtype, work.m, work.n, work.k, vector_bytes)
+    return not work.runs and work.b_strides[1] == 1 and is_small(work.dtype, work.m, work.n, work.k, vector_bytes)
 
 
 def rows_of_block(dtype: np.dtype) -> int:
@@ -65,4 +65,8 @@ def may_reduce(work: Product, target: Target) -> bool:
     """Whether the epilogue of a product may reduce its rows."""
     if is_direct(work, target.vector_bytes):
         return True
-    return not work.batch and work.m <= min(rows_of_block(work.dtype), gemm_blocking(work.dtype, target).mc)
+    return (
+        not work.batch
+        and not work.runs
+        and work.m <= min(rows_of_block(work.dtype), gemm_blocking(work.dtype, target).mc)
+    )

@@ -197,7 +197,8 @@ def _moving(place: str, step: int) -> str:
 
 def _ways(work: Nested | StraightLoop) -> str:
     """How a loop goes through its turns."""
-    return "".join(f" {name}" for name in ("reverse", "stops", "counted", "ranged") if getattr(work, name))
+    ways = ["reverse", "stops", "counted", "ranged", *(["stretches"] if isinstance(work, Nested) else [])]
+    return "".join(f" {name}" for name in ways if getattr(work, name))
 
 
 def _first_check(work: Nested | StraightLoop) -> str:

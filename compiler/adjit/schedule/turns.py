@@ -45,7 +45,8 @@ class Nested(Work):
     are `counted`, how many there are, `count` at most; where they are `ranged`, too, the first one and the one after
     the last. In `reverse` the last turn comes first. A loop that `stops` ends where parameter 0, a bool, is false ahead
     of a turn. The checks of the steps are numbered from `first_check` on, where there are any. All of these have one
-    group."""
+    group. A turn of `stretches` goes through several turns of one and the same loop, by steps that do the same or are
+    ranged, and tell errors the number."""
 
     count: int
     groups: int
@@ -58,6 +59,7 @@ class Nested(Work):
     stops: bool = False
     counted: bool = False
     ranged: bool = False
+    stretches: bool = False
     first_check: int | None = None
 
     packs: ClassVar[bool] = True
@@ -91,6 +93,15 @@ class Nested(Work):
     def tells_turn(self) -> bool:
         """Whether it reports the turn in which a check fails: a branch has but one."""
         return self.count > 1
+
+    @property
+    def tells_turns(self) -> bool:
+        """Whether it goes through turns of the loop around it."""
+        return self.ranged or self.stretches
+
+    def tells_turn_of(self, step: NestedStep) -> bool:
+        """Whether it does so for a check in a step: one that goes through turns of the same loop has told which."""
+        return self.tells_turn and not (self.stretches and step.work.tells_turns)
 
     @property
     def is_shared(self) -> bool:
@@ -269,6 +280,11 @@ class StraightLoop(_Line):
     def has_turns(self) -> bool:
         """Turns come one after the other."""
         return True
+
+    @property
+    def tells_turns(self) -> bool:
+        """Whether it goes through turns of the loop around it."""
+        return self.ranged
 
     @property
     def reads(self) -> Collection[int]:

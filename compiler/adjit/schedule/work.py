@@ -69,6 +69,11 @@ class Work(ABC):
         return False
 
     @property
+    def tells_turns(self) -> bool:
+        """Whether what a check in it reports has the number of a turn of the loop around it already."""
+        return False
+
+    @property
     def is_shared(self) -> bool:
         """Whether it is in groups, which run on the threads of the pool."""
         return False
@@ -286,7 +291,8 @@ class Product(Single):
     """C = A B over (batch, m, n, k), then the epilogue on each finished tile.
 
     Parameters 0, 1 and 2 of the kernel are A, B and C (C may be scratch); the epilogue's follow. Strides are in
-    elements (the elements of a row of C are adjacent); `batch` lists (extent, stride of A, of B, of C). The epilogue's
+    elements (the elements of a row of C are adjacent); `batch` lists (extent, stride of A, of B, of C). Each element is
+    a sum over k for each index of the `runs`, which list (extent, stride of A, of B), outermost first. The epilogue's
     domain is (batch, m, n).
     """
 
@@ -300,11 +306,14 @@ class Product(Single):
     batch: tuple[tuple[int, int, int, int], ...]
     scratch: bool
     epilogue: Body | None
+    runs: tuple[tuple[int, int, int], ...] = ()
 
     A: ClassVar[int] = 0
     B: ClassVar[int] = 1
     C: ClassVar[int] = 2
     """Numbers of the kernel's parameters."""
+    RUNS: ClassVar[int] = 3
+    """Loops around the sums, at most."""
     operands: ClassVar[int] = 3
     packs: ClassVar[bool] = True
     title: ClassVar[str] = "epilogue"
@@ -340,33 +349,36 @@ class Product(Single):
             yield from touches_of_body(self.epilogue)
 
     def touches_of_product(self) -> Iterator[Touch]:
-        """What the product itself touches, over (batch ..., m, n, k); not its block where that is scratch."""
+        """What the product itself touches, over (batch ..., m, n, runs ..., k); not its block where that is scratch."""
         counts = tuple(entry[0] for entry in self.batch)
+        sums = (*(entry[0] for entry in self.runs), self.k)
+        a, b = (tuple(entry[which] for entry in self.runs) for which in (1, 2))
         places = (
-            (self.A, self.k, (self.a_strides[0], 0, self.a_strides[1])),
-            (self.B, self.k, (0, self.b_strides[1], self.b_strides[0])),
-            (self.C, 1, (self.c_row, 1, 0)),
+            (self.A, sums, (self.a_strides[0], 0, *a, self.a_strides[1])),
+            (self.B, sums, (0, self.b_strides[1], *b, self.b_strides[0])),
+            (self.C, (), (self.c_row, 1)),
         )
-        for param, k, strides in places:
+        for param, summed, strides in places:
             if param == self.C and self.scratch:
                 continue
             steps = (*(entry[1 + param] for entry in self.batch), *strides)
             nbytes = tuple(step * self.dtype.itemsize for step in steps)
-            yield Touch(param, self.dtype, 0, (*counts, self.m, self.n, k), nbytes, param == self.C)
+            yield Touch(param, self.dtype, 0, (*counts, self.m, self.n, *summed), nbytes, param == self.C)
 
     def head(self, places: Sequence[str]) -> str:
         """The first line of its text."""
         batch = "".join(f" batch={count} {numbers(strides)}" for count, *strides in self.batch)
+        runs = "".join(f" runs={count} {numbers(strides)}" for count, *strides in self.runs)
         scratch = " scratch" if self.scratch else ""
         return (
-            f"product{batch} m={self.m} n={self.n} k={self.k}  A={places[self.A]} {numbers(self.a_strides)}  "
+            f"product{batch} m={self.m} n={self.n} k={self.k}{runs}  A={places[self.A]} {numbers(self.a_strides)}  "
             f"B={places[self.B]} {numbers(self.b_strides)}  C={places[self.C]} ({self.c_row},1){scratch}"
         )
 
     def describe(self) -> str:
         """It in a few words."""
         batch = "".join(f"{entry[0]}x" for entry in self.batch)
-        return f"product {batch}{self.m}x{self.n}x{self.k} {dtype_name(self.dtype)}"
+        return f"product {batch}{self.m}x{self.n}x{self.sums} {dtype_name(self.dtype)}"
 
     def explain(self) -> str:
         """What became one kernel, in a sentence."""
@@ -383,9 +395,14 @@ class Product(Single):
         return "reads it with each block of its product"
 
     @property
+    def sums(self) -> int:
+        """Multiplications for each element of C."""
+        return self.k * math.prod(entry[0] for entry in self.runs)
+
+    @property
     def product_flops(self) -> int:
         """Floating-point operations, without the epilogue's."""
-        return 2 * self.m * self.n * self.k * math.prod(entry[0] for entry in self.batch)
+        return 2 * self.m * self.n * self.sums * math.prod(entry[0] for entry in self.batch)
 
     @property
     def flops(self) -> float:

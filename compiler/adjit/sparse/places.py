@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from adjit.ir.axes import Along, Ints, Linear, Relation, Running
+from adjit.ir.axes import Along, Axis, Ints, Linear, Mixed, Relation, Running
 from adjit.sparse.sets import Sets, check_entries, collected
 
 
@@ -51,8 +51,8 @@ def _places(relation: Relation, operand: int) -> Places:
     assert not isinstance(axes, Linear)
     extents = [*shape, *relation.reduced]
     # An axis that is read at positions known at run time alone may be read anywhere.
-    dims = [at.dim if isinstance(at, Along | Running) else len(extents) + i for i, at in enumerate(axes)]
-    grid = sorted(set(dims))
+    dims = [_dims(at, len(extents) + i) for i, at in enumerate(axes)]
+    grid = sorted({dim for own in dims for dim in own})
     sizes = {dim: extents[dim] if dim < len(extents) else own[dim - len(extents)] for dim in grid}
     result = [dim for dim in grid if dim < len(shape)]
     count = math.prod(sizes[dim] for dim in grid[len(result) :])
@@ -67,21 +67,23 @@ def _places(relation: Relation, operand: int) -> Places:
     return Places(at, count, spread)
 
 
+def _dims(at: Axis, beyond: int) -> Ints:
+    """The dimensions that an axis goes along; `beyond` is its own where it may be read anywhere."""
+    if isinstance(at, Mixed):
+        return at.dims
+    return (at.dim,) if isinstance(at, Along | Running) else (beyond,)
+
+
 def _elements(
-    axes: Sequence[object], own: Ints, dims: Sequence[int], grid: Sequence[int], sizes: dict[int, int]
+    axes: Sequence[Axis], own: Ints, dims: Sequence[Ints], grid: Sequence[int], sizes: dict[int, int]
 ) -> np.ndarray | None:
     """The number of the operand's element at each point of the grid; None for all in their order."""
     total, missing = np.zeros((1,) * len(grid), np.int64), np.zeros((1,) * len(grid), bool)
     stride = 1
-    plain = list(dims) == list(grid)
-    for axis, n, dim in reversed(list(zip(axes, own, dims, strict=True))):
-        here = np.arange(sizes[dim])
-        if isinstance(axis, Along) and (axis.start, axis.step, axis.gap) != (0, 1, 1):
-            here = axis.start + axis.step * here
-            whole = here % axis.gap == 0
-            here = np.where(whole, here // axis.gap, -1)
-        plain = plain and n == sizes[dim] and len(here) == n and bool((here == np.arange(n)).all())
-        column = here.reshape([len(here) if d == dim else 1 for d in grid])
+    plain = list(dims) == [(dim,) for dim in grid]
+    for axis, n, along in reversed(list(zip(axes, own, dims, strict=True))):
+        column = _column(axis, along, grid, sizes)
+        plain = plain and column.size == n and bool((column.ravel() == np.arange(n)).all())
         missing = missing | (column < 0) | (column >= n)
         total = total + column * stride
         stride *= n
@@ -89,6 +91,19 @@ def _elements(
         return None
     found = np.broadcast_to(np.where(missing, -1, total), [sizes[dim] for dim in grid])
     return found.ravel()
+
+
+def _column(axis: Axis, along: Ints, grid: Sequence[int], sizes: dict[int, int]) -> np.ndarray:
+    """An axis's index at each point of the dimensions that it goes along, -1 for none; of length 1 along the others."""
+    start, steps, gap = 0, (1,) * len(along), 1
+    if isinstance(axis, Along):
+        start, steps, gap = axis.start, (axis.step,), axis.gap
+    if isinstance(axis, Mixed):
+        steps, gap = axis.steps, axis.gap
+    here = np.full((1,) * len(grid), start)
+    for dim, step in zip(along, steps, strict=True):
+        here = here + step * np.arange(sizes[dim]).reshape([-1 if d == dim else 1 for d in grid])
+    return here if gap == 1 else np.where(here % gap == 0, here // gap, -1)
 
 
 def _laid(x: np.ndarray, dims: Sequence[int], grid: Sequence[int], shape: Sequence[int]) -> np.ndarray:

@@ -18,6 +18,7 @@ known        values that are known inside a trace
 exchange     functions that are exchanged while a trace is under way
     undispatched what stands for those that do not dispatch
 constructors float(x), np.float64(x): classes that are called with tracers
+checks       what must hold when the program runs, and no value is made of
 function     trace_flat, inline, apply
 """
 

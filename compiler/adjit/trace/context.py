@@ -24,13 +24,16 @@ ResultT = TypeVar("ResultT")
 class Trace:
     """A trace under way. `alive` is False once its graph is closed; `refusal` is the first thing that it could not do
     and NumPy can; `part` says of which part of a program its graph is the body, where that does not run just once:
-    "loop" or "branch"; `rule` is whose rule for a derivative it traces, for who traces rules."""
+    "loop" or "branch"; `rule` is whose rule for a derivative it traces, for who traces rules. `checks` must hold where
+    anything is read that it gives; `may_raise` says that who began it knows what an error is that it raises."""
 
     def __init__(self, name: str, parent: Trace | None, part: str = "") -> None:
         self.name = name
         self.parent = parent
         self.part = part
         self.rule: object | None = None
+        self.checks: list[Node] = []
+        self.may_raise = False
         self.alive = True
         self.builder = Builder()
         self.captures: dict[Node, tuple[Node, Trace]] = {}

@@ -18,7 +18,7 @@ from adjit.ir.node import Node
 from adjit.ir.op import OPS
 from adjit.ir.types import Array
 from adjit.ops.declare import Elementwise
-from adjit.trace import constructors, exchange, lower, refuse
+from adjit.trace import checks, constructors, exchange, lower, refuse
 from adjit.trace.context import Trace, current_trace, tracing
 from adjit.trace.frozen import exchanged
 from adjit.trace.handle import c_strides, common_shape
@@ -77,7 +77,7 @@ def _traced(
     inputs = [_input(trace, name, type, is_array=i in arrays) for i, (name, type) in given]
     try:
         leaves, tree = _flattened(call(inputs))
-        outputs = [lower.lift(leaf) for leaf in leaves]
+        outputs = checks.tied(trace, [lower.lift(leaf) for leaf in leaves])
     except AdjitError as error:
         raise refuse.relocated(error) from None
     except Exception as error:

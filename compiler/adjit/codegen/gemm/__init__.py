@@ -14,6 +14,8 @@ SCRATCH says that `c` is memory for one block (`gemm_scratch_bytes`), which only
 called once for each finished block; the blocks partition C and come in a fixed order; element (i, j) lies at
 tile[(i - i0) * tile_row + j - j0] and may be overwritten. k = 0 gives zeros; m = 0 or n = 0 does nothing.
 
+Products of windows, whose sums are loops around k, have `adjit_windows_f32`, see windows.py.
+
 Each function has a library of its own, so that a program pays for the code that it calls.
 """
 
@@ -45,6 +47,7 @@ from adjit.codegen.gemm.variants import (
     scratch_allowed,
     sizes_for,
 )
+from adjit.codegen.gemm.windows import emit_windows
 from adjit.codegen.llvm import Module
 from adjit.ir.types import dtype_name
 from adjit_runtime.target import Target
@@ -89,6 +92,7 @@ _EMITTERS: dict[str, Callable[[Module, KernelSizes], None]] = {
     "edge": emit_edge,
     "swapped": emit_swapped,
     "dots": _emit_dots,
+    "windows": emit_windows,
 }
 
 GEMM_LIBRARIES = {

@@ -13,6 +13,9 @@ arrays laid out as C, from the panel's first element on. Each tile prefetches it
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 from adjit.codegen.gemm.variants import KernelSizes
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, literal
 from adjit_runtime.target import LINE
@@ -155,10 +158,37 @@ def _emit_tile(
 ) -> None:
     """One register tile over all of k, from `a` and the panel to `c`; `second` is 0 to compute one row twice."""
     _, k, _, a_row, a_k, _, b, b_row, _, c_row, _, add, _ = f.params
-    lanes, ty, vector = sizes.lanes, sizes.ty, sizes.vector
     numbers: list[Value | int] = [*range(rows)] if second is None else [0, second]
     a_rows = [f.mul(a_row, r) for r in numbers]
-    c_rows = [f.element(c, ty, f.mul(c_row, r)) for r in numbers]
+    c_rows = [f.element(c, sizes.ty, f.mul(c_row, r)) for r in numbers]
+    write_tile(f, sizes, vectors, last, a, a_rows, c_rows, Sums(k, a_k, b, b_row), add)
+
+
+class Sums(NamedTuple):
+    """What each element of a tile is the sum of: k products, in A and in B so many elements apart, from `b` on. With
+    `runs`, so many of them as these say, the outer loop first: counts, and how far A and B move on."""
+
+    k: Value
+    a_k: Value
+    b: Value
+    b_row: Value
+    runs: tuple[tuple[Value, Value, Value], ...] = ()
+
+
+def write_tile(
+    f: Function,
+    sizes: KernelSizes,
+    vectors: int,
+    last: LaneMask | None,
+    a: Value,
+    a_rows: Sequence[Value],
+    c_rows: Sequence[Value],
+    sums: Sums,
+    add: Value,
+) -> None:
+    """Write the sums of a tile, whose rows are `a_rows` elements from `a` on, to `c_rows`; `add` to what is there."""
+    k, a_k, b, b_row, runs = sums
+    rows, lanes, ty, vector = len(a_rows), sizes.lanes, sizes.ty, sizes.vector
     if rows > 1:
         for pointer in c_rows:
             for line in range(_lines(sizes, vectors)):
@@ -171,7 +201,7 @@ def _emit_tile(
         return f.load(place, vector)
 
     def step(_: Value, carried: list[Value]) -> list[Value]:
-        a_at, b_at, *sums = carried
+        a_at, b_at, *chains = carried
         b_vectors = [load(b_at, v) for v in range(vectors)]
         # Else LLVM goes from row to row by additions, each of which waits for the one before.
         place = f.opaque(a_at)
@@ -179,22 +209,33 @@ def _emit_tile(
             scalar = f.splat(f.load(f.element(place, ty, a_rows[r]), ty), lanes)
             for v in range(vectors):
                 at = r * vectors + v
-                sums[at] = multiply_add(f, sizes, scalar, b_vectors[v], sums[at])
-        return [f.element(a_at, ty, a_k), f.element(b_at, ty, b_row), *sums]
+                chains[at] = multiply_add(f, sizes, scalar, b_vectors[v], chains[at])
+        return [f.element(a_at, ty, a_k), f.element(b_at, ty, b_row), *chains]
+
+    def over(runs: Sequence[tuple[Value, Value, Value]], carried: list[Value]) -> list[Value]:
+        if not runs:
+            return f.loop(0, k, 1, carried, step)[2:]
+        (count, a_run, b_run), *inner = runs
+
+        def turn(_: Value, carried: list[Value]) -> list[Value]:
+            a_at, b_at = carried[:2]
+            return [f.element(a_at, ty, a_run), f.element(b_at, ty, b_run), *over(inner, carried)]
+
+        return f.loop(0, count, 1, carried, turn)[2:]
 
     zero = literal(vector, 0)
-    _, _, *sums = f.loop(0, k, 1, [a, b, *[zero] * (rows * vectors)], step)
+    totals = over(runs, [a, b, *[zero] * (rows * vectors)])
 
     def added() -> list[Value]:
         return [
-            f.binary("fadd", load(c_rows[r], v), sums[r * vectors + v]) for r in range(rows) for v in range(vectors)
+            f.binary("fadd", load(c_rows[r], v), totals[r * vectors + v]) for r in range(rows) for v in range(vectors)
         ]
 
-    sums = f.branch(f.compare("ne", add, literal(I64, 0)), added, lambda: sums)
+    totals = f.branch(f.compare("ne", add, literal(I64, 0)), added, lambda: totals)
     for r in range(rows):
         for v in range(vectors):
             place = f.element(c_rows[r], ty, v * lanes)
             if last is not None and v == vectors - 1:
-                f.masked_store(sums[r * vectors + v], place, last.bits)
+                f.masked_store(totals[r * vectors + v], place, last.bits)
             else:
-                f.store(sums[r * vectors + v], place)
+                f.store(totals[r * vectors + v], place)

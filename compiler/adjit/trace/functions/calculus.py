@@ -216,17 +216,9 @@ def _convolution(function: str, a: Any, v: Any, mode: Any, turned: bool) -> Any:
         # correlate counts the middle of an even window from the other end.
         low = m // 2
     padded = b.pad(x, low=(m - 1,), high=(m - 1,), interior=(0,), value=0)
-    window = b.slice(padded, start=(low,), stop=(low + count + m - 1,), step=(1,))
-    return wrap_c(b.contract(_windows(window, m), b.flip(y, axes=(0,)), spec="ji,j->i"))
-
-
-def _windows(x: Any, m: int) -> Any:
-    """Row j is x from element j on: m copies of x laid end to end, read in rows that are one element longer."""
-    b = x.builder
-    (n,) = x.shape
-    copies = b.reshape(b.broadcast(x, shape=(m, n), axes=(1,)), shape=(m * n,))
-    rows = b.reshape(b.pad(copies, low=(0,), high=(m,), interior=(0,), value=0), shape=(m, n + 1))
-    return b.slice(rows, start=(0, 0), stop=(m, n - m + 1), step=(1, 1))
+    part = b.slice(padded, start=(low,), stop=(low + count + m - 1,), step=(1,))
+    windows = b.windows(part, axes=(0,), size=(m,), step=(1,), dilation=(1,))
+    return wrap_c(b.contract(windows, b.flip(y, axes=(0,)), spec="ij,j->i"))
 
 
 @implements(np.convolve)

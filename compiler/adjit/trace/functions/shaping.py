@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from adjit.trace.functions.calling import anew, shape_of, static_int, static_ints
+from adjit.trace.functions.calling import anew, shape_of, static_int, static_ints, value, wrap_c
 from adjit.trace.lower import (
     as_tracer,
     broadcast_shapes,
@@ -406,12 +406,18 @@ def _sliding_window_view(x: Any, window_shape: Any, axis: Any = None, writeable:
     axes = tuple(range(source.ndim)) if axis is None else static_ints(axis, name, "axis")
     if len(sizes) != len(axes):
         raise shape_error(f"{name}: {len(sizes)} sizes of a window for {len(axes)} axes")
-    y: Any = source
-    for size, at in zip(sizes, (normalize_axis(a, source.ndim) for a in axes), strict=True):
-        count = y.shape[at] - size + 1
-        if size < 0 or count < 1:
+    places = [normalize_axis(a, source.ndim) for a in axes]
+    left = list(source.shape)
+    for size, at in zip(sizes, places, strict=True):
+        left[at] -= size - 1
+        if size < 0 or left[at] < 1:
             raise shape_error(f"{name}: a window of {size} does not fit the axis {at} of {source.type}")
-        places = np.arange(count)[:, None] + np.arange(size)
-        y = move_axes(getitem(y, (*(slice(None),) * at, places)), at + 1, -1)
+    if 0 in sizes:
+        return np.zeros_like(source, shape=(*left, *sizes))
+    y = value(source)
     # NumPy's is a read-only view.
-    return maybe_view(as_tracer(y), source)
+    for together in [places] if places == sorted(set(places)) else [[at] for at in places]:
+        own, sizes = sizes[: len(together)], sizes[len(together) :]
+        ones = (1,) * len(together)
+        y = y.builder.windows(y, axes=tuple(together), size=own, step=ones, dilation=ones)
+    return maybe_view(wrap_c(y), source)
