@@ -31,7 +31,8 @@ def examples(name: str) -> list[doctest.DocTest]:
 
 
 @pytest.mark.parametrize(
-    "name", ["control_flow.md", "formulas.md", "gotchas.md", "loops.md", "sparse.md", "transformations.md"]
+    "name",
+    ["control_flow.md", "formulas.md", "gotchas.md", "loops.md", "networks.md", "sparse.md", "transformations.md"],
 )
 def test_examples_of_documents(name: str) -> None:
     flags = doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL
@@ -91,7 +92,8 @@ def test_every_function_has_a_verdict() -> None:
     "name",
     [
         "README.md", "docs/adding-an-op.md", "docs/design.md", "docs/features.md", "docs/formulas.md",
-        "docs/gotchas.md", "docs/loops.md", "docs/performance.md", "docs/sparse.md", "docs/transformations.md",
+        "docs/gotchas.md", "docs/loops.md", "docs/networks.md", "docs/performance.md", "docs/sparse.md",
+        "docs/transformations.md",
     ],
 )  # fmt: skip
 def test_documents_name_what_there_is(name: str) -> None:

@@ -50,6 +50,8 @@ BAD: dict[str, Any] = {
 X, Y = data(6)
 LOGITS, LABELS, KEY = np.zeros((2, 3)), np.array([0, 2]), random.key(1)
 IMAGE = np.ones((1, 2, 3, 3))
+REDUCED: dict[str, Any] = {"reduction": "mean", "weights": 2.0}
+DRAWN: dict[str, Any] = {"key": KEY, "dtype": np.float32}
 GRAPH = "graph @f(%x: f32[2]) -> f32[2] { %0 = neg %x : f32[2] return %0 }"
 STEP = adjit.training_step(loss, optim.sgd(0.1))
 SQUARE = adjit.jit(lambda x: x * x)
@@ -205,28 +207,115 @@ GOOD: dict[str, Callable[[], Call]] = {
     "nn.global_avg_pool": lambda: (nn.global_avg_pool, {"x": IMAGE, "layout": "NCHW"}),
     "nn.adaptive_avg_pool": lambda: (nn.adaptive_avg_pool, {"x": IMAGE, "size": 2, "layout": "NCHW"}),
     "nn.resize": lambda: (nn.resize, {"x": IMAGE, "size": 2, "method": "nearest", "layout": "NCHW"}),
-    "nn.mse": lambda: (nn.mse, {"prediction": LOGITS, "target": LOGITS, "reduction": "mean"}),
-    "nn.mae": lambda: (nn.mae, {"prediction": LOGITS, "target": LOGITS, "reduction": "mean"}),
-    "nn.huber": lambda: (nn.huber, {"prediction": LOGITS, "target": LOGITS, "delta": 1.0, "reduction": "mean"}),
-    "nn.hinge": lambda: (nn.hinge, {"scores": LOGITS, "targets": LOGITS, "reduction": "mean"}),
-    "nn.binary_cross_entropy_with_logits": lambda: (
-        nn.binary_cross_entropy_with_logits, {"logits": LOGITS, "targets": LOGITS, "reduction": "mean"},
+    "nn.mse": lambda: (nn.mse, {"prediction": LOGITS, "target": LOGITS, **REDUCED}),
+    "nn.mae": lambda: (nn.mae, {"prediction": LOGITS, "target": LOGITS, **REDUCED}),
+    "nn.huber": lambda: (nn.huber, {"prediction": LOGITS, "target": LOGITS, "delta": 1.0, **REDUCED}),
+    "nn.hinge": lambda: (nn.hinge, {"scores": LOGITS, "targets": LOGITS, **REDUCED}),
+    "nn.kl_divergence": lambda: (nn.kl_divergence, {
+        "log_predictions": LOGITS, "targets": LOGITS, "axis": -1, "log_targets": False, **REDUCED,
+    }),
+    "nn.cosine_similarity": lambda: (nn.cosine_similarity, {"a": LOGITS, "b": LOGITS, "axis": -1}),
+    "nn.cosine_loss": lambda: (nn.cosine_loss, {
+        "prediction": LOGITS, "target": LOGITS, "labels": np.array([1, -1]), "axis": -1, "margin": 0.1, **REDUCED,
+    }),
+    "nn.triplet": lambda: (nn.triplet, {
+        "anchor": LOGITS, "positive": LOGITS, "negative": LOGITS, "margin": 1.0, "swap": False, "distance": None,
+        **REDUCED,
+    }),
+    "nn.binary_cross_entropy_with_logits": lambda: (nn.binary_cross_entropy_with_logits, {
+        "logits": LOGITS, "targets": LOGITS, "label_smoothing": 0.1, "positive_weight": 2.0, **REDUCED,
+    }),
+    "nn.focal": lambda: (nn.focal, {"logits": LOGITS, "targets": LOGITS, "gamma": 2.0, "alpha": 0.25, **REDUCED}),
+    "nn.cross_entropy": lambda: (nn.cross_entropy, {
+        "logits": LOGITS, "targets": LABELS, "axis": -1, "label_smoothing": 0.1, "class_weights": np.ones(3),
+        "ignore": -1, **REDUCED,
+    }),
+    "nn.cross_entropy_with_labels": lambda: (nn.cross_entropy_with_labels, {
+        "logits": LOGITS, "labels": LABELS, "axis": -1, "label_smoothing": 0.1, "class_weights": np.ones(3),
+        "ignore": -1, **REDUCED,
+    }),
+    "nn.cross_entropy_with_probabilities": lambda: (nn.cross_entropy_with_probabilities, {
+        "logits": LOGITS, "probabilities": LOGITS, "axis": -1, "label_smoothing": 0.1, "class_weights": np.ones(3),
+        **REDUCED,
+    }),
+    "nn.ctc": lambda: (nn.ctc, {
+        "logits": np.zeros((2, 2, 4)), "labels": np.array([[1, 2], [3, 3]]), "logit_lengths": np.array([2, 2]),
+        "label_lengths": np.array([2, 1]), "blank": 0, "batch_first": False, "zero_infinity": False, **REDUCED,
+    }),
+    "nn.dense": lambda: (nn.dense, {"params": nn.init.dense(3, 2, key=KEY), "x": LOGITS}),
+    "nn.embedding": lambda: (nn.embedding, {"table": LOGITS, "ids": np.array([1, 0])}),
+    "nn.residual": lambda: (
+        lambda f, x: nn.residual(f, x), {"f": np.tanh, "x": LOGITS},
     ),
-    "nn.cross_entropy": lambda: (
-        nn.cross_entropy, {"logits": LOGITS, "targets": LABELS, "axis": -1, "reduction": "mean"},
-    ),
-    "nn.cross_entropy_with_labels": lambda: (
-        nn.cross_entropy_with_labels, {"logits": LOGITS, "labels": LABELS, "axis": -1, "reduction": "mean"},
-    ),
-    "nn.cross_entropy_with_probabilities": lambda: (
-        nn.cross_entropy_with_probabilities,
-        {"logits": LOGITS, "probabilities": LOGITS, "axis": -1, "reduction": "mean"},
-    ),
+    "nn.layer_norm": lambda: (nn.layer_norm, {
+        "x": LOGITS, "scale": np.ones(3), "bias": np.ones(3), "axis": -1, "eps": 1e-5,
+    }),
+    "nn.rms_norm": lambda: (nn.rms_norm, {"x": LOGITS, "scale": np.ones(3), "axis": -1, "eps": 1e-5}),
+    "nn.group_norm": lambda: (nn.group_norm, {
+        "x": np.zeros((2, 4, 3)), "groups": 2, "scale": np.ones(4), "bias": np.ones(4), "axis": 1, "eps": 1e-5,
+    }),
+    "nn.instance_norm": lambda: (nn.instance_norm, {
+        "x": np.zeros((2, 4, 3)), "scale": np.ones(4), "bias": np.ones(4), "axis": 1, "eps": 1e-5,
+    }),
+    "nn.batch_norm": lambda: (nn.batch_norm, {
+        "x": LOGITS, "running": {"mean": np.zeros(3), "var": np.ones(3)}, "scale": np.ones(3), "bias": np.ones(3),
+        "training": True, "momentum": 0.1, "axis": 1, "eps": 1e-5,
+    }),
+    "nn.weight_norm": lambda: (nn.weight_norm, {"v": LOGITS, "g": np.ones(3), "axis": -1}),
+    "nn.spectral_norm": lambda: (nn.spectral_norm, {
+        "w": LOGITS, "u": np.ones(3), "steps": 1, "axis": -1, "eps": 1e-12,
+    }),
+    "nn.attention": lambda: (nn.attention, {
+        "q": np.zeros((2, 3, 4)), "k": np.zeros((1, 5, 4)), "v": np.zeros((1, 5, 2)), "mask": np.ones((3, 5), bool),
+        "bias": np.zeros(5), "causal": False, "scale": 0.5, "dropout": 0.5, "key": KEY,
+    }),
+    "nn.multi_head_attention": lambda: (nn.multi_head_attention, {
+        "params": nn.init.multi_head_attention(4, 2, key=KEY), "q": np.zeros((3, 4)), "k": np.zeros((5, 4)),
+        "v": np.zeros((5, 4)), "heads": 2, "mask": np.ones((3, 5), bool), "bias": np.zeros(5), "causal": False,
+        "scale": 0.5, "dropout": 0.5, "key": KEY,
+    }),
+    "nn.transformer_block": lambda: (nn.transformer_block, {
+        "params": nn.init.transformer_block(4, 2, key=KEY), "x": np.zeros((3, 4)), "heads": 2,
+        "mask": np.ones((3, 3), bool), "bias": np.zeros(3), "causal": False, "dropout": 0.5, "key": KEY,
+        "activation": nn.relu, "norm": nn.layer_norm, "norm_first": True,
+    }),
     **{
-        f"nn.init.{name}": lambda name=name: (  # type: ignore[misc]
+        f"nn.{name}": lambda name=name: (getattr(nn, name), {  # type: ignore[misc]
+            "params": getattr(nn.init, name)(3, 2, key=KEY), "x": np.zeros((1, 1, 3)),
+            "state": (np.zeros((1, 2)),) * 2 if name == "lstm" else np.zeros((1, 2)), "batch_first": False,
+            "reverse": False, "lengths": np.array([1]), **({"activation": np.tanh} if name == "rnn" else {}),
+        })
+        for name in ("rnn", "gru", "lstm")
+    },
+    **{
+        f"nn.init.{rule}_{kind}": lambda name=f"{rule}_{kind}": (  # type: ignore[misc]
             getattr(nn.init, name), {"shape": (2, 3), "key": KEY, "dtype": np.float32}
         )
-        for name in nn.init.__all__
+        for rule in ("glorot", "he", "lecun") for kind in ("normal", "uniform")
+    },
+    "nn.init.dense": lambda: (nn.init.dense, {"inputs": 3, "outputs": 2, "bias": True, **DRAWN}),
+    "nn.init.embedding": lambda: (nn.init.embedding, {"count": 3, "features": 2, **DRAWN}),
+    "nn.init.layer_norm": lambda: (nn.init.layer_norm, {"features": 3, "bias": True, "dtype": np.float32}),
+    "nn.init.rms_norm": lambda: (nn.init.rms_norm, {"features": 3, "dtype": np.float32}),
+    **{
+        f"nn.init.{name}": lambda name=name: (  # type: ignore[misc]
+            getattr(nn.init, name), {"channels": 3, "dtype": np.float32}
+        )
+        for name in ("group_norm", "instance_norm", "batch_norm")
+    },
+    "nn.init.weight_norm": lambda: (nn.init.weight_norm, {"w": LOGITS, "axis": -1}),
+    "nn.init.spectral_norm": lambda: (nn.init.spectral_norm, {"outputs": 3, **DRAWN}),
+    "nn.init.multi_head_attention": lambda: (nn.init.multi_head_attention, {
+        "features": 4, "heads": 2, "shared_heads": 1, "size": 3, "context": 5, "bias": True, **DRAWN,
+    }),
+    "nn.init.transformer_block": lambda: (nn.init.transformer_block, {
+        "features": 4, "heads": 2, "hidden": 3, "shared_heads": 1, "norm": nn.init.layer_norm, "bias": True, **DRAWN,
+    }),
+    **{
+        f"nn.init.{name}": lambda name=name: (  # type: ignore[misc]
+            getattr(nn.init, name), {"inputs": 3, "features": 2, "bias": True, **DRAWN}
+        )
+        for name in ("rnn", "gru", "lstm")
     },
     "optim.sgd": lambda: (optim.sgd, {"learning_rate": 0.1, "momentum": 0.9, "nesterov": False}),
     "optim.adam": lambda: (optim.adam, {"learning_rate": 0.1, "b1": 0.9, "b2": 0.9, "eps": 1e-8}),
@@ -312,8 +401,9 @@ def test_the_good_call_is_one(name: str) -> None:
 CASES = [(name, argument) for name, make in GOOD.items() for argument in make()[1]]
 
 
-CALLED = {("progress", "type"), ("callback", "type"), ("f", "type"), ("body", "type")}
-"""int is a function: what it says of its arguments is its own."""
+OWN = ("progress", "callback", "f", "body", "distance", "activation", "norm")
+CALLED = {*((argument, "type") for argument in OWN), ("norm", "function")}
+"""What functions say of their arguments is their own: int, and one that takes none by name."""
 
 
 def outcome(name: str, argument: str, bad: Any) -> Exception | None:

@@ -6,11 +6,18 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import optree
 
 from adjit.autodiff.reverse import gradient
 from adjit.ir.evaluate import evaluate
 from tests.both import run_both
-from tests.trace.check import graph_of
+from tests.trace.check import graph_of, run
+
+
+def run_trees(function: Callable[..., Any], *trees: Any) -> Any:
+    """`function` of trees of arrays by its graph, interpreted and compiled: what both give."""
+    leaves, tree = optree.tree_flatten(trees)
+    return run(lambda *arrays: function(*optree.tree_unflatten(tree, arrays)), *leaves)
 
 
 def weighted_gradient(function: Callable[[Any], Any], x: np.ndarray, weights: Any = 1.0) -> np.ndarray:

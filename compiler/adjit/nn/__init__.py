@@ -1,7 +1,11 @@
-"""Activations, losses, convolutions, pooling, dropout and initial values, in the same plain NumPy that users write.
+"""Activations, losses, layers, convolutions, pooling, normalisations and initial values, in the same plain NumPy that
+users write.
 
 All work on plain arrays and inside traced functions, keep float32 float32, and are stable at large logits in value and
-gradient."""
+gradient. Parameters are dicts of arrays, which `nn.init` makes."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from adjit.nn import init
 from adjit.nn.activations import (
@@ -17,23 +21,73 @@ from adjit.nn.activations import (
     softplus,
     tanh,
 )
-from adjit.nn.convolutions import conv, conv_transpose
-from adjit.nn.dropout import dropout
-from adjit.nn.losses import (
+from adjit.nn.classification import (
     binary_cross_entropy_with_logits,
     cross_entropy,
     cross_entropy_with_labels,
     cross_entropy_with_probabilities,
+    focal,
+)
+from adjit.nn.convolutions import conv, conv_transpose
+from adjit.nn.dense import dense, embedding, residual
+from adjit.nn.dropout import dropout
+from adjit.nn.losses import (
+    cosine_loss,
+    cosine_similarity,
     hinge,
     huber,
+    kl_divergence,
     mae,
     mse,
+    triplet,
 )
 from adjit.nn.pooling import adaptive_avg_pool, avg_pool, global_avg_pool, max_pool, resize
 
+if TYPE_CHECKING:
+    from adjit.nn.attention import attention
+    from adjit.nn.ctc import ctc
+    from adjit.nn.normalization import (
+        batch_norm,
+        group_norm,
+        instance_norm,
+        layer_norm,
+        rms_norm,
+        spectral_norm,
+        weight_norm,
+    )
+    from adjit.nn.recurrent import gru, lstm, rnn
+    from adjit.nn.transformer import multi_head_attention, transformer_block
+
 __all__ = [
-    "adaptive_avg_pool", "avg_pool", "binary_cross_entropy_with_logits", "conv", "conv_transpose", "cross_entropy",
-    "cross_entropy_with_labels", "cross_entropy_with_probabilities", "dropout", "elu", "gelu", "global_avg_pool",
-    "hinge", "huber", "init", "leaky_relu", "log_softmax", "logsumexp", "mae", "max_pool", "mse", "relu", "resize",
-    "sigmoid", "silu", "softmax", "softplus", "tanh",
+    "adaptive_avg_pool", "attention", "avg_pool", "batch_norm", "binary_cross_entropy_with_logits", "conv",
+    "conv_transpose", "cosine_loss", "cosine_similarity", "cross_entropy", "cross_entropy_with_labels",
+    "cross_entropy_with_probabilities", "ctc", "dense", "dropout", "elu", "embedding", "focal", "gelu",
+    "global_avg_pool", "group_norm", "gru", "hinge", "huber", "init", "instance_norm", "kl_divergence", "layer_norm",
+    "leaky_relu", "log_softmax", "logsumexp", "lstm", "mae", "max_pool", "mse", "multi_head_attention", "relu",
+    "residual", "resize", "rms_norm", "rnn", "sigmoid", "silu", "softmax", "softplus", "spectral_norm", "tanh",
+    "transformer_block", "triplet", "weight_norm",
 ]  # fmt: skip
+
+_LATE = {
+    name: module
+    for module, names in {
+        "adjit.nn.attention": "attention",
+        "adjit.nn.ctc": "ctc",
+        "adjit.nn.normalization": "batch_norm group_norm instance_norm layer_norm rms_norm spectral_norm weight_norm",
+        "adjit.nn.recurrent": "gru lstm rnn",
+        "adjit.nn.transformer": "multi_head_attention transformer_block",
+    }.items()
+    for name in names.split()
+}
+"""What programs without it need not wait for, loops among it: it is imported when it is first asked for."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(importlib.import_module(_LATE[name]), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATE})
