@@ -17,6 +17,7 @@ from benchmarks.calls import CALLS, CALLS_MEANING
 from benchmarks.looped import LOOPED_MEANING, LOOPED_PROBLEMS
 from benchmarks.problem import Arrays, Problem
 from benchmarks.programs import START
+from benchmarks.swept import SWEPT_MEANING, SWEPT_PROBLEMS
 
 
 def _layers(sizes: list[int], rng: np.random.Generator, dtype: Any = np.float32) -> Arrays:
@@ -179,9 +180,11 @@ def mixture_constant(d: int, k: int, n: int) -> float:
     return -0.5 * n * d * math.log(2 * math.pi) - k * (-0.5 * freedom * d * math.log(2) - log_gamma)
 
 
-WORKLOADS: dict[str, Callable[[], Problem]] = {
-    f.__name__: f for f in (xor, mlp_small, mlp, mlp_wide, logreg, elementwise, pinn, gmm, softmax_regression, deep)
-} | LOOPED_PROBLEMS
+WORKLOADS: dict[str, Callable[[], Problem]] = (
+    {f.__name__: f for f in (xor, mlp_small, mlp, mlp_wide, logreg, elementwise, pinn, gmm, softmax_regression, deep)}
+    | LOOPED_PROBLEMS
+    | SWEPT_PROBLEMS
+)
 """The rows of the table of rates."""
 
 MICRO: dict[str, Callable[[], Problem]] = {"add8": CALLS["add8"]}
@@ -199,5 +202,6 @@ MEANING: dict[str, str] = {
     "softmax_regression": "784 x 10, 60,000 rows in batches of 256, SGD",
     "deep": "24 residual tanh layers of 64, batch 64, Adam",
     **LOOPED_MEANING,
+    **SWEPT_MEANING,
     "add8": CALLS_MEANING["add8"],
 }

@@ -40,7 +40,7 @@ def test_every_example_is_tested() -> None:
     assert {path.name for path in EXAMPLES.glob("*.py")} == {
         "black_scholes.py", "debug_ir.py", "digits.py", "double_pendulum.py", "implicit.py", "kalman.py",
         "neural_ode.py", "ode_fit.py", "one_weight.py", "per_example_gradients.py", "pinn_burgers.py",
-        "sparse_newton.py", "xor.py",
+        "sparse_newton.py", "sweep.py", "xor.py",
     }  # fmt: skip
 
 
@@ -88,6 +88,28 @@ def test_digits() -> None:
     assert float(found[1]) >= 97
     assert lines[-2].startswith("learning curve: ")
     assert Path(lines[-2].removeprefix("learning curve: ")).is_file()
+
+
+def test_sweep() -> None:
+    first, *rates, ruined, best, alone = run("sweep.py")
+    assert re.fullmatch(r"64 networks, 940 steps each, in \d+\.\d s", first)
+    pattern = r"rate +(\d+\.\d{4})  loss +(\d+\.\d{4})  test accuracy +(\d+\.\d\d)%"
+    table = np.array([[float(x) for x in found.groups()] for line in rates if (found := re.fullmatch(pattern, line))])
+    np.testing.assert_allclose(table[:, 0], np.logspace(-4, 2, 64)[::9], atol=1e-4)
+    # Too low, and too high; in between it learns.
+    assert table[0, 2] < 50
+    assert table[-1, 2] < 50
+    assert table[3, 2] > 93
+    assert 0 < int(ruined.removeprefix("ruined: ")) < 32
+    found = re.fullmatch(r"best rate (\d\.\d{4})  test accuracy (\d+\.\d\d)%", best)
+    assert found, best
+    assert 1e-3 < float(found[1]) < 1
+    assert float(found[2]) >= 97
+    one = re.fullmatch(r"by itself: test accuracy (\d+\.\d\d)%, weights differ by (\de[+-]\d+)", alone)
+    assert one, alone
+    # Sums in another order at most, over 940 steps; on the machines that we have these are the same.
+    np.testing.assert_allclose(float(one[1]), float(found[2]), atol=1.1)
+    assert float(one[2]) < 0.1
 
 
 def test_ode_fit() -> None:

@@ -41,8 +41,9 @@ LAYERS: dict[str, set[str]] = {
 
 # Modules that stand above the layers and may import all of them.
 TOP: set[str] = {
-    "__init__", "checking", "compilation", "driver", "functions", "implicit", "jacobians", "machine", "profile",
-    "results", "sparse", "stages", "sympy_functions", "training", "transforms", "vectorize",
+    "__init__", "batching", "checking", "compilation", "driver", "ensembles", "functions", "implicit", "jacobians",
+    "machine", "profile", "raveling", "results", "sparse", "stages", "sympy_functions", "training", "transforms",
+    "vectorize",
 }  # fmt: skip
 
 # What a layer of the compiler may import of the runtime (`program` is data: what codegen makes and the runtime
@@ -60,8 +61,9 @@ LIBRARY: set[str] = {"nn", "optim", "random"}
 AT_TOP: dict[str, set[str]] = {
     "llvmlite": {"codegen", "runtime"},
     "optree": {
-        "checking", "control", "custom", "formulas", "functions", "implicit", "jacobians", "nn", "optim", "results",
-        "rewriting", "runtime", "sparse", "sympy_functions", "trace", "training", "transforms", "vectorize",
+        "batching", "checking", "control", "custom", "ensembles", "formulas", "functions", "implicit", "jacobians",
+        "nn", "optim", "raveling", "results", "rewriting", "runtime", "sparse", "sympy_functions", "trace", "training",
+        "transforms", "vectorize",
     },
     "platformdirs": {"runtime"},
 }  # fmt: skip

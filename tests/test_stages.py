@@ -49,8 +49,8 @@ def test_the_pipeline_is_one_list() -> None:
         "trace",
         "roll",
         "adjoint",
-        "batch",
         "step",
+        "batch",
         "inline",
         "widen",
         "passes",
@@ -59,7 +59,7 @@ def test_the_pipeline_is_one_list() -> None:
         "object",
         "link",
     ]
-    assert list(SHOWN) == ["trace", "rolled", "adjoint", "batch", "step", "optimized", "plan", "llvm", "asm"]
+    assert list(SHOWN) == ["trace", "rolled", "adjoint", "step", "batch", "optimized", "plan", "llvm", "asm"]
     own = [stage.make is None for stage in STAGES]
     assert own == sorted(own, reverse=True), "what is the function's own comes first"
 

@@ -123,7 +123,9 @@ DEFINITIONS: dict[str, dict[str, str]] = {
     "runtime/adjit_runtime/checks.py": {"LOWEST HIGHEST": "the range of int64", "_UNITS": "units of bytes"},
     "runtime/adjit_runtime/environment.py": {"_SHOWN": "what fits a line"},
     "runtime/adjit_runtime/guard.py": {"_FASTCALL _ONE_ARGUMENT": "flags of CPython"},
-    "runtime/adjit_runtime/history.py": {"_CURVE_POINTS _CURVE_WIDTH _CURVE_HEIGHT": "how a picture looks"},
+    "runtime/adjit_runtime/history.py": {
+        "_CURVE_POINTS _CURVE_WIDTH _CURVE_HEIGHT _MOST_CURVES": "how a picture looks"
+    },
     "runtime/adjit_runtime/link.py": {
         "_RELOCATABLE _X86_64 _PROGBITS _SYMTAB _RELA _NOBITS _UNWIND _WRITE _ALLOC _THREADS_OWN _UNDEFINED _ADDRESS "
         "_DISTANCE _CALL _SLOTS": "numbers of ELF",

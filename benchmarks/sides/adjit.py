@@ -15,6 +15,7 @@ from benchmarks.looped import LOOPED
 from benchmarks.problem import Problem
 from benchmarks.programs import PROGRAMS
 from benchmarks.sides import Side
+from benchmarks.swept import RATES
 from benchmarks.workloads import lower_triangle, mixture_constant
 
 
@@ -164,17 +165,21 @@ def build(name: str, problem: Problem) -> Side | None:
     if not problem.optimizer:
         function = adjit.value_and_grad(LOSSES[name])
         return Side(lambda: function(params, *data), arena_bytes=lambda: arena_bytes(function))
-    step = adjit.training_step(LOSSES[name], OPTIMIZERS[problem.optimizer](problem.hyper["learning_rate"]))
+    if name == "sweep":
+        one = adjit.training_step(two_layers, optim.adam(RATES))
+        step: Any = adjit.vmap(one, in_axes=(0, None, None))
+    else:
+        step = adjit.training_step(LOSSES[name], OPTIMIZERS[problem.optimizer](problem.hyper["learning_rate"]))
     state = step.init(params)
     if name == "batch_step":
         return Side(lambda: step(state, problem.data))
     batches = problem.in_turn()
 
-    def loop(count: int) -> float:
+    def loop(count: int) -> Any:
         rows = problem.rows or len(data[0])
         epochs = count // problem.batches
         run = step.run(state, data, batch_size=rows, epochs=epochs, shuffle=False, drop_last=True)
-        return float(run.losses[-1])
+        return run.losses[-1]
 
     def full() -> Any:
         return step(state, *data)

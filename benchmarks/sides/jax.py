@@ -17,6 +17,7 @@ from benchmarks.looped import LOOPED
 from benchmarks.problem import Problem
 from benchmarks.programs import PROGRAMS
 from benchmarks.sides import Side
+from benchmarks.swept import RATES
 from benchmarks.workloads import lower_triangle, mixture_constant
 
 Tree = Any
@@ -138,7 +139,7 @@ def start(optimizer: str, params: Tree) -> Tree:
     return zeros(params) if optimizer == "momentum" else (zeros(params), zeros(params), jnp.zeros((), jnp.int32))
 
 
-def updated(optimizer: str, rate: float, params: Tree, kept: Tree, gradients: Tree) -> tuple[Tree, Tree]:
+def updated(optimizer: str, rate: Any, params: Tree, kept: Tree, gradients: Tree) -> tuple[Tree, Tree]:
     """New parameters and moments."""
     if optimizer == "sgd":
         return jax.tree.map(lambda p, g: p - rate * g, params, gradients), kept
@@ -216,6 +217,8 @@ def build(name: str, problem: Problem) -> Side | None:
         return Side(lambda: jax.block_until_ready(program(params)))
     if name == "batch_step":
         return stepped(problem)
+    if name == "sweep":
+        return swept(problem, params, data)
     if not problem.optimizer:
         function = jax.jit(jax.value_and_grad(LOSSES[name]))
         return Side(lambda: jax.block_until_ready(function(params, *data)))
@@ -255,5 +258,40 @@ def trained(loss: Any, problem: Problem, params: Tree, data: tuple[jax.Array, ..
     def loop(steps: int) -> jax.Array:
         held[0], value = run(held[0], data, steps)
         return value
+
+    return Side(once, loop)
+
+
+def swept(problem: Problem, params: Tree, data: tuple[jax.Array, ...]) -> Side:
+    """A step of many models: the step of one, mapped over parameters, moments and rates. The count is one for all."""
+
+    def one(params: Tree, kept: Tree, rate: jax.Array, *batch: jax.Array) -> tuple[Tree, Tree, jax.Array]:
+        value, gradients = jax.value_and_grad(two_layers)(params, *batch)
+        return *updated(problem.optimizer, rate, params, kept, gradients), value
+
+    moments = (0, 0, None)
+    each = jax.vmap(one, in_axes=(0, moments, 0, None, None), out_axes=(0, moments, 0))
+    rates = jnp.asarray(RATES, jnp.float32)
+
+    def many(state: Tree, rates: jax.Array, data: tuple[jax.Array, ...], count: int) -> tuple[Tree, jax.Array]:
+        def turn(state: Tree, _: None) -> tuple[Tree, jax.Array]:
+            *state, values = each(*state, rates, *data)
+            return tuple(state), values
+
+        state, values = lax.scan(turn, state, None, length=count)
+        return state, values[-1]
+
+    step = jax.jit(each, donate_argnums=(0, 1))
+    run = jax.jit(many, donate_argnums=0, static_argnums=3)
+    held = [(params, start(problem.optimizer, params))]
+
+    def once() -> jax.Array:
+        *state, values = step(*held[0], rates, *data)
+        held[0] = tuple(state)
+        return values
+
+    def loop(steps: int) -> jax.Array:
+        held[0], values = run(held[0], rates, data, steps)
+        return values
 
     return Side(once, loop)

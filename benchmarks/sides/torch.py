@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from benchmarks.problem import Problem
 from benchmarks.sides import Side
+from benchmarks.swept import RATES
 from benchmarks.workloads import lower_triangle, mixture_constant
 
 Tree = Any
@@ -155,8 +156,41 @@ def batches_of(problem: Problem) -> Any:
     return itertools.cycle([[torch.from_numpy(array) for array in batch] for batch in epoch])
 
 
+def swept(problem: Problem) -> Side:
+    """A step of many models: batches of products, and Adam with a rate for each, which torch's own has not."""
+    params: dict[str, torch.Tensor] = tensors(problem.params)
+    x, labels = (torch.from_numpy(array) for array in problem.data.values())
+    parameters = leaves(params)
+    moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in parameters]
+    rates = [torch.tensor(RATES, dtype=p.dtype).reshape(-1, *(1,) * (p.ndim - 1)) for p in parameters]
+    for parameter in parameters:
+        parameter.requires_grad_()
+    counts = itertools.count(1)
+
+    def losses() -> torch.Tensor:
+        h = torch.relu(torch.matmul(x, params["w1"]) + params["b1"][:, None])
+        logits = torch.baddbmm(params["b2"][:, None], h, params["w2"])
+        each = functional.cross_entropy(logits.flatten(0, 1), labels.repeat(len(RATES)), reduction="none")
+        return each.reshape(len(RATES), -1).mean(dim=1)
+
+    def once() -> torch.Tensor:
+        values = losses()
+        gradients = torch.autograd.grad(values.sum(), parameters)
+        t = next(counts)
+        with torch.no_grad():
+            for p, g, (m, v), rate in zip(parameters, gradients, moments, rates, strict=True):
+                m.lerp_(g, 0.1)
+                v.mul_(0.999).addcmul_(g, g, value=0.001)
+                p.sub_(rate / (1 - 0.9**t) * m / (v.sqrt() * (1 - 0.999**t) ** -0.5 + 1e-8))
+        return values.detach()
+
+    return Side(once)
+
+
 def build(name: str, problem: Problem) -> Side | None:
     """A side for a workload."""
+    if name == "sweep":
+        return swept(problem)
     params = tensors(problem.params)
     if name == "add8":
         a, b = params["a"], params["b"]

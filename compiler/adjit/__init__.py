@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from adjit.custom import custom_rule
     from adjit.implicit import fixed_point, root
     from adjit.jacobians import elementwise_grad, hessian, hvp, jacfwd, jacobian, jacrev
+    from adjit.raveling import ravel
     from adjit.sparse.functions import pattern, sparse_hessian, sparse_jacobian
     from adjit.sympy_functions import from_sympy, symbolic
     from adjit.transforms import jvp, linearize, vjp
@@ -62,9 +63,9 @@ __all__ = [
     "State", "StateError", "TraceError", "TrainingStep", "WeakOverflowError", "WideningWarning", "asarray",
     "check_grads", "checkpoint", "cond", "custom_rule", "elementwise_grad", "evaluate", "fixed_point", "fori_loop",
     "from_sympy", "get_threads", "grad", "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jit", "jvp", "linearize",
-    "load", "machine", "map", "nn", "optim", "parse", "pattern", "random", "root", "save", "scan", "set_threads",
-    "sparse_hessian", "sparse_jacobian", "stop_gradient", "switch", "symbolic", "training_step", "value_and_grad",
-    "vjp", "vmap", "while_loop",
+    "load", "machine", "map", "nn", "optim", "parse", "pattern", "random", "ravel", "root", "save", "scan",
+    "set_threads", "sparse_hessian", "sparse_jacobian", "stop_gradient", "switch", "symbolic", "training_step",
+    "value_and_grad", "vjp", "vmap", "while_loop",
 ]  # fmt: skip
 
 _LATE = {
@@ -75,6 +76,7 @@ _LATE = {
         "adjit.custom": "custom_rule",
         "adjit.implicit": "fixed_point root",
         "adjit.jacobians": "elementwise_grad hessian hvp jacfwd jacobian jacrev",
+        "adjit.raveling": "ravel",
         "adjit.sparse.functions": "pattern sparse_hessian sparse_jacobian",
         "adjit.sympy_functions": "from_sympy symbolic",
         "adjit.transforms": "jvp linearize vjp",

@@ -1,13 +1,13 @@
 """The pipeline in one place: what becomes of a function, stage by stage.
 
-    trace -> roll -> adjoint | batch -> step -> inline -> widen -> passes -> plan -> code -> object -> link
+    trace -> roll -> adjoint -> step -> batch -> inline -> widen -> passes -> plan -> code -> object -> link
 
 `STAGES` is the whole of it: each stage with what makes it, how it is shown and how it is verified. A stage reads what
 the one before it made and the program's `Options`, nothing else: no setting and no variable of the environment. So a
 stage that is made again for whoever looks is the one that ran, and graph and options are all that the cache knows a
 program by.
 
-trace, roll, adjoint, batch and step are a function's own (`JitFunction.build` hands them to the record); the others are
+trace, roll, adjoint, step and batch are a function's own (`JitFunction.build` hands them to the record); the others are
 the same for all. `Record` keeps what is needed to make each again; `compilation` runs the stages. With a limit of
 memory what loops keep for their gradients is chosen by what plans come to (`Record.plan`), and noted in the options, so
 that it is what it was whenever a stage is made again."""
@@ -226,8 +226,8 @@ STAGES: tuple[Stage, ...] = (
     Stage("trace", Graph, None, {"trace": _itself}, _verify_graph),
     Stage("roll", Graph, None, {"rolled": _itself}, _verify_graph),
     Stage("adjoint", Graph, None, {"adjoint": _itself}, _verify_graph, ahead=_with_fewer_states),
-    Stage("batch", Graph, None, {"batch": _itself}, _verify_graph),
     Stage("step", Graph, None, {"step": _itself}, _verify_graph),
+    Stage("batch", Graph, None, {"batch": _itself}, _verify_graph),
     Stage("inline", Graph, _inlined, {}, _verify_graph, part="passes"),
     Stage("widen", Graph, _widened, {}, _verify_graph, part="passes"),
     Stage("passes", Graph, _optimized, {"optimized": _itself}, _verify_graph),
@@ -237,7 +237,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("link", Loaded, _linked, {}, None),
 )
 """The pipeline. A function that is not differentiated has no adjoint, only one of `vmap` has a batch, and
-only a training step has a step."""
+only a training step has a step. vmap of a step is a batch of those."""
 
 SHOWN: dict[str, Stage] = {name: stage for stage in STAGES for name in stage.shown}
 """What `ir` shows, in order, and the stage that makes it."""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,9 +14,11 @@ import optree
 from adjit.autodiff.reverse import gradient
 from adjit.driver import options_of
 from adjit.functions import JitFunction, trace_call
-from adjit.ir.graph import Graph, computed, copy_node
+from adjit.ir.graph import Graph, copy_node, with_updates
 from adjit.ir.node import Node
 from adjit.optim import Optimizer, Schedule
+from adjit.optim.clipping import clipped
+from adjit.optim.schedule import Numbers
 from adjit.profile import Profile
 from adjit.random import fold_in
 from adjit.results import split_aux
@@ -28,9 +29,10 @@ from adjit.trace.integers import bound
 from adjit.trace.tracer import fresh
 from adjit_runtime import checks
 from adjit_runtime.errors import ArgumentError, DTypeError, ShapeError, StateError
+from adjit_runtime.models import numbers_for
 from adjit_runtime.program import is_narrow
 from adjit_runtime.public import public
-from adjit_runtime.state import State, layout_of
+from adjit_runtime.state import Layout, State, layout_of
 from adjit_runtime.step import StepFunction
 from adjit_runtime.trees import Signature, flatten, leaf_names, leaf_type
 
@@ -46,6 +48,8 @@ class TrainingStep(StepFunction, JitFunction):
     `init(params)` makes a state, `run` trains over data, `ir(stage)` shows what became of the loss."""
 
     kind = "training_step"
+    depth = 0
+    """How many axes of models a state has: a step of `vmap` is of many models."""
 
     def __init__(
         self,
@@ -53,7 +57,7 @@ class TrainingStep(StepFunction, JitFunction):
         options: Callable[[], Options],
         optimizer: Optimizer,
         has_aux: bool,
-        extras: Mapping[str, float | None],
+        extras: Mapping[str, Numbers | None],
         regularized: Mask | None,
         static_argnames: Iterable[str],
         control_flow: bool = False,
@@ -119,10 +123,11 @@ class TrainingStep(StepFunction, JitFunction):
         parameter of another dtype, ArgumentError for what is no array or no integer, WeakOverflowError (an
         OverflowError) for a key outside int64."""
         number = checks.integer(f"{self.__name__}.init: key", key)
-        layout, values = self._layout(params)
+        layout, values = self.layout(*self.parameters(params))
         return State(layout, [*values, number, 0], self.__name__)
 
-    def _layout(self, params: Any) -> tuple[Any, list[Any]]:
+    def parameters(self, params: Any) -> tuple[list[np.ndarray], optree.PyTreeSpec]:
+        """The arrays of a pytree of parameters, and the tree."""
         leaves, spec = flatten(params)
         if max(map(len, spec.paths()), default=0) > MOST_DEEP:
             raise ArgumentError(f"{self.__name__}: params is nested too deep, in more than {MOST_DEEP} containers")
@@ -140,18 +145,33 @@ class TrainingStep(StepFunction, JitFunction):
                     "trained is an argument of the loss"
                 )
             arrays.append(array.astype(array.dtype.newbyteorder("="), copy=False))
-        kept = [self._kept(array) for array in arrays]
-        hyper = {
-            name: dict(value.numbers) if isinstance(value, Schedule) else value
-            for name, value in self.hyper.items()
-            if value is not None
-        }
-        trees = (optree.tree_unflatten(spec, arrays), optree.tree_unflatten(spec, kept))
-        shared = {name: initial for name, (initial, _) in self.optimizer.shared.items()}
-        return layout_of(*trees, shared, hyper, self.structural)
+        return arrays, spec
 
-    def _kept(self, array: np.ndarray) -> Any:
-        """What the optimiser keeps for a parameter: a pytree of arrays and numbers."""
+    def layout(
+        self, arrays: Sequence[np.ndarray], spec: optree.PyTreeSpec, models: tuple[int, ...] = ()
+    ) -> tuple[Layout, list[Any]]:
+        """The layout of a state with these parameters, and the values of all its leaves but key and step count. All
+        have the axes of the `models` first."""
+        kept = [self._kept(array, models) for array in arrays]
+        hyper: dict[str, Any] = {}
+        for name, value in self.hyper.items():
+            if isinstance(value, Schedule):
+                hyper[name] = {key: self._numbers(f"{name}.{key}", n, models) for key, n in value.numbers.items()}
+            elif value is not None:
+                hyper[name] = self._numbers(name, value, models)
+        trees = (optree.tree_unflatten(spec, arrays), optree.tree_unflatten(spec, kept))
+        shared = {name: np.full(models, float(initial)) for name, (initial, _) in self.optimizer.shared.items()}
+        return layout_of(*trees, shared, hyper, self.structural, models)
+
+    def _numbers(self, name: str, value: Any, models: tuple[int, ...]) -> np.ndarray:
+        return numbers_for(f"{self.__name__}: {name}", value, models)
+
+    def _kept(self, array: np.ndarray, models: tuple[int, ...]) -> Any:
+        """What the optimiser keeps for a parameter: a pytree of arrays and numbers, of many models stacked."""
+        if models:
+            each, trees = zip(*(flatten(self._kept(np.asarray(one), models[1:])) for one in array), strict=True)
+            stacked: Any = [np.stack(leaves) for leaves in zip(*each, strict=True)]
+            return optree.tree_unflatten(trees[0], stacked)
         kept = self.optimizer.init(array)
         for leaf in flatten(kept)[0]:
             type = leaf_type(leaf, f"{self.optimizer.name}: what init keeps")
@@ -168,7 +188,13 @@ class TrainingStep(StepFunction, JitFunction):
             )
         if state.layout in self._fitting:
             return
-        if self._layout(state.params)[0] is not state.layout:
+        models = state.layout.models
+        if len(models) != self.depth:
+            raise StateError(
+                f"{self.__name__}: {state!r} does not fit this step, which is of "
+                + ("one model: adjit.vmap(step) is of many" if not self.depth else "many: its init makes their state")
+            )
+        if self.layout(*self.parameters(state.params), models)[0] is not state.layout:
             raise StateError(
                 f"{self.__name__}: {state!r} does not fit this step: the optimiser or its options are others than "
                 "those it was made for"
@@ -217,7 +243,7 @@ class TrainingStep(StepFunction, JitFunction):
         def step(adjoint: Graph) -> Graph:
             call, types = functools.partial(whole, adjoint), (*layout.types, *signature.types)
             traced = trace_call(self.graph_name, call, types, (*layout.names, *names))
-            return _with_updates(traced.graph, n_outputs, self._targets(layout))
+            return with_updates(traced.graph, n_outputs, self._targets(layout))
 
         with record.timed("step"):
             graph = step(adjoint)
@@ -294,7 +320,7 @@ class TrainingStep(StepFunction, JitFunction):
             limit = h["clip_value"]
             gradients = [np.clip(g, -limit, limit) for g in gradients]
         if h.get("clip_norm") is not None:
-            gradients = _clipped(gradients, h["clip_norm"])
+            gradients = clipped(gradients, h["clip_norm"])
         return value, gradients
 
     def _updated(self, layout: Any, state: list[Any], gradients: list[Any]) -> list[Any]:
@@ -388,41 +414,6 @@ class _Shaped:
         self.shape, self.dtype, self.ndim = shape, dtype, len(shape)
 
 
-def _clipped(gradients: list[Any], limit: Any) -> list[Any]:
-    """Gradients scaled so that the norm of all together is at most `limit` (Pascanu, Mikolov, Bengio 2013).
-
-    Nothing overflows on the way: see `_norm`; and a norm too large for its inverse to be a normal number of float32
-    scales twice."""
-    norm = _norm(gradients)
-    down = np.where(norm > 2.0**64, 2.0**-64, 1.0)
-    # Not limit / max(norm, limit) alone: 0 / 0 where the limit is 0.
-    scale = np.where(norm > limit, limit / (norm * down), 1.0)
-    down = np.where(norm > limit, down, 1.0)
-    return [g * down.astype(g.dtype) * scale.astype(g.dtype) for g in gradients]
-
-
-def _norm(gradients: list[Any]) -> Any:
-    """The norm of all elements, float64. Squares of float32 are summed in float64, in which they are numbers; where
-    there is float64, all are summed once more, times a power of two where the first sum was infinite or tiny."""
-    wide = [g.astype(np.float64) for g in gradients]
-    total = _squares(wide)
-    if all(g.dtype.itemsize < 8 for g in gradients):
-        return np.sqrt(total)
-    down = np.where(total == np.inf, 2.0**-600, np.where(total < 2.0**-900, 2.0**600, 1.0))
-    return np.sqrt(_squares([g * down for g in wide])) / down
-
-
-def _squares(arrays: list[Any]) -> Any:
-    return functools.reduce(operator.add, [np.sum(a * a) for a in arrays])
-
-
-def _with_updates(graph: Graph, n_outputs: int, targets: Sequence[int]) -> Graph:
-    """The graph whose further outputs replace the inputs numbered `targets`."""
-    outputs, values = graph.outputs[:n_outputs], graph.outputs[n_outputs:]
-    updates = tuple((graph.inputs[number], value) for number, value in zip(targets, values, strict=True))
-    return replace(graph, nodes=computed(graph.outputs, graph.inputs), outputs=outputs, updates=updates)
-
-
 @public(
     {
         "optim": "optimizer", "opt": "optimizer", "loss_fn": "loss", "model": "loss", "function": "loss",
@@ -438,11 +429,11 @@ def training_step(
     optimizer: Optimizer,
     *,
     has_aux: bool = False,
-    clip_norm: float | None = None,
-    clip_value: float | None = None,
-    weight_decay: float | None = None,
-    l1: float | None = None,
-    l2: float | None = None,
+    clip_norm: Numbers | None = None,
+    clip_value: Numbers | None = None,
+    weight_decay: Numbers | None = None,
+    l1: Numbers | None = None,
+    l2: Numbers | None = None,
     regularized: Mask | None = None,
     static_argnames: str | Iterable[str] = (),
     tile: str = "auto",
@@ -470,7 +461,9 @@ def training_step(
     memory_limit   the most bytes, as a number or as "200MB", that the step may need beside state, batch and result:
                    what the gradient reads late is computed again, see `jit`
 
-    The numbers are in `state.hyper` and may be changed between steps; None or 0 switches one off for good.
+    The numbers are in `state.hyper` and may be changed between steps; None or 0 switches one off for good. Each of
+    them, and those of the optimiser and of schedules, may be an array with one for each model: `adjit.vmap` of the step
+    trains many models at once.
 
         >>> import numpy as np, adjit
         >>> def loss(params, x, y):
@@ -485,9 +478,13 @@ def training_step(
     Raises what `jit` raises; StateError for a state that is busy, closed or of another step."""
     extras = {"clip_norm": clip_norm, "clip_value": clip_value, "weight_decay": weight_decay, "l1": l1, "l2": l2}
     switched = {
-        name: None if value is None else checks.real(f"training_step: {name} is None or", value, 0.0) or None
+        name: None if value is None else checks.or_off(f"training_step: {name} is None or", value)
         for name, value in extras.items()
     }
+    for name in ("clip_norm", "clip_value"):
+        # One model alone cannot have no code for it, and clipped to 0 it would not move.
+        if isinstance(limits := switched[name], np.ndarray) and not limits.all():
+            raise ArgumentError(f"training_step: {name} is 0 for one of several models, which np.inf leaves unclipped")
     if regularized is not None:
         checks.function("training_step: regularized", regularized)
     names = checks.several("training_step: static_argnames", static_argnames, str)

@@ -33,6 +33,9 @@ than one of a whole vector (`GATHER_WEIGHT`), and the copy costs one."""
 SHORT_ROW = 16
 """Elements of a row below which reducing it counts as a move of it, so that the logits of a product may lie class by
 class."""
+APART_COLUMNS = 16
+"""Columns of each of many matrices from which their products with one matrix are made one by one, and not as one
+product of a copy in which they lie side by side."""
 TINY_PRODUCT = 1024
 """Multiplications up to which a matrix product is a loop among others: the call of the common code and its packing cost
 more (xor's 4x2x8 in 0.4 in place of 1 us), and what has no larger product needs no library."""

@@ -12,6 +12,7 @@ import json
 import os
 import zlib
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -166,7 +167,8 @@ def _restored(tensors: Tensors, structure: dict[str, Any]) -> tuple[Layout, list
     trees: dict[str, Any] = {
         part: optree.tree_unflatten(specs[part], [tensors[name] for name in names[part]]) for part in PARTS
     }
-    return layout_of(**trees, structural=structural)[0], [tensors[name] for name in order]
+    models = tensors["key"].shape
+    return layout_of(**trees, structural=structural, models=models)[0], [tensors[name] for name in order]
 
 
 def _check_form(specs: Mapping[str, optree.PyTreeSpec]) -> None:
@@ -183,11 +185,19 @@ def _check_form(specs: Mapping[str, optree.PyTreeSpec]) -> None:
 
 
 def _check_types(names: Mapping[str, list[str]], tensors: Tensors) -> None:
+    # Each model has a key; what there is of many models has them as its first axes.
+    models = tensors["key"].shape
+    if 0 in models:
+        raise FormatError("the file is of no models")
     for part, known in (("params", _PARAMETERS), ("moments", DTYPES)):
         for name in names[part]:
             if tensors[name].dtype not in known:
                 raise FormatError(f"{name} is {tensors[name].dtype}, which no step has there")
-    numbers = dict.fromkeys([*names["shared"], *names["hyper"]], _NUMBER) | {"key": _INTEGER, "step": _INTEGER}
+            if tensors[name].shape[: len(models)] != models:
+                raise FormatError(f"{name} has shape {list(tensors[name].shape)}, and the models are {list(models)}")
+    each = replace(_NUMBER, shape=models)
+    numbers = dict.fromkeys([*names["shared"], *names["hyper"]], each)
+    numbers |= {"key": replace(_INTEGER, shape=models), "step": _INTEGER}
     for name, type in numbers.items():
         _check_type(name, tensors[name], type, FormatError)
     if tensors["step"] < 0:

@@ -108,6 +108,34 @@ def nbytes(what: str, value: Any) -> int | None:
     return integer(f"{what}, in bytes,", value if found is None else found, 0)
 
 
+def reals(what: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float | np.ndarray:
+    """A number as `real` has it, or several of them, each from `low` to `high`: an array, which becomes a float64 array
+    of its own that cannot be written."""
+    if isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim):
+        return _array_of_reals(what, value, low, high)
+    return real(what, value, low, high)
+
+
+def or_off(what: str, value: Any) -> float | np.ndarray | None:
+    """A number >= 0, or several; None for one that is 0, which switches off. Of several, 0 is a number like others."""
+    found = reals(what, value, 0.0)
+    return found if isinstance(found, np.ndarray) else found or None
+
+
+def _array_of_reals(what: str, value: Any, low: float, high: float) -> np.ndarray:
+    try:
+        given = np.asarray(value)
+    except ValueError:
+        given = np.empty(0, object)
+    if given.dtype.kind not in "fiu" or not given.size:
+        raise ArgumentError(f"{what} is a number, or an array with one for each of several models, not {shown(value)}")
+    numbers = np.array(given, np.float64)
+    for number in numbers.flat:
+        real(f"{what}, an array with one for each of several models: each", float(number), low, high)
+    numbers.flags.writeable = False
+    return numbers
+
+
 def flag(what: str, value: Any) -> bool:
     """True or False."""
     if not isinstance(value, bool | np.bool_):

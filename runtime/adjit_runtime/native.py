@@ -160,7 +160,8 @@ class Entry:
         for i, number in enumerate(program.outputs):
             slot = program.slots[number]
             dtype = np.dtype(slot.dtype)
-            words += _result(number, dtype, slot.shape, is_loss=state is not None and i == 0)
+            # The losses of many models are an array like others.
+            words += _result(number, dtype, slot.shape, is_loss=state is not None and i == 0 and not slot.shape)
             kept.append(dtype)
         self.words = np.array(words, dtype=np.int64)
         # The state's address may be given to another object once it is gone.

@@ -47,6 +47,9 @@ class Stepping(Protocol):
     ) -> tuple[Signature, list[Any], Callable[[], list[str]]]:
         """The signature of a batch, its leaves, and a function that names them."""
 
+    def by_rows(self, tree: optree.PyTreeSpec, arrays: list[np.ndarray]) -> tuple[Stepping, list[np.ndarray]]:
+        """The arrays with the rows as axis 0 of each, and the function that takes batches of such."""
+
 
 def _kept(known: dict[Any, Any], key: Any, value: KeptT) -> KeptT:
     """Keep a value with the last ones."""
@@ -98,7 +101,7 @@ class Run:
             data = [rows(f"{function.__name__}.run: data", x) for x in data]
         leaves, self.tree = flatten(tuple(data))
         # As they were given, and as machine code takes them.
-        self.given = [self._array(leaf, i) for i, leaf in enumerate(leaves)]
+        self.function, self.given = function.by_rows(self.tree, [self._array(leaf, i) for i, leaf in enumerate(leaves)])
         self.arrays = [as_array(x, wide_dtype(x.dtype)) if is_narrow(x.dtype) else x for x in self.given]
         if not self.arrays:
             raise ArgumentError(f"{function.__name__}.run: data has no arrays")
@@ -153,10 +156,10 @@ class Run:
         found: Plan | None = self.function.plans.get(key)
         return found if found is not None else _kept(self.function.plans, key, Plan(self))
 
-    def run(self, progress: Callable[[int, int, float], None] | None) -> History:
+    def run(self, progress: Callable[[int, int, Any], None] | None) -> History:
         """All steps; the state is ours meanwhile."""
         if not self.total:
-            return History(np.empty(0))
+            return History(np.empty((0, *self.state.layout.models)))
         loop = self._loop()
         outputs = self._outputs(loop)
         losses = outputs[0]
@@ -176,7 +179,8 @@ class Run:
                 if steps == loop.pace:
                     loop.pace = max(1, min(int(steps * RUN_SLICE_SECONDS / max(spent, 1e-9)), 8 * steps))
                 if progress is not None:
-                    progress(done, self.total, float(losses[done - 1]))
+                    last = losses[done - 1].astype(np.float64)
+                    progress(done, self.total, last if last.ndim else float(last))
         except BaseException as error:
             # A class with slots takes none.
             with contextlib.suppress(AttributeError):
@@ -190,11 +194,19 @@ class Run:
 
     def _tell(self, losses: np.ndarray, before: int) -> None:
         """Raise, or warn once, for the first loss that is not finite; those in front of `before` are."""
-        step = before + int(np.argmin(np.isfinite(losses[before:])))
+        finite = np.isfinite(losses[before:])
+        of, each = "", tuple(range(1, losses.ndim))
+        step = before + int(np.argmin(finite.all(axis=each)))
+        if each:
+            # The others go on as they were.
+            model: Any = np.unravel_index(int(np.argmin(finite[step - before])), losses.shape[1:])
+            failed = int(np.sum(~finite.all(axis=0)))
+            of = f" of model {', '.join(map(str, model))}" + (f" (and of {failed - 1} more)" if failed > 1 else "")
+            losses = losses[:, *model]
         was = f", that of the step before {losses[step - 1]:.6g}" if step else ""
         text = (
-            f"{self.function.__name__}.run: the loss of step {step} of {self.total} is {losses[step]}{was}: a lower "
-            "learning rate or clip_norm may help, and data or parameters may hold such numbers; "
+            f"{self.function.__name__}.run: the loss of step {step} of {self.total}{of} is {losses[step]}{was}: a "
+            "lower learning rate or clip_norm may help, and data or parameters may hold such numbers; "
         )
         if self.on_nan == "raise":
             raise NotFiniteError(f"{text}the state is that after step {len(losses) - 1}")

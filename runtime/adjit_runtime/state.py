@@ -18,11 +18,12 @@ from typing import Any, NoReturn, TypeVar
 import numpy as np
 import optree
 
-from adjit_runtime import checks, fork
+from adjit_runtime import fork
 from adjit_runtime.containers import ReadOnlyDict
 from adjit_runtime.errors import ArgumentError, StateError
 from adjit_runtime.guard import Lock, exclusive
 from adjit_runtime.load import address_of, aligned_bytes
+from adjit_runtime.models import keys_for, numbers_for
 from adjit_runtime.program import ALIGN
 from adjit_runtime.shown import Shown
 from adjit_runtime.trees import MOST_SIGNATURES, LeafType, flatten, leaf_names
@@ -50,6 +51,7 @@ class Layout:
     """Where each leaf of a state lies in its block: parameters, moments, shared numbers,
     hyper-parameters, key, step count.
 
+    `models` are the first axes of all of them but the step count: () where the state is that of one model.
     `layout_of` gives one object for equal layouts, so they compare by identity."""
 
     def __init__(
@@ -76,6 +78,21 @@ class Layout:
         self.nbytes = at
 
     @property
+    def models(self) -> tuple[int, ...]:
+        """The shape of the models that the state is of, () for a single one: that of the key, of which each has one."""
+        return self.types[-2].shape
+
+    def each(self) -> Layout:
+        """The layout of the state of each of the models along the first axis."""
+        *many, step = self.types
+        numbers = self.parts["shared"].start
+        types = [
+            LeafType(type.dtype, type.shape[1:], weak=numbers <= i < len(many) - 1 and len(type.shape) == 1)
+            for i, type in enumerate(many)
+        ]
+        return Layout(self.params, self.moments, self.shared, self.hyper, [*types, step], self.structural)
+
+    @property
     def parts(self) -> dict[str, slice]:
         """The leaves that each part of a state owns, by the part's name; key and step count follow."""
         found, at = {}, 0
@@ -97,6 +114,9 @@ class State:
     `hyper`         hyper-parameters by name; a new value takes effect at the next step
     `key`           the key of random numbers; each step folds its count into it
     `step`          how many steps have been made
+
+    A state of many models, which a step of `adjit.vmap` makes, has them along axis 0 of all parameters and of what the
+    optimiser keeps; its numbers and keys are arrays with one for each model. The step count is that of all.
 
     A copy (`copy()`, `copy.copy`, `copy.deepcopy`) is a state of its own. A pickle of a state is one of a plain dict
     with the six entries above, and pickles of its parts are plain containers: all load without adjit, and none is a
@@ -151,7 +171,7 @@ class State:
     def shared(self) -> dict[str, float]:
         """What the optimiser keeps once for all parameters: numbers by name."""
         self._check_open()
-        return ReadOnlyDict({name: float(value) for name, value in self._tree("shared").items()})
+        return ReadOnlyDict({name: _read_only(value) for name, value in self._tree("shared").items()})
 
     @property
     def hyper(self) -> Hyper:
@@ -160,16 +180,15 @@ class State:
         return Hyper(self, self._tree("hyper"), self._layout.structural)
 
     @property
-    def key(self) -> int:
-        """The key of random numbers, an integer."""
+    def key(self) -> Any:
+        """The key of random numbers, an integer; of many models an array of them, as a view."""
         self._check_open()
-        return int(self._views[-2])
+        return _plain(self._views[-2])
 
     @key.setter
-    def key(self, value: int) -> None:
-        number = checks.integer("state.key", value)
+    def key(self, value: Any) -> None:
         self._check_open()
-        self.exclusively(operator.setitem, self._views[-2], ..., number)
+        self.exclusively(operator.setitem, self._views[-2], ..., keys_for("state.key", value, self._layout.models))
 
     @property
     def step(self) -> int:
@@ -220,17 +239,18 @@ class State:
         `{"params", "optimizer", "shared", "hyper", "key", "step"}`, with arrays that own their memory."""
         values, leaves = self.leaves(), self._layout.parts
         parts = {part: optree.tree_unflatten(getattr(self._layout, part), values[leaves[part]]) for part in PARTS}
-        numbers = {part: optree.tree_map(float, parts[part]) for part in ("shared", "hyper")}
-        key, step = map(int, values[-2:])
+        numbers = {part: optree.tree_map(_plain, parts[part]) for part in ("shared", "hyper")}
+        key, step = map(_plain, values[-2:])
         plain = {"params": parts["params"], "optimizer": parts["moments"], **numbers, "key": key, "step": step}
         return dict, (plain,)
 
     def __repr__(self) -> str:
         if self.busy[0] == CLOSED:
             return f"<state of {self._owner}, closed>"
+        models = " x ".join(map(str, self._layout.models))
         return (
-            f"<state of {self._owner}: {self._layout.params.num_leaves} parameters, {self.nbytes} bytes, "
-            f"step {int(self._views[-1])}>"
+            f"<state of {self._owner}: {f'{models} models of ' if models else ''}{self._layout.params.num_leaves} "
+            f"parameters, {self.nbytes} bytes, step {int(self._views[-1])}>"
         )
 
     def _repr_html_(self) -> str:
@@ -348,8 +368,22 @@ def _tear_busy_states() -> None:
 fork.in_child(_tear_busy_states)
 
 
+def _plain(value: np.ndarray) -> Any:
+    """A number of a state as Python has it; of many models the array of them."""
+    return value if value.ndim else value[()].item()
+
+
+def _read_only(value: np.ndarray) -> Any:
+    shown = value.view()
+    shown.flags.writeable = False
+    return _plain(shown)
+
+
 class Hyper(MutableMapping[str, Any]):
-    """Hyper-parameters of a state. Setting one takes effect at the next step; nothing is compiled again."""
+    """Hyper-parameters of a state. Setting one takes effect at the next step; nothing is compiled again.
+
+    Of many models each is an array with a number for each model, a view that may be written; a number that is set is
+    that of all."""
 
     def __init__(self, state: State, tree: Mapping[str, Any], structural: Mapping[str, str], prefix: str = "") -> None:
         self._state = state
@@ -360,10 +394,10 @@ class Hyper(MutableMapping[str, Any]):
     def __getitem__(self, name: str) -> Any:
         value = self._tree[name]
         if isinstance(value, np.ndarray):
-            return value[()].item()
+            return _plain(value)
         return Hyper(self._state, value, {}, f"{self._prefix}{name}.")
 
-    def __setitem__(self, name: str, value: float) -> None:
+    def __setitem__(self, name: str, value: Any) -> None:
         if name in self._structural:
             raise StateError(f"{self._prefix}{name} cannot be set: {self._structural[name]}")
         if name not in self._tree:
@@ -373,8 +407,8 @@ class Hyper(MutableMapping[str, Any]):
             raise ArgumentError(
                 f"{self._prefix}{name} is a schedule with the numbers {', '.join(place)}; set one of these"
             )
-        number = checks.real(f"state.hyper: {self._prefix}{name}", value)
-        self._state.exclusively(operator.setitem, place, ..., number)
+        numbers = numbers_for(f"state.hyper: {self._prefix}{name}", value, self._state.layout.models)
+        self._state.exclusively(operator.setitem, place, ..., numbers)
 
     def __delitem__(self, name: str) -> None:
         raise StateError("hyper-parameters cannot be deleted")
@@ -390,7 +424,7 @@ class Hyper(MutableMapping[str, Any]):
 
     def copy(self) -> dict[str, Any]:
         """The numbers in plain dicts."""
-        return {name: value.copy() if isinstance(value := self[name], Hyper) else value for name in self}
+        return {name: value.copy() if isinstance(value := self[name], Hyper | np.ndarray) else value for name in self}
 
     def __copy__(self) -> dict[str, Any]:
         return self.copy()
@@ -406,16 +440,17 @@ class Hyper(MutableMapping[str, Any]):
 
 
 def layout_of(
-    params: Any, moments: Any, shared: Any, hyper: Any, structural: Mapping[str, str]
+    params: Any, moments: Any, shared: Any, hyper: Any, structural: Mapping[str, str], models: tuple[int, ...] = ()
 ) -> tuple[Layout, list[Any]]:
-    """The layout for these values, and the values of all its leaves but key and step count."""
+    """The layout for these values, and the values of all its leaves but key and step count. All of them have the axes
+    of the `models` first."""
     parts = [flatten(tree) for tree in (params, moments, shared, hyper)]
     values = [leaf for leaves, _ in parts for leaf in leaves]
     n_arrays = len(parts[0][0]) + len(parts[1][0])
     types = [LeafType(np.dtype(np.asarray(leaf).dtype.newbyteorder("=")), np.shape(leaf)) for leaf in values[:n_arrays]]
-    types += [LeafType(np.dtype(np.float64), (), True) for _ in values[n_arrays:]]
+    types += [LeafType(np.dtype(np.float64), models, not models) for _ in values[n_arrays:]]
     integer = np.dtype(np.int64)
-    types += [LeafType(integer), LeafType(integer, (), True)]
+    types += [LeafType(integer, models), LeafType(integer, (), True)]
     trees = (parts[0][1], parts[1][1], parts[2][1], parts[3][1])
     key = (trees, tuple(types), tuple(sorted(structural.items())))
     return _LAYOUTS_LOCK.run(_shared_layout, key, lambda: Layout(*trees, types, structural)), values

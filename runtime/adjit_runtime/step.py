@@ -78,8 +78,13 @@ class StepFunction(CompiledFunction):
         """Refuse what is no state of this step."""
         raise NotImplementedError
 
+    def by_rows(self, tree: optree.PyTreeSpec, arrays: list[np.ndarray]) -> tuple[StepFunction, list[np.ndarray]]:
+        """The data of a run with the rows as axis 0 of each array, and the step that takes batches of such."""
+        return self, arrays
+
     def __call__(self, state: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """One step: the state is updated in place, and the loss comes back, as a float; with aux, (loss, aux)."""
+        """One step: the state is updated in place, and the loss comes back, as a float; with aux, (loss, aux). Of many
+        models (`adjit.vmap` of a step) the losses are an array."""
         try:
             return self._step(state, args, kwargs)
         except Exception as error:
@@ -96,9 +101,11 @@ class StepFunction(CompiledFunction):
         if binding.calls % CALLS_TO_ENTRY == 2:
             self._offer_step(binding, state, signature, leaves, args, kwargs, seconds)
         loss, *aux = (result if result.ndim else result[()] for result in results)
+        # Of many models there is one for each.
+        loss = loss if isinstance(loss, np.ndarray) else float(loss)
         if len(results) == 1 and binding.compiled.out_tree.num_leaves == 0:
-            return float(loss)
-        return float(loss), optree.tree_unflatten(binding.compiled.out_tree, aux)
+            return loss
+        return loss, optree.tree_unflatten(binding.compiled.out_tree, aux)
 
     def _make(
         self, state: State, compiled: Compiled, leaves: Sequence[Any]
@@ -182,7 +189,7 @@ class StepFunction(CompiledFunction):
         seed: int = 0,
         drop_last: bool = False,
         constants: Mapping[str, Any] | None = None,
-        progress: Callable[[int, int, float], None] | None = None,
+        progress: Callable[[int, int, Any], None] | None = None,
         on_nan: str = "warn",
     ) -> History:
         """Train for some epochs over `data`, in native code.

@@ -194,6 +194,21 @@ def test_a_step_within_a_limit() -> None:
     assert str(limited.ir("step")) != str(plain.ir("step"))
 
 
+def test_many_models_in_a_step_within_a_limit() -> None:
+    loss, params, xs, _ = MODELS["recurrent"]
+    found = []
+    for share in (None, 0.5):
+        limit = None if share is None else int(share * needed(found[0][0]))
+        one = adjit.training_step(loss, optim.sgd(0.1), memory_limit=limit)
+        step = adjit.vmap(one, in_axes=(0, None))
+        state = step.init([np.stack([w, 0.5 * w]) for w in params])
+        found.append((step, [step(state, xs[:60]) for _ in range(2)]))
+        assert limit is None or needed(step) <= limit
+    assert_same(found[0][1], found[1][1])
+    with pytest.raises(ArgumentError, match="vmap: memory_limit is an argument of the step"):
+        adjit.vmap(one, in_axes=(0, None), memory_limit="1MB")
+
+
 def test_what_comes_from_the_cache_shows_what_runs(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ADJIT_CACHE", "1")
     monkeypatch.setenv("ADJIT_CACHE_DIR", str(tmp_path))

@@ -9,6 +9,7 @@ import pytest
 
 import adjit
 from adjit.codegen import cuts, products
+from adjit_runtime.target import host_target
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -75,3 +76,23 @@ def test_an_update_in_the_product_of_its_gradient(layers: tuple[int, int]) -> No
         m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
         w = w - 1e-2 * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
         np.testing.assert_allclose(state.params, w, rtol=1e-12)  # sums in another order
+
+
+@pytest.mark.parametrize("cpu", ["", "haswell"])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_blocks_of_a_batch_in_scratch_memory(cpu: str, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A product that only its epilogue reads is made in blocks; those of later matrices lay beyond their memory."""
+    if cpu:
+        if not host_target().masks:
+            pytest.skip("this machine has no wider vectors")
+        monkeypatch.setenv("ADJIT_CPU", cpu)
+    rng = np.random.default_rng(0)
+    a, b = (rng.normal(size=shape).astype(np.float32) for shape in ((900, 32, 20), (900, 20, 32)))
+    f = adjit.jit(lambda a, b: (a @ b).astype(np.float64))
+    adjit.set_threads(threads)
+    try:
+        found = f(a, b)
+    finally:
+        adjit.set_threads(None)
+    np.testing.assert_allclose(found, a.astype(float) @ b, rtol=1e-4, atol=1e-4)
+    assert "(32,1) scratch" in f.ir("plan")

@@ -110,6 +110,7 @@ CUT: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...]]] = {
     "rows": (lambda a, b: np.tanh(a @ b), ((200, 70), (70, 40))),
     "columns": (lambda a, b: np.maximum(a @ b, 0), ((40, 30), (30, 300))),
     "batch": (lambda a, b: a @ b, ((7, 20, 30), (7, 30, 40))),
+    "integers": (lambda a, b: a.astype(np.int32) @ b.astype(np.int32), ((7, 20, 30), (7, 30, 40))),
     "loop": (lambda a, b: np.exp(a) * b, ((300, 50), (300, 50))),
     "reduction": (lambda a, b: np.sum(np.abs(a[:, None, :] - b[None, :, :]), axis=2), ((90, 33), (80, 33))),
 }

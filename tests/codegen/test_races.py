@@ -11,7 +11,7 @@ import pytest
 
 import adjit
 from adjit.codegen import products, races
-from adjit.codegen.cuts import COLUMNS, Cut, cut_of
+from adjit.codegen.cuts import BATCH, COLUMNS, Cut, cut_of
 from adjit.codegen.races import Owned, by_unit, meeting, verify_jobs
 from adjit.ir.builder import Builder, Value
 from adjit.ir.graph import Graph
@@ -189,6 +189,55 @@ def test_blocks_of_a_product_that_is_not_cut(changes: dict[str, str], message: s
     verify_plan(plan)
     with pytest.raises(InternalError, match=message):
         verify_jobs(plan, WIDE)
+
+
+BATCH_OF_PRODUCTS = """\
+plan @f  arena 24576 bytes (24576 without reuse), peak 24576 bytes
+buffer %x : f32[32,20] input slot 0
+buffer %w : f32[2,3,20,16] input slot 1
+buffer %y : f32[2,3,32,16] output slot 2
+buffer %t : f32[6144] arena+0  kernels 0..0
+kernel 0 product batch=2 (0,960,1536) batch=3 (0,320,512) m=32 n=16 k=20  A=%x (20,1)  B=%w (16,1)  C=%t (16,1)
+  epilogue over (6,32,16)
+    v0 = product : f32
+    store v0 -> %y[512*d0 + 16*d1 + d2] : f32
+"""
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"(0,960,1536)": "(0,960,512)"}, {"C=%t": "C=%w"}, {"512*d0": "256*d0"}, {"-> %y[512*d0": "-> %y[0*d0"}],
+)
+def test_a_batch_of_products_whose_matrices_meet(cut: None, changes: dict[str, str]) -> None:
+    """Threads take matrices along the first axis: each may meet itself, and no other one."""
+    text = BATCH_OF_PRODUCTS
+    for old, new in changes.items():
+        assert old in text
+        text = text.replace(old, new)
+    plan = parse_plan(text)
+    found = cut_of(plan.kernels[0].work, WIDE)
+    assert found is not None
+    assert (found.dim, found.extent, found.unit) == (BATCH, 2, 1)
+    if not changes:
+        verify_jobs(plan, WIDE)
+        return
+    with pytest.raises(InternalError, match=r"kernel 0 of @f .*one part touches what another one writes"):
+        verify_jobs(plan, WIDE)
+
+
+def test_a_batch_that_an_epilogue_sums_is_not_cut(cut: None) -> None:
+    text = BATCH_OF_PRODUCTS.replace("(6,32,16)", "(6,32,16) reduced (0)").replace("512*d0 + ", "")
+    assert cut_of(parse_plan(text).kernels[0].work, WIDE) is None
+
+
+def test_blocks_of_a_batch_lie_in_one_place(cut: None) -> None:
+    """Those of later matrices lay behind the scratch memory, over other values."""
+    text = BATCH_OF_PRODUCTS.replace("f32[6144]", "f32[1048576]").replace("24576", "4194304")
+    text = text.replace("C=%t (16,1)", "C=%t (16,1) scratch")
+    moved = text.replace("960,1536)", "960,0)").replace("320,512)", "320,0)")
+    verify_jobs(parse_plan(moved), WIDE)
+    with pytest.raises(InternalError, match="the blocks of a batch move with its matrices"):
+        verify_jobs(parse_plan(text), WIDE)
 
 
 def chain() -> Plan:

@@ -54,12 +54,17 @@ def cut_of(work: Work, target: Target) -> Cut | None:
     return cut(work, target) if cut is not None else None
 
 
+def is_divided(cut: Cut | None) -> bool:
+    """Whether parts of a product have some of a matrix's rows or columns: those of a batch have whole matrices."""
+    return cut is not None and cut.dim != BATCH
+
+
 def follows_columns(work: Product, cut: Cut | None, target: Target) -> bool:
     """Whether the loops of a product's epilogue run over the columns of the block that it is given, and not over all
     columns of C, which stand in the code then: every block has them all."""
     if cut is not None and cut.dim == COLUMNS:
         return True
-    is_one_block = cut is None and is_direct(work, target.vector_bytes)
+    is_one_block = not is_divided(cut) and is_direct(work, target.vector_bytes)
     return not (is_one_block or has_wide_blocks(work, target))
 
 
@@ -99,15 +104,27 @@ def loop_cost(work: Loop, target: Target) -> float:
 def _cut_of_product(work: Product, _: Target) -> Cut | None:
     if work.runs:
         return _cut_of_windows(work)
+    if work.batch:
+        return _cut_of_batch(work)
     dim = COLUMNS if _by_columns(work) else ROWS
     extent = work.n if dim == COLUMNS else work.m
     flops = product_flops(work)
-    if work.batch or work.dtype.kind != "f" or flops < PARALLEL_FLOPS or extent < 2 * PRODUCT_PART_UNIT:
+    if work.dtype.kind != "f" or flops < PARALLEL_FLOPS or extent < 2 * PRODUCT_PART_UNIT:
         return None
     # Each part packs what the others pack, too.
     each = 1 if 2 * work.m * work.n * work.k >= WHOLE_PARTS_FLOPS else PARTS_PER_THREAD
     parts = min(PRODUCT_PARTS, extent // PRODUCT_PART_UNIT)
     return Cut(dim, extent, PRODUCT_PART_UNIT, parts, each, flops < SHORT_JOBS * PARALLEL_FLOPS)
+
+
+def _cut_of_batch(work: Product) -> Cut | None:
+    """Along the first axis of the batch, which a sum of the epilogue does not run over."""
+    count = work.batch[0][0]
+    flops = product_flops(work) * math.prod(entry[0] for entry in work.batch)
+    reduced = work.epilogue.reduced if work.epilogue is not None else ()
+    if work.dtype.kind != "f" or flops < PARALLEL_FLOPS or count < 2 or BATCH in reduced:
+        return None
+    return Cut(BATCH, count, 1, min(PRODUCT_PARTS, count), PARTS_PER_THREAD, flops < SHORT_JOBS * PARALLEL_FLOPS)
 
 
 def _cut_of_windows(work: Product) -> Cut | None:
@@ -139,7 +156,7 @@ def _by_columns(work: Product) -> bool:
 
 
 def product_flops(work: Product) -> int:
-    """Floating-point operations; an instruction of the epilogue takes as long as a multiply-add."""
+    """Floating-point operations of one matrix; an instruction of the epilogue takes as long as a multiply-add."""
     each = work.sums + (total_cost(work.epilogue.code) if work.epilogue is not None else 0)
     return 2 * work.m * work.n * each
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from adjit.codegen.access import TileAccess
 from adjit.codegen.analysis import lanes_of, vectors_together
-from adjit.codegen.cuts import BATCH, COLUMNS, Cut, cut_of, follows_columns
+from adjit.codegen.cuts import BATCH, COLUMNS, Cut, cut_of, follows_columns, is_divided
 from adjit.codegen.direct import emit_direct
 from adjit.codegen.emitter import Emitter, How
 from adjit.codegen.gemm import (
@@ -70,7 +70,7 @@ class ProductEmitter(Emitter[Product]):
         cut = cut_of(work, target)
         if cut is None:
             return work.batch[0][0] if work.batch and whole >= POLL_EFFORT * work.batch[0][0] else 0
-        ranges = min(int(whole // TURN_PRODUCT_EFFORT), cut.extent // TURN_EXTENT)
+        ranges = min(int(whole // TURN_PRODUCT_EFFORT), cut.extent // (1 if cut.dim == BATCH else TURN_EXTENT))
         return ranges if ranges > 1 else 0
 
     def packing_bytes(self, work: Product, target: Target, parallel: bool) -> int:
@@ -83,7 +83,7 @@ class ProductEmitter(Emitter[Product]):
 
     def libraries(self, work: Product, target: Target, parallel: bool) -> list[str]:
         """Those of its variant; none where it stands in the code."""
-        cut = parallel and cut_of(work, target) is not None
+        cut = parallel and is_divided(cut_of(work, target))
         if 0 in work.extents or (not cut and is_direct(work, target.vector_bytes)):
             return []
         return [symbol.removeprefix("adjit_") for symbol in _symbols(work, target, cut) if symbol]
@@ -108,7 +108,7 @@ def _beside(work: Product, target: Target) -> list[int]:
 def _part_of_product(
     module: Module, name: str, work: Product, cut: Cut, target: Target, epilogue: Function | None, in_turns: bool
 ) -> Function:
-    """The job of one thread: some of the rows or columns of C; tiles stay whole.
+    """The job of one thread: some of the rows or columns of C, or some matrices of a batch; tiles stay whole.
 
     Each element is the same sum whatever the parts, as the variant of the whole product is passed with each."""
     count = work.operands + (len(work.epilogue.params) if work.epilogue is not None else 0) + work.packs
@@ -122,8 +122,8 @@ def _part_of_product(
         params[2] = f.offset(params[2], f.mul(part, gemm_scratch_bytes(work.dtype, target)))
     zero, length = int_literal(0), f.sub(high, low)
     if cut.dim == BATCH:
-        whole = int_literal(work.m), int_literal(work.n)
-        _multiply(f, params, work, target, epilogue, (zero, zero), whole, outer=(low, high))
+        direct = emit_direct(module, name, work, target) if is_direct(work, target.vector_bytes) else None
+        _multiply(f, params, work, target, epilogue, (zero, zero), None, direct, outer=(low, high))
     elif cut.dim == COLUMNS:
         _multiply(f, params, work, target, epilogue, (zero, low), (int_literal(work.m), length))
     else:
@@ -155,7 +155,7 @@ def _multiply(
     part: tuple[Value, Value] | None,
     direct: Function | None = None,
     polls: bool = False,
-    outer: tuple[Value, Value] | None = None,
+    outer: tuple[Value | int, Value | int] | None = None,
 ) -> None:
     """Call the library for each pair of matrices, or `direct` where that is given; of C the `part` (rows, columns) from
     `start` on where it is cut, or the range `outer` of the outermost loop over pairs. Where it `polls`, `f` may be left
@@ -222,10 +222,10 @@ def _multiply(
         ]  # fmt: skip
         f.call(symbol, VOID, arguments)
 
-    extents: list[tuple[Value | int, Value | int]] = [(0, entry[0]) for entry in work.batch]
+    ranges: list[tuple[Value | int, Value | int]] = [(0, entry[0]) for entry in work.batch]
     if outer is not None:
-        extents[0] = outer
-    _nested(f, extents, multiply, (lambda: emit_poll(f)) if polls else lambda: None)
+        ranges[0] = outer
+    _nested(f, ranges, multiply, (lambda: emit_poll(f)) if polls else lambda: None)
 
 
 def _runs(f: Function, work: Product) -> Value:

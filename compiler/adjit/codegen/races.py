@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from adjit.codegen.cuts import BATCH, ROWS, Cut, cut_of, follows_columns, has_wide_blocks
+from adjit.codegen.cuts import BATCH, ROWS, Cut, cut_of, follows_columns, has_wide_blocks, is_divided
 from adjit.codegen.gemm import GEMM_DTYPES, gemm_scratch_bytes, scratch_allowed
 from adjit.schedule.arena import elements_in_place, read, written
 from adjit.schedule.buffer import Buffer, storage
@@ -157,7 +157,7 @@ def _fault_of(kernel: Kernel, target: Target) -> str:
 def _fault_of_product(kernel: Kernel, work: Product, cut: Cut | None, target: Target) -> str:
     follows = follows_columns(work, cut, target)
     body = work.epilogue
-    if body is not None and cut is not None and not follows and not has_wide_blocks(work, target):
+    if body is not None and is_divided(cut) and not follows and not has_wide_blocks(work, target):
         return "the loops of the epilogue do not keep to the columns of a block, which has not all of them"
     found = _fault_of_blocks(kernel, work, 1 if cut is None else cut.parts, target)
     if found or cut is None:
@@ -185,6 +185,8 @@ def _fault_of_blocks(kernel: Kernel, work: Product, parts: int, target: Target) 
     buffer, offset = kernel.params[Product.C]
     if work.dtype not in GEMM_DTYPES or not (work.runs or scratch_allowed(work.dtype, work.k, target)):
         return "its blocks are not finished one by one, as those in scratch memory are"
+    if any(step for *_, step in work.batch):
+        return "the blocks of a batch move with its matrices, beyond the scratch memory"
     block = parts * gemm_scratch_bytes(work.dtype, target)
     if offset < 0 or offset * work.dtype.itemsize + block > buffer.nbytes:
         return f"the blocks of {parts} parts take {block} bytes, %{buffer.name} has less"

@@ -128,6 +128,13 @@ def computed(roots: Iterable[Node], inputs: Iterable[Node]) -> tuple[Node, ...]:
     return tuple(node for node in topological(roots) if node not in given)
 
 
+def with_updates(graph: Graph, count: int, targets: Sequence[int]) -> Graph:
+    """The graph whose outputs after the first `count` replace the inputs numbered `targets`."""
+    outputs, values = graph.outputs[:count], graph.outputs[count:]
+    updates = tuple((graph.inputs[number], value) for number, value in zip(targets, values, strict=True))
+    return replace(graph, nodes=computed(graph.outputs, graph.inputs), outputs=outputs, updates=updates)
+
+
 def topological(roots: Iterable[Node]) -> list[Node]:
     """Every node reachable from `roots`, args before users, in a stable order; a loop with its own stack."""
     order: list[Node] = []

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from adjit.optim.schedule import Schedule
+from adjit.optim.schedule import Numbers, Schedule
 from adjit_runtime import checks
 from adjit_runtime.errors import ArgumentError
 
-Hyper = float | Schedule | None
+Hyper = Numbers | Schedule | None
 Init = Callable[[Any], Any]
 Advance = Callable[[Any, Mapping[str, Any], Any], Any]
 Update = Callable[[Any, Any, Any, Mapping[str, Any], Any], tuple[Any, Any]]
@@ -22,7 +22,8 @@ class Optimizer:
     """An optimiser.
 
     `hyper`   name -> number, `Schedule`, or None for what is switched off: then there is no code for it, and setting it
-              later raises. Numbers live in the state, as float64, and may be changed between steps.
+              later raises. Numbers live in the state, as float64, and may be changed between steps; an array has one
+              for each of the models that `adjit.vmap` of a step trains, and `update` sees that of one model.
     `init`    (parameter) -> pytree of arrays that are kept for it, `{}` for none; plain NumPy, called once by step.init
     `update`  (gradient, kept, parameter, hyper, t) -> (new parameter, new kept); traced. `hyper` maps names to scalars
               (schedules are evaluated already) or None, `t` is the number of the step, from 1. Results are converted to
@@ -52,7 +53,7 @@ class Optimizer:
         checks.function(f"{self.name}: update", self.update)
         for name, value in self.hyper.items():
             if value is not None and not isinstance(value, Schedule):
-                checks.real(f"{self.name}: {name} is a schedule, None, or", value)
+                checks.reals(f"{self.name}: {name} is a schedule, None, or", value)
         for name, mask in self.masks.items():
             checks.function(f"{self.name}: the mask of {name}", mask)
             if name not in self.hyper:

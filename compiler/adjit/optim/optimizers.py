@@ -1,6 +1,7 @@
 """The optimisers, each with its source. All work on one parameter array at a time.
 
-Rates, decays and the like are numbers >= 0 (decays of Adam below 1); another one raises ArgumentError."""
+Rates, decays and the like are numbers >= 0 (decays of Adam below 1); another one raises ArgumentError. Each may be an
+array with one number for each model, where `adjit.vmap` of a step trains several."""
 
 from __future__ import annotations
 
@@ -10,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from adjit.optim.optimizer import Advance, Mask, Optimizer
-from adjit.optim.schedule import Schedule
+from adjit.optim.schedule import Numbers, Schedule
 from adjit_runtime import checks
 from adjit_runtime.errors import ArgumentError
 from adjit_runtime.public import public
 
-Rate = float | Schedule
+Rate = Numbers | Schedule
 
 _DECAYS = "it is an argument of the step, training_step(loss, optimizer, weight_decay=1e-4)"
 _STEP = "it is an argument of the step, training_step(loss, optimizer, clip_norm=1.0)"
@@ -47,7 +48,7 @@ def _rate(what: str, value: Any) -> Any:
     if isinstance(value, Schedule):
         return value
     try:
-        return checks.real(what, value, 0.0)
+        return checks.reals(what, value, 0.0)
     except ArgumentError as error:
         name = what.partition(":")[0]
         if callable(value):
@@ -58,17 +59,17 @@ def _rate(what: str, value: Any) -> Any:
         raise ArgumentError(f"{error}; a step goes against the gradient by itself: {name}(1e-3)") from None
 
 
-def _decay(what: str, value: Any) -> float:
+def _decay(what: str, value: Any) -> Numbers:
     """How much of a running mean stays: from 0, and less than 1, with which it would never begin."""
-    number = checks.real(what, value, 0.0, 1.0)
-    if number == 1.0:
-        raise ArgumentError(f"{what} is a number >= 0 and < 1, not {number}")
+    number = checks.reals(what, value, 0.0, 1.0)
+    if np.any(np.equal(number, 1.0)):
+        raise ArgumentError(f"{what} is a number >= 0 and < 1, not {checks.shown(number)}")
     return number
 
 
-def _or_none(what: str, value: Any) -> float | None:
+def _or_none(what: str, value: Any) -> Numbers | None:
     """A number >= 0; 0 switches off: no buffer, no code."""
-    return None if value is None else checks.real(what, value, 0.0) or None
+    return None if value is None else checks.or_off(what, value)
 
 
 def _zeros(*names: str) -> Callable[[Any], dict[str, Any]]:
@@ -76,7 +77,7 @@ def _zeros(*names: str) -> Callable[[Any], dict[str, Any]]:
 
 
 @public(_KNOWN | {"beta": "momentum", "weight_decay": _DECAYS, "wd": _DECAYS})
-def sgd(learning_rate: Rate, momentum: float | None = 0.0, nesterov: bool = False) -> Optimizer:
+def sgd(learning_rate: Rate, momentum: Numbers | None = 0.0, nesterov: bool = False) -> Optimizer:
     """Gradient descent, with momentum as Sutskever et al. (2013): v = momentum v + g, p -= learning_rate v.
 
     With `nesterov` p -= learning_rate (g + momentum v). Without momentum nothing is kept.
@@ -123,12 +124,12 @@ def _adam_hyper(name: str, learning_rate: Any, b1: Any, b2: Any, eps: Any) -> di
         "learning_rate": _rate(f"{name}: learning_rate", learning_rate),
         "b1": _decay(f"{name}: b1", b1),
         "b2": _decay(f"{name}: b2", b2),
-        "eps": checks.real(f"{name}: eps", eps, 0.0),
+        "eps": checks.reals(f"{name}: eps", eps, 0.0),
     }
 
 
 @public(_KNOWN | _ADAM | {"weight_decay": f"{_DECAYS}, or take adamw", "wd": f"{_DECAYS}, or take adamw"})
-def adam(learning_rate: Rate, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Optimizer:
+def adam(learning_rate: Rate, b1: Numbers = 0.9, b2: Numbers = 0.999, eps: Numbers = 1e-8) -> Optimizer:
     """Adam (Kingma and Ba 2015): steps along the mean of gradients over the root of the mean of their squares.
 
     >>> from adjit.optim import adam
@@ -146,10 +147,10 @@ def adam(learning_rate: Rate, b1: float = 0.9, b2: float = 0.999, eps: float = 1
 @public(_KNOWN | _ADAM | {"decay": "weight_decay", "wd": "weight_decay"})
 def adamw(
     learning_rate: Rate,
-    b1: float = 0.9,
-    b2: float = 0.999,
-    eps: float = 1e-8,
-    weight_decay: float | None = 1e-2,
+    b1: Numbers = 0.9,
+    b2: Numbers = 0.999,
+    eps: Numbers = 1e-8,
+    weight_decay: Numbers | None = 1e-2,
     mask: Mask | None = None,
 ) -> Optimizer:
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019): p -= learning_rate (step + weight_decay p).
@@ -173,7 +174,9 @@ def adamw(
 
 
 @public(_KNOWN | {"alpha": "decay", "rho": "decay", "weight_decay": _DECAYS, "wd": _DECAYS})
-def rmsprop(learning_rate: Rate, decay: float = 0.9, eps: float = 1e-8, momentum: float | None = 0.0) -> Optimizer:
+def rmsprop(
+    learning_rate: Rate, decay: Numbers = 0.9, eps: Numbers = 1e-8, momentum: Numbers | None = 0.0
+) -> Optimizer:
     """RMSProp (Tieleman and Hinton 2012): g over the root of a running mean of its square.
 
     s = decay s + (1 - decay) g^2, p -= learning_rate g / (sqrt(s) + eps); with momentum that step is accumulated as in
@@ -184,8 +187,8 @@ def rmsprop(learning_rate: Rate, decay: float = 0.9, eps: float = 1e-8, momentum
     """
     hyper = {
         "learning_rate": _rate("rmsprop: learning_rate", learning_rate),
-        "decay": checks.real("rmsprop: decay", decay, 0.0, 1.0),
-        "eps": checks.real("rmsprop: eps", eps, 0.0),
+        "decay": checks.reals("rmsprop: decay", decay, 0.0, 1.0),
+        "eps": checks.reals("rmsprop: eps", eps, 0.0),
         "momentum": _or_none("rmsprop: momentum", momentum),
     }
     keeps = hyper["momentum"] is not None
@@ -202,7 +205,7 @@ def rmsprop(learning_rate: Rate, decay: float = 0.9, eps: float = 1e-8, momentum
 
 
 @public(_KNOWN | {"weight_decay": _DECAYS, "wd": _DECAYS})
-def adagrad(learning_rate: Rate, eps: float = 1e-10) -> Optimizer:
+def adagrad(learning_rate: Rate, eps: Numbers = 1e-10) -> Optimizer:
     """Adagrad (Duchi, Hazan, Singer 2011): s += g^2, p -= learning_rate g / (sqrt(s) + eps).
 
     >>> from adjit.optim import adagrad
@@ -215,5 +218,5 @@ def adagrad(learning_rate: Rate, eps: float = 1e-10) -> Optimizer:
 
     rate = _rate("adagrad: learning_rate", learning_rate)
     return Optimizer(
-        "adagrad", {"learning_rate": rate, "eps": checks.real("adagrad: eps", eps, 0.0)}, _zeros("s"), update
+        "adagrad", {"learning_rate": rate, "eps": checks.reals("adagrad: eps", eps, 0.0)}, _zeros("s"), update
     )

@@ -23,10 +23,12 @@ from adjit_runtime.public import public
 
 @dataclass(frozen=True, eq=False)
 class Schedule:
-    """`value(numbers, count)` is the value at the step with `count` steps before it; plain NumPy on scalars, traced."""
+    """`value(numbers, count)` is the value at the step with `count` steps before it; plain NumPy on scalars, traced.
+
+    A number may be an array with one for each model, where `adjit.vmap` of a step trains several."""
 
     name: str
-    numbers: Mapping[str, float]
+    numbers: Mapping[str, Any]
     value: Callable[[Mapping[str, Any], Any], Any]
 
     def __post_init__(self) -> None:
@@ -37,12 +39,14 @@ class Schedule:
                 f"{self.name}: numbers is a mapping from names to numbers, not {checks.shown(self.numbers)}"
             )
         for name, number in self.numbers.items():
-            checks.real(f"{self.name}: {name}", number)
+            checks.reals(f"{self.name}: {name}", number)
         checks.function(f"{self.name}: value", self.value)
 
-    def __call__(self, count: int) -> float:
-        """The value with the numbers as they were given: for a look at the curve."""
-        return float(self.value(self.numbers, checks.integer(f"{self.name}: count", count, 0)))
+    def __call__(self, count: int) -> Any:
+        """The value with the numbers as they were given, for a look at the curve: a float, or one for each model."""
+        numbers = {name: np.asarray(number) if np.ndim(number) else number for name, number in self.numbers.items()}
+        found = self.value(numbers, checks.integer(f"{self.name}: count", count, 0))
+        return found if np.ndim(found) else float(found)
 
 
 _COUNTS = ("total_steps", "decay_steps", "T_max", "num_steps", "warmup_steps", "warmup", "n_steps")
@@ -61,20 +65,24 @@ _KNOWN = dict.fromkeys(_COUNTS, "steps") | {
 """Arguments that people know from other libraries, and what they are here."""
 
 
-def _positive(name: str, **numbers: float) -> None:
+Numbers = float | np.ndarray
+"""A number, or an array with one for each of several models."""
+
+
+def _positive(name: str, **numbers: Numbers) -> None:
     for key, number in numbers.items():
-        if not checks.real(f"{name}: {key}", number) > 0:
-            raise ArgumentError(f"{name}: {key} is positive, not {number!r}")
+        if not np.all(np.greater(checks.reals(f"{name}: {key}", number), 0)):
+            raise ArgumentError(f"{name}: {key} is positive, not {checks.shown(number)}")
 
 
 @public(_KNOWN)
-def constant(value: float) -> Schedule:
+def constant(value: Numbers) -> Schedule:
     """Always `value`. A plain number does the same; this one has a name in `state.hyper`."""
     return Schedule("constant", {"value": value}, lambda n, count: n["value"])
 
 
 @public(_KNOWN)
-def step(initial: float, factor: float, every: float) -> Schedule:
+def step(initial: Numbers, factor: Numbers, every: Numbers) -> Schedule:
     """initial * factor ** floor(count / every)."""
     _positive("step", every=every)
     numbers = {"initial": initial, "factor": factor, "every": every}
@@ -82,7 +90,7 @@ def step(initial: float, factor: float, every: float) -> Schedule:
 
 
 @public(_KNOWN)
-def exponential(initial: float, rate: float, every: float = 1) -> Schedule:
+def exponential(initial: Numbers, rate: Numbers, every: Numbers = 1) -> Schedule:
     """initial * rate ** (count / every)."""
     _positive("exponential", every=every, rate=rate)
     numbers = {"initial": initial, "rate": rate, "every": every}
@@ -90,7 +98,7 @@ def exponential(initial: float, rate: float, every: float = 1) -> Schedule:
 
 
 @public(_KNOWN)
-def cosine(peak: float, steps: float, end: float = 0.0) -> Schedule:
+def cosine(peak: Numbers, steps: Numbers, end: Numbers = 0.0) -> Schedule:
     """From `peak` to `end` along half a cosine in `steps` steps, then `end` (Loshchilov and Hutter 2017, SGDR)."""
     _positive("cosine", steps=steps)
 
@@ -102,13 +110,13 @@ def cosine(peak: float, steps: float, end: float = 0.0) -> Schedule:
 
 
 @public(_KNOWN)
-def warm_up(then: float | Schedule, steps: float) -> Schedule:
+def warm_up(then: Numbers | Schedule, steps: Numbers) -> Schedule:
     """Linear from then / steps to `then`, a number (called `peak`) or another schedule, in `steps` steps.
 
     The other schedule counts from the first step on."""
     _positive("warm_up", steps=steps)
     if not isinstance(then, Schedule):
-        checks.real("warm_up: then", then)
+        checks.reals("warm_up: then", then)
     inner = then if isinstance(then, Schedule) else Schedule("constant", {"peak": then}, lambda n, count: n["peak"])
     if "warm_up_steps" in inner.numbers:
         raise ArgumentError("warm_up: the schedule warms up already")

@@ -7,9 +7,9 @@
 
 A **region** is elementwise nodes that read each other. What it reads and what reads it either has an order of axes (a
 value of another op, a result of the program) or follows any (broadcasts of vectors, reductions, contractions). All
-orders that a transpose at its border suggests are tried, and both of a matrix; the region takes the one that moves
-fewest elements, its own where that is as good. A reduction along short rows counts as a move: vectors that run across
-the rows need no folding. The transposes that are left stand at the border; compose_moves joins them with those
+orders that a transpose at its border suggests are tried, and both of the last two axes; the region takes the one that
+moves fewest elements, its own where that is as good. A reduction along short rows counts as a move: vectors that run
+across the rows need no folding. The transposes that are left stand at the border; compose_moves joins them with those
 there."""
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ def _best_order(region: set[Node], users: dict[Node, list[Node]], roots: frozens
     same = tuple(range(len(entries[0].shape if entries else next(iter(region)).shape)))
     candidates = {arg.attrs["axes"] for arg in entries if arg.op.name == "transpose"}
     candidates |= {inverse(user.attrs["axes"]) for _, user in exits if user.op.name == "transpose"}
-    if len(same) == 2:
-        candidates.add((1, 0))
+    if len(same) > 1:
+        candidates.add((*same[:-2], same[-1], same[-2]))
 
     def is_free(arg: Node) -> bool:
         """Whether the product can be made in any order."""

@@ -375,6 +375,17 @@ def unshaped(node: Node) -> Node:
 
 def base(node: Node) -> Node:
     """What a chain of movement of one value reads in the end."""
-    while node.op.kind == "movement" and not joins(node) and not any(node.attrs.get("interior", ())):
+    while _moves(node):
         node = node.args[0]
     return node
+
+
+def leads_to(node: Node, value: Node) -> bool:
+    """Whether such a chain, which may have no link, reads `value`, or goes on from there."""
+    while node is not value and _moves(node):
+        node = node.args[0]
+    return node is value
+
+
+def _moves(node: Node) -> bool:
+    return node.op.kind == "movement" and not joins(node) and not any(node.attrs.get("interior", ()))

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from adjit.ir.axes import joins
+from adjit.ir.axes import joins, sees_windows
 from adjit.ir.graph import Graph
 from adjit.ir.node import Node
 from adjit.ops.contraction import extents_of, subscripts_of
@@ -165,15 +165,16 @@ class Grouping:
         return node in self._after_product and len(self._users.get(node, ())) > 1
 
     def _is_repeated(self, node: Node, cost: int) -> bool:
-        """Whether a light value is worth memory, as broadcasts along outer axes would have it computed once more for
-        each vector. (Along the last axis, where vectors run, a loop computes once what it repeats.)"""
+        """Whether a light value is worth memory, as windows that overlap, or broadcasts along outer axes, would have it
+        computed once more for each vector. (Along the last axis, where vectors run, a loop computes once what it
+        repeats.)"""
         if len(node.shape) < 2:
             return False
         last = len(node.shape) - 1
         copies = [
             user.array_type.size - node.array_type.size
             for user in self._users.get(node, ())
-            if user.op.name == "broadcast" and user.attrs["axes"][last] == len(user.shape) - 1
+            if sees_windows(user) or (user.op.name == "broadcast" and user.attrs["axes"][last] == len(user.shape) - 1)
         ]
         # It takes one load in place of the operations and of the loads of what it is made of.
         return sum(copies) * (cost - 1) >= HOISTED_COST

@@ -5,6 +5,7 @@
 - A contraction with a constant that is the same everywhere becomes a sum.
 - A contraction that is no matrix product (an operand without a free letter, or nothing summed), or a tiny one,
   becomes a product of elements and a sum.
+- A matrix times many, which lie one after the other, is a batch of products: the one matrix is read for each of them.
 - Arrays without elements disappear: what is made of them alone is a constant, so that no kernel reads one.
 - In the result of another contraction the free axes of each operand are side by side, and those of one come last, so
   that it is a matrix, or several, with rows of adjacent elements; uint8 products go
@@ -15,6 +16,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from adjit.ir.axes import is_linear, joins, without_ones
@@ -27,7 +29,7 @@ from adjit.ops.contraction import extents_of, sizes_of, subscripts_of
 from adjit.ops.declare import Bodied, Elementwise, Ordered, Reduction
 from adjit.schedule.overlaps import without_overlaps
 from adjit.schedule.windowed import orientation, reads_windows, view_strides
-from adjit.tuned import TINY_PRODUCT
+from adjit.tuned import APART_COLUMNS, TINY_PRODUCT
 from adjit_runtime.errors import InternalError
 
 
@@ -74,6 +76,14 @@ def product_sizes(contraction: Node) -> tuple[int, int, int] | None:
     if any(arg.is_splat for arg in contraction.args) or batch * m * n * k <= TINY_PRODUCT:
         return None
     return (m, n, k) if min(m, n, k) > 1 else None
+
+
+def _leading(letters: str, free: str, summed: str) -> str:
+    """The first of an operand's free letters, where the others are side by side but not with them; empty where all are,
+    or where more than the order of the axes is in the way."""
+    if free in letters or summed not in letters:
+        return ""
+    return next((free[:i] for i in range(1, len(free)) if letters.startswith(free[:i]) and free[i:] in letters), "")
 
 
 class _Squeeze:
@@ -202,6 +212,22 @@ class _Squeeze:
         wanted = batch + runs[0] + runs[1]
         return self.builder.emit("transpose", node, axes=tuple(letters.index(c) for c in wanted)), wanted
 
+    def _apart(
+        self, operands: tuple[Node, Node], spec: Subscripts, sizes: dict[str, int]
+    ) -> tuple[tuple[Node, Node], Subscripts]:
+        """A matrix times many that lie one after the other is a product for each of them, where one product of all
+        wants a copy of the many and leaves their results side by side: x @ w of many models, `ab,dbc->dac`."""
+        for side, free in ((1, spec.columns), (0, spec.rows)):
+            first = _leading(spec.operands[side], free, spec.summed)
+            if not first or math.prod(sizes[c] for c in free if c not in first) < APART_COLUMNS:
+                continue
+            other = operands[1 - side]
+            shape = (*(sizes[c] for c in first), *other.shape)
+            spread = self.builder.emit("broadcast", other, shape=shape, axes=tuple(range(len(first), len(shape))))
+            pair = (spread, operands[1]) if side else (operands[0], spread)
+            return pair, spec.with_operand(1 - side, first + spec.operands[1 - side])
+        return operands, spec
+
     def _of_windows(self, args: tuple[Node, Node], spec: Subscripts, windowed: int) -> Node:
         """A contraction of windows, which are read where they lie; the other operand and the result suit them."""
         own, other = args[windowed], args[1 - windowed]
@@ -237,7 +263,8 @@ class _Squeeze:
         windowed = next((side for side, arg in enumerate((x, y)) if reads_windows(arg)), None)
         if windowed is not None and dtype.kind == "f":
             return self._of_windows((x, y), spec, windowed)
-        batch, rows, columns = spec.batch, spec.rows, spec.columns
+        (x, y), spec = self._apart((x, y), spec, sizes)
+        left, right, batch, rows, columns = spec.left, spec.right, spec.batch, spec.rows, spec.columns
         x, left = self._adjacent(x, left, batch, (rows, spec.summed))
         y, right = self._adjacent(y, right, batch, (spec.summed, columns))
         if rows in result and columns in result and result.endswith((rows, columns)):

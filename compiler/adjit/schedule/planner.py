@@ -142,7 +142,8 @@ class _Planner(LoopPlanner):
         for need in self._needs:
             self.needed.update(need.nodes)
             for node, dense in need.nodes.items():
-                (self.notes.dense if dense else self.notes.stored).add(node)
+                # What has memory that does not serve lies in a concatenation, with the strides of that.
+                (self.notes.dense if dense or node in self.placements else self.notes.stored).add(node)
         if not self._again and known == len(self.notes.dense) + len(self.notes.stored):
             raise self._needs[0]
 
@@ -337,7 +338,8 @@ class _Planner(LoopPlanner):
                 buffer.size = block // node.dtype.itemsize
             else:
                 block = 0
-        batches = tuple((sizes[c], a[2].get(c, 0), b[2].get(c, 0), strides[c]) for c in parts.batch)
+        # All matrices of a batch have their blocks in one place.
+        batches = tuple((sizes[c], a[2].get(c, 0), b[2].get(c, 0), 0 if block else strides[c]) for c in parts.batch)
         params: tuple[tuple[Buffer, int], ...] = ((a[0], a[1]), (b[0], b[1]), (place.buffer, place.offset))
         body = None
         if epilogue is not None:
