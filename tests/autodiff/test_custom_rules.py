@@ -187,3 +187,29 @@ def test_the_type_rule_takes(names: tuple[str, ...]) -> None:
     np.testing.assert_array_equal(evaluate(graph, X, 3)[0], 2 * X)
     # What the rule says, though it is not the derivative.
     assert not np.any(evaluate(vjp(graph, (0,)), X, 3, X)[1])
+
+
+LOOPS: dict[str, Callable[[Any], Any]] = {
+    "loop": lambda x: adjit.fori_loop(0, 3, lambda i, c: np.sin(c) * c + x, x),
+    "counted": lambda x: adjit.fori_loop(0, np.sum(x > 0), lambda i, c: np.sin(c) * x, x, max_steps=4),
+    "stopping": lambda x: adjit.while_loop(lambda c: np.sum(c) < 4, lambda c: c + np.exp(-c), x, max_steps=7),
+    "branch": lambda x: adjit.cond(np.sum(x) > 0, np.sin, lambda x: x**3, x),
+    "stacked": lambda x: adjit.scan(lambda c, e: (np.tanh(c) + e, c * e), x[0], x)[1],
+}
+
+
+@pytest.mark.parametrize("mode", ["jvp", "vjp"])
+@pytest.mark.parametrize("name", LOOPS)
+def test_a_rule_with_a_loop_serves_the_other_mode(name: str, mode: str) -> None:
+    """What the loop carries is linear in tangents or cotangents, and it carries what is kept of it as well."""
+    function = LOOPS[name]
+    rule = {
+        "jvp": lambda primals, tangents: adjit.jvp(function, primals, tangents),
+        "vjp": lambda x: adjit.vjp(function, x),
+    }[mode]
+    ruled = adjit.custom_rule(function, **{mode: rule})
+    x, v = np.array([0.5, -0.2, 1.1]), np.array([1.0, 2.0, -0.5])
+    for made in (ruled, lambda x: adjit.grad(lambda x: np.sum(ruled(x) ** 2))(x)):
+        plain = function if made is ruled else lambda x: adjit.grad(lambda x: np.sum(function(x) ** 2))(x)
+        np.testing.assert_allclose(adjit.jvp(made, (x,), (v,))[1], adjit.jvp(plain, (x,), (v,))[1], rtol=1e-12)
+        np.testing.assert_allclose(adjit.vjp(made, x)[1](v)[0], adjit.vjp(plain, x)[1](v)[0], rtol=1e-12)

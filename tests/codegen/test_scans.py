@@ -419,6 +419,53 @@ def test_state_that_a_loop_makes_anew() -> None:
     np.testing.assert_allclose(ran.inputs[0], c, rtol=1e-12)
 
 
+def test_what_is_carried_begins_as_what_the_turns_read() -> None:
+    """By way of a transpose that has memory of its own: no turn writes there."""
+    text = """
+    graph @f(%x: f64[3], %n: i64[3]) -> (f64[3], f64[3,3,3]) {
+      %0 = scan %n length=3 carried=0 sliced=1 body=graph @row(%i: i64[]) -> f64[3] {
+        %0 = cast %i dtype=f64 : f64[]
+        %1 = broadcast %0 shape=(3) axes=() : f64[3]
+        return %1
+      } : (f64[3,3])
+      %1 = item %0 index=0 : f64[3,3]
+      %2 = transpose %1 axes=(1,0) : f64[3,3]
+      %3 = scan %x, %2, %2 length=3 carried=2 sliced=0 body=
+      graph @turn(%h: f64[3], %c: f64[3,3], %w: f64[3,3]) -> (f64[3], f64[3,3], f64[3,3]) {
+        %0 = scan %h length=3 carried=1 sliced=0 body=graph @inner(%h: f64[3]) -> f64[3] {
+          %0 = tanh %h : f64[3]
+          return %0
+        } : (f64[3])
+        %1 = item %0 index=0 : f64[3]
+        %2 = broadcast %1 shape=(3,3) axes=(1) : f64[3,3]
+        %3 = add %2, %w : f64[3,3]
+        %4 = mul 0.5, %c : f64[3,3]
+        return %1, %4, %3
+      } : (f64[3], f64[3,3], f64[3,3,3])
+      %4 = item %3 index=0 : f64[3]
+      %5 = item %3 index=2 : f64[3,3,3]
+      return %4, %5
+    }"""
+    graph = parse(text)
+    inputs = [np.array([0.5, -1.0, 2.0]), np.array([1, 5, 7])]
+    ran = Ran(graph, inputs)
+    for found, wanted in zip(ran.outputs, evaluate(graph, *inputs), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-14)
+
+
+def test_what_a_loop_reads_is_also_a_part_of_a_concatenation() -> None:
+    """That lies in the result with its strides, and once more without gaps for the loop."""
+
+    def f(x: Any) -> Any:
+        w = adjit.map(lambda row: np.tanh(row) * row.sum(), x).T
+        last, ws = adjit.scan(lambda c, _: (np.sin(c @ w), w * c.sum()), x[0], length=3)
+        return np.concatenate([w, np.cos(x)], axis=1), last, ws
+
+    x = np.random.default_rng(0).normal(size=(6, 6))
+    for found, wanted in zip(adjit.jit(f)(x), f(x), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-12)
+
+
 @pytest.mark.parametrize("reverse", ["false", "true"])
 def test_threads_share_turns_that_need_no_other(reverse: str) -> None:
     text = """

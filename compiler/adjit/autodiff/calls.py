@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from adjit.autodiff.batch import depends
 from adjit.autodiff.cotangent import Cotangent, alive
 from adjit.autodiff.split import split
 from adjit.autodiff.tangents import Pushed
@@ -98,9 +99,9 @@ def _with_reverse(node: Node, vjp: Vjp) -> Node:
     given, results = len(body.inputs), len(body.outputs)
     made = vjp(rule, range(given, len(rule.inputs)))
     cotangents = made.inputs[len(made.inputs) - len(floats_of(body.outputs)) :]
+    inputs, tangents = (*made.inputs[:given], *cotangents), made.inputs[given : len(rule.inputs)]
     outputs = (*made.outputs[:results], *made.outputs[len(rule.outputs) :])
-    graph = closed(body.name, (*made.inputs[:given], *cotangents), made.nodes, outputs)
-    _check_linear(node, graph, "jvp", "tangents")
+    graph = _transposed(node, closed(body.name, (*inputs, *tangents), made.nodes, outputs), len(inputs), "jvp")
     parts = split(graph, range(given, len(graph.inputs)), range(results, len(outputs)))
     return _with_rules(node, fwd=parts.early, bwd=parts.late)
 
@@ -141,8 +142,9 @@ def _with_forward(node: Node, vjp: Vjp) -> Node:
     results, kept = len(body.outputs), len(fwd.outputs) - len(body.outputs)
     made = vjp(bwd, range(kept, len(bwd.inputs)))
     inputs = (*made.inputs[:kept], *made.inputs[len(bwd.inputs) :])
-    late = closed(body.name, inputs, made.nodes, made.outputs[len(bwd.outputs) :])
-    _check_linear(node, late, "vjp", "cotangents")
+    cotangents = made.inputs[kept : len(bwd.inputs)]
+    whole = closed(body.name, (*inputs, *cotangents), made.nodes, made.outputs[len(bwd.outputs) :])
+    late = _transposed(node, whole, len(inputs), "vjp")
     b = Builder.after(fwd)
     arguments = floats_of(body.inputs[: node.attrs["given"]])
     tangents = [b.input(f"tangent{i}", body.inputs[i].array_type.strong) for i in arguments]
@@ -153,14 +155,19 @@ def _with_forward(node: Node, vjp: Vjp) -> Node:
 # -- what no rule can say ----------------------------------------------------------------------------------------------
 
 
-def _check_linear(node: Node, graph: Graph, rule: str, what: str) -> None:
-    """Raise where the transposed rule reads what the rule should be linear in."""
-    known = {*graph.inputs, *graph.nodes}
-    read = {*graph.outputs}.union(*(inner.args for inner in graph.nodes))
-    if read - known:
+def _transposed(node: Node, graph: Graph, count: int, rule: str) -> Graph:
+    """A rule that was transposed, of its first `count` inputs. The others are those that the rule is linear in, so that
+    no output depends on them; a loop that carries them along with what is kept of it has zeros in their place."""
+    inputs, others = graph.inputs[:count], graph.inputs[count:]
+    if any(depends(graph, [i >= count for i in range(len(graph.inputs))])):
+        what = "tangents" if rule == "jvp" else "cotangents"
         raise _error(
             node, f"the {rule} rule of {_name(node)} is not linear in its {what}, so that it is no rule of a derivative"
         )
+    b = Builder()
+    images = [b.input(str(each.attrs["name"]), each.type) for each in inputs]
+    zeros = [b.splat(0.0, each.array_type) for each in others]
+    return b.graph(graph.name, b.inline(graph, [*images, *zeros]))
 
 
 def _check_captures(node: Node, captured: Sequence[Node]) -> None:

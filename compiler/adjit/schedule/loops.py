@@ -20,7 +20,7 @@ from adjit.ir.types import Array, Tuple
 from adjit.ops.declare import Bodied, Reduction
 from adjit.ops.loops import runs_all
 from adjit.ops.tiles import combiners
-from adjit.schedule.body import NeedsStorage, Placement, base, operand_strides
+from adjit.schedule.body import NeedsStorage, Placement, leads_to, operand_strides
 from adjit.schedule.buffer import Buffer
 from adjit.schedule.group import Group
 from adjit.schedule.instructions import Reduce
@@ -93,7 +93,7 @@ class LoopPlanner(Memory):
         readers = self._readers.get(first, [])
         if group is None or first in self._kept or first in self.extra:
             return None
-        if readers != [self.grouping.group_of[loop]] or sum(base(arg) is first for arg in loop.args) > 1:
+        if readers != [self.grouping.group_of[loop]] or sum(leads_to(arg, first) for arg in loop.args) > 1:
             return None
         if first not in self.placements:
             self.placements[first] = self._own(first)
