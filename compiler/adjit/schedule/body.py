@@ -34,6 +34,7 @@ from adjit.schedule.instructions import (
     ProductElement,
     Reduce,
     Store,
+    side_by_side,
 )
 from adjit.schedule.maps import Affine, Bound, Map, contiguous_strides, identity, linear, operand_map
 
@@ -97,7 +98,8 @@ class BodyBuilder:
         if self.lacking:
             raise NeedsStorage(self.lacking)
         dtypes = tuple(buffer.dtype for buffer, _ in self.params)
-        return Body(self.domain, reduced, dtypes, tuple(self.code))
+        beside = side_by_side(self.code, self.domain, self.params, self._first_param)
+        return Body(self.domain, reduced, dtypes, tuple(self.code), beside)
 
     def emit(self, instruction: Instruction) -> int:
         """Append an instruction unless the same one is there."""
@@ -300,7 +302,7 @@ def collapse(body: Body, runs: Sequence[Sequence[int]]) -> Body | None:
         code.append(instruction)
     position = {d: i for i, run in enumerate(runs) for d in run}
     reduced = tuple(sorted({position[d] for d in body.reduced if d in position}))
-    return Body(domain, reduced, body.params, tuple(code))
+    return Body(domain, reduced, body.params, tuple(code), body.beside)
 
 
 def permuted(body: Body, order: Sequence[int]) -> Body:
@@ -320,7 +322,7 @@ def permuted(body: Body, order: Sequence[int]) -> Body:
             instruction = replace(instruction, bounds=bounds)
         code.append(instruction)
     reduced = tuple(sorted(order.index(d) for d in body.reduced))
-    return Body(moved(body.domain), reduced, body.params, tuple(code))
+    return Body(moved(body.domain), reduced, body.params, tuple(code), body.beside)
 
 
 def collapse_greedily(body: Body) -> Body:

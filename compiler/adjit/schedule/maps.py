@@ -112,3 +112,26 @@ def _inside(affine: Affine, n: int, extents: Sequence[int]) -> bool:
         return True
     low, high = bounds(affine, extents)
     return low >= 0 and high < n
+
+
+def cut_strides(shape: tuple[int, ...], strides: tuple[int, ...], cut: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The strides of elements in the shape `cut`, which lie by `strides` in `shape`; None where one of its dimensions
+    is made of several, or there is no element."""
+    if 0 in shape or 0 in cut or shape == cut:
+        return strides if shape == cut else None
+    dims = [(n, stride) for n, stride in zip(shape, strides, strict=True) if n != 1]
+    found, left, step = [0] * len(cut), 1, 1
+    for i in range(len(cut) - 1, -1, -1):
+        found[i] = step
+        if cut[i] == 1:
+            continue
+        if left == 1:
+            if not dims:
+                return None
+            left, step = dims.pop()
+        if left % cut[i]:
+            return None
+        found[i] = step
+        step *= cut[i]
+        left //= cut[i]
+    return tuple(found) if left == 1 and not dims else None

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from adjit.ir.axes import joins
+from adjit.ir.axes import is_linear, joins
 from adjit.ir.builder import ITEM
 from adjit.ir.graph import Graph
 from adjit.ir.node import Data, Node
@@ -29,7 +29,7 @@ from adjit.schedule.body import (
 from adjit.schedule.buffer import Buffer
 from adjit.schedule.group import Group, Grouping
 from adjit.schedule.instructions import Body
-from adjit.schedule.maps import contiguous_strides
+from adjit.schedule.maps import contiguous_strides, cut_strides
 from adjit.schedule.plan import Kernel, Plan
 from adjit.schedule.updates import Overwriting
 from adjit.schedule.windowed import below_windows, reads_windows
@@ -87,6 +87,10 @@ class Memory:
         self.buffers: list[Buffer] = []
         self.wanted: set[Node] = set()
         self.extra: dict[Node, list[Placement]] = {}
+        # Constants that a loop writes beside what it makes.
+        self.beside: dict[Group, list[tuple[Node, Placement]]] = {}
+        self._with_loops: set[tuple[Buffer, int]] = set()
+        self._users = graph.users()
         self.commits: list[tuple[Node, Placement]] = []
         self.copies: list[tuple[Node, Placement]] = []
         self.grouping = Grouping(graph, self._must_store(), self.notes.unfused)
@@ -108,7 +112,7 @@ class Memory:
             elif node.op.kind == "gather":
                 stored.add(base(node.args[0]))
             elif joins(node):
-                stored.update(arg for arg in node.args if arg.op.kind != "leaf")
+                stored.update(whole_part(arg) for arg in node.args)
             elif isinstance(node.op, Bodied):
                 stored.update(base(arg) for arg in node.args)
         return {node for node in stored if node.op.kind != "leaf"}
@@ -159,7 +163,8 @@ class Memory:
                 self.extra.setdefault(node, []).append(place)
             else:
                 self.placements[node] = place
-        for node in self.graph.nodes:
+        # The outermost first: a part that is a concatenation itself lies there, and its parts with it.
+        for node in reversed(self.graph.nodes):
             if joins(node) and node in self.grouping.group_of:
                 self._assign_parts(node)
         self._assign_rest()
@@ -180,21 +185,47 @@ class Memory:
                 self.placements[node] = self._own(node)
 
     def _assign_parts(self, node: Node) -> None:
-        """Each part of a concatenation that a kernel computes is written where it belongs."""
+        """Each part of a concatenation that a kernel computes is written where it belongs, a constant beside it."""
         if node not in self.placements:
             self.placements[node] = self._own(node)
-        whole = self._claim(node)
-        axis = node.attrs["axis"]
-        at = 0
-        for part in node.args:
-            place = Placement(whole.buffer, whole.offset + at * whole.strides[axis], whole.strides)
-            at += part.shape[axis]
-            if part not in self.grouping.group_of:
+        made, constants = list[Group](), list[tuple[Node, Placement]]()
+        for part, place in self._parts(node):
+            group = self.grouping.group_of.get(part)
+            if part.is_splat:
+                constants.append((part, place))
+            if group is None:
                 continue
-            if part in self.placements or part in self.notes.dense:
+            made.append(group)
+            # Others read it element after element.
+            apart = len(self._users[part]) > 1 and place.strides != contiguous_strides(part.shape)
+            if apart or part in self.placements or part in self.notes.dense:
                 self.extra.setdefault(part, []).append(place)
             else:
                 self.placements[part] = place
+        for part, place in constants:
+            self._beside(part, place, made)
+
+    def _beside(self, part: Node, place: Placement, made: list[Group]) -> None:
+        """A constant that lies between what a loop writes is written by that loop."""
+        for group in made:
+            strides = cut_strides(part.shape, place.strides, group.space)
+            if strides is None or strides[-1:] == (1,):
+                continue
+            if group.kind == "loop" and group.reduced is None:
+                self.beside.setdefault(group, []).append((part, replace(place, strides=strides)))
+                self._with_loops.add((place.buffer, place.offset))
+                return
+
+    def _parts(self, node: Node) -> Iterator[tuple[Node, Placement]]:
+        """What is written for each part of a concatenation, and where."""
+        whole, axis, at = self._claim(node), node.attrs["axis"], 0
+        for arg in node.args:
+            place = Placement(whole.buffer, whole.offset + at * whole.strides[axis], whole.strides)
+            at += arg.shape[axis]
+            part = whole_part(arg)
+            strides = cut_strides(arg.shape, place.strides, part.shape)
+            assert strides is not None
+            yield part, replace(place, strides=strides)
 
     def _order_update(self, target: Node, value: Node) -> bool:
         """Make every reader of the old value, and every check, come before the kernel that writes the new one."""
@@ -264,6 +295,14 @@ class Memory:
         builder = self._builder(node.shape)
         builder.store(builder.value(node, builder.full), place, builder.full, node.dtype)
         return replace(self._loop_of(builder, (node,)), commits=commits)
+
+
+def whole_part(arg: Node) -> Node:
+    """What is written for an operand of a concatenation: what it is a reshape of, where that lies by strides."""
+    part = arg
+    while is_linear(part) and cut_strides(arg.shape, (0,) * len(arg.shape), part.args[0].shape) is not None:
+        part = part.args[0]
+    return arg if part.op.kind == "leaf" else part
 
 
 def _writes_into(value: Node, target: Node) -> bool:

@@ -175,6 +175,8 @@ class _Planner(LoopPlanner):
                 places.insert(0, self.placements[node])
             for place in places:
                 builder.store(builder.value(node, map_), place, map_, node.dtype)
+        for node, place in self.beside.get(group, ()):
+            builder.store(builder.constant(node.attrs["value"], node.dtype), place, builder.full, node.dtype)
 
     def _shorten(self, group: Group, builder: BodyBuilder) -> None:
         """Write the values in the midst of long chains of members, so that none is reached by a deep recursion."""
@@ -273,17 +275,13 @@ class _Planner(LoopPlanner):
 
     def _side_by_side(self, node: Node) -> list[Kernel]:
         """A concatenation's parts that no kernel computes; a pad with gaps."""
-        whole = self._claim(node)
         if joins(node):
-            kernels = []
-            at = 0
-            axis = node.attrs["axis"]
-            for part in node.args:
-                place = Placement(whole.buffer, whole.offset + at * whole.strides[axis], whole.strides)
-                at += part.shape[axis]
-                if part not in self.grouping.group_of:
-                    kernels.append(self._copy(part, place, commits=False))
-            return kernels
+            return [
+                self._copy(part, place, commits=False)
+                for part, place in self._parts(node)
+                if part not in self.grouping.group_of and (place.buffer, place.offset) not in self._with_loops
+            ]
+        whole = self._claim(node)
         (arg,) = node.args
         low, steps = node.attrs["low"], [gap + 1 for gap in node.attrs["interior"]]
         offset = whole.offset + sum(lo * s for lo, s in zip(low, whole.strides, strict=True))

@@ -16,6 +16,7 @@ from adjit.results import check_differentiable, unpack_aux
 from adjit.roll import roll
 from adjit.sparse.colours import Colouring, Pattern, colouring, star_colouring
 from adjit.sparse.compress import compressed
+from adjit.sparse.direct import by_rows
 from adjit.sparse.loops import pattern_of
 from adjit.sparse.matrix import Entries, Form, scipy_sparse
 from adjit.sparse.sets import TooDense, end_to_end
@@ -73,7 +74,9 @@ class SparseFunction(GradFunction):
         pattern = self.proved(traced, wrt, values)
         colours = self._coloured(pattern)
         record.forward = not colours.reverse
-        graph = record.derive("adjoint", functools.partial(_entries, wrt=wrt, values=values, colours=colours), traced)
+        graph = record.derive(
+            "adjoint", functools.partial(_entries, wrt=wrt, values=values, pattern=pattern, colours=colours), traced
+        )
         form = Form(pattern)
         self._found = form, colours.total
         entries = Entries(form)
@@ -148,8 +151,8 @@ class PatternFunction(SparseFunction):
         return Form(self.proved(graph, wrt, values)).pattern()
 
 
-def _entries(graph: Graph, wrt: Sequence[int], values: int, colours: Colouring) -> Graph:
-    return compressed(graph, wrt, values, colours)
+def _entries(graph: Graph, wrt: Sequence[int], values: int, pattern: Pattern, colours: Colouring) -> Graph:
+    return by_rows(graph, wrt, values, pattern) or compressed(graph, wrt, values, colours)
 
 
 _KNOWN = {
