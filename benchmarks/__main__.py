@@ -6,8 +6,9 @@ A process for each side, blocks of all sides in turn, agreement checked. A whole
 parts `start` (first calls) and `calls` (by kind of argument) have documents of their own beside it, named after it
 (docs/benchmarks-start.md), which a whole run and `--workloads start,calls` write. A run of some rows, of some peers, or
 a quick one, prints its text instead, unless it is told where the main document would be. The exit code is 1 where sides
-disagree, a rate is impossible or adjit fails. `--pythons numba=PATH` (or BENCH_PYTHONS) runs a side in another
-interpreter: libraries that pin different versions of the same package cannot share one.
+disagree, a rate is impossible, a row misses a limit of its own (`benchmarks/goals.py`) or adjit fails. `--pythons
+numba=PATH` (or BENCH_PYTHONS) runs a side in another interpreter: libraries that pin different versions of the same
+package cannot share one.
 """
 
 from __future__ import annotations

@@ -182,3 +182,6 @@ LOOPED_PROBLEMS: dict[str, Callable[[], Problem]] = {
     "rnn_small": _rnn_small,
     "lstm": _lstm,
 }
+
+LOOP_VALUES: dict[str, Callable[[], Problem]] = {"carries_value": _carries}
+"""What rows are measured in: the value alone."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.calls import CALLS
+from benchmarks.goals import UNITS, Unit
 from benchmarks.processes import Process, TooSlow, WorkerError
 from benchmarks.results import Limits, Measured, Rates, Row, better
 from benchmarks.shapes import SHAPES
@@ -93,10 +94,13 @@ def measure_row(workload: str, threads: int, sides: Sequence[str], settings: Set
             else:
                 processes[side] = process
         turns = dict(row.sides)
-        if workload in CALLS:
+        unit = UNITS.get(workload) or (Unit("numpy", "add8", "`np.add`") if workload in CALLS else None)
+        if unit:
             row.unit = turns[UNIT] = Measured()
-            processes[UNIT] = stack.enter_context(settings.start("numpy", threads, "add8", folder))
-            processes[UNIT].ask("first")
+            with _failing(row.unit):
+                process = stack.enter_context(settings.start(unit.side, threads, unit.workload, folder / UNIT))
+                row.unit.cold_cpu = process.ask("first")["first_cpu"]
+                processes[UNIT] = process
         bounded = bool(problem.flops or problem.bytes)
         machine = stack.enter_context(settings.start("machine", threads, "", folder)) if bounded else None
         if machine:
@@ -138,6 +142,7 @@ def _first_steps(
     warm = second.ask("first")
     measured.values, measured.cached_values = cold["values"], warm["values"]
     measured.imported, measured.cold, measured.warm = warm["import"], cold["first"], warm["first"]
+    measured.cold_cpu, measured.warm_cpu = cold["first_cpu"], warm["first_cpu"]
     measured.memory, measured.memory_after_first = cold["memory"], cold["memory_after_first"]
     measured.arena = cold["arena"]
     if side == "adjit":

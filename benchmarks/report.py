@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.goals import judged
 from benchmarks.picture import RATIO, draw
 from benchmarks.results import Measured, Rates, Report, Row
 from benchmarks.sides import LOOPS, MODULES, PEERS
@@ -183,6 +184,16 @@ def limits_text(rows: Sequence[Row]) -> str:
     )
 
 
+def goals_table(rows: Sequence[Row]) -> str:
+    """Limits and what was measured; "" where no row has any."""
+    lines = [
+        [row.workload, one.limit, one.measured if one.met else f"MISSED: {one.measured}"]
+        for row in rows
+        for one in judged(row)
+    ]
+    return table(["workload", "limit", "measured"], lines, "---") if lines else ""
+
+
 def threads_section(report: Report, threads: int) -> str:
     """Everything measured with so many threads."""
     whole = [row for row in report.rows if row.threads == threads]
@@ -194,6 +205,9 @@ def threads_section(report: Report, threads: int) -> str:
         if loops:
             parts += [f"Steps a second of a compiled loop ({TITLES['jax']}: `lax.scan`; adjit: `step.run`).", loops]
         parts += [limits_text(rows)]
+        goals = goals_table(rows)
+        if goals:
+            parts += ["What rows have to reach; times beside others are measured in the same blocks.", goals]
         parts += [
             "First step: build, trace, compile, run; without / with what an earlier process left in the cache. Last: "
             "adjit's as a share of the time in which Python counts to ten million in the same process."

@@ -7,6 +7,7 @@ import statistics
 from dataclasses import dataclass, field
 from typing import Any
 
+from benchmarks.goals import judged
 from benchmarks.sides import LOOPS
 
 LATER = 10.0
@@ -110,7 +111,8 @@ class Measured:
 @dataclass
 class Row:
     """One workload with so many threads: what each side reached, adjit among them, and the limits beside it; of a kind
-    of call also the rate of `np.add` on two arrays of 8 numbers in the same blocks, the unit of what calls cost."""
+    of call also the rate of `np.add` on two arrays of 8 numbers in the same blocks, the unit of what calls cost; of
+    rows with a unit of their own (`goals.UNITS`) that."""
 
     workload: str
     threads: int
@@ -177,6 +179,11 @@ class Row:
             return None
         return _paired(rates["adjit"], rates[best])
 
+    def over(self, peer: str, kind: str) -> float | None:
+        """adjit's rate over that of one peer."""
+        rates = self.rates(kind)
+        return _paired(rates["adjit"], rates[peer]) if peer in rates and "adjit" in rates else None
+
     def in_units(self, name: str) -> float | None:
         """What a call of a side costs, in the unit; None where either is not known."""
         rates = self.rates("step")
@@ -203,12 +210,13 @@ class Report:
     part: str = ""
 
     def faults(self) -> list[str]:
-        """What makes the run fail: disagreement, impossible rates, a failure of adjit itself."""
+        """What makes the run fail: disagreement, impossible rates, missed limits, a failure of adjit itself."""
         found = []
         for row in self.rows:
             place = f"{row.workload}, {row.threads} thread{'s' * (row.threads > 1)}"
             found += [f"{place}: {name} DISAGREES" for name in row.disagreeing()]
             found += [f"{place}: impossible rate: {text}" for text in row.impossible()]
+            found += [f"{place}: {one.limit}: {one.measured}" for one in judged(row) if not one.met]
             ours = row.sides.get("adjit")
             if ours and ours.none:
                 found.append(f"{place}: adjit failed: {ours.failure or 'too slow'}")

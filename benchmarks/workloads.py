@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.calls import CALLS, CALLS_MEANING
-from benchmarks.looped import LOOPED_MEANING, LOOPED_PROBLEMS
+from benchmarks.looped import LOOP_VALUES, LOOPED_MEANING, LOOPED_PROBLEMS
 from benchmarks.problem import Arrays, Problem
 from benchmarks.programs import START
 from benchmarks.swept import SWEPT_MEANING, SWEPT_PROBLEMS
+from benchmarks.transformed import PLAIN_PROBLEMS, TRANSFORMED_MEANING, TRANSFORMED_PROBLEMS
 
 
 def _layers(sizes: list[int], rng: np.random.Generator, dtype: Any = np.float32) -> Arrays:
@@ -160,8 +161,10 @@ def product(name: str) -> Problem:
 
 
 def problem_of(name: str) -> Problem:
-    """The problem of a workload, or of a product."""
-    return product(name) if name.startswith("product_") else (WORKLOADS | START | CALLS)[name]()
+    """The problem of a workload, of a product, or of what a row is measured in."""
+    if name.startswith("product_"):
+        return product(name)
+    return (WORKLOADS | START | CALLS | LOOP_VALUES | PLAIN_PROBLEMS)[name]()
 
 
 def lower_triangle(d: int) -> tuple[np.ndarray, np.ndarray]:
@@ -183,6 +186,7 @@ def mixture_constant(d: int, k: int, n: int) -> float:
 WORKLOADS: dict[str, Callable[[], Problem]] = (
     {f.__name__: f for f in (xor, mlp_small, mlp, mlp_wide, logreg, elementwise, pinn, gmm, softmax_regression, deep)}
     | LOOPED_PROBLEMS
+    | TRANSFORMED_PROBLEMS
     | SWEPT_PROBLEMS
 )
 """The rows of the table of rates."""
@@ -202,6 +206,7 @@ MEANING: dict[str, str] = {
     "softmax_regression": "784 x 10, 60,000 rows in batches of 256, SGD",
     "deep": "24 residual tanh layers of 64, batch 64, Adam",
     **LOOPED_MEANING,
+    **TRANSFORMED_MEANING,
     **SWEPT_MEANING,
     "add8": CALLS_MEANING["add8"],
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,7 @@ from benchmarks.problem import Problem
 from benchmarks.programs import PROGRAMS
 from benchmarks.sides import Side
 from benchmarks.swept import RATES
+from benchmarks.transformed import arguments_of, classifier, residual, rosenbrock
 from benchmarks.workloads import lower_triangle, mixture_constant
 
 
@@ -117,6 +119,17 @@ LOSSES: dict[str, Any] = {
     "batch_step": batch_loss,
     **{name: make(np, adjit.scan) for name, make in LOOPED.items()},
 }
+TRANSFORMED: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
+    "vmap_grad": (lambda: adjit.jit(adjit.vmap(adjit.grad(classifier(np)), in_axes=(None, 0, 0))), dict),
+    "hvp": (lambda: adjit.hvp(classifier(np)), dict),
+    "hvp_gradient": (lambda: adjit.grad(classifier(np)), dict),
+    "tridiagonal": (lambda: adjit.sparse_jacobian(residual(np)), lambda matrix: {"entries": matrix.data}),
+    "tridiagonal_value": (lambda: adjit.jit(residual(np)), lambda value: {"value": value}),
+    "hessian": (lambda: adjit.hessian(rosenbrock(np)), lambda matrix: {"x": matrix}),
+    "hessian_gradient": (lambda: adjit.grad(rosenbrock(np)), lambda gradient: {"x": gradient}),
+}
+"""What makes the derivative's function, and what gives its arrays names."""
+
 OPTIMIZERS: dict[str, Any] = {
     "adam": optim.adam,
     "adamw": lambda rate: optim.adamw(rate, weight_decay=1e-2),
@@ -147,10 +160,19 @@ def called(call: Call) -> Side:
     return Side(partial(function, *positional, **named))
 
 
+def derived(name: str, problem: Problem) -> Side:
+    """A derivative of a function of all arrays, in their order; parameters alone are one argument."""
+    make, named = TRANSFORMED[name]
+    function, arguments = make(), (*arguments_of(problem.params), *problem.data.values())
+    return Side(lambda: named(function(*arguments)), arena_bytes=lambda: arena_bytes(function))
+
+
 def build(name: str, problem: Problem) -> Side | None:
     """A side for a workload."""
     data = tuple(problem.data.values())
     params = problem.params
+    if name in TRANSFORMED:
+        return derived(name, problem)
     if name in KINDS:
         return called(KINDS[name])
     if name in PROGRAMS:

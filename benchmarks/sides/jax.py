@@ -18,6 +18,14 @@ from benchmarks.problem import Problem
 from benchmarks.programs import PROGRAMS
 from benchmarks.sides import Side
 from benchmarks.swept import RATES
+from benchmarks.transformed import (
+    UNKNOWNS,
+    arguments_of,
+    classifier,
+    compressed_tridiagonal,
+    residual,
+    rosenbrock,
+)
 from benchmarks.workloads import lower_triangle, mixture_constant
 
 Tree = Any
@@ -127,6 +135,25 @@ LOSSES = {
     "adam_step": mse_loss,
     **{name: make(jnp, lax.scan) for name, make in LOOPED.items()},
 }
+
+
+def hessian_times_vector(p: Tree, v: Tree, x: jax.Array, labels: jax.Array) -> Tree:
+    gradient = jax.grad(lambda p: classifier(jnp)(p, x, labels))
+    return jax.jvp(gradient, (p,), (v,))[1]
+
+
+def tridiagonal(u: jax.Array) -> Tree:
+    seeds, places = compressed_tridiagonal(UNKNOWNS)
+    _, along = jax.linearize(residual(jnp), u)
+    return {"entries": jax.vmap(along)(jnp.asarray(seeds)).reshape(-1)[jnp.asarray(places)]}
+
+
+TRANSFORMED = {
+    "vmap_grad": jax.vmap(jax.grad(classifier(jnp)), in_axes=(None, 0, 0)),
+    "hvp": hessian_times_vector,
+    "tridiagonal": tridiagonal,
+    "hessian": lambda x: {"x": jax.hessian(rosenbrock(jnp))(x)},
+}
 WRITTEN = {"writes_160": writes}
 """Programs that are not NumPy's text here: arrays are not written into."""
 
@@ -217,6 +244,9 @@ def build(name: str, problem: Problem) -> Side | None:
         return Side(lambda: jax.block_until_ready(program(params)))
     if name == "batch_step":
         return stepped(problem)
+    if name in TRANSFORMED:
+        derivative, arguments = jax.jit(TRANSFORMED[name]), (*arguments_of(params), *data)
+        return Side(lambda: jax.block_until_ready(derivative(*arguments)))
     if name == "sweep":
         return swept(problem, params, data)
     if not problem.optimizer:

@@ -14,7 +14,7 @@ import numba
 import numpy as np
 
 from benchmarks.problem import Problem
-from benchmarks.sides import Side
+from benchmarks.sides import Side, numba_loops
 
 Array = np.ndarray
 
@@ -197,8 +197,31 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     return compiled
 
 
+def looped(name: str, p: dict[str, Array] | Array, data: dict[str, Array]) -> Side | None:
+    """A value with gradients, or what stands for them; None for what is not a loop over time or over rows."""
+    if isinstance(p, dict):
+        if name == "rnn_small":
+            weights = [p[key] for key in ("input", "hidden", "bias", "output")]
+
+            def recurrent() -> tuple[float, dict[str, Array]]:
+                value, into, hidden, bias, out = numba_loops.rnn_small(*weights, data["x"])
+                return value, {"input": into, "hidden": hidden, "bias": bias, "output": out}
+
+            return Side(recurrent)
+        if name == "tridiagonal":
+            return Side(lambda: {"entries": numba_loops.tridiagonal(p["u"])})
+        return None
+    if name == "epidemic":
+        return Side(lambda: numba_loops.epidemic(p))
+    function = {"carries": numba_loops.carries, "carries_value": numba_loops.carries_value}.get(name)
+    return Side(lambda: function(p, data["x"])) if function else None
+
+
 def build(name: str, problem: Problem) -> Side | None:
     """A side for a workload."""
+    side = looped(name, problem.params, problem.data)
+    if side is not None:
+        return side
     p = {key: array.copy() for key, array in problem.params.items()} if isinstance(problem.params, dict) else {}
     run: Callable[[int], float]
     rate = problem.hyper.get("learning_rate", 0.0)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import func
 from torch.nn import functional
 
 from benchmarks.problem import Problem
 from benchmarks.sides import Side
 from benchmarks.swept import RATES
+from benchmarks.transformed import UNKNOWNS, arguments_of, compressed_tridiagonal
 from benchmarks.workloads import lower_triangle, mixture_constant
 
 Tree = Any
@@ -125,6 +128,51 @@ LOSSES = {
 }
 
 
+def classified(p: Tree, x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """The loss of `vmap_grad` and `hvp`."""
+    depth, h = len(p) // 2, x
+    for i in range(1, depth):
+        h = torch.tanh(h @ p[f"w{i}"] + p[f"b{i}"])
+    return functional.cross_entropy(h @ p[f"w{depth}"] + p[f"b{depth}"], labels)
+
+
+def residual(u: torch.Tensor) -> torch.Tensor:
+    padded = functional.pad(u, (1, 1))
+    return padded[2:] - 2.0 * u + padded[:-2] + torch.exp(u)
+
+
+def rosenbrock(x: torch.Tensor) -> torch.Tensor:
+    return (100.0 * (x[1:] - x[:-1] ** 2) ** 2 + (1.0 - x[:-1]) ** 2).sum()
+
+
+def hessian_times_vector(p: Tree, v: Tree, x: torch.Tensor, labels: torch.Tensor) -> Tree:
+    gradient = func.grad(lambda p: classified(p, x, labels))
+    return func.jvp(gradient, (p,), (v,))[1]
+
+
+def tridiagonal() -> Callable[[torch.Tensor], Tree]:
+    seeds, places = (torch.from_numpy(array) for array in compressed_tridiagonal(UNKNOWNS))
+
+    def entries(u: torch.Tensor) -> Tree:
+        products = func.vmap(lambda seed: func.jvp(residual, (u,), (seed,))[1])(seeds)
+        return {"entries": products.reshape(-1)[places]}
+
+    return entries
+
+
+TRANSFORMED: dict[str, Callable[[], Callable[..., Tree]]] = {
+    "vmap_grad": lambda: func.vmap(func.grad(classified), in_dims=(None, 0, 0)),
+    "hvp": lambda: hessian_times_vector,
+    "tridiagonal": tridiagonal,
+    "hessian": lambda: lambda x: {"x": func.hessian(rosenbrock)(x)},
+}
+
+
+def given(problem: Problem) -> tuple[Any, ...]:
+    """What the derivatives take, as tensors."""
+    return (*arguments_of(tensors(problem.params)), *(torch.from_numpy(array) for array in problem.data.values()))
+
+
 def tensors(tree: Tree) -> Tree:
     """The same tree with tensors of its own memory in place of arrays."""
     if isinstance(tree, dict):
@@ -195,6 +243,9 @@ def build(name: str, problem: Problem) -> Side | None:
     if name == "add8":
         a, b = params["a"], params["b"]
         return Side(lambda: torch.add(a, b))
+    if name in TRANSFORMED:
+        derivative, arguments = TRANSFORMED[name](), given(problem)
+        return Side(lambda: derivative(*arguments))
     if name not in LOSSES:
         # Loops that Python would run, turn by turn.
         return None

@@ -10,7 +10,7 @@ from torch.func import grad_and_value, vjp
 
 from benchmarks.problem import Problem
 from benchmarks.sides import Side
-from benchmarks.sides.torch import LOSSES, batches_of, leaves, network, tensors
+from benchmarks.sides.torch import LOSSES, TRANSFORMED, batches_of, given, leaves, network, tensors
 
 Tree = Any
 
@@ -61,6 +61,9 @@ def build(name: str, problem: Problem) -> Side | None:
     if name == "add8":
         add = torch.compile(lambda a, b: a + b, fullgraph=True, dynamic=False)
         return Side(lambda: add(params["a"], params["b"]))
+    if name in TRANSFORMED:
+        derivative, arguments = torch.compile(TRANSFORMED[name](), fullgraph=True, dynamic=False), given(problem)
+        return Side(lambda: derivative(*arguments))
     if name not in LOSSES:
         return None
     loss, batches = LOSSES[name], batches_of(problem)

@@ -161,6 +161,9 @@ INPLACE_REDUCTION_BYTES = 16 << 10
 
 GATHER_WEIGHT = 10
 """What a strided or gathered access costs against a contiguous one, per lane that it fills."""
+STORES_BESIDE = 8
+"""Stores that fill memory together up to which their lanes are put in the order of memory, n (n - 1) shuffles of
+vectors for n of them."""
 VECTOR_APPLY_WEIGHT, VECTOR_FOLD_WEIGHT = 0.25, 8.0
 """In the choice of the dimension that fills the vectors: what an instruction of an elementwise op costs beside a
 contiguous access, and what it costs to fold a vector to the sum of a row."""
@@ -375,6 +378,12 @@ PRODUCT_ELEMENTS = 1 << 24
 SEEDS_APART = 4
 """Products of a sparse derivative that stand side by side, where all of it is elementwise, rather than in one batch:
 what they share is then computed in the same loop."""
+ROWS_RUNS = 8
+"""Runs of rows alike whose entries are made one by one, without products: both ends of a stencil of seven points."""
+ROWS_NODES = 2000
+"""Nodes of the graph that does so, beyond which there are products: LLVM takes no longer for it up to there."""
+ROWS_REPEATED = 2
+"""How often it computes a costly function of the same element at most, where products compute it once."""
 
 # -- peaks: the loops that measure the machine -------------------------------------------------------------------------
 

@@ -238,9 +238,9 @@ def test_profile_and_explain_describe_it() -> None:
 
 def test_explain_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(profiles, "reasons_against", lambda graph: [])
-    planned = SimpleNamespace(plan=parse_plan(TURN))
+    planned = SimpleNamespace(plan=parse_plan(TURN), note="")
     made = {"plan": planned, "passes": None}
-    record: Any = SimpleNamespace(options=Options(target=host_target()), until=lambda _: made)
+    record: Any = SimpleNamespace(options=Options(target=host_target()), forward=True, until=lambda _: made)
     text = str(profiles.explain(record, "factored"))
     assert "kernel 1: Cholesky factor 3x3\n    A function of LAPACK, which nothing joins." in text
     assert "On one thread: its elements come one after the other." in text

@@ -90,7 +90,7 @@ class _Forward:
         else:
             image = self._copy(node)
             if node in self._reach.active:
-                tangent = self._tangent(node, image)
+                tangent = tangent_of(self.b, node, image, [self.tangents.get(arg) for arg in node.args])
                 if tangent is not None:
                     self.tangents[node] = tangent
 
@@ -113,50 +113,53 @@ class _Forward:
         push = functools.partial(_pushed, joint=self._joint)
         self._loops[node] = through_loop(self.b, image, tangents, self._reach.bodies[node], push, joint=self._joint)
 
-    def _tangent(self, node: Node, image: Node) -> Value | None:
-        """The sum of what the tangents of the operands give; None where it is zero."""
-        tangents = [self.tangents.get(arg) for arg in node.args]
-        moving = [i for i, tangent in enumerate(tangents) if tangent is not None]
-        if not moving:
-            return None
-        op = node.op
-        if not isinstance(op, Differentiable) or (op.vjp is None and op.jvp is None):
-            raise _without_derivative(node)
-        terms: list[Value | None] = []
-        for group in _whole_groups(op, node, tangents):
-            terms.append(self._linear(op, image, group, tangents))
-            moving = [i for i in moving if i not in group]
-        if moving:
-            terms += self._by_rule(op, image, moving, tangents)
-        found = [term for term in terms if term is not None]
-        return functools.reduce(operator.add, found) if found else None
 
-    def _linear(self, op: Differentiable, image: Node, group: Sequence[int], tangents: Sequence[Value | None]) -> Value:
-        """The op, applied to the tangents of a group of operands."""
-        if isinstance(op, Indexing) and op.adds and tangents[group[-1]] is None:
-            first = tangents[group[0]]
-            assert first is not None
-            return first
-        operands = []
-        for i, arg in enumerate(image.args):
-            tangent = tangents[i]
-            if i in group:
-                operands.append(self.b.splat(0.0, arg.array_type.strong) if tangent is None else tangent.node)
-            else:
-                operands.append(arg)
-        attrs = image.attrs if op.homogeneous is None else op.homogeneous(image.attrs)
-        return self.b.value(self.b.emit(op, *operands, **attrs))
+def tangent_of(b: Builder, node: Node, image: Node, tangents: Sequence[Value | None]) -> Value | None:
+    """The tangent of `image`, which stands for `node`, from those of its operands; None where it is zero."""
+    moving = [i for i, tangent in enumerate(tangents) if tangent is not None]
+    if not moving:
+        return None
+    op = node.op
+    if not isinstance(op, Differentiable) or (op.vjp is None and op.jvp is None):
+        raise _without_derivative(node)
+    terms: list[Value | None] = []
+    for group in _whole_groups(op, node, tangents):
+        terms.append(_linear(b, op, image, group, tangents))
+        moving = [i for i in moving if i not in group]
+    if moving:
+        terms += _by_rule(b, op, image, moving, tangents)
+    found = [term for term in terms if term is not None]
+    return functools.reduce(operator.add, found) if found else None
 
-    def _by_rule(
-        self, op: Differentiable, image: Node, moving: Sequence[int], tangents: Sequence[Value | None]
-    ) -> list[Value | None]:
-        b = self.b
-        y, xs = b.value(image), [b.value(arg) for arg in image.args]
-        if op.jvp is not None:
-            return [op.jvp(b, tangents, y, *xs, **image.attrs)]
-        if not isinstance(op, Elementwise) or op.vjp is None:
-            raise _without_derivative(image)
-        return [op.vjp(b, tangents[i], y, *xs, **image.attrs)[i] for i in moving]
+
+def _linear(
+    b: Builder, op: Differentiable, image: Node, group: Sequence[int], tangents: Sequence[Value | None]
+) -> Value:
+    """The op, applied to the tangents of a group of operands."""
+    if isinstance(op, Indexing) and op.adds and tangents[group[-1]] is None:
+        first = tangents[group[0]]
+        assert first is not None
+        return first
+    operands = []
+    for i, arg in enumerate(image.args):
+        tangent = tangents[i]
+        if i in group:
+            operands.append(b.splat(0.0, arg.array_type.strong) if tangent is None else tangent.node)
+        else:
+            operands.append(arg)
+    attrs = image.attrs if op.homogeneous is None else op.homogeneous(image.attrs)
+    return b.value(b.emit(op, *operands, **attrs))
+
+
+def _by_rule(
+    b: Builder, op: Differentiable, image: Node, moving: Sequence[int], tangents: Sequence[Value | None]
+) -> list[Value | None]:
+    y, xs = b.value(image), [b.value(arg) for arg in image.args]
+    if op.jvp is not None:
+        return [op.jvp(b, tangents, y, *xs, **image.attrs)]
+    if not isinstance(op, Elementwise) or op.vjp is None:
+        raise _without_derivative(image)
+    return [op.vjp(b, tangents[i], y, *xs, **image.attrs)[i] for i in moving]
 
 
 def _whole_groups(op: Differentiable, node: Node, tangents: Sequence[Value | None]) -> Groups:

@@ -20,6 +20,7 @@ from adjit.codegen.llvm import (
 )
 from adjit.codegen.vectorized import Scope, Vectorized
 from adjit.schedule.instructions import Bounds, Gather, Load, ProductElement, Store
+from adjit.tuned import STORES_BESIDE
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,3 +214,36 @@ class Access:
             f.store(value, address)
         else:
             f.masked_store(value, address, mask)
+
+    def fills(self, stores: Sequence[Store], scope: Scope) -> bool:
+        """Whether stores side by side fill the memory of the lanes, and are few enough for that to be quicker."""
+        vector = self.work.vector
+        whole = vector is not None and scope.mask is None and vector in scope.entered
+        return whole and stores[0].coefficients[vector or 0] == len(stores) <= STORES_BESIDE
+
+    def store_beside(self, stores: Sequence[Store], scope: Scope) -> None:
+        """Write the lanes of stores that fill memory together: its vectors one after the other."""
+        f, lanes, count, dtype = self.work.function, self.work.lanes, len(stores), stores[0].dtype
+        values = [self.to_memory(self.work.widened(store.arg, scope).value, dtype) for store in stores]
+        address = self.address(stores[0].param, stores[0].coefficients, scope)
+        target = f.module.target
+        own = min(lanes, target.vector_bytes // dtype.itemsize) if target is not None else lanes
+        for start in range(0, lanes, own):
+            parts = values
+            if own != lanes:
+                parts = [f.shuffle(value, None, range(start, start + own)) for value in values]
+            for first in range(0, own * count, own):
+                at = f.element(address, memory_type(dtype), start * count + first)
+                f.store(self._interleaved(parts, first, own), at)
+
+    def _interleaved(self, parts: Sequence[Value], first: int, lanes: int) -> Value:
+        """So many elements from one on, where each part has one in turn."""
+        places = [divmod(first + lane, len(parts)) for lane in range(lanes)]
+        merged = parts[0]
+        for number, part in enumerate(parts[1:], 1):
+            merged = self.work.function.shuffle(
+                merged,
+                part,
+                [lanes + at if of == number else lane if number > 1 else at for lane, (at, of) in enumerate(places)],
+            )
+        return merged

@@ -44,11 +44,14 @@ class Instructions:
                 scope.values[i] = self._compute(i, scope)
 
     def finish(self, scope: Scope, numbers: Iterable[int]) -> None:
-        """Write stores of these numbers."""
-        for i in numbers:
-            store = self.work.code[i]
-            assert isinstance(store, Store)
-            self.access.store(store, scope, self.work.is_wide(i))
+        """Write stores of these numbers, those that fill memory together as whole vectors."""
+        left = list(numbers)
+        for group in self.work.body.beside:
+            if self.access.fills([self.work.stores(i) for i in group], scope) and all(i in left for i in group):
+                self.access.store_beside([self.work.stores(i) for i in group], scope)
+                left = [i for i in left if i not in group]
+        for i in left:
+            self.access.store(self.work.stores(i), scope, self.work.is_wide(i))
 
     def _is_ready(self, number: int, scope: Scope) -> bool:
         return self.kept.has(number) or all(arg in scope.values for arg in operands(self.work.code[number]))

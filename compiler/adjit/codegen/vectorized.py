@@ -88,6 +88,12 @@ class Vectorized:
         assert isinstance(instruction, Reduce)
         return instruction
 
+    def stores(self, number: int) -> Store:
+        """The store of that number."""
+        instruction: Instruction = self.code[number]
+        assert isinstance(instruction, Store)
+        return instruction
+
     def widened(self, number: int, scope: Scope) -> Lane:
         """An instruction's value in every lane."""
         value = scope.values[number]

@@ -176,7 +176,7 @@ def is_linear(node: Node) -> bool:
 
 
 def base(node: Node) -> Node:
-    """What a chain of one-operand movement reads in the end."""
+    """What a chain of movement of one value reads in the end."""
     while _moves(node):
         node = node.args[0]
     return node
@@ -190,7 +190,7 @@ def leads_to(node: Node, value: Node) -> bool:
 
 
 def _moves(node: Node) -> bool:
-    return node.op.kind == "movement" and len(node.args) == 1 and not any(node.attrs.get("interior", ()))
+    return node.op.kind == "movement" and not joins(node) and not any(node.attrs.get("interior", ()))
 
 
 def sees_windows(node: Node) -> bool:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from adjit.ir.axes import is_linear, without_ones
+from adjit.ir.axes import is_linear, joins, without_ones
 from adjit.ir.node import Node
 from adjit.ops.declare import Elementwise
 from adjit.schedule.buffer import Buffer
@@ -34,6 +34,7 @@ from adjit.schedule.instructions import (
     ProductElement,
     Reduce,
     Store,
+    side_by_side,
 )
 from adjit.schedule.maps import Affine, Bound, Map, contiguous_strides, identity, linear, operand_map
 
@@ -97,7 +98,8 @@ class BodyBuilder:
         if self.lacking:
             raise NeedsStorage(self.lacking)
         dtypes = tuple(buffer.dtype for buffer, _ in self.params)
-        return Body(self.domain, reduced, dtypes, tuple(self.code))
+        beside = side_by_side(self.code, self.domain, self.params, self._first_param)
+        return Body(self.domain, reduced, dtypes, tuple(self.code), beside)
 
     def emit(self, instruction: Instruction) -> int:
         """Append an instruction unless the same one is there."""
@@ -230,9 +232,9 @@ class BodyBuilder:
         return found[1]
 
     def _moved(self, node: Node, map_: Map, inside: tuple[Bound, ...]) -> int:
-        if len(node.args) != 1:
+        if joins(node):
             return self._lacks(node, node.dtype)
-        (arg,) = node.args
+        arg = node.args[0]
         inner, bounds = operand_map(node, map_, self.domain)
         if inner is None:
             if not is_linear(node):
@@ -302,7 +304,7 @@ def collapse(body: Body, runs: Sequence[Sequence[int]]) -> Body | None:
         code.append(instruction)
     position = {d: i for i, run in enumerate(runs) for d in run}
     reduced = tuple(sorted({position[d] for d in body.reduced if d in position}))
-    return Body(domain, reduced, body.params, tuple(code))
+    return Body(domain, reduced, body.params, tuple(code), body.beside)
 
 
 def permuted(body: Body, order: Sequence[int]) -> Body:
@@ -322,7 +324,7 @@ def permuted(body: Body, order: Sequence[int]) -> Body:
             instruction = replace(instruction, bounds=bounds)
         code.append(instruction)
     reduced = tuple(sorted(order.index(d) for d in body.reduced))
-    return Body(moved(body.domain), reduced, body.params, tuple(code))
+    return Body(moved(body.domain), reduced, body.params, tuple(code), body.beside)
 
 
 def collapse_greedily(body: Body) -> Body:
@@ -351,7 +353,7 @@ def operand_strides(node: Node, placements: Mapping[Node, Placement]) -> tuple[N
         if placement is not None:
             offset, strides = linear(map_, placement.strides, placement.offset)
             return node, Placement(placement.buffer, offset, strides or (0,) * len(extents))
-        if node.op.kind != "movement" or len(node.args) != 1:
+        if node.op.kind != "movement" or joins(node):
             return None
         inner, bounds = operand_map(node, map_, extents)
         if bounds:

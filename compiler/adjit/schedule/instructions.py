@@ -7,10 +7,13 @@ called twice.
 
 Levels of a loop kernel with reduced dimensions: an instruction whose value varies along no reduced dimension is
 computed once for each point of the others ("row"); a `Reduce` turns a value that varies into a row's.
-"""
+
+Stores that fill memory together, as each writes every n-th element of it and there are n, are written as whole vectors:
+a body says which (`beside`), as its parameters are where they lie side by side."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -121,18 +124,20 @@ def operands(instruction: Instruction) -> tuple[int, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """Instructions over a domain; `reduced` lists the domain's reduced dimensions; `params` the dtype of each."""
+    """Instructions over a domain; `reduced` lists the domain's reduced dimensions; `params` the dtype of each; `beside`
+    the numbers of stores that fill memory together, in the order of their places."""
 
     domain: tuple[int, ...]
     reduced: tuple[int, ...]
     params: tuple[np.dtype, ...]
     code: tuple[Instruction, ...]
+    beside: tuple[tuple[int, ...], ...] = ()
     _hash: int = field(default=0, init=False, repr=False, compare=False)
 
     def __hash__(self) -> int:
         # Each layer of a network asks for it several times.
         if self._hash == 0:
-            object.__setattr__(self, "_hash", hash((self.domain, self.reduced, self.params, self.code)))
+            object.__setattr__(self, "_hash", hash((self.domain, self.reduced, self.params, self.code, self.beside)))
         return self._hash
 
     @property
@@ -144,3 +149,24 @@ class Body:
     def writes(self) -> set[int]:
         """Numbers of the parameters that are written."""
         return {instruction.param for instruction in self.code if isinstance(instruction, Store)}
+
+
+def side_by_side(
+    code: Sequence[Instruction], domain: tuple[int, ...], params: Sequence[tuple[object, int]], first: int = 0
+) -> tuple[tuple[int, ...], ...]:
+    """Stores that fill memory together, in the order of their places: n of them, at least n elements apart along every
+    dimension. `params` are buffers and first elements, from the parameter numbered `first` on."""
+    alike: dict[tuple[object, tuple[int, ...]], dict[int, int]] = {}
+    for number, store in enumerate(code):
+        if isinstance(store, Store):
+            steps = tuple(c for c, n in zip(store.coefficients, domain, strict=True) if c and n > 1)
+            buffer, offset = params[store.param - first]
+            if min(steps, default=1) > 1:
+                alike.setdefault((buffer, steps), {})[offset] = number
+    found = []
+    for (_, steps), stores in alike.items():
+        for start in stores:
+            places = range(start, start + min(steps))
+            if start - 1 not in stores and places.stop not in stores and all(place in stores for place in places):
+                found.append(tuple(stores[place] for place in places))
+    return tuple(found)

@@ -76,13 +76,13 @@ def delinearize(index: Affine, shape: Sequence[int], extents: Sequence[int]) -> 
 
 
 def operand_map(node: Node, map_: Map, extents: Sequence[int]) -> tuple[Map | None, tuple[Bound, ...]]:
-    """The map of the operand of a one-operand movement node, and the bounds outside which there is only padding.
+    """The map of what a movement node moves, its first operand, and the bounds outside which there is only padding.
 
     None where a reshape is not affine over this domain, or a pad has interior elements."""
-    (arg,) = node.args
+    arg = node.args[0]
     relation = relation_of(node)
     assert relation is not None
-    (axes,) = relation.operands
+    axes = relation.operands[0]
     if isinstance(axes, Linear):
         if not map_:
             # A scalar seen as (1, 1, ...): every index is 0.
@@ -112,3 +112,26 @@ def _inside(affine: Affine, n: int, extents: Sequence[int]) -> bool:
         return True
     low, high = bounds(affine, extents)
     return low >= 0 and high < n
+
+
+def cut_strides(shape: tuple[int, ...], strides: tuple[int, ...], cut: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The strides of elements in the shape `cut`, which lie by `strides` in `shape`; None where one of its dimensions
+    is made of several, or there is no element."""
+    if 0 in shape or 0 in cut or shape == cut:
+        return strides if shape == cut else None
+    dims = [(n, stride) for n, stride in zip(shape, strides, strict=True) if n != 1]
+    found, left, step = [0] * len(cut), 1, 1
+    for i in range(len(cut) - 1, -1, -1):
+        found[i] = step
+        if cut[i] == 1:
+            continue
+        if left == 1:
+            if not dims:
+                return None
+            left, step = dims.pop()
+        if left % cut[i]:
+            return None
+        found[i] = step
+        step *= cut[i]
+        left //= cut[i]
+    return tuple(found) if left == 1 and not dims else None

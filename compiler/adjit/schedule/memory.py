@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from adjit.ir.axes import base, joins
+from adjit.ir.axes import base, is_linear, joins
 from adjit.ir.changes import all_changes, changed, changed_in_place, is_left, place_before
 from adjit.ir.graph import Graph
 from adjit.ir.node import Data, Node
@@ -28,7 +28,7 @@ from adjit.schedule.body import (
 from adjit.schedule.buffer import Buffer
 from adjit.schedule.group import Group, Grouping
 from adjit.schedule.instructions import Body
-from adjit.schedule.maps import contiguous_strides
+from adjit.schedule.maps import contiguous_strides, cut_strides
 from adjit.schedule.plan import Kernel, Plan
 from adjit.schedule.updates import Overwriting
 from adjit.schedule.windowed import below_windows, reads_windows
@@ -58,10 +58,12 @@ class CodeRules:
 
     scratch  (dtype, k) -> bytes of memory in which a product that only its epilogue reads is made by blocks; 0: it
              cannot be
-    line     whether LLVM is quick with a graph as a straight line"""
+    line     whether LLVM is quick with a graph as a straight line
+    memory   the bytes that the program of a plan needs: its arena, and what code needs beside"""
 
     scratch: Callable[[np.dtype, int], int] = lambda dtype, k: 0
     line: Callable[[Graph], bool] = lambda graph: False
+    memory: Callable[[Plan], int] = lambda plan: plan.arena_bytes
 
 
 class Memory:
@@ -84,6 +86,10 @@ class Memory:
         self.buffers: list[Buffer] = []
         self.wanted: set[Node] = set()
         self.extra: dict[Node, list[Placement]] = {}
+        # Constants that a loop writes beside what it makes.
+        self.beside: dict[Group, list[tuple[Node, Placement]]] = {}
+        self._with_loops: set[tuple[Buffer, int]] = set()
+        self._users = graph.users()
         self.joined_in_place: set[Node] = set()
         self.needs: list[NeedsStorage] = []
         self.commits: list[tuple[Node, Placement]] = []
@@ -93,7 +99,7 @@ class Memory:
         for group in self.grouping.groups:
             for node in self.grouping.reads(group):
                 self._readers.setdefault(node, []).append(group)
-        self._checks = [group for group in self.grouping.groups if any(map(_may_fail, group.members))]
+        self._checks = [group for group in self.grouping.groups if any(map(may_fail, group.members))]
         self._order_checks()
         self._overwriting = Overwriting(self.grouping, [(target, unshaped(value)) for target, value in graph.updates])
         # State whose old value is a result, or is still to be read when its new one is copied to it.
@@ -108,9 +114,9 @@ class Memory:
                 stored.add(base(node.args[0]))
             elif joins(node):
                 stored.update(
-                    changed_in_place(node, i) or arg
+                    changed_in_place(node, i) or whole_part(arg)
                     for i, arg in enumerate(node.args)
-                    if arg.op.kind != "leaf" and not is_left(node, i)
+                    if not is_left(node, i)
                 )
             elif isinstance(node.op, Bodied):
                 stored.update(base(arg) for arg in node.args)
@@ -164,7 +170,8 @@ class Memory:
             else:
                 self.placements[node] = place
         self._assign_changed()
-        for node in self.graph.nodes:
+        # The outermost first: a part that is a concatenation itself lies there, and its parts with it.
+        for node in reversed(self.graph.nodes):
             if joins(node) and node in self.grouping.group_of and node not in self.joined_in_place:
                 self._assign_parts(node)
         self._assign_rest()
@@ -185,7 +192,7 @@ class Memory:
                     self.placements[before] = place
             if joins(node) and node in self.placements and self._lie_together(before, node):
                 self.joined_in_place.add(node)
-                self._assign_parts(node)
+                self._assign_parts_in_place(node, before)
 
     def _assign_rest(self) -> None:
         """What is handed on by one kernel to another, or to a copy, has memory of its own where it has none yet."""
@@ -203,29 +210,58 @@ class Memory:
                 self.placements[node] = self._own(node)
 
     def _assign_parts(self, node: Node) -> None:
-        """Each part of a concatenation that a kernel computes is written where it belongs. Where the rest lies there
-        already, the concatenation writes it when all is read, save what is changed in place."""
+        """Each part of a concatenation that a kernel computes is written where it belongs, a constant beside it."""
         if node not in self.placements:
             self.placements[node] = self._own(node)
-        whole = self._claim(node)
-        before = changed(node) if node in self.joined_in_place else None
-        axis = node.attrs["axis"]
-        at = 0
-        for number, part in enumerate(node.args):
-            place = Placement(whole.buffer, whole.offset + at * whole.strides[axis], whole.strides)
-            at += part.shape[axis]
-            changes = changed_in_place(node, number) if before is not None else None
-            if changes is not None and changes not in self.placements and place_before(changes) is before:
-                if self._comes_last(place_before(changes), all_changes(changes)[-1], node):
-                    self.placements[changes] = _without_ones(place, part, changes)
-            elif part not in self.grouping.group_of:
+        made, constants = list[Group](), list[tuple[Node, Placement]]()
+        for part, place in self._parts(node):
+            group = self.grouping.group_of.get(part)
+            if part.is_splat:
+                constants.append((part, place))
+            if group is None:
                 continue
-            elif before is not None and part not in self.placements:
-                self.placements[part] = self._own(part)
-            elif part in self.placements or part in self.notes.dense:
+            made.append(group)
+            # Others read it element after element.
+            apart = len(self._users[part]) > 1 and place.strides != contiguous_strides(part.shape)
+            if apart or part in self.placements or part in self.notes.dense:
                 self.extra.setdefault(part, []).append(place)
             else:
                 self.placements[part] = place
+        for part, place in constants:
+            self._beside(part, place, made)
+
+    def _assign_parts_in_place(self, node: Node, before: Node) -> None:
+        """Of a concatenation that lies where the rest of it does: elements are changed there, if nothing reads them
+        later as they were. Other parts have memory of their own, and are written there when all is read."""
+        for number, (part, place) in enumerate(self._parts(node)):
+            changes = changed_in_place(node, number)
+            in_place = changes is part and part not in self.placements and place_before(part) is before
+            if in_place and self._comes_last(before, all_changes(part)[-1], node):
+                self.placements[part] = place
+            elif part in self.grouping.group_of and part not in self.placements:
+                self.placements[part] = self._own(part)
+
+    def _beside(self, part: Node, place: Placement, made: list[Group]) -> None:
+        """A constant that lies between what a loop writes is written by that loop."""
+        for group in made:
+            strides = cut_strides(part.shape, place.strides, group.space)
+            if strides is None or strides[-1:] == (1,):
+                continue
+            if group.kind == "loop" and group.reduced is None:
+                self.beside.setdefault(group, []).append((part, replace(place, strides=strides)))
+                self._with_loops.add((place.buffer, place.offset))
+                return
+
+    def _parts(self, node: Node) -> Iterator[tuple[Node, Placement]]:
+        """What is written for each part of a concatenation, and where."""
+        whole, axis, at = self._claim(node), node.attrs["axis"], 0
+        for arg in node.args:
+            place = Placement(whole.buffer, whole.offset + at * whole.strides[axis], whole.strides)
+            at += arg.shape[axis]
+            part = whole_part(arg)
+            strides = cut_strides(arg.shape, place.strides, part.shape)
+            assert strides is not None
+            yield part, replace(place, strides=strides)
 
     def _lie_together(self, before: Node, node: Node) -> bool:
         """Whether a value lies where the one lies that it is with parts changed."""
@@ -255,7 +291,7 @@ class Memory:
         """Whether what makes `node` may write where `before` lies: other readers come ahead of it, save that of the
         `join` that it is a part of, and those that read of `before` but other parts that they change."""
         writer = self.grouping.group_of[node]
-        apart = {writer} if join is None else {writer, *self._beside(before, join)}
+        apart = {writer} if join is None else {writer, *self._apart(before, join)}
         others = [group for group in self._readers.get(before, ()) if group not in apart]
         if any(self.grouping.depends_on(group, writer) for group in others):
             return False
@@ -266,7 +302,7 @@ class Memory:
             self.grouping.order_after(writer, group)
         return True
 
-    def _beside(self, before: Node, join: Node) -> Iterator[Group]:
+    def _apart(self, before: Node, join: Node) -> Iterator[Group]:
         """The groups of a join and of what changes its parts in place, reading nothing else of the value before."""
         yield self.grouping.group_of[join]
         for number in range(len(join.args)):
@@ -364,13 +400,15 @@ class Memory:
         return replace(self._loop_of(builder, (node,)), commits=commits)
 
 
-def _without_ones(place: Placement, node: Node, value: Node) -> Placement:
-    """The place of a value as that of one whose shape differs by axes of size 1 alone."""
-    strides = [stride for stride, n in zip(place.strides, node.shape, strict=True) if n != 1]
-    return Placement(place.buffer, place.offset, tuple(strides.pop(0) if n != 1 else 0 for n in value.shape))
+def whole_part(arg: Node) -> Node:
+    """What is written for an operand of a concatenation: what it is a reshape of, where that lies by strides."""
+    part = arg
+    while is_linear(part) and cut_strides(arg.shape, (0,) * len(arg.shape), part.args[0].shape) is not None:
+        part = part.args[0]
+    return arg if part.op.kind == "leaf" else part
 
 
-def _may_fail(node: Node) -> bool:
+def may_fail(node: Node) -> bool:
     """Whether a node is a check, or has one in a body."""
     graphs = [value for value in node.attrs.values() if isinstance(value, Graph)]
     return node.op.kind == "check" or any(inner.op.kind == "check" for graph in graphs for inner in graph.all_nodes())

@@ -12,7 +12,7 @@ from adjit.ir.parse import Reader
 from adjit.ir.tokens import Token
 from adjit.ir.types import MOST_DIMENSIONS
 from adjit.schedule.buffer import Param
-from adjit.schedule.instructions import Body, Reduce
+from adjit.schedule.instructions import Body, Reduce, side_by_side
 from adjit.schedule.parse_body import BodyReader, Indices
 from adjit.schedule.work import CheckRange, Loop, Product, Running, Scatter, Single
 
@@ -69,7 +69,8 @@ class Head:
         if self._word.text == "running" and (sums, len(self._reduced)) != (1, 1):
             reader.fail("a running result has one value, along one dimension", self._word)
         dtypes = tuple(buffer.dtype for buffer, _ in body.params)
-        work = self.made(Body(self._domain, self._reduced, dtypes, tuple(body.code)))
+        beside = side_by_side(body.code, self._domain, body.params, first)
+        work = self.made(Body(self._domain, self._reduced, dtypes, tuple(body.code), beside))
         return work, [*self.params, *body.params]
 
     def _numbers(self) -> tuple[int, ...]:

@@ -40,6 +40,7 @@ from adjit.schedule.normalize import normalize
 from adjit.schedule.order import delay_small, order_groups
 from adjit.schedule.plan import Kernel, Plan
 from adjit.schedule.products import may_reduce
+from adjit.schedule.recompute import Timeline
 from adjit.schedule.slots import slots_of
 from adjit.schedule.windowed import Split, reads_windows, split
 from adjit.schedule.work import CheckRange, Product, Running, Scatter, Work
@@ -76,6 +77,14 @@ def make_plan(
         number += 1
         if number > ROUNDS_ALONE:
             notes.stored.update(alike(flat, planner.needed))
+
+
+def timeline_of(graph: Graph, target: Target, slots: tuple[Slot, ...], rules: CodeRules) -> Timeline:
+    """When the values of `graph` are made and read, about as its plan has it."""
+    flat = normalize(graph)
+    planner = _Planner(flat, target, slots, Notes(stored=transposed_copies(flat)), rules, of_turn=False)
+    planner._assign_roots()
+    return Timeline(flat, planner.grouping, order_groups(planner.grouping))
 
 
 class _Planner(LoopPlanner):
@@ -165,6 +174,8 @@ class _Planner(LoopPlanner):
                 places.insert(0, self.placements[node])
             for place in places:
                 builder.store(builder.value(node, map_), place, map_, node.dtype)
+        for node, place in self.beside.get(group, ()):
+            builder.store(builder.constant(node.attrs["value"], node.dtype), place, builder.full, node.dtype)
 
     def _shorten(self, group: Group, builder: BodyBuilder) -> None:
         """Write the values in the midst of long chains of members, so that none is reached by a deep recursion."""
@@ -258,18 +269,16 @@ class _Planner(LoopPlanner):
 
     def _side_by_side(self, node: Node) -> list[Kernel]:
         """A concatenation's parts that no kernel computes; a pad with gaps."""
-        whole = self._claim(node)
         if joins(node):
-            kernels = []
-            at = 0
-            axis = node.attrs["axis"]
-            for part in node.args:
-                place = Placement(whole.buffer, whole.offset + at * whole.strides[axis], whole.strides)
-                at += part.shape[axis]
-                written = part in self.grouping.group_of and node not in self.joined_in_place
-                if not written and not self._lies_in(part, place):
-                    kernels.append(self._copy(part, place, commits=False))
-            return kernels
+            in_place = node in self.joined_in_place
+            return [
+                self._copy(part, place, commits=False)
+                for part, place in self._parts(node)
+                if (in_place or part not in self.grouping.group_of)
+                and (place.buffer, place.offset) not in self._with_loops
+                and not self._lies_in(part, place)
+            ]
+        whole = self._claim(node)
         (arg,) = node.args
         low, steps = node.attrs["low"], [gap + 1 for gap in node.attrs["interior"]]
         offset = whole.offset + sum(lo * s for lo, s in zip(low, whole.strides, strict=True))

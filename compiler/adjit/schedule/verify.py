@@ -12,7 +12,8 @@
 5. A write to state comes after every check, but in a turn of a loop: nobody reads that state when the program is left.
 6. No epilogue reads the operands' product from memory that is not finished: it never loads the buffer of C.
 7. Every access stays within its buffer: the smallest and the largest index over the domain are inside, or over the part
-   of it where the bounds of the access hold. Parameters are as many, and of the dtypes, as the work says.
+   of it where the bounds of the access hold. Parameters are as many, and of the dtypes, as the work says, and lie side
+   by side where it does.
 8. The plan of a turn holds all this, and all turns stay within what is given to them. A straight line is alone in its
    plan, its graph holds (ir/verify), and its parameters are the slots, which it says the types of; so does that of a
    loop in registers, whose parameters say how they move.
@@ -33,7 +34,7 @@ from adjit.ir.types import BOOL, COMPILED_DTYPES, I64
 from adjit.ir.verify import verify
 from adjit.schedule.arena import read, written
 from adjit.schedule.buffer import Buffer, storage
-from adjit.schedule.instructions import Bounds
+from adjit.schedule.instructions import Bounds, side_by_side
 from adjit.schedule.plan import Kernel, Plan
 from adjit.schedule.straight import checks_of, fits
 from adjit.schedule.turns import Nested, Straight, StraightLoop
@@ -64,6 +65,9 @@ def _parameters(plan: Plan) -> None:
     for number, kernel in enumerate(plan.kernels):
         if not kernel.work.takes(tuple(buffer.dtype for buffer, _ in kernel.params)):
             raise _fail(plan.name, f"kernel {number} is not given what its work takes")
+        body, first = kernel.work.elements, kernel.work.operands
+        if body and body.beside != side_by_side(body.code, body.domain, kernel.params[first:], first):
+            raise _fail(plan.name, f"kernel {number} has other stores side by side than its work says")
 
 
 def _places(plan: Plan) -> None:
