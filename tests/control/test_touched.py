@@ -238,3 +238,22 @@ def test_sides_begin_as_one_operand_each() -> None:
             (a, b),
             order=1,
         )
+
+
+def test_a_result_that_is_written_into_an_array_too() -> None:
+    """What the array was there is read when that result is known."""
+
+    def f(c: Any, x: Any) -> Any:
+        def turn(carry: Any, e: Any) -> Any:
+            c, s = carry
+            v = np.sin(e)
+            s = s * 0.5 + (c[3:5] * np.exp(v).sum()).sum()
+            c[3:5] = v
+            return (c, s), v
+
+        (c, s), vs = adjit.scan(turn, (adjit.asarray(c), c[0, 0]), x)
+        return (c * c).sum() + s + vs[1:].sum()
+
+    c, x = arrays(400)[0], np.linspace(0.1, 0.9, 16).reshape(4, 2, 2)
+    same(f, c, x)
+    adjit.check_grads(f, (c, x), order=1)
