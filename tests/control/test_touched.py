@@ -257,3 +257,28 @@ def test_a_result_that_is_written_into_an_array_too() -> None:
     c, x = arrays(400)[0], np.linspace(0.1, 0.9, 16).reshape(4, 2, 2)
     same(f, c, x)
     adjit.check_grads(f, (c, x), order=1)
+
+
+def _joined(a: Any, i: Any) -> Any:
+    joined = np.concatenate([a, a * 2])
+    joined[i] = 500.0
+    return (a * joined.sum()).sum()
+
+
+def _joined_twice(a: Any, i: Any) -> Any:
+    joined = np.concatenate([np.concatenate([a, a * 2]), a * 3])
+    joined[i] = 500.0
+    return (a * joined.sum()).sum()
+
+
+def _joined_and_carried(a: Any, i: Any) -> Any:
+    def body(k: Any, c: Any) -> Any:
+        c[(i + k) % 400] = 7.0 + c[i]
+        return c
+
+    return (a * adjit.fori_loop(0, 3, body, np.concatenate([a, a * 2])).sum()).sum()
+
+
+@pytest.mark.parametrize("function", [_joined, _joined_twice, _joined_and_carried])
+def test_a_part_is_read_when_what_it_is_joined_to_has_changed(function: Callable[[Any, Any], Any]) -> None:
+    same(lambda x, i: function(np.sin(x), i), np.linspace(0.1, 1, 400), np.int64(3))

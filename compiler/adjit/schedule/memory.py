@@ -91,6 +91,8 @@ class Memory:
         self._with_loops: set[tuple[Buffer, int]] = set()
         self._users = graph.users()
         self.joined_in_place: set[Node] = set()
+        # By a value that gives way, what is written where it lies.
+        self._next: dict[Node, Node] = {}
         self.needs: list[NeedsStorage] = []
         self.commits: list[tuple[Node, Placement]] = []
         self.copies: list[tuple[Node, Placement]] = []
@@ -223,7 +225,7 @@ class Memory:
             made.append(group)
             # Others read it element after element.
             apart = len(self._users[part]) > 1 and place.strides != contiguous_strides(part.shape)
-            if apart or part in self.placements or part in self.notes.dense:
+            if apart or part in self.placements or part in self.notes.dense or not self._is_read_ahead(part, node):
                 self.extra.setdefault(part, []).append(place)
             else:
                 self.placements[part] = place
@@ -236,7 +238,7 @@ class Memory:
         for number, (part, place) in enumerate(self._parts(node)):
             changes = changed_in_place(node, number)
             in_place = changes is part and part not in self.placements and place_before(part) is before
-            if in_place and self._comes_last(before, all_changes(part)[-1], node):
+            if in_place and self._is_read_ahead(part, node) and self._comes_last(before, all_changes(part)[-1], node):
                 self.placements[part] = place
             elif part in self.grouping.group_of and part not in self.placements:
                 self.placements[part] = self._own(part)
@@ -285,7 +287,30 @@ class Memory:
         group = self.grouping.group_of.get(before)
         if group is None or before in self._kept or before in self.placements or group is self.grouping.group_of[node]:
             return False
-        return self._comes_last(before, node)
+        if not self._comes_last(before, node):
+            return False
+        self._next[before] = node
+        return True
+
+    def _is_read_ahead(self, part: Node, join: Node) -> bool:
+        """Whether all that reads a part may do so ahead of what is written over the `join` in which it lies."""
+        later = self._next.get(join)
+        if later is None:
+            return True
+        if part in self._kept:
+            return False
+        # A part that is a join itself has its own parts there, too.
+        self._next.setdefault(part, later)
+        writers = {self.grouping.group_of[later]}
+        for number in range(len(later.args)) if later in self.joined_in_place else ():
+            changes = changed_in_place(later, number)
+            writers |= {self.grouping.group_of[node] for node in (() if changes is None else all_changes(changes))}
+        readers = [group for group in self._readers.get(part, ()) if group is not self.grouping.group_of[join]]
+        if any(group in writers or self.grouping.depends_on(group, w) for group in readers for w in writers):
+            return False
+        for group, writer in itertools.product(readers, writers):
+            self.grouping.order_after(writer, group)
+        return True
 
     def _comes_last(self, before: Node, node: Node, join: Node | None = None) -> bool:
         """Whether what makes `node` may write where `before` lies: other readers come ahead of it, save that of the
