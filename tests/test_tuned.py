@@ -51,7 +51,6 @@ DEFINITIONS: dict[str, dict[str, str]] = {
     "compiler/adjit/codegen/run_loop.py": {"FOLD": "the counters of adjit.random"},
     "compiler/adjit/autodiff/loops.py": {"STATES": "a default that users read of"},
     "compiler/adjit/control/bounds.py": {"_COUNTABLE": "a bound for safety"},
-    "compiler/adjit/control/kept.py": {"_UNITS": "units of bytes"},
     "compiler/adjit/custom/traced.py": {"_MOST_RULES": "a bound for safety"},
     "compiler/adjit/formulas/scalars.py": {"MOST_FACTORS": "what rounding may cost"},
     "compiler/adjit/formulas/expressions.py": {"MOST_TERMS": "a bound for safety", "_EXACT": "how expressions look"},
@@ -64,6 +63,9 @@ DEFINITIONS: dict[str, dict[str, str]] = {
     "compiler/adjit/ir/tokens.py": {"_SHOWN": "how an error looks"},
     "compiler/adjit/ir/types.py": {"MOST_DIMENSIONS MOST_BYTES": "NumPy's bounds"},
     "compiler/adjit/ir/text.py": {"HEADER_WIDTH COMMENT_COLUMN": "how the text looks"},
+    "compiler/adjit/autodiff/fewer.py": {"MOST_RUNS": "where a search ends"},
+    "compiler/adjit/schedule/limit.py": {"MOST_WORSE": "where a search ends"},
+    "compiler/adjit/schedule/recompute.py": {"STRETCHES SMALL": "what a search tries"},
     "compiler/adjit/machine.py": {
         "RUNS SECONDS MOST_PASSES": "how long a measurement takes, not what it gives",
         "AGREEMENT": "when two measurements are one",
@@ -118,7 +120,7 @@ DEFINITIONS: dict[str, dict[str, str]] = {
         "_DIGEST": "bytes of SHA-256",
         "ABANDONED_SECONDS": "longer than any write takes",
     },
-    "runtime/adjit_runtime/checks.py": {"LOWEST HIGHEST": "the range of int64"},
+    "runtime/adjit_runtime/checks.py": {"LOWEST HIGHEST": "the range of int64", "_UNITS": "units of bytes"},
     "runtime/adjit_runtime/environment.py": {"_SHOWN": "what fits a line"},
     "runtime/adjit_runtime/guard.py": {"_FASTCALL _ONE_ARGUMENT": "flags of CPython"},
     "runtime/adjit_runtime/history.py": {

@@ -130,9 +130,9 @@ def _compiled(graph: Graph, record: Record, key: str) -> Program:
     """The program of a graph that the cache does not have; now it has."""
     # The second call would wait for it.
     begin_library("call", host_target())
-    optimized: Graph = record.run("passes", record.run("widen", graph))
+    optimized = graph
     try:
-        planned = record.run("plan", optimized)
+        optimized, planned = record.plan(graph)
         for name in libraries_of(planned.plan, record.options.target):
             begin_library(name, record.options.target)
         program: Program = record.run("object", record.run("code", planned))

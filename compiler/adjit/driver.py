@@ -37,6 +37,7 @@ def jit(
     tile: str = "auto",
     inexact: bool = False,
     control_flow: bool = False,
+    memory_limit: int | str | None = None,
 ) -> Any:
     """A function of NumPy arrays, compiled to machine code at the first call of each signature.
 
@@ -51,7 +52,10 @@ def jit(
     infinities and the sign of zero may be lost (docs/performance.md has the rules). With `control_flow=True` the source
     of the function, and of those of the user's own that it calls, is rewritten ahead of the trace: if, while, for, and,
     or, not and their like run as Python while their values are known, and are branches and loops of the program where
-    they are traced (docs/control_flow.md). Also a decorator:
+    they are traced (docs/control_flow.md). With `memory_limit`, a number of bytes or a text such as "200MB", a call
+    needs no more memory than that beside its arguments, results and state (ADJIT_LOG=compile says how much it needs):
+    what gradients read late is computed again, as far as that takes (docs/performance.md; `ir("plan")` begins with
+    what). Also a decorator:
 
         >>> import numpy as np, adjit
         >>> @adjit.jit
@@ -61,14 +65,16 @@ def jit(
         5.0
 
     Raises TraceError, with the line, for what cannot be compiled; ShapeError, DTypeError and IndexOutOfRange where
-    NumPy would raise ValueError, TypeError and IndexError; ArgumentError for an argument that is no array."""
+    NumPy would raise ValueError, TypeError and IndexError; ArgumentError for an argument that is no array; OutOfMemory,
+    a MemoryError, for a limit that is out of reach, with the least that is not."""
     if function is None:
         return functools.partial(
             jit, static_argnames=static_argnames, static_argnums=static_argnums, tile=tile, inexact=inexact,
-            control_flow=control_flow,
+            control_flow=control_flow, memory_limit=memory_limit,
         )  # fmt: skip
     names, numbers = statics_of("jit", static_argnames, static_argnums)
-    return JitFunction(function, options_of("jit", tile, inexact), names, numbers, control_flow)
+    options = options_of("jit", tile, inexact, memory_limit=memory_limit)
+    return JitFunction(function, options, names, numbers, control_flow)
 
 
 @public(_KNOWN)
@@ -82,6 +88,7 @@ def value_and_grad(
     tile: str = "auto",
     inexact: bool = False,
     control_flow: bool = False,
+    memory_limit: int | str | None = None,
 ) -> Any:
     """A compiled function that gives the value of `function` and its gradient by the arguments `argnums`.
 
@@ -97,8 +104,9 @@ def value_and_grad(
     Inside another traced function it differentiates there, so gradients of gradients work. Raises what `jit` raises,
     DTypeError for an argument that is no float, ShapeError where the result is no scalar."""
     return _gradient_function(
-        "value_and_grad", function, argnums, has_aux, static_argnames, static_argnums, tile, inexact, control_flow
-    )
+        "value_and_grad", function, argnums, has_aux, static_argnames, static_argnums, control_flow,
+        options_of("value_and_grad", tile, inexact, memory_limit=memory_limit),
+    )  # fmt: skip
 
 
 @public(_KNOWN)
@@ -112,6 +120,7 @@ def grad(
     tile: str = "auto",
     inexact: bool = False,
     control_flow: bool = False,
+    memory_limit: int | str | None = None,
 ) -> Any:
     """A compiled function that gives the gradient of `function`, as `value_and_grad` without the value.
 
@@ -123,8 +132,9 @@ def grad(
         12.0
     """
     return _gradient_function(
-        "grad", function, argnums, has_aux, static_argnames, static_argnums, tile, inexact, control_flow
-    )
+        "grad", function, argnums, has_aux, static_argnames, static_argnums, control_flow,
+        options_of("grad", tile, inexact, memory_limit=memory_limit),
+    )  # fmt: skip
 
 
 def _gradient_function(
@@ -134,14 +144,12 @@ def _gradient_function(
     has_aux: bool,
     static_argnames: str | Iterable[str],
     static_argnums: int | Iterable[int],
-    tile: str,
-    inexact: bool,
     control_flow: bool,
+    options: Callable[[], Options],
 ) -> Any:
     """The compiled gradient of a function; without one, the decorator that makes it."""
     names, numbers = statics_of(kind, static_argnames, static_argnums)
     with_aux = checks.flag(f"{kind}: has_aux", has_aux)
-    options = options_of(kind, tile, inexact)
 
     def decorate(function: Callable[..., Any]) -> GradFunction:
         return GradFunction(kind, function, options, argnums, with_aux, names, numbers, control_flow)
@@ -149,10 +157,14 @@ def _gradient_function(
     return decorate if function is None else decorate(function)
 
 
-def options_of(kind: str, tile: str, inexact: bool, flush: bool = False) -> Callable[[], Options]:
+def options_of(
+    kind: str, tile: str, inexact: bool, flush: bool = False, memory_limit: int | str | None = None
+) -> Callable[[], Options]:
     """What a user chose; each program gets it with the target of the moment in which it is made."""
     in_tiles = checks.choice(f"{kind}: tile", tile, ("auto", "off")) == "auto"
-    return functools.partial(Options, in_tiles, flush, checks.flag(f"{kind}: inexact", inexact))
+    exact = checks.flag(f"{kind}: inexact", inexact)
+    limit = checks.nbytes(f"{kind}: memory_limit", memory_limit)
+    return functools.partial(Options, in_tiles, flush, exact, memory_limit=limit)
 
 
 def statics_of(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from adjit.profile import Explanation, Profile, explain
 from adjit.profile import profile as measure
 from adjit.results import checked, split_aux
 from adjit.roll import roll
-from adjit.stages import Options, Record
+from adjit.stages import Options, Record, Within, limited_record
 from adjit.trace import Tracer, current_trace, inline, trace_flat
 from adjit.trace.frozen import watched
 from adjit.trace.promote import type_of
@@ -199,7 +200,7 @@ class JitFunction(CompiledFunction):
         self.records.pop(signature, None)
 
     def _compile(self, signature: Signature, names: Sequence[str], record: Record) -> Compiled:
-        graph, tree = watched(self.__wrapped__, self.build, signature, names, record)
+        graph, tree = record.build(lambda: watched(self.__wrapped__, self.build, signature, names, record))
         return Compiled(compile_graph(graph, record), tree)
 
     def build(self, signature: Signature, names: Sequence[str], record: Record) -> tuple[Graph, optree.PyTreeSpec]:
@@ -239,9 +240,15 @@ class Transformed(JitFunction):
             LeafType(t.dtype, t.shape, t.weak, not t.shape and isinstance(leaf, np.ndarray))
             for leaf, t in zip(leaves, map(type_of, leaves), strict=True)
         )
-        record = Record(self.graph_name, self.options())
-        graph, results, captures = self.transformed(Signature(tree, types, statics), self._names(tree), record)
+        signature, record = Signature(tree, types, statics), Record(self.graph_name, self.options())
+        graph, results, captures = self._transformed_within(signature, self._names(tree), record)
         return optree.tree_unflatten(results, inline(graph, [*leaves, *captures]))
+
+    def _transformed_within(
+        self, signature: Signature, names: Sequence[str], record: Record
+    ) -> tuple[Graph, optree.PyTreeSpec, list[Tracer]]:
+        """The same for what becomes a part of another program."""
+        return self.transformed(signature, names, record)
 
     def build(self, signature: Signature, names: Sequence[str], record: Record) -> tuple[Graph, optree.PyTreeSpec]:
         """The transformed graph."""
@@ -290,6 +297,20 @@ class GradFunction(Transformed):
         if not self.with_value:
             result = (gradients, value[1]) if self.has_aux else gradients
         return graph, tree_structure(result), traced.captures
+
+    def _transformed_within(
+        self, signature: Signature, names: Sequence[str], record: Record
+    ) -> tuple[Graph, optree.PyTreeSpec, list[Tracer]]:
+        """The same; loops keep what that program's limit of memory leaves them."""
+        program = limited_record()
+        if program is None:
+            return self.transformed(signature, names, record)
+        if program.options.loops.within:
+            record.options = replace(record.options, loops=program.options.loops)
+        made = self.transformed(signature, names, record)
+        if not record.forward:
+            program.within.append(Within(record.until("roll")["roll"], made[0]))
+        return made
 
     def loss(self, result: Any) -> tuple[Any, Any]:
         """(loss, aux) of what the function returned."""

@@ -17,7 +17,7 @@ from adjit.ir.graph import Graph, closed
 from adjit.ir.types import is_float
 from adjit.results import check_differentiable, split_aux, unpack_aux
 from adjit.roll import roll
-from adjit.stages import Record
+from adjit.stages import Options, Record
 from adjit.trace import Tracer
 from adjit.trace.promote import type_of
 from adjit.transforms import JvpFunction
@@ -45,6 +45,7 @@ class JacobianFunction(GradFunction):
             traced = trace_call(self.graph_name, lambda leaves: self._value(call(leaves)), signature.types, names)
         rolled = record.derive("roll", roll, record.keep("trace", traced.graph))
         values, aux = traced.out_tree.children()
+        record.forward = self._is_forward(rolled, wrt, values.num_leaves)
         graph = record.derive("adjoint", functools.partial(self._jacobian, wrt, values.num_leaves), rolled)
         block: Any = optree.tree_unflatten(gradient_tree, range(len(wrt)))
         blocks: Any = optree.tree_unflatten(values, [block] * values.num_leaves)
@@ -56,10 +57,13 @@ class JacobianFunction(GradFunction):
         check_differentiable(self, value)
         return value, aux
 
-    def _jacobian(self, wrt: Sequence[int], values: int, traced: Graph) -> Graph:
+    def _is_forward(self, traced: Graph, wrt: Sequence[int], values: int) -> bool:
         columns = sum(traced.inputs[i].array_type.size for i in wrt)
         rows = sum(node.array_type.size for node in traced.outputs[:values])
-        forward = "forward" in self.by and ("reverse" not in self.by or columns <= rows)
+        return "forward" in self.by and ("reverse" not in self.by or columns <= rows)
+
+    def _jacobian(self, wrt: Sequence[int], values: int, traced: Graph) -> Graph:
+        forward = self._is_forward(traced, wrt, values)
         made = (forward_jacobian if forward else reverse_jacobian)(traced, wrt, values)
         outputs = (*made.outputs[len(traced.outputs) :], *made.outputs[values : len(traced.outputs)])
         return closed(made.name, made.inputs, made.nodes, outputs)
@@ -96,13 +100,11 @@ def _decorated(
     has_aux: bool,
     static_argnames: str | Iterable[str],
     static_argnums: int | Iterable[int],
-    tile: str,
-    inexact: bool,
+    options: Callable[[], Options],
 ) -> Any:
     """What `make(kind, function, options, ...)` gives; without a function, the decorator that does."""
     statics = statics_of(kind, static_argnames, static_argnums)
     with_aux = checks.flag(f"{kind}: has_aux", has_aux)
-    options = options_of(kind, tile, inexact)
 
     def decorate(function: Callable[..., Any]) -> Any:
         return make(kind, function, options, argnums, with_aux, *statics)
@@ -120,6 +122,7 @@ def jacfwd(
     static_argnums: int | Iterable[int] = (),
     tile: str = "auto",
     inexact: bool = False,
+    memory_limit: int | str | None = None,
 ) -> Any:
     """A compiled function that gives the Jacobian of `function` by the arguments `argnums`, column by column.
 
@@ -145,8 +148,7 @@ def jacfwd(
         has_aux,
         static_argnames,
         static_argnums,
-        tile,
-        inexact,
+        options_of("jacfwd", tile, inexact, memory_limit=memory_limit),
     )
 
 
@@ -160,6 +162,7 @@ def jacrev(
     static_argnums: int | Iterable[int] = (),
     tile: str = "auto",
     inexact: bool = False,
+    memory_limit: int | str | None = None,
 ) -> Any:
     """A compiled function that gives the Jacobian of `function` by the arguments `argnums`, row by row.
 
@@ -178,8 +181,7 @@ def jacrev(
         has_aux,
         static_argnames,
         static_argnums,
-        tile,
-        inexact,
+        options_of("jacrev", tile, inexact, memory_limit=memory_limit),
     )
 
 
@@ -193,6 +195,7 @@ def jacobian(
     static_argnums: int | Iterable[int] = (),
     tile: str = "auto",
     inexact: bool = False,
+    memory_limit: int | str | None = None,
 ) -> Any:
     """A compiled function that gives the Jacobian of `function` by the arguments `argnums`.
 
@@ -210,8 +213,7 @@ def jacobian(
         has_aux,
         static_argnames,
         static_argnums,
-        tile,
-        inexact,
+        options_of("jacobian", tile, inexact, memory_limit=memory_limit),
     )
 
 
@@ -225,6 +227,7 @@ def hessian(
     static_argnums: int | Iterable[int] = (),
     tile: str = "auto",
     inexact: bool = False,
+    memory_limit: int | str | None = None,
 ) -> Any:
     """A compiled function that gives the second derivatives of `function` by the arguments `argnums`.
 
@@ -237,7 +240,16 @@ def hessian(
         [[10.0, 6.0], [6.0, 0.0]]
 
     `hvp` gives its product with a vector in the time of a few gradients. Raises as `jacfwd` does."""
-    return _decorated("hessian", _hessian, function, argnums, has_aux, static_argnames, static_argnums, tile, inexact)
+    return _decorated(
+        "hessian",
+        _hessian,
+        function,
+        argnums,
+        has_aux,
+        static_argnames,
+        static_argnums,
+        options_of("hessian", tile, inexact, memory_limit=memory_limit),
+    )
 
 
 @public(_KNOWN)
@@ -250,6 +262,7 @@ def elementwise_grad(
     static_argnums: int | Iterable[int] = (),
     tile: str = "auto",
     inexact: bool = False,
+    memory_limit: int | str | None = None,
 ) -> Any:
     """A compiled function that gives the derivative of each element of the result by its own element of the argument.
 
@@ -272,8 +285,7 @@ def elementwise_grad(
         has_aux,
         static_argnames,
         static_argnums,
-        tile,
-        inexact,
+        options_of("elementwise_grad", tile, inexact, memory_limit=memory_limit),
     )
 
 
@@ -289,6 +301,7 @@ def hvp(
     static_argnums: int | Iterable[int] = (),
     tile: str = "auto",
     inexact: bool = False,
+    memory_limit: int | str | None = None,
 ) -> Any:
     """A compiled function of (x, v, ...) that gives the product of the Hessian of `function` by x with v.
 
@@ -305,7 +318,7 @@ def hvp(
     hessp=adjit.hvp(f), method="trust-ncg")`. Raises what `grad` raises, and ShapeError, DTypeError and ArgumentError
     for a v that does not fit."""
     names, numbers = statics_of("hvp", static_argnames, static_argnums)
-    options = options_of("hvp", tile, inexact)
+    options = options_of("hvp", tile, inexact, memory_limit=memory_limit)
 
     def decorate(function: Callable[..., Any]) -> HvpFunction:
         return HvpFunction(GradFunction("hvp", function, options, 0, False, names, numbers))

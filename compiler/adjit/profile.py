@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from adjit.autodiff.fewer import Fewer, keep_fewer
 from adjit.autodiff.revolve import forward_steps
 from adjit.codegen.cuts import cut_of
 from adjit.codegen.emit import assemble, write
@@ -253,11 +254,16 @@ def explain(record: Record, name: str) -> Explanation:
     ]
     if not any(kernel.inner is not None or isinstance(kernel.work, Straight) for kernel in plan.kernels):
         paragraphs.append(("not in tiles of rows", reasons_against(made["passes"])))
-    loops = [("rolled up", _rolled(made)), ("computed again for the gradient", _again(made))]
+    loops = [
+        ("rolled up", _rolled(made)),
+        ("computed again for the gradient", _again(made, Fewer() if record.forward else record.options.loops.fewer)),
+    ]
+    note = made["plan"].note
+    loops.append(("limit of memory", [f"{note}."] if note else []))
     return Explanation(name, [*paragraphs, *(paragraph for paragraph in loops if paragraph[1])])
 
 
-def _again(made: Mapping[str, Any]) -> list[str]:
+def _again(made: Mapping[str, Any], fewer: Fewer) -> list[str]:
     """The loops of which a gradient keeps some states, and the steps forward that it takes to have them all."""
     if "roll" not in made or "adjoint" not in made:
         return []
@@ -265,7 +271,7 @@ def _again(made: Mapping[str, Any]) -> list[str]:
     kept = {(node.attrs["body"].name, node.loc): node.attrs["checkpoints"]
             for node in made["adjoint"].all_nodes() if node.attrs.get("stretches", False)}  # fmt: skip
     found = []
-    for node in made["roll"].all_nodes():
+    for node in keep_fewer(made["roll"], fewer).all_nodes():
         if node.op.kind != "scan":
             continue
         length, body, carried = node.attrs["length"], node.attrs["body"], node.attrs["carried"]

@@ -231,7 +231,7 @@ class TrainingStep(StepFunction, JitFunction):
         adjoint = record.derive("adjoint", functools.partial(gradient, wrt=range(count)), rolled)
         n_outputs = len(loss.graph.outputs)
 
-        def whole(leaves: list[Any]) -> list[Any]:
+        def whole(adjoint: Graph, leaves: list[Any]) -> list[Any]:
             state, batch = leaves[: len(layout.types)], leaves[len(layout.types) :]
             # No one makes more steps than float64 counts.
             bound(state[-1], 0, 2**53)
@@ -240,10 +240,14 @@ class TrainingStep(StepFunction, JitFunction):
             value, penalised = self._penalised(layout, state, results[0], results[n_outputs:])
             return [value, *results[1:n_outputs], *self._updated(layout, state, penalised)]
 
+        def step(adjoint: Graph) -> Graph:
+            call, types = functools.partial(whole, adjoint), (*layout.types, *signature.types)
+            traced = trace_call(self.graph_name, call, types, (*layout.names, *names))
+            return with_updates(traced.graph, n_outputs, self._targets(layout))
+
         with record.timed("step"):
-            traced = trace_call(self.graph_name, whole, (*layout.types, *signature.types), (*layout.names, *names))
-            graph = with_updates(traced.graph, n_outputs, self._targets(layout))
-        return record.keep("step", graph), loss.out_tree.children()[1]
+            graph = step(adjoint)
+        return record.keep("step", graph, ("adjoint", step)), loss.out_tree.children()[1]
 
     def _loss(self, signature: Signature, names: Sequence[str]) -> Any:
         layout = signature.layout
@@ -436,6 +440,7 @@ def training_step(
     flush_subnormals: bool = True,
     inexact: bool = False,
     control_flow: bool = False,
+    memory_limit: int | str | None = None,
 ) -> TrainingStep:
     """One native function that makes a training step: loss, gradients, clipping and update of the state in place.
 
@@ -453,6 +458,8 @@ def training_step(
                    as many processors are slow with them, and moments that decay end there; False: as IEEE 754 has it
     inexact        rewrite rules run that hold on the reals alone: see `jit`
     control_flow   if, while and their like on traced values become branches and loops: see `jit`
+    memory_limit   the most bytes, as a number or as "200MB", that the step may need beside state, batch and result:
+                   what the gradient reads late is computed again, see `jit`
 
     The numbers are in `state.hyper` and may be changed between steps; None or 0 switches one off for good. Each of
     them, and those of the optimiser and of schedules, may be an array with one for each model: `adjit.vmap` of the step
@@ -483,5 +490,5 @@ def training_step(
     names = checks.several("training_step: static_argnames", static_argnames, str)
     with_aux = checks.flag("training_step: has_aux", has_aux)
     flushes = checks.flag("training_step: flush_subnormals", flush_subnormals)
-    options = options_of("training_step", tile, inexact, flushes)
+    options = options_of("training_step", tile, inexact, flushes, memory_limit)
     return TrainingStep(loss, options, optimizer, with_aux, switched, regularized, names, control_flow)

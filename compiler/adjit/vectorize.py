@@ -85,6 +85,7 @@ def vmap(
     static_argnums: int | Iterable[int] = (),
     tile: str = "auto",
     inexact: bool = False,
+    memory_limit: int | str | None = None,
 ) -> Any:
     """A compiled function that runs `function` for each value of a batch, all of them at once.
 
@@ -118,8 +119,11 @@ def vmap(
     ArgumentError for axes that do not fit the arguments or results, and for a None in `out_axes` where the result is
     another one for each value. Batching graphs by rules for each op is that of JAX (Bradbury et al. 2018)."""
     names, numbers = statics_of("vmap", static_argnames, static_argnums)
-    options = options_of("vmap", tile, inexact)
-    of_a_step = {"static_argnames": names, "static_argnums": numbers, "tile": tile != "auto", "inexact": inexact}
+    options = options_of("vmap", tile, inexact, memory_limit=memory_limit)
+    of_a_step = {
+        "static_argnames": names, "static_argnums": numbers, "tile": tile != "auto", "inexact": inexact,
+        "memory_limit": memory_limit is not None,
+    }  # fmt: skip
     if chunk is not None:
         chunk = checks.integer("vmap: chunk", chunk, 1)
     in_axes, out_axes = checked_axes("in_axes", in_axes), checked_axes("out_axes", out_axes)

@@ -12,6 +12,7 @@ import functools
 import math
 import numbers
 import operator
+import re
 import reprlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
@@ -84,6 +85,27 @@ def real(what: str, value: Any, low: float = -math.inf, high: float = math.inf) 
     if not low <= number <= high:
         raise ArgumentError(f"{what} is a number{bounds}, not {number}")
     return number
+
+
+_UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30,
+          "TIB": 2**40}  # fmt: skip
+_BYTES = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?i?B)\s*", re.IGNORECASE)
+
+
+def bytes_in(text: str) -> int | None:
+    """The number of bytes that a text such as "64MB" or "1.5 GiB" says; None where it says none."""
+    found = _BYTES.fullmatch(text)
+    return None if found is None else math.floor(float(found[1]) * _UNITS[found[2].upper()])
+
+
+def nbytes(what: str, value: Any) -> int | None:
+    """A number of bytes, or a text such as "64MB"; None is none."""
+    if value is None:
+        return None
+    found = bytes_in(value) if isinstance(value, str) else None
+    if isinstance(value, str | float) and found is None:
+        raise ArgumentError(f'{what} is a number of bytes, or a text as "200MB" or "1.5GiB", not {shown(value)}')
+    return integer(f"{what}, in bytes,", value if found is None else found, 0)
 
 
 def reals(what: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float | np.ndarray:

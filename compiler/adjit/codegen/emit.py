@@ -100,7 +100,10 @@ def code_rules(target: Target) -> CodeRules:
         emit_straight_loop(module, "line", StraightLoop(graph, 1, 0, turns))
         return code_effort(str(module), target) <= STRAIGHT_EFFORT
 
-    return CodeRules(scratch, line)
+    def memory(plan: Plan) -> int:
+        return memory_of(plan, target)
+
+    return CodeRules(scratch, line, memory)
 
 
 def straight_code(plan: Plan, target: Target, flush: bool = False) -> Code | None:

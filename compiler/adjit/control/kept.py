@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +10,6 @@ from adjit.ops.loops import MOST_TURNS
 from adjit.trace.refuse import located
 from adjit_runtime import checks
 from adjit_runtime.errors import ArgumentError
-
-_UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30,
-          "TIB": 2**40}  # fmt: skip
-_BYTES = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?i?B)\s*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +49,9 @@ def kept_of(loop: str, checkpoint: Any, turns: int = 0) -> Kept | None:
                 'a number of carries, or bytes as in "64MB"',
             )
         return None if checkpoint == "all" else Kept(loop)
-    found = _BYTES.fullmatch(checkpoint) if isinstance(checkpoint, str) else None
-    if found is not None:
-        return Kept(loop, nbytes=math.floor(float(found[1]) * _UNITS[found[2].upper()]), text=checkpoint)
+    nbytes = checks.bytes_in(checkpoint) if isinstance(checkpoint, str) else None
+    if nbytes is not None:
+        return Kept(loop, nbytes=nbytes, text=checkpoint)
     ways = 'a number of carries, "sqrt", "all", or bytes as in "64MB"'
     if isinstance(checkpoint, str | float):
         raise located(ArgumentError, f"{loop}: checkpoint is {checks.shown(checkpoint)}, where it is {ways}")

@@ -104,6 +104,12 @@ class Movement(Differentiable):
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class Ordered(Movement):
+    """Its first operand, not ahead of the second one: what is computed of it comes after that. Nothing is read of the
+    second one."""
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class Overlap(Differentiable):
     """Adds up elements that movement handed out several times: the adjoint of windows that overlap.
 

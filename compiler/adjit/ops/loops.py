@@ -26,6 +26,11 @@ MOST_TURNS = 1 << 62
 """A length that is no bound: that of a loop which stops by itself."""
 
 
+def known_turns(length: int) -> int:
+    """The turns that a loop may have at most; of one without bound none but the first is known."""
+    return length if length < MOST_TURNS else 1
+
+
 def _scan_type(types: tuple[Array, ...], attrs: Attrs) -> Type:
     body, length, carried, sliced = (attrs[name] for name in ("body", "length", "carried", "sliced"))
     if not 0 <= length <= MOST_TURNS:

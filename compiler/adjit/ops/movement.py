@@ -1,4 +1,4 @@
-"""Movement: reshape, transpose, broadcast, slice, pad, concatenate, flip, iota. No data moves unless it must."""
+"""Movement: reshape, transpose, broadcast, slice, pad, concatenate, flip, after, iota. No data moves unless it must."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from adjit.ir.axes import Along, Ints, Relation, along, inverse, linear
 from adjit.ir.builder import Builder, Value
 from adjit.ir.op import Attrs, register
 from adjit.ir.types import BOOL, Array
-from adjit.ops.declare import Movement, check_axes
+from adjit.ops.declare import Movement, Ordered, check_axes
 from adjit_runtime.errors import DTypeError, ShapeError
 
 
@@ -208,6 +208,10 @@ def _flip_axes(shapes: Sequence[Ints], shape: Ints, attrs: Attrs) -> Relation:
     return Relation((tuple(Along(i, n - 1, -1) if i in attrs["axes"] else Along(i) for i, n in enumerate(shape)),))
 
 
+def _after_axes(shapes: Sequence[Ints], shape: Ints, attrs: Attrs) -> Relation:
+    return Relation((along(range(len(shape))), ()))
+
+
 def _no_axes(shapes: Sequence[Ints], shape: Ints, attrs: Attrs) -> Relation:
     return Relation(())
 
@@ -266,6 +270,14 @@ flip = register(
         axes=_flip_axes, lift=lambda attrs, n: {"axes": tuple(axis + 1 for axis in attrs["axes"])},
         evaluate=lambda x, *, axes: np.flip(x, axes),
         vjp=lambda b, g, y, x, axes: (b.flip(g, axes=axes),),
+    )
+)  # fmt: skip
+after = register(
+    Ordered(
+        # What a plan computes again waits so for what comes ahead of its use; made when all else is done.
+        name="after", kind="movement", arity=2, infer=lambda types, attrs: types[0], axes=_after_axes,
+        evaluate=lambda x, gate: x, linear=((0,),),
+        exempt="orders what a plan computes again, when all derivatives have been taken",
     )
 )  # fmt: skip
 iota = register(

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from adjit.ir.axes import is_linear
+from adjit.ir.axes import is_linear, joins
 from adjit.ir.node import Node
 from adjit.ops.declare import Elementwise
 from adjit.schedule.buffer import Buffer
@@ -228,9 +228,9 @@ class BodyBuilder:
         return Placement(placement.buffer, placement.offset, contiguous_strides(node.shape))
 
     def _moved(self, node: Node, map_: Map, inside: tuple[Bound, ...]) -> int:
-        if len(node.args) != 1:
+        if joins(node):
             return self._lacks(node, node.dtype)
-        (arg,) = node.args
+        arg = node.args[0]
         inner, bounds = operand_map(node, map_, self.domain)
         if inner is None:
             if not is_linear(node):
@@ -349,7 +349,7 @@ def operand_strides(node: Node, placements: Mapping[Node, Placement]) -> tuple[N
         if placement is not None:
             offset, strides = linear(map_, placement.strides, placement.offset)
             return node, Placement(placement.buffer, offset, strides or (0,) * len(extents))
-        if node.op.kind != "movement" or len(node.args) != 1:
+        if node.op.kind != "movement" or joins(node):
             return None
         inner, bounds = operand_map(node, map_, extents)
         if bounds:
@@ -374,7 +374,7 @@ def unshaped(node: Node) -> Node:
 
 
 def base(node: Node) -> Node:
-    """What a chain of one-operand movement reads in the end."""
+    """What a chain of movement of one value reads in the end."""
     while _moves(node):
         node = node.args[0]
     return node
@@ -388,4 +388,4 @@ def leads_to(node: Node, value: Node) -> bool:
 
 
 def _moves(node: Node) -> bool:
-    return node.op.kind == "movement" and len(node.args) == 1 and not any(node.attrs.get("interior", ()))
+    return node.op.kind == "movement" and not joins(node) and not any(node.attrs.get("interior", ()))

@@ -51,10 +51,11 @@ def itemsize_of_body(body: Body) -> int:
 
 def operations_of_graph(graph: Graph) -> float:
     """Operations of a graph, each node's once for each of its elements."""
-    return sum(_operations_of_node(node) for node in graph.nodes)
+    return sum(operations_of_node(node) for node in graph.nodes)
 
 
-def _operations_of_node(node: Node) -> float:
+def operations_of_node(node: Node) -> float:
+    """Operations of a node: its cost, for each of its elements or of those that it reads, whichever are more."""
     cost = node.op.cost if isinstance(node.op, Elementwise) else 1
     return float(cost * max(node.array_type.size, *(arg.array_type.size for arg in node.args), 1))
 

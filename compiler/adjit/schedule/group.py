@@ -21,12 +21,14 @@ from adjit.ir.axes import joins, sees_windows
 from adjit.ir.graph import Graph
 from adjit.ir.node import Node
 from adjit.ops.contraction import extents_of, subscripts_of
-from adjit.ops.declare import Bodied, Elementwise, Reduction
+from adjit.ops.declare import Bodied, Elementwise, Ordered, Reduction
 from adjit.schedule.products import is_small, rows_of_block
 from adjit.tuned import HOISTED_COST, KERNEL_MEMBERS, LIGHT_COST, LIGHT_LEAVES, ROW_COST
 
 SAME = ("same",)
 FOREIGN = ("foreign",)
+GATE = ("gate",)
+"""Not read at all: the leaf comes first."""
 Relation = tuple[object, ...]
 
 WIDEST = 64
@@ -179,6 +181,12 @@ class Grouping:
 
     def _combined(self, node: Node) -> dict[Node, set[Relation]]:
         found: dict[Node, set[Relation]] = {}
+        if isinstance(node.op, Ordered):
+            moved, gate = (self.leaves(arg) for arg in node.args)
+            found = {leaf: set(relations) for leaf, relations in moved.items()}
+            for leaf in gate:
+                found.setdefault(leaf, set()).add(GATE)
+            return found
         for arg in node.args:
             for leaf, relations in self.leaves(arg).items():
                 found.setdefault(leaf, set()).update(_through(node, relation) for relation in relations)
@@ -244,10 +252,11 @@ class Grouping:
         leaves = self._combined(node)
         reduces = node.op.kind in ("reduction", "argreduction")
         axes = _reduced_axes(node) if reduces else None
+        read = {leaf: rest for leaf, relations in leaves.items() if (rest := relations - {GATE})}
         fitting = {
             group: level
-            for group in dict.fromkeys(self.group_of[leaf] for leaf in leaves)
-            if (level := self._fits(node, axes, group, leaves)) is not None and self._is_legal(group, leaves)
+            for group in dict.fromkeys(self.group_of[leaf] for leaf in read)
+            if (level := self._fits(node, axes, group, read)) is not None and self._is_legal(group, leaves)
         }
         target: Group | None = None
         for group in sorted(fitting, key=lambda g: -g.number):
@@ -407,7 +416,7 @@ def _spread(graph: Graph, users: dict[Node, list[Node]]) -> dict[Node, frozenset
 
 def _through(node: Node, relation: Relation) -> Relation:
     """How a leaf is read by `node`'s users when it is read so by `node`."""
-    if isinstance(node.op, Elementwise):
+    if isinstance(node.op, Elementwise) or relation == GATE:
         return relation
     if node.op.name == "broadcast" and relation == SAME:
         return ("broadcast", node.shape, node.attrs["axes"])

@@ -76,13 +76,13 @@ def delinearize(index: Affine, shape: Sequence[int], extents: Sequence[int]) -> 
 
 
 def operand_map(node: Node, map_: Map, extents: Sequence[int]) -> tuple[Map | None, tuple[Bound, ...]]:
-    """The map of the operand of a one-operand movement node, and the bounds outside which there is only padding.
+    """The map of what a movement node moves, its first operand, and the bounds outside which there is only padding.
 
     None where a reshape is not affine over this domain, or a pad has interior elements."""
-    (arg,) = node.args
+    arg = node.args[0]
     relation = relation_of(node)
     assert relation is not None
-    (axes,) = relation.operands
+    axes = relation.operands[0]
     if isinstance(axes, Linear):
         if not map_:
             # A scalar seen as (1, 1, ...): every index is 0.

@@ -59,10 +59,12 @@ class CodeRules:
 
     scratch  (dtype, k) -> bytes of memory in which a product that only its epilogue reads is made by blocks; 0: it
              cannot be
-    line     whether LLVM is quick with a graph as a straight line"""
+    line     whether LLVM is quick with a graph as a straight line
+    memory   the bytes that the program of a plan needs: its arena, and what code needs beside"""
 
     scratch: Callable[[np.dtype, int], int] = lambda dtype, k: 0
     line: Callable[[Graph], bool] = lambda graph: False
+    memory: Callable[[Plan], int] = lambda plan: plan.arena_bytes
 
 
 class Memory:
@@ -92,7 +94,7 @@ class Memory:
         for group in self.grouping.groups:
             for node in self.grouping.reads(group):
                 self._readers.setdefault(node, []).append(group)
-        self._checks = [group for group in self.grouping.groups if any(map(_may_fail, group.members))]
+        self._checks = [group for group in self.grouping.groups if any(map(may_fail, group.members))]
         self._order_checks()
         self._overwriting = Overwriting(self.grouping, [(target, unshaped(value)) for target, value in graph.updates])
         # State whose old value is a result, or is still to be read when its new one is copied to it.
@@ -280,7 +282,7 @@ def _carries_on(value: Node, target: Node) -> bool:
     return sum(base(arg) is target for arg in loop.args) == 1
 
 
-def _may_fail(node: Node) -> bool:
+def may_fail(node: Node) -> bool:
     """Whether a node is a check, or has one in a body."""
     graphs = [value for value in node.attrs.values() if isinstance(value, Graph)]
     return node.op.kind == "check" or any(inner.op.kind == "check" for graph in graphs for inner in graph.all_nodes())

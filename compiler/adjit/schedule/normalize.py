@@ -26,7 +26,7 @@ from adjit.ir.node import Node
 from adjit.ir.subscripts import Subscripts
 from adjit.ir.types import I32, I64, U8
 from adjit.ops.contraction import extents_of, sizes_of, subscripts_of
-from adjit.ops.declare import Bodied, Elementwise, Reduction
+from adjit.ops.declare import Bodied, Elementwise, Ordered, Reduction
 from adjit.schedule.overlaps import without_overlaps
 from adjit.schedule.windowed import orientation, reads_windows, view_strides
 from adjit.tuned import APART_COLUMNS, TINY_PRODUCT
@@ -139,7 +139,7 @@ class _Squeeze:
             return self.reshape(
                 self.builder.emit(node.op, *parts, **node.attrs) if len(parts) > 1 else parts[0], flat.shape
             )
-        if node.op.kind == "scatter":
+        if node.op.kind == "scatter" or isinstance(node.op, Ordered):
             return args[0]
         raise InternalError(f"{node.op.name} makes {node.type} of nothing")
 

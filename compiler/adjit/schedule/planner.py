@@ -40,6 +40,7 @@ from adjit.schedule.normalize import normalize
 from adjit.schedule.order import delay_small, order_groups
 from adjit.schedule.plan import Kernel, Plan
 from adjit.schedule.products import may_reduce
+from adjit.schedule.recompute import Timeline
 from adjit.schedule.slots import slots_of
 from adjit.schedule.windowed import Split, reads_windows, split
 from adjit.schedule.work import CheckRange, Product, Running, Scatter, Work
@@ -76,6 +77,14 @@ def make_plan(
         number += 1
         if number > ROUNDS_ALONE:
             notes.stored.update(alike(flat, planner.needed))
+
+
+def timeline_of(graph: Graph, target: Target, slots: tuple[Slot, ...], rules: CodeRules) -> Timeline:
+    """When the values of `graph` are made and read, about as its plan has it."""
+    flat = normalize(graph)
+    planner = _Planner(flat, target, slots, Notes(stored=transposed_copies(flat)), rules, of_turn=False)
+    planner._assign_roots()
+    return Timeline(flat, planner.grouping, order_groups(planner.grouping))
 
 
 class _Planner(LoopPlanner):

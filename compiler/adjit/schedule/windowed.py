@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from adjit.ir.axes import relation_of, sees_windows
+from adjit.ir.axes import joins, relation_of, sees_windows
 from adjit.ir.node import Node
 from adjit.ir.subscripts import Subscripts
 from adjit.schedule.maps import Map, contiguous_strides, identity, linear, operand_map
@@ -35,7 +35,7 @@ class Split(NamedTuple):
 
 def reads_windows(node: Node) -> bool:
     """Whether an operand is a view of windows that overlap."""
-    while node.op.kind == "movement" and len(node.args) == 1:
+    while node.op.kind == "movement" and not joins(node):
         if sees_windows(node):
             return True
         node = node.args[0]
@@ -45,7 +45,7 @@ def reads_windows(node: Node) -> bool:
 def below_windows(node: Node) -> Node:
     """What must have memory so that windows are read where they lie: what is below them, padding included."""
     seen = False
-    while node.op.kind == "movement" and len(node.args) == 1:
+    while node.op.kind == "movement" and not joins(node):
         seen = seen or sees_windows(node)
         relation = relation_of(node)
         if seen and relation is not None and relation.filled:
@@ -58,7 +58,7 @@ def view_strides(node: Node) -> tuple[int, ...]:
     """How far apart the elements along each axis lie, where what is below the movement lies in C order."""
     extents = node.shape
     map_: Map = identity(len(extents), range(len(extents)))
-    while node.op.kind == "movement" and len(node.args) == 1:
+    while node.op.kind == "movement" and not joins(node):
         inner, bounds = operand_map(node, map_, extents)
         if inner is None or bounds:
             break

@@ -19,7 +19,7 @@ from adjit.sparse.compress import compressed
 from adjit.sparse.loops import pattern_of
 from adjit.sparse.matrix import Entries, Form, scipy_sparse
 from adjit.sparse.sets import TooDense, end_to_end
-from adjit.stages import Record
+from adjit.stages import Options, Record
 from adjit.trace import Tracer, current_trace
 from adjit.trace.refuse import trace_error
 from adjit_runtime import checks
@@ -72,6 +72,7 @@ class SparseFunction(GradFunction):
         traced, wrt, values, aux = self.value(signature, names, record)
         pattern = self.proved(traced, wrt, values)
         colours = self._coloured(pattern)
+        record.forward = not colours.reverse
         graph = record.derive("adjoint", functools.partial(_entries, wrt=wrt, values=values, colours=colours), traced)
         form = Form(pattern)
         self._found = form, colours.total
@@ -168,6 +169,7 @@ def sparse_jacobian(
     static_argnums: int | Iterable[int] = (),
     tile: str = "auto",
     inexact: bool = False,
+    memory_limit: int | str | None = None,
 ) -> Any:
     """A compiled function that gives the Jacobian of `function` by the arguments `argnums` as a matrix of SciPy.
 
@@ -191,7 +193,14 @@ def sparse_jacobian(
     Needs SciPy, the extra [linalg]: raises MissingExtraError without it. Raises what `jacobian` raises, ArgumentError
     for a Jacobian that is dense, TraceError inside of a traced function, which cannot go on with a matrix of SciPy."""
     return _decorated(
-        "sparse_jacobian", SparseFunction, function, argnums, has_aux, static_argnames, static_argnums, tile, inexact
+        "sparse_jacobian",
+        SparseFunction,
+        function,
+        argnums,
+        has_aux,
+        static_argnames,
+        static_argnums,
+        options_of("sparse_jacobian", tile, inexact, memory_limit=memory_limit),
     )
 
 
@@ -205,6 +214,7 @@ def sparse_hessian(
     static_argnums: int | Iterable[int] = (),
     tile: str = "auto",
     inexact: bool = False,
+    memory_limit: int | str | None = None,
 ) -> Any:
     """A compiled function that gives the second derivatives of `function` by the arguments `argnums` as a matrix.
 
@@ -220,7 +230,14 @@ def sparse_hessian(
     SciPy's optimisers take it: `scipy.optimize.minimize(adjit.value_and_grad(f), x0, jac=True,
     hess=adjit.sparse_hessian(f), method="trust-constr")`. Raises what `grad` and `sparse_jacobian` raise."""
     return _decorated(
-        "sparse_hessian", _hessian, function, argnums, has_aux, static_argnames, static_argnums, tile, inexact
+        "sparse_hessian",
+        _hessian,
+        function,
+        argnums,
+        has_aux,
+        static_argnames,
+        static_argnums,
+        options_of("sparse_hessian", tile, inexact, memory_limit=memory_limit),
     )
 
 
@@ -236,12 +253,10 @@ def _decorated(
     has_aux: bool,
     static_argnames: str | Iterable[str],
     static_argnums: int | Iterable[int],
-    tile: str,
-    inexact: bool,
+    options: Callable[[], Options],
 ) -> Any:
     statics = statics_of(kind, static_argnames, static_argnums)
     with_aux = checks.flag(f"{kind}: has_aux", has_aux)
-    options = options_of(kind, tile, inexact)
 
     def decorate(function: Callable[..., Any]) -> Any:
         return make(kind, function, options, argnums, with_aux, *statics)
