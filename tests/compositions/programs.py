@@ -194,6 +194,13 @@ def curvature_along(A: Any, x: Any) -> Any:
     return A.hvp(lambda y: np.sum(np.sin(W @ y) * x * y))(x, x * x)
 
 
+def tree(A: Any, x: Any) -> Any:
+    """Leaves in the order of their keys, and one without dimensions."""
+    vector, unravel = A.ravel({"b": np.outer(x, x), "a": x[0]})
+    made = unravel(np.sin(vector))
+    return made["b"] @ x * made["a"]
+
+
 def slopes(A: Any, x: Any) -> Any:
     return A.elementwise_grad(lambda y: np.sin(y * x) * y)(x + 0.5)
 
@@ -207,5 +214,5 @@ PROGRAMS: dict[str, Callable[[Any, Any], Any]] = {
     "vmap in chunks": chunks, "vmap of vmap": batches_of_batches, "from_sympy": formula, "jit": ready,
     "control_flow=True": pythons_own, "grad": gradient, "value_and_grad": value_and_gradient, "jvp": tangent,
     "vjp": pullback, "linearize": linearized, "jacfwd": columns, "jacrev": jacobian_rows, "jacobian": by_shapes,
-    "hessian": curvature, "hvp": curvature_along, "elementwise_grad": slopes,
+    "hessian": curvature, "hvp": curvature_along, "elementwise_grad": slopes, "ravel": tree,
 }  # fmt: skip
