@@ -15,6 +15,7 @@ from adjit.schedule.parse import parse_plan
 from adjit.schedule.verify import extremes, verify_plan
 from adjit_runtime.errors import InternalError
 
+FILLS = "loop over ({})  # model.py:4\n    v0 = load %table[d0] : f32\n    store v0 -> %result{}[d0]"
 WRONG = [
     ("twice", "arena+0  kernels 2..3", "arena+64  kernels 2..3", "outside the arena or not aligned"),
     ("twice", "arena+0  kernels 2..3", "arena+0  kernels 3..3", "alive at kernels 3 to 3, not 2 to 3"),
@@ -38,6 +39,7 @@ WRONG = [
     ("embedding", "gather %table[d1 + v0*16]", "gather %table[d1 + v0*-16]", "elements -784 to 15 of %table"),
     ("embedding", "-> %result1[d1 + v0*16] v0 in [0,50)", "-> %result1[d1 + v0*16] v0 in [0,51)", "kernel 4 reaches"),
     ("embedding", "scatter over (40,16) add", "scatter over (40,17) add", "kernel 4 reaches"),
+    ("embedding", FILLS.format(800, 1), FILLS.format(640, 0), "4 changes %result1"),
     ("layer", "k=100", "k=101", "kernel 0 reaches elements 0 to 6400 of %x"),
     ("layer", "A=%x (100,1)", "A=%x (101,1)", "kernel 0 reaches elements 0 to 6462 of %x"),
     ("layer", "B=%w (70,1)", "B=%w (1,100)", ""),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
+from adjit.autodiff.carried_sums import summed_in_turn
 from adjit.autodiff.placed import summed
 from adjit.ir.builder import Builder, Value
 from adjit.ir.node import Node
@@ -27,17 +28,18 @@ def alive(b: Builder, ct: Cotangent) -> Value:
     return ct.value if ct.guard is None else b.select(ct.guard, ct.value, 0.0)
 
 
-def total_of(b: Builder, parts: list[Cotangent]) -> Cotangent:
-    """The sum of several contributions to one node."""
+def total_of(b: Builder, parts: list[Cotangent], of_turn: bool = False) -> Cotangent:
+    """The sum of several contributions to one node, which may be one `of_turn`, of the body of a loop."""
     first = parts[0]
     if len(parts) == 1:
         return first
+    total = summed_in_turn if of_turn else summed
     # What is dead for all of them is dead for the one that knows.
     holds = any(part.holds for part in parts)
     if all(_same(part.guard, first.guard) for part in parts):
-        return Cotangent(summed(b, [part.value for part in parts]), first.guard, holds)
+        return Cotangent(total(b, [part.value for part in parts]), first.guard, holds)
     guard = functools.reduce(lambda guard, part: _or(guard, part.guard), parts[1:], first.guard)
-    return Cotangent(summed(b, [alive(b, part) for part in parts]), guard, holds and guard is not None)
+    return Cotangent(total(b, [alive(b, part) for part in parts]), guard, holds and guard is not None)
 
 
 def _same(a: Value | None, b: Value | None) -> bool:

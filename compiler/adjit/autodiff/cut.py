@@ -33,7 +33,7 @@ class Cut:
         # What each turn hands on as it got it is the same for all.
         self.steady = {inputs[i]: i for i in loop.whole}
         self.steady |= {inputs[i]: i for i in loop.carried if outputs[i] is inputs[i]}
-        self._moving = self._closure(node for seed in turn.seeds.values() for node in seed.nodes)
+        self._moving = self._closure([*turn.sums.values(), *(n for seed in turn.seeds.values() for n in seed.nodes)])
         self._varying = self._closure(node for node in inputs if node not in self.steady) - self._moving
         self._invariant = self._closure(self.steady) - self._varying - self._moving
         self.results = {outputs[i]: i for i in loop.stacked if outputs[i] in self._varying}

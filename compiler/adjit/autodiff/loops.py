@@ -61,6 +61,7 @@ class _Backward:
     """The loop backward in the making; `_image` has nodes of the adjoint of a turn as they stand in its body."""
 
     def __init__(self, walk: Walk, loop: Loop, turn: Turn, cut: Cut, forward: _Forward) -> None:
+        self._walk = walk
         self._b, self._loop, self._turn, self._cut, self._forward = walk.b, loop, turn, cut, forward
         ways = {"checkpoints": loop.checkpoints} if loop.checkpoints else {}
         ways |= {"closed": True} if loop.is_closed else {}
@@ -77,6 +78,8 @@ class _Backward:
         """What the loop hands to each operand, of the cotangents of its results."""
         for i in self._turn.seeds:
             self._enter_cotangent(i, cts[i])
+        for i in self._turn.sums:
+            self._enter_sum(i)
         self._enter_values()
         for node in self._turn.nodes:
             if node in self._cut.again:
@@ -101,6 +104,13 @@ class _Backward:
             given = None if ct is None else ct.value if node is seed[0] else ct.guard
             operand = self._b.splat(otherwise, node.array_type) if given is None else given.node
             self._image[node] = self._way_in(i)(f"{prefix}_{name}", node.array_type, operand)
+
+    def _enter_sum(self, i: int) -> None:
+        """What is summed up over the turns: it begins with what is there of the operand's cotangent."""
+        type = self._loop.body.inputs[i].array_type.strong
+        before = self._walk.taken(self._loop.node.args[i])
+        first = self._b.splat(0.0, type) if before is None else before.node
+        self._image[self._turn.sums[i]] = self._scan.carried(f"sum_{self._loop.name(i)}", type, first)
 
     def _way_in(self, i: int) -> Callable[[str, Array, Node], Node]:
         if i in self._loop.stacked:
@@ -171,6 +181,10 @@ class _Backward:
 
     def _sum(self, i: int, value: Node, guard: Node | None) -> tuple[Node, Node | None]:
         """The sum over all turns, alive where any turn's is."""
+        if i in self._turn.sums:
+            total = self._image[self._turn.sums[i]]
+            self._scan.hand_on(total, self._image[value])
+            return total, None
         b, name = self._scan.b, self._loop.name(i)
         type = self._loop.body.inputs[i].array_type.strong
         total = self._scan.carried(f"sum_{name}", type, self._b.splat(0.0, type))

@@ -13,6 +13,7 @@ import functools
 import operator
 from collections.abc import Sequence
 
+from adjit.autodiff.scattered import added_at_places, places_of
 from adjit.ir.builder import Builder, Value
 from adjit.ir.node import Node
 from adjit.ir.ranges import Piece, joined, range_of
@@ -21,9 +22,20 @@ from adjit.ir.types import Array
 
 def summed(b: Builder, values: Sequence[Value]) -> Value:
     """The sum of values of one type."""
+    links = [places_of(value.node) for value in values]
+    bases = [value for value, found in zip(values, links, strict=True) if not found] or values[:1]
+    total = _side_by_side(b, bases)
+    for value, found in zip(values, links, strict=True):
+        if found and value is not bases[0]:
+            total = added_at_places(b, total, found)
+    return total
+
+
+def _side_by_side(b: Builder, values: Sequence[Value]) -> Value:
+    """The sum of values, of which those that are ranges of one array are joined."""
     ranges: dict[int, list[Value]] = {}
     others: list[Value] = []
-    places = [_place(value.node) for value in values]
+    places = [range_of_part(value.node) for value in values]
     if sum(place is not None for place in places) < 2:
         return functools.reduce(operator.add, values)
     sizes: dict[int, int] = {}
@@ -37,7 +49,7 @@ def summed(b: Builder, values: Sequence[Value]) -> Value:
     return functools.reduce(operator.add, [*others, *(_joined(b, layer) for layer in _layers(pieces))])
 
 
-def _place(node: Node) -> int | None:
+def range_of_part(node: Node) -> int | None:
     """Where an operand of a pad by zeros begins, if it is a range of its result."""
     if node.op.name != "pad" or any(node.attrs["interior"]) or not node.args[0].array_type.size:
         return None

@@ -238,6 +238,9 @@ def _guards(b: Builder, node: Node, args: list[Value], guard: Value | None, reac
     if kind == "running":
         return [_any_after(b, node, guard)]
     if kind == "gather":
+        if args[0].node not in reach.singular:
+            # What is dead is zero by now, as elements are mixed; that is all that it is asked for.
+            return [None, None]
         nowhere = b.full(0, args[0].type.with_dtype(I64))
         return [b.scatter_add(nowhere, args[1], b.cast(guard, dtype=I64), **node.attrs) > 0, None]
     if kind == "scatter":

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from adjit.autodiff.cotangent import Cotangent, alive, total_of
 from adjit.autodiff.reach import Reach
-from adjit.ir.builder import CONSTANT, ITEM, Builder
+from adjit.ir.builder import CONSTANT, ITEM, Builder, Value
 from adjit.ir.graph import Graph, copy_node
 from adjit.ir.node import Node
 from adjit.ir.types import Tuple
@@ -21,12 +21,13 @@ _NOTHING = math.inf, 0
 
 
 class Walk:
-    """`b` goes on where the graph ended."""
+    """`b` goes on where the graph ended. A walk `of_turn` is one over the body of a loop."""
 
-    def __init__(self, graph: Graph, reach: Reach, rule: Rule) -> None:
+    def __init__(self, graph: Graph, reach: Reach, rule: Rule, of_turn: bool = False) -> None:
         self.graph = graph
         self.reach = reach
         self.rule = rule
+        self._of_turn = of_turn
         self.b = Builder.after(graph)
         self._replaced: dict[Node, Node] = {}
         self._added: dict[Node, tuple[int, int]] = {}
@@ -61,14 +62,25 @@ class Walk:
         """What a node was handed and did not hand on; None where that is nothing."""
         if node not in self._waiting:
             return None
-        total = total_of(self.b, self._waiting[node])
+        total = total_of(self.b, self._waiting[node], self._of_turn)
         return Cotangent(alive(self.b, total)) if total.guard is not None and node not in self.reach.singular else total
+
+    def has_guards(self, node: Node) -> bool:
+        """Whether it matters where what a node was handed is dead, and it is somewhere."""
+        return node in self.reach.singular and any(part.guard is not None for part in self._waiting.get(node, ()))
+
+    def taken(self, node: Node) -> Value | None:
+        """The cotangent that a node has so far, for who will give it back with more in it; None where there is none, or
+        it is known where that is dead."""
+        if node not in self._waiting or self.has_guards(node):
+            return None
+        return alive(self.b, total_of(self.b, self._waiting.pop(node), self._of_turn))
 
     def _cotangents(self, node: Node) -> list[Cotangent | None]:
         if not isinstance(node.type, Tuple):
             return [self.total(node)]
         parts = self._results.pop(node, [])
-        return [total_of(self.b, part) if part else None for part in parts]
+        return [total_of(self.b, part, self._of_turn) if part else None for part in parts]
 
     def _enter_result(self, item: Node, ct: Cotangent | None) -> None:
         """What an item gets is of the result that it reads."""

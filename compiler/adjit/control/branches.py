@@ -8,8 +8,9 @@ Inside of a trace each is traced, and becomes a loop of one turn or none, which 
     %6 = sub 1, %2
     %7 = scan %4, %x, %6 length=1 carried=1 counted body=if_false     # what if_false gives, or still that
 
-so nothing of a side that is not chosen runs, its checks not either. Where the choice is known, that function is called
-as any other one."""
+so nothing of a side that is not chosen runs, its checks not either. A result that a side makes of an operand by writing
+into it begins as that operand, and not as zeros: it is written where it lies, and a side that gives it back has nothing
+to do. Where the choice is known, that function is called as any other one."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ from adjit.control.flags import flag_of
 from adjit.control.operands import Operands, hoisted, needed, new_input
 from adjit.control.traced import as_given, emitted, name_of
 from adjit.ir.builder import Value
-from adjit.ir.graph import Graph, closed
+from adjit.ir.changes import begun_from
+from adjit.ir.graph import Graph, closed, copy_node
 from adjit.ir.node import Node
 from adjit.ir.types import I64, Array
 from adjit.trace import Traced, Tracer, inline, is_tracer, lower, trace_flat
@@ -144,6 +146,11 @@ class TracedSide:
     found: Tree
 
     @property
+    def given(self) -> list[Node]:
+        """What its graph is given: operands, and what it reads from outside."""
+        return list(map(lower.lift, (*self.side.operands.leaves, *self.traced.captures)))
+
+    @property
     def types(self) -> list[Array]:
         """The types of the leaves."""
         return [node.array_type for node in self.traced.graph.outputs]
@@ -163,11 +170,27 @@ def _traced(sides: Sequence[Side], chosen: Callable[[int], Value]) -> Any:
 def joined(sides: Sequence[TracedSide], types: Sequence[Array], chosen: Callable[[int], Value]) -> list[Tracer]:
     """The outputs, as values of `types`, of the side that is `chosen`."""
     b = lower.builder()
-    leaves = [fresh(b.splat(0, type)) for type in types]
-    for number, each in enumerate(sides):
+    graphs = [_converted(each, types) for each in sides]
+    first = _beginnings(sides, graphs, types)
+    leaves = [
+        fresh(b.splat(0, type) if operand is None else operand) for operand, type in zip(first, types, strict=True)
+    ]
+    for number, (each, graph) in enumerate(zip(sides, graphs, strict=True)):
         count = b.cast(chosen(number), dtype=I64).node
-        leaves = _if_counted(each, _converted(each, types), leaves, count)
+        leaves = _if_counted(each, graph, first, leaves, count)
     return leaves
+
+
+def _beginnings(sides: Sequence[TracedSide], graphs: Sequence[Graph], types: Sequence[Array]) -> list[Node | None]:
+    """For each output the operand that a side changes to it, or gives back; None where there is none."""
+    found: list[Node | None] = [None] * len(types)
+    for each, graph in zip(sides, graphs, strict=True):
+        given = dict(zip(graph.inputs, each.given, strict=True))
+        for i, output in enumerate(graph.outputs):
+            operand = given.get(begun_from(output))
+            if found[i] is None and operand is not None and operand.type == types[i] and operand not in found:
+                found[i] = operand
+    return found
 
 
 def _traced_side(side: Side) -> TracedSide:
@@ -199,12 +222,23 @@ def _converted(each: TracedSide, types: Sequence[Array]) -> Graph:
     return trace_flat(graph.name, call, inputs, [node.attrs["name"] for node in graph.inputs]).graph
 
 
-def _if_counted(each: TracedSide, graph: Graph, before: Sequence[Tracer], count: Node) -> list[Tracer]:
-    """What a side gives where `count` is 1; where it is 0, what was there before."""
+def _if_counted(
+    each: TracedSide, graph: Graph, first: Sequence[Node | None], before: Sequence[Tracer], count: Node
+) -> list[Tracer]:
+    """What a side gives where `count` is 1; where it is 0, what was there before: that is `first` where the side runs,
+    as no other one did."""
     carried = [new_input(graph, "before", leaf.type, i) for i, leaf in enumerate(before)]
-    body = closed(graph.name, [*carried, *graph.inputs], graph.nodes, graph.outputs)
-    given = map(lower.lift, (*each.side.operands.leaves, *each.traced.captures))
-    operands = Operands(body, tuple(map(node_of, before)), (), tuple(given), length=1)
+    begun = {operand: inner for operand, inner in zip(first, carried, strict=True) if operand is not None}
+    new = {inner: begun.get(operand, inner) for inner, operand in zip(graph.inputs, each.given, strict=True)}
+    nodes = []
+    for node in graph.nodes:
+        new[node] = copy_node(node, [new[arg] for arg in node.args])
+        nodes.append(new[node])
+    outputs = [new[node] for node in graph.outputs]
+    if outputs == carried:
+        return list(before)
+    body = closed(graph.name, [*carried, *graph.inputs], nodes, outputs)
+    operands = Operands(body, tuple(map(node_of, before)), (), tuple(each.given), length=1)
     return emitted(needed(hoisted(lower.builder(), operands)), [count])
 
 

@@ -175,6 +175,24 @@ def is_linear(node: Node) -> bool:
     return node.op.axes is linear
 
 
+def base(node: Node) -> Node:
+    """What a chain of movement of one value reads in the end."""
+    while _moves(node):
+        node = node.args[0]
+    return node
+
+
+def leads_to(node: Node, value: Node) -> bool:
+    """Whether such a chain, which may have no link, reads `value`, or goes on from there."""
+    while node is not value and _moves(node):
+        node = node.args[0]
+    return node is value
+
+
+def _moves(node: Node) -> bool:
+    return node.op.kind == "movement" and not joins(node) and not any(node.attrs.get("interior", ()))
+
+
 def sees_windows(node: Node) -> bool:
     """Whether a node of movement hands elements on to windows that may overlap."""
     if node.op.kind != "movement":

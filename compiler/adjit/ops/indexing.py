@@ -140,18 +140,33 @@ def _take_vjp(b: Builder, g: Value, y: Value, x: Value, index: Value, axis: int,
 def _scatter_vjp(
     b: Builder, g: Value, y: Value, x: Value, index: Value, update: Value, axis: int, batch: int = 0
 ) -> tuple[Value, None, Value]:
-    """x where nothing was written; an update where it is the last one of its element."""
-    lead = x.shape[:batch]
-    count = math.prod(index.shape[batch:])
-    flat = b.reshape(index, shape=(*lead, count))
-    order = b.iota(shape=flat.shape, axis=batch, dtype=I64)
-    winner = b.scatter(b.full(-1, Array(I64, (*lead, x.shape[axis]))), flat, order, axis=batch, batch=batch)
-    kept = b.broadcast(winner < 0, shape=x.shape, axes=(*range(batch), axis))
-    last = b.reshape(b.take(winner, flat, axis=batch, batch=batch).eq(order), shape=index.shape)
-    axes = (*range(batch), *range(axis, axis + len(index.shape) - batch))
-    alive = b.broadcast(last, shape=update.shape, axes=axes)
+    """x where nothing was written; an update where it is the last one of its element.
+
+    What a single place is written with takes as many steps as it has elements, however large x is."""
+    kept = b.scatter(g, index, b.full(0.0, update), axis=axis, batch=batch)
     taken = b.take(g, index, axis=axis, batch=batch)
-    return (b.select(kept, g, 0.0), None, b.select(alive, taken, 0.0))
+    if math.prod(index.shape[batch:]) <= 1:
+        return (kept, None, taken)
+    last = _are_last(b, index, x.shape[axis], batch)
+    axes = (*range(batch), *range(axis, axis + len(index.shape) - batch))
+    return (kept, None, b.select(b.broadcast(last, shape=update.shape, axes=axes), taken, 0.0))
+
+
+def _are_last(b: Builder, index: Value, size: int, batch: int) -> Value:
+    """Whether no later one of the indices of a row of the batch, each of `size`, is the same."""
+    lead, count = index.shape[:batch], math.prod(index.shape[batch:])
+    flat = b.reshape(index, shape=(*lead, count))
+    if count * count <= size:
+        # Each with each: so few are compared sooner than an array of the whole size is filled.
+        pairs = (*lead, count, count)
+        ahead, behind = (b.broadcast(flat, shape=pairs, axes=(*range(batch), batch + k)) for k in range(2))
+        number, other = (b.iota(shape=pairs, axis=batch + k, dtype=I64) for k in range(2))
+        last = ~b.any(ahead.eq(behind) & (number < other), axes=(batch + 1,))
+    else:
+        order = b.iota(shape=flat.shape, axis=batch, dtype=I64)
+        winner = b.scatter(b.full(-1, Array(I64, (*lead, size))), flat, order, axis=batch, batch=batch)
+        last = b.take(winner, flat, axis=batch, batch=batch).eq(order)
+    return b.reshape(last, shape=index.shape)
 
 
 def _index_condition(attrs: Attrs, dtype: np.dtype) -> Condition:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from adjit.ir.axes import is_linear, joins
+from adjit.ir.axes import is_linear, joins, without_ones
 from adjit.ir.node import Node
 from adjit.ops.declare import Elementwise
 from adjit.schedule.buffer import Buffer
@@ -205,7 +205,7 @@ class BodyBuilder:
     def _take(self, node: Node, map_: Map, inside: tuple[Bound, ...]) -> int:
         source, index = node.args
         axis, batch = node.attrs["axis"], node.attrs.get("batch", 0)
-        placement = self._reshaped(source)
+        placement = self._gathered(node, source)
         if placement is None:
             return self._lacks(source, node.dtype)
         after = axis + len(index.shape) - batch
@@ -218,16 +218,18 @@ class BodyBuilder:
         bounds = self._bounds(inside)
         return self.emit(Gather(param, self._padded(coefficients), at, stride, size, bounds, node.dtype))
 
-    def _reshaped(self, node: Node) -> Placement | None:
-        """The placement of a node; of one in another shape, that of what has its elements."""
-        placement = self._read(node)
-        if placement is not None or not is_linear(node):
+    def _gathered(self, node: Node, source: Node) -> Placement | None:
+        """Where `node` reads elements of `source`: where that lies; where it is a part or an order of what lies there,
+        there, if no more is read than it has."""
+        placement = self._read(source)
+        if placement is not None:
             return placement
-        (arg,) = node.args
-        placement = self._read(arg)
-        if placement is None or not placement.is_dense(arg.shape):
+        if not is_linear(source) and node.array_type.size > source.array_type.size:
             return None
-        return Placement(placement.buffer, placement.offset, contiguous_strides(node.shape))
+        found = operand_strides(source, self._placements)
+        if found is None or self._read(found[0]) is None:
+            return None
+        return found[1]
 
     def _moved(self, node: Node, map_: Map, inside: tuple[Bound, ...]) -> int:
         if joins(node):
@@ -359,6 +361,9 @@ def operand_strides(node: Node, placements: Mapping[Node, Placement]) -> tuple[N
         if inner is None:
             if not is_linear(node):
                 return None
+            if without_ones(node.shape) == without_ones(node.args[0].shape):
+                map_, node = _with_ones(map_, node.shape, node.args[0].shape, len(extents)), node.args[0]
+                continue
             source = placements.get(node.args[0])
             if source is None or not source.is_dense(node.args[0].shape):
                 return None
@@ -367,27 +372,15 @@ def operand_strides(node: Node, placements: Mapping[Node, Placement]) -> tuple[N
         map_, node = inner, node.args[0]
 
 
+def _with_ones(map_: Map, shape: tuple[int, ...], wanted: tuple[int, ...], rank: int) -> Map:
+    """A map into `shape` as one into `wanted`, which differs by axes of size 1 alone."""
+    moving = [entry for entry, n in zip(map_, shape, strict=True) if n != 1]
+    return tuple(moving.pop(0) if n != 1 else (0, (0,) * rank) for n in wanted)
+
+
 def unshaped(node: Node) -> Node:
     """The value that a root is a reshape of: it is written where the root goes, and nothing is copied."""
     value = node
     while is_linear(value):
         value = value.args[0]
     return node if value.op.kind == "leaf" else value
-
-
-def base(node: Node) -> Node:
-    """What a chain of movement of one value reads in the end."""
-    while _moves(node):
-        node = node.args[0]
-    return node
-
-
-def leads_to(node: Node, value: Node) -> bool:
-    """Whether such a chain, which may have no link, reads `value`, or goes on from there."""
-    while node is not value and _moves(node):
-        node = node.args[0]
-    return node is value
-
-
-def _moves(node: Node) -> bool:
-    return node.op.kind == "movement" and not joins(node) and not any(node.attrs.get("interior", ()))

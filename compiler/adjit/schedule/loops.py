@@ -12,15 +12,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from adjit.ir.axes import leads_to
 from adjit.ir.builder import Builder
 from adjit.ir.graph import Graph
 from adjit.ir.node import Node
 from adjit.ir.op import OPS
 from adjit.ir.types import Array, Tuple
-from adjit.ops.declare import Bodied, Reduction
+from adjit.ops.declare import Reduction
 from adjit.ops.loops import runs_all
 from adjit.ops.tiles import combiners
-from adjit.schedule.body import NeedsStorage, Placement, leads_to, operand_strides
+from adjit.schedule.body import NeedsStorage, Placement, operand_strides
 from adjit.schedule.buffer import Buffer
 from adjit.schedule.group import Group
 from adjit.schedule.instructions import Reduce
@@ -73,18 +74,6 @@ class LoopPlanner(Memory):
                 found[index] = (place.buffer, place.offset)
         types = enumerate(node.type.items)
         return [found.get(i) or (self._own_buffer(node, type.dtype, type.size), 0) for i, type in types]
-
-    def _assign_rest(self) -> None:
-        """What a loop carries out lies where it was carried in, if nothing else reads that."""
-        for group in self.grouping.groups:
-            node, *items = group.members
-            carried = node.attrs.get("carried", 0) if isinstance(node.op, Bodied) else 0
-            for item in items if carried else ():
-                index = item.attrs["index"]
-                place = self._dying(node, index) if index < carried and item not in self.placements else None
-                if place is not None:
-                    self.placements[item] = place
-        super()._assign_rest()
 
     def _dying(self, loop: Node, index: int) -> Placement | None:
         """The memory of the first value of what a loop carries, where nothing else reads that: it may be written."""

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from adjit.ir.axes import is_linear, joins
-from adjit.ir.builder import ITEM
+from adjit.ir.axes import base, is_linear, joins
+from adjit.ir.changes import all_changes, changed, changed_in_place, is_left, place_before
 from adjit.ir.graph import Graph
 from adjit.ir.node import Data, Node
 from adjit.ir.quote import printable
@@ -21,7 +21,6 @@ from adjit.schedule.body import (
     BodyBuilder,
     NeedsStorage,
     Placement,
-    base,
     collapse_greedily,
     operand_strides,
     unshaped,
@@ -91,6 +90,10 @@ class Memory:
         self.beside: dict[Group, list[tuple[Node, Placement]]] = {}
         self._with_loops: set[tuple[Buffer, int]] = set()
         self._users = graph.users()
+        self.joined_in_place: set[Node] = set()
+        # By a value that gives way, what is written where it lies.
+        self._next: dict[Node, Node] = {}
+        self.needs: list[NeedsStorage] = []
         self.commits: list[tuple[Node, Placement]] = []
         self.copies: list[tuple[Node, Placement]] = []
         self.grouping = Grouping(graph, self._must_store(), self.notes.unfused)
@@ -112,7 +115,11 @@ class Memory:
             elif node.op.kind == "gather":
                 stored.add(base(node.args[0]))
             elif joins(node):
-                stored.update(whole_part(arg) for arg in node.args)
+                stored.update(
+                    changed_in_place(node, i) or whole_part(arg)
+                    for i, arg in enumerate(node.args)
+                    if not is_left(node, i)
+                )
             elif isinstance(node.op, Bodied):
                 stored.update(base(arg) for arg in node.args)
         return {node for node in stored if node.op.kind != "leaf"}
@@ -148,9 +155,10 @@ class Memory:
             value = unshaped(shaped)
             home = self._dense(value, self.placements[target].buffer)
             in_place = value in self.grouping.group_of and value not in self.placements
-            if in_place and self._order_update(target, value):
-                self.placements[value] = home
-            else:
+            chain = self._renewed_in_place(target, value) if in_place else []
+            for node in chain:
+                self.placements[node] = self._dense(node, home.buffer)
+            if not chain:
                 self.commits.append((value, home))
                 self._kept.add(value)
         first_output = len(self.graph.inputs)
@@ -163,11 +171,30 @@ class Memory:
                 self.extra.setdefault(node, []).append(place)
             else:
                 self.placements[node] = place
+        self._assign_changed()
         # The outermost first: a part that is a concatenation itself lies there, and its parts with it.
         for node in reversed(self.graph.nodes):
-            if joins(node) and node in self.grouping.group_of:
+            if joins(node) and node in self.grouping.group_of and node not in self.joined_in_place:
                 self._assign_parts(node)
         self._assign_rest()
+
+    def _assign_changed(self) -> None:
+        """What another value is with parts changed lies where that goes, if nothing reads it later."""
+        for node in reversed(self.graph.nodes):
+            before = changed(node) if node in self.grouping.group_of else None
+            if before is None:
+                continue
+            if self._gives_way(before, node):
+                if node not in self.placements:
+                    self.placements[node] = self._own(node)
+                place = self.placements[node]
+                if place.is_dense(node.shape):
+                    place = Placement(place.buffer, place.offset, contiguous_strides(before.shape))
+                if place.is_dense(before.shape) or before.shape == node.shape:
+                    self.placements[before] = place
+            if joins(node) and node in self.placements and self._lie_together(before, node):
+                self.joined_in_place.add(node)
+                self._assign_parts_in_place(node, before)
 
     def _assign_rest(self) -> None:
         """What is handed on by one kernel to another, or to a copy, has memory of its own where it has none yet."""
@@ -198,12 +225,23 @@ class Memory:
             made.append(group)
             # Others read it element after element.
             apart = len(self._users[part]) > 1 and place.strides != contiguous_strides(part.shape)
-            if apart or part in self.placements or part in self.notes.dense:
+            if apart or part in self.placements or part in self.notes.dense or not self._is_read_ahead(part, node):
                 self.extra.setdefault(part, []).append(place)
             else:
                 self.placements[part] = place
         for part, place in constants:
             self._beside(part, place, made)
+
+    def _assign_parts_in_place(self, node: Node, before: Node) -> None:
+        """Of a concatenation that lies where the rest of it does: elements are changed there, if nothing reads them
+        later as they were. Other parts have memory of their own, and are written there when all is read."""
+        for number, (part, place) in enumerate(self._parts(node)):
+            changes = changed_in_place(node, number)
+            in_place = changes is part and part not in self.placements and place_before(part) is before
+            if in_place and self._is_read_ahead(part, node) and self._comes_last(before, all_changes(part)[-1], node):
+                self.placements[part] = place
+            elif part in self.grouping.group_of and part not in self.placements:
+                self.placements[part] = self._own(part)
 
     def _beside(self, part: Node, place: Placement, made: list[Group]) -> None:
         """A constant that lies between what a loop writes is written by that loop."""
@@ -227,20 +265,99 @@ class Memory:
             assert strides is not None
             yield part, replace(place, strides=strides)
 
+    def _lie_together(self, before: Node, node: Node) -> bool:
+        """Whether a value lies where the one lies that it is with parts changed."""
+        old, new = self.placements.get(before), self.placements[node]
+        return old is not None and (old.buffer, old.offset) == (new.buffer, new.offset) and new.is_dense(node.shape)
+
+    def _renewed_in_place(self, target: Node, value: Node) -> list[Node]:
+        """A new value of state, and those of which it is one with parts changed, if they may lie where the old value
+        does; none, if not."""
+        chain = [value]
+        while (before := changed(chain[-1])) not in (None, target):
+            assert before is not None
+            if not self._gives_way(before, chain[-1]):
+                return []
+            chain.append(before)
+        return chain if self._order_update(target, chain[-1]) else []
+
+    def _gives_way(self, before: Node, node: Node) -> bool:
+        """Whether `before`, of which `node` is one with parts changed, may lie in its memory: all others read it ahead
+        of that."""
+        group = self.grouping.group_of.get(before)
+        if group is None or before in self._kept or before in self.placements or group is self.grouping.group_of[node]:
+            return False
+        if not self._comes_last(before, node):
+            return False
+        self._next[before] = node
+        return True
+
+    def _is_read_ahead(self, part: Node, join: Node) -> bool:
+        """Whether all that reads a part may do so ahead of what is written over the `join` in which it lies."""
+        later = self._next.get(join)
+        if later is None:
+            return True
+        if part in self._kept:
+            return False
+        # A part that is a join itself has its own parts there, too.
+        self._next.setdefault(part, later)
+        writers = {self.grouping.group_of[later]}
+        for number in range(len(later.args)) if later in self.joined_in_place else ():
+            changes = changed_in_place(later, number)
+            writers |= {self.grouping.group_of[node] for node in (() if changes is None else all_changes(changes))}
+        readers = [group for group in self._readers.get(part, ()) if group is not self.grouping.group_of[join]]
+        if any(group in writers or self.grouping.depends_on(group, w) for group in readers for w in writers):
+            return False
+        for group, writer in itertools.product(readers, writers):
+            self.grouping.order_after(writer, group)
+        return True
+
+    def _comes_last(self, before: Node, node: Node, join: Node | None = None) -> bool:
+        """Whether what makes `node` may write where `before` lies: other readers come ahead of it, save that of the
+        `join` that it is a part of, and those that read of `before` but other parts that they change."""
+        writer = self.grouping.group_of[node]
+        apart = {writer} if join is None else {writer, *self._apart(before, join)}
+        others = [group for group in self._readers.get(before, ()) if group not in apart]
+        if any(self.grouping.depends_on(group, writer) for group in others):
+            return False
+        if not self._overwriting.is_safe(before, node):
+            self._ask_for_memory(before, node)
+            return False
+        for group in others:
+            self.grouping.order_after(writer, group)
+        return True
+
+    def _apart(self, before: Node, join: Node) -> Iterator[Group]:
+        """The groups of a join and of what changes its parts in place, reading nothing else of the value before."""
+        yield self.grouping.group_of[join]
+        for number in range(len(join.args)):
+            part = changed_in_place(join, number)
+            for node in () if part is None else all_changes(part):
+                if not any(before in self.grouping.read_for(arg) for arg in node.args[1:]):
+                    yield self.grouping.group_of[node]
+
+    def _ask_for_memory(self, before: Node, node: Node) -> None:
+        """What a scatter writes has memory of its own where it is read from what is written."""
+        if node.op.kind != "scatter":
+            return
+        read = [arg for arg in node.args[1:] if before in self.grouping.read_for(arg) and arg.op.kind != "leaf"]
+        if read:
+            self.needs.append(NeedsStorage(dict.fromkeys(read, False)))
+
     def _order_update(self, target: Node, value: Node) -> bool:
         """Make every reader of the old value, and every check, come before the kernel that writes the new one."""
         writer = self.grouping.group_of[value]
-        into = _writes_into(value, target) or (self.of_turn and _carries_on(value, target))
-        if writer.kind not in ("loop", "product") and not into:
-            return False
-        if target in self._kept or not self._overwriting.is_safe(target, value):
+        into = changed(value) is target and (self.of_turn or not any(isinstance(n.op, Bodied) for n in writer.members))
+        if (writer.kind not in ("loop", "product") and not into) or target in self._kept:
             return False
         checks = () if self.of_turn else self._checks
-        before = [group for group in (*self._readers.get(target, ()), *checks) if group is not writer]
-        if any(self.grouping.depends_on(group, writer) for group in before):
+        if any(self.grouping.depends_on(group, writer) for group in checks if group is not writer):
             return False
-        for group in before:
-            self.grouping.order_after(writer, group)
+        if not self._comes_last(target, value):
+            return False
+        for group in checks:
+            if group is not writer:
+                self.grouping.order_after(writer, group)
         return True
 
     def _order_checks(self) -> None:
@@ -268,6 +385,17 @@ class Memory:
             raise NeedsStorage({node: False})
         self._claim(found[0])
         return found[1]
+
+    def _lies_in(self, node: Node, place: Placement) -> bool:
+        """Whether a value lies in a place by itself, or as a part of another one; its memory is needed then."""
+        found = operand_strides(node, self.placements)
+        if found is None or (found[1].buffer, found[1].offset) != (place.buffer, place.offset):
+            return False
+        strides = zip(found[1].strides, place.strides, node.shape, strict=True)
+        if not all(there == wanted or n == 1 for there, wanted, n in strides):
+            return False
+        self._claim(found[0])
+        return True
 
     def _enter_constant(self, buffer: Buffer, data: Data, type: Array) -> Buffer:
         """Make the memory of a constant, a slot of its own, one of the plan's."""
@@ -303,22 +431,6 @@ def whole_part(arg: Node) -> Node:
     while is_linear(part) and cut_strides(arg.shape, (0,) * len(arg.shape), part.args[0].shape) is not None:
         part = part.args[0]
     return arg if part.op.kind == "leaf" else part
-
-
-def _writes_into(value: Node, target: Node) -> bool:
-    """Whether a value is another one with some elements changed, which are written where that lies."""
-    return value.op.kind == "scatter" and value.args[0] is target
-
-
-def _carries_on(value: Node, target: Node) -> bool:
-    """Whether a value is what a loop carries that begins with another one, which it does not read otherwise."""
-    if value.op is not ITEM:
-        return False
-    (loop,) = value.args
-    index = value.attrs["index"]
-    if loop.op.kind != "scan" or index >= loop.attrs.get("carried", 0) or loop.args[index] is not target:
-        return False
-    return sum(base(arg) is target for arg in loop.args) == 1
 
 
 def may_fail(node: Node) -> bool:

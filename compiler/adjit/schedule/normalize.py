@@ -10,6 +10,7 @@
 - In the result of another contraction the free axes of each operand are side by side, and those of one come last, so
   that it is a matrix, or several, with rows of adjacent elements; uint8 products go
   through int32, uint64 ones keep their bits.
+- What is left of an array in joins is read of its latest version (`versions`).
 - A new value of state that is the old value of another one, which gets a new one too, is a copy of that: a node, whose
   kernel comes before what is written over it.
 """
@@ -28,6 +29,7 @@ from adjit.ir.types import I32, I64, U8
 from adjit.ops.contraction import extents_of, sizes_of, subscripts_of
 from adjit.ops.declare import Bodied, Elementwise, Ordered, Reduction
 from adjit.schedule.overlaps import without_overlaps
+from adjit.schedule.versions import Versions
 from adjit.schedule.windowed import orientation, reads_windows, view_strides
 from adjit.tuned import APART_COLUMNS, TINY_PRODUCT
 from adjit_runtime.errors import InternalError
@@ -89,6 +91,7 @@ def _leading(letters: str, free: str, summed: str) -> str:
 class _Squeeze:
     def __init__(self, builder: Builder) -> None:
         self.builder = builder
+        self.versions = Versions(builder)
 
     def reshape(self, node: Node, shape: tuple[int, ...]) -> Node:
         if node.shape == shape:
@@ -173,7 +176,7 @@ class _Squeeze:
             return self.builder.splat(args[0].attrs["value"], node.array_type.with_shape(without_ones(shape)))
         whole = [self.reshape(arg, original.shape) for arg, original in zip(args, node.args, strict=True)]
         result = emit(node.op, *whole, **node.attrs)
-        return self.reshape(result, without_ones(shape))
+        return self.reshape(self.versions.renewed(result) if joins(node) else result, without_ones(shape))
 
     def _sum_of_products(
         self, x: Node, left: str, y: Node, right: str, letters: str, sizes: dict[str, int], kept: int

@@ -95,7 +95,6 @@ class _Planner(LoopPlanner):
     ) -> None:
         super().__init__(graph, target, slots, notes, rules, of_turn)
         self.needed: set[Node] = set()
-        self._needs: list[NeedsStorage] = []
         self._again = False
 
     def plan(self) -> Plan | None:
@@ -107,7 +106,7 @@ class _Planner(LoopPlanner):
         tail = [kernel for node, place in self.copies for kernel in self._tried(self._copies, node, place, False)]
         tail += [kernel for node, place in self.commits for kernel in self._tried(self._copies, node, place, True)]
         made = [self._tried(self._kernels, group) for group in reversed(order_groups(self.grouping))]
-        if self._needs or self._again:
+        if self.needs or self._again:
             self._note_needs()
             return None
         # Equal kernels have one work, so that what asks for their code finds that without a comparison.
@@ -131,7 +130,7 @@ class _Planner(LoopPlanner):
         try:
             return make(*args)
         except NeedsStorage as need:
-            self._needs.append(need)
+            self.needs.append(need)
         except _Again:
             self._again = True
         return []
@@ -139,13 +138,13 @@ class _Planner(LoopPlanner):
     def _note_needs(self) -> None:
         """Note the needs of this round; raise the first where all were known, as that would go on for ever."""
         known = len(self.notes.dense) + len(self.notes.stored)
-        for need in self._needs:
+        for need in self.needs:
             self.needed.update(need.nodes)
             for node, dense in need.nodes.items():
                 # What has memory that does not serve lies in a concatenation, with the strides of that.
                 (self.notes.dense if dense or node in self.placements else self.notes.stored).add(node)
         if not self._again and known == len(self.notes.dense) + len(self.notes.stored):
-            raise self._needs[0]
+            raise self.needs[0]
 
     def _kernels(self, group: Group) -> list[Kernel]:
         if group.kind == "loop":
@@ -232,12 +231,7 @@ class _Planner(LoopPlanner):
         work = Scatter(self._body(builder), at, value, outer, place.strides[axis], node.shape[axis], node.op.adds)
         params = ((place.buffer, place.offset), *builder.params)
         written = Kernel(work, params, (node,))
-        known = self.placements.get(source)
-        if known is not None and (known.buffer, known.offset, known.strides) == (
-            place.buffer,
-            place.offset,
-            place.strides,
-        ):
+        if self._lies_in(source, place):
             return [written]
         copy = self._copy(source, place, commits=False)
         return [Kernel(copy.work, copy.params, (node,)), written]
@@ -276,10 +270,13 @@ class _Planner(LoopPlanner):
     def _side_by_side(self, node: Node) -> list[Kernel]:
         """A concatenation's parts that no kernel computes; a pad with gaps."""
         if joins(node):
+            in_place = node in self.joined_in_place
             return [
                 self._copy(part, place, commits=False)
                 for part, place in self._parts(node)
-                if part not in self.grouping.group_of and (place.buffer, place.offset) not in self._with_loops
+                if (in_place or part not in self.grouping.group_of)
+                and (place.buffer, place.offset) not in self._with_loops
+                and not self._lies_in(part, place)
             ]
         whole = self._claim(node)
         (arg,) = node.args

@@ -126,6 +126,9 @@ def _order(plan: Plan, of_turn: bool) -> None:
         missing = {buffer for buffer in old if buffer.size} - new - known
         if missing:
             raise _fail(plan.name, f"kernel {number} reads %{next(iter(missing)).name} before it is written")
+        empty = {buffer for i in kernel.work.changes if (buffer := kernel.params[i][0]).size} - known
+        if empty:
+            raise _fail(plan.name, f"kernel {number} changes %{next(iter(empty)).name} before it is written")
         if kernel.work.may_fail and renewed and not of_turn:
             raise _fail(plan.name, f"check {number} comes after a write to state")
         for buffer in new:

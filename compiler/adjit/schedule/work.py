@@ -44,6 +44,11 @@ class Work(ABC):
     def writes(self) -> Collection[int]:
         """Numbers of the parameters that are written."""
 
+    @property
+    def changes(self) -> Collection[int]:
+        """Numbers of the parameters of which it writes some elements and leaves the rest: they have values before."""
+        return ()
+
     @abstractmethod
     def takes(self, given: tuple[np.dtype, ...]) -> bool:
         """Whether buffers of these dtypes are what its parameters name."""
@@ -463,6 +468,11 @@ class Scatter(_Nest):
     def writes(self) -> Collection[int]:
         """Numbers of the parameters that are written; the target is read where it is written, which does not count."""
         return {self.TARGET} | self.body.writes
+
+    @property
+    def changes(self) -> Collection[int]:
+        """The target."""
+        return {self.TARGET}
 
     def touches(self) -> Iterator[Touch]:
         """What the body touches, and the target."""
