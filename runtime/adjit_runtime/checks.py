@@ -122,15 +122,20 @@ def or_off(what: str, value: Any) -> float | np.ndarray | None:
     return found if isinstance(found, np.ndarray) else found or None
 
 
-def _array_of_reals(what: str, value: Any, low: float, high: float) -> np.ndarray:
+def array_of(value: Any) -> np.ndarray:
+    """What NumPy makes of it: of nested sequences that are no array, an empty one of objects."""
     try:
-        given = np.asarray(value)
+        return np.asarray(value)
     except ValueError:
-        given = np.empty(0, object)
+        return np.empty(0, object)
+
+
+def _array_of_reals(what: str, value: Any, low: float, high: float) -> np.ndarray:
+    given = array_of(value)
     if given.dtype.kind not in "fiu" or not given.size:
         raise ArgumentError(f"{what} is a number, or an array with one for each of several models, not {shown(value)}")
     numbers = np.array(given, np.float64)
-    for number in numbers.flat:
+    for number in numbers.ravel():
         real(f"{what}, an array with one for each of several models: each", float(number), low, high)
     numbers.flags.writeable = False
     return numbers

@@ -23,7 +23,7 @@ def keys_for(what: str, value: Any, models: tuple[int, ...]) -> np.ndarray:
     several = isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim)
     if not several:
         return _for_each(what, np.asarray(checks.integer(what, value), np.int64), models, "key")
-    array = np.asarray(value)
+    array = checks.array_of(value)
     if array.dtype.kind not in "iu":
         raise ArgumentError(
             f"{what} is an integer, or an array of them with one for each model, not {checks.shown(value)}"

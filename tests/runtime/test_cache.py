@@ -21,7 +21,7 @@ import pytest
 import adjit
 from adjit import optim, stages
 from adjit.compilation import compile_graph
-from adjit.stages import SHOWN, Options, Record
+from adjit.stages import SHOWN, Loops, Options, Record
 from adjit_runtime import cache, sources
 from adjit_runtime.load import Loaded
 from adjit_runtime.target import _target
@@ -129,7 +129,10 @@ def test_constants_that_the_passes_make_are_bound_again() -> None:
     assert any("data" in node.attrs for node in record.made("passes").nodes)
 
 
-OTHER = {"tile": False, "flush": True, "inexact": True, "target": _target("nehalem")}
+OTHER = {
+    "tile": False, "flush": True, "inexact": True, "target": _target("nehalem"), "memory_limit": 1 << 20,
+    "loops": Loops(again=1),
+}  # fmt: skip
 """Of each option a value that is not its default."""
 
 
