@@ -60,6 +60,8 @@ GOALS: dict[str, Goals] = {
     "kalman": Goals(best=1.0),
     "rnn_small": Goals(over={"jax": 5.0, "torch": 5.0}),
     "lstm": Goals(best=1.3),
+    "lenet": Goals(best=2.5),
+    "resnet8": Goals(best=1.4),
     "sweep": Goals(over={"jax": 3.0}),
     "vmap_grad": Goals(best=1.0),
     "hvp": Goals(best=1.0, units=3.0),

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.calls import CALLS, CALLS_MEANING
+from benchmarks.convolved import CONVOLVED_MEANING, CONVOLVED_PROBLEMS
 from benchmarks.looped import LOOP_VALUES, LOOPED_MEANING, LOOPED_PROBLEMS
 from benchmarks.problem import Arrays, Problem
 from benchmarks.programs import START
@@ -188,6 +189,7 @@ WORKLOADS: dict[str, Callable[[], Problem]] = (
     | LOOPED_PROBLEMS
     | TRANSFORMED_PROBLEMS
     | SWEPT_PROBLEMS
+    | CONVOLVED_PROBLEMS
 )
 """The rows of the table of rates."""
 
@@ -208,5 +210,6 @@ MEANING: dict[str, str] = {
     **LOOPED_MEANING,
     **TRANSFORMED_MEANING,
     **SWEPT_MEANING,
+    **CONVOLVED_MEANING,
     "add8": CALLS_MEANING["add8"],
 }

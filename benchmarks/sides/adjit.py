@@ -12,6 +12,7 @@ import adjit
 from adjit import nn, optim
 from adjit.trace import apply
 from benchmarks.calls import KINDS, Call
+from benchmarks.convolved import CONVOLVED
 from benchmarks.looped import LOOPED
 from benchmarks.problem import Problem
 from benchmarks.programs import PROGRAMS
@@ -100,6 +101,32 @@ def deep_loss(p: Any, x: Any, y: Any) -> Any:
     return np.mean((h @ p["out"] - y) ** 2)
 
 
+class Operations:
+    """Channels last, as the data are."""
+
+    tanh, relu, cross_entropy = staticmethod(np.tanh), staticmethod(nn.relu), staticmethod(nn.cross_entropy)
+
+    def conv(self, x: Any, w: Any, stride: int = 1, padding: int = 0) -> Any:
+        return nn.conv(x, w, stride, padding, layout="NHWC")
+
+    def max_pool(self, x: Any) -> Any:
+        return nn.max_pool(x, 2, layout="NHWC")
+
+    def mean(self, x: Any) -> Any:
+        return nn.global_avg_pool(x, "NHWC")
+
+    def rows(self, x: Any) -> Any:
+        return x.reshape(len(x), -1)
+
+    def normalized(self, x: Any, scale: Any, shift: Any) -> Any:
+        mean = np.mean(x, axis=(0, 1, 2))
+        variance = np.var(x, axis=(0, 1, 2))
+        return (x - mean) / np.sqrt(variance + 1e-5) * scale + shift
+
+    def shifted(self, x: Any, bias: Any) -> Any:
+        return x + bias
+
+
 def batch_loss(p: Any, batch: Any) -> Any:
     return mse_loss(p, batch["x"], batch["y"])
 
@@ -118,6 +145,7 @@ LOSSES: dict[str, Any] = {
     "adam_step": mse_loss,
     "batch_step": batch_loss,
     **{name: make(np, adjit.scan) for name, make in LOOPED.items()},
+    **{name: partial(loss, Operations()) for name, loss in CONVOLVED.items()},
 }
 TRANSFORMED: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "vmap_grad": (lambda: adjit.jit(adjit.vmap(adjit.grad(classifier(np)), in_axes=(None, 0, 0))), dict),

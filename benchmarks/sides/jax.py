@@ -13,6 +13,7 @@ from jax import lax
 from jax.scipy.special import erf, logsumexp
 
 from benchmarks.calls import KINDS, Call, Six
+from benchmarks.convolved import CONVOLVED
 from benchmarks.looped import LOOPED
 from benchmarks.problem import Problem
 from benchmarks.programs import PROGRAMS
@@ -114,6 +115,33 @@ def mixture(p: Tree, x: jax.Array) -> jax.Array:
     return likelihood + 0.5 * (jnp.sum(diagonal**2) + jnp.sum(icf[:, d:] ** 2)) + mixture_constant(d, k, n)
 
 
+class Operations:
+    """Channels last, which XLA's convolutions on a CPU take as they are."""
+
+    tanh, relu, cross_entropy = staticmethod(jnp.tanh), staticmethod(jax.nn.relu), staticmethod(cross_entropy)
+
+    def conv(self, x: jax.Array, w: jax.Array, stride: int = 1, padding: int = 0) -> jax.Array:
+        return lax.conv_general_dilated(
+            x, w, (stride, stride), ((padding, padding),) * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+
+    def max_pool(self, x: jax.Array) -> jax.Array:
+        return lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+
+    def mean(self, x: jax.Array) -> jax.Array:
+        return x.mean((1, 2))
+
+    def rows(self, x: jax.Array) -> jax.Array:
+        return x.reshape(len(x), -1)
+
+    def normalized(self, x: jax.Array, scale: jax.Array, shift: jax.Array) -> jax.Array:
+        mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
+        return (x - mean) * lax.rsqrt(variance + 1e-5) * scale + shift
+
+    def shifted(self, x: jax.Array, bias: jax.Array) -> jax.Array:
+        return x + bias
+
+
 def writes(np: Any, x: jax.Array) -> jax.Array:
     y = np.zeros(160)
     for i in range(1, 160):
@@ -134,6 +162,7 @@ LOSSES = {
     "gmm": mixture,
     "adam_step": mse_loss,
     **{name: make(jnp, lax.scan) for name, make in LOOPED.items()},
+    **{name: functools.partial(loss, Operations()) for name, loss in CONVOLVED.items()},
 }
 
 

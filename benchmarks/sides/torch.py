@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import torch
 from torch import func
 from torch.nn import functional
 
+from benchmarks.convolved import CONVOLVED
 from benchmarks.problem import Problem
 from benchmarks.sides import Side
 from benchmarks.swept import RATES
@@ -112,7 +114,37 @@ def lstm(p: Tree, x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return functional.cross_entropy(logits.reshape(-1, 65), labels.reshape(-1))
 
 
+class Operations:
+    """Channels lie last in memory, as `torch.channels_last` has them, which oneDNN is fastest with."""
+
+    tanh, relu, cross_entropy = torch.tanh, torch.relu, staticmethod(functional.cross_entropy)
+
+    def conv(self, x: torch.Tensor, w: torch.Tensor, stride: int = 1, padding: int = 0) -> torch.Tensor:
+        return functional.conv2d(x, w, stride=stride, padding=padding)
+
+    def max_pool(self, x: torch.Tensor) -> torch.Tensor:
+        return functional.max_pool2d(x, 2)
+
+    def mean(self, x: torch.Tensor) -> torch.Tensor:
+        return x.mean((2, 3))
+
+    def rows(self, x: torch.Tensor) -> torch.Tensor:
+        return x.permute(0, 2, 3, 1).reshape(len(x), -1)
+
+    def normalized(self, x: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
+        return functional.batch_norm(x, None, None, scale, shift, training=True)
+
+    def shifted(self, x: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        return x + bias[:, None, None]
+
+
+def convolved(loss: Callable[..., torch.Tensor], p: Tree, x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """The loss of a network of convolutions."""
+    return loss(Operations(), p, x.permute(0, 3, 1, 2), labels)
+
+
 LOSSES = {
+    **{name: functools.partial(convolved, loss) for name, loss in CONVOLVED.items()},
     "rnn_small": rnn,
     "lstm": lstm,
     "xor": mse_loss,
@@ -174,10 +206,13 @@ def given(problem: Problem) -> tuple[Any, ...]:
 
 
 def tensors(tree: Tree) -> Tree:
-    """The same tree with tensors of its own memory in place of arrays."""
+    """The same tree with tensors of its own memory in place of arrays; kernels of convolutions as torch has them."""
     if isinstance(tree, dict):
         return {name: tensors(leaf) for name, leaf in tree.items()}
-    return [tensors(leaf) for leaf in tree] if isinstance(tree, list) else torch.tensor(tree)
+    if isinstance(tree, list):
+        return [tensors(leaf) for leaf in tree]
+    found = torch.tensor(tree)
+    return found.permute(3, 2, 0, 1).contiguous(memory_format=torch.channels_last) if found.ndim == 4 else found
 
 
 def leaves(tree: Tree) -> list[torch.Tensor]:

@@ -147,3 +147,70 @@ def test_refusals(name: str) -> None:
     call, error, text = REFUSED[name]
     with pytest.raises(error, match=text):
         call()
+
+
+def networks(seed: int) -> tuple[Callable[..., Any], dict[str, np.ndarray], np.ndarray]:
+    """A small network of convolutions and what stands between them, drawn by chance; its weights and images."""
+    rng = np.random.default_rng(seed)
+    channels = int(rng.choice([1, 2, 4, 8]))
+    shape = (int(rng.integers(1, 4)), *(int(n) for n in rng.integers(5, 13, 2)), channels)
+    layers: list[tuple[str, str, int, Any]] = []
+    weights: dict[str, np.ndarray] = {}
+    for i in range(3):
+        kind = str(rng.choice(["conv", "conv", "transposed", "beside", "relu", "norm", "max", "mean"]))
+        size = tuple(int(n) for n in rng.integers(1, 4, 2)) if kind != "beside" else (3, 3)
+        outputs = channels if kind == "beside" else int(rng.choice([1, 3, 8]))
+        if kind in ("conv", "beside"):
+            weights[f"w{i}"] = 0.4 * rng.standard_normal((*size, channels, outputs))
+        elif kind == "transposed":
+            weights[f"w{i}"] = 0.4 * rng.standard_normal((*size, outputs, channels))
+        channels = outputs if f"w{i}" in weights else channels
+        layers.append((kind, f"w{i}", int(rng.choice([1, 2])), [0, 1, "same"][int(rng.integers(3))]))
+
+    def network(w: dict[str, Any], x: Any) -> Any:
+        h = x
+        for kind, name, stride, padding in layers:
+            if kind == "conv":
+                h = nn.conv(h, w[name], stride, padding, layout="NHWC")
+            elif kind == "transposed":
+                h = nn.conv_transpose(h, w[name], stride, layout="NHWC")
+            elif kind == "beside":
+                h = nn.relu(nn.conv(h, w[name], 1, 1, layout="NHWC") + h)
+            elif kind == "norm":
+                h = (h - np.mean(h, axis=(0, 1, 2))) / np.sqrt(np.var(h, axis=(0, 1, 2)) + 1e-3)
+            elif kind == "max":
+                h = nn.max_pool(h, 2, stride, "same", layout="NHWC")
+            elif kind == "mean":
+                h = nn.avg_pool(h, 2, stride, "same", layout="NHWC")
+            else:
+                h = nn.relu(h)
+        return np.sum(np.sin(h) * h)
+
+    return network, weights, rng.standard_normal(shape)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_gradients_of_networks(seed: int) -> None:
+    """Machine code gives what the graph before all passes does."""
+    network, weights, x = networks(seed)
+    function = adjit.value_and_grad(network, argnums=(0, 1))
+    value, (by_weights, by_x) = function(weights, x)
+    wanted = adjit.evaluate(function.ir("adjoint"), *(weights[name] for name in sorted(weights)), x)
+    np.testing.assert_allclose(value, network(weights, x), rtol=1e-9)
+    for found, right in zip([value, *(by_weights[name] for name in sorted(weights)), by_x], wanted, strict=True):
+        np.testing.assert_allclose(found, right, rtol=1e-8, atol=1e-8)
+
+
+def test_a_stride_below_a_rectifier() -> None:
+    """The phases of the adjoint lie between one another in memory, and are no rows and columns of products."""
+    rng = np.random.default_rng(4)
+    x, w, v = rng.standard_normal((4, 16, 16, 8)), rng.standard_normal((3, 3, 8, 8)), rng.standard_normal((3, 3, 8, 8))
+
+    def loss(w: Any, v: Any, x: Any) -> Any:
+        h = nn.relu(nn.conv(x, w, padding=1, layout="NHWC"))
+        return np.sum(nn.conv(h, v, 2, 1, layout="NHWC") ** 3)
+
+    function = adjit.grad(loss, argnums=(0, 1, 2))
+    found = function(w, v, x)
+    for one, right in zip(found, adjit.evaluate(function.ir("adjoint"), w, v, x)[-3:], strict=True):
+        np.testing.assert_allclose(one, right, rtol=1e-8, atol=1e-6)

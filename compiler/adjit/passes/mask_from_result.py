@@ -78,5 +78,5 @@ def _is_factor(node: Node, users: Users) -> bool:
     """Whether a product reads `node`, moved or not."""
     return any(
         user.op.kind == "contraction" or (user.op.kind == "movement" and _is_factor(user, users))
-        for user in users[node]
+        for user in users.get(node, ())
     )

@@ -51,6 +51,11 @@ class Notes:
     turns: dict[Node, Plan] = field(default_factory=dict)
     lines: dict[Node, bool] = field(default_factory=dict)
 
+    @property
+    def count(self) -> int:
+        """How much is known."""
+        return len(self.stored) + len(self.dense) + len(self.unfused)
+
 
 @dataclass(frozen=True, slots=True)
 class CodeRules:

@@ -45,6 +45,7 @@ from adjit.schedule.slots import slots_of
 from adjit.schedule.windowed import Split, reads_windows, split
 from adjit.schedule.work import CheckRange, Product, Running, Scatter, Work
 from adjit.tuned import WINDOW_WIDTH
+from adjit_runtime.errors import InternalError
 from adjit_runtime.program import Check, Slot
 from adjit_runtime.target import Target
 
@@ -99,6 +100,7 @@ class _Planner(LoopPlanner):
 
     def plan(self) -> Plan | None:
         """One round: None where something was noted."""
+        known = self.notes.count
         self._assign_roots()
         for node, _ in self.copies + self.commits:
             if node in self.grouping.group_of:
@@ -108,6 +110,9 @@ class _Planner(LoopPlanner):
         made = [self._tried(self._kernels, group) for group in reversed(order_groups(self.grouping))]
         if self.needs or self._again:
             self._note_needs()
+            if self.notes.count == known:
+                # All of it was known, so that this would go on for ever.
+                raise self.needs[0] if self.needs else InternalError(f"no plan of @{self.graph.name} is found")
             return None
         # Equal kernels have one work, so that what asks for their code finds that without a comparison.
         works: dict[Work, Work] = {}
@@ -136,15 +141,12 @@ class _Planner(LoopPlanner):
         return []
 
     def _note_needs(self) -> None:
-        """Note the needs of this round; raise the first where all were known, as that would go on for ever."""
-        known = len(self.notes.dense) + len(self.notes.stored)
+        """Note the needs of this round."""
         for need in self.needs:
             self.needed.update(need.nodes)
             for node, dense in need.nodes.items():
                 # What has memory that does not serve lies in a concatenation, with the strides of that.
                 (self.notes.dense if dense or node in self.placements else self.notes.stored).add(node)
-        if not self._again and known == len(self.notes.dense) + len(self.notes.stored):
-            raise self.needs[0]
 
     def _kernels(self, group: Group) -> list[Kernel]:
         if group.kind == "loop":
@@ -315,7 +317,9 @@ class _Planner(LoopPlanner):
         keep = node in self.wanted or node in self.extra or (node in self.placements and self._is_fixed(node))
         c_row = _run(parts.rows, strides, sizes, node)
         groups = [[spec.result.index(c) for c in part] for part in (parts.batch, parts.rows, parts.columns)]
-        epilogue = self._epilogue(group, node, groups) if fused or keep else None
+        # What an epilogue could not write, as its places are no rows and columns of products, loops copy.
+        copied = self.extra.get(node, ()) if node in self.notes.unfused else ()
+        epilogue = self._epilogue(group, node, groups) if (fused or keep) and not copied else None
         if not fused and not keep:
             return []
         place = self._claim(node) if keep else None
@@ -344,7 +348,10 @@ class _Planner(LoopPlanner):
         if group.reduced is not None and not may_reduce(work, self.target):
             self.notes.unfused.add(node)
             raise _Again
-        return [Kernel(work, params, tuple(group.members))]
+        return [
+            Kernel(work, params, tuple(group.members)),
+            *(self._copy(node, place, commits=False) for place in copied),
+        ]
 
     def _split(
         self,
