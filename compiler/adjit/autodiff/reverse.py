@@ -123,7 +123,7 @@ def _through_one(b: Builder, node: Node, ct: Cotangent, reach: Reach) -> list[Co
     assert op.vjp is not None
     g = alive(b, ct) if ct.guard is not None and _spreads(node) else ct.value
     values = op.vjp(b, g, b.value(node), *_shielded(b, node, args, ct), **node.attrs)
-    guards = _guards(b, node, args, ct.guard, reach)
+    guards = _guards(b, node, args, ct, reach)
     holds = ct.holds and _hands_nan_through(node)
     return [
         None if value is None else Cotangent(value, guard, holds and guard is not None)
@@ -146,9 +146,9 @@ def _through_select(b: Builder, args: list[Value], ct: Cotangent, reach: Reach) 
         if branch.node not in reach.active:
             result.append(None)
             continue
-        if branch.node in reach.singular:
+        holds = known and chosen is None and _excludes_nan(condition.node, branch.node)
+        if reach.matters(branch.node, holds):
             test = chosen if chosen is not None else ~condition
-            holds = known and chosen is None and _excludes_nan(condition.node, branch.node)
             result.append(Cotangent(ct.value, both(ct.guard, test), holds))
             continue
         value = alive(b, ct)
@@ -221,11 +221,11 @@ def _any_after(b: Builder, node: Node, guard: Value) -> Value:
     return alive
 
 
-def _guards(b: Builder, node: Node, args: list[Value], guard: Value | None, reach: Reach) -> list[Value | None]:
+def _guards(b: Builder, node: Node, args: list[Value], ct: Cotangent, reach: Reach) -> list[Value | None]:
     """The guard of each operand's contribution."""
-    kind = node.op.kind
+    kind, guard = node.op.kind, ct.guard
     if kind == "contraction":
-        return _contraction_guards(b, node, args, guard, reach)
+        return _contraction_guards(b, node, args, ct, reach)
     if guard is None:
         return [None] * len(args)
     if kind == "elementwise":
@@ -238,7 +238,7 @@ def _guards(b: Builder, node: Node, args: list[Value], guard: Value | None, reac
     if kind == "running":
         return [_any_after(b, node, guard)]
     if kind == "gather":
-        if args[0].node not in reach.singular:
+        if not reach.matters(args[0].node, ct.holds):
             # What is dead is zero by now, as elements are mixed; that is all that it is asked for.
             return [None, None]
         nowhere = b.full(0, args[0].type.with_dtype(I64))
@@ -251,20 +251,18 @@ def _guards(b: Builder, node: Node, args: list[Value], guard: Value | None, reac
     return list(node.op.vjp(b, guard, guard, *args, **node.attrs))
 
 
-def _contraction_guards(
-    b: Builder, node: Node, args: list[Value], guard: Value | None, reach: Reach
-) -> list[Value | None]:
+def _contraction_guards(b: Builder, node: Node, args: list[Value], ct: Cotangent, reach: Reach) -> list[Value | None]:
     """An operand's element is dead where all that it meets is: where the result is, or where the other operand was
     set to zero by a guard of an earlier derivative."""
     spec = subscripts_of(node)
     found: list[Value | None] = []
     for own, arg in enumerate(args):
-        if arg.node not in reach.singular:
+        if not reach.matters(arg.node, ct.holds and _hands_nan_through(node)):
             found.append(None)
             continue
         total: Value | None = None
-        if guard is not None:
-            total = _spread_any(b, guard, spec.result, spec.operands[own], arg.shape)
+        if ct.guard is not None:
+            total = _spread_any(b, ct.guard, spec.result, spec.operands[own], arg.shape)
         mask = _zeroing_mask(b, args[1 - own])
         if mask is not None:
             total = both(total, _spread_any(b, mask, spec.operands[1 - own], spec.operands[own], arg.shape))

@@ -1,0 +1,94 @@
+"""Signs of values, and poles of rules; what rectifiers leave dead is guarded where a pole needs it, nowhere else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import adjit
+from adjit import nn
+from adjit.autodiff.signs import Sign, has_pole, sign_of
+from adjit.ir.node import Node
+from adjit.ir.op import OPS
+from tests.trace.check import graph_of
+
+X = np.array([-2.0, -0.5, 0.0, 1.5])
+SIGNS = {
+    "squares": (lambda x: x * x, Sign.NOT_NEGATIVE),
+    "product": (lambda x: x * (x + 1), Sign.ANY),
+    "mean of squares": (lambda x: np.mean(x * x), Sign.NOT_NEGATIVE),
+    "deviation": (lambda x: np.sqrt(np.var(x) + 1e-5), Sign.POSITIVE),
+    "exponential": (lambda x: np.exp(x), Sign.NOT_NEGATIVE),
+    "one more": (lambda x: 1 + np.exp(x), Sign.POSITIVE),
+    "inverse": (lambda x: 1 / (1 + x * x), Sign.NOT_NEGATIVE),
+    "moved": (lambda x: np.abs(x)[::-1].reshape(2, 2), Sign.NOT_NEGATIVE),
+    "padded": (lambda x: np.pad(np.abs(x) + 1, 1, constant_values=-1.0), Sign.ANY),
+    "root": (lambda x: np.sqrt(np.abs(x)), Sign.NOT_NEGATIVE),
+    "difference": (lambda x: np.abs(x) - 1, Sign.ANY),
+    "largest": (lambda x: np.maximum(x, 0.5), Sign.POSITIVE),
+}
+
+
+@pytest.mark.parametrize("name", SIGNS)
+def test_signs(name: str) -> None:
+    function, sign = SIGNS[name]
+    graph = graph_of(function, X)
+    known: dict[Node, Sign] = {}
+    for node in graph.nodes:
+        known[node] = sign_of(node, known)
+    assert known[graph.outputs[0]] is sign
+
+
+@pytest.mark.parametrize(
+    ("op", "poles"),
+    [("div", True), ("log", True), ("sqrt", True), ("pow", True), ("arcsin", True), ("mul", False), ("exp", False),
+     ("tanh", False), ("add", False)],
+)  # fmt: skip
+def test_poles(op: str, poles: bool) -> None:
+    x = np.array([0.5])
+    graph = graph_of({1: lambda x: OPS_OF[op](x), 2: lambda x: OPS_OF[op](x, x + 1)}[OPS[op].arity], x)
+    node = next(node for node in graph.nodes if node.op.name == op)
+    assert has_pole(node, {}) is poles
+    if op in ("div", "log", "sqrt"):
+        assert not has_pole(node, dict.fromkeys(node.args, Sign.POSITIVE))
+
+
+OPS_OF: dict[str, Any] = {
+    "div": np.divide, "log": np.log, "sqrt": np.sqrt, "pow": np.power, "arcsin": np.arcsin, "mul": np.multiply,
+    "exp": np.exp, "tanh": np.tanh, "add": np.add,
+}  # fmt: skip
+
+
+def test_no_guard_below_a_deviation() -> None:
+    """A rectifier's guard is not carried through products where nothing below has a pole."""
+
+    def loss(w: Any, v: Any, x: Any) -> Any:
+        def normalized(y: Any) -> Any:
+            return (y - np.mean(y, axis=0)) / np.sqrt(np.var(y, axis=0) + 1e-5)
+
+        return np.sum(nn.relu(normalized(nn.relu(normalized(x @ w)) @ v)))
+
+    rng = np.random.default_rng(0)
+    operands = [rng.standard_normal(shape) for shape in ((3, 4), (4, 5), (6, 3))]
+    function = adjit.grad(loss, argnums=(0, 1))
+    function(*operands)
+    assert not any(node.op.name == "any" for node in function.ir("adjoint").nodes)
+    adjit.check_grads(lambda w, v: loss(w, v, operands[2]), operands[:2], order=2)
+
+
+def test_a_guard_above_a_pole() -> None:
+    def loss(u: Any, w: Any) -> Any:
+        return np.sum(nn.relu(np.log(u) @ w))
+
+    u, w = np.array([[0.0, 1.0], [2.0, 3.0]]), np.array([[1.0], [0.5]])
+    np.testing.assert_allclose(adjit.grad(loss)(u, w), [[0.0, 0.0], [0.5, 0.5 / 3]])
+
+
+def test_a_guard_below_a_deviation_that_may_be_zero() -> None:
+    def loss(x: Any) -> Any:
+        return np.sum(nn.relu(-x / np.sqrt(np.sum(x * x, axis=1, keepdims=True))))
+
+    x = np.array([[3.0, 4.0], [1.0, 0.0]])
+    assert np.all(np.isfinite(adjit.grad(loss)(x)))
