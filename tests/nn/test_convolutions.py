@@ -214,3 +214,12 @@ def test_a_stride_below_a_rectifier() -> None:
     found = function(w, v, x)
     for one, right in zip(found, adjit.evaluate(function.ir("adjoint"), w, v, x)[-3:], strict=True):
         np.testing.assert_allclose(one, right, rtol=1e-8, atol=1e-6)
+
+
+def test_images_that_are_closed_over_are_constants_as_they_are() -> None:
+    x = np.random.default_rng(5).standard_normal((2, 3, 8, 8))
+    function = adjit.jit(lambda w: nn.conv(x, w, padding=1))
+    w = np.random.default_rng(6).standard_normal((3, 3, 3, 4))
+    np.testing.assert_allclose(function(w), nn.conv(x, w, padding=1), rtol=1e-10)
+    sizes = [node.array_type.size for node in function.ir("trace").nodes if node.op.name == "constant"]
+    assert max(sizes) == x.size

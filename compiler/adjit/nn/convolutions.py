@@ -12,7 +12,7 @@ import numpy as np
 
 from adjit.nn.operands import floats, operand
 from adjit.nn.spatial import Spatial, check_windows, each_axis, padded, paddings, reach, spatial
-from adjit.trace import apply
+from adjit.trace import apply, asarray, is_tracer
 from adjit_runtime import checks
 from adjit_runtime.errors import ArgumentError, ShapeError
 from adjit_runtime.public import public
@@ -135,7 +135,9 @@ def conv_transpose(
 
 
 def _operands(name: str, x: Any, w: Any, groups: Any, layout: Any) -> tuple[Spatial, Any, int]:
-    image, w = spatial(name, x, layout), operand(f"{name}: w", w)
+    x, w = operand(f"{name}: x", x), operand(f"{name}: w", w)
+    # Images that a traced function closes over are constants of the program as they are, not as windows.
+    image = spatial(name, asarray(x) if is_tracer(w) else x, layout)
     groups = checks.integer(f"{name}: groups", groups, 1)
     if np.ndim(w) != image.rank + 2:
         raise ShapeError(
