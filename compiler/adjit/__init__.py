@@ -3,8 +3,7 @@
 # Before any other module: the runtime notes the files that they come from.
 import adjit_runtime as adjit_runtime  # isort: split
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from adjit import nn, optim, random
 from adjit.driver import grad, jit, value_and_grad
@@ -39,6 +38,7 @@ from adjit_runtime.errors import (
     WideningWarning,
 )
 from adjit_runtime.history import History
+from adjit_runtime.late import late
 from adjit_runtime.state import State
 from adjit_runtime.threads import get_threads, set_threads
 
@@ -85,14 +85,4 @@ _LATE = {
     for name in names.split()
 }
 """What programs without it need not wait for: it is imported when it is first asked for."""
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LATE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = globals()[name] = getattr(importlib.import_module(_LATE[name]), name)
-    return found
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATE})
+__getattr__, __dir__ = late(globals(), _LATE)

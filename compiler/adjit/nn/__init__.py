@@ -4,8 +4,7 @@ users write.
 All work on plain arrays and inside traced functions, keep float32 float32, and are stable at large logits in value and
 gradient. Parameters are dicts of arrays, which `nn.init` makes."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from adjit.nn import init
 from adjit.nn.activations import (
@@ -42,6 +41,7 @@ from adjit.nn.losses import (
     triplet,
 )
 from adjit.nn.pooling import adaptive_avg_pool, avg_pool, global_avg_pool, max_pool, resize
+from adjit_runtime.late import late
 
 if TYPE_CHECKING:
     from adjit.nn.attention import attention
@@ -80,14 +80,4 @@ _LATE = {
     for name in names.split()
 }
 """What programs without it need not wait for, loops among it: it is imported when it is first asked for."""
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LATE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = globals()[name] = getattr(importlib.import_module(_LATE[name]), name)
-    return found
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATE})
+__getattr__, __dir__ = late(globals(), _LATE)
