@@ -38,7 +38,7 @@ from adjit_runtime.errors import (
     WideningWarning,
 )
 from adjit_runtime.history import History
-from adjit_runtime.late import late
+from adjit_runtime.public import late
 from adjit_runtime.state import State
 from adjit_runtime.threads import get_threads, set_threads
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from types import TracebackType
@@ -137,3 +138,16 @@ def _instead(key: str, known: Mapping[str, str], names: list[str]) -> str:
         return f"it is {instead!r} here" if instead.isidentifier() else instead
     near = difflib.get_close_matches(key, names, 1)
     return f"did you mean {near[0]!r}?" if near else f"it has {', '.join(names)}"
+
+
+def late(namespace: dict[str, Any], modules: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """The `__getattr__` and `__dir__` of a package that imports some names when they are first asked for, so that
+    programs without them start sooner: `namespace` are its globals, `modules` says where each name is."""
+
+    def find(name: str) -> Any:
+        if name not in modules:
+            raise AttributeError(f"module {namespace['__name__']!r} has no attribute {name!r}")
+        found = namespace[name] = getattr(importlib.import_module(modules[name]), name)
+        return found
+
+    return find, lambda: sorted({*namespace, *modules})

@@ -41,7 +41,7 @@ from adjit.nn.losses import (
     triplet,
 )
 from adjit.nn.pooling import adaptive_avg_pool, avg_pool, global_avg_pool, max_pool, resize
-from adjit_runtime.late import late
+from adjit_runtime.public import late
 
 if TYPE_CHECKING:
     from adjit.nn.attention import attention
