@@ -141,7 +141,7 @@ class _Join:
         values = {name: get(self.cells[name]) for name in self.names}
         self.shared = {name for name, value in values.items() if isinstance(value, np.ndarray | list | dict)}
         sides = []
-        # First the one that ends with an error: what is behind the branch is the other.
+        # First the one that ends with an error: what comes after the branch is the other.
         for number in (0, 1) if fact.sides[1].ends or self.gives else (1, 0):
             side = self._side(number)
             if side.raised is not None:
