@@ -50,6 +50,7 @@ DEFINITIONS: dict[str, dict[str, str]] = {
     "compiler/adjit/codegen/trial.py": {"CALLS ALONE LEAST": "words of a trial", "MONOTONIC": "a clock of Linux"},
     "compiler/adjit/codegen/run_loop.py": {"FOLD": "the counters of adjit.random"},
     "compiler/adjit/autodiff/loops.py": {"STATES": "a default that users read of"},
+    "compiler/adjit/autodiff/signs.py": {"_EXTREMES _POINTS": "where functions are tried"},
     "compiler/adjit/control/bounds.py": {"_COUNTABLE": "a bound for safety"},
     "compiler/adjit/custom/traced.py": {"_MOST_RULES": "a bound for safety"},
     "compiler/adjit/formulas/scalars.py": {"MOST_FACTORS": "what rounding may cost"},

@@ -15,8 +15,8 @@ from adjit.ops.declare import Bodied, Differentiable
 class Reach:
     """`active`: what depends on the targets in a differentiable way. `singular`: where the rule of that node, or of one
     between it and the targets, may make anything but zero of a cotangent of zero; of targets, those of `singular`.
-    `poles`: those of them where it may do so though no operand is NaN or infinite. `bodies` has the same of the body of
-    each loop that is active."""
+    `poles`: what has, or is made of what has, values that are infinite or NaN where inputs are of a usual size, or a
+    rule that makes anything but zero of zero there. `bodies` has the same of the body of each loop that is active."""
 
     def __init__(self, graph: Graph, targets: Iterable[Node], singular: Iterable[Node] = ()) -> None:
         self.active: set[Node] = set(targets)
@@ -29,6 +29,8 @@ class Reach:
             sign = sign_of(node, self._signs)
             if sign:
                 self._signs[node] = sign
+            if has_pole(node, self._signs) or not self.poles.isdisjoint(node.args):
+                self.poles.add(node)
             if isinstance(node.type, Tuple):
                 self._enter(node)
             elif node.op is ITEM:
@@ -41,16 +43,13 @@ class Reach:
         if not active:
             return
         self.active.add(node)
-        is_singular = _is_singular(node)
-        if is_singular or any(arg in self.singular for arg in active):
+        if _is_singular(node) or any(arg in self.singular for arg in active):
             self.singular.add(node)
-        if (is_singular and has_pole(node, self._signs)) or any(arg in self.poles for arg in active):
-            self.poles.add(node)
 
     def matters(self, node: Node, holds: bool) -> bool:
-        """Whether it matters where a cotangent of the node is dead: of a guard that `holds`, below a rectifier, only on
-        account of poles, as what is there is no NaN."""
-        return node in (self.poles if holds else self.singular)
+        """Whether it matters below a product where a cotangent of the node is dead: of a guard that `holds`, of a
+        rectifier, only on account of poles, as what is there is no NaN."""
+        return node in self.singular and (not holds or node in self.poles)
 
     def _enter(self, node: Node) -> None:
         """A node with several results."""
@@ -69,14 +68,12 @@ class Reach:
         if inner is None:
             self.active.add(item)
             self.singular.add(item)
-            self.poles.add(item)
             return
         ends = self._ends[of][item.attrs["index"]]
         if any(node in inner.active for node in ends):
             self.active.add(item)
         if any(node in inner.singular for node in ends):
             self.singular.add(item)
-            self.poles.add(item)
 
     def _of_body(self, node: Node, op: Bodied) -> Reach:
         """What is active in a turn, if what an earlier turn hands over is."""

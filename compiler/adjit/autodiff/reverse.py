@@ -146,9 +146,9 @@ def _through_select(b: Builder, args: list[Value], ct: Cotangent, reach: Reach) 
         if branch.node not in reach.active:
             result.append(None)
             continue
-        holds = known and chosen is None and _excludes_nan(condition.node, branch.node)
-        if reach.matters(branch.node, holds):
+        if branch.node in reach.singular:
             test = chosen if chosen is not None else ~condition
+            holds = known and chosen is None and _excludes_nan(condition.node, branch.node)
             result.append(Cotangent(ct.value, both(ct.guard, test), holds))
             continue
         value = alive(b, ct)
@@ -238,7 +238,7 @@ def _guards(b: Builder, node: Node, args: list[Value], ct: Cotangent, reach: Rea
     if kind == "running":
         return [_any_after(b, node, guard)]
     if kind == "gather":
-        if not reach.matters(args[0].node, ct.holds):
+        if args[0].node not in reach.singular:
             # What is dead is zero by now, as elements are mixed; that is all that it is asked for.
             return [None, None]
         nowhere = b.full(0, args[0].type.with_dtype(I64))

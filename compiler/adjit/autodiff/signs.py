@@ -17,7 +17,7 @@ from adjit.ir.evaluate import evaluate
 from adjit.ir.graph import Graph
 from adjit.ir.node import Node
 from adjit.ir.types import F64, Array, Tuple, is_float
-from adjit.ops.declare import Elementwise
+from adjit.ops.declare import Differentiable, Elementwise
 
 
 class Sign(enum.IntEnum):
@@ -35,11 +35,11 @@ _EXTREMES = {
 }
 """Where an op is tried for its sign: what is too large or too small for a number is among them."""
 _POINTS = {
-    Sign.ANY: (-2.0, -1.0, -0.5, -0.0, 0.0, 0.5, 1.0, 2.0),
-    Sign.NOT_NEGATIVE: (0.0, 0.5, 1.0, 2.0),
-    Sign.POSITIVE: (0.5, 1.0, 2.0),
+    Sign.ANY: (-1000.0, -2.0, -1.0, -0.5, -0.0, 0.0, 0.5, 1.0, 2.0, 1000.0),
+    Sign.NOT_NEGATIVE: (0.0, 0.5, 1.0, 2.0, 1000.0),
+    Sign.POSITIVE: (0.5, 1.0, 2.0, 1000.0),
 }
-"""Where a rule is tried for poles: they lie at the ends of domains, at -1, 0 and 1."""
+"""Where an op is tried for poles: they lie at the ends of domains, at -1, 0 and 1, and exp overflows soon."""
 
 
 def sign_of(node: Node, known: Mapping[Node, Sign]) -> Sign:
@@ -62,13 +62,20 @@ def sign_of(node: Node, known: Mapping[Node, Sign]) -> Sign:
 
 
 def has_pole(node: Node, known: Mapping[Node, Sign]) -> bool:
-    """Whether the rule of a node may make anything but zero of a cotangent of zero where its operands are numbers, not
-    too large for their dtype. (A contraction, whose rule multiplies, does not.)"""
-    if node.op.kind == "contraction":
-        return False
-    if not isinstance(node.op, Elementwise):
+    """Whether operands of a usual size may give infinity or NaN, or the rule may make anything but zero of a cotangent
+    of zero there. (Neither is so of what multiplies and adds.)"""
+    if isinstance(node.type, Tuple):
         return True
-    return _pole_by_trial(node.op, tuple(known.get(arg, Sign.ANY) for arg in node.args))
+    if not is_float(node.dtype):
+        return False
+    if node.is_splat:
+        return not np.isfinite(node.attrs["value"])
+    op = node.op
+    if op.kind in ("leaf", "movement", "contraction"):
+        return False
+    if isinstance(op, Elementwise) and node.args:
+        return _pole_by_trial(op, tuple(known.get(arg, Sign.ANY) for arg in node.args))
+    return not isinstance(op, Differentiable) or op.singular
 
 
 def _sign(values: np.ndarray) -> Sign:
@@ -92,7 +99,7 @@ def _sign_by_trial(op: Elementwise, signs: tuple[Sign, ...], is_same: bool) -> S
 @functools.cache
 def _pole_by_trial(op: Elementwise, signs: tuple[Sign, ...]) -> bool:
     if op.vjp is None or op.attr_kinds or "f" not in op.accepts or len(signs) > 2:
-        return True
+        return op.singular
     points = [grid.ravel() for grid in np.meshgrid(*(np.array(_POINTS[sign]) for sign in signs))]
     b = Builder()
     type = Array(F64, points[0].shape)
@@ -102,4 +109,6 @@ def _pole_by_trial(op: Elementwise, signs: tuple[Sign, ...]) -> bool:
     outputs = tuple(value.node for value in made if value is not None)
     graph = Graph("rule", tuple(b.inputs), tuple(b.nodes), outputs)
     with np.errstate(all="ignore"):
+        if not np.all(np.isfinite(op.evaluate(*points))):
+            return True
         return any(bool(np.any(found != 0)) for found in evaluate(graph, *points, np.zeros(type.shape)))

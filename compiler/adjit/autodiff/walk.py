@@ -63,14 +63,11 @@ class Walk:
         if node not in self._waiting:
             return None
         total = total_of(self.b, self._waiting[node], self._of_turn)
-        if total.guard is None or self.reach.matters(node, total.holds):
-            return total
-        return Cotangent(alive(self.b, total))
+        return Cotangent(alive(self.b, total)) if total.guard is not None and node not in self.reach.singular else total
 
     def has_guards(self, node: Node) -> bool:
         """Whether it matters where what a node was handed is dead, and it is somewhere."""
-        parts = self._waiting.get(node, ())
-        return any(part.guard is not None and self.reach.matters(node, part.holds) for part in parts)
+        return node in self.reach.singular and any(part.guard is not None for part in self._waiting.get(node, ()))
 
     def taken(self, node: Node) -> Value | None:
         """The cotangent that a node has so far, for who will give it back with more in it; None where there is none, or
