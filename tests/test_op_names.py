@@ -22,7 +22,7 @@ ENGINES: dict[tuple[str, str], str] = {
     ("autodiff/reverse.py", "select"): "makes the guards that all others hand on",
     ("autodiff/reverse.py", "cumprod"): "the one running op whose other elements are factors",
     ("autodiff/reverse.py", "or lt le gt ge eq"): "conditions that exclude a NaN",
-    ("autodiff/reverse.py", "cast"): "integers are finite",
+    ("autodiff/signs.py", "cast"): "integers are finite",
     ("passes/orient.py", "transpose broadcast"): "the movement that an order of axes saves",
     ("roll/rebuild.py", "concatenate"): "what joins the values of turns",
     ("schedule/body.py", "stop_gradient cast"): "nothing to compute, where the dtype is the same",

@@ -99,6 +99,24 @@ def test_a_guard_above_what_overflows() -> None:
     assert np.all(np.isfinite(slopes))
 
 
+def test_a_guard_above_a_constant_that_is_infinite() -> None:
+    e, w = np.array([[np.inf, np.inf]]), np.ones((2, 1))
+    assert adjit.grad(lambda s: np.sum(nn.relu(1 - (s * e) @ w)))(2.0) == 0
+
+
+def test_a_guard_in_a_loop_above_what_overflows_outside() -> None:
+    def loss(s: Any, x: Any) -> Any:
+        e = np.exp(x)
+
+        def turn(total: Any, part: Any) -> tuple[Any, Any]:
+            return total + np.sum(nn.relu(1 - (part * e) @ np.ones((2, 1)))), 0.0
+
+        return adjit.scan(turn, 0.0, s)[0]
+
+    s, x = np.array([1.0, 2.0]), np.array([[1000.0, 1000.0], [-2.0, -1.0]])
+    np.testing.assert_allclose(adjit.grad(loss)(s, x), [-np.exp(-2.0) - np.exp(-1.0), 0.0])
+
+
 def test_a_guard_below_a_deviation_that_may_be_zero() -> None:
     def loss(x: Any) -> Any:
         return np.sum(nn.relu(-x / np.sqrt(np.sum(x * x, axis=1, keepdims=True))))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 
-from adjit.autodiff.signs import Sign, has_pole, sign_of
+from adjit.autodiff.signs import made_of_poles
 from adjit.ir.builder import ITEM
 from adjit.ir.graph import Graph
 from adjit.ir.node import Node
@@ -15,22 +16,18 @@ from adjit.ops.declare import Bodied, Differentiable
 class Reach:
     """`active`: what depends on the targets in a differentiable way. `singular`: where the rule of that node, or of one
     between it and the targets, may make anything but zero of a cotangent of zero; of targets, those of `singular`.
-    `poles`: what has, or is made of what has, values that are infinite or NaN where inputs are of a usual size, or a
-    rule that makes anything but zero of zero there. `bodies` has the same of the body of each loop that is active."""
+    `bodies` has the same of the body of each loop that is active, which is that of a turn."""
 
-    def __init__(self, graph: Graph, targets: Iterable[Node], singular: Iterable[Node] = ()) -> None:
+    def __init__(
+        self, graph: Graph, targets: Iterable[Node], singular: Iterable[Node] = (), of_turn: bool = False
+    ) -> None:
+        self._graph = graph
+        self._of_turn = of_turn
         self.active: set[Node] = set(targets)
         self.singular: set[Node] = set(singular)
-        self.poles: set[Node] = set(singular)
         self.bodies: dict[Node, Reach] = {}
         self._ends: dict[Node, list[list[Node]]] = {}
-        self._signs: dict[Node, Sign] = {}
         for node in graph.nodes:
-            sign = sign_of(node, self._signs)
-            if sign:
-                self._signs[node] = sign
-            if has_pole(node, self._signs) or not self.poles.isdisjoint(node.args):
-                self.poles.add(node)
             if isinstance(node.type, Tuple):
                 self._enter(node)
             elif node.op is ITEM:
@@ -46,10 +43,16 @@ class Reach:
         if _is_singular(node) or any(arg in self.singular for arg in active):
             self.singular.add(node)
 
+    @functools.cached_property
+    def _poles(self) -> set[Node]:
+        """What is made of what has poles; found when it is first asked for. What a turn is given may have come from
+        anything."""
+        return made_of_poles(self._graph, self._graph.inputs if self._of_turn else ())
+
     def matters(self, node: Node, holds: bool) -> bool:
         """Whether it matters below a product where a cotangent of the node is dead: of a guard that `holds`, of a
         rectifier, only on account of poles, as what is there is no NaN."""
-        return node in self.singular and (not holds or node in self.poles)
+        return node in self.singular and (not holds or node in self._poles)
 
     def _enter(self, node: Node) -> None:
         """A node with several results."""
@@ -86,7 +89,7 @@ class Reach:
             if bound.how == "carried" and is_float(inner.dtype)
         ]  # fmt: skip
         while True:
-            found = Reach(body, active, singular & active)
+            found = Reach(body, active, singular & active, of_turn=True)
             more = {inner for inner, left in handed if left in found.active} - active
             worse = {inner for inner, left in handed if left in found.singular} - singular
             if not more and not worse:

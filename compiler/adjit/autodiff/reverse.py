@@ -20,7 +20,6 @@ The engine knows kinds of ops and what they declare, never single ones, save `se
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -29,6 +28,7 @@ from adjit.autodiff.calls import backward
 from adjit.autodiff.cotangent import Cotangent, alive, both
 from adjit.autodiff.loops import through_loop
 from adjit.autodiff.reach import Reach
+from adjit.autodiff.signs import is_finite
 from adjit.autodiff.walk import Walk
 from adjit.ir.axes import relation_of
 from adjit.ir.builder import Builder, Value
@@ -196,22 +196,12 @@ def _shielded(b: Builder, node: Node, args: list[Value], ct: Cotangent) -> list[
     if node.op.kind == "contraction":
         spec = subscripts_of(node)
         return [
-            arg if _is_finite(arg.node) else b.select(_spread_any(b, ct.guard, spec.result, own, arg.shape), arg, 0.0)
+            arg if is_finite(arg.node) else b.select(_spread_any(b, ct.guard, spec.result, own, arg.shape), arg, 0.0)
             for own, arg in zip(spec.operands, args, strict=True)
         ]
     if node.op.name == "cumprod":
         return [b.select(_any_after(b, node, ct.guard), args[0], 1.0)]
     return args
-
-
-def _is_finite(node: Node) -> bool:
-    """Whether all elements are known to be finite."""
-    if node.is_splat:
-        return math.isfinite(node.attrs["value"])
-    if "data" in node.attrs:
-        array = node.attrs["data"].array
-        return array is not None and bool(np.isfinite(array).all())
-    return node.op.name == "cast" and not is_float(node.args[0].dtype)
 
 
 def _any_after(b: Builder, node: Node, guard: Value) -> Value:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import enum
 import functools
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 from adjit.ir.axes import joins, relation_of
-from adjit.ir.builder import Builder
+from adjit.ir.builder import CONSTANT, Builder
 from adjit.ir.evaluate import evaluate
 from adjit.ir.graph import Graph
 from adjit.ir.node import Node
@@ -42,6 +43,16 @@ _POINTS = {
 """Where an op is tried for poles: they lie at the ends of domains, at -1, 0 and 1, and exp overflows soon."""
 
 
+def made_of_poles(graph: Graph, given: Iterable[Node]) -> set[Node]:
+    """The nodes that have poles, or are made of one that has, or of what is `given`."""
+    found, known = set(given), dict[Node, Sign]()
+    for node in graph.nodes:
+        known[node] = sign_of(node, known)
+        if has_pole(node, known) or not found.isdisjoint(node.args):
+            found.add(node)
+    return found
+
+
 def sign_of(node: Node, known: Mapping[Node, Sign]) -> Sign:
     """The sign of a node, by those of its operands."""
     if isinstance(node.type, Tuple) or not is_float(node.dtype):
@@ -68,14 +79,24 @@ def has_pole(node: Node, known: Mapping[Node, Sign]) -> bool:
         return True
     if not is_float(node.dtype):
         return False
-    if node.is_splat:
-        return not np.isfinite(node.attrs["value"])
+    if node.op is CONSTANT:
+        return not is_finite(node)
     op = node.op
     if op.kind in ("leaf", "movement", "contraction"):
         return False
     if isinstance(op, Elementwise) and node.args:
         return _pole_by_trial(op, tuple(known.get(arg, Sign.ANY) for arg in node.args))
     return not isinstance(op, Differentiable) or op.singular
+
+
+def is_finite(node: Node) -> bool:
+    """Whether all elements are known to be finite."""
+    if node.is_splat:
+        return math.isfinite(node.attrs["value"])
+    if "data" in node.attrs:
+        array = node.attrs["data"].array
+        return array is not None and bool(np.isfinite(array).all())
+    return node.op.name == "cast" and not is_float(node.args[0].dtype)
 
 
 def _sign(values: np.ndarray) -> Sign:
