@@ -76,8 +76,8 @@ class Updating:
             gradients = clipped(gradients, h["clip_norm"])
         return value, gradients
 
-    def updated(self, layout: Layout, state: list[Any], gradients: list[Any]) -> list[Any]:
-        """New parameters, new moments, new shared numbers, new step count."""
+    def updated(self, layout: Layout, state: list[Any], gradients: list[Any]) -> tuple[list[Any], list[Any]]:
+        """New parameters and new moments; new shared numbers and the new step count."""
         h = self._scalars(layout, state)
         params = state[layout.parts["params"]]
         kept = layout.params.flatten_up_to(optree.tree_unflatten(layout.moments, state[layout.parts["moments"]]))
@@ -107,7 +107,7 @@ class Updating:
                     repeats[key] = _Repeat.of(nodes, lower.builder().nodes[first:], [new, *memory])
             new_params.append(new)
             new_kept.extend(memory)
-        return [*new_params, *new_kept, *optree.tree_leaves(shared), t]
+        return [*new_params, *new_kept], [*optree.tree_leaves(shared), t]
 
     def _one(self, name: str, g: Any, kept: Any, p: Any, h: Mapping[str, Any], t: Any) -> tuple[Any, list[Any]]:
         """The optimiser on one parameter: its new value, and the new leaves of what is kept."""
