@@ -299,6 +299,10 @@ PARALLEL_COST = 12_000
 """Vector instructions from which a loop is cut: about 4 us of one core."""
 PARALLEL_BYTES_COST = 4
 """What a loop costs for each vector beside its instructions: loads and stores beyond the cache."""
+SORT_COST = 4
+"""Vector instructions of a sort for each comparison of a whole vector of elements."""
+NETWORK_ELEMENTS = 64
+"""Elements of a row up to which many rows are sorted at once by a network, whose exchanges stand in the code."""
 SHORT_JOBS = 8
 """Kernels shorter than so many times the least that is cut are short: whether threads share them is tried."""
 TRIAL_CALLS, TRIAL_PERIOD = 4, 512

@@ -6,7 +6,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from adjit.codegen.llvm import F32, I32, Function, Ty, Value, literal, type_of, vector_literal
+import numpy as np
+
+from adjit.codegen.llvm import F32, I8, I32, I64, Function, Ty, Value, literal, type_of, vector_literal
 
 
 def permute(f: Function, values: Sequence[float], ty: Ty, index: Value) -> Value | None:
@@ -88,3 +90,25 @@ def _pick_of_halves(f: Function, values: Sequence[float], ty: Ty, index: Value) 
         halves.append(f.convert("bitcast", f.call("llvm.x86.avx2.permps", floats, (table, both)), ty))
     third = f.binary("shl", index, literal(index.ty, 61))
     return f.select(f.compare("slt", third, literal(index.ty, 0)), halves[1], halves[0])
+
+
+def compress(f: Function, a: Value, mask: Value) -> Value:
+    """The lanes where `mask` is true, side by side from the first one on; the other lanes have anything."""
+    target, ty = f.module.target, a.ty
+    if target is None or not target.permutes or target.vector_bytes * 8 != ty.lanes * ty.bits or target.masks:
+        return f.intrinsic("experimental.vector.compress", ty, (a, mask, literal(ty, 0)))
+    bits = f.convert("zext", f.convert("bitcast", mask, type_of("i", ty.lanes, 0)), I64)
+    table = f.module.constant_table(f"compress_{ty.lanes}", np.dtype(np.uint8), _kept_lanes(ty.lanes))
+    order = f.convert("zext", f.load(f.element(table, I64, bits), I8.vector(8)), I32.vector(8))
+    words = f.call("llvm.x86.avx2.permd", I32.vector(8), (f.convert("bitcast", a, I32.vector(8)), order))
+    return f.convert("bitcast", words, ty)
+
+
+def _kept_lanes(lanes: int) -> list[int]:
+    """For each mask, as a number of as many bits, the words of eight that `compress` puts first."""
+    words = 8 // lanes
+    found: list[int] = []
+    for mask in range(1 << lanes):
+        kept = [words * lane + word for lane in range(lanes) if mask >> lane & 1 for word in range(words)]
+        found += kept + [0] * (8 - len(kept))
+    return found
