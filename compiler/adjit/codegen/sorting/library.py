@@ -24,7 +24,7 @@ ALIGN = 8
 
 def workspace_bytes(dtype: np.dtype, positions: bool, n: int) -> int:
     """Bytes that a function needs for a row of n elements."""
-    arrays = 4 if positions and dtype.itemsize == 8 else 2
+    arrays = 2 if positions and dtype.itemsize == 8 else 1
     return arrays * (8 if positions else dtype.itemsize) * ((n + SLACK + ALIGN - 1) // ALIGN * ALIGN)
 
 
@@ -94,9 +94,9 @@ class _Values(_Row):
         sort = Quicksort(self.module, self.bits, False, self.target).emit()
         self.open(name)
         f = self.f
-        keys, spare = self.result_or(self.array(0, self.bits)), self.array(1, self.bits)
+        keys = self.result_or(self.array(0, self.bits))
         special = self._fill(keys)
-        f.call(sort, VOID, [keys, spare, self.n])
+        f.call(sort, VOID, [keys, self.n])
         self._give(keys)
         if restore:
 
@@ -192,7 +192,7 @@ class _Positions(_Row):
     def _packed(self, sort: str) -> None:
         """Keys above, positions below."""
         f = self.f
-        keys, spare = self.result_or(self.array(0, I64)), self.array(1, I64)
+        keys = self.result_or(self.array(0, I64))
 
         def fill(i: Value, lanes: int, _: list[Value]) -> list[Value]:
             ty = I64.vector(lanes)
@@ -202,13 +202,12 @@ class _Positions(_Row):
             return []
 
         self.each(self.x_step, self.lanes, lambda _: [], fill)
-        f.call(sort, VOID, [keys, spare, self.n])
+        f.call(sort, VOID, [keys, self.n])
         self._give(keys, 0xFFFFFFFF)
 
     def _beside(self, sort: str) -> None:
         f = self.f
-        keys, spare, spare_positions = (self.array(number, I64) for number in range(3))
-        positions = self.result_or(self.array(3, I64))
+        keys, positions = self.array(0, I64), self.result_or(self.array(1, I64))
 
         def fill(i: Value, lanes: int, _: list[Value]) -> list[Value]:
             key = to_key(f, self.read(i, lanes), self.dtype)
@@ -217,7 +216,7 @@ class _Positions(_Row):
             return []
 
         self.each(self.x_step, self.lanes, lambda _: [], fill)
-        f.call(sort, VOID, [keys, positions, spare, spare_positions, self.n])
+        f.call(sort, VOID, [keys, positions, self.n])
         f.branch(f.compare("ne", self.out_step, int_literal(1)), lambda: self._give(positions, -1))
 
     def _give(self, array: Value, mask: int) -> list[Value]:

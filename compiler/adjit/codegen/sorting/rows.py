@@ -5,7 +5,8 @@ row. Positions go beside keys, or below them where elements have 32 bits."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import functools
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -20,34 +21,10 @@ from adjit.codegen.llvm import (
     type_of,
     vector_literal,
 )
-from adjit.codegen.sorting.bitonic import Record, exchange
-from adjit.codegen.sorting.keys import is_special, key_type, to_key
+from adjit.codegen.sorting.bitonic import Record, exchange, exchanges, transposed
+from adjit.codegen.sorting.keys import key_type, smallest, to_key
 from adjit.schedule.sorts import Sorted
 from adjit_runtime.target import Target
-
-
-def exchanges(n: int) -> Iterator[tuple[int, int]]:
-    """Batcher's odd-even merge sort of n places, halves first: (a, b) puts the smaller one at a."""
-    size = 1
-    while size < n:
-        size *= 2
-    for a, b in _sorted(0, size):
-        if b < n:
-            yield a, b
-
-
-def _sorted(first: int, count: int) -> list[tuple[int, int]]:
-    if count == 1:
-        return []
-    half = count // 2
-    return _sorted(first, half) + _sorted(first + half, half) + _merged(first, count, 1)
-
-
-def _merged(first: int, count: int, step: int) -> list[tuple[int, int]]:
-    if 2 * step >= count:
-        return [(first, first + step)]
-    inner = [(a, a + step) for a in range(first + step, first + count - step, 2 * step)]
-    return _merged(first, count, 2 * step) + _merged(first + step, count, 2 * step) + inner
 
 
 def emit_rows(
@@ -92,11 +69,8 @@ class _Rows:
         if work.positions or work.dtype.kind != "f":
             self._store(self._network(columns), starts, together)
             return []
-        special = literal(I1.vector(self.lanes), False)
-        for column in columns:
-            special = f.binary("or", special, is_special(f, column))
         mask = type_of("i", self.lanes, 0)
-        is_plain = f.compare("eq", f.convert("bitcast", special, mask), literal(mask, 0))
+        is_plain = f.compare("eq", f.convert("bitcast", self._special(columns), mask), literal(mask, 0))
 
         def all_at_once() -> list[Value]:
             self._store(self._network(columns), starts, together)
@@ -109,6 +83,16 @@ class _Rows:
 
         f.branch(is_plain, all_at_once, one_by_one)
         return []
+
+    def _special(self, columns: Sequence[Value]) -> Value:
+        """In which lanes there is -0.0, whose bits are the smallest integer, or NaN, which is unordered."""
+        f = self.f
+        least = functools.reduce(lambda a, b: f.intrinsic("smin", a.ty, (a, b)), columns)
+        special = f.compare("eq", least, smallest(least.ty))
+        numbers = [f.convert("bitcast", x, register_type(self.work.dtype).vector(self.lanes)) for x in columns]
+        for a, b in zip(numbers[::2], [*numbers[1::2], numbers[-1]], strict=False):
+            special = f.binary("or", special, f.compare("uno", a, b))
+        return special
 
     def _start(self, row: Value) -> Value:
         """The element at which a row begins, in both arrays."""
@@ -221,21 +205,3 @@ def _exchange_values(f: Function, dtype: np.dtype, a: Record, b: Record) -> tupl
     names = ("smin", "smax") if dtype.kind == "i" else ("umin", "umax")
     low, high = (f.intrinsic(name, x.ty, (x, y)) for name in names)
     return (low,), (high,)
-
-
-def transposed(f: Function, rows: Sequence[Value]) -> list[Value]:
-    """Lane j of vector i as lane i of vector j, of as many vectors as they have lanes."""
-    found, count = list(rows), len(rows)
-    step = 1
-    while step < count:
-        for i in range(count):
-            if i & step:
-                continue
-            a, b = found[i], found[i + step]
-            low = [lane if not lane & step else count + lane - step for lane in range(count)]
-            high = [lane + step if not lane & step else count + lane for lane in range(count)]
-            found[i], found[i + step] = f.shuffle(a, b, low), f.shuffle(a, b, high)
-        step *= 2
-    return found
-
-
