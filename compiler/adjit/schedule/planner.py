@@ -229,7 +229,7 @@ class _Planner(LoopPlanner):
         source, place = self._operand_place(arg), self._claim(node)
         for which, at in ((arg, source), (node, place)):
             if not at.is_dense(node.shape):
-                raise NeedsStorage({which: True})
+                raise NeedsStorage({which: False})
         assert isinstance(node.op, Sorting)
         axis = node.attrs["axis"]
         outer, inner = math.prod(node.shape[:axis]), math.prod(node.shape[axis + 1 :])

@@ -110,7 +110,7 @@ def _quantile(function: str, rows: _Rows, q: Any, method: Any, weak: bool) -> An
     if not isinstance(rows.count, int):
         q = np.reshape(q, (*np.shape(q), *(1,) * ndim))
     position, last = rule.virtual(rows.count, q), np.maximum(rows.count - 1, 0)
-    if rule.weight is None or (method == "linear" and np.asarray(q).dtype.kind in "iu" and not is_tracer(q)):
+    if rule.weight is None or (method == "linear" and q.dtype.kind in "iu"):
         return _at(rows, _integers(np.minimum(np.maximum(position, 0), last)))
     low = np.floor(position)
     below, above = position < 0, position >= rows.count - 1
@@ -119,11 +119,12 @@ def _quantile(function: str, rows: _Rows, q: Any, method: Any, weak: bool) -> An
     weight = rule.weight(position - np.where(above, -1, first), position)
     if isinstance(rows.count, int):
         weight = np.reshape(weight, (*np.shape(weight), *(1,) * ndim))
-    if weak and not is_tracer(weight):
-        weight = float(np.reshape(weight, ()))
     a, b = _at(rows, _integers(first)), _at(rows, _integers(second))
-    gap = b - a
-    return np.where(weight >= 0.5, b - gap * (1 - weight), a + gap * weight)
+    gap, rest, is_late = b - a, 1 - weight, weight >= 0.5
+    if weak and rows.elements.dtype.kind == "f":
+        # A number of Python takes the dtype of the elements.
+        weight, rest = (x.astype(rows.elements.dtype) for x in (weight, rest))
+    return np.where(is_late, b - gap * rest, a + gap * weight)
 
 
 def _integers(positions: Any) -> Any:
@@ -151,7 +152,7 @@ def _quantiles(
     if is_tracer(share):
         checks.note(np.all((share >= 0) & (share <= 1)), "DomainError", text, locate())
     elif not np.all((share >= 0) & (share <= 1)):
-        raise shape_error(text)
+        raise trace_error(text, numpy_too=True)
     rows = _rows(function, a, axis, without_nan)
     return _finished(rows, _quantile(function, rows, share, method, weak), tuple(share.shape), keepdims)
 
