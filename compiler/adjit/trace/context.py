@@ -25,7 +25,8 @@ class Trace:
     """A trace under way. `alive` is False once its graph is closed; `refusal` is the first thing that it could not do
     and NumPy can; `part` says of which part of a program its graph is the body, where that does not run just once:
     "loop" or "branch"; `rule` is whose rule for a derivative it traces, for who traces rules. `checks` must hold where
-    anything is read that it gives; `may_raise` says that who began it knows what an error is that it raises."""
+    anything is read that it gives; `may_raise` says that who began it knows what an error is that it raises. `tables` are inputs of which a derivative is to
+    be no array of their size: see `mark_table`."""
 
     def __init__(self, name: str, parent: Trace | None, part: str = "") -> None:
         self.name = name
@@ -40,6 +41,7 @@ class Trace:
         self.refusal: AdjitError | None = None
         self.warned: set[tuple[str, int]] = set()
         self.bounds: dict[Node, tuple[int, int]] = {}
+        self.tables: set[Node] = set()
         self._constants: dict[int, tuple[np.ndarray, Node]] = {}
 
     def encloses(self, other: Trace) -> bool:
