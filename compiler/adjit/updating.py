@@ -106,9 +106,7 @@ class Updating:
             gradients = clipped(gradients, h["clip_norm"])
         return value, gradients
 
-    def updated(
-        self, layout: Layout, state: list[Any], gradients: list[Any], tables: Mapping[int, Rows]
-    ) -> list[Any]:
+    def updated(self, layout: Layout, state: list[Any], gradients: list[Any], tables: Mapping[int, Rows]) -> list[Any]:
         """New parameters, new moments, new shared numbers, new step count; of tables some rows are new."""
         h = self._scalars(layout, state)
         params = state[layout.parts["params"]]

@@ -18,9 +18,7 @@ _KNOWN = {"data": "x", "segment_ids": "ids", "index": "ids", "segments": "num_se
 """Arguments that people know from other libraries, and what they are here."""
 
 
-@public(
-    {"labels": "ids", "x": "ids", "indices": "ids", "num_classes": "classes", "depth": "classes", "dim": "axis"}
-)
+@public({"labels": "ids", "x": "ids", "indices": "ids", "num_classes": "classes", "depth": "classes", "dim": "axis"})
 def one_hot(ids: Any, classes: int, axis: int = -1, dtype: Any = np.float64) -> Any:
     """For each number a vector that is 1 at its place and 0 elsewhere.
 
@@ -48,9 +46,12 @@ def one_hot(ids: Any, classes: int, axis: int = -1, dtype: Any = np.float64) -> 
 
 def _dtype(dtype: Any) -> np.dtype:
     try:
-        return np.dtype(dtype)
-    except TypeError:
-        raise ArgumentError(f"one_hot: dtype is a dtype of NumPy, not {checks.shown(dtype)}") from None
+        found: np.dtype = np.dtype(dtype)
+    except (TypeError, ValueError):
+        found = np.dtype(object)
+    if found.kind not in "biuf":
+        raise ArgumentError(f"one_hot: dtype is a dtype of numbers or bools, not {checks.shown(dtype)}")
+    return found
 
 
 def _operands(name: str, x: Any, ids: Any, num_segments: Any) -> tuple[Any, Any, int]:

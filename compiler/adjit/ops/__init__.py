@@ -16,7 +16,19 @@ batched       an op on many values of its operands at once
 scalar        the protocol that elementwise lowerings are written in
 """
 
-from adjit.ops import arithmetic, calls, contraction, functions, indexing, loops, movement, reduction, sorting, tiles, windows
+from adjit.ops import (
+    arithmetic,
+    calls,
+    contraction,
+    functions,
+    indexing,
+    loops,
+    movement,
+    reduction,
+    sorting,
+    tiles,
+    windows,
+)
 
 __all__ = [
     "arithmetic",

@@ -30,6 +30,6 @@ from adjit.trace.tracer import Tracer, is_tracer
 
 __all__ = [
     "Trace", "Traced", "Tracer", "apply", "arithmetic", "asarray", "current_trace", "dispatch", "functions",
-    "implements", "inline", "is_tracer", "mark_table", "methods", "operators", "refused", "stop_gradient", "trace_flat", "ufunc",
-    "ufuncs", "undispatched",
+    "implements", "inline", "is_tracer", "mark_table", "methods", "operators", "refused", "stop_gradient", "trace_flat",
+    "ufunc", "ufuncs", "undispatched",
 ]  # fmt: skip

@@ -10,9 +10,22 @@ and no two calls differ. With positions no two records are equal; keys that equa
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
-from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Ty, Value, int_literal, literal, type_of, vector_literal
+from adjit.codegen.llvm import (
+    I64,
+    PTR,
+    VOID,
+    Function,
+    Module,
+    Ty,
+    Value,
+    int_literal,
+    literal,
+    type_of,
+    vector_literal,
+)
 from adjit.codegen.sorting.bitonic import Record, is_less, sort_block
 from adjit.codegen.sorting.keys import largest
 from adjit.codegen.x86 import parting
@@ -60,15 +73,14 @@ class Quicksort:
         places = [f.element(array, ty, low) for array, ty in zip(arrays, self.types, strict=True)]
         vectors = 1
         while vectors < self.vectors:
-            network = self._network(vectors)
-            f.return_if(
-                f.compare("sle", n, int_literal(vectors * self.lanes)),
-                None,
-                lambda network=network: f.call(network, VOID, [*places, n]),  # type: ignore[misc]
-            )
+            sort = functools.partial(self._call_network, f, self._network(vectors), [*places, n])
+            f.return_if(f.compare("sle", n, int_literal(vectors * self.lanes)), None, sort)
             vectors *= 2
-        f.call(self._network(vectors), VOID, [*places, n])
+        self._call_network(f, self._network(vectors), [*places, n])
         f.ret()
+
+    def _call_network(self, f: Function, network: str, args: Sequence[Value]) -> None:
+        f.call(network, VOID, args)
 
     def _network(self, vectors: int) -> str:
         """A function that sorts more records than half of so many vectors have."""
@@ -173,7 +185,10 @@ class Quicksort:
     def _load(self, f: Function, arrays: Sequence[Value], at: Value, vectors: int) -> list[Record]:
         places = [f.element(array, ty, at) for array, ty in zip(arrays, self._vectors, strict=True)]
         return [
-            tuple(f.load(f.element(place, ty, v * self.lanes), ty) for place, ty in zip(places, self._vectors, strict=True))
+            tuple(
+                f.load(f.element(place, ty, v * self.lanes), ty)
+                for place, ty in zip(places, self._vectors, strict=True)
+            )
             for v in range(vectors)
         ]
 
@@ -248,7 +263,9 @@ class Quicksort:
             (at,) = f.branch(
                 f.compare("eq", key, largest(key.ty)),
                 lambda: [high],
-                lambda: [f.add(low, f.call(split, I64, [*arrays, low, high, f.binary("add", key, literal(key.ty, 1))]))],
+                lambda: [
+                    f.add(low, f.call(split, I64, [*arrays, low, high, f.binary("add", key, literal(key.ty, 1))]))
+                ],
             )
             self._push(f, waiting, depth, at, high)
             return [f.add(depth, 1)]
