@@ -45,6 +45,8 @@ windows."""
 WINDOW_COLUMNS = 4
 """Columns of a contraction of windows from which these are the other operand's: with fewer, such as few channels that
 lie side by side, adjacent elements of the windows are."""
+FEW_CHANNELS = 4
+"""Channels of an image up to which the lines of a window are laid side by side for its products."""
 WINDOW_ROWS = 8
 """Rows of a contraction of windows from which those beside the columns are taken, whose results lie together."""
 WINDOW_WIDTH = 512

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from adjit.codegen.analysis import lanes_of, total_cost, vector_dimension
-from adjit.codegen.gemm import blocks_are_wide
+from adjit.codegen.gemm import blocks_are_wide, sizes_for
 from adjit.schedule.products import is_direct
 from adjit.schedule.work import Loop, Product, Work
 from adjit.tuned import (
@@ -71,6 +71,16 @@ def follows_columns(work: Product, cut: Cut | None, target: Target) -> bool:
 def has_wide_blocks(work: Product, target: Target) -> bool:
     """Whether every block that the epilogue is given has all columns of C."""
     return bool(work.runs) or blocks_are_wide(work.dtype, work.n, target)
+
+
+def joins_lines(work: Product, cut: Cut | None, target: Target) -> bool:
+    """Whether the rows of a product of windows go on from one turn of the innermost loop over products to the next, as
+    lines of one: it is the same B, and they follow one another in C."""
+    if not work.runs or not work.batch or is_divided(cut):
+        return False
+    count, _, b, c = work.batch[-1]
+    follows = work.scratch or c == work.m * work.c_row
+    return count > 1 and b == 0 and follows and work.m * work.n <= sizes_for(work.dtype, target).block
 
 
 # -- loops ----------------------------------------------------------------------------------------------------------

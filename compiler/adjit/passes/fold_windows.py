@@ -74,8 +74,18 @@ def _step(node: Node, rewriter: Rewriter) -> Node | None:
         own, other = spec.operands[side], spec.operands[1 - side]
         moved, still = {way.letter for way in ways}, {way.place for way in ways}
         if moved <= set(own) - set(other) and still <= set(other) - set(own):
-            return _Adjoint(rewriter, product, side, ways).result(ndim)
+            if math.prod(product.shape[spec.result.index(c)] for c in spec.result[:ndim] if c in other) <= 8:
+                return _of_few(node, _Adjoint(rewriter, product, side, ways[:-1]), ways[-1]) if ways[1:] else None
+            return _Adjoint(rewriter, product, side, ways).result(spec.result[:ndim])
     return None
+
+
+def _of_few(node, adjoint, last):
+    ndim = len(node.shape)
+    letters = adjoint.spec.result[:ndim]
+    folded = adjoint.result(letters + last.place)
+    how = {name: node.attrs[name][-1:] for name in ("axes", "extents", "step", "dilation")}
+    return adjoint.rewriter.emit("add_windows", folded, **how)
 
 
 def _side_by_side(node: Node, rewriter: Rewriter) -> Node:
@@ -135,9 +145,8 @@ class _Adjoint:
         self.ways = ways
         self.moved, self.still = product.args[side], product.args[1 - side]
 
-    def result(self, ndim: int) -> Node:
+    def result(self, letters: str) -> Node:
         """The sum of all windows."""
-        letters = self.spec.result[:ndim]
         return self._from(0, (), letters)
 
     def _from(self, number: int, phases: tuple[int, ...], letters: str) -> Node:

@@ -28,6 +28,8 @@ from adjit.ir.subscripts import Subscripts
 from adjit.ir.types import I32, I64, U8
 from adjit.ops.contraction import extents_of, sizes_of, subscripts_of
 from adjit.ops.declare import Bodied, Elementwise, Ordered, Reduction
+from adjit.schedule.group import WIDEST
+from adjit.schedule.lines import with_lines
 from adjit.schedule.overlaps import without_overlaps
 from adjit.schedule.versions import Versions
 from adjit.schedule.windowed import orientation, reads_windows, view_strides
@@ -37,7 +39,7 @@ from adjit_runtime.errors import InternalError
 
 def normalize(graph: Graph) -> Graph:
     """The same function of the same inputs in the forms above; roots keep their shapes."""
-    graph = without_overlaps(graph)
+    graph = with_lines(without_overlaps(graph))
     squeeze = _Squeeze(Builder())
     flat: dict[Node, Node] = {}
     full: dict[Node, Node] = {node: node for node in graph.inputs}
@@ -236,10 +238,12 @@ class _Squeeze:
         own, other = args[windowed], args[1 - windowed]
         strides = dict(zip(spec.operands[windowed], view_strides(own), strict=True))
         sizes = spec.sizes(*(arg.shape for arg in args))
-        letters, order = orientation(spec, sizes, strides, windowed)
+        letters, order, apart = orientation(spec, sizes, strides, windowed, WIDEST // own.dtype.itemsize)
         given = spec.operands[1 - windowed]
         if letters != given:
             other = self.builder.emit("transpose", other, axes=tuple(given.index(c) for c in letters))
+        if apart:
+            other = self.copied(other)
         pair = (own, other) if windowed == 0 else (other, own)
         changed = spec.with_operand(1 - windowed, letters).with_result(order)
         product = self.builder.emit("contract", *pair, spec=changed)
