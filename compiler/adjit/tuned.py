@@ -47,6 +47,10 @@ WINDOW_COLUMNS = 4
 lie side by side, adjacent elements of the windows are."""
 FEW_CHANNELS = 4
 """Channels of an image up to which the lines of a window are laid side by side for its products."""
+GROUPED_RESULT = 1 << 13
+"""Elements of a sum of products of windows up to which it is made in groups, a result for each, which threads share."""
+GROUPED_SUMS = 512
+"""Sums of such a group at least."""
 WINDOW_ROWS = 8
 """Rows of a contraction of windows from which those beside the columns are taken, whose results lie together."""
 WINDOW_WIDTH = 512

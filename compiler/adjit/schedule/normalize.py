@@ -18,6 +18,7 @@
 from __future__ import annotations
 
 import math
+from string import ascii_letters
 from typing import Any
 
 from adjit.ir.axes import is_linear, joins, without_ones
@@ -32,7 +33,7 @@ from adjit.schedule.group import WIDEST
 from adjit.schedule.lines import with_lines
 from adjit.schedule.overlaps import without_overlaps
 from adjit.schedule.versions import Versions
-from adjit.schedule.windowed import orientation, reads_windows, view_strides
+from adjit.schedule.windowed import groups_of, orientation, reads_windows, view_strides
 from adjit.tuned import APART_COLUMNS, TINY_PRODUCT
 from adjit_runtime.errors import InternalError
 
@@ -235,6 +236,9 @@ class _Squeeze:
 
     def _of_windows(self, args: tuple[Node, Node], spec: Subscripts, windowed: int) -> Node:
         """A contraction of windows, which are read where they lie; the other operand and the result suit them."""
+        groups = groups_of(spec, spec.sizes(*(arg.shape for arg in args)))
+        if groups > 1:
+            return self._in_groups(args, spec, windowed, groups)
         own, other = args[windowed], args[1 - windowed]
         strides = dict(zip(spec.operands[windowed], view_strides(own), strict=True))
         sizes = spec.sizes(*(arg.shape for arg in args))
@@ -250,6 +254,14 @@ class _Squeeze:
         if order == spec.result:
             return product
         return self.builder.emit("transpose", product, axes=tuple(order.index(c) for c in spec.result))
+
+    def _in_groups(self, args: tuple[Node, Node], spec: Subscripts, windowed: int, groups: int) -> Node:
+        """Sums of each of so many groups of rows, which threads share, and the sums of these."""
+        letter = next(c for c in ascii_letters if c not in spec.left + spec.right)
+        apart = tuple(self.reshape(arg, (groups, arg.shape[0] // groups, *arg.shape[1:])) for arg in args)
+        grouped = Subscripts(*(letter + letters for letters in (*spec.operands, spec.result)))
+        sums = self._of_windows((apart[0], apart[1]), grouped, windowed)
+        return self.builder.emit("sum", sums, axes=(0,))
 
     def _contract(self, node: Node, args: list[Node]) -> Node:
         sizes = sizes_of(node)

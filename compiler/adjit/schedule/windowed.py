@@ -17,7 +17,7 @@ from adjit.ir.node import Node
 from adjit.ir.subscripts import Subscripts
 from adjit.schedule.maps import Map, contiguous_strides, identity, linear, operand_map
 from adjit.schedule.work import Product
-from adjit.tuned import TRANSPOSE_COPY_READS, WINDOW_ROWS
+from adjit.tuned import GROUPED_RESULT, GROUPED_SUMS, TRANSPOSE_COPY_READS, WINDOW_ROWS
 
 Strides = Mapping[str, int]
 
@@ -66,6 +66,16 @@ def view_strides(node: Node) -> tuple[int, ...]:
             break
         map_, node = inner, node.args[0]
     return linear(map_, contiguous_strides(node.shape))[1] or (0,) * len(extents)
+
+
+def groups_of(spec: Subscripts, sizes: Mapping[str, int]) -> int:
+    """Into how many groups the outermost sums of both operands are cut, which have a result each: where this is small,
+    its parts alone are too few, or too thin, for threads."""
+    first = spec.left[0]
+    if first != spec.right[0] or first not in spec.summed or math.prod(sizes[c] for c in spec.result) > GROUPED_RESULT:
+        return 1
+    each = math.prod(sizes[c] for c in spec.summed) // GROUPED_SUMS
+    return next((n for n in (8, 4, 2) if sizes[first] % n == 0 and each >= n), 1)
 
 
 class Orientation(NamedTuple):
