@@ -47,6 +47,9 @@ WINDOW_COLUMNS = 4
 lie side by side, adjacent elements of the windows are."""
 FEW_CHANNELS = 4
 """Channels of an image up to which the lines of a window are laid side by side for its products."""
+FEW_COLUMNS = 8
+"""Channels of an image's gradient up to which a product has those of all places along a line beside one another, and
+these are added up: fewer would leave more than half of a vector empty."""
 GROUPED_RESULT = 1 << 13
 """Elements of a sum of products of windows up to which it is made in groups, a result for each, which threads share."""
 GROUPED_SUMS = 512
