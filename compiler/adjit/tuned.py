@@ -45,7 +45,7 @@ windows."""
 WINDOW_COLUMNS = 4
 """Columns of a contraction of windows from which these are the other operand's: with fewer, such as few channels that
 lie side by side, adjacent elements of the windows are."""
-FEW_CHANNELS = 4
+FEW_CHANNELS = 2
 """Channels of an image up to which the lines of a window are laid side by side for its products."""
 FEW_COLUMNS = 8
 """Channels of an image's gradient up to which a product has those of all places along a line beside one another, and
