@@ -66,6 +66,8 @@ def _step(node: Node, rewriter: Rewriter) -> Node | None:
         return _side_by_side(node, rewriter)
     if product.op.name == "pad":
         return _of_pad(node, product, rewriter)
+    if (apart := _in_groups(node, rewriter)) is not None:
+        return rewriter.emit("reshape", apart, shape=node.shape)
     return _folded(node, rewriter, [(0, n) for n in node.shape])
 
 
@@ -81,9 +83,28 @@ def _cropped(node: Node, rewriter: Rewriter) -> Node | None:
     if any(n != 1 for n in step) or any(n != m for i, (n, m) in enumerate(zip(node.shape, added.shape)) if i not in axes):
         return None
     product = added.args[0]
+    if (apart := _in_groups(added, rewriter)) is not None:
+        ndim, last = len(apart.shape), max(axes) + 1
+        ends = (*start[:last], *[0] * (ndim - last)), (*stop[:last], *apart.shape[last:])
+        part = rewriter.emit("slice", apart, start=ends[0], stop=ends[1], step=(1,) * ndim)
+        return rewriter.emit("reshape", part, shape=node.shape)
     if lie_apart(product.shape[len(added.shape) :], added.attrs["step"], added.attrs["dilation"]):
         return None
     return _folded(added, rewriter, list(zip(start, stop, strict=True)))
+
+
+def _in_groups(node: Node, rewriter: Rewriter) -> Node | None:
+    """What adds up the windows of a product whose groups of channels are laid side by side, with them apart."""
+    (laid,) = node.args
+    if laid.op.name != "reshape" or laid.args[0].op.name != "contract" or rewriter.is_shared(laid):
+        return None
+    (product,) = laid.args
+    ndim, last = len(node.shape), max(node.attrs["axes"]) + 1
+    places = laid.shape[ndim:]
+    is_apart = product.shape[:last] == laid.shape[:last] and product.shape[-len(places) :] == places
+    if not is_apart or len(product.shape) < last + len(places) or 0 in product.shape:
+        return None
+    return rewriter.emit("add_windows", product, **node.attrs)
 
 
 def _folded(node: Node, rewriter: Rewriter, wanted: list[tuple[int, int]]) -> Node | None:
@@ -106,7 +127,7 @@ def _folded(node: Node, rewriter: Rewriter, wanted: list[tuple[int, int]]) -> No
         moved, still = {way.letter for way in ways}, {way.place for way in ways}
         if moved <= set(own) - set(other) and still <= set(other) - set(own):
             adjoint = _Adjoint(rewriter, product, side, ways)
-            if adjoint.columns() > FEW_COLUMNS:
+            if adjoint.columns() > FEW_COLUMNS or set(own) & set(other) & set(spec.result):
                 return adjoint.result(spec.result[:ndim])
             return _but_last(node, rewriter, side, ways, wanted) if ways[1:] else None
     return None

@@ -32,6 +32,7 @@ from adjit.ops.declare import Bodied, Elementwise, Ordered, Reduction
 from adjit.schedule.group import WIDEST
 from adjit.schedule.lines import with_lines
 from adjit.schedule.overlaps import without_overlaps
+from adjit.schedule.taps import by_places
 from adjit.schedule.versions import Versions
 from adjit.schedule.windowed import groups_of, orientation, reads_windows, view_strides
 from adjit.tuned import APART_COLUMNS, TINY_PRODUCT
@@ -255,6 +256,14 @@ class _Squeeze:
             return product
         return self.builder.emit("transpose", product, axes=tuple(order.index(c) for c in spec.result))
 
+    def _by_places(
+        self, args: tuple[Node, Node], spec: Subscripts, windowed: int, sizes: dict[str, int]
+    ) -> Node | None:
+        def multiply(x: Node, left: str, y: Node, right: str, result: str, summed: str) -> Node:
+            return self._sum_of_products(x, left, y, right, result + summed, sizes, len(result))
+
+        return by_places(self.builder, args, spec, windowed, sizes, multiply) if args[0].dtype.kind == "f" else None
+
     def _in_groups(self, args: tuple[Node, Node], spec: Subscripts, windowed: int, groups: int) -> Node:
         """Sums of each of so many groups of rows, which threads share, and the sums of these."""
         letter = next(c for c in ascii_letters if c not in spec.left + spec.right)
@@ -276,10 +285,13 @@ class _Squeeze:
             x, y = (self.builder.emit("cast", arg, dtype=I32) for arg in (x, y))
         elif dtype.name == "uint64":
             x, y = (self.builder.emit("cast", arg, dtype=I64) for arg in (x, y))
+        windowed = next((side for side, arg in enumerate((x, y)) if reads_windows(arg)), None)
         if product_sizes(node) is None:
+            found = self._by_places((x, y), spec, windowed, sizes) if windowed is not None else None
+            if found is not None:
+                return found
             product = self._sum_of_products(x, left, y, right, result + spec.summed, sizes, len(result))
             return product if product.dtype == dtype else self.builder.emit("cast", product, dtype=dtype)
-        windowed = next((side for side, arg in enumerate((x, y)) if reads_windows(arg)), None)
         if windowed is not None and dtype.kind == "f":
             return self._of_windows((x, y), spec, windowed)
         (x, y), spec = self._apart((x, y), spec, sizes)
