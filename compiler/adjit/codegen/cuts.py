@@ -93,8 +93,8 @@ def _cut_of_loop(work: Loop, target: Target) -> Cut | None:
         return None
     vector = vector_dimension(body, lanes_of(body, target.vector_bytes), range(len(body.domain)))
     free = [d for d in range(len(body.domain)) if d not in body.reduced and body.domain[d] >= LOOP_PARTS]
-    # Columns of a reduction are unrolled and jammed, several vectors at a time.
-    free = [d for d in free if not (d == vector and body.reduced)]
+    # Columns of a reduction are unrolled and jammed, several vectors at a time, which stay together.
+    free = [d for d in free if not (d == vector and body.reduced and body.domain[d] < 2 * LOOP_PART_UNIT)]
     if not free:
         return None
     unit = LOOP_PART_UNIT if free[0] == vector else 1
