@@ -45,6 +45,8 @@ windows."""
 WINDOW_COLUMNS = 4
 """Columns of a contraction of windows from which these are the other operand's: with fewer, such as few channels that
 lie side by side, adjacent elements of the windows are."""
+WINDOW_PLACES = 128
+"""Places in a window up to which a convolution of each channel by itself is written out place by place."""
 FEW_CHANNELS = 2
 """Channels of an image up to which the lines of a window are laid side by side for its products."""
 FEW_COLUMNS = 8
@@ -186,6 +188,9 @@ REDUCTION_JAM = 8
 Along a row it decides the order of the sum."""
 REDUCTION_JAM_COST = 48
 """Instructions of all copies together: code that grows further costs more to compile than it saves."""
+REPEATED_LOADS, MOST_REPEATED = 4, 32
+"""Loads of columns alone, at least and at most, with which a loop goes column by column and keeps them in registers
+along rows: the kernels of a convolution of each channel by itself."""
 BLOCKED_ROWS, ROWS_FROM, ROWS_COST = 4, 16, 24
 """Rows that go through a reduction along them together (register blocking), where there are so many and the body has no
 more instructions."""

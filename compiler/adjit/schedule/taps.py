@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from adjit.ir.builder import Builder
 from adjit.ir.node import Node
 from adjit.ir.subscripts import Subscripts
-from adjit.tuned import WINDOW_TERMS
+from adjit.tuned import WINDOW_PLACES
 
 Multiply = Callable[[Node, str, Node, str, str, str], Node]
 """What sums products of elements: (x, its letters, y, its letters, those of the result, those that are summed)."""
@@ -41,7 +41,7 @@ def by_places(
 
 
 def _is_few(letters: str, sizes: Mapping[str, int]) -> bool:
-    return bool(letters) and math.prod(sizes[c] for c in letters) <= WINDOW_TERMS
+    return bool(letters) and math.prod(sizes[c] for c in letters) <= WINDOW_PLACES
 
 
 def _sum(
