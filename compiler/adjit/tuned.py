@@ -42,9 +42,6 @@ more (xor's 4x2x8 in 0.4 in place of 1 us), and what has no larger product needs
 WINDOW_TERMS = 32
 """Places in a window up to which windows that overlap are added up place by place; longer ones are windows of
 windows."""
-WINDOW_COLUMNS = 4
-"""Columns of a contraction of windows from which these are the other operand's: with fewer, such as few channels that
-lie side by side, adjacent elements of the windows are."""
 WINDOW_PLACES = 128
 """Places in a window up to which a convolution of each channel by itself is written out place by place."""
 FEW_CHANNELS = 2

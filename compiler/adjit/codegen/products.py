@@ -301,7 +301,9 @@ def _whole_vectors(work: Product, lanes: int, most: int, target: Target) -> int:
     return most
 
 
-def _emit_epilogue(module: Module, name: str, work: Product, cut: Cut | None, target: Target, light: bool, joined: bool) -> Function:
+def _emit_epilogue(
+    module: Module, name: str, work: Product, cut: Cut | None, target: Target, light: bool, joined: bool
+) -> Function:
     body = work.epilogue
     assert body is not None
     signature = [

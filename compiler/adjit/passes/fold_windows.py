@@ -80,7 +80,8 @@ def _cropped(node: Node, rewriter: Rewriter) -> Node | None:
         return None
     start, stop, step = (node.attrs[name] for name in ("start", "stop", "step"))
     axes = added.attrs["axes"]
-    if any(n != 1 for n in step) or any(n != m for i, (n, m) in enumerate(zip(node.shape, added.shape)) if i not in axes):
+    others = [axis for axis in range(len(added.shape)) if axis not in axes]
+    if any(n != 1 for n in step) or any(node.shape[axis] != added.shape[axis] for axis in others):
         return None
     product = added.args[0]
     if (apart := _in_groups(added, rewriter)) is not None:
@@ -118,9 +119,7 @@ def _folded(node: Node, rewriter: Rewriter, wanted: list[tuple[int, int]]) -> No
     axes, ndim = attrs["axes"], len(node.shape)
     ways = [
         _Way(spec.result[axis], place, wanted[axis][1] - wanted[axis][0], step, dilation, wanted[axis][0])
-        for axis, place, step, dilation in zip(
-            axes, spec.result[ndim:], attrs["step"], attrs["dilation"], strict=True
-        )
+        for axis, place, step, dilation in zip(axes, spec.result[ndim:], attrs["step"], attrs["dilation"], strict=True)
     ]
     for side in (0, 1):
         own, other = spec.operands[side], spec.operands[1 - side]
@@ -283,9 +282,7 @@ class _Adjoint:
         if not any((*low, *high)):
             return moved
         value = moved.dtype.type(0).item()
-        return self.rewriter.emit(
-            "pad", moved, low=tuple(low), high=tuple(high), interior=(0,) * len(own), value=value
-        )
+        return self.rewriter.emit("pad", moved, low=tuple(low), high=tuple(high), interior=(0,) * len(own), value=value)
 
     def _chosen(self, found: list[_Phase]) -> Node:
         """The other operand's places of this phase, the last one first."""

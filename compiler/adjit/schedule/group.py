@@ -22,8 +22,8 @@ from adjit.ir.graph import Graph
 from adjit.ir.node import Node
 from adjit.ops.contraction import extents_of, subscripts_of
 from adjit.ops.declare import Bodied, Elementwise, Ordered, Reduction
-from adjit.schedule.windowed import reads_windows
 from adjit.schedule.products import is_small, rows_of_block
+from adjit.schedule.windowed import reads_windows
 from adjit.tuned import HOISTED_COST, KERNEL_MEMBERS, LIGHT_COST, LIGHT_LEAVES, ROW_COST
 
 SAME = ("same",)

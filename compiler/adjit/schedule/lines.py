@@ -28,7 +28,7 @@ def with_lines(graph: Graph) -> Graph:
     if not any(node.op.name == "windows" for node in graph.nodes):
         return graph
     users = graph.users()
-    read = {node for node in graph.roots}
+    read = set(graph.roots)
     chosen = {node for node in graph.nodes if node.op.name == "windows" and node not in read and _pays(node, users)}
     if not chosen:
         return graph
@@ -57,7 +57,9 @@ def _pays(node: Node, users: dict[Node, list[Node]]) -> bool:
 
 
 def _multiplies(node: Node) -> bool:
-    return node.op.kind == "contraction" and math.prod(extents_of(node)) > TINY_PRODUCT and min(extents_of(node)[1:]) > 1
+    return (
+        node.op.kind == "contraction" and math.prod(extents_of(node)) > TINY_PRODUCT and min(extents_of(node)[1:]) > 1
+    )
 
 
 def _in_two(b: Builder, x: Node, node: Node) -> Node:
@@ -72,18 +74,6 @@ def _in_two(b: Builder, x: Node, node: Node) -> Node:
     ndim = len(x.shape)
     places = [ndim + 1 + i for i in range(count - 2)] + [ndim, ndim + count - 1]
     return b.emit("transpose", seen, axes=(*range(ndim), *places))
-
-
-def _lines(b, x, shape, axis, size, step, dilation):
-    lines = []
-    ndim = len(x.shape)
-    n = shape[axis]
-    for i in range(size):
-        start = tuple(i * dilation if a == axis else 0 for a in range(ndim))
-        stop = tuple(i * dilation + (n - 1) * step + 1 if a == axis else m for a, m in enumerate(x.shape))
-        line = b.emit("slice", x, start=start, stop=stop, step=tuple(step if a == axis else 1 for a in range(ndim)))
-        lines.append(b.emit("reshape", line, shape=(*line.shape, 1)))
-    return b.emit("concatenate", *lines, axis=ndim)
 
 
 def _windows(b: Builder, x: Node, ways: list[tuple[int, ...]]) -> Node:

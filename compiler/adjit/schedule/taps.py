@@ -44,9 +44,7 @@ def _is_few(letters: str, sizes: Mapping[str, int]) -> bool:
     return bool(letters) and math.prod(sizes[c] for c in letters) <= WINDOW_PLACES
 
 
-def _sum(
-    b: Builder, args: tuple[Node, Node], spec: Subscripts, sizes: Mapping[str, int], multiply: Multiply
-) -> Node:
+def _sum(b: Builder, args: tuple[Node, Node], spec: Subscripts, sizes: Mapping[str, int], multiply: Multiply) -> Node:
     total: Node | None = None
     left, right = (_without(letters, spec.summed) for letters in spec.operands)
     for places in _indices(spec.summed, sizes):

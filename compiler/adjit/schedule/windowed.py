@@ -24,8 +24,8 @@ Strides = Mapping[str, int]
 
 class Split(NamedTuple):
     """The letters of a product: `columns` are adjacent in B and in the result, `rows` have one stride in A and in the
-    result, `sums` one in A and in B; `batch` are loops over products, `runs` over the sums of one, outermost first. There
-    are `lines` where the rows are those of a line of many, which follow one another in the result."""
+    result, `sums` one in A and in B; `batch` are loops over products, `runs` over the sums of one, outermost first.
+    There are `lines` where the rows are those of a line of many, which follow one another in the result."""
 
     batch: str
     rows: str
@@ -79,17 +79,15 @@ def groups_of(spec: Subscripts, sizes: Mapping[str, int]) -> int:
 
 
 class Orientation(NamedTuple):
-    """How a contraction of windows is done: the letters of the other operand in a good order, which is `copied` so where
-    that pays, and those of the result, whose last one has the columns."""
+    """How a contraction of windows is done: the letters of the other operand in a good order, which is `copied`
+    so where that pays, and those of the result, whose last one has the columns."""
 
     other: str
     result: str
     copied: bool
 
 
-def orientation(
-    spec: Subscripts, sizes: Mapping[str, int], strides: Strides, windowed: int, lanes: int
-) -> Orientation:
+def orientation(spec: Subscripts, sizes: Mapping[str, int], strides: Strides, windowed: int, lanes: int) -> Orientation:
     """That of a contraction whose operand `windowed` has these strides, on vectors of so many lanes."""
     own, other = spec.operands[windowed], spec.operands[1 - windowed]
     free = "".join(c for c in spec.result if c in other and c not in own)
@@ -113,9 +111,7 @@ def orientation(
 
 def _runs(own: str, sums: str, sizes: Mapping[str, int], strides: Strides) -> int:
     """How many loops it takes to go over these sums in this order."""
-    return sum(
-        strides[before] != strides[letter] * sizes[letter] for before, letter in itertools.pairwise(sums)
-    )
+    return sum(strides[before] != strides[letter] * sizes[letter] for before, letter in itertools.pairwise(sums))
 
 
 def _adjacent(spec: Subscripts, sizes: Mapping[str, int], strides: Strides, own: str, other: str) -> str:

@@ -2,11 +2,12 @@
 
     void adjit_windows_f32(m, n, k, a, a_row, a_col, line, a_line, b, b_row, c, c_row, runs, flags, epilogue, context)
 
-B has unit column stride. Rows come in lines: A has those of a line `a_row` elements apart, and lines `a_line` apart; a
-block of C has whole lines where there are several (C has one stride). `runs` points to three times (count, stride of A, stride of B) in elements: each element of C
-is the sum over all of these, and over k, of A and B moved on by the strides. With each turn of the first loop sums are
-added to C, in order; those of the others and of k are one chain of fused multiply-adds from zero. So parts of C have
-the bits of the whole. Flags and epilogue are those of `adjit_gemm`; a block of C has all n columns.
+B has unit column stride. Rows come in lines of `line` rows, in A `a_row` elements apart, the lines `a_line`; in C all
+rows have one stride, and a block has whole lines where there are several. `runs` points to three times (count, stride
+of A, stride of B) in elements: each element of C is the sum over all of these, and over k, of A and B moved on by the
+strides. With each turn of the first loop sums are added to C, in order; those of the others and of k are one chain of
+fused multiply-adds from zero. So parts of C have the bits of the whole. Flags and epilogue are those of `adjit_gemm`; a
+block of C has all n columns.
 """
 
 from __future__ import annotations
