@@ -31,6 +31,25 @@ def load_idx(path):
     return np.frombuffer(content, np.uint8, offset=start).reshape(np.frombuffer(content[4:start], ">i4"))
 
 
+def draw(path, rows):
+    """A picture of rows of images (rows, columns, pixels), which are square."""
+    try:
+        import matplotlib
+    except ImportError:
+        print("no picture: matplotlib is not installed (pip install 'adjit[plot]')")
+        return
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    count, columns, pixels = np.shape(rows)
+    side = int(pixels**0.5)
+    framed = np.pad(np.reshape(rows, (count, columns, side, side)), ((0, 0), (0, 0), (1, 1), (1, 1)))
+    whole = framed.swapaxes(1, 2).reshape(count * (side + 2), columns * (side + 2))
+    scale = max(1, 32 // side)
+    plt.imsave(path, whole.repeat(scale, 0).repeat(scale, 1), cmap="gray_r", vmin=0, vmax=1)
+    print(f"picture: {path}")
+
+
 def _pair(folder, part):
     images, labels = (load_idx(_found(folder, f"{part}-{kind}")) for kind in ("images-idx3-ubyte", "labels-idx1-ubyte"))
     return images[:, None] / np.float32(255), labels.astype(np.int64)
