@@ -20,6 +20,8 @@ from images import load
 import adjit
 from adjit import nn, optim, random
 
+BATCH = 32
+
 
 def init(width, blocks, seed):
     """Parameters, and the running statistics of all normalisations by the same names."""
@@ -78,23 +80,30 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
 
-    train, (test, test_labels) = load(options.data)
-    steps = options.epochs * (len(train[0]) // 32)
+    (images, labels), (test, test_labels) = load(options.data)
+    steps = options.epochs * (len(images) // BATCH)
     rate = optim.schedule.warm_up(optim.schedule.cosine(options.rate, steps=steps), steps=steps // 20)
     step = adjit.training_step(loss, optim.sgd(rate, momentum=0.9, nesterov=True), has_aux=True, l2=2.5e-4)
     params, running = init(options.width, options.blocks, options.seed)
     state = step.init(params)
+    answers = adjit.jit(lambda *args: np.argmax(predict(*args)[0], axis=1))
+    generator = np.random.default_rng(options.seed)
+
+    print(f"{adjit.ravel(params)[0].size} parameters")
     begun = time.perf_counter()
-    g = np.random.default_rng(0)
-    measure = adjit.jit(lambda p, r, x: np.argmax(predict(p, r, x)[0], axis=1))
     for epoch in range(options.epochs):
-        order = g.permutation(len(train[0]))
-        tot = []
-        for i in range(0, len(order) - 31, 32):
-            v, running = step(state, running, train[0][order[i : i + 32]], train[1][order[i : i + 32]])
-            tot.append(v)
-        found = np.concatenate([measure(state.params, running, test[i : i + 500]) for i in range(0, len(test), 500)])
-        print(epoch, np.mean(tot), np.mean(found == test_labels), time.perf_counter() - begun)
+        losses = []
+        order = generator.permutation(len(images))
+        for i in range(0, len(images) - BATCH + 1, BATCH):
+            batch = order[i : i + BATCH]
+            value, running = step(state, running, images[batch], labels[batch])
+            losses.append(value)
+        parts = np.split(test, range(500, len(test), 500))
+        found = np.concatenate([answers(state.params, running, part) for part in parts])
+        accuracy = np.mean(found == test_labels)
+        print(f"epoch {epoch + 1:2d}  loss {np.mean(losses):.4f}  test accuracy {accuracy:.2%}")
+    print(f"{time.perf_counter() - begun:.1f} s")
+    print(f"test accuracy {accuracy:.2%}")
 
 
 if __name__ == "__main__":

@@ -179,7 +179,7 @@ def test_char_lstm() -> None:
     lines = run("char_lstm.py")
     assert "pairs of characters: 3.410 bits per character" in lines
     (bits,) = last_numbers(lines, r"LSTM: (\d\.\d+) bits per character")
-    assert bits < 2.8
+    assert bits < 2.9
 
 
 def test_gpt() -> None:
