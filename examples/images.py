@@ -7,6 +7,7 @@ folder has the four files that are published under these names, compressed or no
     train-images-idx3-ubyte.gz  train-labels-idx1-ubyte.gz  t10k-images-idx3-ubyte.gz  t10k-labels-idx1-ubyte.gz
 
 Both give `(images, labels), (test images, test labels)`: float32 of shape (n, 1, height, width) from 0 to 1, and int64.
+`draw(path, rows)` writes a picture of rows of images, where Matplotlib is installed.
 """
 
 import gzip

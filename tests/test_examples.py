@@ -191,8 +191,11 @@ def test_gpt() -> None:
     assert bits < 3.1
 
 
-def test_autoencoder() -> None:
-    lines = run("autoencoder.py")
+def test_autoencoder(tmp_path: Path) -> None:
+    picture = tmp_path / "images.png"
+    *lines, drawn = run("autoencoder.py", "--picture", str(picture))
+    assert drawn == f"picture: {picture}"
+    assert picture.is_file()
     mean = float(re.findall(r"mean image: (-\d+\.\d+)", lines[-2])[0])
     bound, error = last_numbers(lines, r"autoencoder: ELBO (-\d+\.\d+) nats per image, error (\d\.\d+)")
     assert mean + 2 < bound < 0
