@@ -52,25 +52,24 @@ def loss(params, rows, *, dropout=0.0, key=None):
 
 
 def new_cache(params):
-    """Places for the keys and values of each layer: (layers, 2, heads, context, size)."""
+    """Places for the keys and the values of each layer: (heads, context, size)."""
     context, width = params["position"].shape
-    return np.zeros((len(params["blocks"]), 2, HEADS, context, width // HEADS), np.float32)
+    return [tuple(np.zeros((HEADS, context, width // HEADS), np.float32) for _ in "kv") for _ in params["blocks"]]
 
 
 def cached(params, codes, cache, start):
     """What comes after codes (time,) that stand at `start` and later, and the cache with their keys and values."""
     places = start + np.arange(len(codes))
-    seen = np.arange(cache.shape[3]) <= places[:, None]
+    seen = np.arange(len(params["position"])) <= places[:, None]
     x = nn.embedding(params["embedding"], codes) + nn.embedding(params["position"], places)
-    for number, block in enumerate(params["blocks"]):
+    for block, (keys, values) in zip(params["blocks"], cache, strict=True):
         h = nn.layer_norm(x, **block["norm1"])
         q, k, v = (
             nn.dense(block["attention"][part], h).reshape(len(codes), HEADS, -1).swapaxes(0, 1)
             for part in ("query", "key", "value")
         )
-        cache[number, 0, :, places] = k.swapaxes(0, 1)
-        cache[number, 1, :, places] = v.swapaxes(0, 1)
-        heads = nn.attention(q, cache[number, 0], cache[number, 1], mask=seen)
+        keys[:, places], values[:, places] = k, v
+        heads = nn.attention(q, keys, values, mask=seen)
         x = x + nn.dense(block["attention"]["out"], heads.swapaxes(0, 1).reshape(x.shape))
         h = nn.layer_norm(x, **block["norm2"])
         x = x + nn.dense(block["down"], nn.gelu(nn.dense(block["up"], h)))
