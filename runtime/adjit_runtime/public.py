@@ -12,7 +12,7 @@ import functools
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
-from types import ModuleType, TracebackType
+from types import TracebackType
 from typing import Any, TypeVar, cast
 
 from adjit_runtime import environment
@@ -148,10 +148,6 @@ def late(namespace: dict[str, Any], modules: Mapping[str, str]) -> tuple[Callabl
         if name not in modules:
             raise AttributeError(f"module {namespace['__name__']!r} has no attribute {name!r}")
         found = namespace[name] = getattr(importlib.import_module(modules[name]), name)
-        # A module that was imported beside is put into the package by Python, over a function of the same name.
-        for other in modules:
-            if isinstance(namespace.get(other), ModuleType):
-                namespace[other] = getattr(namespace[other], other)
         return found
 
     return find, lambda: sorted({*namespace, *modules})
