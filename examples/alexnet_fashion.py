@@ -75,7 +75,9 @@ def accuracy(params, images, labels, rows=500):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", help="a folder with Fashion-MNIST in IDX files; without it the digits of this project")
+    parser.add_argument(
+        "--data", help="a folder with Fashion-MNIST in IDX files; without it the digits of this project"
+    )
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--rate", type=float, default=0.03)
     parser.add_argument("--seed", type=int, default=0)

@@ -72,7 +72,7 @@ def draw(path, curves):
         for name, rate, curve in zip(NAMES, rates, losses.T, strict=True):
             axes.plot(curve, label=f"{name}: {rate:g}")
         axes.set(title=title, xlabel="passes over the data", yscale="log")
-        axes.legend()
+        axes.legend(loc="center right")
     panels[0].set_ylabel("training loss")
     figure.tight_layout()
     figure.savefig(path, dpi=120)

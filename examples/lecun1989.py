@@ -7,6 +7,9 @@ Two layers of twelve feature maps each, found by 5x5 kernels every second pixel,
 parameters. Each unit has a bias of its own, and units of the second layer look at 8 of the 12 maps. All are
 1.7159 tanh(2x/3), beyond an edge there is -1, targets are -1 and 1, and each pattern alone makes a step, 23 times.
 
+With the seeds 0, 1 and 2 4.33%, 4.68% and 4.93% of the test digits of MNIST are wrong, after 4 seconds; in 1989 it
+took three days.
+
 The zip codes are not published. Which 8 maps a unit sees is not in the paper either, which descended with an estimate
 of the diagonal of the Hessian: here it is plain descent. Both, and the choice of digits, follow Karpathy, who found
 0.62% and 4.09% on 7,291 and 2,007 digits of MNIST.
@@ -92,7 +95,9 @@ def main():
     state = step.init(params)
     begun = time.perf_counter()
     history = step.run(state, data["training"], batch_size=1, epochs=options.passes, seed=options.seed)
-    print(f"{options.passes} passes, {len(history):,} steps of one pattern each, in {time.perf_counter() - begun:.1f} s")
+    print(
+        f"{options.passes} passes, {len(history):,} steps of one pattern each, in {time.perf_counter() - begun:.1f} s"
+    )
     print("              squared error        wrong             of the paper")
     for name, (x, targets) in data.items():
         error, wrong = figures(state.params, x, targets)

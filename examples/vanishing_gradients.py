@@ -96,7 +96,8 @@ def draw(path, found):
 
     figure, axes = plt.subplots(figsize=(9, 5))
     for name, (norms, _, accuracy) in found.items():
-        axes.plot(np.arange(1, LAYERS + 1), norms, marker=".", label=f"{name}: {accuracy:.0%}")
+        line = "--" if "clipped" in name else "-"
+        axes.plot(np.arange(1, LAYERS + 1), norms, line, marker=".", label=f"{name}: {accuracy:.0%}")
     axes.set(xlabel="hidden layer", ylabel="norm of the gradient before training", yscale="log")
     axes.legend(title="test accuracy after it", bbox_to_anchor=(1.02, 1), loc="upper left")
     figure.tight_layout()
@@ -107,7 +108,7 @@ def draw(path, found):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", help="a folder with images in IDX files; without it the digits of this project")
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--rate", type=float, default=0.01)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--picture", help="where to draw the norms layer by layer, if matplotlib is installed")
