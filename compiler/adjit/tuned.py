@@ -149,6 +149,13 @@ FEWEST_TILES = 4
 TILE_GROUPS = 8
 """Groups of tiles: what several threads can share. It decides the order of sums, so it depends on nothing."""
 
+ATTENTION_BLOCKS, ATTENTION_UNIT = (128, 128), 16
+"""Queries and keys of a tile of attention, and what both are a multiple of."""
+ATTENTION_PARTS = 8
+"""Parts of the keys of one head whose gradients of the queries are summed apart, so that threads share them."""
+ATTENTION_SCORES = 1 << 15
+"""Scores of a head from which attention is computed in tiles."""
+
 SHARED_TURNS_ELEMENTS = 1 << 18
 """Elements that the turns of a loop compute, from which threads share them where none needs another one: some tens of
 microseconds, as for other kernels."""

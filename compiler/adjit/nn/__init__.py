@@ -44,8 +44,7 @@ from adjit.nn.pooling import adaptive_avg_pool, avg_pool, global_avg_pool, max_p
 from adjit_runtime.public import late
 
 if TYPE_CHECKING:
-    from adjit.nn.attention import attention
-    from adjit.nn.ctc import ctc
+    from adjit.nn.attending import attention
     from adjit.nn.normalization import (
         batch_norm,
         group_norm,
@@ -56,6 +55,7 @@ if TYPE_CHECKING:
         weight_norm,
     )
     from adjit.nn.recurrent import gru, lstm, rnn
+    from adjit.nn.sequence_losses import ctc
     from adjit.nn.transformer import multi_head_attention, transformer_block
 
 __all__ = [
@@ -71,8 +71,8 @@ __all__ = [
 _LATE = {
     name: module
     for module, names in {
-        "adjit.nn.attention": "attention",
-        "adjit.nn.ctc": "ctc",
+        "adjit.nn.attending": "attention",
+        "adjit.nn.sequence_losses": "ctc",
         "adjit.nn.normalization": "batch_norm group_norm instance_norm layer_norm rms_norm spectral_norm weight_norm",
         "adjit.nn.recurrent": "gru lstm rnn",
         "adjit.nn.transformer": "multi_head_attention transformer_block",

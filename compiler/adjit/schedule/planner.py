@@ -127,8 +127,9 @@ class _Planner(LoopPlanner):
         kernels = delay_small(kernels + tail, state)
         return finish(self.graph, tuple(kernels), self.buffers, tuple(self.slots), self.constants, tuple(self.checks))
 
-    def _plan_of_turn(self, graph: Graph) -> Plan:
-        return make_plan(graph, self.target, slots_of(graph), self.rules, of_turn=True)
+    def _plan_of_turn(self, graph: Graph, alone: bool) -> Plan:
+        rules = self.rules if alone else replace(self.rules, alone=False)
+        return make_plan(graph, self.target, slots_of(graph), rules, of_turn=True)
 
     def _tried(self, make: Callable[..., list[Kernel]], *args: Any) -> list[Kernel]:
         """What `make` makes of `args`; nothing where that needs something to be noted."""
