@@ -6,6 +6,7 @@ import gzip
 import itertools
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -26,19 +27,20 @@ ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"
 
 
-SHARED = {"images.py", "texts.py"}
-"""What examples import, and nobody runs."""
-
-
-def run(name: str, *options: str) -> list[str]:
+def run(name: str, *arguments: str) -> list[str]:
     """The lines that an example prints, in a process of its own as a user would start it."""
     paths = os.pathsep.join([str(ROOT / "compiler"), str(ROOT / "runtime")])
     environment = {**os.environ, "PYTHONPATH": paths, "PYTHONWARNINGS": "error"}
     done = subprocess.run(
-        [sys.executable, str(EXAMPLES / name), *options], capture_output=True, text=True, env=environment, timeout=300
+        [sys.executable, str(EXAMPLES / name), *arguments], capture_output=True, text=True, env=environment, timeout=300
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
+
+
+def numbers(line: str) -> list[float]:
+    """The numbers of a line, a percentage as it is printed."""
+    return [float(text) for text in re.findall(r"(?<![\w.])-?\d+(?:\.\d+)?(?:e[+-]\d+)?|\bnan\b|\binf\b", line)]
 
 
 def last_numbers(lines: list[str], pattern: str) -> list[float]:
@@ -49,12 +51,14 @@ def last_numbers(lines: list[str], pattern: str) -> list[float]:
 
 
 def test_every_example_is_tested() -> None:
-    assert {path.name for path in EXAMPLES.glob("*.py")} == {
-        "autoencoder.py", "black_scholes.py", "char_lstm.py", "debug_ir.py", "digits.py", "double_pendulum.py",
-        "gan.py", "gpt.py", "implicit.py", "kalman.py", "neural_ode.py", "ode_fit.py", "one_weight.py",
-        "per_example_gradients.py", "pinn_burgers.py", "reinforce_cartpole.py", "resnet.py", "sparse_newton.py",
-        "sweep.py", "tabular.py", "without_backprop.py", "xor.py",
-    } | SHARED  # fmt: skip
+    # What examples have in common, no example.
+    assert {path.name for path in EXAMPLES.glob("*.py")} - {"images.py", "texts.py"} == {
+        "alexnet_fashion.py", "autoencoder.py", "black_scholes.py", "char_lstm.py", "debug_ir.py",
+        "descent_variants.py", "digits.py", "double_pendulum.py", "gan.py", "gpt.py", "implicit.py", "kalman.py",
+        "lecun1989.py", "mnist_cnn.py", "neural_ode.py", "ode_fit.py", "one_weight.py", "per_example_gradients.py",
+        "pinn_burgers.py", "reinforce_cartpole.py", "resnet.py", "rumelhart1986.py", "sparse_newton.py", "sweep.py",
+        "tabular.py", "vanishing_gradients.py", "without_backprop.py", "xor.py",
+    }  # fmt: skip
 
 
 def test_xor() -> None:
@@ -267,6 +271,120 @@ def test_sparse_newton() -> None:
     assert int(last[1]) == len(numbers) <= 8
     # Rounding is amplified by the condition of the matrix, 4e9.
     assert float(last[2]) < 1e-5
+
+
+def test_lecun1989() -> None:
+    parameters, passes, _, training, test = run("lecun1989.py")
+    assert parameters == "9,760 parameters"
+    assert passes.startswith("23 passes, 34,500 steps of one pattern each, in ")
+    error, wrong, count, percent, *paper = numbers(training)
+    assert count == 1500
+    assert wrong <= 15
+    np.testing.assert_allclose(percent, 100 * wrong / count, atol=0.006)
+    assert error < 0.01
+    assert paper == [2.5e-3, 0.14]
+    error, _, count, percent, *paper = numbers(test)
+    assert count == 297
+    assert percent <= 5
+    assert error < 0.05
+    assert paper == [1.8e-2, 5.0]
+
+
+def test_rumelhart1986() -> None:
+    symmetry, doubled, first, second, families, found, *answers = run("rumelhart1986.py")
+    share, models, sweeps, *_ = numbers(symmetry)
+    assert models == 64
+    assert share > 40
+    # The paper's network took 1425.
+    assert 700 < sweeps < 3000
+    assert numbers(doubled)[0] > 40
+    weights = np.array([numbers(first), numbers(second)])
+    np.testing.assert_allclose(weights, -weights[:, ::-1], rtol=0.05)
+    np.testing.assert_allclose(weights[0], -weights[1], rtol=0.05)
+    sizes = np.sort(np.abs(weights[0]))[::2]
+    np.testing.assert_allclose(sizes / sizes[0], [1, 2, 4], rtol=0.12)
+    share, models, _, sweeps, *_ = numbers(families)
+    assert models == 32
+    assert share > 40
+    assert sweeps < 3000
+    # By chance an answer is right once in 24 times at most.
+    assert numbers(found)[0] > 25
+    assert len(answers) == 4
+    assert sum("wrong" in each for each in answers) <= 2
+
+
+def test_mnist_cnn() -> None:
+    *epochs, last = run("mnist_cnn.py")
+    assert len(epochs) == 10
+    assert numbers(last)[0] >= 95
+
+
+def test_alexnet_fashion() -> None:
+    *epochs, last = run("alexnet_fashion.py")
+    assert len(epochs) == 12
+    assert numbers(last)[0] >= 92
+
+
+def test_descent_variants(tmp_path: Path) -> None:
+    picture = tmp_path / "descent.png"
+    *lines, last = run("descent_variants.py", "--picture", str(picture))
+    assert last in (f"picture: {picture}", "no picture: matplotlib is not installed (pip install 'adjit[plot]')")
+    assert picture.exists() == last.startswith("picture: ")
+    assert [numbers(line)[:2] for line in lines[::4]] == [[30000, 1], [940, 32], [20, 1500]]
+    table = np.array([[numbers(line) for line in lines[4 * k + 1 : 4 * k + 4]] for k in range(3)])
+    losses, accuracies = table[:, :, 1], table[:, :, 2]
+    # Ten classes by chance: log(10).
+    assert np.all(losses[:, 1] < 0.5)
+    assert np.all(losses[:, 0] > 2 * losses[:, 1])
+    assert np.all(~(losses[:, 2] < 2.3))
+    # Of the rates that are right, the more steps the further.
+    assert losses[0, 1] < losses[1, 1] < losses[2, 1]
+    assert np.all(accuracies[:, 1] > accuracies[:, [0, 2]].max(axis=1))
+    assert np.all(accuracies[:2, 1] > 95)
+
+
+def test_vanishing_gradients() -> None:
+    _, *lines = run("vanishing_gradients.py")
+    table = {line[:25].strip(): numbers(line[25:]) for line in lines}
+    assert len(table) == 9
+    first, last, _, accuracy = table["sigmoid, Glorot"]
+    assert first < 1e-6 * last
+    assert accuracy < 20
+    for name in ("sigmoid, residual", "sigmoid, batch norm", "tanh, Glorot", "ReLU, He"):
+        first, last, _, accuracy = table[name]
+        assert 0.05 < first / last < 20, name
+        assert accuracy > 90, name
+    first, last, _, accuracy = table["tanh, too small"]
+    assert max(first, last) < 1e-6
+    assert accuracy < 20
+    first, last, loss, accuracy = table["ReLU, too large"]
+    assert min(first, last) > 100
+    assert not loss < 2
+    assert accuracy < 30
+    assert table["ReLU, too large, clipped"][3] > 60
+
+
+def test_images_of_idx_files(tmp_path: Path) -> None:
+    pixels = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
+    labels = np.array([7, 1], np.uint8)
+    for part in ("train", "t10k"):
+        header = b"\0\0\x08\x03" + np.array(pixels.shape, ">i4").tobytes()
+        (tmp_path / f"{part}-images-idx3-ubyte.gz").write_bytes(gzip.compress(header + pixels.tobytes()))
+        # Not compressed.
+        header = b"\0\0\x08\x01" + np.array(labels.shape, ">i4").tobytes()
+        (tmp_path / f"{part}-labels-idx1-ubyte").write_bytes(header + labels.tobytes())
+    images = runpy.run_path(str(EXAMPLES / "images.py"))
+    for x, y in images["load"](tmp_path):
+        np.testing.assert_array_equal(x, pixels[:, None] / np.float32(255))
+        assert x.dtype == np.float32
+        assert y.tolist() == [7, 1]
+        assert y.dtype == np.int64
+    wrong = tmp_path / "wrong"
+    wrong.write_bytes(b"\0\0\x0d\x01\0\0\0\0")
+    with pytest.raises(ValueError, match="no IDX file of bytes"):
+        images["load_idx"](wrong)
+    shapes = [(x.shape, y.shape) for x, y in images["load"]()]
+    assert shapes == [((1500, 1, 8, 8), (1500,)), ((297, 1, 8, 8), (297,))]
 
 
 def test_debug_ir() -> None:
