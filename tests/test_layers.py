@@ -43,7 +43,7 @@ LAYERS: dict[str, set[str]] = {
 TOP: set[str] = {
     "__init__", "batching", "checking", "compilation", "driver", "ensembles", "functions", "implicit", "jacobians",
     "machine", "profile", "raveling", "results", "sparse", "stages", "sympy_functions", "touched", "training",
-    "transforms", "updating", "vectorize",
+    "transforms", "updating", "vectorize", "watching",
 }  # fmt: skip
 
 # What a layer of the compiler may import of the runtime (`program` is data: what codegen makes and the runtime

@@ -25,8 +25,10 @@ from adjit.stages import Options, Record
 from adjit.trace import inline
 from adjit.trace.integers import bound
 from adjit.updating import Updating
+from adjit.watching import Watch, named, norms, watched
 from adjit_runtime import checks
 from adjit_runtime.errors import ArgumentError, DTypeError, StateError
+from adjit_runtime.guests import tree_structure
 from adjit_runtime.models import numbers_for
 from adjit_runtime.program import is_narrow, wide_dtype
 from adjit_runtime.public import public
@@ -60,6 +62,7 @@ class TrainingStep(StepFunction, JitFunction):
         optimizer: Optimizer,
         has_aux: bool,
         has_state: bool,
+        watches: tuple[str, ...],
         extras: Mapping[str, Numbers | None],
         regularized: Mask | None,
         static_argnames: Iterable[str],
@@ -74,6 +77,7 @@ class TrainingStep(StepFunction, JitFunction):
         self.optimizer = optimizer
         self.has_aux = has_aux
         self.has_state = has_state
+        self.watches = watches
         self.regularized = regularized
         self.hyper = {**optimizer.hyper, **{name: value for name, value in extras.items() if value is not None}}
         self.extras = {name for name, value in extras.items() if value is not None}
@@ -268,6 +272,12 @@ class TrainingStep(StepFunction, JitFunction):
         count = calls if steps is None else checks.integer(f"{self.__name__}.profile: steps", steps, 1)
         return super().profile(*args, calls=count, **kwargs)
 
+    def parts_of(self, result: Any) -> tuple[Any, Any]:
+        """(aux, norms) of what steps give beside the loss."""
+        if not self.watches:
+            return result, None
+        return result if self.has_aux else (None, result)
+
     def bound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[np.ndarray]:
         """The leaves of the state, then those of the batch."""
         state = args[0]
@@ -295,17 +305,26 @@ class TrainingStep(StepFunction, JitFunction):
             tables = self.updating.tables(layout, state, results[n_kept:], loss.tables)
             gradients = [tables[i].gradient if i in tables else g for i, g in enumerate(results[n_kept:])]
             value, penalised = self.updating.penalised(layout, state, results[0], gradients)
-            new, others = self.updating.updated(layout, state, penalised, tables)
-            return [value, *results[1:n_outputs], *new, *results[n_outputs:n_kept], *others]
+            clipped = self.updating.clipped(layout, state, penalised)
+            new, others = self.updating.updated(layout, state, clipped, tables)
+            found = norms(self.watches, state[:count], penalised, new[:count], tables)
+            return [value, *results[1:n_outputs], *found, *new, *results[n_outputs:n_kept], *others]
 
         def step(adjoint: Graph) -> Graph:
             call, types = functools.partial(whole, adjoint), (*layout.types, *signature.types)
             traced = trace_call(self.graph_name, call, types, (*layout.names, *names))
-            return with_updates(traced.graph, n_outputs, self._targets(layout))
+            return with_updates(traced.graph, n_outputs + len(self.watches), self._targets(layout))
 
         with record.timed("step"):
             graph = step(adjoint)
-        return record.keep("step", graph, ("adjoint", step)), loss.out_tree.children()[1]
+        return record.keep("step", graph, ("adjoint", step)), self._out_tree(layout, loss.out_tree.children()[1])
+
+    def _out_tree(self, layout: Layout, aux: optree.PyTreeSpec) -> optree.PyTreeSpec:
+        """The tree of what a step gives beside the loss: aux, norms, or a pair of them."""
+        if not self.watches:
+            return aux
+        record = named(self.watches, layout, self.watches)
+        return tree_structure((optree.tree_unflatten(aux, range(aux.num_leaves)), record) if self.has_aux else record)
 
     def _loss(self, signature: Signature, names: Sequence[str]) -> Any:
         """The trace of the loss: its value, aux, and the leaves of the new model state."""
@@ -369,6 +388,7 @@ def training_step(
     *,
     has_aux: bool = False,
     state: bool = False,
+    watch: Watch = None,
     clip_norm: Numbers | None = None,
     clip_value: Numbers | None = None,
     weight_decay: Numbers | None = None,
@@ -407,6 +427,10 @@ def training_step(
     memory_limit   the most bytes, as a number or as "200MB", that the step may need beside state, batch and result:
                    what the gradient reads late is computed again, see `jit`
 
+    With `watch` a step gives the norms of each parameter's gradient, weight and update beside the loss, computed in the
+    same pass: True for all, or some of "gradients" (before clipping), "weights" and "updates". A step then returns
+    (loss, norms), or (loss, (aux, norms)) with `has_aux`, and the history of a run has `norms`: see `adjit.Norms`.
+
     The numbers are in `state.hyper` and may be changed between steps; None or 0 switches one off for good. Each of
     them, and those of the optimiser and of schedules, may be an array with one for each model: `adjit.vmap` of the step
     trains many models at once.
@@ -437,4 +461,6 @@ def training_step(
     with_aux, with_state = checks.flag("training_step: has_aux", has_aux), checks.flag("training_step: state", state)
     flushes = checks.flag("training_step: flush_subnormals", flush_subnormals)
     options = options_of("training_step", tile, inexact, flushes, memory_limit)
-    return TrainingStep(loss, options, optimizer, with_aux, with_state, switched, regularized, names, control_flow)
+    return TrainingStep(
+        loss, options, optimizer, with_aux, with_state, watched(watch), switched, regularized, names, control_flow
+    )

@@ -87,7 +87,7 @@ class Updating:
         return found
 
     def penalised(self, layout: Layout, state: list[Any], value: Any, gradients: list[Any]) -> tuple[Any, list[Any]]:
-        """Loss and gradients with L1 and L2, the gradients clipped."""
+        """Loss and gradients with L1 and L2."""
         h = self._scalars(layout, state)
         params = state[: layout.params.num_leaves]
         if self.extras & {"l1", "l2"}:
@@ -99,12 +99,17 @@ class Updating:
                 if chosen and h["l2"] is not None:
                     value = value + (h["l2"] * np.sum(p * p)).astype(value.dtype)
                     gradients[i] = gradients[i] + 2.0 * h["l2"] * p
+        return value, gradients
+
+    def clipped(self, layout: Layout, state: list[Any], gradients: list[Any]) -> list[Any]:
+        """The gradients, each within its bounds, then all within theirs."""
+        h = self._scalars(layout, state)
         if h.get("clip_value") is not None:
             limit = h["clip_value"]
             gradients = [np.clip(g, -limit, limit) for g in gradients]
         if h.get("clip_norm") is not None:
             gradients = clipped(gradients, h["clip_norm"])
-        return value, gradients
+        return gradients
 
     def updated(
         self, layout: Layout, state: list[Any], gradients: list[Any], tables: Mapping[int, Rows]
