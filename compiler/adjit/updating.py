@@ -3,18 +3,21 @@ moments."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import optree
 
+from adjit.control.branches import cond
 from adjit.ir.graph import copy_node
 from adjit.ir.node import Node
-from adjit.optim import Optimizer, Schedule
+from adjit.optim import Optimizer
 from adjit.optim.clipping import clipped
 from adjit.optim.optimizer import Hyper, Mask
+from adjit.optim.rules import Rule, advanced, assigned, scalars_of
 from adjit.trace import lower
 from adjit.trace.tracer import fresh
 from adjit_runtime.errors import ArgumentError, ShapeError
@@ -36,14 +39,21 @@ class Updating:
     off: frozenset[str]
     regularized: Mask | None
 
+    def rules(self, layout: Layout) -> list[Rule]:
+        """The rule of each parameter."""
+        return assigned(self.optimizer, layout.names[layout.parts["params"]])
+
     def _scalars(self, layout: Layout, state: list[Any]) -> dict[str, Any]:
         """Hyper-parameters of this step by name: numbers of the state, schedules evaluated, None for what is off."""
-        tree: Any = optree.tree_unflatten(layout.hyper, state[layout.parts["hyper"]])
-        scalars: dict[str, Any] = dict.fromkeys(self.off)
-        for name, value in self.hyper.items():
-            if value is not None:
-                scalars[name] = value.value(tree[name], state[-1]) if isinstance(value, Schedule) else tree[name]
-        return scalars
+        tree, shared = self._tree(layout, state, "hyper"), self._tree(layout, state, "shared")
+        return dict.fromkeys(self.off) | _weak(scalars_of(self.hyper, tree, shared, self._moves(state)))
+
+    def _tree(self, layout: Layout, state: list[Any], part: str) -> Any:
+        return optree.tree_unflatten(getattr(layout, part), state[layout.parts[part]])
+
+    def _moves(self, state: list[Any]) -> Any:
+        """How often parameters have moved."""
+        return state[-1] // self.optimizer.every if self.optimizer.every > 1 else state[-1]
 
     def _flags(self, layout: Layout, state: list[Any], mask: Mask | None, name: str) -> list[bool]:
         """A flag for each parameter."""
@@ -69,66 +79,151 @@ class Updating:
                 if chosen and h["l2"] is not None:
                     value = value + (h["l2"] * np.sum(p * p)).astype(value.dtype)
                     gradients[i] = gradients[i] + 2.0 * h["l2"] * p
-        if h.get("clip_value") is not None:
-            limit = h["clip_value"]
-            gradients = [np.clip(g, -limit, limit) for g in gradients]
-        if h.get("clip_norm") is not None:
-            gradients = clipped(gradients, h["clip_norm"])
-        return value, gradients
+        return value, gradients if self.optimizer.every > 1 else self._clipped(layout, h, gradients)
 
-    def updated(self, layout: Layout, state: list[Any], gradients: list[Any]) -> list[Any]:
-        """New parameters, new moments, new shared numbers, new step count."""
-        h = self._scalars(layout, state)
+    def _clipped(self, layout: Layout, h: Mapping[str, Any], gradients: list[Any]) -> list[Any]:
+        """The gradients clipped, but those of frozen parameters, which no one reads."""
+        limit = h.get("clip_value")
+        if limit is not None:
+            gradients = [np.clip(g, -limit, limit) for g in gradients]
+        moving = [i for i, rule in enumerate(self.rules(layout)) if not rule.frozen]
+        if h.get("clip_norm") is not None and moving:
+            scaled = clipped([gradients[i] for i in moving], h["clip_norm"])
+            gradients = [scaled[moving.index(i)] if i in moving else g for i, g in enumerate(gradients)]
+        return gradients
+
+    def updated(
+        self, layout: Layout, state: list[Any], gradients: list[Any], value: Any
+    ) -> tuple[list[Any], list[Any]]:
+        """New parameters and new moments; new shared numbers and the new step count."""
+        shared = self._tree(layout, state, "shared")
         params = state[layout.parts["params"]]
-        kept = layout.params.flatten_up_to(optree.tree_unflatten(layout.moments, state[layout.parts["moments"]]))
-        masks = {name: self._flags(layout, state, mask, name) for name, mask in self.optimizer.masks.items()}
+        kept = layout.params.flatten_up_to(self._tree(layout, state, "moments"))
+        loss = _weak(value.astype(np.float64))
+        if self.optimizer.every == 1:
+            moved, new = self._moved(layout, state, gradients, params, kept, shared, loss)
+        else:
+            moved, new = self._gathered(layout, state, gradients, params, kept, shared, loss)
+        return moved, [*optree.tree_leaves(new), state[-1] + 1]
+
+    def _gathered(
+        self, layout: Layout, state: list[Any], gradients: list[Any], params: list[Any], kept: list[Any], shared: Any,
+        loss: Any,
+    ) -> tuple[list[Any], Any]:  # fmt: skip
+        """What `_moved` gives in every so many steps; in the others gradients are summed up."""
+        rules = self.rules(layout)
+        every, mean = self.optimizer.every, self.optimizer.mean
+        kept = [
+            each if rule.frozen else {**each, "sum": each["sum"] + lower.cast(g, each["sum"].dtype)}
+            for each, rule, g in zip(kept, rules, gradients, strict=True)
+        ]
+        shared = {**shared, "accumulated_loss": shared["accumulated_loss"] + loss}
+        part = 1.0 / every if mean else 1.0
+
+        def move(params: list[Any], kept: list[Any], shared: Any) -> tuple[list[Any], Any]:
+            whole = [
+                g if rule.frozen else each["sum"] * part for each, rule, g in zip(kept, rules, gradients, strict=True)
+            ]
+            h = self._scalars(layout, state)
+            loss = shared["accumulated_loss"] * part
+            moved, new = self._moved(layout, state, self._clipped(layout, h, whole), params, kept, shared, loss)
+            return moved, {**new, "accumulated_loss": 0.0 * loss}
+
+        def stay(params: list[Any], kept: list[Any], shared: Any) -> tuple[list[Any], Any]:
+            return [*params, *optree.tree_leaves(kept)], shared
+
+        found: tuple[list[Any], Any] = cond((state[-1] + 1) % every == 0, move, stay, params, kept, shared)
+        return found
+
+    def _moved(
+        self, layout: Layout, state: list[Any], gradients: list[Any], params: list[Any], kept: list[Any], before: Any,
+        loss: Any,
+    ) -> tuple[list[Any], Any]:  # fmt: skip
+        """New parameters and new moments; new shared numbers."""
+        h = self._scalars(layout, state)
+        t = self._moves(state) + 1
+        shared = advanced(self.optimizer, self.hyper, self._tree(layout, state, "hyper"), h, before, t, loss)
+        shared = _weak(shared)
+        rules = self.rules(layout)
+        numbers = {rule: rule.numbers(h, shared, loss) for rule in dict.fromkeys(rules)}
+        masks = {
+            rule: {name: self._flags(layout, state, mask, name) for name, mask in rule.optimizer.masks.items()}
+            for rule in numbers
+        }
         decayed = self._flags(layout, state, self.regularized, "regularized")
-        t = state[-1] + 1
-        before: Any = optree.tree_unflatten(layout.shared, state[layout.parts["shared"]])
-        shared: Any = {name: advance(before[name], h, t) for name, (_, advance) in self.optimizer.shared.items()}
         repeats: dict[Any, _Repeat] = {}
         new_params, new_kept = [], []
-        for i, (p, g) in enumerate(zip(params, gradients, strict=True)):
-            off = {name for name, flags in masks.items() if not flags[i]}
-            own = {name: None if name in off else h[name] for name in self.optimizer.hyper} | shared
-            decays = "weight_decay" in self.extras and decayed[i]
+        for i, (p, g, rule) in enumerate(zip(params, gradients, rules, strict=True)):
+            off = {name for name, flags in masks[rule].items() if not flags[i]}
+            decays = "weight_decay" in self.extras and decayed[i] and not rule.frozen
             given = [g, p, *flatten(kept[i])[0]]
             nodes = [lower.lift(x) for x in given]
-            key = (*(node.type for node in nodes), flatten(kept[i])[1], decays, *sorted(off))
+            key = (rule, *(node.type for node in nodes), flatten(kept[i])[1], decays, *sorted(off))
             if key in repeats and len(set(nodes)) == len(nodes):
                 new, *memory = repeats[key].on(nodes)
             else:
                 first = len(lower.builder().nodes)
-                new, memory = self._one(layout.names[i], g, kept[i], p, own, t)
-                if decays:
-                    new = new - h["learning_rate"] * h["weight_decay"] * p
-                new = self._fitted(layout.names[i], new, p)
+                decay = h["weight_decay"] if decays else None
+                own = _without(numbers[rule], off)
+                new, memory = self._one(layout.names[i], rule, g, kept[i], p, own, t, decay, h.get("average_decay"))
                 if len(set(nodes)) == len(nodes):
                     repeats[key] = _Repeat.of(nodes, lower.builder().nodes[first:], [new, *memory])
             new_params.append(new)
             new_kept.extend(memory)
-        return [*new_params, *new_kept, *optree.tree_leaves(shared), t]
+        return [*new_params, *new_kept], shared
 
-    def _one(self, name: str, g: Any, kept: Any, p: Any, h: Mapping[str, Any], t: Any) -> tuple[Any, list[Any]]:
+    def _one(
+        self, name: str, rule: Rule, g: Any, kept: Any, p: Any, h: Mapping[str, Any], t: Any, decay: Any, average: Any
+    ) -> tuple[Any, list[Any]]:
         """The optimiser on one parameter: its new value, and the new leaves of what is kept."""
-        result = self.optimizer.update(g, kept, p, h, t)
+        optimizer = rule.optimizer
+        own = kept["kept"] if self.optimizer.composes else kept
+        result = optimizer.update(g, own, p, h, t)
         if not (isinstance(result, tuple) and len(result) == 2):
-            raise ArgumentError(f"{self.optimizer.name}: update returns (new parameter, new kept), not {result!r}")
+            raise ArgumentError(f"{optimizer.name}: update returns (new parameter, new kept), not {result!r}")
         new, memory = result
-        before, spec = flatten(kept)
+        before, spec = flatten(own)
         after, again = flatten(memory)
         if spec != again:
-            raise ArgumentError(f"{self.optimizer.name}: update keeps {again} for {name}, init made {spec}")
-        return new, [self._fitted(name, x, old) for x, old in zip(after, before, strict=True)]
+            raise ArgumentError(f"{optimizer.name}: update keeps {again} for {name}, init made {spec}")
+        fitted = functools.partial(_fitted, optimizer.name, name)
+        if decay is not None:
+            new = new - h["learning_rate"] * decay * p
+        new = fitted(new, p)
+        leaves = [fitted(x, old) for x, old in zip(after, before, strict=True)]
+        if not self.optimizer.composes:
+            return new, leaves
+        whole = {**kept, "kept": optree.tree_unflatten(spec, leaves)}
+        if average is not None:
+            whole["average"] = fitted(average * kept["average"] + (1.0 - average) * new, p)
+        if "sum" in kept:
+            whole["sum"] = lower.lift(np.zeros(kept["sum"].shape, kept["sum"].dtype))
+        return new, flatten(whole)[0]
 
-    def _fitted(self, name: str, new: Any, old: Any) -> Any:
-        """A new value in the dtype of the one that it replaces; the shape is the same."""
-        if lower.shape_of(new) != old.shape:
-            raise ShapeError(
-                f"{self.optimizer.name}: the new value of {name} has shape {lower.shape_of(new)}, the old one "
-                f"{old.shape}"
-            )
-        return lower.cast(new, old.dtype)
+
+def _weak(numbers: Any) -> Any:
+    """Scalars, or mappings of them, as Python's numbers are: they take the dtype of arrays that they meet."""
+    if isinstance(numbers, Mapping):
+        return {name: _weak(number) for name, number in numbers.items()}
+    return None if numbers is None else lower.weak_cast(numbers, np.dtype(np.float64))
+
+
+def _without(h: Mapping[str, Any], off: Iterable[str]) -> dict[str, Any]:
+    """The numbers with None for those that are off; points in a name go into a mapping."""
+    found = dict(h)
+    for name in off:
+        first, _, rest = name.partition(".")
+        found[first] = _without(found[first], [rest]) if rest and name not in found else None
+    return found
+
+
+def _fitted(optimizer: str, name: str, new: Any, old: Any) -> Any:
+    """A new value in the dtype of the one that it replaces; the shape is the same."""
+    if lower.shape_of(new) != old.shape:
+        raise ShapeError(
+            f"{optimizer}: the new value of {name} has shape {lower.shape_of(new)}, the old one {old.shape}"
+        )
+    return lower.cast(new, old.dtype)
 
 
 @dataclass(frozen=True, eq=False, slots=True)

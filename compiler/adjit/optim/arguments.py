@@ -76,6 +76,13 @@ def _share(what: str, value: Any) -> Numbers:
     return checks.reals(what, value, 0.0, 1.0)
 
 
+def _positive(what: str, value: Any) -> Numbers:
+    number = checks.reals(what, value, 0.0)
+    if np.any(np.equal(number, 0.0)):
+        raise ArgumentError(f"{what} is positive, not {checks.shown(number)}")
+    return number
+
+
 _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "learning_rate": _rate,
     "momentum": _or_none,
@@ -85,6 +92,8 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "decay": _share,
     "dampening": _share,
     "average_decay": _share,
+    "clip": _positive,
+    "shrink": _share,
 }
 """What a hyper-parameter of a name may be, beside a schedule; another one is a number >= 0."""
 

@@ -49,7 +49,7 @@ def sgd(
         if not keeps:
             return p - h["learning_rate"] * g, kept
         # The first gradient is the momentum, undamped.
-        entering = np.where(t == 1, 1.0, 1.0 - h["dampening"]) * g if damps else g
+        entering = np.where(t == 1, 1.0, 1.0 - h["dampening"]).astype(g.dtype) * g if damps else g
         v = h["momentum"] * kept["v"] + entering
         direction = g + h["momentum"] * v if nesterov else v
         return p - h["learning_rate"] * direction, {"v": v}

@@ -97,6 +97,11 @@ class Optimizer:
                 _check_overrides(f"{self.name}: groups: {pattern!r}", given, self.hyper)
 
     @property
+    def composes(self) -> bool:
+        """Whether more is kept for a parameter than `init` makes: {"kept": that, "average": .., "sum": ..}."""
+        return self.average_decay is not None or self.every > 1
+
+    @property
     def composed(self) -> str:
         """What was made around the optimiser, for errors; empty for a plain one."""
         found = {"groups": bool(self.groups), "ema": self.average_decay is not None, "accumulate": self.every > 1}

@@ -8,9 +8,11 @@ from __future__ import annotations
 import fnmatch
 import functools
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from adjit.optim.optimizer import Hyper, Optimizer
 from adjit.optim.schedule import Schedule
@@ -33,6 +35,14 @@ class Rule:
     def shared_name(self, name: str) -> str:
         """The name of a shared number in the state."""
         return name if self.pattern is None else f"groups.{self.pattern}.{name}"
+
+    def initial(self, parameter: np.ndarray, whole: Optimizer) -> Any:
+        """What is kept for a parameter before the first step."""
+        kept = self.optimizer.init(parameter)
+        if not whole.composes:
+            return kept
+        found = {"kept": kept} | ({"average": parameter} if whole.average_decay is not None else {})
+        return found | ({"sum": np.zeros_like(parameter)} if whole.every > 1 and not self.frozen else {})
 
     def numbers(self, scalars: Mapping[str, Any], shared: Mapping[str, Any], loss: Any) -> dict[str, Any]:
         """What `update` finds in its hyper-parameters, of the scalars of a whole step."""
@@ -64,7 +74,9 @@ def rules_of(optimizer: Optimizer) -> list[Rule]:
 
 
 def assigned(optimizer: Optimizer, names: Sequence[str]) -> list[Rule]:
-    """The rule of each parameter, by the names of the leaves. Raises ArgumentError for a pattern that matches none."""
+    """The rule of each parameter, by the names of the leaves, which begin with "params." but for that of a single
+    array. Raises ArgumentError for a pattern that matches none."""
+    names = [name.removeprefix("params.") for name in names]
     own, *others = rules_of(optimizer)
     found = [next((rule for rule in others if _matches(name, rule)), own) for name in names]
     for rule in others:
@@ -89,6 +101,38 @@ def hyper_of_rules(optimizer: Optimizer) -> dict[str, Hyper]:
         if given is not None
     }
     return hyper | {"groups": own} if own else hyper
+
+
+def check_extras(optimizer: Optimizer, extras: Iterable[str]) -> None:
+    """Refuse a number of the step that an optimiser has, or that it has no rate for."""
+    for rule in rules_of(optimizer):
+        for name in sorted(extras):
+            if name in rule.optimizer.hyper:
+                raise ArgumentError(f"training_step: {rule.optimizer.name} has a {name} of its own; give it there")
+        if "weight_decay" in extras and not rule.frozen and rule.optimizer.hyper.get("learning_rate") is None:
+            raise ArgumentError("training_step: weight_decay needs an optimiser with a learning_rate")
+
+
+def switched_off(hyper: Mapping[str, Hyper], at: str = "") -> Iterator[str]:
+    """The names of what is None, with those of the mappings that it lies in."""
+    for name, value in hyper.items():
+        if value is None:
+            yield f"{at}{name}"
+        elif isinstance(value, Mapping):
+            yield from switched_off(value, f"{at}{name}.")
+
+
+def initial_numbers(hyper: Mapping[str, Hyper], number: Callable[[str, Any], Any], at: str = "") -> dict[str, Any]:
+    """The numbers as a state begins with them, each as `number(name, value)` has it: those of a schedule in a dict,
+    none for what is off."""
+    found: dict[str, Any] = {}
+    for name, value in hyper.items():
+        if isinstance(value, Schedule | Mapping):
+            inner = value.numbers if isinstance(value, Schedule) else value
+            found[name] = initial_numbers(inner, number, f"{at}{name}.")
+        elif value is not None:
+            found[name] = number(f"{at}{name}", value)
+    return found
 
 
 def initial_shared(optimizer: Optimizer, hyper: Mapping[str, Hyper]) -> dict[str, float]:

@@ -236,7 +236,7 @@ def piecewise(pieces: Sequence[Numbers | Schedule], ends: Sequence[Numbers]) -> 
     """One of several after another: `pieces[i]` before the step with ends[i] steps before it, the last one for good.
 
     Each is a number or a schedule, which counts from where it begins. Numbers of the i-th are called "i.value", as in
-    state.hyper["learning_rate"]["1.value"], or "i.peak" as the schedule has them, and the ends "0.end", "1.end"."""
+    state.hyper["learning_rate"]["1.value"], or "i.peak" as the schedule has them, and the ends "ends.0", "ends.1"."""
     if not isinstance(pieces, list | tuple) or not pieces:
         raise ArgumentError(f"piecewise: pieces is a list of numbers and schedules, not {checks.shown(pieces)}")
     if not isinstance(ends, list | tuple) or len(ends) != len(pieces) - 1:
@@ -254,13 +254,13 @@ def piecewise(pieces: Sequence[Numbers | Schedule], ends: Sequence[Numbers]) -> 
     parts = [piece if isinstance(piece, Schedule) else constant(piece) for piece in pieces]
     numbers = {f"{i}.{name}": number for i, part in enumerate(parts) for name, number in part.numbers.items()}
     kept = {f"{i}.{name}": number for i, part in enumerate(parts) for name, number in part.kept.items()}
-    numbers |= {f"{i}.end": end for i, end in enumerate(ends)}
+    numbers |= {f"ends.{i}": end for i, end in enumerate(ends)}
 
     def own(n: Mapping[str, Any], i: int) -> dict[str, Any]:
         return {name: n[f"{i}.{name}"] for name in (*parts[i].numbers, *parts[i].kept)}
 
     def begin(n: Mapping[str, Any], i: int) -> Any:
-        return n[f"{i - 1}.end"] if i else 0
+        return n[f"ends.{i - 1}"] if i else 0
 
     def value(n: Mapping[str, Any], count: Any) -> Any:
         found = parts[0].value(own(n, 0), count)
@@ -275,7 +275,7 @@ def piecewise(pieces: Sequence[Numbers | Schedule], ends: Sequence[Numbers]) -> 
             if part.advance is None:
                 continue
             since = count - begin(n, i)
-            active = since >= 0 if i == len(ends) else (since >= 0) & (count < n[f"{i}.end"])
+            active = since >= 0 if i == len(ends) else (since >= 0) & (count < n[f"ends.{i}"])
             for name, number in part.advance(own(n, i), np.maximum(since, 0), loss).items():
                 new[f"{i}.{name}"] = np.where(active, number, n[f"{i}.{name}"])
         return new
