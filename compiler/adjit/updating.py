@@ -127,7 +127,7 @@ class Updating:
             h = self._scalars(layout, state)
             loss = shared["accumulated_loss"] * part
             moved, new = self._moved(layout, state, self._clipped(layout, h, whole), params, kept, shared, loss)
-            return moved, {**new, "accumulated_loss": 0.0 * loss}
+            return moved, {**new, "accumulated_loss": 0.0}
 
         def stay(params: list[Any], kept: list[Any], shared: Any) -> tuple[list[Any], Any]:
             return [*params, *optree.tree_leaves(kept)], shared
@@ -197,7 +197,7 @@ class Updating:
         if average is not None:
             whole["average"] = fitted(average * kept["average"] + (1.0 - average) * new, p)
         if "sum" in kept:
-            whole["sum"] = lower.lift(np.zeros(kept["sum"].shape, kept["sum"].dtype))
+            whole["sum"] = np.zeros_like(kept["sum"])
         return new, flatten(whole)[0]
 
 

@@ -47,7 +47,7 @@ class Rule:
     def numbers(self, scalars: Mapping[str, Any], shared: Mapping[str, Any], loss: Any) -> dict[str, Any]:
         """What `update` finds in its hyper-parameters, of the scalars of a whole step."""
         found = {name: scalars[name] for name in self.optimizer.hyper} if self.pattern is None or self.inherits else {}
-        if self.pattern is not None:
+        if self.pattern is not None and not self.frozen:
             found = _merged(found, scalars["groups"][self.pattern])
         own = {name: shared[self.shared_name(name)] for name in self.optimizer.shared}
         return {**found, **own, "loss": loss}
