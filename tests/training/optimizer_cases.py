@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
+import adjit
 from adjit import optim
+from adjit.ir.evaluate import evaluate_all
 from adjit.optim import schedule
 
 STEPS = 12
@@ -40,6 +42,19 @@ def joined(path: dict[str, np.ndarray]) -> np.ndarray:
 
 def loss(params: Any, slope: Any) -> Any:
     return sum(np.sum(p * slope[name]) + 0.5 * PULL * np.sum(p * p) for name, p in params.items())
+
+
+def agrees_with_its_graph(step: adjit.TrainingStep, state: adjit.State, slope: Any) -> None:
+    """A step in machine code makes of the state what the interpreter makes of the step's graph."""
+    graph = step.ir("step", state, slope)
+    leaves = dict(zip(state.layout.names, state.leaves(), strict=True))
+    wanted = evaluate_all(graph, *leaves.values(), *(slope[name] for name in sorted(slope)))
+    np.testing.assert_allclose(step(state, slope), wanted.outputs[0], rtol=1e-12)
+    found = dict(zip(state.layout.names, state.leaves(), strict=True))
+    assert "params.kernel" in wanted.updates
+    for name, array in found.items():
+        # Sums and products in another order.
+        np.testing.assert_allclose(array, wanted.updates.get(name, leaves[name]), rtol=1e-10, atol=1e-12, err_msg=name)
 
 
 FALLBACK = optim.adamw(0.02, weight_decay=0.1)

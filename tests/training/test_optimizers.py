@@ -17,6 +17,7 @@ from tests.training.optimizer_cases import (
     OPTIMIZERS,
     PLATEAUS,
     SCHEDULES,
+    agrees_with_its_graph,
     joined,
     loss,
     parameters,
@@ -43,10 +44,12 @@ def path_of(step: adjit.TrainingStep, start: Any, dtype: Any = np.float64) -> di
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_optimisers_are_their_peers_step_by_step(name: str) -> None:
-    found = joined(path_of(adjit.training_step(loss, OPTIMIZERS[name]()), parameters()))
+    step = adjit.training_step(loss, OPTIMIZERS[name]())
+    found = joined(path_of(step, parameters()))
     # Roundings of twelve steps; of NAdam PyTorch keeps the product of decays in float32.
     rtol = 1e-7 if name.startswith("nadam") else 1e-10
     np.testing.assert_allclose(found, FIXTURES[name], rtol=rtol, atol=rtol)
+    agrees_with_its_graph(step, step.init(parameters()), slopes()[0])
 
 
 @pytest.mark.parametrize("name", ["adam_amsgrad", "nadam_coupled", "radam_coupled", "lamb_decayed", "muon", "adafactor"])

@@ -49,6 +49,11 @@ def groups(optimizer: Optimizer, patterns: Mapping[str, Any]) -> Optimizer:
 def _settings(pattern: Any, given: Any) -> Any:
     if not isinstance(pattern, str):
         raise ArgumentError(f"groups: patterns: a pattern is a str, as '*.b', not {checks.shown(pattern)}")
+    if not isinstance(given, Optimizer | Mapping | None):
+        raise ArgumentError(
+            f"groups: patterns: {pattern!r} stands for an optimiser, a dict of hyper-parameters, or None for parameters "
+            f"that stay what they are, not {checks.shown(given)}"
+        )
     if not isinstance(given, Mapping):
         return given
     return _checked(f"groups: patterns: {pattern!r}", given)
