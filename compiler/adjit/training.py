@@ -15,6 +15,7 @@ from adjit.driver import options_of
 from adjit.functions import JitFunction, trace_call
 from adjit.ir.graph import Graph, with_updates
 from adjit.optim import Optimizer
+from adjit.optim.optimizer import Mask
 from adjit.optim.rules import (
     Rule,
     assigned,
@@ -24,7 +25,6 @@ from adjit.optim.rules import (
     initial_shared,
     switched_off,
 )
-from adjit.optim.optimizer import Mask
 from adjit.optim.schedule import Numbers
 from adjit.profile import Profile
 from adjit.random import fold_in

@@ -46,7 +46,8 @@ class Updating:
     def _scalars(self, layout: Layout, state: list[Any]) -> dict[str, Any]:
         """Hyper-parameters of this step by name: numbers of the state, schedules evaluated, None for what is off."""
         tree, shared = self._tree(layout, state, "hyper"), self._tree(layout, state, "shared")
-        return dict.fromkeys(self.off) | _weak(scalars_of(self.hyper, tree, shared, self._moves(state)))
+        found: dict[str, Any] = _weak(scalars_of(self.hyper, tree, shared, self._moves(state)))
+        return dict.fromkeys(self.off) | found
 
     def _tree(self, layout: Layout, state: list[Any], part: str) -> Any:
         return optree.tree_unflatten(getattr(layout, part), state[layout.parts[part]])
@@ -130,7 +131,7 @@ class Updating:
             return moved, {**new, "accumulated_loss": 0.0}
 
         def stay(params: list[Any], kept: list[Any], shared: Any) -> tuple[list[Any], Any]:
-            return [*params, *optree.tree_leaves(kept)], shared
+            return [*params, *flatten(kept)[0]], shared
 
         found: tuple[list[Any], Any] = cond((state[-1] + 1) % every == 0, move, stay, params, kept, shared)
         return found

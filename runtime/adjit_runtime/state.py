@@ -404,9 +404,7 @@ class Hyper(MutableMapping[str, Any]):
             raise ArgumentError(f"there is no hyper-parameter {self._prefix}{name}; there are {', '.join(self._tree)}")
         place = self._tree[name]
         if not isinstance(place, np.ndarray):
-            raise ArgumentError(
-                f"{self._prefix}{name} has the numbers {', '.join(place)}; set one of these"
-            )
+            raise ArgumentError(f"{self._prefix}{name} has the numbers {', '.join(place)}; set one of these")
         numbers = numbers_for(f"state.hyper: {self._prefix}{name}", value, self._state.layout.models)
         self._state.exclusively(operator.setitem, place, ..., numbers)
 

@@ -13,7 +13,9 @@ from adjit.ir.evaluate import evaluate_all
 from adjit.optim import schedule
 
 STEPS = 12
-SHAPES: dict[str, tuple[int, ...]] = {"number": (), "one": (1,), "row": (5,), "wide": (3, 5), "tall": (4, 1), "kernel": (2, 1, 3, 1)}  # fmt: skip
+SHAPES: dict[str, tuple[int, ...]] = {
+    "number": (), "one": (1,), "row": (5,), "wide": (3, 5), "tall": (4, 1), "kernel": (2, 1, 3, 1),
+}  # fmt: skip
 PULL = 0.2
 """The gradient of a parameter p at a step is that step's slope + PULL p."""
 

@@ -88,7 +88,7 @@ def test_numbers_of_groups_are_in_the_state() -> None:
     gradient = slope["wide"] + 0.2 * before["wide"]
     close(state.optimizer["wide"]["v"], 0.9 * moments + 0.1 * gradient**2)
     close(state.params["number"], parameters()["number"])
-    with pytest.raises(adjit.ArgumentError, match="no hyper-parameter groups.wide.b1; there are learning_rate"):
+    with pytest.raises(adjit.ArgumentError, match=r"no hyper-parameter groups\.wide\.b1; there are learning_rate"):
         own["wide"]["b1"] = 0.5
 
 

@@ -52,7 +52,9 @@ def test_optimisers_are_their_peers_step_by_step(name: str) -> None:
     agrees_with_its_graph(step, step.init(parameters()), slopes()[0])
 
 
-@pytest.mark.parametrize("name", ["adam_amsgrad", "nadam_coupled", "radam_coupled", "lamb_decayed", "muon", "adafactor"])
+@pytest.mark.parametrize(
+    "name", ["adam_amsgrad", "nadam_coupled", "radam_coupled", "lamb_decayed", "muon", "adafactor"]
+)
 def test_float32(name: str) -> None:
     path = path_of(adjit.training_step(loss, OPTIMIZERS[name]()), parameters(), np.float32)
     assert {found.dtype for found in path.values()} == {np.dtype(np.float32)}

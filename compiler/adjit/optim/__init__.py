@@ -1,7 +1,7 @@
 """Optimisers and schedules: plain NumPy on one parameter array at a time, traced into the training step.
 
-`sgd`, `adam`, `adamw`, `adamax`, `nadam`, `radam`, `lamb`, `lion`, `rmsprop`, `adagrad`, `adadelta`, `rprop`, `muon` and
-`adafactor` take a learning rate: a number, or what `adjit.optim.schedule` makes (`constant`, `step`, `exponential`,
+`sgd`, `adam`, `adamw`, `adamax`, `nadam`, `radam`, `lamb`, `lion`, `rmsprop`, `adagrad`, `adadelta`, `rprop`, `muon`
+and `adafactor` take a learning rate: a number, or what `adjit.optim.schedule` makes (`constant`, `step`, `exponential`,
 `cosine`, `polynomial`, `one_cycle`, `restarts`, `piecewise`, `plateau`, `warm_up`), whose value at a step is
 `rate(state.step)`. `groups` gives parameters of some names settings of their own, `ema` keeps an average of the
 parameters, which `averaged` reads, `accumulate` moves them every so many steps.

@@ -106,7 +106,10 @@ def hyper_of(owner: str, **given: Any) -> dict[str, Hyper]:
 
 def number(what: str, name: str, value: Any) -> Any:
     """The hyper-parameter `name`: a schedule, or what may stand under that name."""
-    return value if isinstance(value, Schedule) else _CHECKS.get(name, _not_negative)(what, value)
+    if isinstance(value, Schedule):
+        return value
+    check: Callable[[str, Any], Any] = _CHECKS.get(name, _not_negative)
+    return check(what, value)
 
 
 def masks_of(owner: str, mask: Mask | None, hyper: Mapping[str, Hyper]) -> dict[str, Mask]:

@@ -51,8 +51,8 @@ def _settings(pattern: Any, given: Any) -> Any:
         raise ArgumentError(f"groups: patterns: a pattern is a str, as '*.b', not {checks.shown(pattern)}")
     if not isinstance(given, Optimizer | Mapping | None):
         raise ArgumentError(
-            f"groups: patterns: {pattern!r} stands for an optimiser, a dict of hyper-parameters, or None for parameters "
-            f"that stay what they are, not {checks.shown(given)}"
+            f"groups: patterns: {pattern!r} stands for an optimiser, a dict of hyper-parameters, or None for "
+            f"parameters that stay what they are, not {checks.shown(given)}"
         )
     if not isinstance(given, Mapping):
         return given
@@ -97,7 +97,7 @@ def ema(optimizer: Optimizer, decay: Rate = 0.999) -> Optimizer:
 @public({"base": "optimizer", "opt": "optimizer", "every": "steps", "every_k_schedule": "steps", "use_grad_mean":
          "mean", "accumulation_steps": "steps"})  # fmt: skip
 def accumulate(optimizer: Optimizer, steps: int, mean: bool = True) -> Optimizer:
-    """An optimiser that moves the parameters in every `steps`-th step, by the mean of the gradients since the last move.
+    """An optimiser that moves the parameters in every `steps`-th step, by the mean of the gradients till then.
 
     So `steps` batches count as one that is as large as all of them; with mean=False gradients are summed up. Clipping
     is of the mean or sum. Schedules, and `t` of an optimiser, count moves; the loss that they see is the mean (the sum)
@@ -121,7 +121,7 @@ def averaged(state: Any) -> Any:
     layout = getattr(state, "layout", None)
     if layout is None:
         raise ArgumentError(
-            f"averaged: state is the state of a step with an optimiser made by adjit.optim.ema, not {checks.kind(state)}"
+            f"averaged: state is the state of a step with an optimiser of adjit.optim.ema, not {checks.kind(state)}"
         )
     # Raises where the state is closed.
     state.params  # noqa: B018

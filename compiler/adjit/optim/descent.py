@@ -40,7 +40,7 @@ def sgd(
     keeps = hyper["momentum"] is not None
     damps = not _is_zero(hyper["dampening"])
     if damps and (nesterov or not keeps):
-        raise ArgumentError("sgd: dampening is for momentum that is not Nesterov's")
+        raise ArgumentError("sgd: dampening is for a momentum, and one without nesterov")
     if not damps:
         del hyper["dampening"]
 
@@ -154,9 +154,7 @@ def rprop(
         >>> from adjit.optim import rprop
         >>> optimizer = rprop(1e-2)
     """
-    hyper = hyper_of(
-        "rprop", learning_rate=learning_rate, shrink=shrink, grow=grow, smallest=smallest, largest=largest
-    )
+    hyper = hyper_of("rprop", learning_rate=learning_rate, shrink=shrink, grow=grow, smallest=smallest, largest=largest)
 
     def update(g: Any, kept: Any, p: Any, h: Mapping[str, Any], t: Any) -> tuple[Any, Any]:
         turned = np.sign(g) * np.sign(kept["g"])

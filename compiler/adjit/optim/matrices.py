@@ -124,7 +124,7 @@ def adafactor(
     clip: Rate = 1.0,
     weight_decay: Rate | None = None,
 ) -> Optimizer:
-    """Adafactor (Shazeer and Stern 2018) without momentum, as torch.optim.Adafactor has it: memory for rows and columns.
+    """Adafactor (Shazeer and Stern 2018) without momentum, as torch.optim.Adafactor: memory for rows and columns.
 
     The mean of squared gradients is kept as one number for each row and each column of the last two axes; of a vector
     or a scalar for each element. Its decay is 1 - t^-decay_power. A step, g over the root of that mean, is divided by

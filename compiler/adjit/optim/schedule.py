@@ -82,7 +82,6 @@ _KNOWN = dict.fromkeys(_COUNTS, "steps") | {
     "lr": "the first argument is the value at the start, or the peak",
     "learning_rate": "the first argument is the value at the start, or the peak",
     "alpha": "end",
-    "alpha": "end",
     "eta_min": "end",
     "end_value": "end",
     "min_lr": "end",

@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from adjit.ir.axes import base, is_linear, joins
-from adjit.ir.axes import leads_to
+from adjit.ir.axes import base, is_linear, joins, leads_to
 from adjit.ir.changes import all_changes, changed, changed_in_place, is_left, place_before
 from adjit.ir.graph import Graph
 from adjit.ir.node import Data, Node
