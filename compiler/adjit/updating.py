@@ -89,8 +89,8 @@ class Updating:
             gradients = [np.clip(g, -limit, limit) for g in gradients]
         moving = [i for i, rule in enumerate(self.rules(layout)) if not rule.frozen]
         if h.get("clip_norm") is not None and moving:
-            scaled = clipped([gradients[i] for i in moving], h["clip_norm"])
-            gradients = [scaled[moving.index(i)] if i in moving else g for i, g in enumerate(gradients)]
+            scaled = dict(zip(moving, clipped([gradients[i] for i in moving], h["clip_norm"]), strict=True))
+            gradients = [scaled.get(i, g) for i, g in enumerate(gradients)]
         return gradients
 
     def updated(

@@ -352,3 +352,53 @@ def test_training_goes_on_bit_for_bit(name: str, tmp_path: Path) -> None:
             np.testing.assert_array_equal(a, b)
         assert other.hyper.copy() == state.hyper.copy()
     agrees_with_its_graph(step, state, slopes()[9])
+
+
+# -- branches that write the state ------------------------------------------------------------------------------------
+
+SIZE = 300
+
+
+def stepping(update: Any) -> tuple[adjit.TrainingStep, adjit.State]:
+    own = optim.Optimizer("own", {}, lambda p: {"m": np.ones_like(p)}, update)
+    step = adjit.training_step(lambda p, x: np.sum(p["w"] * x), own)
+    return step, step.init({"w": np.arange(SIZE, dtype=np.float64)})
+
+
+@pytest.mark.parametrize("captured", [True, False])
+def test_a_branch_may_read_what_it_writes(captured: bool) -> None:
+    def update(g: Any, kept: Any, p: Any, h: Any, t: Any) -> Any:
+        def turned(q: Any, m: Any) -> Any:
+            return q - 0.5 * (p if captured else q)[::-1] * m + g, np.cumsum(m) / SIZE
+
+        new, m = adjit.cond(t % 2 == 0, turned, lambda q, m: (q, m), p, kept["m"])
+        return new, {"m": m}
+
+    step, state = stepping(update)
+    x = np.linspace(-1, 1, SIZE)
+    w, m = np.arange(SIZE, dtype=np.float64), np.ones(SIZE)
+    for t in range(1, 7):
+        step(state, x)
+        if t % 2 == 0:
+            w, m = w - 0.5 * w[::-1] * m + x, np.cumsum(m) / SIZE
+        close(state.params["w"], w)
+        close(state.optimizer["w"]["m"], m)
+
+
+def test_a_branch_that_fails_has_written_nothing() -> None:
+    def update(g: Any, kept: Any, p: Any, h: Any, t: Any) -> Any:
+        def moved(q: Any, m: Any) -> Any:
+            return q - g * m[t * (SIZE // 4)], m + g
+
+        new, m = adjit.cond(t >= 2, moved, lambda q, m: (q, m), p, kept["m"])
+        return new, {"m": m}
+
+    step, state = stepping(update)
+    x = np.linspace(-1, 1, SIZE)
+    for _ in range(3):
+        step(state, x)
+    before = state.leaves()
+    with pytest.raises(adjit.IndexOutOfRange):
+        step(state, x)
+    for a, b in zip(state.leaves(), before, strict=True):
+        np.testing.assert_array_equal(a, b)
