@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import optree
 
-from adjit.control.branches import cond
 from adjit.ir.graph import copy_node
 from adjit.ir.node import Node
 from adjit.optim import Optimizer
@@ -21,8 +20,12 @@ from adjit.optim.rules import Rule, advanced, assigned, scalars_of
 from adjit.trace import lower
 from adjit.trace.tracer import fresh
 from adjit_runtime.errors import ArgumentError, ShapeError
+from adjit_runtime.public import late
 from adjit_runtime.state import Layout
 from adjit_runtime.trees import flatten
+
+# Steps that accumulate nothing have no branches, and no need of the modules of those.
+_found, _ = late({}, {"cond": "adjit.control.branches"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +136,7 @@ class Updating:
         def stay(params: list[Any], kept: list[Any], shared: Any) -> tuple[list[Any], Any]:
             return [*params, *flatten(kept)[0]], shared
 
-        found: tuple[list[Any], Any] = cond((state[-1] + 1) % every == 0, move, stay, params, kept, shared)
+        found: tuple[list[Any], Any] = _found("cond")((state[-1] + 1) % every == 0, move, stay, params, kept, shared)
         return found
 
     def _moved(
