@@ -17,6 +17,7 @@ from adjit.optim import Optimizer
 from adjit.optim.clipping import clipped
 from adjit.optim.optimizer import Hyper, Mask
 from adjit.optim.rules import Rule, advanced, assigned, scalars_of
+from adjit.touched import Rows, rows_of
 from adjit.trace import lower
 from adjit.trace.tracer import fresh
 from adjit_runtime.errors import ArgumentError, ShapeError
@@ -70,6 +71,40 @@ class Updating:
             raise ArgumentError(f"{self.name}: the mask of {name} gives a bool for each parameter, in the same pytree")
         return [bool(flag) for flag in flags]
 
+    def tables(
+        self, layout: Layout, state: list[Any], gradients: Sequence[Any], marked: Sequence[int]
+    ) -> dict[int, Rows]:
+        """The gradients of parameters that are tables by their rows, by the number of the parameter. ArgumentError
+        where rows alone cannot be updated."""
+        marked = [i for i in marked if i < layout.params.num_leaves]
+        found: dict[int, Rows] = {}
+        if not marked:
+            return found
+        rules = self.rules(layout)
+        decayed = self._flags(layout, state, self.regularized, "regularized")
+        for i in marked:
+            if rules[i].frozen:
+                continue
+            name = layout.names[i]
+            extra = next((extra for extra in ("l1", "l2", "weight_decay") if extra in self.extras and decayed[i]), None)
+            if extra is not None:
+                raise ArgumentError(
+                    f"{self.name}: {extra} changes all rows of {name}, of which embedding(sparse=True) updates some: "
+                    f"give regularized= a mask that leaves {name} out, or leave sparse=True out"
+                )
+            optimizer = rules[i].optimizer
+            if self.optimizer.composes or not optimizer.sparse:
+                around = f", {self.optimizer.composed} around it," if self.optimizer.composes else ""
+                raise ArgumentError(
+                    f"{self.name}: {optimizer.name}{around} with what it keeps changes all rows of {name} in every "
+                    "step, of which embedding(sparse=True) updates some: take adjit.optim.sgd without momentum or adagrad, "
+                    "or leave sparse=True out"
+                )
+            rows = rows_of(f"{self.name}: {name}", gradients[i])
+            if rows is not None:
+                found[i] = rows
+        return found
+
     def penalised(self, layout: Layout, state: list[Any], value: Any, gradients: list[Any]) -> tuple[Any, list[Any]]:
         """Loss and gradients with L1 and L2, the gradients clipped."""
         h = self._scalars(layout, state)
@@ -97,15 +132,15 @@ class Updating:
         return gradients
 
     def updated(
-        self, layout: Layout, state: list[Any], gradients: list[Any], value: Any
+        self, layout: Layout, state: list[Any], gradients: list[Any], value: Any, tables: Mapping[int, Rows]
     ) -> tuple[list[Any], list[Any]]:
-        """New parameters and new moments; new shared numbers and the new step count."""
+        """New parameters and new moments; new shared numbers and the new step count. Of tables some rows are new."""
         shared = self._tree(layout, state, "shared")
         params = state[layout.parts["params"]]
         kept = layout.params.flatten_up_to(self._tree(layout, state, "moments"))
         loss = _weak(value.astype(np.float64))
         if self.optimizer.every == 1:
-            moved, new = self._moved(layout, state, gradients, params, kept, shared, loss)
+            moved, new = self._moved(layout, state, gradients, params, kept, shared, loss, tables)
         else:
             moved, new = self._gathered(layout, state, gradients, params, kept, shared, loss)
         return moved, [*optree.tree_leaves(new), state[-1] + 1]
@@ -130,7 +165,7 @@ class Updating:
             ]
             h = self._scalars(layout, state)
             loss = shared["accumulated_loss"] * part
-            moved, new = self._moved(layout, state, self._clipped(layout, h, whole), params, kept, shared, loss)
+            moved, new = self._moved(layout, state, self._clipped(layout, h, whole), params, kept, shared, loss, {})
             return moved, {**new, "accumulated_loss": 0.0}
 
         def stay(params: list[Any], kept: list[Any], shared: Any) -> tuple[list[Any], Any]:
@@ -141,7 +176,7 @@ class Updating:
 
     def _moved(
         self, layout: Layout, state: list[Any], gradients: list[Any], params: list[Any], kept: list[Any], before: Any,
-        loss: Any,
+        loss: Any, tables: Mapping[int, Rows],
     ) -> tuple[list[Any], Any]:  # fmt: skip
         """New parameters and new moments; new shared numbers."""
         h = self._scalars(layout, state)
@@ -158,23 +193,40 @@ class Updating:
         repeats: dict[Any, _Repeat] = {}
         new_params, new_kept = [], []
         for i, (p, g, rule) in enumerate(zip(params, gradients, rules, strict=True)):
+            rows = None if rule.frozen else tables.get(i)
+            own_kept = kept[i] if rows is None else self._rows_kept(rule, layout.names[i], kept[i], p, rows)
+            whole = [p, *flatten(kept[i])[0]]
+            p = p if rows is None else rows.of(p)
             off = {name for name, flags in masks[rule].items() if not flags[i]}
             decays = "weight_decay" in self.extras and decayed[i] and not rule.frozen
-            given = [g, p, *flatten(kept[i])[0]]
+            given = [g, p, *flatten(own_kept)[0]]
             nodes = [lower.lift(x) for x in given]
-            key = (rule, *(node.type for node in nodes), flatten(kept[i])[1], decays, *sorted(off))
+            key = (rule, *(node.type for node in nodes), flatten(own_kept)[1], decays, *sorted(off))
             if key in repeats and len(set(nodes)) == len(nodes):
                 new, *memory = repeats[key].on(nodes)
             else:
                 first = len(lower.builder().nodes)
                 decay = h["weight_decay"] if decays else None
                 own = _without(numbers[rule], off)
-                new, memory = self._one(layout.names[i], rule, g, kept[i], p, own, t, decay, h.get("average_decay"))
+                new, memory = self._one(layout.names[i], rule, g, own_kept, p, own, t, decay, h.get("average_decay"))
                 if len(set(nodes)) == len(nodes):
                     repeats[key] = _Repeat.of(nodes, lower.builder().nodes[first:], [new, *memory])
+            if rows is not None:
+                new, *memory = map(rows.put, whole, [new, *memory])
             new_params.append(new)
             new_kept.extend(memory)
         return [*new_params, *new_kept], shared
+
+    def _rows_kept(self, rule: Rule, name: str, kept: Any, p: Any, rows: Rows) -> Any:
+        """What is kept for some rows of a parameter."""
+        leaves, spec = flatten(kept)
+        for leaf in leaves:
+            if lower.shape_of(leaf)[:1] != p.shape[:1]:
+                raise ArgumentError(
+                    f"{rule.optimizer.name}: init keeps an array of shape {lower.shape_of(leaf)} for {name}, which has "
+                    f"not a row for each of its {p.shape[0]}; embedding(sparse=True) needs that"
+                )
+        return optree.tree_unflatten(spec, [rows.of(leaf) for leaf in leaves])
 
     def _one(
         self, name: str, rule: Rule, g: Any, kept: Any, p: Any, h: Mapping[str, Any], t: Any, decay: Any, average: Any

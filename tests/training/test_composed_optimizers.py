@@ -11,7 +11,7 @@ import optree
 import pytest
 
 import adjit
-from adjit import optim
+from adjit import nn, optim
 from adjit.optim import schedule
 from tests.training.optimizer_cases import FALLBACK, STEPS, agrees_with_its_graph, loss, parameters, slopes
 
@@ -402,3 +402,35 @@ def test_a_branch_that_fails_has_written_nothing() -> None:
         step(state, x)
     for a, b in zip(state.leaves(), before, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+# -- rows of tables ---------------------------------------------------------------------------------------------------
+
+
+def test_tables_in_groups_are_updated_row_by_row() -> None:
+    def looked_up(sparse: bool) -> Any:
+        def model(p: Any, ids: Any) -> Any:
+            return np.mean((nn.embedding(p["table"], ids, sparse=sparse) @ p["w"]) ** 2)
+
+        return model
+
+    rng = np.random.default_rng(2)
+    start, ids = {"table": rng.normal(size=(50, 4)), "w": rng.normal(size=(4, 3))}, np.array([3, 7, 3, 49])
+    for own in (optim.sgd(0.1), optim.adagrad(0.1), None):
+        optimizer = optim.groups(optim.adam(0.1), {"table": own})
+        states = []
+        for sparse in (True, False):
+            step = adjit.training_step(looked_up(sparse), optimizer, clip_norm=0.5)
+            states.append(step.init(start))
+            for k in range(4):
+                step(states[-1], ids + k % 2 - 1)
+        close(states[0].leaves(), states[1].leaves())
+    for optimizer, text in (
+        (optim.ema(optim.sgd(0.1)), "sgd, ema around it, with what"),
+        (optim.accumulate(optim.sgd(0.1), 2), "sgd, accumulate around it, with what"),
+        (optim.groups(optim.sgd(0.1), {"t*": optim.lion(0.1)}), "lion with what it keeps"),
+        (optim.sgd(0.1, weight_decay=0.1), "sgd with what it keeps"),
+    ):
+        step = adjit.training_step(looked_up(True), optimizer)
+        with pytest.raises(adjit.ArgumentError, match=text):
+            step(step.init(start), ids)

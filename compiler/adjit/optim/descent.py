@@ -54,7 +54,8 @@ def sgd(
         direction = g + h["momentum"] * v if nesterov else v
         return p - h["learning_rate"] * direction, {"v": v}
 
-    return Optimizer("sgd", hyper, zeros("v") if keeps else zeros(), update)
+    sparse = not keeps and "weight_decay" not in hyper
+    return Optimizer("sgd", hyper, zeros("v") if keeps else zeros(), update, sparse=sparse)
 
 
 def _is_zero(value: Any) -> bool:
@@ -110,7 +111,7 @@ def adagrad(learning_rate: Rate, eps: Rate = 1e-10, weight_decay: Rate | None = 
         s = kept["s"] + g * g
         return p - h["learning_rate"] * g / (np.sqrt(s) + h["eps"]), {"s": s}
 
-    return Optimizer("adagrad", hyper, zeros("s"), update)
+    return Optimizer("adagrad", hyper, zeros("s"), update, sparse="weight_decay" not in hyper)
 
 
 @public(KNOWN | {"rho": "decay"})

@@ -38,6 +38,9 @@ class Optimizer:
     `masks`   name of a hyper-parameter ("decays.rate" of one in a mapping) -> function from the parameters to a pytree
               of bools: where it says False, `update` sees None for that hyper-parameter.
 
+    `sparse`  whether an element whose gradient is 0 stays as it is, and what is kept for it too, whatever the numbers:
+              then tables that are looked up by `nn.embedding(..., sparse=True)` are updated row by row.
+
     `groups`, `average_decay`, `every` and `mean` are what the functions `groups`, `ema` and `accumulate` set.
     """
 
@@ -47,6 +50,7 @@ class Optimizer:
     update: Update
     masks: Mapping[str, Mask] = field(default_factory=dict)
     shared: Mapping[str, tuple[float, Advance]] = field(default_factory=dict)
+    sparse: bool = False
     groups: Mapping[str, Optimizer | Mapping[str, Hyper] | None] = field(default_factory=dict)
     average_decay: Numbers | Schedule | None = None
     every: int = 1
@@ -66,6 +70,7 @@ class Optimizer:
             checks.function(f"{self.name}: the mask of {name}", mask)
             if not _has(self.hyper, name):
                 raise ArgumentError(f"{self.name}: a mask for {name}, which is no hyper-parameter")
+        checks.flag(f"{self.name}: sparse", self.sparse)
         for name, pair in self.shared.items():
             if not (isinstance(pair, tuple) and len(pair) == 2 and callable(pair[1])):
                 raise ArgumentError(f"{self.name}: {name} in shared is (number, function), not {checks.shown(pair)}")
