@@ -96,9 +96,9 @@ class Updating:
             if self.optimizer.composes or not optimizer.sparse:
                 around = f", {self.optimizer.composed} around it," if self.optimizer.composes else ""
                 raise ArgumentError(
-                    f"{self.name}: {optimizer.name}{around} with what it keeps changes all rows of {name} in every "
-                    "step, of which embedding(sparse=True) updates some: take adjit.optim.sgd without momentum or adagrad, "
-                    "or leave sparse=True out"
+                    f"{self.name}: {optimizer.name}{around} with what it keeps changes all rows of {name} "
+                    "in every step, of which embedding(sparse=True) updates some: take adjit.optim.sgd without "
+                    "momentum or adagrad, or leave sparse=True out"
                 )
             rows = rows_of(f"{self.name}: {name}", gradients[i])
             if rows is not None:
