@@ -241,7 +241,8 @@ class TrainingStep(StepFunction, JitFunction):
             tables = self.updating.tables(layout, state, results[n_outputs:], loss.tables)
             gradients = [tables[i].gradient if i in tables else g for i, g in enumerate(results[n_outputs:])]
             value, penalised = self.updating.penalised(layout, state, results[0], gradients)
-            new, others = self.updating.updated(layout, state, penalised, value, tables)
+            clipped = self.updating.clipped(layout, state, penalised)
+            new, others = self.updating.updated(layout, state, clipped, value, tables)
             return [value, *results[1:n_outputs], *new, *others]
 
         def step(adjoint: Graph) -> Graph:

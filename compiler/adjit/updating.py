@@ -106,7 +106,7 @@ class Updating:
         return found
 
     def penalised(self, layout: Layout, state: list[Any], value: Any, gradients: list[Any]) -> tuple[Any, list[Any]]:
-        """Loss and gradients with L1 and L2, the gradients clipped."""
+        """Loss and gradients with L1 and L2."""
         h = self._scalars(layout, state)
         params = state[: layout.params.num_leaves]
         if self.extras & {"l1", "l2"}:
@@ -118,10 +118,15 @@ class Updating:
                 if chosen and h["l2"] is not None:
                     value = value + (h["l2"] * np.sum(p * p)).astype(value.dtype)
                     gradients[i] = gradients[i] + 2.0 * h["l2"] * p
-        return value, gradients if self.optimizer.every > 1 else self._clipped(layout, h, gradients)
+        return value, gradients
 
-    def _clipped(self, layout: Layout, h: Mapping[str, Any], gradients: list[Any]) -> list[Any]:
+    def clipped(self, layout: Layout, state: list[Any], gradients: list[Any]) -> list[Any]:
+        """The gradients, each within its bounds, then all within theirs; those that are summed up, later."""
+        return gradients if self.optimizer.every > 1 else self._limited(layout, state, gradients)
+
+    def _limited(self, layout: Layout, state: list[Any], gradients: list[Any]) -> list[Any]:
         """The gradients clipped, but those of frozen parameters, which no one reads."""
+        h = self._scalars(layout, state)
         limit = h.get("clip_value")
         if limit is not None:
             gradients = [np.clip(g, -limit, limit) for g in gradients]
@@ -163,9 +168,9 @@ class Updating:
             whole = [
                 g if rule.frozen else each["sum"] * part for each, rule, g in zip(kept, rules, gradients, strict=True)
             ]
-            h = self._scalars(layout, state)
             loss = shared["accumulated_loss"] * part
-            moved, new = self._moved(layout, state, self._clipped(layout, h, whole), params, kept, shared, loss, {})
+            limited = self._limited(layout, state, whole)
+            moved, new = self._moved(layout, state, limited, params, kept, shared, loss, {})
             return moved, {**new, "accumulated_loss": 0.0}
 
         def stay(params: list[Any], kept: list[Any], shared: Any) -> tuple[list[Any], Any]:
