@@ -14,8 +14,17 @@ from adjit.autodiff.reverse import gradient
 from adjit.driver import options_of
 from adjit.functions import JitFunction, trace_call
 from adjit.ir.graph import Graph, with_updates
-from adjit.optim import Optimizer, Schedule
+from adjit.optim import Optimizer
 from adjit.optim.optimizer import Mask
+from adjit.optim.rules import (
+    Rule,
+    assigned,
+    check_extras,
+    hyper_of_rules,
+    initial_numbers,
+    initial_shared,
+    switched_off,
+)
 from adjit.optim.schedule import Numbers
 from adjit.profile import Profile
 from adjit.random import fold_in
@@ -79,16 +88,13 @@ class TrainingStep(StepFunction, JitFunction):
         self.has_state = has_state
         self.watches = watches
         self.regularized = regularized
-        self.hyper = {**optimizer.hyper, **{name: value for name, value in extras.items() if value is not None}}
-        self.extras = {name for name, value in extras.items() if value is not None}
-        for name in self.extras & set(optimizer.hyper):
-            raise ArgumentError(f"training_step: {optimizer.name} has a {name} of its own; give it there")
-        if "weight_decay" in self.extras and optimizer.hyper.get("learning_rate") is None:
-            raise ArgumentError("training_step: weight_decay needs an optimiser with a learning_rate")
+        given = {name: value for name, value in extras.items() if value is not None}
+        self.hyper = {**hyper_of_rules(optimizer), **given}
+        self.extras = set(given)
+        check_extras(optimizer, self.extras)
         self.structural = {
             name: f"it was switched off when the step was made, so there is no code for it; make a step with {name}"
-            for name in (*optimizer.hyper, *(extra for extra in _EXTRAS if extra not in optimizer.hyper))
-            if self.hyper.get(name) is None
+            for name in switched_off(dict.fromkeys(_EXTRAS) | self.hyper)
         }
         off = frozenset(self.structural)
         self.updating = Updating(self.__name__, optimizer, self.hyper, frozenset(self.extras), off, regularized)
@@ -204,31 +210,27 @@ class TrainingStep(StepFunction, JitFunction):
         """The layout of a state with these parameters and this model state, and the values of all its leaves but key
         and step count. All have the axes of the `models` first."""
         arrays, spec = params
-        kept = [self._kept(array, models) for array in arrays]
-        hyper: dict[str, Any] = {}
-        for name, value in self.hyper.items():
-            if isinstance(value, Schedule):
-                hyper[name] = {key: self._numbers(f"{name}.{key}", n, models) for key, n in value.numbers.items()}
-            elif value is not None:
-                hyper[name] = self._numbers(name, value, models)
+        rules = assigned(self.optimizer, leaf_names(spec, "params"))
+        kept = [self._kept(rule, array, models) for rule, array in zip(rules, arrays, strict=True)]
+        hyper = initial_numbers(self.hyper, functools.partial(self._numbers, models=models))
         trees = (optree.tree_unflatten(spec, arrays), optree.tree_unflatten(spec, kept), _tree(carried))
-        shared = {name: np.full(models, float(initial)) for name, (initial, _) in self.optimizer.shared.items()}
+        shared = {name: np.full(models, number) for name, number in initial_shared(self.optimizer, self.hyper).items()}
         return layout_of(*trees, shared, hyper, self.structural, models)
 
     def _numbers(self, name: str, value: Any, models: tuple[int, ...]) -> np.ndarray:
         return numbers_for(f"{self.__name__}: {name}", value, models)
 
-    def _kept(self, array: np.ndarray, models: tuple[int, ...]) -> Any:
+    def _kept(self, rule: Rule, array: np.ndarray, models: tuple[int, ...]) -> Any:
         """What the optimiser keeps for a parameter: a pytree of arrays and numbers, of many models stacked."""
         if models:
-            each, trees = zip(*(flatten(self._kept(np.asarray(one), models[1:])) for one in array), strict=True)
+            each, trees = zip(*(flatten(self._kept(rule, np.asarray(one), models[1:])) for one in array), strict=True)
             stacked: Any = [np.stack(leaves) for leaves in zip(*each, strict=True)]
             return optree.tree_unflatten(trees[0], stacked)
-        kept = self.optimizer.init(array)
+        kept = rule.initial(array, self.optimizer)
         for leaf in flatten(kept)[0]:
-            type = leaf_type(leaf, f"{self.optimizer.name}: what init keeps")
+            type = leaf_type(leaf, f"{rule.optimizer.name}: what init keeps")
             if is_narrow(type.dtype):
-                raise DTypeError(f"{self.optimizer.name}: what init keeps is {type}, which no machine code exists for")
+                raise DTypeError(f"{rule.optimizer.name}: what init keeps is {type}, which no machine code exists for")
         return kept
 
     def check_state(self, state: Any) -> None:
@@ -306,7 +308,7 @@ class TrainingStep(StepFunction, JitFunction):
             gradients = [tables[i].gradient if i in tables else g for i, g in enumerate(results[n_kept:])]
             value, penalised = self.updating.penalised(layout, state, results[0], gradients)
             clipped = self.updating.clipped(layout, state, penalised)
-            new, others = self.updating.updated(layout, state, clipped, tables)
+            new, others = self.updating.updated(layout, state, clipped, value, tables)
             found = norms(self.watches, state[:count], penalised, new[:count], tables)
             return [value, *results[1:n_outputs], *found, *new, *results[n_outputs:n_kept], *others]
 
