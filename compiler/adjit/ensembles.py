@@ -15,7 +15,7 @@ import optree
 from adjit.batching import Axes, Batching, Placed
 from adjit.ir.graph import Graph, with_updates
 from adjit.stages import Record
-from adjit.training import TrainingStep
+from adjit.training import Leaves, TrainingStep
 from adjit_runtime import checks
 from adjit_runtime.errors import ArgumentError, ShapeError
 from adjit_runtime.guests import tree_structure
@@ -26,6 +26,11 @@ from adjit_runtime.step import StepFunction
 from adjit_runtime.trees import LeafType, Signature, leaf_names
 
 STATE = "the state"
+
+
+def _repeated(leaves: Leaves, models: tuple[int, ...]) -> Leaves:
+    """The same for each of the models."""
+    return [np.broadcast_to(array, (*models, *array.shape)) for array in leaves[0]], leaves[1]
 
 
 class VmapStep(TrainingStep):
@@ -40,7 +45,14 @@ class VmapStep(TrainingStep):
     def __init__(self, step: TrainingStep, batching: Batching) -> None:
         extras: dict[str, Any] = {name: step.hyper[name] for name in step.extras}
         super().__init__(
-            step.__wrapped__, step.options, step.optimizer, step.has_aux, extras, step.regularized, step.static_argnames
+            step.__wrapped__,
+            step.options,
+            step.optimizer,
+            step.has_aux,
+            step.has_state,
+            extras,
+            step.regularized,
+            step.static_argnames,
         )
         # What a rewriting of its control flow made of the loss.
         self.called = step.called
@@ -58,20 +70,27 @@ class VmapStep(TrainingStep):
     # -- states -------------------------------------------------------------------------------------------------------
 
     @public(
-        {"seed": "key", "rng": "key", "keys": "key", "parameters": "params", "n": "models", "size": "models"}, "init"
-    )
-    def init(self, params: Any, *, key: Any = 0, models: int | Sequence[int] | None = None) -> State:
+        {
+            "seed": "key", "rng": "key", "keys": "key", "parameters": "params", "n": "models", "size": "models",
+            "state": "model_state",
+        },
+        "init",
+    )  # fmt: skip
+    def init(
+        self, params: Any, model_state: Any = None, *, key: Any = 0, models: int | Sequence[int] | None = None
+    ) -> State:
         """A state of many models with copies of the parameters: a pytree of float32 and float64 arrays.
 
         Axis 0 of each array is that of the models, as `adjit.vmap` of the function that makes the parameters of one
         from a key gives them. With `models`, how many there are to be, all begin with the same parameters, which are
-        those of one. `key` is an integer, with which all models draw the same random numbers, or an array with one for
-        each.
+        those of one. `model_state` is what losses with `state=True` begin with, stacked or that of one model as the
+        parameters are; each model goes on with its own. `key` is an integer, with which all models draw the same random
+        numbers, or an array with one for each.
 
         Raises ShapeError for parameters, keys or hyper-parameters of different numbers of models, and what the `init`
         of a step of one model raises."""
-        arrays, spec = self.parameters(params)
-        shape = self._shape(arrays, spec) if models is None else checks.extents(f"{self.__name__}.init: models", models)
+        given = (self.parameters(params), self.carried(model_state))
+        shape = self._shape(*given) if models is None else checks.extents(f"{self.__name__}.init: models", models)
         if len(shape) != self.depth:
             raise ArgumentError(
                 f"{self.__name__}.init: models is {checks.shown(models)}, and the step was mapped {self.depth} times: "
@@ -80,22 +99,23 @@ class VmapStep(TrainingStep):
         if 0 in shape:
             raise ShapeError(f"{self.__name__}.init: there is no model: the shape of the models is {shape}")
         if models is not None:
-            arrays = [np.broadcast_to(array, (*shape, *array.shape)) for array in arrays]
+            given = (_repeated(given[0], shape), _repeated(given[1], shape))
         keys = keys_for(f"{self.__name__}.init: key", key, shape)
-        layout, values = self.layout(arrays, spec, shape)
+        layout, values = self.layout(*given, shape)
         return State(layout, [*values, keys, 0], self.__name__)
 
-    def _shape(self, arrays: Sequence[np.ndarray], spec: optree.PyTreeSpec) -> tuple[int, ...]:
-        """The shape of the models, which all parameters begin with."""
-        names = leaf_names(spec, "params")
-        if not arrays:
+    def _shape(self, params: Leaves, carried: Leaves) -> tuple[int, ...]:
+        """The shape of the models, which all parameters and arrays of a model state begin with."""
+        names = leaf_names(params[1], "params") + leaf_names(carried[1], "model_state")
+        arrays = [*params[0], *carried[0]]
+        if not params[0]:
             raise ArgumentError(f"{self.__name__}.init: params has no arrays: say how many models there are, models=64")
         for name, array in zip(names, arrays, strict=True):
             if array.ndim < self.depth or array.shape[: self.depth] != arrays[0].shape[: self.depth]:
                 raise ShapeError(
-                    f"{self.__name__}.init: axis 0 of parameters is that of the models, and {name} has shape "
-                    f"{array.shape}, {names[0]} has {arrays[0].shape}: stack those of each model, or give those of "
-                    "one, and models=64"
+                    f"{self.__name__}.init: axis 0 of parameters and model state is that of the models, and {name} has "
+                    f"shape {array.shape}, {names[0]} has {arrays[0].shape}: stack those of each model, or give "
+                    "those of one, and models=64"
                 )
         return arrays[0].shape[: self.depth]
 

@@ -19,7 +19,7 @@ from adjit.optim.optimizer import Mask
 from adjit.optim.schedule import Numbers
 from adjit.profile import Profile
 from adjit.random import fold_in
-from adjit.results import split_aux
+from adjit.results import renewed, split_aux, split_state
 from adjit.roll import roll
 from adjit.stages import Options, Record
 from adjit.trace import inline
@@ -28,15 +28,20 @@ from adjit.updating import Updating
 from adjit_runtime import checks
 from adjit_runtime.errors import ArgumentError, DTypeError, StateError
 from adjit_runtime.models import numbers_for
-from adjit_runtime.program import is_narrow
+from adjit_runtime.program import is_narrow, wide_dtype
 from adjit_runtime.public import public
 from adjit_runtime.state import Layout, State, layout_of
 from adjit_runtime.step import StepFunction
 from adjit_runtime.trees import Signature, flatten, leaf_names, leaf_type
 
+Leaves = tuple[Sequence[np.ndarray], optree.PyTreeSpec]
 MOST_DEEP = 100
 """Containers in one another that parameters may lie in: a state shows them by recursion."""
+_POSITIONAL = (
+    inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.VAR_POSITIONAL,
+)  # fmt: skip
 _EXTRAS = ("clip_norm", "clip_value", "weight_decay", "l1", "l2")
+_NO_STATE = flatten(None)[1]
 
 
 class TrainingStep(StepFunction, JitFunction):
@@ -54,6 +59,7 @@ class TrainingStep(StepFunction, JitFunction):
         options: Callable[[], Options],
         optimizer: Optimizer,
         has_aux: bool,
+        has_state: bool,
         extras: Mapping[str, Numbers | None],
         regularized: Mask | None,
         static_argnames: Iterable[str],
@@ -67,6 +73,7 @@ class TrainingStep(StepFunction, JitFunction):
         super().__init__(loss, options, static_argnames, (), control_flow)
         self.optimizer = optimizer
         self.has_aux = has_aux
+        self.has_state = has_state
         self.regularized = regularized
         self.hyper = {**optimizer.hyper, **{name: value for name, value in extras.items() if value is not None}}
         self.extras = {name for name, value in extras.items() if value is not None}
@@ -87,16 +94,26 @@ class TrainingStep(StepFunction, JitFunction):
     def _read_signature(self) -> bool:
         """Whether the loss takes a key. The step's own signature has a state in place of the parameters."""
         parameters = list(self.__signature__.parameters.values())
-        positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        if not parameters or parameters[0].kind not in (*positional, inspect.Parameter.VAR_POSITIONAL):
+        if not parameters or parameters[0].kind not in _POSITIONAL:
             raise ArgumentError(f"{self.__name__}: the loss takes the parameters as its first argument")
-        if parameters[0].name in self.static_argnames:
-            raise ArgumentError(f"{self.__name__}: the parameters cannot be static")
+        own = parameters[: 1 + self.has_state]
+        taking = next((i for i, p in enumerate(own) if p.kind is inspect.Parameter.VAR_POSITIONAL), None)
+        if taking is not None:
+            own = own[:taking]
+        elif len(own) < 1 + self.has_state or own[-1].kind not in _POSITIONAL:
+            raise ArgumentError(
+                f"{self.__name__}: with state=True the loss takes the parameters first, then the state, by position: "
+                "def loss(params, state, x, y)"
+            )
+        for parameter in own:
+            if parameter.name in self.static_argnames:
+                raise ArgumentError(
+                    f"{self.__name__}: {parameter.name} cannot be static: parameters and state are traced"
+                )
         wants_key = any(p.name == "key" and p.kind is inspect.Parameter.KEYWORD_ONLY for p in parameters)
-        state = inspect.Parameter("state", inspect.Parameter.POSITIONAL_ONLY)
-        rest = parameters if parameters[0].kind is inspect.Parameter.VAR_POSITIONAL else parameters[1:]
-        kept = [p for p in rest if p.kind is not inspect.Parameter.KEYWORD_ONLY or p.name != "key"]
-        self.__signature__ = inspect.Signature([state, *kept])
+        kept = [p for p in parameters[len(own) :] if p.kind is not inspect.Parameter.KEYWORD_ONLY or p.name != "key"]
+        name = "state" if all(p.name != "state" for p in kept) else "training_state"
+        self.__signature__ = inspect.Signature([inspect.Parameter(name, inspect.Parameter.POSITIONAL_ONLY), *kept])
         return wants_key
 
     def _lacks_key(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
@@ -114,22 +131,55 @@ class TrainingStep(StepFunction, JitFunction):
 
     # -- states -------------------------------------------------------------------------------------------------------
 
-    @public({"seed": "key", "rng": "key", "parameters": "params"}, "init")
-    def init(self, params: Any, *, key: int = 0) -> State:
+    @public({"seed": "key", "rng": "key", "parameters": "params", "state": "model_state"}, "init")
+    def init(self, params: Any, model_state: Any = None, *, key: int = 0) -> State:
         """A state with copies of the parameters: a pytree of float32 and float64 arrays.
 
-        `key` is the integer that a loss with the argument `key` gets its random numbers from. Raises DTypeError for a
-        parameter of another dtype, ArgumentError for what is no array or no integer, WeakOverflowError (an
-        OverflowError) for a key outside int64."""
+        `model_state` is what a loss of a step with `state=True` takes beside the parameters at the first step: a pytree
+        of arrays of any dtype that machine code exists for, and of Python numbers, which become float64, int64 and
+        bool. `key` is the integer that a loss with the argument `key` gets its random numbers from. Raises DTypeError
+        for arrays of other dtypes, ArgumentError for what is no array or no integer and for a model state that the step
+        does not have or lacks, WeakOverflowError (an OverflowError) for a key outside int64."""
         number = checks.integer(f"{self.__name__}.init: key", key)
-        layout, values = self.layout(*self.parameters(params))
+        layout, values = self.layout(self.parameters(params), self.carried(model_state))
         return State(layout, [*values, number, 0], self.__name__)
 
-    def parameters(self, params: Any) -> tuple[list[np.ndarray], optree.PyTreeSpec]:
-        """The arrays of a pytree of parameters, and the tree."""
-        leaves, spec = flatten(params)
+    def _flattened(self, tree: Any, root: str) -> tuple[list[Any], optree.PyTreeSpec]:
+        leaves, spec = flatten(tree)
         if max(map(len, spec.paths()), default=0) > MOST_DEEP:
-            raise ArgumentError(f"{self.__name__}: params is nested too deep, in more than {MOST_DEEP} containers")
+            raise ArgumentError(f"{self.__name__}: {root} is nested too deep, in more than {MOST_DEEP} containers")
+        return leaves, spec
+
+    def carried(self, model_state: Any) -> Leaves:
+        """The arrays of a model state, and the tree."""
+        if (model_state is not None) is not self.has_state:
+            raise ArgumentError(
+                f"{self.__name__}.init: "
+                + (
+                    "the loss takes a state beside the parameters: init(params, model_state)"
+                    if self.has_state
+                    else "model_state is for a loss that takes and gives back a state: make the step with state=True"
+                )
+            )
+        leaves, spec = self._flattened(model_state, "model_state")
+        arrays = []
+        for name, leaf in zip(leaf_names(spec, "model_state"), leaves, strict=True):
+            if not isinstance(leaf, np.ndarray | np.generic | bool | int | float):
+                raise ArgumentError(
+                    f"{self.__name__}: {name} is {checks.kind(leaf)}, not an array or a number{checks.own_class(leaf)}"
+                )
+            dtype = leaf_type(leaf, f"{self.__name__}: {name}").dtype
+            if is_narrow(dtype):
+                raise DTypeError(
+                    f"{self.__name__}: {name} is {dtype}, which no machine code keeps: write "
+                    f"x.astype(np.{wide_dtype(dtype).name})"
+                )
+            arrays.append(np.asarray(leaf, dtype))
+        return arrays, spec
+
+    def parameters(self, params: Any) -> Leaves:
+        """The arrays of a pytree of parameters, and the tree."""
+        leaves, spec = self._flattened(params, "params")
         arrays = []
         for name, leaf in zip(leaf_names(spec, "params"), leaves, strict=True):
             if not isinstance(leaf, np.ndarray | np.generic | float):
@@ -146,11 +196,10 @@ class TrainingStep(StepFunction, JitFunction):
             arrays.append(array.astype(array.dtype.newbyteorder("="), copy=False))
         return arrays, spec
 
-    def layout(
-        self, arrays: Sequence[np.ndarray], spec: optree.PyTreeSpec, models: tuple[int, ...] = ()
-    ) -> tuple[Layout, list[Any]]:
-        """The layout of a state with these parameters, and the values of all its leaves but key and step count. All
-        have the axes of the `models` first."""
+    def layout(self, params: Leaves, carried: Leaves, models: tuple[int, ...] = ()) -> tuple[Layout, list[Any]]:
+        """The layout of a state with these parameters and this model state, and the values of all its leaves but key
+        and step count. All have the axes of the `models` first."""
+        arrays, spec = params
         kept = [self._kept(array, models) for array in arrays]
         hyper: dict[str, Any] = {}
         for name, value in self.hyper.items():
@@ -158,7 +207,7 @@ class TrainingStep(StepFunction, JitFunction):
                 hyper[name] = {key: self._numbers(f"{name}.{key}", n, models) for key, n in value.numbers.items()}
             elif value is not None:
                 hyper[name] = self._numbers(name, value, models)
-        trees = (optree.tree_unflatten(spec, arrays), optree.tree_unflatten(spec, kept))
+        trees = (optree.tree_unflatten(spec, arrays), optree.tree_unflatten(spec, kept), _tree(carried))
         shared = {name: np.full(models, float(initial)) for name, (initial, _) in self.optimizer.shared.items()}
         return layout_of(*trees, shared, hyper, self.structural, models)
 
@@ -193,7 +242,13 @@ class TrainingStep(StepFunction, JitFunction):
                 f"{self.__name__}: {state!r} does not fit this step, which is of "
                 + ("one model: adjit.vmap(step) is of many" if not self.depth else "many: its init makes their state")
             )
-        if self.layout(*self.parameters(state.params), models)[0] is not state.layout:
+        if (state.layout.model_state != _NO_STATE) is not self.has_state:
+            raise StateError(
+                f"{self.__name__}: {state!r} does not fit this step, whose loss takes "
+                + ("a state beside the parameters, too" if self.has_state else "no state beside the parameters")
+            )
+        carried = (state.values()[state.layout.parts["model_state"]], state.layout.model_state)
+        if self.layout(self.parameters(state.params), carried, models)[0] is not state.layout:
             raise StateError(
                 f"{self.__name__}: {state!r} does not fit this step: the optimiser or its options are others than "
                 "those it was made for"
@@ -228,18 +283,20 @@ class TrainingStep(StepFunction, JitFunction):
             loss = self._loss(signature, names)
         rolled = record.derive("roll", roll, record.keep("trace", loss.graph))
         adjoint = record.derive("adjoint", functools.partial(gradient, wrt=range(count)), rolled)
-        n_outputs = len(loss.graph.outputs)
+        n_kept = len(loss.graph.outputs)
+        n_outputs = n_kept - layout.model_state.num_leaves
 
         def whole(adjoint: Graph, leaves: list[Any]) -> list[Any]:
             state, batch = leaves[: len(layout.types)], leaves[len(layout.types) :]
             # No one makes more steps than float64 counts.
             bound(state[-1], 0, 2**53)
             key = [fold_in(state[-2], state[-1])] if self._wants_key else []
-            results = inline(adjoint, [*state[:count], *batch, *key])
-            tables = self.updating.tables(layout, state, results[n_outputs:], loss.tables)
-            gradients = [tables[i].gradient if i in tables else g for i, g in enumerate(results[n_outputs:])]
+            results = inline(adjoint, [*state[:count], *state[layout.parts["model_state"]], *batch, *key])
+            tables = self.updating.tables(layout, state, results[n_kept:], loss.tables)
+            gradients = [tables[i].gradient if i in tables else g for i, g in enumerate(results[n_kept:])]
             value, penalised = self.updating.penalised(layout, state, results[0], gradients)
-            return [value, *results[1:n_outputs], *self.updating.updated(layout, state, penalised, tables)]
+            new, others = self.updating.updated(layout, state, penalised, tables)
+            return [value, *results[1:n_outputs], *new, *results[n_outputs:n_kept], *others]
 
         def step(adjoint: Graph) -> Graph:
             call, types = functools.partial(whole, adjoint), (*layout.types, *signature.types)
@@ -251,12 +308,14 @@ class TrainingStep(StepFunction, JitFunction):
         return record.keep("step", graph, ("adjoint", step)), loss.out_tree.children()[1]
 
     def _loss(self, signature: Signature, names: Sequence[str]) -> Any:
+        """The trace of the loss: its value, aux, and the leaves of the new model state."""
         layout = signature.layout
-        count = layout.params.num_leaves
+        count, own = layout.params.num_leaves, layout.parts["model_state"]
+        first = count + layout.model_state.num_leaves
 
         def call(leaves: list[Any]) -> Any:
             params = optree.tree_unflatten(layout.params, leaves[:count])
-            batch = leaves[count : count + len(signature.types)]
+            batch = leaves[first : first + len(signature.types)]
             given: Any = optree.tree_unflatten(signature.tree, batch)
             (_, *args), kwargs = given
             if self._wants_key:
@@ -266,10 +325,15 @@ class TrainingStep(StepFunction, JitFunction):
                     f"{self.__name__}: the argument `key` of the loss gets a key from the state where it is "
                     "keyword-only, and stays empty here: write a * before it, as in loss(params, x, *, key=None)"
                 )
-            return split_aux(self, self.call_plain((params, *args), kwargs, signature.statics))
+            positional, named = self.placed((params, *args), kwargs, signature.statics)
+            if not self.has_state:
+                return *split_aux(self, self.call_placed(positional, named)), []
+            positional.insert(1, optree.tree_unflatten(layout.model_state, leaves[count:first]))
+            value, aux, new = split_state(self, self.call_placed(positional, named))
+            return value, aux, renewed(self, layout.model_state, layout.types[own], layout.names[own], new)
 
-        types = [*layout.types[:count], *signature.types]
-        all_names = [*layout.names[:count], *names]
+        types = [*layout.types[:count], *layout.types[own], *signature.types]
+        all_names = [*layout.names[:count], *layout.names[own], *names]
         if self._wants_key:
             types.append(layout.types[-2])
             all_names.append("key")
@@ -279,14 +343,20 @@ class TrainingStep(StepFunction, JitFunction):
         return traced
 
     def _targets(self, layout: Any) -> list[int]:
-        """The numbers of the state's leaves that a step replaces: parameters, moments, shared numbers, step count."""
+        """The numbers of the state's leaves that a step replaces: parameters, moments, model state, shared numbers,
+        step count."""
         return [*range(layout.parts["shared"].stop), len(layout.types) - 1]
+
+
+def _tree(leaves: Leaves) -> Any:
+    return optree.tree_unflatten(leaves[1], leaves[0])
 
 
 @public(
     {
         "optim": "optimizer", "opt": "optimizer", "loss_fn": "loss", "model": "loss", "function": "loss",
-        "aux": "has_aux", "max_norm": "clip_norm", "clip": "clip_norm", "grad_clip": "clip_norm",
+        "aux": "has_aux", "has_state": "state", "stateful": "state", "max_norm": "clip_norm",
+        "clip": "clip_norm", "grad_clip": "clip_norm",
         "clipnorm": "clip_norm", "fastmath": "inexact", "fast_math": "inexact",
         "clipvalue": "clip_value", "wd": "weight_decay", "static_argnums": "static_argnames",
         "lr": "the rate is the optimiser's, as adjit.optim.adam(1e-3)",
@@ -298,6 +368,7 @@ def training_step(
     optimizer: Optimizer,
     *,
     has_aux: bool = False,
+    state: bool = False,
     clip_norm: Numbers | None = None,
     clip_value: Numbers | None = None,
     weight_decay: Numbers | None = None,
@@ -315,6 +386,12 @@ def training_step(
 
     `loss(params, *batch)` returns a float scalar, or (scalar, aux) with `has_aux`. A keyword-only argument `key` of it
     gets a key made from the state's key and step count (see `adjit.random`).
+
+    With `state` the loss has a state that is not trained, such as running statistics: `loss(params, state, *batch)`
+    returns (scalar, new state), or (scalar, (new state, aux)) with `has_aux`, as `value_and_grad(loss, has_aux=True)`
+    takes it, too. `step.init(params, state)` begins with it, and `state.model_state` has what the last step gave: a
+    pytree of arrays of any dtype, of one structure, whose shapes and dtypes stay, updated in place. No gradient
+    flows from one step to another.
 
     clip_value     each gradient is clipped to [-clip_value, clip_value]
     clip_norm      then all are scaled so that their common norm is at most clip_norm (Pascanu et al. 2013)
@@ -357,7 +434,7 @@ def training_step(
     if regularized is not None:
         checks.function("training_step: regularized", regularized)
     names = checks.several("training_step: static_argnames", static_argnames, str)
-    with_aux = checks.flag("training_step: has_aux", has_aux)
+    with_aux, with_state = checks.flag("training_step: has_aux", has_aux), checks.flag("training_step: state", state)
     flushes = checks.flag("training_step: flush_subnormals", flush_subnormals)
     options = options_of("training_step", tile, inexact, flushes, memory_limit)
-    return TrainingStep(loss, options, optimizer, with_aux, switched, regularized, names, control_flow)
+    return TrainingStep(loss, options, optimizer, with_aux, with_state, switched, regularized, names, control_flow)

@@ -106,8 +106,10 @@ class Updating:
             gradients = clipped(gradients, h["clip_norm"])
         return value, gradients
 
-    def updated(self, layout: Layout, state: list[Any], gradients: list[Any], tables: Mapping[int, Rows]) -> list[Any]:
-        """New parameters, new moments, new shared numbers, new step count; of tables some rows are new."""
+    def updated(
+        self, layout: Layout, state: list[Any], gradients: list[Any], tables: Mapping[int, Rows]
+    ) -> tuple[list[Any], list[Any]]:
+        """New parameters and new moments, of tables with some rows new; new shared numbers and the new step count."""
         h = self._scalars(layout, state)
         params = state[layout.parts["params"]]
         kept = layout.params.flatten_up_to(optree.tree_unflatten(layout.moments, state[layout.parts["moments"]]))
@@ -142,7 +144,7 @@ class Updating:
                 new, *memory = map(tables[i].put, whole, [new, *memory])
             new_params.append(new)
             new_kept.extend(memory)
-        return [*new_params, *new_kept, *optree.tree_leaves(shared), t]
+        return [*new_params, *new_kept], [*optree.tree_leaves(shared), t]
 
     def _rows_kept(self, name: str, kept: Any, p: Any, rows: Rows) -> Any:
         """What is kept for some rows of a parameter."""

@@ -312,6 +312,12 @@ class CompiledFunction:
 
     def call_plain(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], statics: tuple[Static, ...]) -> Any:
         """The Python function on arguments that `_split` took apart."""
+        return self.call_placed(*self.placed(args, kwargs, statics))
+
+    def placed(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], statics: tuple[Static, ...]
+    ) -> tuple[list[Any], dict[str, Any]]:
+        """Arguments that `_split` took apart, with the static ones where they were."""
         values = {static.name: static.value for static in statics}
         parameters = list(self.__signature__.parameters.values())
         positional = list(args)
@@ -321,7 +327,10 @@ class CompiledFunction:
         for parameter in parameters:
             if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
                 values.pop(parameter.name, None)
-        named = {**kwargs, **values}
+        return positional, {**kwargs, **values}
+
+    def call_placed(self, positional: Sequence[Any], named: Mapping[str, Any]) -> Any:
+        """The Python function on its own arguments."""
         if isinstance(self.__wrapped__, FunctionType):
             self._check_arguments(positional, named)
         return self.called(*positional, **named)

@@ -1,9 +1,9 @@
 """Checkpoints: a state as a safetensors file, from which training goes on bit for bit.
 
-Tensors carry the names of the state's leaves (`params.w1`, `optimizer.w1.m`, `hyper.learning_rate`, `key`, `step`), so
-that other programs can read them; the metadata has the pytrees' structure as JSON, and a checksum of all, without
-which a file loads, too. A file is replaced in one piece, so that a crash leaves the old one. Nothing in a file is
-believed: what is not a whole checkpoint is a FormatError, and no state is made of it.
+Tensors carry the names of the state's leaves (`params.w1`, `optimizer.w1.m`, `model_state.mean`, `hyper.learning_rate`,
+`key`, `step`), so that other programs can read them; the metadata has the pytrees' structure as JSON, and a checksum of
+all, without which a file loads, too. A file is replaced in one piece, so that a crash leaves the old one. Nothing in a
+file is believed: what is not a whole checkpoint is a FormatError, and no state is made of it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from adjit_runtime.replace import replace_file
 from adjit_runtime.state import PARTS, ROOTS, Layout, State, layout_of
 from adjit_runtime.trees import DTYPES, LeafType, flatten, leaf_names, numbered
 
-VERSION = "2"
+VERSION, WITHOUT_MODEL_STATE = "3", "2"
+"""Of files, and of those of a state without a model state, which is what older versions of adjit read and wrote."""
 
 _PARAMETERS = frozenset(map(np.dtype, ("float32", "float64")))
 _NUMBER, _INTEGER = LeafType(np.dtype(np.float64)), LeafType(np.dtype(np.int64))
@@ -47,7 +48,7 @@ def _safetensors() -> Any:
 
 @public({"filename": "path", "file": "path", "model": "state", "params": "state", "obj": "state"})
 def save(path: str | bytes | os.PathLike[Any], state: State) -> None:
-    """Write a state: parameters, what the optimiser keeps, hyper-parameters, key and step count.
+    """Write a state: parameters, what the optimiser keeps, model state, hyper-parameters, key and step count.
 
     `path` is replaced in one piece, and keeps its mode; where it is a symlink, its target is replaced. Raises
     StateError where the state is busy or closed, ArgumentError where it is no state, FileMissing (a FileNotFoundError)
@@ -68,8 +69,12 @@ def save(path: str | bytes | os.PathLike[Any], state: State) -> None:
     layout = state.layout
     tensors = dict(zip(layout.names, state.leaves(), strict=True))
     whole = {part: _encode(getattr(layout, part)) for part in PARTS} | {"structural": layout.structural}
+    version = VERSION
+    if whole["model_state"] is None:
+        version = WITHOUT_MODEL_STATE
+        del whole["model_state"]
     structure = json.dumps(whole)
-    metadata = {"adjit": VERSION, "structure": structure}
+    metadata = {"adjit": version, "structure": structure}
     try:
         metadata["checksum"] = _checksum(structure, tensors)
         data = library.numpy.save(tensors, metadata)
@@ -140,14 +145,15 @@ def _read(library: Any, data: bytes) -> tuple[Tensors, dict[str, Any]]:
     """Tensors and structure of a file whose checksum, if it has one, is right."""
     tensors = library.numpy.load(data)
     metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
-    if metadata["adjit"] != VERSION:
-        raise FormatError(f"a checkpoint of version {metadata['adjit']}; this is adjit for version {VERSION}")
+    if (version := metadata["adjit"]) not in (VERSION, WITHOUT_MODEL_STATE):
+        raise FormatError(f"a checkpoint of version {version}; this is adjit for version {VERSION}")
     structure = json.loads(metadata["structure"])
     if metadata.get("checksum", found := _checksum(metadata["structure"], tensors)) != found:
         raise FormatError("the checkpoint is damaged: its checksum differs")
-    if not isinstance(structure, dict) or structure.keys() != {*PARTS, "structural"}:
+    parts = {*PARTS, "structural"} - ({"model_state"} if version == WITHOUT_MODEL_STATE else set())
+    if not isinstance(structure, dict) or structure.keys() != parts:
         raise FormatError("the structure of the checkpoint is damaged")
-    return tensors, structure
+    return tensors, {"model_state": None, **structure}
 
 
 # -- the state that a file describes ----------------------------------------------------------------------------------
@@ -189,7 +195,7 @@ def _check_types(names: Mapping[str, list[str]], tensors: Tensors) -> None:
     models = tensors["key"].shape
     if 0 in models:
         raise FormatError("the file is of no models")
-    for part, known in (("params", _PARAMETERS), ("moments", DTYPES)):
+    for part, known in (("params", _PARAMETERS), ("moments", DTYPES), ("model_state", DTYPES)):
         for name in names[part]:
             if tensors[name].dtype not in known:
                 raise FormatError(f"{name} is {tensors[name].dtype}, which no step has there")

@@ -1,4 +1,5 @@
-"""State: one aligned block of parameters, what the optimiser keeps, hyper-parameters, key and step count.
+"""State: one aligned block of parameters, what the optimiser keeps, the state of the model, hyper-parameters, key and
+step count.
 
 `params` are views of the block, which lives as long as its last view; what is assigned in their containers is refused
 or performed (see `shown`). One writer at a time: a call on a busy or closed state raises, and so does one on a
@@ -40,30 +41,27 @@ _ALIVE: fork.Living[State] = fork.Living()
 _LAYOUTS: weakref.WeakValueDictionary[tuple[Any, ...], Layout] = weakref.WeakValueDictionary()
 _LAYOUTS_LOCK = Lock()
 
-PARTS = ("params", "moments", "shared", "hyper")
+PARTS = ("params", "moments", "model_state", "shared", "hyper")
 """The pytrees of a state, in the order of its leaves."""
 
-ROOTS = dict(zip(PARTS, ("params", "optimizer", "shared", "hyper"), strict=True))
+ROOTS = {part: part for part in PARTS} | {"moments": "optimizer"}
 """What the names of their leaves begin with."""
 
 
 class Layout:
-    """Where each leaf of a state lies in its block: parameters, moments, shared numbers,
-    hyper-parameters, key, step count.
+    """Where each leaf of a state lies in its block: those of `PARTS`, whose trees are given in that order, key, step
+    count.
 
     `models` are the first axes of all of them but the step count: () where the state is that of one model.
     `layout_of` gives one object for equal layouts, so they compare by identity."""
 
     def __init__(
         self,
-        params: optree.PyTreeSpec,
-        moments: optree.PyTreeSpec,
-        shared: optree.PyTreeSpec,
-        hyper: optree.PyTreeSpec,
+        trees: Sequence[optree.PyTreeSpec],
         types: Sequence[LeafType],
         structural: Mapping[str, str],
     ) -> None:
-        self.params, self.moments, self.shared, self.hyper = params, moments, shared, hyper
+        self.params, self.moments, self.model_state, self.shared, self.hyper = self.trees = tuple(trees)
         self.types = tuple(types)
         self.structural = dict(structural)
         self.names = [
@@ -90,14 +88,14 @@ class Layout:
             LeafType(type.dtype, type.shape[1:], weak=numbers <= i < len(many) - 1 and len(type.shape) == 1)
             for i, type in enumerate(many)
         ]
-        return Layout(self.params, self.moments, self.shared, self.hyper, [*types, step], self.structural)
+        return Layout(self.trees, [*types, step], self.structural)
 
     @property
     def parts(self) -> dict[str, slice]:
         """The leaves that each part of a state owns, by the part's name; key and step count follow."""
         found, at = {}, 0
-        for name in PARTS:
-            count = getattr(self, name).num_leaves
+        for name, tree in zip(PARTS, self.trees, strict=True):
+            count = tree.num_leaves
             found[name] = slice(at, at + count)
             at += count
         return found
@@ -109,18 +107,21 @@ class State:
     `params`        the pytree of parameters, as views that may be written: state.params["w"][...] = array, or
                     state.params["w"] += array. Dicts, lists and their kind refuse other changes; what is assigned in a
                     container of another class, registered with optree, is copied into the state at its next use
+    `model_state`   what the loss took and gave back at the last step beside its value, where the step was made with
+                    state=True: views like those of parameters, else None
     `optimizer`     what the optimiser keeps for each parameter, as views
     `shared`        what it keeps once for all of them: numbers by name
     `hyper`         hyper-parameters by name; a new value takes effect at the next step
     `key`           the key of random numbers; each step folds its count into it
     `step`          how many steps have been made
 
-    A state of many models, which a step of `adjit.vmap` makes, has them along axis 0 of all parameters and of what the
-    optimiser keeps; its numbers and keys are arrays with one for each model. The step count is that of all.
+    A state of many models, which a step of `adjit.vmap` makes, has them along axis 0 of all parameters, of what the
+    optimiser keeps and of the models' states; its numbers and keys are arrays with one for each model. The step count
+    is that of all.
 
     A copy (`copy()`, `copy.copy`, `copy.deepcopy`) is a state of its own. A pickle of a state is one of a plain dict
-    with the six entries above, and pickles of its parts are plain containers: all load without adjit, and none is a
-    state again, as `adjit.load` gives one from what `adjit.save` wrote.
+    with the entries above that it has, and pickles of its parts are plain containers: all load without adjit, and none
+    is a state again, as `adjit.load` gives one from what `adjit.save` wrote.
     """
 
     def __init__(self, layout: Layout, values: Sequence[Any], owner: str) -> None:
@@ -160,6 +161,19 @@ class State:
             raise StateError(
                 "the parameters of a state stay where they are: write new values into an array, "
                 "state.params[key][...] = array, or make a state with step.init(params)"
+            )
+
+    @property
+    def model_state(self) -> Any:
+        """What the loss carries from step to step beside the parameters, as NumPy views of the state."""
+        return self._show("model_state")
+
+    @model_state.setter
+    def model_state(self, value: Any) -> None:
+        if value is not self.model_state:
+            raise StateError(
+                "the model state of a state stays where it is: write new values into an array, "
+                "state.model_state[key][...] = array, or make a state with step.init(params, model_state)"
             )
 
     @property
@@ -236,21 +250,26 @@ class State:
     def __reduce_ex__(self, protocol: Any) -> Any:
         """A pickle of a plain dict, since a state belongs to code of the process that it was made in.
 
-        `{"params", "optimizer", "shared", "hyper", "key", "step"}`, with arrays that own their memory."""
+        `{"params", "optimizer", "shared", "hyper", "key", "step"}`, and `"model_state"` where there is one, with arrays
+        that own their memory."""
         values, leaves = self.leaves(), self._layout.parts
         parts = {part: optree.tree_unflatten(getattr(self._layout, part), values[leaves[part]]) for part in PARTS}
         numbers = {part: optree.tree_map(_plain, parts[part]) for part in ("shared", "hyper")}
         key, step = map(_plain, values[-2:])
         plain = {"params": parts["params"], "optimizer": parts["moments"], **numbers, "key": key, "step": step}
+        if parts["model_state"] is not None:
+            plain["model_state"] = parts["model_state"]
         return dict, (plain,)
 
     def __repr__(self) -> str:
         if self.busy[0] == CLOSED:
             return f"<state of {self._owner}, closed>"
         models = " x ".join(map(str, self._layout.models))
+        carried = self._layout.model_state.num_leaves
         return (
             f"<state of {self._owner}: {f'{models} models of ' if models else ''}{self._layout.params.num_leaves} "
-            f"parameters, {self.nbytes} bytes, step {int(self._views[-1])}>"
+            f"parameters, {f'{carried} arrays of model state, ' if carried else ''}{self.nbytes} bytes, step "
+            f"{int(self._views[-1])}>"
         )
 
     def _repr_html_(self) -> str:
@@ -440,20 +459,26 @@ class Hyper(MutableMapping[str, Any]):
 
 
 def layout_of(
-    params: Any, moments: Any, shared: Any, hyper: Any, structural: Mapping[str, str], models: tuple[int, ...] = ()
+    params: Any,
+    moments: Any,
+    model_state: Any,
+    shared: Any,
+    hyper: Any,
+    structural: Mapping[str, str],
+    models: tuple[int, ...] = (),
 ) -> tuple[Layout, list[Any]]:
     """The layout for these values, and the values of all its leaves but key and step count. All of them have the axes
     of the `models` first."""
-    parts = [flatten(tree) for tree in (params, moments, shared, hyper)]
+    parts = [flatten(tree) for tree in (params, moments, model_state, shared, hyper)]
     values = [leaf for leaves, _ in parts for leaf in leaves]
-    n_arrays = len(parts[0][0]) + len(parts[1][0])
+    n_arrays = sum(len(leaves) for leaves, _ in parts[:3])
     types = [LeafType(np.dtype(np.asarray(leaf).dtype.newbyteorder("=")), np.shape(leaf)) for leaf in values[:n_arrays]]
     types += [LeafType(np.dtype(np.float64), models, not models) for _ in values[n_arrays:]]
     integer = np.dtype(np.int64)
     types += [LeafType(integer, models), LeafType(integer, (), True)]
-    trees = (parts[0][1], parts[1][1], parts[2][1], parts[3][1])
+    trees = tuple(tree for _, tree in parts)
     key = (trees, tuple(types), tuple(sorted(structural.items())))
-    return _LAYOUTS_LOCK.run(_shared_layout, key, lambda: Layout(*trees, types, structural)), values
+    return _LAYOUTS_LOCK.run(_shared_layout, key, lambda: Layout(trees, types, structural)), values
 
 
 def _shared_layout(key: tuple[Any, ...], make: Callable[[], Layout]) -> Layout:

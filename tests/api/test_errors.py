@@ -138,9 +138,9 @@ GOOD: dict[str, Callable[[], Call]] = {
         for name in ("root", "fixed_point")
     },
     "training_step": lambda: (adjit.training_step, {
-        "loss": squares, "optimizer": optim.sgd(0.1), "has_aux": False, "clip_norm": None, "clip_value": None,
-        "weight_decay": None, "l1": None, "l2": None, "regularized": None, "static_argnames": (), "tile": "auto",
-        "flush_subnormals": True, "inexact": False, "control_flow": False, "memory_limit": None,
+        "loss": squares, "optimizer": optim.sgd(0.1), "has_aux": False, "state": False, "clip_norm": None,
+        "clip_value": None, "weight_decay": None, "l1": None, "l2": None, "regularized": None, "static_argnames": (),
+        "tile": "auto", "flush_subnormals": True, "inexact": False, "control_flow": False, "memory_limit": None,
     }),
     "parse": lambda: (adjit.parse, {"text": GRAPH, "constants": {}}),
     "evaluate": lambda: (
@@ -349,7 +349,7 @@ GOOD: dict[str, Callable[[], Call]] = {
     "optim.schedule.exponential": lambda: (optim.schedule.exponential, {"initial": 0.1, "rate": 0.5, "every": 3}),
     "optim.schedule.cosine": lambda: (optim.schedule.cosine, {"peak": 0.1, "steps": 9, "end": 0.0}),
     "optim.schedule.warm_up": lambda: (optim.schedule.warm_up, {"then": 0.1, "steps": 9}),
-    "TrainingStep.init": lambda: (STEP.init, {"params": make_params(), "key": 0}),
+    "TrainingStep.init": lambda: (STEP.init, {"params": make_params(), "model_state": None, "key": 0}),
     "TrainingStep.run": lambda: (STEP.run, {
         "state": state(), "data": (X, Y), "batch_size": 4, "epochs": 1, "shuffle": True, "seed": 0, "drop_last": False,
         "constants": None, "progress": None, "on_nan": "warn",
