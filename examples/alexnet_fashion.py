@@ -8,7 +8,7 @@ the units before two dense layers; momentum 0.9, weight decay 0.0005, and a rate
 helps, here after two thirds of the epochs and again after five sixths. Not as in the paper: the sizes of the layers, no
 normalisation of responses, weights by He et al. (2015), without which nothing is learned in so few steps.
 
-With seed 0 91.15% of the test images of Fashion-MNIST are right after 12 epochs, 13 minutes of processor.
+With seed 0 91.15% of the test images of Fashion-MNIST are right after 12 epochs, about a quarter of an hour of processor.
 
 Source: Krizhevsky, Sutskever, Hinton, ImageNet classification with deep convolutional neural networks, NIPS 2012.
 """
