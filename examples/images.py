@@ -7,6 +7,7 @@ folder has the four files that are published under these names, compressed or no
     train-images-idx3-ubyte.gz  train-labels-idx1-ubyte.gz  t10k-images-idx3-ubyte.gz  t10k-labels-idx1-ubyte.gz
 
 Both give `(images, labels), (test images, test labels)`: float32 of shape (n, 1, height, width) from 0 to 1, and int64.
+`draw(path, rows)` writes a picture of rows of images, where Matplotlib is installed.
 """
 
 import gzip
@@ -29,6 +30,25 @@ def load_idx(path):
         raise ValueError(f"{path} is no IDX file of bytes")
     start = 4 + 4 * content[3]
     return np.frombuffer(content, np.uint8, offset=start).reshape(np.frombuffer(content[4:start], ">i4"))
+
+
+def draw(path, rows):
+    """A picture of rows of images (rows, columns, pixels), which are square."""
+    try:
+        import matplotlib
+    except ImportError:
+        print("no picture: matplotlib is not installed (pip install 'adjit[plot]')")
+        return
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    count, columns, pixels = np.shape(rows)
+    side = int(pixels**0.5)
+    framed = np.pad(np.reshape(rows, (count, columns, side, side)), ((0, 0), (0, 0), (1, 1), (1, 1)))
+    whole = framed.swapaxes(1, 2).reshape(count * (side + 2), columns * (side + 2))
+    scale = max(1, 32 // side)
+    plt.imsave(path, whole.repeat(scale, 0).repeat(scale, 1), cmap="gray_r", vmin=0, vmax=1)
+    print(f"picture: {path}")
 
 
 def _pair(folder, part):
