@@ -141,7 +141,8 @@ GOOD: dict[str, Callable[[], Call]] = {
     },
     "training_step": lambda: (adjit.training_step, {
         "loss": squares, "optimizer": optim.sgd(0.1), "has_aux": False, "state": False, "watch": None,
-        "clip_norm": None, "clip_value": None, "weight_decay": None, "l1": None, "l2": None, "regularized": None, "static_argnames": (),
+        "clip_norm": None, "clip_value": None, "weight_decay": None, "l1": None, "l2": None, "regularized": None,
+        "static_argnames": (),
         "tile": "auto", "flush_subnormals": True, "inexact": False, "control_flow": False, "memory_limit": None,
     }),
     "parse": lambda: (adjit.parse, {"text": GRAPH, "constants": {}}),
@@ -411,7 +412,8 @@ GOOD: dict[str, Callable[[], Call]] = {
 # What is public and stands in no row, with the reason.
 EXEMPT = {
     "Graph": "made by tracing and parse", "History": "what run gives", "Norms": "what a step with watch gives",
-    "State": "made by init and load", "TrainingStep": "made by training_step", "save": "a file: test_checkpoint", "load": "a file: test_checkpoint",
+    "State": "made by init and load", "TrainingStep": "made by training_step", "save": "a file: test_checkpoint",
+    "load": "a file: test_checkpoint",
     "set_threads": "the number of threads: tests/runtime/test_threads",
     "TrainingStep.explain": "takes a batch, as a call", "TrainingStep.__call__": "takes a batch: tested below",
 }  # fmt: skip
