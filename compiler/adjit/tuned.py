@@ -157,6 +157,13 @@ FEWEST_TILES = 4
 TILE_GROUPS = 8
 """Groups of tiles: what several threads can share. It decides the order of sums, so it depends on nothing."""
 
+ATTENTION_BLOCKS, ATTENTION_UNIT = (128, 128), 16
+"""Queries and keys of a tile of attention, and what both are a multiple of."""
+ATTENTION_PARTS = 8
+"""Parts of the keys of one head whose gradients of the queries are summed apart, so that threads share them."""
+ATTENTION_SCORES = 1 << 15
+"""Scores of a head from which attention is computed in tiles."""
+
 SHARED_TURNS_ELEMENTS = 1 << 18
 """Elements that the turns of a loop compute, from which threads share them where none needs another one: some tens of
 microseconds, as for other kernels."""
@@ -310,6 +317,14 @@ PARALLEL_COST = 12_000
 """Vector instructions from which a loop is cut: about 4 us of one core."""
 PARALLEL_BYTES_COST = 4
 """What a loop costs for each vector beside its instructions: loads and stores beyond the cache."""
+SORT_COST = 4
+"""Vector instructions of a sort for each comparison of a whole vector of elements."""
+NETWORK_ELEMENTS = 64
+"""Elements of a row up to which many rows are sorted at once by a network, whose exchanges stand in the code."""
+SORT_BLOCK_VECTORS = 16
+"""Vectors that a network of a long sort has in registers, or beside them, keys and positions together."""
+SAMPLED_ELEMENTS = 4096
+"""Elements of a part that is sorted from which its pivot is the median of a square of vectors, and not of one."""
 SHORT_JOBS = 8
 """Kernels shorter than so many times the least that is cut are short: whether threads share them is tried."""
 TRIAL_CALLS, TRIAL_PERIOD = 4, 512

@@ -64,11 +64,13 @@ class CodeRules:
     scratch  (dtype, k) -> bytes of memory in which a product that only its epilogue reads is made by blocks; 0: it
              cannot be
     line     whether LLVM is quick with a graph as a straight line
-    memory   the bytes that the program of a plan needs: its arena, and what code needs beside"""
+    memory   the bytes that the program of a plan needs: its arena, and what code needs beside
+    alone    whether threads may share what the plan has: not in what they share already"""
 
     scratch: Callable[[np.dtype, int], int] = lambda dtype, k: 0
     line: Callable[[Graph], bool] = lambda graph: False
     memory: Callable[[Plan], int] = lambda plan: plan.arena_bytes
+    alone: bool = True
 
 
 class Memory:
