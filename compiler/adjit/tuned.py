@@ -46,12 +46,12 @@ WINDOW_PLACES = 128
 """Places in a window up to which a convolution of each channel by itself is written out place by place."""
 FEW_CHANNELS = 2
 """Channels of an image up to which the lines of a window are laid side by side for its products."""
-FEW_COLUMNS = 8
-"""Channels of an image's gradient up to which a product has those of all places along a line beside one another, and
-these are added up: fewer would leave more than half of a vector empty."""
+FEW_COLUMNS, MOST_PLACED = 8, 4
+"""Channels of an image's gradient up to which a product has those of all places along a line beside one another, if
+these are no more than so many times its sums, and adds them up: else more than half of a vector would be empty."""
 GROUPED_RESULT = 1 << 13
 """Elements of a sum of products of windows up to which it is made in groups, a result for each, which threads share."""
-GROUPED_SUMS = 512
+GROUPED_SUMS = 1024
 """Sums of such a group at least."""
 WINDOW_ROWS = 8
 """Rows of a contraction of windows from which those beside the columns are taken, whose results lie together."""
