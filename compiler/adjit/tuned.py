@@ -306,6 +306,12 @@ PARALLEL_COST = 12_000
 """Vector instructions from which a loop is cut: about 4 us of one core."""
 PARALLEL_BYTES_COST = 4
 """What a loop costs for each vector beside its instructions: loads and stores beyond the cache."""
+SORT_COST = 4
+"""Vector instructions of a sort for each comparison of a whole vector of elements."""
+NETWORK_ELEMENTS = 64
+"""Elements of a row up to which many rows are sorted at once by a network, whose exchanges stand in the code."""
+SAMPLED_ELEMENTS = 4096
+"""Elements of a part that is sorted from which its pivot is the median of a square of vectors, and not of one."""
 SHORT_JOBS = 8
 """Kernels shorter than so many times the least that is cut are short: whether threads share them is tried."""
 TRIAL_CALLS, TRIAL_PERIOD = 4, 512

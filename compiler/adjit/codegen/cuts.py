@@ -12,6 +12,7 @@ from typing import Any
 from adjit.codegen.analysis import lanes_of, total_cost, vector_dimension
 from adjit.codegen.gemm import blocks_are_wide
 from adjit.schedule.products import is_direct
+from adjit.schedule.sorts import Sorted
 from adjit.schedule.work import Loop, Product, Work
 from adjit.tuned import (
     LOOP_PART_UNIT,
@@ -23,6 +24,7 @@ from adjit.tuned import (
     PRODUCT_PART_UNIT,
     PRODUCT_PARTS,
     SHORT_JOBS,
+    SORT_COST,
     TRANSPOSED_PACK_COST,
     WHOLE_PARTS_FLOPS,
     WINDOW_PART_ROWS,
@@ -98,6 +100,19 @@ def loop_cost(work: Loop, target: Target) -> float:
     return vectors * (total_cost(work.body.code) + PARALLEL_BYTES_COST)
 
 
+# -- sorts ----------------------------------------------------------------------------------------------------------
+
+
+def _cut_of_sorted(work: Sorted, target: Target) -> Cut | None:
+    """Along the outer axis, or the inner one where there is no other; blocks of a network stay whole."""
+    dim, extent = (0, work.outer) if work.outer > 1 else (1, work.inner)
+    cost = work.flops * work.itemsize / target.vector_bytes * SORT_COST
+    unit = target.vector_bytes // work.result.itemsize if work.by_network else 1
+    if cost < PARALLEL_COST or extent < 2 * unit:
+        return None
+    return Cut(dim, extent, unit, min(LOOP_PARTS, extent // unit), PARTS_PER_THREAD, cost < SHORT_JOBS * PARALLEL_COST)
+
+
 # -- products -------------------------------------------------------------------------------------------------------
 
 
@@ -161,5 +176,5 @@ def product_flops(work: Product) -> int:
     return 2 * work.m * work.n * each
 
 
-CUTS: dict[type[Work], Callable[[Any, Target], Cut | None]] = {Product: _cut_of_product, Loop: _cut_of_loop}
+CUTS: dict[type[Work], Callable[[Any, Target], Cut | None]] = {Product: _cut_of_product, Loop: _cut_of_loop, Sorted: _cut_of_sorted}
 """How each kind of work is cut; others stay whole."""

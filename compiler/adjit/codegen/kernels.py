@@ -18,8 +18,10 @@ from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_lite
 from adjit.codegen.nest import Nest
 from adjit.codegen.products import ProductEmitter
 from adjit.codegen.signals import effort
+from adjit.codegen.sorts import SortedEmitter
 from adjit.codegen.vectorized import Scope
 from adjit.schedule.instructions import Body
+from adjit.schedule.sorts import Sorted
 from adjit.schedule.work import CheckRange, Loop, Product, Running, Scatter, Single
 from adjit.tuned import TURN_EFFORT
 from adjit_runtime.target import Target
@@ -172,5 +174,6 @@ EMITTERS: dict[type[Single], Emitter[Any]] = {
     Running: RunningEmitter(),
     Scatter: ScatterEmitter(),
     CheckRange: CheckEmitter(),
+    Sorted: SortedEmitter(),
 }
 """The emitter of each kind of work that has no other in it."""

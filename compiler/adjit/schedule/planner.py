@@ -20,7 +20,7 @@ from adjit.ir.graph import Graph
 from adjit.ir.node import Node
 from adjit.ir.subscripts import Subscripts
 from adjit.ops.contraction import sizes_of, subscripts_of
-from adjit.ops.declare import Bodied, Checked, Indexing, condition_of
+from adjit.ops.declare import Bodied, Checked, Indexing, Sorting, condition_of
 from adjit.schedule.arena import finish
 from adjit.schedule.body import (
     BodyBuilder,
@@ -43,6 +43,7 @@ from adjit.schedule.products import may_reduce
 from adjit.schedule.recompute import Timeline
 from adjit.schedule.slots import slots_of
 from adjit.schedule.windowed import Split, reads_windows, split
+from adjit.schedule.sorts import Sorted
 from adjit.schedule.work import CheckRange, Product, Running, Scatter, Work
 from adjit.tuned import WINDOW_WIDTH
 from adjit_runtime.errors import InternalError
@@ -163,6 +164,8 @@ class _Planner(LoopPlanner):
             kernels = self._scatter(node)
         elif group.kind == "check":
             kernels = self._check(node)
+        elif group.kind == "sorting":
+            kernels = [self._sorted(node)]
         else:
             kernels = self._side_by_side(node)
         return kernels + [self._copy(node, place, commits=False) for place in self.extra.get(node, ())]
@@ -220,6 +223,19 @@ class _Planner(LoopPlanner):
         builder.store(from_arg, place, builder.full, node.dtype)
         work = Running(self._body(builder, (axis,)), node.attrs["reverse"])
         return [Kernel(work, tuple(builder.params), (node,))]
+
+    def _sorted(self, node: Node) -> Kernel:
+        """Rows are found by strides that follow from the shape, so both sides lie dense."""
+        (arg,) = node.args
+        source, place = self._operand_place(arg), self._claim(node)
+        for which, at in ((arg, source), (node, place)):
+            if not at.is_dense(node.shape):
+                raise NeedsStorage({which: False})
+        assert isinstance(node.op, Sorting)
+        axis = node.attrs["axis"]
+        outer, inner = math.prod(node.shape[:axis]), math.prod(node.shape[axis + 1 :])
+        work = Sorted(arg.dtype, outer, node.shape[axis], inner, node.op.gives_positions)
+        return Kernel(work, ((source.buffer, source.offset), (place.buffer, place.offset)), (node,))
 
     def _scatter(self, node: Node) -> list[Kernel]:
         source, index, update = node.args
