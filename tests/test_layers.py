@@ -43,7 +43,7 @@ LAYERS: dict[str, set[str]] = {
 TOP: set[str] = {
     "__init__", "batching", "checking", "compilation", "driver", "ensembles", "functions", "implicit", "jacobians",
     "machine", "profile", "raveling", "results", "sparse", "stages", "sympy_functions", "training", "transforms",
-    "vectorize",
+    "updating", "vectorize",
 }  # fmt: skip
 
 # What a layer of the compiler may import of the runtime (`program` is data: what codegen makes and the runtime
@@ -63,7 +63,7 @@ AT_TOP: dict[str, set[str]] = {
     "optree": {
         "batching", "checking", "control", "custom", "ensembles", "formulas", "functions", "implicit", "jacobians",
         "nn", "optim", "raveling", "results", "rewriting", "runtime", "sparse", "sympy_functions", "trace", "training",
-        "transforms", "vectorize",
+        "transforms", "updating", "vectorize",
     },
     "platformdirs": {"runtime"},
 }  # fmt: skip
