@@ -8,6 +8,7 @@ contraction   contract
 movement      reshape, transpose, broadcast, slice, pad, concatenate, flip, iota
 windows       windows, add_windows
 sorting       sort, argsort
+factoring     cholesky, lu, triangular_solve, solve, log_det, det
 indexing      check_index, check_fits, check_holds, take, scatter_add, scatter
 tiles         tiled
 loops         scan
@@ -16,12 +17,13 @@ batched       an op on many values of its operands at once
 scalar        the protocol that elementwise lowerings are written in
 """
 
-from adjit.ops import arithmetic, calls, contraction, functions, indexing, loops, movement, reduction, sorting, tiles, windows
+from adjit.ops import arithmetic, calls, contraction, factoring, functions, indexing, loops, movement, reduction, sorting, tiles, windows
 
 __all__ = [
     "arithmetic",
     "calls",
     "contraction",
+    "factoring",
     "functions",
     "indexing",
     "loops",
