@@ -370,7 +370,7 @@ def _det_jvp(b: Builder, tangents: Sequence[Value | None], y: Value, a: Value, f
 # -- what kernels compute in place of some -----------------------------------------------------------------------------
 
 
-def _diagonal(b: Builder, f: Value, n: int) -> Value:
+def diagonal(b: Builder, f: Value, n: int) -> Value:
     """The diagonal of U."""
     lead = f.shape[:-1]
     zeros, ones = (0,) * len(lead), (1,) * len(lead)
@@ -380,20 +380,27 @@ def _diagonal(b: Builder, f: Value, n: int) -> Value:
 
 
 def _log_det_lowered(b: Builder, a: Value, f: Value) -> Value:
-    found: Value = b.sum(b.log(b.abs(_diagonal(b, f, a.shape[-1]))), axes=(len(a.shape) - 2,))
+    found: Value = b.sum(b.log(b.abs(diagonal(b, f, a.shape[-1]))), axes=(len(a.shape) - 2,))
+    return found
+
+
+def parity(b: Builder, f: Value, n: int) -> Value:
+    """The sign of the order of rows: 1 or -1 in the dtype of the factors."""
+    lead = len(f.shape) - 1
+    order = parts(b, f, ((n, n), (n,)))[1]
+    shape = (*f.shape[:-1], n, n)
+    before, after = (b.broadcast(order, shape=shape, axes=(*range(lead), axis)) for axis in (lead, lead + 1))
+    row, column = (b.iota(shape=shape, axis=axis, dtype=I64) for axis in (lead, lead + 1))
+    # Exchanges of two rows, of which each changes the sign, are as many as pairs that stand the wrong way round, or an
+    # even number more or less.
+    crossed = b.sum(b.cast((row < column) & (before > after), dtype=I64), axes=(lead, lead + 1))
+    found: Value = b.cast(1 - 2 * (crossed & 1), dtype=f.dtype)
     return found
 
 
 def _det_lowered(b: Builder, a: Value, f: Value) -> Value:
-    n, lead = a.shape[-1], len(a.shape) - 2
-    order = parts(b, f, ((n, n), (n,)))[1]
-    before, after = (b.broadcast(order, shape=a.shape, axes=(*range(lead), axis)) for axis in (lead, lead + 1))
-    row, column = (b.iota(shape=a.shape, axis=axis, dtype=I64) for axis in (lead, lead + 1))
-    # Exchanges of two rows, of which each changes the sign, are as many as pairs that stand the wrong way round, or an
-    # even number more or less.
-    crossed = b.sum(b.cast((row < column) & (before > after), dtype=I64), axes=(lead, lead + 1))
-    sign = b.cast(1 - 2 * (crossed & 1), dtype=a.dtype)
-    found: Value = sign * b.prod(_diagonal(b, f, n), axes=(lead,))
+    n = a.shape[-1]
+    found: Value = parity(b, f, n) * b.prod(diagonal(b, f, n), axes=(len(a.shape) - 2,))
     return found
 
 

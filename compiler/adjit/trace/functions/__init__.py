@@ -25,6 +25,7 @@ from adjit.trace.functions import (
     refused,
     selection,
     shaping,
+    factorizations,
     sorting,
     special,
     statistics,
