@@ -12,6 +12,7 @@ import numpy as np
 from adjit.ir.node import Node
 from adjit.ir.types import dtype_name
 from adjit.ops.declare import Factoring
+from adjit.ops.factoring import qr_shapes, svd_shapes
 from adjit.schedule.buffer import Params
 from adjit.schedule.touches import Touch
 from adjit.schedule.work import Single, Work
@@ -38,7 +39,7 @@ class Factored(Single):
     @property
     def is_small(self) -> bool:
         """Whether code of ours has a matrix in each lane."""
-        return self.n <= SMALL_ROWS
+        return is_small(self.op, self.n)
 
     @property
     def sizes(self) -> Sizes:
@@ -111,11 +112,22 @@ class Factored(Single):
         return float(sum(buffer.nbytes for buffer, _ in params))
 
 
+def _total(shapes: Sequence[Sizes]) -> int:
+    return sum(map(math.prod, shapes))
+
+
 SIZES: dict[str, Callable[[int, int], Sizes]] = {
     "cholesky": lambda n, m: (n * n, n * n),
     "lu": lambda n, m: (n * n, n * n + n),
     "triangular_solve": lambda n, m: (n * n, n * m, n * m),
     "solve": lambda n, m: (n * n + n, n * m, n * m),
+    "eigh": lambda n, m: (n * n, n + n * n),
+    "eigvalsh": lambda n, m: (n * n, n),
+    "svd": lambda m, n: (m * n, _total(svd_shapes(m, n, False))),
+    "svd_full": lambda m, n: (m * n, _total(svd_shapes(m, n, True))),
+    "svdvals": lambda m, n: (m * n, min(m, n)),
+    "qr": lambda m, n: (m * n, _total(qr_shapes(m, n, False))),
+    "qr_full": lambda m, n: (m * n, _total(qr_shapes(m, n, True))),
 }
 """Elements of each parameter for one matrix of n rows, beside m right-hand sides."""
 
@@ -124,14 +136,32 @@ FLOPS: dict[str, Callable[[int, int], float]] = {
     "lu": lambda n, m: 2 * n**3 / 3,
     "triangular_solve": lambda n, m: n * n * m,
     "solve": lambda n, m: 2 * n * n * m,
+    "eigh": lambda n, m: 9 * n**3,
+    "eigvalsh": lambda n, m: 4 * n**3 / 3,
+    "svd": lambda m, n: 14 * m * n * min(m, n),
+    "svd_full": lambda m, n: 14 * m * n * max(m, n),
+    "svdvals": lambda m, n: 4 * m * n * min(m, n),
+    "qr": lambda m, n: 4 * m * n * min(m, n),
+    "qr_full": lambda m, n: 4 * m * n * max(m, n),
 }
 """Floating-point operations for one matrix."""
+
+
+RECTANGULAR = frozenset({"svd", "svd_full", "svdvals", "qr", "qr_full"})
+"""Those of matrices whose columns are not as many as their rows: `columns` are theirs."""
+OURS = frozenset({"cholesky", "lu", "triangular_solve", "solve"})
+"""Those of which code of ours does small matrices."""
+
+
+def is_small(op: str, rows: int) -> bool:
+    """Whether code of ours does matrices of so many rows; LAPACK does the others."""
+    return op in OURS and rows <= SMALL_ROWS
 
 
 def factored(node: Node) -> Factored:
     """The work of a node."""
     assert isinstance(node.op, Factoring)
     first = node.args[0]
-    columns = node.shape[-1] if len(node.args) > 1 else 0
+    columns = node.shape[-1] if len(node.args) > 1 else first.shape[-1] if node.op.name in RECTANGULAR else 0
     flags = tuple(name for name, value in node.attrs.items() if value)
-    return Factored(node.op.name, node.dtype, math.prod(first.shape[:-2]), first.shape[-1], columns, flags)
+    return Factored(node.op.name, node.dtype, math.prod(first.shape[:-2]), first.shape[-2], columns, flags)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from adjit.codegen.llvm import I1, I8, I32, I64, PTR, VOID, Function, Value, int_literal, literal, register_type
+from adjit.ops.factoring import qr_shapes, svd_shapes
 from adjit.schedule.factors import Factored
 
 LIBRARY = "lapack"
@@ -63,10 +64,29 @@ class Calls:
         nbytes = int_literal(count * self.work.dtype.itemsize)
         self.f.call("llvm.memcpy.p0.p0.i64", VOID, [target, source, nbytes, Value(I1, "false")])
 
-    def turn(self, source: Value, target: Value) -> None:
-        """A square matrix, transposed."""
-        f, n = self.f, self.work.n
-        self.each(lambda i, j: f.store(f.load(self.at(source, i, j, n), self.ty), self.at(target, j, i, n)), n, n)
+    def turn(self, source: Value, target: Value, rows: int = 0, columns: int = 0) -> None:
+        """A matrix, transposed; a square one where its sizes are not given."""
+        f, m, n = self.f, rows or self.work.n, columns or self.work.n
+        self.each(lambda i, j: f.store(f.load(self.at(source, i, j, n), self.ty), self.at(target, j, i, m)), m, n)
+
+    def rooms(self, *sizes: int) -> list[Value]:
+        """Parts of the workspace of so many elements, and where they end."""
+        found, at = [], 0
+        for size in sizes:
+            found.append(self.f.element(self.workspace, self.ty, at))
+            at += _up(size)
+        return [*found, self.f.element(self.workspace, self.ty, at)]
+
+    def spoil(self, y: Value, count: int) -> None:
+        """NaN in all of a result that LAPACK did not find."""
+        f = self.f
+        failed = f.compare("ne", f.load(self.info, I32), literal(I32, 0))
+
+        def one(i: Value, _: list[Value]) -> list[Value]:
+            f.store(literal(self.ty, float("nan")), f.element(y, self.ty, i))
+            return []
+
+        f.branch(failed, lambda: f.loop(0, count, 1, [], one))
 
     def substitute(self, a: Value, x: Value, lower: bool, transposed: bool, unit: bool) -> None:
         """Solve in place: X^T A^T = B^T has our A as their A^T."""
@@ -147,11 +167,73 @@ def solve(c: Calls, factors: Value, b: Value, y: Value) -> None:
         c.substitute(factors, y, lower=False, transposed=False, unit=False)
 
 
+def eigh(c: Calls, x: Value, y: Value) -> None:
+    """syevd; their columns are rows of what it leaves."""
+    f, n = c.f, c.work.n
+    room = c.rooms(n * n, lapack_sizes(c.work)[0])
+    c.turn(x, room[0])
+    vectors = c.work.op == "eigh"
+    sizes = [c.integer(size) for size in lapack_sizes(c.work)]
+    job = c.letter("V" if vectors else "N")
+    c.call("syevd", job, c.letter("L"), c.n, room[0], c.n, y, room[1], sizes[0], room[2], sizes[1], c.info)
+    if vectors:
+        c.turn(room[0], f.element(y, c.ty, n))
+    c.spoil(y, c.work.sizes[-1])
+
+
+def svd(c: Calls, x: Value, y: Value) -> None:
+    """gesdd; what it calls V^T is our V."""
+    f, m, n, work = c.f, c.work.n, c.work.columns, c.work
+    vectors, full = work.op != "svdvals", work.op == "svd_full"
+    (_, width), (k,), _ = svd_shapes(m, n, full)
+    room = c.rooms(m * n, m * width, lapack_sizes(work)[0])
+    c.turn(x, room[0], m, n)
+    values = f.element(y, c.ty, m * width) if vectors else y
+    right = f.element(y, c.ty, m * width + k) if vectors else y
+    rows = c.integer(n if full else k)
+    sizes = c.integer(lapack_sizes(work)[0])
+    job = c.letter("N" if not vectors else "A" if full else "S")
+    c.call(
+        "gesdd", job, c.n, c.columns, room[0], c.n, values, room[1], c.n, right, rows, room[2], sizes, room[3], c.info
+    )
+    if vectors:
+        c.turn(room[1], y, width, m)
+    c.spoil(y, work.sizes[-1])
+
+
+def qr(c: Calls, x: Value, y: Value) -> None:
+    """geqrf, then orgqr of what it leaves below the diagonal."""
+    f, m, n, work = c.f, c.work.n, c.work.columns, c.work
+    (_, width), _ = qr_shapes(m, n, work.op == "qr_full")
+    k = min(m, n)
+    room = c.rooms(m * max(n, width), k, lapack_sizes(work)[0])
+    size = c.integer(lapack_sizes(work)[0])
+    c.turn(x, room[0], m, n)
+    c.call("geqrf", c.n, c.columns, room[0], c.n, room[1], room[2], size, c.info)
+    r = f.element(y, c.ty, m * width)
+
+    def upper(i: Value, j: Value) -> None:
+        above = f.load(c.at(room[0], j, i, m), c.ty)
+        f.store(f.select(f.compare("sgt", i, j), literal(c.ty, 0.0), above), c.at(r, i, j, n))
+
+    c.each(upper, k, n)
+    c.each(lambda i, j: f.store(literal(c.ty, 0.0), c.at(r, f.add(i, k), j, n)), width - k, n)
+    c.call("orgqr", c.n, c.integer(width), c.integer(k), room[0], c.n, room[1], room[2], size, c.info)
+    c.turn(room[0], y, width, m)
+
+
 CALLS: dict[str, Callable[..., None]] = {
     "cholesky": cholesky,
     "lu": lu,
     "triangular_solve": triangular_solve,
     "solve": solve,
+    "eigh": eigh,
+    "eigvalsh": eigh,
+    "svd": svd,
+    "svd_full": svd,
+    "svdvals": svd,
+    "qr": qr,
+    "qr_full": qr,
 }
 """What each op does with one matrix."""
 
@@ -160,7 +242,38 @@ def workspace_bytes(work: Factored) -> int:
     """Memory that the calls for one matrix need beside its parameters."""
     if work.op == "lu":
         return work.n * work.n * work.itemsize + 4 * work.n
-    return work.n * work.columns * work.itemsize if "transposed" in work.flags and work.op == "solve" else 0
+    if work.op == "solve":
+        return work.n * work.columns * work.itemsize if "transposed" in work.flags else 0
+    if work.op not in ("cholesky", "triangular_solve"):
+        return work.itemsize * sum(_up(size) for size in _rooms(work)) + 4 * lapack_sizes(work)[1]
+    return 0
+
+
+def _rooms(work: Factored) -> tuple[int, ...]:
+    """Elements of what the calls keep: a matrix, others, then what LAPACK works in."""
+    m, n = work.n, work.columns
+    if work.op in ("eigh", "eigvalsh"):
+        return m * m, lapack_sizes(work)[0]
+    if "svd" in work.op:
+        return m * n, m * svd_shapes(m, n, work.op == "svd_full")[0][1], lapack_sizes(work)[0]
+    width = qr_shapes(m, n, work.op == "qr_full")[0][1]
+    return m * max(n, width), min(m, n), lapack_sizes(work)[0]
+
+
+def _up(size: int) -> int:
+    """Whole lines of the cache."""
+    return -(-size // 16) * 16
+
+
+def lapack_sizes(work: Factored) -> tuple[int, int]:
+    """Numbers and integers that LAPACK works in, as its documentation has them, with room for its blocks."""
+    m, n = work.n, work.columns
+    if work.op in ("eigh", "eigvalsh"):
+        return 1 + 6 * m + 2 * m * m + 64 * m, 3 + 5 * m
+    if "svd" in work.op:
+        small, large = min(m, n), max(m, n)
+        return 4 * small * small + 9 * small + large + 64 * (m + n), 8 * small
+    return 64 * max(m, n, 1), 0
 
 
 def emit_calls(

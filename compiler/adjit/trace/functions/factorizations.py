@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from adjit.ir.types import BOOL, F32, F64, I64
-from adjit.ops.factoring import diagonal, parity, turned
+from adjit.ops.factoring import diagonal, parity, parts, qr_shapes, svd_shapes, turned
 from adjit.trace import checks
 from adjit.trace.functions.calling import cast, spread_to, value, wrap_c
 from adjit.trace.locate import locate
 from adjit.trace.lower import as_tracer, broadcast_shapes
-from adjit.trace.refuse import shape_error
+from adjit.trace.refuse import shape_error, trace_error
 from adjit.trace.table import implements
 from adjit.tuned import SMALL_ROWS
 from adjit_runtime import lapack
@@ -134,3 +134,112 @@ def _tensorinv(a: Any, ind: Any = 2) -> Any:
     if math.prod(rows) != math.prod(columns):
         raise shape_error(f"tensorinv: {value(x).type} is no square matrix with {ind} axes of rows")
     return np.reshape(np.linalg.inv(np.reshape(x, (math.prod(rows), -1))), (*columns, *rows))
+
+
+# -- eigenvalues, singular values, QR ----------------------------------------------------------------------------------
+
+
+def _rectangular(function: str, a: Any) -> Any:
+    """A Value of matrices of floats, for which LAPACK is there."""
+    x = value(a)
+    if len(x.shape) < 2:
+        raise shape_error(f"{function}: {x.type} is no matrix")
+    lapack.require(f"np.linalg.{function}")
+    return x if x.dtype in (F32, F64) else cast(x, F64)
+
+
+def _found(y: Any, function: str) -> None:
+    """An error where LAPACK found nothing."""
+    if y.shape and 0 not in y.shape:
+        first = value(wrap_c(y)[..., 0])
+        _raises(first.eq(first), f"{function}: no convergence")
+
+
+def _symmetric(function: str, a: Any, triangle: Any) -> Any:
+    if triangle not in ("L", "U", "l", "u"):
+        raise trace_error(f"{function}: UPLO is 'L' or 'U', not {triangle!r}", numpy_too=True)
+    x = _rectangular(function, a)
+    if x.shape[-1] != x.shape[-2]:
+        raise shape_error(f"{function}: {x.type} is not square in its last two dimensions")
+    return turned(x.builder, x) if triangle in "Uu" else x
+
+
+@implements(np.linalg.eigh)
+def _eigh(a: Any, UPLO: Any = "L") -> Any:
+    x = _symmetric("eigh", a, UPLO)
+    n = x.shape[-1]
+    y = x.builder.eigh(x)
+    _found(y, "eigh")
+    w, v = parts(x.builder, y, ((n,), (n, n)))
+    return np.linalg._linalg.EighResult(wrap_c(w), wrap_c(v))
+
+
+@implements(np.linalg.eigvalsh)
+def _eigvalsh(a: Any, UPLO: Any = "L") -> Any:
+    x = _symmetric("eigvalsh", a, UPLO)
+    y = x.builder.eigvalsh(x)
+    _found(y, "eigvalsh")
+    return wrap_c(y)
+
+
+@implements(np.linalg.svd)
+def _svd(a: Any, full_matrices: Any = True, compute_uv: Any = True, hermitian: Any = False) -> Any:
+    if hermitian:
+        raise trace_error("svd: hermitian=True has no lowering: leave it out, or write np.linalg.eigh")
+    x = _rectangular("svd", a)
+    if not compute_uv:
+        return wrap_c(singular_values("svd", x))
+    m, n = x.shape[-2:]
+    full = bool(full_matrices) and m != n
+    y = x.builder.svd_full(x) if full else x.builder.svd(x)
+    _found(y, "svd")
+    u, s, v = parts(x.builder, y, svd_shapes(m, n, full))
+    return np.linalg._linalg.SVDResult(wrap_c(u), wrap_c(s), wrap_c(turned(x.builder, v)))
+
+
+def singular_values(function: str, x: Any) -> Any:
+    """Those of each matrix of a Value."""
+    y = x.builder.svdvals(x)
+    _found(y, function)
+    return y
+
+
+@implements(np.linalg.svdvals)
+def _svdvals(x: Any) -> Any:
+    return wrap_c(singular_values("svdvals", _rectangular("svdvals", x)))
+
+
+@implements(np.linalg.qr)
+def _qr(a: Any, mode: Any = "reduced") -> Any:
+    if mode not in ("reduced", "complete", "r"):
+        raise trace_error(f"qr: mode {mode!r} has no lowering: 'reduced', 'complete' or 'r'", numpy_too=mode != "raw")
+    x = _rectangular("qr", a)
+    m, n = x.shape[-2:]
+    full = mode == "complete" and m > n
+    q, r = parts(x.builder, (x.builder.qr_full if full else x.builder.qr)(x), qr_shapes(m, n, full))
+    return wrap_c(r) if mode == "r" else np.linalg._linalg.QRResult(wrap_c(q), wrap_c(r))
+
+
+@implements(np.linalg.matrix_rank)
+def _matrix_rank(A: Any, tol: Any = None, hermitian: Any = False, *, rtol: Any = None) -> Any:
+    if hermitian:
+        raise trace_error("matrix_rank: hermitian=True has no lowering: leave it out")
+    if tol is not None and rtol is not None:
+        raise trace_error("matrix_rank: `tol` and `rtol` cannot both be given", numpy_too=True)
+    if len(as_tracer(A).shape) < 2:
+        return np.asarray(np.any(as_tracer(A) != 0)).astype(np.int64)
+    x = _rectangular("matrix_rank", A)
+    s = as_tracer(wrap_c(singular_values("matrix_rank", x)))
+    if tol is None:
+        eps = float(np.finfo(x.dtype).eps) * max(x.shape[-2:])
+        tol = np.max(s, axis=-1) * (eps if rtol is None else rtol)
+    return np.sum(s > np.asarray(tol)[..., None] if not hasattr(tol, "type") else s > tol[..., None], axis=-1)
+
+
+@implements(np.linalg.cond)
+def _cond(x: Any, p: Any = None) -> Any:
+    a = as_tracer(x)
+    if p in (None, 2, -2):
+        s = as_tracer(wrap_c(singular_values("cond", _rectangular("cond", a))))
+        return s[..., -1] / s[..., 0] if p == -2 else s[..., 0] / s[..., -1]
+    return np.linalg.norm(a, p, axis=(-2, -1)) * np.linalg.norm(np.linalg.inv(a), p, axis=(-2, -1))

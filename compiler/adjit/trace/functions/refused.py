@@ -82,17 +82,10 @@ FUNCTIONS: dict[str, str] = {
     "numpy.unique_values": _SETS,
     "numpy.unpackbits": "it has no lowering",
     "numpy.unravel_index": "its bounds are checked in Python; write i // columns and i % columns",
-    "numpy.linalg.cond": _LAPACK,
     "numpy.linalg.eig": _LAPACK,
-    "numpy.linalg.eigh": _LAPACK,
     "numpy.linalg.eigvals": _LAPACK,
-    "numpy.linalg.eigvalsh": _LAPACK,
     "numpy.linalg.lstsq": _LAPACK,
-    "numpy.linalg.matrix_rank": _LAPACK,
     "numpy.linalg.pinv": _LAPACK,
-    "numpy.linalg.qr": _LAPACK,
-    "numpy.linalg.svd": _LAPACK,
-    "numpy.linalg.svdvals": _LAPACK,
     **{
         f"numpy.fft.{name}": _SPECTRAL
         for name in (
