@@ -16,8 +16,8 @@ from adjit.ir.graph import Graph
 from adjit.schedule.plan import Plan
 from adjit.schedule.verify import verify_plan
 from adjit.stages import Options, plan_kernels, plan_line
-from adjit_runtime.program import Program
 from adjit_runtime.lapack import addresses
+from adjit_runtime.program import Program
 from adjit_runtime.target import Target, host_target
 from tests.codegen.ordered_pool import ordered_pool
 

@@ -10,7 +10,7 @@ import pytest
 
 import adjit
 from adjit_runtime.errors import AdjitError, DomainError, ShapeError, TraceError
-from tests.trace.numpy_calls import check, from_text, quietly, sample, traced
+from tests.trace.numpy_calls import check, from_text, sample, traced
 
 DTYPES = [np.float64, np.float32, np.int64, np.int32, np.uint8, np.bool_]
 SHAPES = [(3, 5), (2, 3, 4), (1,), (3, 0)]
@@ -34,7 +34,6 @@ def test_sorts(dtype: Any) -> None:
     for shape in SHAPES:
         x = np.round(sample(shape, np.float64) * 2).astype(dtype)  # with ties
         check(all_of(SORTS, "x"), x, rtol=0, rtol32=0)
-
 
 
 def test_partitions() -> None:

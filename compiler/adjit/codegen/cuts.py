@@ -191,5 +191,10 @@ def product_flops(work: Product) -> int:
     return 2 * work.m * work.n * each
 
 
-CUTS: dict[type[Work], Callable[[Any, Target], Cut | None]] = {Product: _cut_of_product, Loop: _cut_of_loop, Sorted: _cut_of_sorted, Factored: _cut_of_factored}
+CUTS: dict[type[Work], Callable[[Any, Target], Cut | None]] = {
+    Product: _cut_of_product,
+    Loop: _cut_of_loop,
+    Sorted: _cut_of_sorted,
+    Factored: _cut_of_factored,
+}
 """How each kind of work is cut; others stay whole."""

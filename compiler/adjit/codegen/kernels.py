@@ -12,8 +12,8 @@ from typing import Any
 from adjit.codegen.analysis import analyse, lanes_of, lanes_together, vector_dimension
 from adjit.codegen.cuts import Cut, cut_of
 from adjit.codegen.emitter import Emitter, How
-from adjit.codegen.jobs import open_job, parts_for, range_of, range_of_turn, run_job
 from adjit.codegen.factors import FactoredEmitter
+from adjit.codegen.jobs import open_job, parts_for, range_of, range_of_turn, run_job
 from adjit.codegen.lanes import Lanes
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal, literal, memory_type
 from adjit.codegen.nest import Nest

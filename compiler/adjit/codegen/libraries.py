@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 
-from adjit.codegen.factoring import lapack
 from adjit.codegen.constructors import emit_constructors_library
+from adjit.codegen.factoring import lapack
 from adjit.codegen.gemm import GEMM_LIBRARIES, emit_gemm_library, gemm_needs
 from adjit.codegen.guards import emit_guard_library
 from adjit.codegen.llvm import Module

@@ -9,6 +9,7 @@ movement      reshape, transpose, broadcast, slice, pad, concatenate, flip, iota
 windows       windows, add_windows
 sorting       sort, argsort
 factoring     cholesky, lu, triangular_solve, solve, log_det, det
+spectral      eigh, svd, qr; matrices: what both families are written in
 indexing      check_index, check_fits, check_holds, take, scatter_add, scatter
 tiles         tiled
 loops         scan
@@ -17,7 +18,21 @@ batched       an op on many values of its operands at once
 scalar        the protocol that elementwise lowerings are written in
 """
 
-from adjit.ops import arithmetic, calls, contraction, factoring, functions, indexing, loops, movement, reduction, sorting, tiles, windows
+from adjit.ops import (
+    arithmetic,
+    calls,
+    contraction,
+    factoring,
+    functions,
+    indexing,
+    loops,
+    movement,
+    reduction,
+    sorting,
+    spectral,
+    tiles,
+    windows,
+)
 
 __all__ = [
     "arithmetic",
@@ -30,6 +45,7 @@ __all__ = [
     "movement",
     "reduction",
     "sorting",
+    "spectral",
     "tiles",
     "windows",
 ]

@@ -1,4 +1,4 @@
-"""The kind of work that factors matrices, or solves equations by their factors: many of one size, one after the other."""
+"""The kind of work that factors matrices, or solves equations by their factors: many of one size, side by side."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from adjit.ir.node import Node
 from adjit.ir.types import dtype_name
 from adjit.ops.declare import Factoring
-from adjit.ops.factoring import qr_shapes, svd_shapes
+from adjit.ops.spectral import qr_shapes, svd_shapes
 from adjit.schedule.buffer import Params
 from adjit.schedule.touches import Touch
 from adjit.schedule.work import Single, Work

@@ -43,8 +43,8 @@ from adjit.schedule.plan import Kernel, Plan
 from adjit.schedule.products import may_reduce
 from adjit.schedule.recompute import Timeline
 from adjit.schedule.slots import slots_of
-from adjit.schedule.windowed import Split, reads_windows, split
 from adjit.schedule.sorts import Sorted
+from adjit.schedule.windowed import Split, reads_windows, split
 from adjit.schedule.work import CheckRange, Product, Running, Scatter, Work
 from adjit.tuned import WINDOW_WIDTH
 from adjit_runtime.errors import InternalError

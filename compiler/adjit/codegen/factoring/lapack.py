@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from adjit.codegen.llvm import I1, I8, I32, I64, PTR, VOID, Function, Value, int_literal, literal, register_type
-from adjit.ops.factoring import qr_shapes, svd_shapes
+from adjit.ops.spectral import qr_shapes, svd_shapes
 from adjit.schedule.factors import Factored
 
 LIBRARY = "lapack"
@@ -50,7 +50,11 @@ class Calls:
         """`body` of each row and column."""
 
         def row(i: Value, _: list[Value]) -> list[Value]:
-            self.f.loop(0, columns, 1, [], lambda j, _: body(i, j) or [])
+            def column(j: Value, _: list[Value]) -> list[Value]:
+                body(i, j)
+                return []
+
+            self.f.loop(0, columns, 1, [], column)
             return []
 
         self.f.loop(0, rows, 1, [], row)
@@ -276,9 +280,7 @@ def lapack_sizes(work: Factored) -> tuple[int, int]:
     return 64 * max(m, n, 1), 0
 
 
-def emit_calls(
-    f: Function, work: Factored, places: Sequence[Value], workspace: Value, low: Value, high: Value
-) -> None:
+def emit_calls(f: Function, work: Factored, places: Sequence[Value], workspace: Value, low: Value, high: Value) -> None:
     """The matrices of a range, one by one."""
     calls = Calls(f, work, workspace)
     f.module.declare("llvm.memcpy.p0.p0.i64", VOID, [PTR, PTR, I64, I1])
@@ -286,9 +288,7 @@ def emit_calls(
     f.call("adjit_set_blas_threads", VOID, [literal(I32, 1)])
 
     def one(number: Value, _: list[Value]) -> list[Value]:
-        mine = [
-            f.element(place, calls.ty, f.mul(number, size)) for place, size in zip(places, work.sizes, strict=True)
-        ]
+        mine = [f.element(place, calls.ty, f.mul(number, size)) for place, size in zip(places, work.sizes, strict=True)]
         CALLS[work.op](calls, *mine)
         return []
 

@@ -1,7 +1,7 @@
 """Small matrices, a block of as many as a vector has lanes at a time: element (i, j) of all of them is one vector.
 
-Loops over rows and columns are written out for matrices of few rows, so that elements stay in registers. Every lane does
-the same: a pivot is chosen by comparisons, rows are exchanged by selects."""
+Loops over rows and columns are written out for matrices of few rows, so that elements stay in registers. Every lane
+does the same: a pivot is chosen by comparisons, rows are exchanged by selects."""
 
 from __future__ import annotations
 

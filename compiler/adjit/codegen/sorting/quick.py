@@ -12,7 +12,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Ty, Value, int_literal, literal, type_of, vector_literal
+from adjit.codegen.llvm import (
+    I64,
+    PTR,
+    VOID,
+    Function,
+    Module,
+    Ty,
+    Value,
+    int_literal,
+    literal,
+    type_of,
+    vector_literal,
+)
 from adjit.codegen.sorting.bitonic import Record, is_less, sort_block
 from adjit.codegen.sorting.keys import largest
 from adjit.codegen.x86 import parting
@@ -173,7 +185,10 @@ class Quicksort:
     def _load(self, f: Function, arrays: Sequence[Value], at: Value, vectors: int) -> list[Record]:
         places = [f.element(array, ty, at) for array, ty in zip(arrays, self._vectors, strict=True)]
         return [
-            tuple(f.load(f.element(place, ty, v * self.lanes), ty) for place, ty in zip(places, self._vectors, strict=True))
+            tuple(
+                f.load(f.element(place, ty, v * self.lanes), ty)
+                for place, ty in zip(places, self._vectors, strict=True)
+            )
             for v in range(vectors)
         ]
 
@@ -248,7 +263,9 @@ class Quicksort:
             (at,) = f.branch(
                 f.compare("eq", key, largest(key.ty)),
                 lambda: [high],
-                lambda: [f.add(low, f.call(split, I64, [*arrays, low, high, f.binary("add", key, literal(key.ty, 1))]))],
+                lambda: [
+                    f.add(low, f.call(split, I64, [*arrays, low, high, f.binary("add", key, literal(key.ty, 1))]))
+                ],
             )
             self._push(f, waiting, depth, at, high)
             return [f.add(depth, 1)]

@@ -3,6 +3,7 @@
 ufuncs          elementwise functions; elementary: those that are composed of several ops; special: SciPy's; gamma
 reductions      sum, max, any, argmax, cumsum, reduce and accumulate
 statistics      mean, var, average, cov, the nan- family
+factorizations  solve, inv, det, cholesky, eigh, svd, qr
 sorting         sort, argsort, lexsort, searchsorted, digitize; quantiles: median, quantile and their nan- forms
 linear_algebra  matmul, dot, einsum, tensordot, norm; subscripts: einsum's index expressions
 shaping         reshape, axes, flips, rolls, tile, repeat; padding: pad
@@ -17,6 +18,7 @@ arrays, calling what the families share
 from adjit.trace.functions import (
     calculus,
     creation,
+    factorizations,
     joining,
     linear_algebra,
     padding,
@@ -25,7 +27,6 @@ from adjit.trace.functions import (
     refused,
     selection,
     shaping,
-    factorizations,
     sorting,
     special,
     statistics,
@@ -33,6 +34,6 @@ from adjit.trace.functions import (
 )
 
 __all__ = [
-    "calculus", "creation", "joining", "linear_algebra", "padding", "quantiles", "reductions", "refused", "selection",
+    "calculus", "creation", "factorizations", "joining", "linear_algebra", "padding", "quantiles", "reductions", "refused", "selection",
     "shaping", "sorting", "special", "statistics", "ufuncs",
 ]  # fmt: skip

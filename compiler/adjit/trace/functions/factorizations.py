@@ -1,17 +1,20 @@
-"""np.linalg by factorisations: cholesky, solve, inv, det, slogdet, tensorsolve, tensorinv.
+"""np.linalg by factorisations: cholesky, solve, inv, det, slogdet, tensorsolve, tensorinv; eigh, svd, qr and their kin.
 
-Matrices of integers are of float64, as in NumPy. What NumPy raises as LinAlgError is raised when the program runs, ahead
-of any write of a state."""
+Matrices of integers are of float64, as in NumPy. What NumPy raises as LinAlgError is raised when the program runs,
+ahead of any write of a state."""
 
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any
 
 import numpy as np
 
-from adjit.ir.types import BOOL, F32, F64, I64
-from adjit.ops.factoring import diagonal, parity, parts, qr_shapes, svd_shapes, turned
+from adjit.ir.types import F32, F64, I64
+from adjit.ops.factoring import diagonal, parity
+from adjit.ops.matrices import parts, turned
+from adjit.ops.spectral import qr_shapes, svd_shapes
 from adjit.trace import checks
 from adjit.trace.functions.calling import cast, spread_to, value, wrap_c
 from adjit.trace.locate import locate
@@ -20,6 +23,10 @@ from adjit.trace.refuse import shape_error, trace_error
 from adjit.trace.table import implements
 from adjit.tuned import SMALL_ROWS
 from adjit_runtime import lapack
+
+
+_RESULTS: Any = sys.modules[np.linalg.eigh.__module__ + "._linalg"]
+"""Where NumPy has the named tuples that its functions give."""
 
 
 def matrices(function: str, a: Any) -> Any:
@@ -109,15 +116,15 @@ def _slogdet(a: Any) -> Any:
     f = b.lu(x)
     plain = b.stop_gradient(f)
     sign = parity(b, plain, n) * b.prod(b.sign(diagonal(b, plain, n)), axes=(len(x.shape) - 2,))
-    return np.linalg._linalg.SlogdetResult(wrap_c(sign), wrap_c(b.log_det(x, f)))
+    return _RESULTS.SlogdetResult(wrap_c(sign), wrap_c(b.log_det(x, f)))
 
 
 @implements(np.linalg.tensorsolve)
 def _tensorsolve(a: Any, b: Any, axes: Any = None) -> Any:
-    x, y = as_tracer(a), as_tracer(b)
+    y, x = as_tracer(b), as_tracer(a)
     if axes is not None:
         order = [i for i in range(x.ndim) if i not in {k % x.ndim for k in axes}] + [k % x.ndim for k in axes]
-        x = np.transpose(x, order)
+        x = as_tracer(np.transpose(x, order))
     shape = x.shape[y.ndim - x.ndim :] if x.ndim > y.ndim else ()
     size = math.prod(shape)
     if size != y.size or math.prod(x.shape) != size * size:
@@ -139,7 +146,7 @@ def _tensorinv(a: Any, ind: Any = 2) -> Any:
 # -- eigenvalues, singular values, QR ----------------------------------------------------------------------------------
 
 
-def _rectangular(function: str, a: Any) -> Any:
+def rectangular(function: str, a: Any) -> Any:
     """A Value of matrices of floats, for which LAPACK is there."""
     x = value(a)
     if len(x.shape) < 2:
@@ -158,7 +165,7 @@ def _found(y: Any, function: str) -> None:
 def _symmetric(function: str, a: Any, triangle: Any) -> Any:
     if triangle not in ("L", "U", "l", "u"):
         raise trace_error(f"{function}: UPLO is 'L' or 'U', not {triangle!r}", numpy_too=True)
-    x = _rectangular(function, a)
+    x = rectangular(function, a)
     if x.shape[-1] != x.shape[-2]:
         raise shape_error(f"{function}: {x.type} is not square in its last two dimensions")
     return turned(x.builder, x) if triangle in "Uu" else x
@@ -171,7 +178,7 @@ def _eigh(a: Any, UPLO: Any = "L") -> Any:
     y = x.builder.eigh(x)
     _found(y, "eigh")
     w, v = parts(x.builder, y, ((n,), (n, n)))
-    return np.linalg._linalg.EighResult(wrap_c(w), wrap_c(v))
+    return _RESULTS.EighResult(wrap_c(w), wrap_c(v))
 
 
 @implements(np.linalg.eigvalsh)
@@ -186,7 +193,7 @@ def _eigvalsh(a: Any, UPLO: Any = "L") -> Any:
 def _svd(a: Any, full_matrices: Any = True, compute_uv: Any = True, hermitian: Any = False) -> Any:
     if hermitian:
         raise trace_error("svd: hermitian=True has no lowering: leave it out, or write np.linalg.eigh")
-    x = _rectangular("svd", a)
+    x = rectangular("svd", a)
     if not compute_uv:
         return wrap_c(singular_values("svd", x))
     m, n = x.shape[-2:]
@@ -194,7 +201,7 @@ def _svd(a: Any, full_matrices: Any = True, compute_uv: Any = True, hermitian: A
     y = x.builder.svd_full(x) if full else x.builder.svd(x)
     _found(y, "svd")
     u, s, v = parts(x.builder, y, svd_shapes(m, n, full))
-    return np.linalg._linalg.SVDResult(wrap_c(u), wrap_c(s), wrap_c(turned(x.builder, v)))
+    return _RESULTS.SVDResult(wrap_c(u), wrap_c(s), wrap_c(turned(x.builder, v)))
 
 
 def singular_values(function: str, x: Any) -> Any:
@@ -206,18 +213,18 @@ def singular_values(function: str, x: Any) -> Any:
 
 @implements(np.linalg.svdvals)
 def _svdvals(x: Any) -> Any:
-    return wrap_c(singular_values("svdvals", _rectangular("svdvals", x)))
+    return wrap_c(singular_values("svdvals", rectangular("svdvals", x)))
 
 
 @implements(np.linalg.qr)
 def _qr(a: Any, mode: Any = "reduced") -> Any:
     if mode not in ("reduced", "complete", "r"):
         raise trace_error(f"qr: mode {mode!r} has no lowering: 'reduced', 'complete' or 'r'", numpy_too=mode != "raw")
-    x = _rectangular("qr", a)
+    x = rectangular("qr", a)
     m, n = x.shape[-2:]
     full = mode == "complete" and m > n
     q, r = parts(x.builder, (x.builder.qr_full if full else x.builder.qr)(x), qr_shapes(m, n, full))
-    return wrap_c(r) if mode == "r" else np.linalg._linalg.QRResult(wrap_c(q), wrap_c(r))
+    return wrap_c(r) if mode == "r" else _RESULTS.QRResult(wrap_c(q), wrap_c(r))
 
 
 @implements(np.linalg.matrix_rank)
@@ -228,7 +235,7 @@ def _matrix_rank(A: Any, tol: Any = None, hermitian: Any = False, *, rtol: Any =
         raise trace_error("matrix_rank: `tol` and `rtol` cannot both be given", numpy_too=True)
     if len(as_tracer(A).shape) < 2:
         return np.asarray(np.any(as_tracer(A) != 0)).astype(np.int64)
-    x = _rectangular("matrix_rank", A)
+    x = rectangular("matrix_rank", A)
     s = as_tracer(wrap_c(singular_values("matrix_rank", x)))
     if tol is None:
         eps = float(np.finfo(x.dtype).eps) * max(x.shape[-2:])
@@ -240,6 +247,6 @@ def _matrix_rank(A: Any, tol: Any = None, hermitian: Any = False, *, rtol: Any =
 def _cond(x: Any, p: Any = None) -> Any:
     a = as_tracer(x)
     if p in (None, 2, -2):
-        s = as_tracer(wrap_c(singular_values("cond", _rectangular("cond", a))))
+        s = as_tracer(wrap_c(singular_values("cond", rectangular("cond", a))))
         return s[..., -1] / s[..., 0] if p == -2 else s[..., 0] / s[..., -1]
     return np.linalg.norm(a, p, axis=(-2, -1)) * np.linalg.norm(np.linalg.inv(a), p, axis=(-2, -1))

@@ -14,8 +14,8 @@ import numpy as np
 from adjit.ir.types import BOOL, I32, I64, Array
 from adjit.trace import checks
 from adjit.trace.functions.calling import cast, static_ints, type_of, value, wrap, wrap_c
-from adjit.trace.lower import as_tracer, is_tracer, normalize_axis
 from adjit.trace.locate import locate
+from adjit.trace.lower import as_tracer, is_tracer, normalize_axis
 from adjit.trace.promote import resolve
 from adjit.trace.refuse import dtype_error, shape_error, trace_error
 from adjit.trace.table import implements
@@ -187,4 +187,3 @@ def _in_plain_bins(x: Any, bins: np.ndarray, side: Any) -> Any:
     if np.all(bins[1:] <= bins[:-1]):
         return len(bins) - np.searchsorted(as_tracer(np.array(bins[::-1])), x, side=side)
     raise shape_error("digitize: bins must be monotonically increasing or decreasing")
-
