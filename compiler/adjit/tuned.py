@@ -314,6 +314,8 @@ SORT_COST = 4
 """Vector instructions of a sort for each comparison of a whole vector of elements."""
 NETWORK_ELEMENTS = 64
 """Elements of a row up to which many rows are sorted at once by a network, whose exchanges stand in the code."""
+SORT_BLOCK_VECTORS = 16
+"""Vectors that a network of a long sort has in registers, or beside them, keys and positions together."""
 SAMPLED_ELEMENTS = 4096
 """Elements of a part that is sorted from which its pivot is the median of a square of vectors, and not of one."""
 SHORT_JOBS = 8

@@ -1,4 +1,4 @@
-"""Kernels that sort: calls of the library row by row, or networks for many short rows; parts of the rows for threads."""
+"""Kernels that sort: calls of the library row by row, or networks for many short rows; threads share rows."""
 
 from __future__ import annotations
 

@@ -99,19 +99,20 @@ def parting(f: Function, mask: Value, count: Value, ty: Ty) -> Callable[[Value],
     fits = target is not None and target.permutes and target.vector_bytes * 8 == size
     if fits and ty.lanes <= 8:
         return _parting_by_table(f, mask, ty)
-    numbers = vector_literal(ty.with_kind("i", ty.bits), range(ty.lanes))
+    bits = ty.with_kind("i", ty.bits)
 
     def part(a: Value) -> Value:
-        others = _compressed(f, a, f.binary("xor", mask, literal(mask.ty, True)), literal(ty, 0))
+        a = a if ty == bits else f.convert("bitcast", a, bits)
+        others = _compressed(f, a, f.binary("xor", mask, literal(mask.ty, True)), literal(bits, 0))
         if fits and ty.lanes == 16:
-            narrow = f.convert("trunc", count, ty.scalar) if ty.bits < 64 else count
-            at = f.binary("sub", numbers, f.splat(narrow, ty.lanes))
-            others = f.call("llvm.x86.avx512.permvar.si.512", ty, (others, at))
+            at = f.binary("sub", f.iota(bits), f.splat(f.convert("trunc", count, bits.scalar), ty.lanes))
+            others = f.call("llvm.x86.avx512.permvar.si.512", bits, (others, at))
         else:
-            memory = f.alloca(ty.scalar, 2 * ty.lanes)
-            f.store(others, f.element(memory, ty, count))
-            others = f.load(memory, ty)
-        return _compressed(f, a, mask, others)
+            memory = f.alloca(bits.scalar, 2 * ty.lanes)
+            f.store(others, f.element(memory, bits, count))
+            others = f.load(memory, bits)
+        found = _compressed(f, a, mask, others)
+        return found if ty == bits else f.convert("bitcast", found, ty)
 
     return part
 

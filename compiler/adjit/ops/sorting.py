@@ -1,4 +1,4 @@
-"""sort and argsort along one axis, both stable: what compares equal stays in order, -0.0 and 0.0 are equal, NaN is last.
+"""sort and argsort along one axis, both stable: what is equal stays in order, as -0.0 and 0.0 are; NaN is last.
 
     %1 = argsort %0 axis=1 : i64[8,5]     of f64[8,5]: where in its row each element of the sorted row comes from
     %2 = sort %0 axis=1 : f64[8,5]        %2[i,j] = %0[i,%1[i,j]], to the bit

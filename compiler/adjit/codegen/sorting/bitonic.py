@@ -3,8 +3,8 @@
 Lanes of many vectors are sorted one beside the other, turned into runs of whole vectors, and these merged, bitonic
 sequence by sequence; a few vectors are sorted as a bitonic sequence from the start.
 
-A record is a key, or a key and the position that it comes from, by which records of one key are in order: no two of
-them are equal then. Record p of a block is lane p % lanes of vector p // lanes."""
+A record is a key, an integer or a float, or a key and the position that it comes from, by which records of one key are
+in order: no two of them are equal then. Record p of a block is lane p % lanes of vector p // lanes."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ Record = tuple[Value, ...]
 """A vector of keys, and one of positions where there are such."""
 
 
-def is_less(f: Function, a: Record, b: Record) -> Value:
-    """Whether records of a come before those of b."""
-    less = f.compare("slt", a[0], b[0])
+def is_less(f: Function, a: Record, b: Record, or_equal: bool = False) -> Value:
+    """Whether records of a come before those of b; of keys alone, also where they are `or_equal`."""
+    order = "le" if or_equal else "lt"
+    less = f.compare(("o" if a[0].ty.kind == "f" else "s") + order, a[0], b[0])
     if len(a) == 1:
         return less
     same = f.compare("eq", a[0], b[0])
@@ -27,6 +28,10 @@ def is_less(f: Function, a: Record, b: Record) -> Value:
 
 def exchange(f: Function, a: Record, b: Record) -> tuple[Record, Record]:
     """The first and the second of each two records."""
+    if len(a) == 1 and a[0].ty.kind == "f":
+        # As comparisons, which are one instruction each: the keys are no NaN, and no -0.0.
+        (x,), (y,) = a, b
+        return (f.select(f.compare("olt", x, y), x, y),), (f.select(f.compare("ogt", x, y), x, y),)
     if len(a) == 1:
         return tuple((f.intrinsic(name, a[0].ty, (a[0], b[0])),) for name in ("smin", "smax"))  # type: ignore[return-value]
     less = is_less(f, b, a)

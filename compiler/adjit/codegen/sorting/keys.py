@@ -1,9 +1,12 @@
 """Keys: signed integers of an element's size that are in order where the elements are.
 
 Elements that compare equal have one key, so that -0.0 has that of 0.0, and NaN, whatever its bits, the largest. What a
-key of a float no longer tells is whether it is of one of these: `is_special`."""
+key of a float no longer tells is whether it is of one of these: `is_special`. Values of floats are sorted as floats, in
+which one instruction finds a minimum on every machine."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
@@ -22,6 +25,8 @@ def smallest(ty: Ty) -> Value:
 
 def largest(ty: Ty) -> Value:
     """The largest key."""
+    if ty.kind == "f":
+        return literal(ty, math.inf)
     return literal(ty, (1 << (ty.bits - 1)) - 1)
 
 
@@ -41,11 +46,14 @@ def to_key(f: Function, bits: Value, dtype: np.dtype) -> Value:
     return f.select(_is_nan(f, bits), largest(ty), number)
 
 
-def from_key(f: Function, key: Value, dtype: np.dtype) -> Value:
-    """The bits of an element that has a key: of 0.0 and of some NaN where there are several."""
-    if dtype.kind == "i":
-        return key
-    return f.binary("xor", key, smallest(key.ty)) if dtype.kind == "u" else _turned(f, key)
+def to_number(f: Function, bits: Value, dtype: np.dtype) -> Value:
+    """What values are sorted as, alone: keys of integers, and floats themselves, infinity for a NaN."""
+    if dtype.kind != "f":
+        return to_key(f, bits, dtype)
+    number = f.select(f.compare("eq", bits, smallest(bits.ty)), literal(bits.ty, 0), bits)
+    return f.convert(
+        "bitcast", f.select(_is_nan(f, bits), infinity(bits.ty), number), bits.ty.with_kind("f", bits.ty.bits)
+    )
 
 
 def is_special(f: Function, bits: Value) -> Value:

@@ -1,6 +1,6 @@
 """The functions that sort one row: elements become keys, these are sorted, and become elements or positions again.
 
-Values are sorted as keys alone. Positions of 32-bit elements are the lower halves of 64-bit numbers whose upper halves
+Values are sorted alone. Positions of 32-bit elements are the lower halves of 64-bit numbers whose upper halves
 are keys, which are sorted alone as well; those of 64-bit elements go beside their keys. What a key does not tell of a
 float, the sign of a zero and the bits of a NaN, is put back from the row, where these stand in order."""
 
@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from adjit.codegen.llvm import I1, I64, PTR, VOID, Function, Module, Ty, Value, int_literal, literal, type_of
-from adjit.codegen.sorting.keys import from_key, infinity, is_special, key_type, largest, smallest, to_key
+from adjit.codegen.sorting.keys import infinity, is_special, key_type, largest, smallest, to_key, to_number
 from adjit.codegen.sorting.quick import Quicksort
 from adjit.ir.types import dtype_name
 from adjit_runtime.target import Target
@@ -91,13 +91,17 @@ class _Row:
 class _Values(_Row):
     def emit(self, name: str) -> None:
         restore = self._emit_restore(f"{name}_restore") if self.dtype.kind == "f" else ""
-        sort = Quicksort(self.module, self.bits, False, self.target).emit()
+        number = self.bits.with_kind(self.dtype.kind if self.dtype.kind == "f" else "i", self.bits.bits)
+        sort = Quicksort(self.module, number, False, self.target).emit()
         self.open(name)
         f = self.f
         keys = self.result_or(self.array(0, self.bits))
         special = self._fill(keys)
         f.call(sort, VOID, [keys, self.n])
-        self._give(keys)
+        if self.dtype.kind == "u":
+            self._give(keys)
+        else:
+            f.branch(f.compare("ne", self.out_step, int_literal(1)), lambda: self._give(keys))
         if restore:
 
             def again() -> list[Value]:
@@ -116,7 +120,7 @@ class _Values(_Row):
 
         def one(i: Value, lanes: int, found: list[Value]) -> list[Value]:
             bits = self.read(i, lanes)
-            f.store(to_key(f, bits, self.dtype), f.element(keys, bits.ty, i))
+            f.store(to_number(f, bits, self.dtype), f.element(keys, bits.ty, i))
             return [f.binary("or", found[0], is_special(f, bits))] if is_float else []
 
         wide, single = self.each(self.x_step, self.lanes, none, one)
@@ -126,16 +130,20 @@ class _Values(_Row):
         some = f.compare("ne", f.convert("bitcast", wide[0], lanes), literal(lanes, 0))
         return f.binary("or", some, single[0])
 
-    def _give(self, keys: Value) -> None:
+    def _give(self, keys: Value) -> list[Value]:
+        """What was sorted as the result."""
         f = self.f
 
         def one(i: Value, lanes: int, _: list[Value]) -> list[Value]:
             ty = self.bits.vector(lanes)
-            bits = from_key(f, f.load(f.element(keys, ty, i), ty), self.dtype)
+            bits = f.load(f.element(keys, ty, i), ty)
+            if self.dtype.kind == "u":
+                bits = f.binary("xor", bits, smallest(ty))
             f.store(bits, self.place(self.out, ty, self.out_step, i, lanes))
             return []
 
         self.each(self.out_step, self.lanes, lambda _: [], one)
+        return []
 
     def _emit_restore(self, name: str) -> str:
         """Zeros and NaN of the operand in their order in place of those of the result."""

@@ -10,7 +10,8 @@ and no two calls differ. With positions no two records are equal; keys that equa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 
 from adjit.codegen.llvm import (
     I64,
@@ -28,7 +29,7 @@ from adjit.codegen.llvm import (
 from adjit.codegen.sorting.bitonic import Record, is_less, sort_block
 from adjit.codegen.sorting.keys import largest
 from adjit.codegen.x86 import parting
-from adjit.tuned import SAMPLED_ELEMENTS
+from adjit.tuned import SAMPLED_ELEMENTS, SORT_BLOCK_VECTORS
 from adjit_runtime.target import Target
 
 DEPTH = 64
@@ -44,14 +45,16 @@ class Quicksort:
         self.module = module
         self.types = (key, I64) if positions else (key,)
         self.lanes = target.vector_bytes * 8 // key.bits
-        self.vectors = target.registers // (2 * len(self.types))
-        self._bound: Record = ()
+        self.vectors = SORT_BLOCK_VECTORS // len(self.types)
+        self._is_below: Callable[[Record], Value]
         self.name = f"quick_{key}" + ("_positions" if positions else "")
 
     def emit(self) -> str:
         """Write all functions; the name of the one that sorts."""
         self._emit_block()
-        self._emit_split()
+        self._emit_split(or_equal=False)
+        if len(self.types) == 1:
+            self._emit_split(or_equal=True)
         self._emit_sort()
         return self.name
 
@@ -72,15 +75,14 @@ class Quicksort:
         places = [f.element(array, ty, low) for array, ty in zip(arrays, self.types, strict=True)]
         vectors = 1
         while vectors < self.vectors:
-            network = self._network(vectors)
-            f.return_if(
-                f.compare("sle", n, int_literal(vectors * self.lanes)),
-                None,
-                lambda network=network: f.call(network, VOID, [*places, n]),  # type: ignore[misc]
-            )
+            sort = functools.partial(self._call_network, f, self._network(vectors), [*places, n])
+            f.return_if(f.compare("sle", n, int_literal(vectors * self.lanes)), None, sort)
             vectors *= 2
-        f.call(self._network(vectors), VOID, [*places, n])
+        self._call_network(f, self._network(vectors), [*places, n])
         f.ret()
+
+    def _call_network(self, f: Function, network: str, args: Sequence[Value]) -> None:
+        f.call(network, VOID, args)
 
     def _network(self, vectors: int) -> str:
         """A function that sorts more records than half of so many vectors have."""
@@ -110,18 +112,20 @@ class Quicksort:
 
     # -- large parts --------------------------------------------------------------------------------------------------
 
-    def _emit_split(self) -> None:
-        """`split(arrays, low, high, bound)`: records of [low, high) that are below the bound come ahead of the others;
-        how many there are. There are more of them than a block has.
+    def _emit_split(self, or_equal: bool) -> None:
+        """`split(arrays, low, high, bound)`: records of [low, high) that are below the bound, or equal to it, come
+        first; how many there are. There are more of them than a block has.
 
         Half a block at each end is held back, so that there is room on both sides for what is read of one. Where that
         is depends on how much room each has: several vectors are read at once, so that this is not waited for."""
         lanes, half = self.lanes, self.vectors // 2
         bounds = [(ty, f"bound_{i}") for i, ty in enumerate(self.types)]
-        f = self._function(f"{self.name}_split", I64, (I64, "low"), (I64, "high"), *bounds)
+        name = f"{self.name}_split" + ("_equal" if or_equal else "")
+        f = self._function(name, I64, (I64, "low"), (I64, "high"), *bounds)
         count = len(self.types)
         arrays, (low, high), bound = f.params[:count], f.params[count : count + 2], f.params[count + 2 :]
-        self._bound = tuple(f.splat(x, lanes) for x in bound)
+        bounds_of_lanes = tuple(f.splat(x, lanes) for x in bound)
+        self._is_below = lambda record: is_less(f, record, bounds_of_lanes, or_equal)
         held = self._load(f, arrays, low, half) + self._load(f, arrays, f.sub(high, half * lanes), half)
         ends = [f.add(low, half * lanes), f.sub(high, half * lanes), low, high]
         for vectors in dict.fromkeys((half, 1)):
@@ -156,7 +160,7 @@ class Quicksort:
     ) -> tuple[Value, Value]:
         """Records that are below the bound from `to_left` on, the others up to `to_right`: the vector that has both is
         written at both places, as there is room."""
-        below = is_less(f, record, self._bound)
+        below = self._is_below(record)
         fewer = self._count(f, below)
         part = parting(f, below, fewer, record[0].ty)
         ordered = tuple(part(x) for x in record)
@@ -171,7 +175,7 @@ class Quicksort:
         """The same for less than a vector."""
         (to_left, to_right), lanes = ends, self.lanes
         (record,) = self._load(f, arrays, at, 1)
-        valid, below = f.mask_below(lanes, count), is_less(f, record, self._bound)
+        valid, below = f.mask_below(lanes, count), self._is_below(record)
         low = f.binary("and", below, valid)
         fewer = self._count(f, low)
         part = parting(f, low, fewer, record[0].ty)
@@ -259,14 +263,7 @@ class Quicksort:
 
         def equal() -> list[Value]:
             # The pivot is the smallest: what equals it is in order.
-            (key,) = pivot
-            (at,) = f.branch(
-                f.compare("eq", key, largest(key.ty)),
-                lambda: [high],
-                lambda: [
-                    f.add(low, f.call(split, I64, [*arrays, low, high, f.binary("add", key, literal(key.ty, 1))]))
-                ],
-            )
+            at = f.add(low, f.call(f"{split}_equal", I64, [*arrays, low, high, *pivot]))
             self._push(f, waiting, depth, at, high)
             return [f.add(depth, 1)]
 

@@ -24,7 +24,6 @@ from adjit.trace.table import implements
 from adjit.tuned import SMALL_ROWS
 from adjit_runtime import lapack
 
-
 _RESULTS: Any = sys.modules[np.linalg.eigh.__module__ + "._linalg"]
 """Where NumPy has the named tuples that its functions give."""
 

@@ -92,7 +92,9 @@ def _at(rows: _Rows, positions: Any) -> Any:
     """Elements of the rows at positions (q ..., rows ...), or (q ...) for all rows alike; q comes first."""
     elements, ndim = rows.elements, len(rows.shape)
     if isinstance(rows.count, int):
-        found = np.take(elements, positions, axis=-1, **({"mode": "clip"} if is_tracer(positions) else {}))
+        # What is computed is in range: not checked.
+        mode: Any = "clip" if is_tracer(positions) else "raise"
+        found = np.take(elements, positions, axis=-1, mode=mode)
         return np.moveaxis(found, range(ndim, ndim + np.ndim(positions)), range(np.ndim(positions)))
     lead = positions.shape[: len(positions.shape) - ndim]
     flat = np.reshape(positions, (math.prod(lead), *rows.shape))
@@ -150,7 +152,8 @@ def _quantiles(
         raise shape_error(f"{function}: q must be a scalar or 1d")
     text = f"{function}: q must be in the range [0, {most}]"
     if is_tracer(share):
-        checks.note(np.all((share >= 0) & (share <= 1)), "DomainError", text, locate())
+        holds: Any = np.all((share >= 0) & (share <= 1))
+        checks.note(holds, "DomainError", text, locate())
     elif not np.all((share >= 0) & (share <= 1)):
         raise trace_error(text, numpy_too=True)
     rows = _rows(function, a, axis, without_nan)

@@ -16,8 +16,8 @@ _SPECTRAL = "Fourier transforms give complex numbers, which have no lowering"
 _LAPACK = "matrix factorisations have no lowering yet; compute it outside of the traced function"
 _COMPLEX = "complex numbers have no lowering"
 _HOST = "it runs in Python on values, which a traced array does not have; call it outside of the traced function"
-_SETS = f"{_SHAPE}; adjit.unique(x, size) gives as many distinct elements as you say"
-_HISTOGRAM = "histograms have no lowering yet; count with np.sum(x[:, None] == bins, axis=0)"
+_SETS = f"{_SHAPE}; adjit.nn.unique(x, size) gives as many distinct elements as you say"
+_HISTOGRAM = "histograms of several dimensions have no lowering yet; number the bins with np.digitize, then np.bincount"
 _WRITE = "it writes into its argument by computed positions; use x[index] = value on a copy"
 _VALUES = "its result depends on values in a way that cannot be traced"
 
@@ -29,7 +29,6 @@ FUNCTIONS: dict[str, str] = {
     "numpy.array2string": _HOST,
     "numpy.array_repr": _HOST,
     "numpy.array_str": _HOST,
-    "numpy.bincount": _HISTOGRAM,
     "numpy.busday_count": "dates have no lowering",
     "numpy.busday_offset": "dates have no lowering",
     "numpy.choose": "use np.select, or np.where",
@@ -39,9 +38,7 @@ FUNCTIONS: dict[str, str] = {
     "numpy.fill_diagonal": "use np.where(np.eye(n, dtype=bool), value, x)",
     "numpy.flatnonzero": _MASK,
     "numpy.geomspace": "write np.exp(np.linspace(np.log(start), np.log(stop), num))",
-    "numpy.histogram": _HISTOGRAM,
     "numpy.histogram2d": _HISTOGRAM,
-    "numpy.histogram_bin_edges": _HISTOGRAM,
     "numpy.histogramdd": _HISTOGRAM,
     "numpy.i0": "the Bessel function has no lowering",
     "numpy.in1d": "NumPy takes it out; use np.isin",
@@ -60,7 +57,6 @@ FUNCTIONS: dict[str, str] = {
     "numpy.polyfit": _LAPACK,
     "numpy.polymul": "it drops leading zeros, so that its shape depends on values; use np.convolve",
     "numpy.put": _WRITE,
-    "numpy.put_along_axis": _WRITE,
     "numpy.putmask": "use x[...] = np.where(mask, value, x) on a copy",
     "numpy.ravel_multi_index": "its bounds are checked in Python; write i * columns + j",
     "numpy.real_if_close": _COMPLEX,

@@ -119,21 +119,21 @@ def taken_along(x: Any, index: Any, axis: int) -> Any:
     return found if axis == last else b.transpose(found, axes=back)
 
 
-# -- searching ----------------------------------------------------------------------------------------------------------
+# -- searching ---------------------------------------------------------------------------------------------------------
 
 
 @implements(np.searchsorted)
 def _searchsorted(a: Any, v: Any, side: Any = "left", sorter: Any = None) -> Any:
     if side not in ("left", "right"):
         raise trace_error(f"searchsorted: side {side!r} is neither 'left' nor 'right'", numpy_too=True)
-    table = as_tracer(a) if not is_tracer(a) else a
+    table = as_tracer(a)
     if len(type_of(table).shape) != 1:
         raise shape_error(f"searchsorted: what is searched in is a vector, not {type_of(table)}")
     if sorter is not None:
         if type_of(sorter).shape != type_of(table).shape:
             raise shape_error(f"searchsorted: sorter {type_of(sorter)} is not of the size of {type_of(table)}")
         table = np.take(table, sorter)
-    wanted = as_tracer(v) if not is_tracer(v) else v
+    wanted = as_tracer(v)
     dtype = resolve(np.less, [type_of(table), type_of(wanted)])[0]
     return wrap_c(searched(cast(value(table), dtype), cast(value(wanted), dtype), side == "right"))
 
@@ -169,21 +169,21 @@ def _digitize(x: Any, bins: Any, right: Any = False) -> Any:
     edges = as_tracer(bins)
     if len(edges.shape) != 1:
         raise shape_error(f"digitize: bins are a vector, not {edges.type}")
-    side = "left" if right else "right"
+    side: Any = "left" if right else "right"
     if not is_tracer(bins):
         return _in_plain_bins(x, np.asarray(bins), side)
-    rises = np.all(edges[1:] >= edges[:-1])
+    rises: Any = np.all(edges[1:] >= edges[:-1])
     falls = np.all(edges[1:] <= edges[:-1])
     text = "digitize: bins must be monotonically increasing or decreasing"
-    checks.note(np.logical_or(rises, falls), "ShapeError", text, locate())
-    up = np.searchsorted(edges, x, side=side)
-    down = edges.shape[0] - np.searchsorted(edges[::-1], x, side=side)
+    checks.note(rises | falls, "ShapeError", text, locate())
+    up = _searchsorted(edges, x, side)
+    down = edges.shape[0] - _searchsorted(edges[::-1], x, side)
     return np.where(rises, up, down)
 
 
 def _in_plain_bins(x: Any, bins: np.ndarray, side: Any) -> Any:
     if np.all(bins[1:] >= bins[:-1]):
-        return np.searchsorted(as_tracer(bins), x, side=side)
+        return _searchsorted(bins, x, side)
     if np.all(bins[1:] <= bins[:-1]):
-        return len(bins) - np.searchsorted(as_tracer(np.array(bins[::-1])), x, side=side)
+        return len(bins) - _searchsorted(np.array(bins[::-1]), x, side)
     raise shape_error("digitize: bins must be monotonically increasing or decreasing")
