@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from adjit.codegen.analysis import lanes_of, total_cost, vector_dimension
-from adjit.codegen.gemm import blocks_are_wide
+from adjit.codegen.gemm import blocks_are_wide, sizes_for
 from adjit.schedule.factors import Factored
 from adjit.schedule.products import is_direct
 from adjit.schedule.sorts import Sorted
@@ -77,6 +77,16 @@ def has_wide_blocks(work: Product, target: Target) -> bool:
     return bool(work.runs) or blocks_are_wide(work.dtype, work.n, target)
 
 
+def joins_lines(work: Product, cut: Cut | None, target: Target) -> bool:
+    """Whether the rows of a product of windows go on from one turn of the innermost loop over products to the next, as
+    lines of one: it is the same B, and they follow one another in C."""
+    if not work.runs or not work.batch or is_divided(cut):
+        return False
+    count, _, b, c = work.batch[-1]
+    follows = work.scratch or c == work.m * work.c_row
+    return count > 1 and b == 0 and follows and work.m * work.n <= sizes_for(work.dtype, target).block
+
+
 # -- loops ----------------------------------------------------------------------------------------------------------
 
 
@@ -87,8 +97,8 @@ def _cut_of_loop(work: Loop, target: Target) -> Cut | None:
         return None
     vector = vector_dimension(body, lanes_of(body, target.vector_bytes), range(len(body.domain)))
     free = [d for d in range(len(body.domain)) if d not in body.reduced and body.domain[d] >= LOOP_PARTS]
-    # Columns of a reduction are unrolled and jammed, several vectors at a time.
-    free = [d for d in free if not (d == vector and body.reduced)]
+    # Columns of a reduction are unrolled and jammed, several vectors at a time, which stay together.
+    free = [d for d in free if not (d == vector and body.reduced and body.domain[d] < 2 * LOOP_PART_UNIT)]
     if not free:
         return None
     unit = LOOP_PART_UNIT if free[0] == vector else 1

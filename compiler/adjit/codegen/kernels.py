@@ -25,7 +25,7 @@ from adjit.schedule.factors import Factored
 from adjit.schedule.instructions import Body
 from adjit.schedule.sorts import Sorted
 from adjit.schedule.work import CheckRange, Loop, Product, Running, Scatter, Single
-from adjit.tuned import TURN_EFFORT
+from adjit.tuned import REDUCTION_JAM, TURN_EFFORT
 from adjit_runtime.target import Target
 
 
@@ -95,7 +95,14 @@ def _part_of_loop(
     f, params, part, parts = open_job(module, name, len(body.params))
     at, ranges = range_of_turn(f, len(body.params), part, parts) if in_turns else (part, parts)
     low, high = range_of(f, at, ranges, cut)
-    Nest(f, body, dict(enumerate(params)), lanes, vector, ranges={cut.dim: (low, high)}).run()
+    # Columns of a reduction go by whole units.
+    columns = cut.dim == vector and bool(body.reduced)
+    Nest(
+        *(f, body, dict(enumerate(params)), lanes, vector),
+        ranges={cut.dim: (low, high)},
+        whole_only=columns and cut.extent % cut.unit == 0,
+        most_copies=max(1, cut.unit // lanes) if columns else REDUCTION_JAM,
+    ).run()
     f.ret()
     return f
 

@@ -344,6 +344,8 @@ class _Planner(LoopPlanner):
         b_col = _run(parts.columns, b[2], sizes, b_node)
         m, n, k = (math.prod(sizes[c] for c in part) for part in (parts.rows, parts.columns, parts.sums))
         runs = tuple((math.prod(sizes[c] for c in run), a[2][run[-1]], b[2][run[-1]]) for run in parts.runs)
+        if parts.lines and not runs:
+            runs = ((1, 0, 0),)
         fused = [member for member in group.members if member is not node]
         keep = node in self.wanted or node in self.extra or (node in self.placements and self._is_fixed(node))
         c_row = _run(parts.rows, strides, sizes, node)
