@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import importlib
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ _THREADS = {
 def require(what: str) -> None:
     """Raise MissingExtraError where SciPy is not installed; `what` needs it."""
     try:
-        importlib.import_module("scipy.linalg.cython_lapack")
+        import scipy.linalg.cython_lapack  # noqa: F401
     except ImportError as error:
         raise MissingExtraError(
             f"{what}: matrices of this size are LAPACK's, which comes with SciPy: pip install 'adjit[linalg]'"
@@ -37,9 +36,11 @@ def require(what: str) -> None:
 def addresses() -> dict[str, int]:
     """The address of each function, by the name that programs have for it."""
     require("a compiled program")
+    from scipy.linalg import cython_blas, cython_lapack
+
     found = {}
-    for module, names in (("cython_lapack", _LAPACK), ("cython_blas", _BLAS)):
-        capsules = importlib.import_module(f"scipy.linalg.{module}").__pyx_capi__
+    for module, names in ((cython_lapack, _LAPACK), (cython_blas, _BLAS)):
+        capsules = module.__pyx_capi__
         for name in (f"{letter}{name}" for name in names for letter in "sd"):
             found[f"adjit_{name}"] = _address_in(capsules[name])
     return found | _threads()
@@ -47,7 +48,9 @@ def addresses() -> dict[str, int]:
 
 def _threads() -> dict[str, int]:
     """Where the number of threads is set and asked for; for a BLAS that is not OpenBLAS `abs`, which does nothing."""
-    package = Path(str(importlib.import_module("scipy").__file__)).parent
+    import scipy
+
+    package = Path(scipy.__file__).parent
     folders = (package.parent / "scipy.libs", package / ".dylibs", package / ".libs")
     for path in (path for folder in folders for path in folder.glob("*openblas*")):
         library = ctypes.CDLL(str(path))

@@ -116,6 +116,7 @@ def test_eigenvalues_singular_values_and_qr(m: int, n: int, lead: tuple[int, ...
         unit_columns(u)
         unit_columns(v)
     agree(*ran("svdvals", a))
+    agree(*ran("pinv", a, np.full(lead, 1e-5, dtype)))
     for name, full in (("qr", False), ("qr_full", True)):
         q, r = split(ran(name, a)[0], *qr_shapes(m, n, full))
         agree(q @ r, a)
@@ -181,6 +182,10 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], list[Callable[[int], np.ndarray]]
     "singular values": (lambda x: np.linalg.svd(x, compute_uv=False), [tall]),
     "qr": (of_qr, [tall]),
     "wide qr": (of_qr, [wide]),
+    "pinv": (np.linalg.pinv, [tall]),
+    "wide pinv": (lambda x: np.linalg.pinv(x, rtol=1e-10), [wide]),
+    "lstsq": (lambda a, b: np.linalg.lstsq(a, b)[0], [lambda n: tall(n)[0], lambda n: values(n + 1, 2)]),
+    "residuals": (lambda a, b: np.linalg.lstsq(a, b, -1)[1], [lambda n: tall(n)[0], lambda n: values(n + 1)]),
     "cond": (np.linalg.cond, [tall]),
     "cond of sums": (lambda x: np.linalg.cond(x, 1), [square]),
     "spectral norm": (lambda x: np.linalg.norm(x, 2, axis=(-2, -1)), [tall]),

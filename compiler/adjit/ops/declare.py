@@ -136,9 +136,10 @@ class Sorting(Differentiable):
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class Factoring(Differentiable):
     """Works on whole matrices, which are the last two axes of its first operand; all operands and the result have the
-    axes in front of them. Of the operands that are `unread` it has derivatives alone. `lowered(b, *operands, **attrs)`
-    is what kernels compute in its place."""
+    axes in front of them. Matrices are square unless it is `rectangular`. Of the operands that are `unread` it has
+    derivatives alone. `lowered(b, *operands, **attrs)` is what kernels compute in its place."""
 
+    rectangular: bool = False
     unread: tuple[int, ...] = ()
     lowered: Rule | None = None
 

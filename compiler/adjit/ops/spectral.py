@@ -20,6 +20,7 @@ from adjit.ir.op import Attrs, register
 from adjit.ir.types import I64, Array
 from adjit.ops.declare import Factoring
 from adjit.ops.matrices import Shape, as_lower, each, matrices, parts, product, square, symmetric, triangle, turned
+from adjit_runtime.errors import ShapeError
 
 # -- types -------------------------------------------------------------------------------------------------------------
 
@@ -44,6 +45,14 @@ def qr_shapes(m: int, n: int, full: bool) -> tuple[Shape, Shape]:
     """Those of Q and R, of m rows and n columns."""
     k = m if full else min(m, n)
     return (m, k), (k, n)
+
+
+def _pinv_type(types: tuple[Array, ...], attrs: Attrs) -> Array:
+    x, cutoff = types
+    lead, m, n = matrices("pinv", x)
+    if cutoff.shape != lead or cutoff.dtype != x.dtype:
+        raise ShapeError(f"pinv: {cutoff} is no number for each matrix of {x}")
+    return x.strong.with_shape((*lead, n, m))
 
 
 def _flat_type(name: str, shapes: Callable[[int, int], Sequence[Shape]]) -> Callable[[tuple[Array, ...], Attrs], Array]:
@@ -106,6 +115,12 @@ def _evaluate_qr(full: bool) -> Callable[[np.ndarray], np.ndarray]:
         return each(lambda x: _flat_of(np.linalg.qr(x, "complete" if full else "reduced")), (size,), x)
 
     return evaluate
+
+
+def _evaluate_pinv(x: np.ndarray, cutoff: np.ndarray) -> np.ndarray:
+    m, n = x.shape[-2:]
+    bounds = cutoff[..., None, None]
+    return each(lambda x, c: np.linalg.pinv(x, rcond=c[0, 0]), (n, m), x, bounds)
 
 
 # -- derivatives -------------------------------------------------------------------------------------------------------
@@ -233,6 +248,41 @@ def _svdvals_jvp(b: Builder, tangents: Sequence[Value], y: Value, x: Value) -> V
     return _of_diagonal(b, product(b, product(b, turned(b, u), tangents[0]), v))
 
 
+def _pinv_lowered(b: Builder, x: Value, cutoff: Value) -> Value:
+    """Singular values up to the largest one times `cutoff` count as 0."""
+    u, s, v = parts(b, b.svd(x), _thin(x))
+    lead = len(cutoff.shape)
+    bound = b.broadcast(cutoff * b.max(s, axes=(lead,)), shape=s.shape, axes=tuple(range(lead)))
+    large = s > bound
+    inverted = b.select(large, 1.0 / b.select(large, s, 1.0), 0.0)
+    return product(b, _columns(b, v, inverted), turned(b, u))
+
+
+def _minus_identity(b: Builder, x: Value) -> Value:
+    """x - 1."""
+    rank = len(x.shape)
+    row, column = (b.iota(shape=x.shape, axis=axis, dtype=I64) for axis in (rank - 2, rank - 1))
+    return x - b.cast(row.eq(column), dtype=x.dtype)
+
+
+def _pinv_vjp(b: Builder, g: Value, y: Value, x: Value, cutoff: Value) -> tuple[Value, None]:
+    back, up = turned(b, g), turned(b, y)
+    left = product(b, _minus_identity(b, product(b, x, y)), product(b, back, product(b, y, up)))
+    right = product(b, product(b, product(b, up, y), back), _minus_identity(b, product(b, y, x)))
+    return -(product(b, product(b, up, g), up) + left + right), None
+
+
+def _pinv_jvp(b: Builder, tangents: Sequence[Value | None], y: Value, x: Value, cutoff: Value) -> Value:
+    dx = tangents[0]
+    if dx is None:
+        found: Value = b.full(0.0, y)
+        return found
+    up, back = turned(b, y), turned(b, dx)
+    left = product(b, product(b, y, up), product(b, back, _minus_identity(b, product(b, x, y))))
+    right = product(b, _minus_identity(b, product(b, y, x)), product(b, back, product(b, up, y)))
+    return -(product(b, product(b, y, dx), y) + left + right)
+
+
 def _left_of(b: Builder, r: Value, x: Value, transposed: bool) -> Value:
     """x R^-1, or x R^-T where it is `transposed`, of an upper triangle."""
     return turned(b, b.triangular_solve(r, turned(b, x), lower=False, transposed=not transposed, unit=False))
@@ -301,7 +351,7 @@ eigvalsh = register(
 """The eigenvalues alone."""
 svd = register(
     Factoring(
-        name="svd", kind="factoring", arity=1,
+        name="svd", kind="factoring", arity=1, rectangular=True,
         infer=_flat_type("svd", lambda m, n: svd_shapes(m, n, False)), evaluate=_evaluate_svd(False),
         vjp=_svd_vjp, jvp=_svd_jvp, singular=True,
     )
@@ -309,29 +359,41 @@ svd = register(
 """U, the singular values, then V, of the smaller number of columns. Townsend 2016."""
 svdvals = register(
     Factoring(
-        name="svdvals", kind="factoring", arity=1, infer=_flat_type("svdvals", lambda m, n: [(min(m, n),)]),
+        name="svdvals", kind="factoring", arity=1, rectangular=True,
+        infer=_flat_type("svdvals", lambda m, n: [(min(m, n),)]),
         evaluate=_evaluate_svdvals, vjp=_svdvals_vjp, jvp=_svdvals_jvp, singular=True,
     )
 )  # fmt: skip
 """The singular values alone."""
 svd_full = register(
     Factoring(
-        name="svd_full", kind="factoring", arity=1, infer=_flat_type("svd_full", lambda m, n: svd_shapes(m, n, True)),
+        name="svd_full", kind="factoring", arity=1, rectangular=True,
+        infer=_flat_type("svd_full", lambda m, n: svd_shapes(m, n, True)),
         evaluate=_evaluate_svd(True), exempt="the basis of what a matrix does not reach is arbitrary: "
         "full_matrices=False leaves it out",
     )
 )  # fmt: skip
 """U and V with all columns."""
+pinv = register(
+    Factoring(
+        name="pinv", kind="factoring", arity=2, infer=_pinv_type, evaluate=_evaluate_pinv, vjp=_pinv_vjp,
+        jvp=_pinv_jvp, singular=True, rectangular=True, lowered=_pinv_lowered,
+    )
+)  # fmt: skip
+"""The inverse of Moore and Penrose; singular values up to the largest one times the second operand, a number for each
+matrix, count as 0. Its derivative holds where their number does not change. Golub and Pereyra 1973."""
 qr = register(
     Factoring(
-        name="qr", kind="factoring", arity=1, infer=_flat_type("qr", lambda m, n: qr_shapes(m, n, False)),
+        name="qr", kind="factoring", arity=1, rectangular=True,
+        infer=_flat_type("qr", lambda m, n: qr_shapes(m, n, False)),
         evaluate=_evaluate_qr(False), vjp=_qr_vjp, jvp=_qr_jvp, singular=True,
     )
 )  # fmt: skip
 """Q, of the smaller number of columns, then R. Walter and Lehmann 2010; Roberts and Roberts 2020 for more columns."""
 qr_full = register(
     Factoring(
-        name="qr_full", kind="factoring", arity=1, infer=_flat_type("qr_full", lambda m, n: qr_shapes(m, n, True)),
+        name="qr_full", kind="factoring", arity=1, rectangular=True,
+        infer=_flat_type("qr_full", lambda m, n: qr_shapes(m, n, True)),
         evaluate=_evaluate_qr(True), exempt="the basis of what a matrix does not reach is arbitrary: mode='reduced' "
         "leaves it out",
     )

@@ -24,8 +24,8 @@ Sizes = tuple[int, ...]
 @dataclass(frozen=True, slots=True)
 class Factored(Single):
     """An op of the family of `factoring` on `count` matrices of n rows, beside `columns` right-hand sides where there
-    are such; `flags` are those of its attributes that are true. Parameters are its operands, those that it reads, then
-    the result; the matrices of one lie one after the other."""
+    are such, or, of rectangular ones, of so many columns; `flags` are those of its attributes that are true. Parameters
+    are its operands, those that it reads, then the result; the matrices of one lie one after the other."""
 
     op: str
     dtype: np.dtype
@@ -147,8 +147,6 @@ FLOPS: dict[str, Callable[[int, int], float]] = {
 """Floating-point operations for one matrix."""
 
 
-RECTANGULAR = frozenset({"svd", "svd_full", "svdvals", "qr", "qr_full"})
-"""Those of matrices whose columns are not as many as their rows: `columns` are theirs."""
 OURS = frozenset({"cholesky", "lu", "triangular_solve", "solve"})
 """Those of which code of ours does small matrices."""
 
@@ -162,6 +160,6 @@ def factored(node: Node) -> Factored:
     """The work of a node."""
     assert isinstance(node.op, Factoring)
     first = node.args[0]
-    columns = node.shape[-1] if len(node.args) > 1 else first.shape[-1] if node.op.name in RECTANGULAR else 0
+    columns = node.shape[-1] if len(node.args) > 1 else first.shape[-1] if node.op.rectangular else 0
     flags = tuple(name for name, value in node.attrs.items() if value)
     return Factored(node.op.name, node.dtype, math.prod(first.shape[:-2]), first.shape[-2], columns, flags)

@@ -24,6 +24,7 @@ from adjit.trace.table import implements
 from adjit.tuned import SMALL_ROWS
 from adjit_runtime import lapack
 
+_NO_VALUE: Any = np._NoValue
 _RESULTS: Any = sys.modules[np.linalg.eigh.__module__ + "._linalg"]
 """Where NumPy has the named tuples that its functions give."""
 
@@ -224,6 +225,46 @@ def _qr(a: Any, mode: Any = "reduced") -> Any:
     full = mode == "complete" and m > n
     q, r = parts(x.builder, (x.builder.qr_full if full else x.builder.qr)(x), qr_shapes(m, n, full))
     return wrap_c(r) if mode == "r" else _RESULTS.QRResult(wrap_c(q), wrap_c(r))
+
+
+def _pseudo_inverse(function: str, x: Any, cutoff: Any) -> Any:
+    """The inverse of Moore and Penrose of each matrix of a Value; `cutoff` is relative."""
+    lead = x.shape[:-2]
+    bound = spread_to(cast(value(cutoff), x.dtype), lead)
+    y = x.builder.pinv(x, bound)
+    _found(x.builder.reshape(y, shape=(*lead, math.prod(y.shape[len(lead) :]))), function)
+    return y
+
+
+@implements(np.linalg.pinv)
+def _pinv(a: Any, rcond: Any = None, hermitian: Any = False, *, rtol: Any = _NO_VALUE) -> Any:
+    if hermitian:
+        raise trace_error("pinv: hermitian=True has no lowering: leave it out")
+    if rcond is not None and rtol is not _NO_VALUE:
+        raise trace_error("pinv: `rcond` and `rtol` cannot both be given", numpy_too=True)
+    x = rectangular("pinv", a)
+    if rcond is None:
+        # NumPy's own defaults.
+        rcond = 1e-15 if rtol is _NO_VALUE else rtol
+    cutoff = max(x.shape[-2:]) * float(np.finfo(x.dtype).eps) if rcond is None else rcond
+    return wrap_c(_pseudo_inverse("pinv", x, cutoff))
+
+
+@implements(np.linalg.lstsq)
+def _lstsq(a: Any, b: Any, rcond: Any = None) -> Any:
+    x = rectangular("lstsq", a)
+    y = as_tracer(b)
+    if len(x.shape) != 2 or y.ndim not in (1, 2) or y.shape[0] != x.shape[0]:
+        raise shape_error(f"lstsq: {value(a).type} and {value(y).type} are no equations")
+    m, n = x.shape
+    if rcond is None or rcond == -1:
+        rcond = float(np.finfo(x.dtype).eps) * (max(m, n) if rcond is None else 1)
+    found = as_tracer(wrap_c(_pseudo_inverse("lstsq", x, rcond))) @ y
+    s = as_tracer(wrap_c(singular_values("lstsq", x)))
+    rank = np.sum(s > rcond * np.max(s)) if min(m, n) else np.int64(0)
+    rest = as_tracer(a) @ found - y
+    residuals = np.sum(rest * rest, axis=0).reshape(-1) if m > n else np.zeros(0, found.dtype)
+    return found, residuals, rank, s
 
 
 @implements(np.linalg.matrix_rank)
