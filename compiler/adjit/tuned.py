@@ -157,6 +157,10 @@ FEWEST_TILES = 4
 TILE_GROUPS = 8
 """Groups of tiles: what several threads can share. It decides the order of sums, so it depends on nothing."""
 
+SMALL_ROWS, UNROLLED_ROWS = 16, 8
+"""Rows of a matrix up to which code of ours factors it, and up to which that is written out."""
+FACTOR_COST = 2.0
+"""What an operation of a factorisation costs, in the units of `PARALLEL_COST`."""
 ATTENTION_BLOCKS, ATTENTION_UNIT = (128, 128), 16
 """Queries and keys of a tile of attention, and what both are a multiple of."""
 ATTENTION_PARTS = 8

@@ -235,10 +235,20 @@ def _guards(b: Builder, node: Node, args: list[Value], ct: Cotangent, reach: Rea
         return [b.scatter_add(nowhere, args[1], b.cast(guard, dtype=I64), **node.attrs) > 0, None]
     if kind == "scatter":
         return [guard, None, b.take(guard, args[1], **node.attrs)]
+    if kind == "factoring":
+        return [_any_of_matrix(b, guard, len(args[0].shape) - 2, arg) for arg in args]
     # Movement and sorting: their derivative moves conditions as it moves numbers.
     assert isinstance(node.op, Differentiable)
     assert node.op.vjp is not None
     return list(node.op.vjp(b, guard, guard, *args, **node.attrs))
+
+
+def _any_of_matrix(b: Builder, guard: Value, lead: int, arg: Value) -> Value:
+    """Where anything of a matrix is alive, behind `lead` axes: each element has part in all of them."""
+    axes = tuple(range(lead, len(guard.shape)))
+    whole = b.any(guard, axes=axes) if axes else guard
+    found: Value = b.broadcast(whole, shape=arg.shape, axes=tuple(range(lead)))
+    return found
 
 
 def _contraction_guards(b: Builder, node: Node, args: list[Value], ct: Cotangent, reach: Reach) -> list[Value | None]:

@@ -20,7 +20,7 @@ from adjit.ir.graph import Graph
 from adjit.ir.node import Node
 from adjit.ir.subscripts import Subscripts
 from adjit.ops.contraction import sizes_of, subscripts_of
-from adjit.ops.declare import Bodied, Checked, Indexing, Sorting, condition_of
+from adjit.ops.declare import Bodied, Checked, Factoring, Indexing, Sorting, condition_of
 from adjit.schedule.arena import finish
 from adjit.schedule.body import (
     BodyBuilder,
@@ -31,6 +31,7 @@ from adjit.schedule.body import (
     permuted,
 )
 from adjit.schedule.buffer import Buffer, Params
+from adjit.schedule.factors import factored
 from adjit.schedule.group import Group
 from adjit.schedule.instructions import Apply, Body, Gather, Load, Reduce, Store
 from adjit.schedule.loops import LoopPlanner
@@ -166,6 +167,8 @@ class _Planner(LoopPlanner):
             kernels = self._check(node)
         elif group.kind == "sorting":
             kernels = [self._sorted(node)]
+        elif group.kind == "factoring":
+            kernels = self._factored(node)
         else:
             kernels = self._side_by_side(node)
         return kernels + [self._copy(node, place, commits=False) for place in self.extra.get(node, ())]
@@ -236,6 +239,17 @@ class _Planner(LoopPlanner):
         outer, inner = math.prod(node.shape[:axis]), math.prod(node.shape[axis + 1 :])
         work = Sorted(arg.dtype, outer, node.shape[axis], inner, node.op.gives_positions)
         return Kernel(work, ((source.buffer, source.offset), (place.buffer, place.offset)), (node,))
+
+    def _factored(self, node: Node) -> list[Kernel]:
+        """Matrices are found by strides that follow from the shapes, so all lie dense."""
+        assert isinstance(node.op, Factoring)
+        given = [arg for i, arg in enumerate(node.args) if i not in node.op.unread]
+        before: list[Kernel] = []
+        places = [self._operand(arg, before) for arg in given]
+        place = self._claim(node)
+        if not place.is_dense(node.shape):
+            raise NeedsStorage({node: False})
+        return [*before, Kernel(factored(node), (*places, (place.buffer, place.offset)), (node,))]
 
     def _scatter(self, node: Node) -> list[Kernel]:
         source, index, update = node.args
