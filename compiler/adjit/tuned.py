@@ -117,6 +117,12 @@ TILING_GAIN = 0.05
 MEMORY_BYTES, MEMORY_BYTE_COST, CACHE_BYTE_COST = 16 << 20, 3, 1
 """Bytes that no cache holds, and what a byte costs from there and from the cache, in operations: 30 and 100 GB/s beside
 100 GFLOP/s."""
+TOGETHER_KERNELS = 8
+"""Values that are read within so many kernels are computed again together, where they share operations: the last one
+lies in memory meanwhile."""
+MOST_AGAIN_COST = 12
+"""Operations for each byte of a value that is computed again at most, some of them for others as well: a long chain is
+cut."""
 TILE_BYTES = 256 << 10
 """Bytes of one tile's rows."""
 TILE_ROWS = (24, 32)

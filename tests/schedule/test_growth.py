@@ -161,10 +161,10 @@ def test_rounds_do_not_grow_with_the_program(
     rounds = 0
     plan = planner._Planner.plan
 
-    def counted(self: Any) -> Plan | None:
+    def counted(self: Any, order: Any) -> Plan | None:
         nonlocal rounds
         rounds += 1
-        return plan(self)
+        return plan(self, order)
 
     xs = [RNG.normal(size=(20, 30)) for _ in range(30)]
     compiled = adjit.value_and_grad(function)

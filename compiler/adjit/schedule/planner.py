@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -40,8 +40,9 @@ from adjit.schedule.normalize import normalize
 from adjit.schedule.order import delay_small, order_groups
 from adjit.schedule.plan import Kernel, Plan
 from adjit.schedule.products import may_reduce
-from adjit.schedule.recompute import Timeline
+from adjit.schedule.recompute import Timeline, recompute
 from adjit.schedule.slots import slots_of
+from adjit.schedule.spare import spared
 from adjit.schedule.windowed import Split, reads_windows, split
 from adjit.schedule.work import CheckRange, Product, Running, Scatter, Work
 from adjit.tuned import WINDOW_WIDTH
@@ -62,17 +63,30 @@ class _Again(Exception):
 
 
 def make_plan(
-    graph: Graph, target: Target, slots: tuple[Slot, ...], rules: CodeRules | None = None, of_turn: bool = False
+    graph: Graph,
+    target: Target,
+    slots: tuple[Slot, ...],
+    rules: CodeRules | None = None,
+    of_turn: bool = False,
+    spares: bool = True,
 ) -> Plan:
     """The plan of `graph`; `slots` are inputs, then outputs, in the graph's order (constants are added). Where it is
-    `of_turn`, one of a loop, state may be written ahead of checks."""
+    `of_turn`, one of a loop, state may be written ahead of checks. `spares`: values may be computed again."""
     rules = rules or CodeRules()
     flat = normalize(graph)
     notes = Notes(stored=transposed_copies(flat))
+    spares = spares and not of_turn
     number = 0
     while True:
         planner = _Planner(flat, target, slots, notes, rules, of_turn)
-        plan = planner.plan()
+        order = planner.arranged()
+        if spares:
+            spares, time = False, Timeline(flat, planner.grouping, order, late_at_peak=True)
+            if again := spared(time):
+                flat = recompute(time, again)
+                notes = Notes(stored=transposed_copies(flat))
+                continue
+        plan = planner.plan(order)
         if plan is not None:
             return plan
         number += 1
@@ -84,8 +98,7 @@ def timeline_of(graph: Graph, target: Target, slots: tuple[Slot, ...], rules: Co
     """When the values of `graph` are made and read, about as its plan has it."""
     flat = normalize(graph)
     planner = _Planner(flat, target, slots, Notes(stored=transposed_copies(flat)), rules, of_turn=False)
-    planner._assign_roots()
-    return Timeline(flat, planner.grouping, order_groups(planner.grouping))
+    return Timeline(flat, planner.grouping, planner.arranged())
 
 
 class _Planner(LoopPlanner):
@@ -98,16 +111,20 @@ class _Planner(LoopPlanner):
         self.needed: set[Node] = set()
         self._again = False
 
-    def plan(self) -> Plan | None:
-        """One round: None where something was noted."""
-        known = self.notes.count
+    def arranged(self) -> list[Group]:
+        """The groups in order, when all has its place."""
         self._assign_roots()
+        return order_groups(self.grouping)
+
+    def plan(self, order: Sequence[Group]) -> Plan | None:
+        """One round, in the order of `arranged`: None where something was noted."""
+        known = self.notes.count
         for node, _ in self.copies + self.commits:
             if node in self.grouping.group_of:
                 self._claim(node)
         tail = [kernel for node, place in self.copies for kernel in self._tried(self._copies, node, place, False)]
         tail += [kernel for node, place in self.commits for kernel in self._tried(self._copies, node, place, True)]
-        made = [self._tried(self._kernels, group) for group in reversed(order_groups(self.grouping))]
+        made = [self._tried(self._kernels, group) for group in reversed(order)]
         if self.needs or self._again:
             self._note_needs()
             if self.notes.count == known:
