@@ -11,6 +11,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from adjit.schedule.body import (
     BodyBuilder,
     NeedsStorage,
     Placement,
+    all_of,
     collapse,
     collapse_greedily,
     permuted,
@@ -312,10 +314,11 @@ class _Planner(LoopPlanner):
     def _product(self, group: Group) -> list[Kernel]:
         node = next(n for n in group.members if n.op.kind == "contraction")
         spec, sizes = subscripts_of(node), sizes_of(node)
-        operands = []
-        for arg, letters in zip(node.args, spec.operands, strict=True):
-            found = self._operand_place(arg)
-            operands.append((found.buffer, found.offset, dict(zip(letters, found.strides, strict=True))))
+        found = all_of(*(partial(self._operand_place, arg) for arg in node.args))
+        operands = [
+            (place.buffer, place.offset, dict(zip(letters, place.strides, strict=True)))
+            for place, letters in zip(found, spec.operands, strict=True)
+        ]
         # The operand whose letter is the result's last one has the columns, so that these are adjacent.
         rows_of = 1 if spec.result[-1] in spec.rows else 0
         spec = spec if rows_of == 0 else spec.swapped()
@@ -325,10 +328,12 @@ class _Planner(LoopPlanner):
         parts = Split(spec.batch, spec.rows, spec.columns, (), spec.summed)
         if node.dtype.kind == "f" and any(map(reads_windows, node.args)):
             parts = self._split(spec, sizes, (a_node, a[2]), (b_node, b[2]), strides)
-        a_row = _run(parts.rows, a[2], sizes, a_node)
-        a_col = _run(parts.sums, a[2], sizes, a_node)
-        b_row = _run(parts.sums, b[2], sizes, b_node)
-        b_col = _run(parts.columns, b[2], sizes, b_node)
+        a_row, a_col, b_row, b_col = all_of(
+            partial(_run, parts.rows, a[2], sizes, a_node),
+            partial(_run, parts.sums, a[2], sizes, a_node),
+            partial(_run, parts.sums, b[2], sizes, b_node),
+            partial(_run, parts.columns, b[2], sizes, b_node),
+        )
         m, n, k = (math.prod(sizes[c] for c in part) for part in (parts.rows, parts.columns, parts.sums))
         runs = tuple((math.prod(sizes[c] for c in run), a[2][run[-1]], b[2][run[-1]]) for run in parts.runs)
         fused = [member for member in group.members if member is not node]
