@@ -108,6 +108,12 @@ FLAT_COST = 32
 FLAT_ELEMENTS = 256
 """Elements of the largest value of such a side: that is in registers, or nearly so."""
 
+# -- conditions of derivatives -----------------------------------------------------------------------------------------
+
+CERTAIN_ELEMENTS, CERTAIN_NODES = 1 << 22, 32
+"""Elements of a condition that no value decides, and nodes that it is made of, up to which a derivative has it computed
+to know whether it ever fails: some milliseconds."""
+
 # -- tiles: steps that work row by row ---------------------------------------------------------------------------------
 
 TILING_BYTES = 1 << 20

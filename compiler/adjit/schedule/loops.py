@@ -107,10 +107,11 @@ class LoopPlanner(Memory):
             buffer = self._own_buffer(node, node.dtype, math.prod(node.shape))
             kernels.append(self._copy(node, Placement(buffer, 0, contiguous_strides(node.shape)), commits=False))
             return buffer, 0
-        found = self._operand_place(node)
-        if not found.is_dense(node.shape):
-            raise NeedsStorage({node: False})
-        return found.buffer, found.offset
+        found = operand_strides(node, self.placements)
+        if found is None or not found[1].is_dense(node.shape):
+            raise NeedsStorage({_unreshaped(node): False})
+        self._claim(found[0])
+        return found[1].buffer, found[1].offset
 
     # -- tiles --------------------------------------------------------------------------------------------------------
 
@@ -256,11 +257,11 @@ class LoopPlanner(Memory):
             fill.store(fill.constant(node.attrs["value"], node.dtype), Placement(part, 0, (1,)), fill.full, node.dtype)
             kernels.append(Kernel(Loop(self._body(fill)), tuple(fill.params), (node,)))
             return _Moving((part, 0), 0)
-        found = self._operand_place(node)
-        step, *strides = found.strides
-        if tuple(strides) != contiguous_strides(node.shape[1:]):
-            raise NeedsStorage({node: False})
-        return _Moving((found.buffer, found.offset), step)
+        found = operand_strides(node, self.placements)
+        if found is None or tuple(found[1].strides[1:]) != contiguous_strides(node.shape[1:]):
+            raise NeedsStorage({_unreshaped(node): False})
+        self._claim(found[0])
+        return _Moving((found[1].buffer, found[1].offset), found[1].strides[0])
 
     def _initial(self, node: Node, place: Where) -> Kernel:
         """What is carried into the first turn, where the last one leaves it."""
@@ -286,6 +287,13 @@ class _Moving:
 
     where: Where
     step: int
+
+
+def _unreshaped(node: Node) -> Node:
+    """What a value is that lies without gaps where this does: several readers ask for memory for one."""
+    while node.op.name == "reshape":
+        node = node.args[0]
+    return node
 
 
 def _ways(node: Node) -> dict[str, bool]:
