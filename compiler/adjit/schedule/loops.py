@@ -23,7 +23,7 @@ from adjit.ir.types import Array, Tuple
 from adjit.ops.declare import Reduction
 from adjit.ops.loops import known_turns, runs_all
 from adjit.ops.tiles import combiners
-from adjit.schedule.body import NeedsStorage, Placement, all_of, operand_strides
+from adjit.schedule.body import NeedsStorage, Placement, all_of, operand_strides, unshaped
 from adjit.schedule.buffer import Buffer
 from adjit.schedule.group import Group
 from adjit.schedule.instructions import Reduce
@@ -109,7 +109,7 @@ class LoopPlanner(Memory):
             return buffer, 0
         found = operand_strides(node, self.placements)
         if found is None or not found[1].is_dense(node.shape):
-            raise NeedsStorage({_unreshaped(node): False})
+            raise NeedsStorage({unshaped(node): False})
         self._claim(found[0])
         return found[1].buffer, found[1].offset
 
@@ -259,7 +259,7 @@ class LoopPlanner(Memory):
             return _Moving((part, 0), 0)
         found = operand_strides(node, self.placements)
         if found is None or tuple(found[1].strides[1:]) != contiguous_strides(node.shape[1:]):
-            raise NeedsStorage({_unreshaped(node): False})
+            raise NeedsStorage({unshaped(node): False})
         self._claim(found[0])
         return _Moving((found[1].buffer, found[1].offset), found[1].strides[0])
 
@@ -287,13 +287,6 @@ class _Moving:
 
     where: Where
     step: int
-
-
-def _unreshaped(node: Node) -> Node:
-    """What a value is that lies without gaps where this does: several readers ask for memory for one."""
-    while node.op.name == "reshape":
-        node = node.args[0]
-    return node
 
 
 def _ways(node: Node) -> dict[str, bool]:
