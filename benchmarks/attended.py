@@ -87,6 +87,9 @@ def attention(of: Operations, p: Any, direction: Any) -> Any:
     return (of.attention(q, k, v)[0] * direction).sum()
 
 
+SPARSE_ROWS = 10_000
+"""Rows of a table from which on its gradient is sparse, where a side has that."""
+
 ATTENDED: dict[str, Callable[..., Any]] = {
     **{name: decoder(shape.heads) for name, shape in DECODERS.items()},
     "attention": attention,

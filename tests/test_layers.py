@@ -42,8 +42,8 @@ LAYERS: dict[str, set[str]] = {
 # Modules that stand above the layers and may import all of them.
 TOP: set[str] = {
     "__init__", "batching", "checking", "compilation", "driver", "ensembles", "functions", "implicit", "jacobians",
-    "machine", "profile", "raveling", "results", "sparse", "stages", "sympy_functions", "training", "transforms",
-    "updating", "vectorize",
+    "machine", "profile", "raveling", "results", "sparse", "stages", "sympy_functions", "touched", "training",
+    "transforms", "updating", "vectorize",
 }  # fmt: skip
 
 # What a layer of the compiler may import of the runtime (`program` is data: what codegen makes and the runtime

@@ -12,7 +12,7 @@ import torch
 from torch import func
 from torch.nn import functional
 
-from benchmarks.attended import ATTENDED
+from benchmarks.attended import ATTENDED, SPARSE_ROWS
 from benchmarks.convolved import CONVOLVED
 from benchmarks.problem import Problem
 from benchmarks.sides import Side
@@ -21,8 +21,6 @@ from benchmarks.transformed import UNKNOWNS, arguments_of, compressed_tridiagona
 from benchmarks.workloads import lower_triangle, mixture_constant
 
 Tree = Any
-SPARSE_ROWS = 10_000
-"""Rows of a table from which on its gradient is sparse."""
 
 
 def mse_loss(p: Tree, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:

@@ -236,8 +236,10 @@ class TrainingStep(StepFunction, JitFunction):
             bound(state[-1], 0, 2**53)
             key = [fold_in(state[-2], state[-1])] if self._wants_key else []
             results = inline(adjoint, [*state[:count], *batch, *key])
-            value, penalised = self.updating.penalised(layout, state, results[0], results[n_outputs:])
-            return [value, *results[1:n_outputs], *self.updating.updated(layout, state, penalised)]
+            tables = self.updating.tables(layout, state, results[n_outputs:], loss.tables)
+            gradients = [tables[i].gradient if i in tables else g for i, g in enumerate(results[n_outputs:])]
+            value, penalised = self.updating.penalised(layout, state, results[0], gradients)
+            return [value, *results[1:n_outputs], *self.updating.updated(layout, state, penalised, tables)]
 
         def step(adjoint: Graph) -> Graph:
             call, types = functools.partial(whole, adjoint), (*layout.types, *signature.types)

@@ -15,6 +15,7 @@ from adjit.ir.node import Node
 from adjit.optim import Optimizer, Schedule
 from adjit.optim.clipping import clipped
 from adjit.optim.optimizer import Hyper, Mask
+from adjit.touched import Rows, rows_of
 from adjit.trace import lower
 from adjit.trace.tracer import fresh
 from adjit_runtime.errors import ArgumentError, ShapeError
@@ -56,6 +57,35 @@ class Updating:
             raise ArgumentError(f"{self.name}: the mask of {name} gives a bool for each parameter, in the same pytree")
         return [bool(flag) for flag in flags]
 
+    def tables(
+        self, layout: Layout, state: list[Any], gradients: Sequence[Any], marked: Sequence[int]
+    ) -> dict[int, Rows]:
+        """The gradients of parameters that are tables by their rows, by the number of the parameter. ArgumentError
+        where rows alone cannot be updated."""
+        marked = [i for i in marked if i < layout.params.num_leaves]
+        found: dict[int, Rows] = {}
+        if not marked:
+            return found
+        decayed = self._flags(layout, state, self.regularized, "regularized")
+        for i in marked:
+            name = layout.names[i]
+            extra = next((extra for extra in ("l1", "l2", "weight_decay") if extra in self.extras and decayed[i]), None)
+            if extra is not None:
+                raise ArgumentError(
+                    f"{self.name}: {extra} changes all rows of {name}, of which embedding(sparse=True) updates some: "
+                    f"give regularized= a mask that leaves {name} out, or leave sparse=True out"
+                )
+            if not self.optimizer.sparse:
+                raise ArgumentError(
+                    f"{self.name}: {self.optimizer.name} with what it keeps changes all rows of {name} in every step, "
+                    "of which embedding(sparse=True) updates some: take adjit.optim.sgd without momentum or adagrad, "
+                    "or leave sparse=True out"
+                )
+            rows = rows_of(f"{self.name}: {name}", gradients[i])
+            if rows is not None:
+                found[i] = rows
+        return found
+
     def penalised(self, layout: Layout, state: list[Any], value: Any, gradients: list[Any]) -> tuple[Any, list[Any]]:
         """Loss and gradients with L1 and L2, the gradients clipped."""
         h = self._scalars(layout, state)
@@ -76,8 +106,8 @@ class Updating:
             gradients = clipped(gradients, h["clip_norm"])
         return value, gradients
 
-    def updated(self, layout: Layout, state: list[Any], gradients: list[Any]) -> list[Any]:
-        """New parameters, new moments, new shared numbers, new step count."""
+    def updated(self, layout: Layout, state: list[Any], gradients: list[Any], tables: Mapping[int, Rows]) -> list[Any]:
+        """New parameters, new moments, new shared numbers, new step count; of tables some rows are new."""
         h = self._scalars(layout, state)
         params = state[layout.parts["params"]]
         kept = layout.params.flatten_up_to(optree.tree_unflatten(layout.moments, state[layout.parts["moments"]]))
@@ -89,6 +119,9 @@ class Updating:
         repeats: dict[Any, _Repeat] = {}
         new_params, new_kept = [], []
         for i, (p, g) in enumerate(zip(params, gradients, strict=True)):
+            whole = [p, *flatten(kept[i])[0]]
+            if i in tables:
+                p, kept[i] = tables[i].of(p), self._rows_kept(layout.names[i], kept[i], p, tables[i])
             off = {name for name, flags in masks.items() if not flags[i]}
             own = {name: None if name in off else h[name] for name in self.optimizer.hyper} | shared
             decays = "weight_decay" in self.extras and decayed[i]
@@ -105,9 +138,22 @@ class Updating:
                 new = self._fitted(layout.names[i], new, p)
                 if len(set(nodes)) == len(nodes):
                     repeats[key] = _Repeat.of(nodes, lower.builder().nodes[first:], [new, *memory])
+            if i in tables:
+                new, *memory = map(tables[i].put, whole, [new, *memory])
             new_params.append(new)
             new_kept.extend(memory)
         return [*new_params, *new_kept, *optree.tree_leaves(shared), t]
+
+    def _rows_kept(self, name: str, kept: Any, p: Any, rows: Rows) -> Any:
+        """What is kept for some rows of a parameter."""
+        leaves, spec = flatten(kept)
+        for leaf in leaves:
+            if lower.shape_of(leaf)[:1] != p.shape[:1]:
+                raise ArgumentError(
+                    f"{self.optimizer.name}: init keeps an array of shape {lower.shape_of(leaf)} for {name}, which has "
+                    f"not a row for each of its {p.shape[0]}; embedding(sparse=True) needs that"
+                )
+        return optree.tree_unflatten(spec, [rows.of(leaf) for leaf in leaves])
 
     def _one(self, name: str, g: Any, kept: Any, p: Any, h: Mapping[str, Any], t: Any) -> tuple[Any, list[Any]]:
         """The optimiser on one parameter: its new value, and the new leaves of what is kept."""

@@ -54,7 +54,9 @@ if TYPE_CHECKING:
         spectral_norm,
         weight_norm,
     )
+    from adjit.nn.ordering import top_k, unique
     from adjit.nn.recurrent import gru, lstm, rnn
+    from adjit.nn.segments import one_hot, segment_max, segment_mean, segment_min, segment_sum
     from adjit.nn.sequence_losses import ctc
     from adjit.nn.transformer import multi_head_attention, transformer_block
 
@@ -63,9 +65,10 @@ __all__ = [
     "conv_transpose", "cosine_loss", "cosine_similarity", "cross_entropy", "cross_entropy_with_labels",
     "cross_entropy_with_probabilities", "ctc", "dense", "dropout", "elu", "embedding", "focal", "gelu",
     "global_avg_pool", "group_norm", "gru", "hinge", "huber", "init", "instance_norm", "kl_divergence", "layer_norm",
-    "leaky_relu", "log_softmax", "logsumexp", "lstm", "mae", "max_pool", "mse", "multi_head_attention", "relu",
-    "residual", "resize", "rms_norm", "rnn", "sigmoid", "silu", "softmax", "softplus", "spectral_norm", "tanh",
-    "transformer_block", "triplet", "weight_norm",
+    "leaky_relu", "log_softmax", "logsumexp", "lstm", "mae", "max_pool", "mse", "multi_head_attention", "one_hot",
+    "relu", "residual", "resize", "rms_norm", "rnn", "segment_max", "segment_mean", "segment_min", "segment_sum",
+    "sigmoid", "silu", "softmax", "softplus", "spectral_norm", "tanh", "top_k", "transformer_block", "triplet",
+    "unique", "weight_norm",
 ]  # fmt: skip
 
 _LATE = {
@@ -74,7 +77,9 @@ _LATE = {
         "adjit.nn.attending": "attention",
         "adjit.nn.sequence_losses": "ctc",
         "adjit.nn.normalization": "batch_norm group_norm instance_norm layer_norm rms_norm spectral_norm weight_norm",
+        "adjit.nn.ordering": "top_k unique",
         "adjit.nn.recurrent": "gru lstm rnn",
+        "adjit.nn.segments": "one_hot segment_max segment_mean segment_min segment_sum",
         "adjit.nn.transformer": "multi_head_attention transformer_block",
     }.items()
     for name in names.split()

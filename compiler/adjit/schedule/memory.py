@@ -120,6 +120,9 @@ class Memory:
         for node in self.graph.nodes:
             if node.op.kind == "contraction":
                 stored.update(below_windows(arg) if reads_windows(arg) else base(arg) for arg in node.args)
+            elif node.op.kind == "movement" and len(self._users.get(node, ())) > 1 and reads_windows(node):
+                # They are read place by place, each by itself.
+                stored.add(below_windows(node))
             elif node.op.kind == "gather":
                 stored.add(base(node.args[0]))
             elif joins(node):

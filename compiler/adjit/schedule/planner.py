@@ -21,7 +21,7 @@ from adjit.ir.graph import Graph
 from adjit.ir.node import Node
 from adjit.ir.subscripts import Subscripts
 from adjit.ops.contraction import sizes_of, subscripts_of
-from adjit.ops.declare import Bodied, Checked, Indexing, condition_of
+from adjit.ops.declare import Bodied, Checked, Indexing, Sorting, condition_of
 from adjit.schedule.arena import finish
 from adjit.schedule.body import (
     BodyBuilder,
@@ -44,6 +44,7 @@ from adjit.schedule.plan import Kernel, Plan
 from adjit.schedule.products import may_reduce
 from adjit.schedule.recompute import Timeline, recompute
 from adjit.schedule.slots import slots_of
+from adjit.schedule.sorts import Sorted
 from adjit.schedule.spare import spared
 from adjit.schedule.windowed import Split, reads_windows, split
 from adjit.schedule.work import CheckRange, Product, Running, Scatter, Work
@@ -182,6 +183,8 @@ class _Planner(LoopPlanner):
             kernels = self._scatter(node)
         elif group.kind == "check":
             kernels = self._check(node)
+        elif group.kind == "sorting":
+            kernels = [self._sorted(node)]
         else:
             kernels = self._side_by_side(node)
         return kernels + [self._copy(node, place, commits=False) for place in self.extra.get(node, ())]
@@ -239,6 +242,19 @@ class _Planner(LoopPlanner):
         builder.store(from_arg, place, builder.full, node.dtype)
         work = Running(self._body(builder, (axis,)), node.attrs["reverse"])
         return [Kernel(work, tuple(builder.params), (node,))]
+
+    def _sorted(self, node: Node) -> Kernel:
+        """Rows are found by strides that follow from the shape, so both sides lie dense."""
+        (arg,) = node.args
+        source, place = self._operand_place(arg), self._claim(node)
+        for which, at in ((arg, source), (node, place)):
+            if not at.is_dense(node.shape):
+                raise NeedsStorage({which: False})
+        assert isinstance(node.op, Sorting)
+        axis = node.attrs["axis"]
+        outer, inner = math.prod(node.shape[:axis]), math.prod(node.shape[axis + 1 :])
+        work = Sorted(arg.dtype, outer, node.shape[axis], inner, node.op.gives_positions)
+        return Kernel(work, ((source.buffer, source.offset), (place.buffer, place.offset)), (node,))
 
     def _scatter(self, node: Node) -> list[Kernel]:
         source, index, update = node.args
@@ -336,6 +352,8 @@ class _Planner(LoopPlanner):
         )
         m, n, k = (math.prod(sizes[c] for c in part) for part in (parts.rows, parts.columns, parts.sums))
         runs = tuple((math.prod(sizes[c] for c in run), a[2][run[-1]], b[2][run[-1]]) for run in parts.runs)
+        if parts.lines and not runs:
+            runs = ((1, 0, 0),)
         fused = [member for member in group.members if member is not node]
         keep = node in self.wanted or node in self.extra or (node in self.placements and self._is_fixed(node))
         c_row = _run(parts.rows, strides, sizes, node)

@@ -25,8 +25,9 @@ class Trace:
     """A trace under way. `alive` is False once its graph is closed; `refusal` is the first thing that it could not do
     and NumPy can; `part` says of which part of a program its graph is the body, where that does not run just once:
     "loop" or "branch"; `rule` is whose rule for a derivative it traces, for who traces rules. `checks` must hold where
-    anything is read that it gives; `may_raise` says that who began it knows what an error is that it raises. In that of
-    the whole function, the `root`, is what was `made` once for all calls alike, by what they are."""
+    anything is read that it gives; `may_raise` says that who began it knows what an error is that it raises. `tables`
+    are inputs of which a training step is to make no gradient of their size (`mark_table`). In that of the whole
+    function, the `root`, is what was `made` once for all calls alike, by what they are."""
 
     def __init__(self, name: str, parent: Trace | None, part: str = "") -> None:
         self.name = name
@@ -42,6 +43,7 @@ class Trace:
         self.refusal: AdjitError | None = None
         self.warned: set[tuple[str, int]] = set()
         self.bounds: dict[Node, tuple[int, int]] = {}
+        self.tables: set[Node] = set()
         self._constants: dict[int, tuple[np.ndarray, Node]] = {}
 
     @property
