@@ -116,6 +116,12 @@ FLAT_COST = 32
 FLAT_ELEMENTS = 256
 """Elements of the largest value of such a side: that is in registers, or nearly so."""
 
+# -- conditions of derivatives -----------------------------------------------------------------------------------------
+
+CERTAIN_ELEMENTS, CERTAIN_NODES = 1 << 22, 32
+"""Elements of a condition that no value decides, and nodes that it is made of, up to which a derivative has it computed
+to know whether it ever fails: some milliseconds."""
+
 # -- tiles: steps that work row by row ---------------------------------------------------------------------------------
 
 TILING_BYTES = 1 << 20
@@ -125,6 +131,12 @@ TILING_GAIN = 0.05
 MEMORY_BYTES, MEMORY_BYTE_COST, CACHE_BYTE_COST = 16 << 20, 3, 1
 """Bytes that no cache holds, and what a byte costs from there and from the cache, in operations: 30 and 100 GB/s beside
 100 GFLOP/s."""
+TOGETHER_KERNELS = 8
+"""Values that are read within so many kernels are computed again together, where they share operations: the last one
+lies in memory meanwhile."""
+MOST_AGAIN_COST = 12
+"""Operations for each byte of a value that is computed again at most, some of them for others as well: a long chain is
+cut."""
 TILE_BYTES = 256 << 10
 """Bytes of one tile's rows."""
 TILE_ROWS = (24, 32)

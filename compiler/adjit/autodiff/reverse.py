@@ -25,6 +25,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from adjit.autodiff.calls import backward
+from adjit.autodiff.certain import is_everywhere
 from adjit.autodiff.cotangent import Cotangent, alive, both
 from adjit.autodiff.loops import through_loop
 from adjit.autodiff.reach import Reach
@@ -196,12 +197,17 @@ def _shielded(b: Builder, node: Node, args: list[Value], ct: Cotangent) -> list[
     if node.op.kind == "contraction":
         spec = subscripts_of(node)
         return [
-            arg if is_finite(arg.node) else b.select(_spread_any(b, ct.guard, spec.result, own, arg.shape), arg, 0.0)
+            arg if is_finite(arg.node) else _shielded_by(b, ct.guard, spec.result, own, arg)
             for own, arg in zip(spec.operands, args, strict=True)
         ]
     if node.op.name == "cumprod":
         return [b.select(_any_after(b, node, ct.guard), args[0], 1.0)]
     return args
+
+
+def _shielded_by(b: Builder, guard: Value, letters: str, own: str, arg: Value) -> Value:
+    meets = _spread_any(b, guard, letters, own, arg.shape)
+    return arg if meets is None else b.select(meets, arg, 0.0)
 
 
 def _any_after(b: Builder, node: Node, guard: Value) -> Value:
@@ -265,7 +271,8 @@ def _contraction_guards(b: Builder, node: Node, args: list[Value], ct: Cotangent
             total = _spread_any(b, ct.guard, spec.result, spec.operands[own], arg.shape)
         mask = _zeroing_mask(b, args[1 - own])
         if mask is not None:
-            total = both(total, _spread_any(b, mask, spec.operands[1 - own], spec.operands[own], arg.shape))
+            meets = _spread_any(b, mask, spec.operands[1 - own], spec.operands[own], arg.shape)
+            total = total if meets is None else both(total, meets)
         found.append(total)
     return found
 
@@ -279,9 +286,12 @@ def _is_zeroed(node: Node) -> bool:
     return node.op.name == "select" and node.args[2].is_splat and node.args[2].attrs["value"] == 0
 
 
-def _spread_any(b: Builder, guard: Value, letters: str, wanted: str, shape: tuple[int, ...]) -> Value:
-    """`guard` with axes `letters` as one with axes `wanted`: any over those that go, spread over those that come."""
+def _spread_any(b: Builder, guard: Value, letters: str, wanted: str, shape: tuple[int, ...]) -> Value | None:
+    """`guard` with axes `letters` as one with axes `wanted`: any over those that go, spread over those that come. None
+    where it is known to hold everywhere then."""
     gone = tuple(i for i, c in enumerate(letters) if c not in wanted)
+    if is_everywhere(guard.node, gone):
+        return None
     value = b.any(guard, axes=gone) if gone else guard
     left = [c for c in letters if c in wanted]
     order = sorted(left, key=wanted.index)

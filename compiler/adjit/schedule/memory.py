@@ -49,6 +49,7 @@ class Notes:
     dense: set[Node] = field(default_factory=set)
     unfused: set[Node] = field(default_factory=set)
     turns: dict[Node, Plan] = field(default_factory=dict)
+    alike: dict[tuple[object, ...], Plan] = field(default_factory=dict)
     lines: dict[Node, bool] = field(default_factory=dict)
 
     @property
