@@ -59,6 +59,9 @@ class KernelSizes:
     pack_transposed: bool
     pack_plain: bool
     fused: bool
+    unroll: int
+    ahead: bool
+    l2: int
 
     @property
     def ty(self) -> Ty:
@@ -119,6 +122,9 @@ def sizes_for(dtype: np.dtype, target: Target) -> KernelSizes:
         pack_transposed=found.pack_transposed,
         pack_plain=found.pack_plain,
         fused=target.fuses,
+        unroll=found.unroll,
+        ahead=found.ahead,
+        l2=target.l2,
     )
 
 
