@@ -238,7 +238,7 @@ GEMM_PACK_FROM = (192, 512, 256)
 GEMM_PACK_TRANSPOSED = (12, 64)
 """Panels of C, each as wide as a tile, and sums from which A is packed where it is contiguous along m: that often its
 copy is used."""
-GEMM_PACK_SPAN, GEMM_PACK_ROWS = 256 << 10, 96
+GEMM_PACK_SPAN, GEMM_PACK_ROWS = 256 << 10, 64
 """Bytes that a block of B spans from which it is packed, so that a panel's lines neither fall into a few sets of L1 nor
 take more pages than its translation buffer has; and rows of C that pay for that at this span, fewer at a longer one."""
 GEMM_PACK_STRIDE, GEMM_PACK_L2 = 4096, 1 << 20
