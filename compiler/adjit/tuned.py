@@ -242,8 +242,8 @@ GEMM_PACK_SPAN, GEMM_PACK_ROWS = 256 << 10, 64
 """Bytes that a block of B spans from which it is packed, so that a panel's lines neither fall into a few sets of L1 nor
 take more pages than its translation buffer has; and rows of C that pay for that at this span, fewer at a longer one."""
 GEMM_PACK_STRIDE, GEMM_PACK_L2 = 4096, 1 << 20
-"""What the bytes of a row of such a B are a multiple of, so that its lines fall into one set of L1; and bytes of L2 from
-which other strides need no packing: a smaller one does not keep the lines of a panel whose rows lie 2 KB apart."""
+"""What the bytes of a row of such a B are a multiple of, so that its lines fall into one set of L1; and bytes of L2
+from which other strides need no packing: a smaller one does not keep the lines of a panel whose rows lie 2 KB apart."""
 GEMM_PACK_PANELS, GEMM_PACK_AHEAD = 8, 8
 """Panels of B that are packed together, a row after the other, and rows ahead that are prefetched meanwhile."""
 GEMM_SMALL_ROWS = 32
