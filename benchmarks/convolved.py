@@ -13,13 +13,15 @@ from benchmarks.problem import Arrays, Problem
 
 WIDTHS = (16, 32, 64)
 """Channels of the three blocks of `resnet8`."""
+NARROW, EXPANDED = 32, 192
+"""Channels of `depthwise`, outside and inside."""
 
 
 class Operations(Protocol):
     """What a network is made of."""
 
-    def conv(self, x: Any, w: Any, stride: int = 1, padding: int = 0) -> Any:
-        """A convolution of squares."""
+    def conv(self, x: Any, w: Any, stride: int = 1, padding: int = 0, groups: int = 1) -> Any:
+        """A convolution of squares; groups of channels do not meet."""
 
     def max_pool(self, x: Any) -> Any:
         """The largest of each two by two."""
@@ -39,6 +41,8 @@ class Operations(Protocol):
     def tanh(self, x: Any) -> Any: ...
 
     def relu(self, x: Any) -> Any: ...
+
+    def relu6(self, x: Any) -> Any: ...
 
     def cross_entropy(self, logits: Any, labels: Any) -> Any:
         """The mean."""
@@ -69,11 +73,23 @@ def resnet8(of: Operations, p: Any, x: Any, labels: Any) -> Any:
     return of.cross_entropy(of.mean(h) @ p["w"] + p["b"], labels)
 
 
-CONVOLVED: dict[str, Loss] = {"lenet": lenet, "resnet8": resnet8}
+def depthwise(of: Operations, p: Any, x: Any, labels: Any) -> Any:
+    def layer(x: Any, name: str, padding: int = 0, groups: int = 1) -> Any:
+        y = of.conv(x, p[f"{name}_k"], padding=padding, groups=groups)
+        return of.normalized(y, p[f"{name}_scale"], p[f"{name}_shift"])
+
+    h = of.relu6(layer(x, "expand"))
+    h = of.relu6(layer(h, "apart", padding=1, groups=EXPANDED))
+    h = x + layer(h, "project")
+    return of.cross_entropy(of.mean(h) @ p["w"] + p["b"], labels)
+
+
+CONVOLVED: dict[str, Loss] = {"lenet": lenet, "resnet8": resnet8, "depthwise": depthwise}
 
 CONVOLVED_MEANING: dict[str, str] = {
     "lenet": "LeNet-5 on 28 x 28, tanh, maximum of two by two, batch 64, SGD with momentum",
     "resnet8": "ResNet-8 on 32 x 32 x 3, 16, 32 and 64 channels, batch normalisation, batch 32, SGD with momentum",
+    "depthwise": "MobileNetV2's block on 28 x 28 x 32, expanded by 6, batch normalisation, batch 32, SGD with momentum",
 }
 
 
@@ -137,4 +153,16 @@ def _resnet8() -> Problem:
     return made.problem(32, 3, 0.01, 4)
 
 
-CONVOLVED_PROBLEMS: dict[str, Callable[[], Problem]] = {"lenet": _lenet, "resnet8": _resnet8}
+def _depthwise() -> Problem:
+    made, side = _Layers(32), 28
+    layers = {"expand": (1, NARROW, EXPANDED), "apart": (3, 1, EXPANDED), "project": (1, EXPANDED, NARROW)}
+    for name, (size, inputs, outputs) in layers.items():
+        made.weights(f"{name}_k", size, size, inputs, outputs, places=side * side, times=2 if name == "expand" else 3)
+        made.vector(f"{name}_scale", outputs, 1.0)
+        made.vector(f"{name}_shift", outputs)
+    made.weights("w", NARROW, 10)
+    made.vector("b", 10)
+    return made.problem(side, NARROW, 0.01, 4)
+
+
+CONVOLVED_PROBLEMS: dict[str, Callable[[], Problem]] = {"lenet": _lenet, "resnet8": _resnet8, "depthwise": _depthwise}

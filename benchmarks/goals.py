@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 FIRST_SECONDS = 0.5
 """CPU seconds of the first call of a loop or of a transformation, all threads, with an empty cache."""
+NETWORK_SECONDS = 1.0
+"""Those of the first step of a network."""
 
 
 class Unit(NamedTuple):
@@ -28,7 +30,8 @@ class Unit(NamedTuple):
 @dataclass(frozen=True)
 class Goals:
     """Rates of adjit over the best peer's at least, over those of some peers; microseconds of a step at most; units
-    that a step takes at most; CPU seconds of the first call at most, and in first calls of the unit. None: no limit."""
+    that a step takes at most; CPU seconds of the first call at most, and in first calls of the unit; growth of the
+    memory at most, as a share of that of the peer with the least. None: no limit."""
 
     best: float | None = None
     over: Mapping[str, float] = field(default_factory=dict)
@@ -36,6 +39,7 @@ class Goals:
     units: float | None = None
     first: float | None = FIRST_SECONDS
     first_units: float | None = None
+    memory: float | None = None
 
 
 class Judged(NamedTuple):
@@ -62,6 +66,11 @@ GOALS: dict[str, Goals] = {
     "lstm": Goals(best=1.3),
     "lenet": Goals(best=2.5),
     "resnet8": Goals(best=1.4),
+    "gpt_small": Goals(best=1.4, first=NETWORK_SECONDS, memory=0.5),
+    "gpt_medium": Goals(best=1.2, first=NETWORK_SECONDS, memory=0.5),
+    "attention": Goals(best=1.3, first=NETWORK_SECONDS, memory=0.25),
+    "depthwise": Goals(best=1.5, first=NETWORK_SECONDS, memory=0.5),
+    "embedding": Goals(best=1.0, first=NETWORK_SECONDS, memory=0.5),
     "sweep": Goals(over={"jax": 3.0}),
     "vmap_grad": Goals(best=1.0),
     "hvp": Goals(best=1.0, units=3.0),
@@ -75,7 +84,7 @@ def judged(row: Row) -> list[Judged]:
     goals, ours = GOALS.get(row.workload), row.sides.get("adjit")
     if goals is None or ours is None or ours.none:
         return []
-    return [*_ratios(row, goals), *_times(row, goals)]
+    return [*_ratios(row, goals), *_times(row, goals), *_memory(row, goals)]
 
 
 def _ratios(row: Row, goals: Goals) -> Iterator[Judged]:
@@ -112,4 +121,16 @@ def _times(row: Row, goals: Goals) -> Iterator[Judged]:
             f"first call at most {goals.first_units:g} x that of {unit.meaning}",
             f"{first:.2f}",
             first <= goals.first_units,
+        )
+
+
+def _memory(row: Row, goals: Goals) -> Iterator[Judged]:
+    ours = row.sides["adjit"].memory
+    theirs = [side.memory for name, side in row.sides.items() if name != "adjit" and side.memory]
+    if goals.memory is not None and ours and theirs:
+        share = ours / min(theirs)
+        yield Judged(
+            f"memory grows by at most {goals.memory:g} x that of the peer with the least",
+            f"{share:.2f}",
+            share <= goals.memory,
         )

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.attended import ATTENDED_MEANING, ATTENDED_PROBLEMS
 from benchmarks.calls import CALLS, CALLS_MEANING
 from benchmarks.convolved import CONVOLVED_MEANING, CONVOLVED_PROBLEMS
 from benchmarks.looped import LOOP_VALUES, LOOPED_MEANING, LOOPED_PROBLEMS
@@ -190,6 +191,7 @@ WORKLOADS: dict[str, Callable[[], Problem]] = (
     | TRANSFORMED_PROBLEMS
     | SWEPT_PROBLEMS
     | CONVOLVED_PROBLEMS
+    | ATTENDED_PROBLEMS
 )
 """The rows of the table of rates."""
 
@@ -211,5 +213,6 @@ MEANING: dict[str, str] = {
     **TRANSFORMED_MEANING,
     **SWEPT_MEANING,
     **CONVOLVED_MEANING,
+    **ATTENDED_MEANING,
     "add8": CALLS_MEANING["add8"],
 }

@@ -6,6 +6,7 @@ from __future__ import annotations
 import ast
 import csv
 import gzip
+import hashlib
 import itertools
 import re
 import subprocess
@@ -163,6 +164,14 @@ def test_digits_are_whole() -> None:
     assert all(len(row) == 65 and set(row[:64]) <= set(range(17)) and row[64] in range(10) for row in rows)
 
 
+def test_data_are_those_of_their_page() -> None:
+    folder = ROOT / "examples" / "data"
+    page = (folder / "README.md").read_text(encoding="utf-8")
+    for path in folder.glob("*.gz"):
+        part = page.partition(f"## {path.name}\n")[2].partition("\n## ")[0]
+        assert f"`{hashlib.sha256(path.read_bytes()).hexdigest()}`" in part, path.name
+
+
 def _without_code(path: Path) -> str:
     return re.sub(r"`[^`\n]*`", "", path.read_text(encoding="utf-8"))
 
@@ -189,6 +198,10 @@ assert set(adjit.__all__) <= set(dir(adjit))
 missing = [name for name in adjit.__all__ if getattr(adjit, name, None) is None]
 assert not missing, missing
 assert adjit.scan is adjit.scan
+# What imports a module of the same name as a function comes first.
+names = sorted({*adjit.nn.__all__} - {"init"}, key="transformer_block".__ne__)
+layers = [getattr(adjit.nn, name) for name in names]
+assert all(map(callable, layers)), layers
 try:
     adjit.scann
 except AttributeError as error:

@@ -45,6 +45,11 @@ DEFINITIONS: dict[str, dict[str, str]] = {
     },
     "compiler/adjit/codegen/emit.py": {"REGISTER_ARGUMENTS": "the calling convention of x86-64 on Linux"},
     "compiler/adjit/codegen/races.py": {"MOST_INTERVALS": "a bound for safety"},
+    "compiler/adjit/codegen/sorting/library.py": {"SLACK ALIGN": "how the workspace is laid out"},
+    "compiler/adjit/codegen/sorting/quick.py": {
+        "DEPTH": "bits of a size",
+        "MULTIPLIER INCREMENT": "a generator of random numbers",
+    },
     "compiler/adjit/codegen/subnormals.py": {"FLUSH": "bits of control registers"},
     "compiler/adjit/codegen/straight.py": {"_BITS": "types, not numbers"},
     "compiler/adjit/codegen/trial.py": {"CALLS ALONE LEAST": "words of a trial", "MONOTONIC": "a clock of Linux"},

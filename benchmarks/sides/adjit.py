@@ -11,6 +11,7 @@ import numpy as np
 import adjit
 from adjit import nn, optim
 from adjit.trace import apply
+from benchmarks.attended import ATTENDED, SPARSE_ROWS
 from benchmarks.calls import KINDS, Call
 from benchmarks.convolved import CONVOLVED
 from benchmarks.looped import LOOPED
@@ -105,9 +106,28 @@ class Operations:
     """Channels last, as the data are."""
 
     tanh, relu, cross_entropy = staticmethod(np.tanh), staticmethod(nn.relu), staticmethod(nn.cross_entropy)
+    layer_norm, gelu = staticmethod(nn.layer_norm), staticmethod(nn.gelu)
+    token_cross_entropy = staticmethod(nn.cross_entropy)
 
-    def conv(self, x: Any, w: Any, stride: int = 1, padding: int = 0) -> Any:
-        return nn.conv(x, w, stride, padding, layout="NHWC")
+    def looked_up(self, table: Any, ids: Any) -> Any:
+        return nn.embedding(table, ids, sparse=len(table) >= SPARSE_ROWS)
+
+    def dense(self, x: Any, w: Any, b: Any) -> Any:
+        return x @ w + b
+
+    def attention(self, q: Any, k: Any, v: Any) -> Any:
+        return nn.attention(q, k, v, causal=True)
+
+    def self_attention(self, joined: Any, heads: int) -> Any:
+        batch, time, _ = joined.shape
+        q, k, v = np.transpose(joined.reshape(batch, time, 3, heads, -1), (2, 0, 3, 1, 4))
+        return np.swapaxes(nn.attention(q, k, v, causal=True), 1, 2).reshape(batch, time, -1)
+
+    def conv(self, x: Any, w: Any, stride: int = 1, padding: int = 0, groups: int = 1) -> Any:
+        return nn.conv(x, w, stride, padding, groups=groups, layout="NHWC")
+
+    def relu6(self, x: Any) -> Any:
+        return np.where(x >= 6, 6.0, nn.relu(x))
 
     def max_pool(self, x: Any) -> Any:
         return nn.max_pool(x, 2, layout="NHWC")
@@ -145,7 +165,7 @@ LOSSES: dict[str, Any] = {
     "adam_step": mse_loss,
     "batch_step": batch_loss,
     **{name: make(np, adjit.scan) for name, make in LOOPED.items()},
-    **{name: partial(loss, Operations()) for name, loss in CONVOLVED.items()},
+    **{name: partial(loss, Operations()) for name, loss in (CONVOLVED | ATTENDED).items()},
 }
 TRANSFORMED: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "vmap_grad": (lambda: adjit.jit(adjit.vmap(adjit.grad(classifier(np)), in_axes=(None, 0, 0))), dict),

@@ -12,6 +12,7 @@ import numpy as np
 from jax import lax
 from jax.scipy.special import erf, logsumexp
 
+from benchmarks.attended import ATTENDED, classified_rows
 from benchmarks.calls import KINDS, Call, Six
 from benchmarks.convolved import CONVOLVED
 from benchmarks.looped import LOOPED
@@ -120,10 +121,35 @@ class Operations:
 
     tanh, relu, cross_entropy = staticmethod(jnp.tanh), staticmethod(jax.nn.relu), staticmethod(cross_entropy)
 
-    def conv(self, x: jax.Array, w: jax.Array, stride: int = 1, padding: int = 0) -> jax.Array:
+    relu6, dense = staticmethod(jax.nn.relu6), staticmethod(lambda x, w, b: x @ w + b)
+    gelu = staticmethod(functools.partial(jax.nn.gelu, approximate=False))
+
+    def looked_up(self, table: jax.Array, ids: jax.Array) -> jax.Array:
+        return table[ids]
+
+    def layer_norm(self, x: jax.Array, scale: jax.Array, shift: jax.Array) -> jax.Array:
+        mean, variance = x.mean(-1, keepdims=True), x.var(-1, keepdims=True)
+        return (x - mean) * lax.rsqrt(variance + 1e-5) * scale + shift
+
+    def attention(self, q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+        scores = jnp.einsum("bhqd,bhkd->bhqk", q * q.shape[-1] ** -0.5, k)
+        seen = jnp.tril(jnp.ones(scores.shape[-2:], bool))
+        weights = jax.nn.softmax(jnp.where(seen, scores, -jnp.inf))
+        return jnp.einsum("bhqk,bhkd->bhqd", weights, v)
+
+    def self_attention(self, joined: jax.Array, heads: int) -> jax.Array:
+        batch, time, _ = joined.shape
+        q, k, v = joined.reshape(batch, time, 3, heads, -1).transpose(2, 0, 3, 1, 4)
+        return self.attention(q, k, v).swapaxes(1, 2).reshape(batch, time, -1)
+
+    def token_cross_entropy(self, logits: jax.Array, labels: jax.Array) -> jax.Array:
+        return cross_entropy(logits.reshape(-1, logits.shape[-1]), labels.reshape(-1))
+
+    def conv(self, x: jax.Array, w: jax.Array, stride: int = 1, padding: int = 0, groups: int = 1) -> jax.Array:
         return lax.conv_general_dilated(
-            x, w, (stride, stride), ((padding, padding),) * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
-        )
+            x, w, (stride, stride), ((padding, padding),) * 2, dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=groups,
+        )  # fmt: skip
 
     def max_pool(self, x: jax.Array) -> jax.Array:
         return lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
@@ -162,7 +188,7 @@ LOSSES = {
     "gmm": mixture,
     "adam_step": mse_loss,
     **{name: make(jnp, lax.scan) for name, make in LOOPED.items()},
-    **{name: functools.partial(loss, Operations()) for name, loss in CONVOLVED.items()},
+    **{name: functools.partial(loss, Operations()) for name, loss in (CONVOLVED | ATTENDED).items()},
 }
 
 
@@ -284,6 +310,18 @@ def build(name: str, problem: Problem) -> Side | None:
     return trained(LOSSES[name], problem, params, data)
 
 
+def updated_rows(rate: float, params: Tree, ids: jax.Array, labels: jax.Array) -> tuple[Tree, jax.Array]:
+    """A step of `embedding` that writes into the rows which it has read: a gradient of the table is never made."""
+
+    def loss(rows: jax.Array, rest: Tree) -> jax.Array:
+        return classified_rows(Operations(), rest, rows, labels)
+
+    rest = {name: leaf for name, leaf in params.items() if name != "table"}
+    value, (by_rows, by_rest) = jax.value_and_grad(loss, (0, 1))(params["table"][ids], rest)
+    rest, _ = updated("sgd", rate, rest, (), by_rest)
+    return {**rest, "table": params["table"].at[ids].add(-rate * by_rows)}, value
+
+
 def trained(loss: Any, problem: Problem, params: Tree, data: tuple[jax.Array, ...]) -> Side:
     """A side that trains: state lives here and is donated to each call."""
     rate, batches, rows = problem.hyper["learning_rate"], problem.batches, problem.rows
@@ -292,6 +330,9 @@ def trained(loss: Any, problem: Problem, params: Tree, data: tuple[jax.Array, ..
         if batches > 1:
             data = tuple(lax.dynamic_slice_in_dim(array, at * rows, rows) for array in data)
         params, kept = state
+        if loss is LOSSES["embedding"]:
+            params, value = updated_rows(rate, params, *data)
+            return (params, kept), value
         value, gradients = jax.value_and_grad(loss)(params, *data)
         return updated(problem.optimizer, rate, params, kept, gradients), value
 

@@ -12,6 +12,7 @@ import torch
 from torch import func
 from torch.nn import functional
 
+from benchmarks.attended import ATTENDED, SPARSE_ROWS
 from benchmarks.convolved import CONVOLVED
 from benchmarks.problem import Problem
 from benchmarks.sides import Side
@@ -119,8 +120,31 @@ class Operations:
 
     tanh, relu, cross_entropy = torch.tanh, torch.relu, staticmethod(functional.cross_entropy)
 
-    def conv(self, x: torch.Tensor, w: torch.Tensor, stride: int = 1, padding: int = 0) -> torch.Tensor:
-        return functional.conv2d(x, w, stride=stride, padding=padding)
+    relu6, gelu = staticmethod(functional.relu6), staticmethod(functional.gelu)
+
+    def looked_up(self, table: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+        return functional.embedding(ids, table, sparse=len(table) >= SPARSE_ROWS)
+
+    def dense(self, x: torch.Tensor, w: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return functional.linear(x, w.T, b)
+
+    def layer_norm(self, x: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
+        return functional.layer_norm(x, scale.shape, scale, shift)
+
+    def attention(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        return functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+
+    def self_attention(self, joined: torch.Tensor, heads: int) -> torch.Tensor:
+        q, k, v = (part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in joined.chunk(3, dim=-1))
+        return self.attention(q, k, v).transpose(1, 2).flatten(2)
+
+    def token_cross_entropy(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return functional.cross_entropy(logits.flatten(0, -2), labels.flatten())
+
+    def conv(
+        self, x: torch.Tensor, w: torch.Tensor, stride: int = 1, padding: int = 0, groups: int = 1
+    ) -> torch.Tensor:
+        return functional.conv2d(x, w, stride=stride, padding=padding, groups=groups)
 
     def max_pool(self, x: torch.Tensor) -> torch.Tensor:
         return functional.max_pool2d(x, 2)
@@ -145,6 +169,7 @@ def convolved(loss: Callable[..., torch.Tensor], p: Tree, x: torch.Tensor, label
 
 LOSSES = {
     **{name: functools.partial(convolved, loss) for name, loss in CONVOLVED.items()},
+    **{name: functools.partial(loss, Operations()) for name, loss in ATTENDED.items()},
     "rnn_small": rnn,
     "lstm": lstm,
     "xor": mse_loss,
@@ -230,7 +255,9 @@ def optimizer_of(name: str, rate: float, parameters: list[torch.Tensor]) -> torc
         return torch.optim.Adam(parameters, lr=rate, fused=True)
     if name == "adamw":
         return torch.optim.AdamW(parameters, lr=rate, weight_decay=1e-2, fused=True)
-    return torch.optim.SGD(parameters, lr=rate, momentum=0.9 if name == "momentum" else 0.0, fused=True)
+    # The fused form knows no sparse gradients.
+    fused = all(len(leaf) < SPARSE_ROWS for leaf in parameters if leaf.ndim == 2)
+    return torch.optim.SGD(parameters, lr=rate, momentum=0.9 if name == "momentum" else 0.0, fused=fused)
 
 
 def batches_of(problem: Problem) -> Any:

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch.func import grad_and_value, vjp
 
+from benchmarks.attended import classified_rows
 from benchmarks.problem import Problem
 from benchmarks.sides import Side
-from benchmarks.sides.torch import LOSSES, TRANSFORMED, batches_of, given, leaves, network, tensors
+from benchmarks.sides.torch import LOSSES, TRANSFORMED, Operations, batches_of, given, leaves, network, tensors
 
 Tree = Any
 
@@ -30,8 +31,28 @@ def burgers_loss(p: Tree, t: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     return (residual**2).mean()
 
 
+def embedded(problem: Problem) -> Side:
+    """A step of `embedding` that writes into the rows which it has read: a gradient of the table is never made."""
+    params, batches, rate = tensors(problem.params), batches_of(problem), problem.hyper["learning_rate"]
+
+    def loss(rows: torch.Tensor, rest: Tree, labels: torch.Tensor) -> torch.Tensor:
+        return classified_rows(Operations(), rest, rows, labels)
+
+    differentiated = grad_and_value(loss, argnums=(0, 1))
+
+    def step(table: torch.Tensor, rest: Tree, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        (by_rows, by_rest), value = differentiated(table[ids], rest, labels)
+        table.index_add_(0, ids, by_rows, alpha=-rate)
+        update("sgd", rate, leaves(rest), [], None, leaves(by_rest))
+        return value
+
+    whole = torch.compile(step, fullgraph=True, dynamic=False)
+    table, rest = params["table"], {name: leaf for name, leaf in params.items() if name != "table"}
+    return Side(lambda: whole(table, rest, *next(batches)))
+
+
 def update(
-    name: str, rate: float, params: list[torch.Tensor], kept: list[list[torch.Tensor]], t: torch.Tensor, grads: Any
+    name: str, rate: float, params: list[torch.Tensor], kept: list[list[torch.Tensor]], t: Any, grads: Any
 ) -> None:
     """The optimiser, in place."""
     if name == "sgd":
@@ -66,6 +87,8 @@ def build(name: str, problem: Problem) -> Side | None:
         return Side(lambda: derivative(*arguments))
     if name not in LOSSES:
         return None
+    if name == "embedding":
+        return embedded(problem)
     loss, batches = LOSSES[name], batches_of(problem)
     if name == "pinn":
         loss = burgers_loss

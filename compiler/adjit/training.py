@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,21 +13,20 @@ import optree
 from adjit.autodiff.reverse import gradient
 from adjit.driver import options_of
 from adjit.functions import JitFunction, trace_call
-from adjit.ir.graph import Graph, copy_node, with_updates
-from adjit.ir.node import Node
+from adjit.ir.graph import Graph, with_updates
 from adjit.optim import Optimizer, Schedule
-from adjit.optim.clipping import clipped
+from adjit.optim.optimizer import Mask
 from adjit.optim.schedule import Numbers
 from adjit.profile import Profile
 from adjit.random import fold_in
 from adjit.results import split_aux
 from adjit.roll import roll
 from adjit.stages import Options, Record
-from adjit.trace import inline, lower
+from adjit.trace import inline
 from adjit.trace.integers import bound
-from adjit.trace.tracer import fresh
+from adjit.updating import Updating
 from adjit_runtime import checks
-from adjit_runtime.errors import ArgumentError, DTypeError, ShapeError, StateError
+from adjit_runtime.errors import ArgumentError, DTypeError, StateError
 from adjit_runtime.models import numbers_for
 from adjit_runtime.program import is_narrow
 from adjit_runtime.public import public
@@ -36,7 +34,6 @@ from adjit_runtime.state import Layout, State, layout_of
 from adjit_runtime.step import StepFunction
 from adjit_runtime.trees import Signature, flatten, leaf_names, leaf_type
 
-Mask = Callable[[Any], Any]
 MOST_DEEP = 100
 """Containers in one another that parameters may lie in: a state shows them by recursion."""
 _EXTRAS = ("clip_norm", "clip_value", "weight_decay", "l1", "l2")
@@ -82,6 +79,8 @@ class TrainingStep(StepFunction, JitFunction):
             for name in (*optimizer.hyper, *(extra for extra in _EXTRAS if extra not in optimizer.hyper))
             if self.hyper.get(name) is None
         }
+        off = frozenset(self.structural)
+        self.updating = Updating(self.__name__, optimizer, self.hyper, frozenset(self.extras), off, regularized)
         self._fitting: set[Any] = set()
         self._wants_key = self._read_signature()
 
@@ -237,8 +236,10 @@ class TrainingStep(StepFunction, JitFunction):
             bound(state[-1], 0, 2**53)
             key = [fold_in(state[-2], state[-1])] if self._wants_key else []
             results = inline(adjoint, [*state[:count], *batch, *key])
-            value, penalised = self._penalised(layout, state, results[0], results[n_outputs:])
-            return [value, *results[1:n_outputs], *self._updated(layout, state, penalised)]
+            tables = self.updating.tables(layout, state, results[n_outputs:], loss.tables)
+            gradients = [tables[i].gradient if i in tables else g for i, g in enumerate(results[n_outputs:])]
+            value, penalised = self.updating.penalised(layout, state, results[0], gradients)
+            return [value, *results[1:n_outputs], *self.updating.updated(layout, state, penalised, tables)]
 
         def step(adjoint: Graph) -> Graph:
             call, types = functools.partial(whole, adjoint), (*layout.types, *signature.types)
@@ -280,138 +281,6 @@ class TrainingStep(StepFunction, JitFunction):
     def _targets(self, layout: Any) -> list[int]:
         """The numbers of the state's leaves that a step replaces: parameters, moments, shared numbers, step count."""
         return [*range(layout.parts["shared"].stop), len(layout.types) - 1]
-
-    def _scalars(self, layout: Any, state: list[Any]) -> dict[str, Any]:
-        """Hyper-parameters of this step by name: numbers of the state, schedules evaluated, None for what is off."""
-        tree: Any = optree.tree_unflatten(layout.hyper, state[layout.parts["hyper"]])
-        scalars: dict[str, Any] = dict.fromkeys(self.structural)
-        for name, value in self.hyper.items():
-            if value is not None:
-                scalars[name] = value.value(tree[name], state[-1]) if isinstance(value, Schedule) else tree[name]
-        return scalars
-
-    def _flags(self, layout: Any, state: list[Any], mask: Mask | None, name: str) -> list[bool]:
-        """A flag for each parameter."""
-        count = layout.params.num_leaves
-        if mask is None:
-            return [True] * count
-        shown = optree.tree_unflatten(layout.params, [_Shaped(leaf.shape, leaf.dtype) for leaf in state[:count]])
-        flags, spec = flatten(mask(shown))
-        if spec != layout.params or not all(isinstance(flag, bool | np.bool_) for flag in flags):
-            raise ArgumentError(
-                f"{self.__name__}: the mask of {name} gives a bool for each parameter, in the same pytree"
-            )
-        return [bool(flag) for flag in flags]
-
-    def _penalised(self, layout: Any, state: list[Any], value: Any, gradients: list[Any]) -> tuple[Any, list[Any]]:
-        """Loss and gradients with L1 and L2, the gradients clipped."""
-        h = self._scalars(layout, state)
-        params = state[: layout.params.num_leaves]
-        if self.extras & {"l1", "l2"}:
-            flags = self._flags(layout, state, self.regularized, "regularized")
-            for i, (p, chosen) in enumerate(zip(params, flags, strict=True)):
-                if chosen and h["l1"] is not None:
-                    value = value + (h["l1"] * np.sum(np.abs(p))).astype(value.dtype)
-                    gradients[i] = gradients[i] + h["l1"] * np.sign(p)
-                if chosen and h["l2"] is not None:
-                    value = value + (h["l2"] * np.sum(p * p)).astype(value.dtype)
-                    gradients[i] = gradients[i] + 2.0 * h["l2"] * p
-        if h.get("clip_value") is not None:
-            limit = h["clip_value"]
-            gradients = [np.clip(g, -limit, limit) for g in gradients]
-        if h.get("clip_norm") is not None:
-            gradients = clipped(gradients, h["clip_norm"])
-        return value, gradients
-
-    def _updated(self, layout: Any, state: list[Any], gradients: list[Any]) -> list[Any]:
-        """New parameters, new moments, new shared numbers, new step count."""
-        h = self._scalars(layout, state)
-        params = state[layout.parts["params"]]
-        kept = layout.params.flatten_up_to(optree.tree_unflatten(layout.moments, state[layout.parts["moments"]]))
-        masks = {name: self._flags(layout, state, mask, name) for name, mask in self.optimizer.masks.items()}
-        decayed = self._flags(layout, state, self.regularized, "regularized")
-        t = state[-1] + 1
-        before: Any = optree.tree_unflatten(layout.shared, state[layout.parts["shared"]])
-        shared: Any = {name: advance(before[name], h, t) for name, (_, advance) in self.optimizer.shared.items()}
-        repeats: dict[Any, _Repeat] = {}
-        new_params, new_kept = [], []
-        for i, (p, g) in enumerate(zip(params, gradients, strict=True)):
-            off = {name for name, flags in masks.items() if not flags[i]}
-            own = {name: None if name in off else h[name] for name in self.optimizer.hyper} | shared
-            decays = "weight_decay" in self.extras and decayed[i]
-            given = [g, p, *flatten(kept[i])[0]]
-            nodes = [lower.lift(x) for x in given]
-            key = (*(node.type for node in nodes), flatten(kept[i])[1], decays, *sorted(off))
-            if key in repeats and len(set(nodes)) == len(nodes):
-                new, *memory = repeats[key].on(nodes)
-            else:
-                first = len(lower.builder().nodes)
-                new, memory = self._one(layout.names[i], g, kept[i], p, own, t)
-                if decays:
-                    new = new - h["learning_rate"] * h["weight_decay"] * p
-                new = self._fitted(layout.names[i], new, p)
-                if len(set(nodes)) == len(nodes):
-                    repeats[key] = _Repeat.of(nodes, lower.builder().nodes[first:], [new, *memory])
-            new_params.append(new)
-            new_kept.extend(memory)
-        return [*new_params, *new_kept, *optree.tree_leaves(shared), t]
-
-    def _one(self, name: str, g: Any, kept: Any, p: Any, h: Mapping[str, Any], t: Any) -> tuple[Any, list[Any]]:
-        """The optimiser on one parameter: its new value, and the new leaves of what is kept."""
-        result = self.optimizer.update(g, kept, p, h, t)
-        if not (isinstance(result, tuple) and len(result) == 2):
-            raise ArgumentError(f"{self.optimizer.name}: update returns (new parameter, new kept), not {result!r}")
-        new, memory = result
-        before, spec = flatten(kept)
-        after, again = flatten(memory)
-        if spec != again:
-            raise ArgumentError(f"{self.optimizer.name}: update keeps {again} for {name}, init made {spec}")
-        return new, [self._fitted(name, x, old) for x, old in zip(after, before, strict=True)]
-
-    def _fitted(self, name: str, new: Any, old: Any) -> Any:
-        """A new value in the dtype of the one that it replaces; the shape is the same."""
-        if lower.shape_of(new) != old.shape:
-            raise ShapeError(
-                f"{self.optimizer.name}: the new value of {name} has shape {lower.shape_of(new)}, the old one "
-                f"{old.shape}"
-            )
-        return lower.cast(new, old.dtype)
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class _Repeat:
-    """What an optimiser made of one parameter, to be made of others of the same types without tracing it again.
-
-    Nodes that do not depend on the parameter (rates, corrections of a bias) are shared."""
-
-    args: list[Node]
-    nodes: list[Node]
-    results: list[Node]
-
-    @classmethod
-    def of(cls, args: list[Node], traced: Sequence[Node], results: Sequence[Any]) -> _Repeat:
-        """Of the nodes that were traced, those that depend on `args`."""
-        live, nodes = set(args), []
-        for node in traced:
-            if any(arg in live for arg in node.args):
-                live.add(node)
-                nodes.append(node)
-        return cls(args, nodes, [lower.lift(x) for x in results])
-
-    def on(self, args: Sequence[Node]) -> list[Any]:
-        """The same of other nodes."""
-        builder = lower.builder()
-        new = dict(zip(self.args, args, strict=True))
-        for node in self.nodes:
-            new[node] = builder.keep(copy_node(node, [new.get(arg, arg) for arg in node.args]))
-        return [fresh(new.get(node, node)) for node in self.results]
-
-
-class _Shaped:
-    """What a mask sees of a parameter: shape, dtype and ndim, no values."""
-
-    def __init__(self, shape: tuple[int, ...], dtype: np.dtype) -> None:
-        self.shape, self.dtype, self.ndim = shape, dtype, len(shape)
 
 
 @public(

@@ -42,9 +42,17 @@ more (xor's 4x2x8 in 0.4 in place of 1 us), and what has no larger product needs
 WINDOW_TERMS = 32
 """Places in a window up to which windows that overlap are added up place by place; longer ones are windows of
 windows."""
-WINDOW_COLUMNS = 4
-"""Columns of a contraction of windows from which these are the other operand's: with fewer, such as few channels that
-lie side by side, adjacent elements of the windows are."""
+WINDOW_PLACES = 128
+"""Places in a window up to which a convolution of each channel by itself is written out place by place."""
+FEW_CHANNELS = 2
+"""Channels of an image up to which the lines of a window are laid side by side for its products."""
+FEW_COLUMNS = 8
+"""Channels of an image's gradient up to which a product has those of all places along a line beside one another, and
+these are added up: fewer would leave more than half of a vector empty."""
+GROUPED_RESULT = 1 << 13
+"""Elements of a sum of products of windows up to which it is made in groups, a result for each, which threads share."""
+GROUPED_SUMS = 512
+"""Sums of such a group at least."""
 WINDOW_ROWS = 8
 """Rows of a contraction of windows from which those beside the columns are taken, whose results lie together."""
 WINDOW_WIDTH = 512
@@ -149,6 +157,13 @@ FEWEST_TILES = 4
 TILE_GROUPS = 8
 """Groups of tiles: what several threads can share. It decides the order of sums, so it depends on nothing."""
 
+ATTENTION_BLOCKS, ATTENTION_UNIT = (128, 128), 16
+"""Queries and keys of a tile of attention, and what both are a multiple of."""
+ATTENTION_PARTS = 8
+"""Parts of the keys of one head whose gradients of the queries are summed apart, so that threads share them."""
+ATTENTION_SCORES = 1 << 15
+"""Scores of a head from which attention is computed in tiles."""
+
 SHARED_TURNS_ELEMENTS = 1 << 18
 """Elements that the turns of a loop compute, from which threads share them where none needs another one: some tens of
 microseconds, as for other kernels."""
@@ -177,6 +192,9 @@ REDUCTION_JAM = 8
 Along a row it decides the order of the sum."""
 REDUCTION_JAM_COST = 48
 """Instructions of all copies together: code that grows further costs more to compile than it saves."""
+REPEATED_LOADS, MOST_REPEATED = 4, 32
+"""Loads of columns alone, at least and at most, with which a loop goes column by column and keeps them in registers
+along rows: the kernels of a convolution of each channel by itself."""
 BLOCKED_ROWS, ROWS_FROM, ROWS_COST = 4, 16, 24
 """Rows that go through a reduction along them together (register blocking), where there are so many and the body has no
 more instructions."""
@@ -302,6 +320,14 @@ PARALLEL_COST = 12_000
 """Vector instructions from which a loop is cut: about 4 us of one core."""
 PARALLEL_BYTES_COST = 4
 """What a loop costs for each vector beside its instructions: loads and stores beyond the cache."""
+SORT_COST = 4
+"""Vector instructions of a sort for each comparison of a whole vector of elements."""
+NETWORK_ELEMENTS = 64
+"""Elements of a row up to which many rows are sorted at once by a network, whose exchanges stand in the code."""
+SORT_BLOCK_VECTORS = 16
+"""Vectors that a network of a long sort has in registers, or beside them, keys and positions together."""
+SAMPLED_ELEMENTS = 4096
+"""Elements of a part that is sorted from which its pivot is the median of a square of vectors, and not of one."""
 SHORT_JOBS = 8
 """Kernels shorter than so many times the least that is cut are short: whether threads share them is tried."""
 TRIAL_CALLS, TRIAL_PERIOD = 4, 512

@@ -245,7 +245,19 @@ GOOD: dict[str, Callable[[], Call]] = {
         "label_lengths": np.array([2, 1]), "blank": 0, "batch_first": False, "zero_infinity": False, **REDUCED,
     }),
     "nn.dense": lambda: (nn.dense, {"params": nn.init.dense(3, 2, key=KEY), "x": LOGITS}),
-    "nn.embedding": lambda: (nn.embedding, {"table": LOGITS, "ids": np.array([1, 0])}),
+    "nn.embedding": lambda: (nn.embedding, {"table": LOGITS, "ids": np.array([1, 0]), "sparse": False}),
+    "nn.top_k": lambda: (nn.top_k, {"x": LOGITS, "k": 2, "axis": -1, "largest": True}),
+    "nn.unique": lambda: (nn.unique, {
+        "x": LOGITS, "size": 3, "fill_value": 1.0, "return_index": True, "return_inverse": True,
+        "return_counts": True,
+    }),
+    "nn.one_hot": lambda: (nn.one_hot, {"ids": np.array([1, 0]), "classes": 2, "axis": -1, "dtype": np.float32}),
+    **{
+        f"nn.segment_{name}": lambda name=name: (getattr(nn, f"segment_{name}"), {  # type: ignore[misc]
+            "x": LOGITS, "ids": np.arange(len(LOGITS)), "num_segments": 9,
+        })
+        for name in ("sum", "mean", "max", "min")
+    },
     "nn.residual": lambda: (
         nn.residual, {"f": np.tanh, "x": LOGITS},
     ),
@@ -328,7 +340,7 @@ GOOD: dict[str, Callable[[], Call]] = {
     "optim.adagrad": lambda: (optim.adagrad, {"learning_rate": 0.1, "eps": 1e-8}),
     "optim.Optimizer": lambda: (optim.Optimizer, {
         "name": "own", "hyper": {}, "init": lambda p: {}, "update": lambda g, k, p, h, t: (p, k), "masks": {},
-        "shared": {},
+        "shared": {}, "sparse": False,
     }),
     "optim.Schedule": lambda: (optim.Schedule, {"name": "own", "numbers": {"a": 1.0}, "value": lambda n, t: n["a"]}),
     "optim.Schedule.__call__": lambda: (optim.schedule.cosine(0.1, 9), {"count": 3}),

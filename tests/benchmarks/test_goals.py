@@ -60,6 +60,20 @@ def test_limits_of_first_calls_and_of_the_best_peer() -> None:
     assert judged(limited("xor", ours)) == []
 
 
+def test_limits_of_memory_are_shares_of_the_least_peer() -> None:
+    def row(ours: int, *theirs: int) -> Row:
+        peers = {f"peer{i}": measured([1.0], (10.0,), memory=size) for i, size in enumerate(theirs)}
+        return Row("attention", 1, 1e-4, 0.0, 0.0, False, {"adjit": measured([1.0], (20.0,), memory=ours), **peers})
+
+    def told(row: Row) -> list[tuple[str, bool]]:
+        return [(one.measured, one.met) for one in judged(row) if "memory" in one.limit]
+
+    assert told(row(25, 100, 400)) == [("0.25", True)]
+    assert told(row(26, 400, 100)) == [("0.26", False)]
+    # Where the system says nothing, or nobody is beside, there is nothing to judge.
+    assert told(row(25, 0)) == told(row(0, 100)) == told(row(25)) == []
+
+
 def test_limits_are_those_of_rows() -> None:
     assert set(GOALS) <= set(WORKLOADS)
     assert set(UNITS) <= set(GOALS)

@@ -13,6 +13,8 @@ import adjit
 from adjit_runtime.target import host_target
 
 STEPS = 3
+ROWS = [name for name in WORKLOADS if name != "gpt_medium"]
+"""`gpt_small` is the same model, and a tenth of its work."""
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +30,7 @@ def losses(name: str) -> list[float]:
     return [number for _ in range(STEPS) for number in sides.observed(side.step())]
 
 
-@pytest.mark.parametrize("name", WORKLOADS)
+@pytest.mark.parametrize("name", ROWS)
 def test_the_same_losses_on_avx2(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if not host_target().masks:
         pytest.skip("this machine has no wider vectors")
@@ -39,7 +41,7 @@ def test_the_same_losses_on_avx2(name: str, monkeypatch: pytest.MonkeyPatch) -> 
     assert same(here, there, WORKLOADS[name]().tolerance)
 
 
-@pytest.mark.parametrize("name", WORKLOADS)
+@pytest.mark.parametrize("name", ROWS)
 def test_the_same_bits_on_any_number_of_threads(name: str) -> None:
     found = []
     for count in (1, 2, 3, 8):

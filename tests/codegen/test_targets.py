@@ -94,6 +94,12 @@ def test_every_library_of_products_compiles(target: Target, name: str) -> None:
     assert set(made.needs) <= set(GEMM_LIBRARIES) - {name}
 
 
+@pytest.mark.parametrize("target", ["apple-m1", "haswell"], indirect=True)
+@pytest.mark.parametrize("name", ["sort_f32", "argsort_f64"])
+def test_libraries_that_sort_compile(target: Target, name: str) -> None:
+    assert library(name, target).symbols == (f"adjit_{name}",)
+
+
 def test_an_old_llvmlite_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(targets.llvmlite, "__version__", "0.47.1")
     with pytest.raises(MissingExtraError, match=r"llvmlite 0\.50 or newer; 0\.47\.1 is installed"):

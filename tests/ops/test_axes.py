@@ -24,6 +24,8 @@ WITHOUT = {
     "tiled": "has a body, which has relations of its own",
     "scan": "has a body, which has relations of its own",
     "call": "has a body, which has relations of its own",
+    "sort": "an element may come from anywhere along the axis",
+    "argsort": "a position may be any along the axis",
 }
 WITHOUT_CASES = frozenset({"after"})
 """What orders kernels reads nothing of its gate, whatever that is."""

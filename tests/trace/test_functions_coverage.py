@@ -112,7 +112,7 @@ def test_reductions_and_creation_make_strong(text: str) -> None:
 
 ARGUMENTS: list[tuple[str, str]] = [
     ("np.sum(x, out=np.ndarray(()))", "np.sum"), ("np.exp(x, order='F')", "order"), ("np.exp(x, where=x > 0)", "where"),
-    ("np.sort(x, axis=0)", "sorting"), ("np.einsum('i->i', x, order='F')", "order"),
+    ("np.union1d(x, x)", "np.union1d"), ("np.einsum('i->i', x, order='F')", "order"),
 ]  # fmt: skip
 
 

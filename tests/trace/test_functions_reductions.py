@@ -117,7 +117,7 @@ def test_infinite_rows_of_logaddexp() -> None:
 
 @pytest.mark.parametrize(
     ("text", "argument"),
-    [("np.median(x)", "np.median"), ("np.sort(x)", "np.sort"), ("np.add.reduceat(x, [0, 1])", "reduceat")],
+    [("np.nanargmax(x)", "np.nanargmax"), ("np.add.reduceat(x, [0, 1])", "reduceat")],
 )
 def test_refusals(text: str, argument: str) -> None:
     with pytest.raises(TraceError, match=argument):

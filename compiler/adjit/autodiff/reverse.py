@@ -235,7 +235,7 @@ def _guards(b: Builder, node: Node, args: list[Value], ct: Cotangent, reach: Rea
         return [b.scatter_add(nowhere, args[1], b.cast(guard, dtype=I64), **node.attrs) > 0, None]
     if kind == "scatter":
         return [guard, None, b.take(guard, args[1], **node.attrs)]
-    # Movement: its derivative moves conditions as it moves numbers.
+    # Movement and sorting: their derivative moves conditions as it moves numbers.
     assert isinstance(node.op, Differentiable)
     assert node.op.vjp is not None
     return list(node.op.vjp(b, guard, guard, *args, **node.attrs))

@@ -25,7 +25,8 @@ from adjit.tuned import STORES_BESIDE
 
 @dataclass(frozen=True, slots=True)
 class TileAccess:
-    """Where the finished product lies in an epilogue: element (i, j) at pointer[(i - i0) * row + (j - j0)]."""
+    """Where the finished product lies in an epilogue: element (i, j) at pointer[(i - i0) * row + (j - j0)]. Where rows
+    come in `lines`, of `height` rows each, those from `line0` on follow one another."""
 
     pointer: Value
     row: Value
@@ -33,6 +34,9 @@ class TileAccess:
     j0: Value
     m_dim: int
     n_dim: int
+    line_dim: int | None = None
+    line0: Value | None = None
+    height: int = 0
 
 
 class Access:
@@ -174,8 +178,10 @@ class Access:
         """The finished product of an epilogue."""
         f, tile = self.work.function, self.tile
         assert tile is not None
-        row = f.mul(f.sub(scope.index[tile.m_dim], tile.i0), tile.row)
-        at = f.add(row, f.sub(scope.index[tile.n_dim], tile.j0))
+        number = f.sub(scope.index[tile.m_dim], tile.i0)
+        if tile.line_dim is not None and tile.line0 is not None:
+            number = f.add(number, f.mul(f.sub(scope.index[tile.line_dim], tile.line0), tile.height))
+        at = f.add(f.mul(number, tile.row), f.sub(scope.index[tile.n_dim], tile.j0))
         memory = memory_type(instruction.dtype)
         address = f.element(tile.pointer, memory, at)
         if self.work.vector is None:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from adjit.codegen.analysis import lanes_of, total_cost, vector_dimension
-from adjit.codegen.gemm import blocks_are_wide
+from adjit.codegen.gemm import blocks_are_wide, sizes_for
 from adjit.schedule.products import is_direct
+from adjit.schedule.sorts import Sorted
 from adjit.schedule.work import Loop, Product, Work
 from adjit.tuned import (
     LOOP_PART_UNIT,
@@ -23,6 +24,7 @@ from adjit.tuned import (
     PRODUCT_PART_UNIT,
     PRODUCT_PARTS,
     SHORT_JOBS,
+    SORT_COST,
     TRANSPOSED_PACK_COST,
     WHOLE_PARTS_FLOPS,
     WINDOW_PART_ROWS,
@@ -73,6 +75,16 @@ def has_wide_blocks(work: Product, target: Target) -> bool:
     return bool(work.runs) or blocks_are_wide(work.dtype, work.n, target)
 
 
+def joins_lines(work: Product, cut: Cut | None, target: Target) -> bool:
+    """Whether the rows of a product of windows go on from one turn of the innermost loop over products to the next, as
+    lines of one: it is the same B, and they follow one another in C."""
+    if not work.runs or not work.batch or is_divided(cut):
+        return False
+    count, _, b, c = work.batch[-1]
+    follows = work.scratch or c == work.m * work.c_row
+    return count > 1 and b == 0 and follows and work.m * work.n <= sizes_for(work.dtype, target).block
+
+
 # -- loops ----------------------------------------------------------------------------------------------------------
 
 
@@ -83,8 +95,8 @@ def _cut_of_loop(work: Loop, target: Target) -> Cut | None:
         return None
     vector = vector_dimension(body, lanes_of(body, target.vector_bytes), range(len(body.domain)))
     free = [d for d in range(len(body.domain)) if d not in body.reduced and body.domain[d] >= LOOP_PARTS]
-    # Columns of a reduction are unrolled and jammed, several vectors at a time.
-    free = [d for d in free if not (d == vector and body.reduced)]
+    # Columns of a reduction are unrolled and jammed, several vectors at a time, which stay together.
+    free = [d for d in free if not (d == vector and body.reduced and body.domain[d] < 2 * LOOP_PART_UNIT)]
     if not free:
         return None
     unit = LOOP_PART_UNIT if free[0] == vector else 1
@@ -96,6 +108,19 @@ def loop_cost(work: Loop, target: Target) -> float:
     """Vector instructions, and what loads and stores beyond the cache take."""
     vectors = math.prod(work.body.domain) / lanes_of(work.body, target.vector_bytes)
     return vectors * (total_cost(work.body.code) + PARALLEL_BYTES_COST)
+
+
+# -- sorts ----------------------------------------------------------------------------------------------------------
+
+
+def _cut_of_sorted(work: Sorted, target: Target) -> Cut | None:
+    """Along the outer axis, or the inner one where there is no other; blocks of a network stay whole."""
+    dim, extent = (0, work.outer) if work.outer > 1 else (1, work.inner)
+    cost = work.flops * work.itemsize / target.vector_bytes * SORT_COST
+    unit = target.vector_bytes // work.result.itemsize if work.by_network else 1
+    if cost < PARALLEL_COST or extent < 2 * unit:
+        return None
+    return Cut(dim, extent, unit, min(LOOP_PARTS, extent // unit), PARTS_PER_THREAD, cost < SHORT_JOBS * PARALLEL_COST)
 
 
 # -- products -------------------------------------------------------------------------------------------------------
@@ -161,5 +186,9 @@ def product_flops(work: Product) -> int:
     return 2 * work.m * work.n * each
 
 
-CUTS: dict[type[Work], Callable[[Any, Target], Cut | None]] = {Product: _cut_of_product, Loop: _cut_of_loop}
+CUTS: dict[type[Work], Callable[[Any, Target], Cut | None]] = {
+    Product: _cut_of_product,
+    Loop: _cut_of_loop,
+    Sorted: _cut_of_sorted,
+}
 """How each kind of work is cut; others stay whole."""

@@ -18,10 +18,12 @@ from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_lite
 from adjit.codegen.nest import Nest
 from adjit.codegen.products import ProductEmitter
 from adjit.codegen.signals import effort
+from adjit.codegen.sorts import SortedEmitter
 from adjit.codegen.vectorized import Scope
 from adjit.schedule.instructions import Body
+from adjit.schedule.sorts import Sorted
 from adjit.schedule.work import CheckRange, Loop, Product, Running, Scatter, Single
-from adjit.tuned import TURN_EFFORT
+from adjit.tuned import REDUCTION_JAM, TURN_EFFORT
 from adjit_runtime.target import Target
 
 
@@ -91,7 +93,14 @@ def _part_of_loop(
     f, params, part, parts = open_job(module, name, len(body.params))
     at, ranges = range_of_turn(f, len(body.params), part, parts) if in_turns else (part, parts)
     low, high = range_of(f, at, ranges, cut)
-    Nest(f, body, dict(enumerate(params)), lanes, vector, ranges={cut.dim: (low, high)}).run()
+    # Columns of a reduction go by whole units.
+    columns = cut.dim == vector and bool(body.reduced)
+    Nest(
+        *(f, body, dict(enumerate(params)), lanes, vector),
+        ranges={cut.dim: (low, high)},
+        whole_only=columns and cut.extent % cut.unit == 0,
+        most_copies=max(1, cut.unit // lanes) if columns else REDUCTION_JAM,
+    ).run()
     f.ret()
     return f
 
@@ -172,5 +181,6 @@ EMITTERS: dict[type[Single], Emitter[Any]] = {
     Running: RunningEmitter(),
     Scatter: ScatterEmitter(),
     CheckRange: CheckEmitter(),
+    Sorted: SortedEmitter(),
 }
 """The emitter of each kind of work that has no other in it."""

@@ -14,6 +14,7 @@ from adjit.codegen.peaks import emit_peaks_library
 from adjit.codegen.pool import SYMBOLS, pool_text
 from adjit.codegen.run_loop import emit_run_library
 from adjit.codegen.signals import emit_python_library, emit_signals_library
+from adjit.codegen.sorting import SORTING_LIBRARIES, emit_sorting_library
 from adjit_runtime.errors import InternalError
 from adjit_runtime.program import Library
 from adjit_runtime.target import Target
@@ -37,6 +38,8 @@ def library(name: str, target: Target) -> Library:
     module = Module(name, target)
     if name in GEMM_LIBRARIES:
         emit_gemm_library(module, target, name)
+    elif name in SORTING_LIBRARIES:
+        emit_sorting_library(module, target, *SORTING_LIBRARIES[name])
     elif name == "peaks":
         emit_peaks_library(module, target)
     elif name in EMITTERS:

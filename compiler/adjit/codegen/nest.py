@@ -28,15 +28,17 @@ from adjit.codegen.kept import Kept
 from adjit.codegen.llvm import Function, Value, int_literal
 from adjit.codegen.loops import Loops, Range, as_value
 from adjit.codegen.vectorized import Scope, Vectorized
-from adjit.schedule.instructions import Body
+from adjit.schedule.instructions import Body, Load
 from adjit.schedule.work import Prefetch
 from adjit.tuned import (
     BLOCKED_ROWS,
     GLUE_JAM,
     HOISTED_ROW_COST,
     HOISTED_SHARE,
+    MOST_REPEATED,
     REDUCTION_JAM,
     REDUCTION_JAM_COST,
+    REPEATED_LOADS,
     ROWS_COST,
     ROWS_FROM,
 )
@@ -94,10 +96,19 @@ class Nest:
         work = self.work
         outer = [d for d in range(len(work.body.domain)) if d not in work.reduced and d != work.vector]
         if work.vector is not None and not work.reduces_lanes:
-            outer.append(work.vector)
+            outer.insert(len(outer) - (not work.reduced and self._repeats(outer)), work.vector)
         scope = Scope()
         self.instructions.prepare(scope, self._early)
         self._outer(outer, scope)
+
+    def _repeats(self, outer: Sequence[int]) -> bool:
+        """Whether much is read once for all of the innermost other dimension, if vectors are around that."""
+        work = self.work
+        if not outer or work.running or work.body.domain[outer[-1]] < work.lanes:
+            return False
+        pairs = zip(work.varies, work.code, strict=True)
+        columns = sum(varies == {work.vector} and isinstance(instruction, Load) for varies, instruction in pairs)
+        return REPEATED_LOADS <= columns <= MOST_REPEATED
 
     def _outer(self, dims: Sequence[int], scope: Scope) -> None:
         if not dims:

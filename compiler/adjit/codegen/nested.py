@@ -5,13 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from adjit.codegen.gemm import gemm_workspace_bytes
 from adjit.codegen.jobs import in_turns, open_job, run_job, share, turn_of
+from adjit.codegen.kernels import emitter_of
 from adjit.codegen.llvm import I8, I64, PTR, VOID, Function, Module, Value, int_literal, literal
 from adjit.codegen.signals import effort, emit_poll
 from adjit.schedule.turns import Nested, NestedStep, Place, StraightLoop
-from adjit.schedule.work import Product, Work
-from adjit.tuned import BLOCKED_ROWS, MEMORY_BYTES, SHARED_SCRATCH_BYTES, STREAM_AHEAD_LINES, TURN_EFFORT
+from adjit.schedule.work import Work
+from adjit.tuned import (
+    BLOCKED_ROWS,
+    MEMORY_BYTES,
+    SHARED_SCRATCH_BYTES,
+    STREAM_AHEAD_LINES,
+    TILE_GROUPS,
+    TURN_EFFORT,
+)
 from adjit_runtime.target import LINE, Target
 
 Functions = Mapping[tuple[Work, bool], Function]
@@ -185,9 +192,8 @@ def _emit_shared(
     job, pointers, group, room = open_job(module, f"{name}_group", count, glue=True)
     large = work.extents[scratch][1] // work.groups >= SHARED_SCRATCH_BYTES
     own = job.minimum(group, job.sub(room, 1)) if large else group
-    products = [part for part, _, _ in work.singles() if isinstance(part, Product)]
-    packing = max((gemm_workspace_bytes(p.dtype, p.m, p.n, p.k, target) for p in products), default=0)
-    workspace = job.offset(pointers[-1], job.mul(own, packing))
+    packing = (emitter_of(part).packing_bytes(part, target, parallel=False) for part, _, _ in work.singles())
+    workspace = job.offset(pointers[-1], job.mul(own, max(packing, default=0) // TILE_GROUPS))
 
     lines = STREAM_AHEAD_LINES.get(target.registers, 0)
 

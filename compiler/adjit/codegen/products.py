@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from adjit.codegen.access import TileAccess
 from adjit.codegen.analysis import lanes_of, vectors_together
-from adjit.codegen.cuts import BATCH, COLUMNS, Cut, cut_of, follows_columns, is_divided
+from adjit.codegen.cuts import BATCH, COLUMNS, Cut, cut_of, follows_columns, is_divided, joins_lines
 from adjit.codegen.direct import emit_direct
 from adjit.codegen.emitter import Emitter, How
 from adjit.codegen.gemm import (
@@ -50,13 +50,18 @@ class ProductEmitter(Emitter[Product]):
         """Write the calls; the epilogue, and the job of one thread, are functions of their own."""
         module, target = f.module, how.target
         cut = cut_of(work, target) if how.parallel else None
-        epilogue = _emit_epilogue(module, f"{name}_epilogue", work, cut, target, how.light) if work.epilogue else None
+        # A loop over lines alone that may be left between two of them is one.
+        joined = joins_lines(work, cut, target) and not (cut is None and how.ranges and len(work.batch) == 1)
+        epilogue = None
+        if work.epilogue is not None:
+            epilogue = _emit_epilogue(module, f"{name}_epilogue", work, cut, target, how.light, joined)
         if cut is not None:
-            job = _part_of_product(module, f"{name}_part", work, cut, target, epilogue, how.ranges > 0)
+            job = _part_of_product(module, f"{name}_part", work, cut, target, epilogue, how.ranges > 0, joined)
             run_job(f, params, job, parts_for(f, cut), how.ranges)
         else:
             direct = emit_direct(module, name, work, target) if is_direct(work, target.vector_bytes) else None
-            _multiply(f, params, work, target, epilogue, (int_literal(0), int_literal(0)), None, direct, how.ranges > 0)
+            start, polls = (int_literal(0), int_literal(0)), how.ranges > 0
+            _multiply(f, params, work, target, epilogue, start, None, direct, polls, joined=joined)
 
     def is_glue(self, work: Product, how: How) -> bool:
         """It only calls."""
@@ -106,7 +111,14 @@ def _beside(work: Product, target: Target) -> list[int]:
 
 
 def _part_of_product(
-    module: Module, name: str, work: Product, cut: Cut, target: Target, epilogue: Function | None, in_turns: bool
+    module: Module,
+    name: str,
+    work: Product,
+    cut: Cut,
+    target: Target,
+    epilogue: Function | None,
+    in_turns: bool,
+    joined: bool,
 ) -> Function:
     """The job of one thread: some of the rows or columns of C, or some matrices of a batch; tiles stay whole.
 
@@ -123,7 +135,7 @@ def _part_of_product(
     zero, length = int_literal(0), f.sub(high, low)
     if cut.dim == BATCH:
         direct = emit_direct(module, name, work, target) if is_direct(work, target.vector_bytes) else None
-        _multiply(f, params, work, target, epilogue, (zero, zero), None, direct, outer=(low, high))
+        _multiply(f, params, work, target, epilogue, (zero, zero), None, direct, outer=(low, high), joined=joined)
     elif cut.dim == COLUMNS:
         _multiply(f, params, work, target, epilogue, (zero, low), (int_literal(work.m), length))
     else:
@@ -155,11 +167,12 @@ def _multiply(
     part: tuple[Value, Value] | None,
     direct: Function | None = None,
     polls: bool = False,
-    outer: tuple[Value | int, Value | int] | None = None,
+    outer: tuple[Value, Value] | None = None,
+    joined: bool = False,
 ) -> None:
     """Call the library for each pair of matrices, or `direct` where that is given; of C the `part` (rows, columns) from
     `start` on where it is cut, or the range `outer` of the outermost loop over pairs. Where it `polls`, `f` may be left
-    between two pairs."""
+    between two pairs. The innermost loop is one of lines in the library where these are `joined`."""
     a, b, c, *others, workspace = params
     row, column = start
     context = literal(PTR, 0)
@@ -182,9 +195,16 @@ def _multiply(
         f.module.declare(edge, VOID, ())
     m, n = part or (int_literal(work.m), int_literal(work.n))
     runs = _runs(f, work) if work.runs else None
+    ranges = [(int_literal(0), int_literal(entry[0])) for entry in work.batch]
+    if outer is not None:
+        ranges[0] = outer
+    line, lines = m, []
+    if joined:
+        low, high = ranges.pop()
+        m, lines = f.mul(f.sub(high, low), line), [low]
 
     def multiply(indices: list[Value]) -> None:
-        places = []
+        places, indices = [], indices + lines
         block = int_literal(0) if work.scratch else f.add(f.mul(row, work.c_row), column)
         skipped = (f.mul(row, work.a_strides[0]), f.mul(column, work.b_strides[1]), block)
         for pointer, which, offset in zip((a, b, c), (1, 2, 3), skipped, strict=True):
@@ -207,6 +227,7 @@ def _multiply(
             arguments = [
                 m, n, int_literal(work.k),
                 places[0], *(int_literal(stride) for stride in work.a_strides),
+                line, int_literal(work.batch[-1][1] if joined else 0),
                 places[1], int_literal(work.b_strides[0]), places[2], int_literal(work.c_row),
                 runs, int_literal(flags), after, context,
             ]  # fmt: skip
@@ -222,9 +243,6 @@ def _multiply(
         ]  # fmt: skip
         f.call(symbol, VOID, arguments)
 
-    ranges: list[tuple[Value | int, Value | int]] = [(0, entry[0]) for entry in work.batch]
-    if outer is not None:
-        ranges[0] = outer
     _nested(f, ranges, multiply, (lambda: emit_poll(f)) if polls else lambda: None)
 
 
@@ -243,7 +261,7 @@ def _runs(f: Function, work: Product) -> Value:
 
 def _nested(
     function: Function,
-    ranges: list[tuple[Value | int, Value | int]],
+    ranges: list[tuple[Value, Value]],
     body: Callable[[list[Value]], None],
     after: Callable[[], None],
 ) -> None:
@@ -283,7 +301,9 @@ def _whole_vectors(work: Product, lanes: int, most: int, target: Target) -> int:
     return most
 
 
-def _emit_epilogue(module: Module, name: str, work: Product, cut: Cut | None, target: Target, light: bool) -> Function:
+def _emit_epilogue(
+    module: Module, name: str, work: Product, cut: Cut | None, target: Target, light: bool, joined: bool
+) -> Function:
     body = work.epilogue
     assert body is not None
     signature = [
@@ -307,6 +327,10 @@ def _emit_epilogue(module: Module, name: str, work: Product, cut: Cut | None, ta
     if follows:
         ranges[2] = (j0, j1)
     access = TileAccess(tile, row, i0, j0, 1, 2)
+    if joined:
+        first, last = (function.add(batch, function.binary("udiv", i, int_literal(work.m))) for i in (i0, i1))
+        ranges.update({0: (first, last), 1: (0, work.m)})
+        access = TileAccess(tile, row, int_literal(0), j0, 1, 2, line_dim=0, line0=first, height=work.m)
     # Masked stores are slow on Zen 4: without them a step of 784-512-256-10 takes 3.35 ms in place of 3.5, and one of
     # 64-32-10, whose columns are known as no block is narrower than C, 4.76 us in place of 5.11.
     whole = _blocks_are_whole(work, lanes, target)

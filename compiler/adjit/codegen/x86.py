@@ -6,7 +6,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from adjit.codegen.llvm import F32, I32, Function, Ty, Value, literal, type_of, vector_literal
+import numpy as np
+
+from adjit.codegen.llvm import F32, I8, I32, I64, Function, Ty, Value, literal, type_of, vector_literal
 
 
 def permute(f: Function, values: Sequence[float], ty: Ty, index: Value) -> Value | None:
@@ -88,3 +90,60 @@ def _pick_of_halves(f: Function, values: Sequence[float], ty: Ty, index: Value) 
         halves.append(f.convert("bitcast", f.call("llvm.x86.avx2.permps", floats, (table, both)), ty))
     third = f.binary("shl", index, literal(index.ty, 61))
     return f.select(f.compare("slt", third, literal(index.ty, 0)), halves[1], halves[0])
+
+
+def parting(f: Function, mask: Value, count: Value, ty: Ty) -> Callable[[Value], Value]:
+    """What puts the lanes of vectors of `ty` where `mask` is true, `count` of them, ahead of the others, each in their
+    order. Where no instruction picks lanes it goes through memory."""
+    target, size = f.module.target, ty.lanes * ty.bits
+    fits = target is not None and target.permutes and target.vector_bytes * 8 == size
+    if fits and ty.lanes <= 8:
+        return _parting_by_table(f, mask, ty)
+    bits = ty.with_kind("i", ty.bits)
+
+    def part(a: Value) -> Value:
+        a = a if ty == bits else f.convert("bitcast", a, bits)
+        others = _compressed(f, a, f.binary("xor", mask, literal(mask.ty, True)), literal(bits, 0))
+        if fits and ty.lanes == 16:
+            at = f.binary("sub", f.iota(bits), f.splat(f.convert("trunc", count, bits.scalar), ty.lanes))
+            others = f.call("llvm.x86.avx512.permvar.si.512", bits, (others, at))
+        else:
+            memory = f.alloca(bits.scalar, 2 * ty.lanes)
+            f.store(others, f.element(memory, bits, count))
+            others = f.load(memory, bits)
+        found = _compressed(f, a, mask, others)
+        return found if ty == bits else f.convert("bitcast", found, ty)
+
+    return part
+
+
+def _compressed(f: Function, a: Value, mask: Value, others: Value) -> Value:
+    return f.intrinsic("experimental.vector.compress", a.ty, (a, mask, others))
+
+
+def _parting_by_table(f: Function, mask: Value, ty: Ty) -> Callable[[Value], Value]:
+    """By an instruction that picks lanes, whose indices stand in a table, a row of eight for each mask."""
+    bits = f.convert("zext", f.convert("bitcast", mask, type_of("i", ty.lanes, 0)), I64)
+    table = f.module.constant_table(f"parting_{ty.lanes}", np.dtype(np.uint8), _orders(ty.lanes))
+    row = f.load(f.element(table, I64, bits), I8.vector(8))
+    wide = ty.lanes * ty.bits == 512
+    whole = (I64 if wide else I32).vector(8)
+    order = f.convert("zext", row, whole)
+    name = "llvm.x86.avx512.permvar.di.512" if wide else "llvm.x86.avx2.permd"
+
+    def part(a: Value) -> Value:
+        same = ty == whole
+        found = f.call(name, whole, (a if same else f.convert("bitcast", a, whole), order))
+        return found if same else f.convert("bitcast", found, ty)
+
+    return part
+
+
+def _orders(lanes: int) -> list[int]:
+    """For each mask, as a number of as many bits, the words of eight that its lanes have, then those of the others."""
+    words = 8 // lanes
+    found: list[int] = []
+    for mask in range(1 << lanes):
+        order = sorted(range(lanes), key=lambda lane: not mask >> lane & 1)
+        found += [words * lane + word for lane in order for word in range(words)]
+    return found

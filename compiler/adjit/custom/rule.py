@@ -19,16 +19,22 @@ from adjit_runtime.public import public, shorten
 
 
 class CustomRule:
-    """A function with rules for its derivative. `__wrapped__` is the function itself, `jvp` and `vjp` are the rules."""
+    """A function with rules for its derivative. `__wrapped__` is the function itself, `jvp` and `vjp` are the rules.
+    Those that are `pure` read nothing but their arguments: for arguments of the same types a trace has their graphs
+    once."""
 
     __wrapped__: Callable[..., Any]
 
     def __init__(
-        self, function: Callable[..., Any], jvp: Callable[..., Any] | None, vjp: Callable[..., Any] | None
+        self,
+        function: Callable[..., Any],
+        jvp: Callable[..., Any] | None,
+        vjp: Callable[..., Any] | None,
+        pure: bool = False,
     ) -> None:
         self.__name__ = str(getattr(function, "__name__", "function"))
         functools.update_wrapper(self, function, updated=())
-        self.jvp, self.vjp = jvp, vjp
+        self.jvp, self.vjp, self.pure = jvp, vjp, pure
         self._signature = _signature(function)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

@@ -18,6 +18,7 @@ from adjit.control.operands import new_input
 from adjit.custom.given import Given
 from adjit.ir.graph import Graph, closed
 from adjit.ir.node import Node
+from adjit.ir.op import Attrs
 from adjit.ir.types import Array, is_float
 from adjit.ops.calls import without_calls
 from adjit.trace import Traced, Tracer, current_trace, is_tracer, lower, trace_flat
@@ -38,6 +39,7 @@ class Ruled(Protocol):
     __wrapped__: Callable[..., Any]
     jvp: Callable[..., Any] | None
     vjp: Callable[..., Any] | None
+    pure: bool
 
     def parameter(self, number: int) -> str:
         """What an argument is called."""
@@ -86,12 +88,12 @@ class _Call:
 
     def key(self) -> tuple[Any, ...]:
         """What is the same where function and rules make the same graphs."""
-        traced = [(i, type_of(self.leaves[i]), isinstance(self.leaves[i], np.ndarray)) for i in self.moving]
-        known = [
+        traced = tuple((i, type_of(self.leaves[i]), isinstance(self.leaves[i], np.ndarray)) for i in self.moving)
+        known = tuple(
             id(leaf) if isinstance(leaf, np.ndarray) else sameness(leaf)
             for i, leaf in enumerate(self.leaves)
             if i not in self.moving
-        ]
+        )
         return (self.tree, traced, known)
 
     def args(self, tracers: Sequence[Tracer]) -> Any:
@@ -171,13 +173,28 @@ def run(ruled: Ruled, args: tuple[Any, ...]) -> Any:
         graph = _entered(owner.body.graph, owner.body.captures, owner.captures, len(moving), 0)
         attrs = {"given": len(moving), "up": up, "body": without_calls(graph)}
         return owner.results(lower.emit("call", *call.operands, *owner.captures, **attrs))
+    # An array that is known may have been changed since.
+    if ruled.pure and moving and not any(isinstance(x, np.ndarray) for i, x in enumerate(leaves) if i not in moving):
+        return _made_once(call)
     owner = _body(call)
     if not moving and not owner.captures:
         # All is known, and stays so.
         return ruled.__wrapped__(*args)
     if not owner.types:
         return owner.results([])
-    return _emitted(owner, _rules(owner))
+    return owner.results(_emitted(owner, _attrs(owner, _rules(owner))))
+
+
+def _made_once(call: _Call) -> Any:
+    """The result of a call of what is pure: its graphs are those of the first call like it in this trace."""
+    trace = current_trace()
+    assert trace is not None
+    made, key = trace.root.made, (call.ruled, call.key())
+    if key not in made:
+        owner = _body(call)
+        made[key] = owner, _attrs(owner, _rules(owner))
+    owner, attrs = made[key]
+    return owner.results(lower.emit("call", *call.operands, **attrs))
 
 
 def _owner_of(call: _Call) -> tuple[_Owner | None, int]:
@@ -311,10 +328,15 @@ def _enter(owner: _Owner) -> None:
 # -- the node ----------------------------------------------------------------------------------------------------------
 
 
-def _emitted(owner: _Owner, rules: _Rules) -> Any:
+def _emitted(owner: _Owner, attrs: Attrs) -> Any:
+    return lower.emit("call", *owner.call.operands, *owner.captures, **attrs)
+
+
+def _attrs(owner: _Owner, rules: _Rules) -> Attrs:
     call, captures = owner.call, owner.captures
     count = len(call.moving)
-    attrs = {"given": count, "body": _entered(owner.body.graph, owner.body.captures, captures, count, 0)}
+    body = _entered(owner.body.graph, owner.body.captures, captures, count, 0)
+    attrs: dict[str, Any] = {"given": count, "body": body}
     if rules.jvp is not None:
         attrs["jvp"] = _entered(rules.jvp.graph, rules.jvp.captures, captures, count, len(call.floats))
     if rules.fwd is not None and rules.bwd is not None:
@@ -323,7 +345,7 @@ def _emitted(owner: _Owner, rules: _Rules) -> Any:
         attrs["bwd"] = closed(
             bwd.name, (*bwd.inputs[cotangents:], *bwd.inputs[:cotangents]), bwd.nodes, bwd.outputs
         )  # fmt: skip
-    return owner.results(lower.emit("call", *call.operands, *captures, **attrs))
+    return attrs
 
 
 def _entered(graph: Graph, own: Sequence[Tracer], captures: Sequence[Tracer], given: int, more: int) -> Graph:

@@ -44,8 +44,7 @@ from adjit.nn.pooling import adaptive_avg_pool, avg_pool, global_avg_pool, max_p
 from adjit_runtime.public import late
 
 if TYPE_CHECKING:
-    from adjit.nn.attention import attention
-    from adjit.nn.ctc import ctc
+    from adjit.nn.attending import attention
     from adjit.nn.normalization import (
         batch_norm,
         group_norm,
@@ -55,7 +54,10 @@ if TYPE_CHECKING:
         spectral_norm,
         weight_norm,
     )
+    from adjit.nn.ordering import top_k, unique
     from adjit.nn.recurrent import gru, lstm, rnn
+    from adjit.nn.segments import one_hot, segment_max, segment_mean, segment_min, segment_sum
+    from adjit.nn.sequence_losses import ctc
     from adjit.nn.transformer import multi_head_attention, transformer_block
 
 __all__ = [
@@ -63,18 +65,21 @@ __all__ = [
     "conv_transpose", "cosine_loss", "cosine_similarity", "cross_entropy", "cross_entropy_with_labels",
     "cross_entropy_with_probabilities", "ctc", "dense", "dropout", "elu", "embedding", "focal", "gelu",
     "global_avg_pool", "group_norm", "gru", "hinge", "huber", "init", "instance_norm", "kl_divergence", "layer_norm",
-    "leaky_relu", "log_softmax", "logsumexp", "lstm", "mae", "max_pool", "mse", "multi_head_attention", "relu",
-    "residual", "resize", "rms_norm", "rnn", "sigmoid", "silu", "softmax", "softplus", "spectral_norm", "tanh",
-    "transformer_block", "triplet", "weight_norm",
+    "leaky_relu", "log_softmax", "logsumexp", "lstm", "mae", "max_pool", "mse", "multi_head_attention", "one_hot",
+    "relu", "residual", "resize", "rms_norm", "rnn", "segment_max", "segment_mean", "segment_min", "segment_sum",
+    "sigmoid", "silu", "softmax", "softplus", "spectral_norm", "tanh", "top_k", "transformer_block", "triplet",
+    "unique", "weight_norm",
 ]  # fmt: skip
 
 _LATE = {
     name: module
     for module, names in {
-        "adjit.nn.attention": "attention",
-        "adjit.nn.ctc": "ctc",
+        "adjit.nn.attending": "attention",
+        "adjit.nn.sequence_losses": "ctc",
         "adjit.nn.normalization": "batch_norm group_norm instance_norm layer_norm rms_norm spectral_norm weight_norm",
+        "adjit.nn.ordering": "top_k unique",
         "adjit.nn.recurrent": "gru lstm rnn",
+        "adjit.nn.segments": "one_hot segment_max segment_mean segment_min segment_sum",
         "adjit.nn.transformer": "multi_head_attention transformer_block",
     }.items()
     for name in names.split()

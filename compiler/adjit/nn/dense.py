@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from adjit.nn.operands import numbers, of_shape, operand, parameters, positions
-from adjit.trace import apply, is_tracer
+from adjit.trace import apply, is_tracer, mark_table
 from adjit_runtime import checks
-from adjit_runtime.errors import ShapeError
+from adjit_runtime.errors import ArgumentError, ShapeError
 from adjit_runtime.public import public
 
 _KNOWN = {
@@ -54,15 +54,21 @@ def affine(name: str, where: str, params: Any, x: Any, of: str = "x", outputs: i
 
 
 @public({"params": "table", "weight": "table", "input": "ids", "x": "ids", "indices": "ids"})
-def embedding(table: Any, ids: Any) -> Any:
+def embedding(table: Any, ids: Any, sparse: bool = False) -> Any:
     """table[ids]: a row for each number.
 
     table   (count, features, ...), as `nn.init.embedding` makes it
     ids     integers of any shape
+    sparse  a training step changes those rows of the table alone that were looked up, and makes no gradient of the
+            table's size. The table is a parameter of the loss as it is, and is used by such lookups alone, outside of
+            loops; the optimiser is `sgd` without momentum, `adagrad` or one that says `sparse` itself; weight decay,
+            l1 and l2 leave the table out. Rows of one number are summed before they are clipped or squared, so the
+            result is that of sparse=False, but for how the norm of clip_norm is rounded. Elsewhere it changes nothing
     Returns the shape of `ids` with that of a row behind it, dtype of `table`. Its derivative is a sum of rows
 
     Raises DTypeError for what are no integers, and IndexOutOfRange for one that is negative or not below count: none
-    counts from the end.
+    counts from the end. ArgumentError for a sparse table that is computed; a step raises it where rows alone cannot be
+    updated.
 
     >>> import numpy as np
     >>> from adjit import nn
@@ -73,6 +79,11 @@ def embedding(table: Any, ids: Any) -> Any:
     if np.ndim(table) == 0:
         raise ShapeError("embedding: table is (count, features), not a number")
     found = positions("embedding: ids of table", ids, np.shape(table)[0], 0, "id")
+    if checks.flag("embedding: sparse", sparse) and is_tracer(table) and not mark_table(table):
+        raise ArgumentError(
+            "embedding: sparse=True takes a parameter as it is, and this table is computed: look rows up first, and "
+            "compute with these, or leave sparse=True out"
+        )
     if is_tracer(table) or is_tracer(found):
         return apply("take", table, found, axis=0)
     return np.take(np.asarray(table), found, axis=0)

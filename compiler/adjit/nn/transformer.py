@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from adjit.nn.activations import gelu
-from adjit.nn.attention import attention
+from adjit.nn.attending import attention
 from adjit.nn.dense import affine
 from adjit.nn.dropout import dropout as drop
 from adjit.nn.normalization import layer_norm

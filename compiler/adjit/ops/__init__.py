@@ -7,6 +7,7 @@ reduction     sum, max, argmax, cumsum ...
 contraction   contract
 movement      reshape, transpose, broadcast, slice, pad, concatenate, flip, iota
 windows       windows, add_windows
+sorting       sort, argsort
 indexing      check_index, check_fits, check_holds, take, scatter_add, scatter
 tiles         tiled
 loops         scan
@@ -15,7 +16,19 @@ batched       an op on many values of its operands at once
 scalar        the protocol that elementwise lowerings are written in
 """
 
-from adjit.ops import arithmetic, calls, contraction, functions, indexing, loops, movement, reduction, tiles, windows
+from adjit.ops import (
+    arithmetic,
+    calls,
+    contraction,
+    functions,
+    indexing,
+    loops,
+    movement,
+    reduction,
+    sorting,
+    tiles,
+    windows,
+)
 
 __all__ = [
     "arithmetic",
@@ -26,6 +39,7 @@ __all__ = [
     "loops",
     "movement",
     "reduction",
+    "sorting",
     "tiles",
     "windows",
 ]

@@ -126,6 +126,13 @@ class Indexing(Differentiable):
     adds: bool = False
 
 
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class Sorting(Differentiable):
+    """Puts the elements along attr `axis` in order, or gives their positions in that order."""
+
+    gives_positions: bool = False
+
+
 class Binding(NamedTuple):
     """How an operand enters a body, or a result leaves it; `at` is the number of the operand or result.
 

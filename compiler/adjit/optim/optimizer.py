@@ -33,6 +33,8 @@ class Optimizer:
               and `update` finds the new numbers in its `hyper`, under their names
     `masks`   name of a hyper-parameter -> function from the parameters to a pytree of bools: where it says False,
               `update` sees None for that hyper-parameter.
+    `sparse`  whether an element whose gradient is 0 stays as it is, and what is kept for it too, whatever the numbers:
+              then tables that are looked up by `nn.embedding(..., sparse=True)` are updated row by row.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Optimizer:
     update: Update
     masks: Mapping[str, Mask] = field(default_factory=dict)
     shared: Mapping[str, tuple[float, Advance]] = field(default_factory=dict)
+    sparse: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str):
@@ -58,6 +61,7 @@ class Optimizer:
             checks.function(f"{self.name}: the mask of {name}", mask)
             if name not in self.hyper:
                 raise ArgumentError(f"{self.name}: a mask for {name}, which is no hyper-parameter")
+        checks.flag(f"{self.name}: sparse", self.sparse)
         for name, pair in self.shared.items():
             if not (isinstance(pair, tuple) and len(pair) == 2 and callable(pair[1])):
                 raise ArgumentError(f"{self.name}: {name} in shared is (number, function), not {checks.shown(pair)}")

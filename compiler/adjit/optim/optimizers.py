@@ -99,7 +99,7 @@ def sgd(learning_rate: Rate, momentum: Numbers | None = 0.0, nesterov: bool = Fa
         direction = g + h["momentum"] * v if nesterov else v
         return p - h["learning_rate"] * direction, {"v": v}
 
-    return Optimizer("sgd", hyper, _zeros("v") if keeps else _zeros(), update)
+    return Optimizer("sgd", hyper, _zeros("v") if keeps else _zeros(), update, sparse=not keeps)
 
 
 # How much of the moments is still the zeros that they began with: the product of all decays so far. A running product
@@ -216,7 +216,8 @@ def adagrad(learning_rate: Rate, eps: Numbers = 1e-10) -> Optimizer:
         s = kept["s"] + g * g
         return p - h["learning_rate"] * g / (np.sqrt(s) + h["eps"]), {"s": s}
 
-    rate = _rate("adagrad: learning_rate", learning_rate)
-    return Optimizer(
-        "adagrad", {"learning_rate": rate, "eps": checks.reals("adagrad: eps", eps, 0.0)}, _zeros("s"), update
-    )
+    hyper = {
+        "learning_rate": _rate("adagrad: learning_rate", learning_rate),
+        "eps": checks.reals("adagrad: eps", eps, 0.0),
+    }
+    return Optimizer("adagrad", hyper, _zeros("s"), update, sparse=True)

@@ -22,22 +22,28 @@ from adjit.ir.node import Node, same_bits
 from adjit.ir.subscripts import Subscripts
 from adjit.ops.contraction import subscripts_of
 from adjit.passes.compose_moves import lie_apart
+from adjit.passes.eliminate_dead import eliminate_dead
 from adjit.passes.rewrite import Rewriter, rewrite
+from adjit.tuned import FEW_COLUMNS
 
 
 def fold_windows(graph: Graph) -> Graph:
     """The graph in which no product is made to be added up by windows."""
-    return rewrite(graph, _step, ("add_windows",))
+    if not any(node.op.name == "add_windows" for node in graph.nodes):
+        return graph
+    return rewrite(eliminate_dead(rewrite(graph, _cropped, ("slice",))), _step, ("add_windows",))
 
 
 class _Way(NamedTuple):
-    """An axis along which windows are added up: its letter, that of the place in the window, and how they lie."""
+    """An axis along which windows are added up: its letter, that of the place in the window, how they lie, and which
+    elements are wanted."""
 
     letter: str
     place: str
     extent: int
     step: int
     dilation: int
+    start: int = 0
 
 
 class _Phase(NamedTuple):
@@ -60,22 +66,88 @@ def _step(node: Node, rewriter: Rewriter) -> Node | None:
         return _side_by_side(node, rewriter)
     if product.op.name == "pad":
         return _of_pad(node, product, rewriter)
+    if (apart := _in_groups(node, rewriter)) is not None:
+        return rewriter.emit("reshape", apart, shape=node.shape)
+    return _folded(node, rewriter, [(0, n) for n in node.shape])
+
+
+def _cropped(node: Node, rewriter: Rewriter) -> Node | None:
+    """Of windows that are added up only what is read, such as the adjoint of what was padded."""
+    if node.op.name != "slice":
+        return None
+    (added,) = node.args
+    if added.op.name != "add_windows" or rewriter.is_shared(added):
+        return None
+    start, stop, step = (node.attrs[name] for name in ("start", "stop", "step"))
+    axes = added.attrs["axes"]
+    others = [axis for axis in range(len(added.shape)) if axis not in axes]
+    if any(n != 1 for n in step) or any(node.shape[axis] != added.shape[axis] for axis in others):
+        return None
+    product = added.args[0]
+    if (apart := _in_groups(added, rewriter)) is not None:
+        ndim, last = len(apart.shape), max(axes) + 1
+        ends = (*start[:last], *[0] * (ndim - last)), (*stop[:last], *apart.shape[last:])
+        part = rewriter.emit("slice", apart, start=ends[0], stop=ends[1], step=(1,) * ndim)
+        return rewriter.emit("reshape", part, shape=node.shape)
+    if lie_apart(product.shape[len(added.shape) :], added.attrs["step"], added.attrs["dilation"]):
+        return None
+    return _folded(added, rewriter, list(zip(start, stop, strict=True)))
+
+
+def _in_groups(node: Node, rewriter: Rewriter) -> Node | None:
+    """What adds up the windows of a product whose groups of channels are laid side by side, with them apart."""
+    (laid,) = node.args
+    if laid.op.name != "reshape" or laid.args[0].op.name != "contract" or rewriter.is_shared(laid):
+        return None
+    (product,) = laid.args
+    ndim, last = len(node.shape), max(node.attrs["axes"]) + 1
+    places = laid.shape[ndim:]
+    is_apart = product.shape[:last] == laid.shape[:last] and product.shape[-len(places) :] == places
+    if not is_apart or len(product.shape) < last + len(places) or 0 in product.shape:
+        return None
+    return rewriter.emit("add_windows", product, **node.attrs)
+
+
+def _folded(node: Node, rewriter: Rewriter, wanted: list[tuple[int, int]]) -> Node | None:
+    """The elements of `node` that are wanted, from a start to a stop along each axis."""
+    (product,) = node.args
     if product.op.name != "contract" or rewriter.is_shared(product) or 0 in product.shape or 0 in node.shape:
         return None
+    if any(start >= stop for start, stop in wanted):
+        return None
     spec, attrs = subscripts_of(product), node.attrs
-    axes = attrs["axes"]
+    axes, ndim = attrs["axes"], len(node.shape)
     ways = [
-        _Way(spec.result[axis], place, *how)
-        for axis, place, *how in zip(
-            axes, spec.result[ndim:], attrs["extents"], attrs["step"], attrs["dilation"], strict=True
-        )
+        _Way(spec.result[axis], place, wanted[axis][1] - wanted[axis][0], step, dilation, wanted[axis][0])
+        for axis, place, step, dilation in zip(axes, spec.result[ndim:], attrs["step"], attrs["dilation"], strict=True)
     ]
     for side in (0, 1):
         own, other = spec.operands[side], spec.operands[1 - side]
         moved, still = {way.letter for way in ways}, {way.place for way in ways}
         if moved <= set(own) - set(other) and still <= set(other) - set(own):
-            return _Adjoint(rewriter, product, side, ways).result(ndim)
+            adjoint = _Adjoint(rewriter, product, side, ways)
+            if adjoint.columns() > FEW_COLUMNS or set(own) & set(other) & set(spec.result):
+                return adjoint.result(spec.result[:ndim])
+            return _but_last(node, rewriter, side, ways, wanted) if ways[1:] else None
     return None
+
+
+def _but_last(node: Node, rewriter: Rewriter, side: int, ways: list[_Way], wanted: list[tuple[int, int]]) -> Node:
+    """Where there are few columns, those of all places along the last axis are made at once, which fill vectors, and
+    are added up along it."""
+    (product,) = node.args
+    ndim, *others, last = len(node.shape), *ways
+    letters = subscripts_of(product).result[:ndim] + last.place
+    folded = _Adjoint(rewriter, product, side, others).result(letters)
+    how = {name: node.attrs[name][-1:] for name in ("axes", "extents", "step", "dilation")}
+    added = rewriter.emit("add_windows", folded, **how)
+    (axis,) = how["axes"]
+    start, stop = wanted[axis]
+    if stop - start == added.shape[axis]:
+        return added
+    ends = [(start, stop) if i == axis else (0, n) for i, n in enumerate(added.shape)]
+    first, end = zip(*ends, strict=True)
+    return rewriter.emit("slice", added, start=first, stop=end, step=(1,) * ndim)
 
 
 def _side_by_side(node: Node, rewriter: Rewriter) -> Node:
@@ -135,9 +207,14 @@ class _Adjoint:
         self.ways = ways
         self.moved, self.still = product.args[side], product.args[1 - side]
 
-    def result(self, ndim: int) -> Node:
-        """The sum of all windows."""
-        letters = self.spec.result[:ndim]
+    def columns(self) -> int:
+        """How many columns the contraction has: what is left of the other operand but places."""
+        letters, places = self.spec.operands[1 - self.side], {way.place for way in self.ways}
+        sizes = zip(letters, self.still.shape, strict=True)
+        return math.prod(n for c, n in sizes if c in self.spec.result and c not in places)
+
+    def result(self, letters: str) -> Node:
+        """The sum of all windows, or of those along some axes."""
         return self._from(0, (), letters)
 
     def _from(self, number: int, phases: tuple[int, ...], letters: str) -> Node:
@@ -192,17 +269,20 @@ class _Adjoint:
     def _padded(self, found: list[_Phase]) -> Node:
         """The operand with zeros around it, so that each element has a window."""
         own = self.spec.operands[self.side]
-        low, high = [0] * len(own), [0] * len(own)
+        shape = self.moved.shape
+        low, high, start, stop = [0] * len(own), [0] * len(own), [0] * len(own), list(shape)
         for way, each in zip(self.ways, found, strict=True):
             axis = own.index(way.letter)
-            low[axis] = each.offset + each.apart * (each.places - 1)
-            high[axis] = self._each(way) - each.offset - self.moved.shape[axis]
+            ahead, behind = each.offset + each.apart * (each.places - 1), self._each(way) - each.offset - shape[axis]
+            low[axis], high[axis] = max(ahead, 0), max(behind, 0)
+            start[axis], stop[axis] = max(-ahead, 0), shape[axis] - max(-behind, 0)
+        moved = self.moved
+        if any(start) or tuple(stop) != shape:
+            moved = self.rewriter.emit("slice", moved, start=tuple(start), stop=tuple(stop), step=(1,) * len(own))
         if not any((*low, *high)):
-            return self.moved
-        value = self.moved.dtype.type(0).item()
-        return self.rewriter.emit(
-            "pad", self.moved, low=tuple(low), high=tuple(high), interior=(0,) * len(own), value=value
-        )
+            return moved
+        value = moved.dtype.type(0).item()
+        return self.rewriter.emit("pad", moved, low=tuple(low), high=tuple(high), interior=(0,) * len(own), value=value)
 
     def _chosen(self, found: list[_Phase]) -> Node:
         """The other operand's places of this phase, the last one first."""
@@ -233,7 +313,8 @@ class _Adjoint:
 
 def _phase(way: _Way, phase: int, size: int) -> _Phase:
     """The places j with dilation * j = phase modulo the step."""
-    _, _, _, step, dilation = way
+    _, _, _, step, dilation, start = way
+    phase += start
     first = next((j for j in range(min(size, step)) if (dilation * j - phase) % step == 0), None)
     if first is None:
         return _Phase(0, 1, 0, 0, 1)

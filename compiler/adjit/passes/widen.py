@@ -27,7 +27,7 @@ _EXACT = frozenset(
     (
         "input", "constant", "reshape", "transpose", "broadcast", "slice", "concatenate", "flip", "pad", "take",
         "scatter", "select", "stop_gradient", "cast", "eq", "ne", "lt", "le", "gt", "ge", "isnan", "isfinite",
-        "signbit", "maximum", "minimum", "max", "min", "argmax", "argmin", "check_index", "item",
+        "signbit", "maximum", "minimum", "max", "min", "argmax", "argmin", "check_index", "item", "sort", "argsort",
     )
 )  # fmt: skip
 """The ops that give in the wide dtype what they give in the narrow one."""

@@ -125,9 +125,16 @@ def bernoulli(key: Any, probability: Any = 0.5, shape: Sequence[int] | int = ())
     _check_numbers(_shape(shape), probability=probability)
     if is_tracer(probability) or np.ndim(probability):
         return uniform(key, shape, dtype=F64) < probability
-    # The same comparison in integers: the top 53 bits of the word, read as unsigned, are below probability * 2**53.
-    bound = math.ceil(checks.real("random.bernoulli: probability", probability, 0.0, 1.0) * 2.0**53) << 11
-    words = bits(key, shape)
+    return chosen(
+        key, checks.real("random.bernoulli: probability", probability, 0.0, 1.0), _counters(key, _shape(shape))
+    )
+
+
+def chosen(key: Any, probability: float, places: Any) -> Any:
+    """What `bernoulli` gives at these places of an array, counted in C order: bool of the shape of `places`."""
+    # The comparison of `bernoulli` in integers: the top 53 bits of the word, as unsigned, below probability * 2**53.
+    bound = math.ceil(probability * 2.0**53) << 11
+    words = apply("random_bits", _checked(key), places)
     if bound == 1 << 64:
         return words == words
     return (words ^ np.int64(_LOWEST)) < np.int64(bound + _LOWEST)

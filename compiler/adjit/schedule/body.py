@@ -294,17 +294,37 @@ def collapse(body: Body, runs: Sequence[Sequence[int]]) -> Body | None:
             if terms != instruction.coefficients:
                 instruction = replace(instruction, coefficients=terms)
         if isinstance(instruction, (Load, Gather, Inside)) and instruction.bounds:
-            bounds = []
-            for constant, coefficients, n in instruction.bounds:
-                terms = merged(coefficients)
-                if terms is None:
-                    return None
-                bounds.append((constant, terms, n))
-            instruction = replace(instruction, bounds=tuple(bounds))
+            bounds = [_merged_bound(body.domain, runs, *bound) for bound in instruction.bounds]
+            if None in bounds:
+                return None
+            instruction = replace(instruction, bounds=tuple(bound for bound in bounds if bound is not None))
         code.append(instruction)
     position = {d: i for i, run in enumerate(runs) for d in run}
     reduced = tuple(sorted({position[d] for d in body.reduced if d in position}))
     return Body(domain, reduced, body.params, tuple(code), body.beside)
+
+
+def _merged_bound(
+    domain: tuple[int, ...], runs: Sequence[Sequence[int]], constant: int, coefficients: tuple[int, ...], n: int
+) -> tuple[int, tuple[int, ...], int] | None:
+    """0 <= constant + coefficients . index < n over a domain in which each run of dimensions is one.
+
+    Where it says nothing of the last dimensions of a run, of E elements, i in 0 <= i < n is E * i + j in
+    0 <= E * i + j < E * n, whatever j."""
+    terms: list[int] = []
+    scale = 1
+    for run in runs:
+        kept = [d for d in run if domain[d] != 1]
+        told = next((i for i in range(len(kept), 0, -1) if coefficients[kept[i - 1]]), 0)
+        if any(coefficients[a] != coefficients[b] * domain[b] for a, b in itertools.pairwise(kept[:told])):
+            return None
+        beyond = math.prod(domain[d] for d in kept[told:]) if told else 1
+        if beyond > 1 and (scale > 1 or coefficients[kept[told - 1]] != 1):
+            return None
+        terms = [term * beyond for term in terms]
+        terms.append(1 if beyond > 1 else coefficients[kept[-1]] * scale if told else 0)
+        scale *= beyond
+    return constant * scale, tuple(terms), n * scale
 
 
 def permuted(body: Body, order: Sequence[int]) -> Body:

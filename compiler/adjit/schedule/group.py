@@ -23,6 +23,7 @@ from adjit.ir.node import Node
 from adjit.ops.contraction import extents_of, subscripts_of
 from adjit.ops.declare import Bodied, Elementwise, Ordered, Reduction
 from adjit.schedule.products import is_small, rows_of_block
+from adjit.schedule.windowed import reads_windows
 from adjit.tuned import HOISTED_COST, KERNEL_MEMBERS, LIGHT_COST, LIGHT_LEAVES, ROW_COST
 
 SAME = ("same",)
@@ -33,7 +34,7 @@ Relation = tuple[object, ...]
 
 WIDEST = 64
 """Bytes of the widest vector of any target."""
-STARTS = frozenset({"contraction", "running", "scatter", "check", "tiled", "scan"})
+STARTS = frozenset({"contraction", "running", "scatter", "check", "tiled", "scan", "sorting"})
 """Kinds that always start a group of their own."""
 
 
@@ -79,6 +80,8 @@ class Grouping:
         self._users = graph.users()
         self._spread = _spread(graph, self._users)
         self._after_product: set[Node] = set()
+        # At how many places of windows elements are read for one of a value, not through memory.
+        self._places: dict[Node, int] = {}
         # Bit sets of numbers: what reads a node, what reduces a space along some axes, what takes no more members.
         self._readers: dict[Node, int] = {}
         self._reducing: dict[tuple[tuple[int, ...], tuple[int, ...] | None], int] = {}
@@ -114,6 +117,8 @@ class Grouping:
 
     def _place(self, node: Node) -> None:
         kind = node.op.kind
+        if isinstance(node.op, Elementwise):
+            self._count_places(node)
         if kind == "tuple":
             # A result of a loop.
             self._add(self.group_of[node.args[0]], node, "full", ())
@@ -125,6 +130,13 @@ class Grouping:
             self._leaves[node] = self._combined(node)
         else:
             self._join(node)
+
+    def _count_places(self, node: Node) -> None:
+        count = 0
+        for arg in node.args:
+            count += self._places.get(arg, 0) or (arg.op.kind == "movement" and reads_windows(arg))
+        if count:
+            self._places[node] = count
 
     def _is_light(self, node: Node) -> bool:
         if node.op.kind == "leaf":
@@ -290,6 +302,9 @@ class Grouping:
             relations == ({SAME} if group.members[leaf] == "full" else {row}) for leaf, relations in inside.items()
         )
         if axes is not None:
+            if any(self._places.get(arg, 0) > 2 for arg in node.args):
+                # A row is gone over more than once: what takes long is read then, not computed again.
+                return None
             sums = group.kind == "loop" or self._sums_rows(group, axes, node)
             fits = at_full and sums and node.args[0].shape == group.space
             return "row" if fits and group.reduced in (None, axes) else None

@@ -19,7 +19,7 @@ from adjit.ir.node import Node
 from adjit.ir.op import OPS
 from adjit.ir.types import Array, Tuple
 from adjit.ops.declare import Reduction
-from adjit.ops.loops import runs_all
+from adjit.ops.loops import known_turns, runs_all
 from adjit.ops.tiles import combiners
 from adjit.schedule.body import NeedsStorage, Placement, operand_strides
 from adjit.schedule.buffer import Buffer
@@ -42,8 +42,8 @@ Where = tuple[Buffer, int]
 class LoopPlanner(Memory):
     """Kernels for the loops of a graph."""
 
-    def _plan_of_turn(self, graph: Graph) -> Plan:
-        """The plan of a turn."""
+    def _plan_of_turn(self, graph: Graph, alone: bool) -> Plan:
+        """The plan of a turn, which threads may share where it is `alone`."""
         raise NotImplementedError
 
     def _is_fixed(self, node: Node) -> bool:
@@ -117,7 +117,7 @@ class LoopPlanner(Memory):
         count, sliced = node.attrs["count"], node.attrs["sliced"]
         combine = node.attrs["combine"].split(",")
         before: list[Kernel] = []
-        inner = self._planned(node, lambda: _tile_graph(node))
+        inner = self._planned(node, lambda: _tile_graph(node), shared=True)
         where = [self._operand(arg, before) for arg in node.args]
         sums = range(len(where), len(where) + len(combine))
         cut = {*range(sliced), *range(sums.stop, len(where) + len(results))}
@@ -135,10 +135,13 @@ class LoopPlanner(Memory):
         ]
         return [*before, tiles, *after]
 
-    def _planned(self, node: Node, graph: Callable[[], Graph]) -> Plan:
-        """The plan of a turn, which all rounds share."""
+    def _planned(self, node: Node, graph: Callable[[], Graph], shared: bool) -> Plan:
+        """The plan of a turn, which all rounds share; of turns that threads share where none may fail."""
         if node not in self.notes.turns:
-            self.notes.turns[node] = self._plan_of_turn(graph())
+            plan = self._plan_of_turn(graph(), alone=not shared)
+            if shared and plan.checks and self.rules.alone:
+                plan = self._plan_of_turn(graph(), alone=True)
+            self.notes.turns[node] = plan
         return self.notes.turns[node]
 
     def _start_value(self, node: Node, part: Buffer, name: str) -> Kernel:
@@ -205,9 +208,10 @@ class LoopPlanner(Memory):
 
     def _turns(self, node: Node, slots: list[_Moving], counter: list[Where]) -> Kernel:
         """The plan of a turn, again and again; `slots` are what is carried, inputs and stacked results."""
-        inner = self._planned(node, lambda: _turn_graph(node))
+        may_share = self.rules.alone and _may_share(node) and not _shares_more_inside(node)
+        inner = self._planned(node, lambda: _turn_graph(node), may_share)
         count = node.attrs["length"]
-        is_shared = _is_shared(node, inner)
+        is_shared = may_share and not inner.checks
         groups = min(TILE_GROUPS, count) if is_shared else 1
         # Turns that threads share have no order.
         ways = {"stretches": node.attrs.get("stretches", False)}
@@ -296,9 +300,26 @@ def _turn_graph(node: Node) -> Graph:
     return Graph(body.name, body.inputs, body.nodes, body.outputs[carried:], renewed)
 
 
-def _is_shared(node: Node, inner: Plan) -> bool:
-    """Whether threads share the turns: none needs another one, none may fail, and there is work enough."""
-    if node.attrs.get("carried", 0) or inner.checks or not runs_all(node):
+def _may_share(node: Node) -> bool:
+    """Whether threads may share the turns: none needs another one, and there is work enough."""
+    if node.op.kind != "scan" or node.attrs.get("carried", 0) or not runs_all(node):
         return False
-    computed = sum(value.array_type.size for value in node.attrs["body"].nodes if isinstance(value.type, Array))
-    return bool(node.attrs["length"] * computed >= SHARED_TURNS_ELEMENTS)
+    return node.attrs["length"] > 1 and _computed(node) >= SHARED_TURNS_ELEMENTS
+
+
+def _shares_more_inside(node: Node) -> bool:
+    """Whether there are few turns, and a loop in them has more that threads may share."""
+    count = node.attrs["length"]
+    return count < TILE_GROUPS and any(
+        inner.attrs["length"] > count and _may_share(inner) for inner in node.attrs["body"].nodes if inner.op is node.op
+    )
+
+
+def _computed(node: Node) -> int:
+    """How many elements the turns of a loop compute, those of loops in them included."""
+    inside = (
+        _computed(value) if value.op is node.op else value.array_type.size
+        for value in node.attrs["body"].nodes
+        if value.op is node.op or isinstance(value.type, Array)
+    )
+    return known_turns(node.attrs["length"]) * sum(inside)

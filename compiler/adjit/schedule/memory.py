@@ -64,11 +64,13 @@ class CodeRules:
     scratch  (dtype, k) -> bytes of memory in which a product that only its epilogue reads is made by blocks; 0: it
              cannot be
     line     whether LLVM is quick with a graph as a straight line
-    memory   the bytes that the program of a plan needs: its arena, and what code needs beside"""
+    memory   the bytes that the program of a plan needs: its arena, and what code needs beside
+    alone    whether threads may share what the plan has: not in what they share already"""
 
     scratch: Callable[[np.dtype, int], int] = lambda dtype, k: 0
     line: Callable[[Graph], bool] = lambda graph: False
     memory: Callable[[Plan], int] = lambda plan: plan.arena_bytes
+    alone: bool = True
 
 
 class Memory:
@@ -117,6 +119,9 @@ class Memory:
         for node in self.graph.nodes:
             if node.op.kind == "contraction":
                 stored.update(below_windows(arg) if reads_windows(arg) else base(arg) for arg in node.args)
+            elif node.op.kind == "movement" and len(self._users.get(node, ())) > 1 and reads_windows(node):
+                # They are read place by place, each by itself.
+                stored.add(below_windows(node))
             elif node.op.kind == "gather":
                 stored.add(base(node.args[0]))
             elif joins(node):

@@ -18,6 +18,7 @@
 from __future__ import annotations
 
 import math
+from string import ascii_letters
 from typing import Any
 
 from adjit.ir.axes import is_linear, joins, without_ones
@@ -28,16 +29,19 @@ from adjit.ir.subscripts import Subscripts
 from adjit.ir.types import I32, I64, U8
 from adjit.ops.contraction import extents_of, sizes_of, subscripts_of
 from adjit.ops.declare import Bodied, Elementwise, Ordered, Reduction
+from adjit.schedule.group import WIDEST
+from adjit.schedule.lines import with_lines
 from adjit.schedule.overlaps import without_overlaps
+from adjit.schedule.taps import by_places
 from adjit.schedule.versions import Versions
-from adjit.schedule.windowed import orientation, reads_windows, view_strides
+from adjit.schedule.windowed import groups_of, orientation, reads_windows, view_strides
 from adjit.tuned import APART_COLUMNS, TINY_PRODUCT
 from adjit_runtime.errors import InternalError
 
 
 def normalize(graph: Graph) -> Graph:
     """The same function of the same inputs in the forms above; roots keep their shapes."""
-    graph = without_overlaps(graph)
+    graph = with_lines(without_overlaps(graph))
     squeeze = _Squeeze(Builder())
     flat: dict[Node, Node] = {}
     full: dict[Node, Node] = {node: node for node in graph.inputs}
@@ -233,19 +237,40 @@ class _Squeeze:
 
     def _of_windows(self, args: tuple[Node, Node], spec: Subscripts, windowed: int) -> Node:
         """A contraction of windows, which are read where they lie; the other operand and the result suit them."""
+        groups = groups_of(spec, spec.sizes(*(arg.shape for arg in args)))
+        if groups > 1:
+            return self._in_groups(args, spec, windowed, groups)
         own, other = args[windowed], args[1 - windowed]
         strides = dict(zip(spec.operands[windowed], view_strides(own), strict=True))
         sizes = spec.sizes(*(arg.shape for arg in args))
-        letters, order = orientation(spec, sizes, strides, windowed)
+        letters, order, apart = orientation(spec, sizes, strides, windowed, WIDEST // own.dtype.itemsize)
         given = spec.operands[1 - windowed]
         if letters != given:
             other = self.builder.emit("transpose", other, axes=tuple(given.index(c) for c in letters))
+        if apart:
+            other = self.copied(other)
         pair = (own, other) if windowed == 0 else (other, own)
         changed = spec.with_operand(1 - windowed, letters).with_result(order)
         product = self.builder.emit("contract", *pair, spec=changed)
         if order == spec.result:
             return product
         return self.builder.emit("transpose", product, axes=tuple(order.index(c) for c in spec.result))
+
+    def _by_places(
+        self, args: tuple[Node, Node], spec: Subscripts, windowed: int, sizes: dict[str, int]
+    ) -> Node | None:
+        def multiply(x: Node, left: str, y: Node, right: str, result: str, summed: str) -> Node:
+            return self._sum_of_products(x, left, y, right, result + summed, sizes, len(result))
+
+        return by_places(self.builder, args, spec, windowed, sizes, multiply) if args[0].dtype.kind == "f" else None
+
+    def _in_groups(self, args: tuple[Node, Node], spec: Subscripts, windowed: int, groups: int) -> Node:
+        """Sums of each of so many groups of rows, which threads share, and the sums of these."""
+        letter = next(c for c in ascii_letters if c not in spec.left + spec.right)
+        apart = tuple(self.reshape(arg, (groups, arg.shape[0] // groups, *arg.shape[1:])) for arg in args)
+        grouped = Subscripts(*(letter + letters for letters in (*spec.operands, spec.result)))
+        sums = self._of_windows((apart[0], apart[1]), grouped, windowed)
+        return self.builder.emit("sum", sums, axes=(0,))
 
     def _contract(self, node: Node, args: list[Node]) -> Node:
         sizes = sizes_of(node)
@@ -260,10 +285,13 @@ class _Squeeze:
             x, y = (self.builder.emit("cast", arg, dtype=I32) for arg in (x, y))
         elif dtype.name == "uint64":
             x, y = (self.builder.emit("cast", arg, dtype=I64) for arg in (x, y))
+        windowed = next((side for side, arg in enumerate((x, y)) if reads_windows(arg)), None)
         if product_sizes(node) is None:
+            found = self._by_places((x, y), spec, windowed, sizes) if windowed is not None else None
+            if found is not None:
+                return found
             product = self._sum_of_products(x, left, y, right, result + spec.summed, sizes, len(result))
             return product if product.dtype == dtype else self.builder.emit("cast", product, dtype=dtype)
-        windowed = next((side for side, arg in enumerate((x, y)) if reads_windows(arg)), None)
         if windowed is not None and dtype.kind == "f":
             return self._of_windows((x, y), spec, windowed)
         (x, y), spec = self._apart((x, y), spec, sizes)

@@ -20,6 +20,7 @@ from typing import NamedTuple
 from adjit.ir.builder import Builder
 from adjit.ir.graph import Graph, copy_node
 from adjit.ir.node import Node
+from adjit.ops.contraction import subscripts_of
 from adjit.ops.declare import Bodied, Overlap
 from adjit.tuned import WINDOW_TERMS
 
@@ -67,11 +68,24 @@ def _added(b: Builder, windows: Node, node: Node) -> Node:
         return b.splat(0, node.array_type)
     attrs = node.attrs
     names = ("axes", "extents", "step", "dilation")
+    windows = _places_ahead(b, windows, max(attrs["axes"]) + 1, len(node.shape))
     ways = [_Way(*way) for way in zip(*(attrs[name] for name in names), strict=True)]
     # The last axis first: the places of the others stay where they are.
     for way in reversed(ways):
         windows = _along_one(b, windows, way)
     return windows
+
+
+def _places_ahead(b: Builder, windows: Node, at: int, ndim: int) -> Node:
+    """A product in which the places in the windows come ahead of the axes from `at` on, such as channels: so each place
+    has rows of adjacent elements, which are read where they lie."""
+    if windows.op.kind != "contraction" or at == ndim:
+        return windows
+    spec = subscripts_of(windows)
+    letters = spec.result
+    order = letters[:at] + letters[ndim:] + letters[at:ndim]
+    product = b.emit("contract", *windows.args, spec=spec.with_result(order))
+    return b.emit("transpose", product, axes=tuple(order.index(c) for c in letters))
 
 
 def _along_one(b: Builder, g: Node, way: _Way) -> Node:
@@ -84,7 +98,7 @@ def _along_one(b: Builder, g: Node, way: _Way) -> Node:
     sums = []
     for phase in range(step):
         taps = [j for j in range(size) if (j * dilation - phase) % step == 0]
-        terms = [_shifted(b, _place(b, g, j), axis, (j * dilation - phase) // step, each) for j in taps]
+        terms = [_place(b, g, j, axis, (j * dilation - phase) // step, each) for j in taps]
         sums.append(_sum(b, terms) if terms else b.splat(0, g.array_type.with_shape(_with(g.shape[:-1], axis, each))))
     if step == 1:
         return sums[0]
@@ -108,16 +122,15 @@ def _in_two(b: Builder, g: Node, way: _Way) -> Node:
     return _part(b, both, axis, extent)
 
 
-def _place(b: Builder, g: Node, j: int) -> Node:
-    """What all windows have at one place."""
+def _place(b: Builder, g: Node, j: int, axis: int, low: int, extent: int) -> Node:
+    """What all windows have at one place, from `low` on along an axis of `extent` elements.
+
+    It is padded ahead of its last axis' end: an index of what is padded is not one of what has other axes."""
     ndim = len(g.shape)
     start = (*[0] * (ndim - 1), j)
     one = b.emit("slice", g, start=start, stop=(*g.shape[:-1], j + 1), step=(1,) * ndim)
-    return b.emit("reshape", one, shape=g.shape[:-1])
-
-
-def _shifted(b: Builder, x: Node, axis: int, low: int, extent: int) -> Node:
-    return _padded(b, x, axis, low, extent - low - x.shape[axis])
+    shifted = _padded(b, one, axis, low, extent - low - g.shape[axis])
+    return b.emit("reshape", shifted, shape=shifted.shape[:-1])
 
 
 def _padded(b: Builder, x: Node, axis: int, low: int, high: int) -> Node:

@@ -14,6 +14,7 @@ from adjit.ir.types import MOST_DIMENSIONS
 from adjit.schedule.buffer import Param
 from adjit.schedule.instructions import Body, Reduce, side_by_side
 from adjit.schedule.parse_body import BodyReader, Indices
+from adjit.schedule.sorts import Sorted
 from adjit.schedule.work import CheckRange, Loop, Product, Running, Scatter, Single
 
 
@@ -140,6 +141,19 @@ class Head:
         self._positions = [(at, token)]
         self.made = lambda body: CheckRange(_known(body), at, low, high, number)
 
+    def read_sort(self) -> None:
+        """`sort f64 (8,5,1) %x -> %y`, and `argsort` likewise."""
+        reader, positions = self.reader, self._word.text == "argsort"
+        dtype = reader.dtype()
+        at = reader.token
+        sizes = self._numbers()
+        if len(sizes) != 3:
+            reader.fail("an array is sorted along the middle one of three axes", at)
+        source = self.place()
+        reader.expect("sign", "->")
+        self.params = [source, self.place()]
+        self.bare = Sorted(dtype, *sizes, positions)
+
     def read_product(self) -> None:
         """`product m=16 n=32 k=64  A=%x (64,1)  B=%w (32,1)  C=%t4 (32,1)`."""
         reader = self.reader
@@ -198,5 +212,7 @@ KINDS: dict[str, Callable[[Head], None]] = {
     "scatter": Head.read_scatter,
     "checkrange": Head.read_check,
     "product": Head.read_product,
+    "sort": Head.read_sort,
+    "argsort": Head.read_sort,
 }
 """What reads the first line of each kind of work, from after its name."""

@@ -20,7 +20,7 @@ from adjit.ir.graph import Graph
 from adjit.ir.node import Node
 from adjit.ir.subscripts import Subscripts
 from adjit.ops.contraction import sizes_of, subscripts_of
-from adjit.ops.declare import Bodied, Checked, Indexing, condition_of
+from adjit.ops.declare import Bodied, Checked, Indexing, Sorting, condition_of
 from adjit.schedule.arena import finish
 from adjit.schedule.body import (
     BodyBuilder,
@@ -42,6 +42,7 @@ from adjit.schedule.plan import Kernel, Plan
 from adjit.schedule.products import may_reduce
 from adjit.schedule.recompute import Timeline
 from adjit.schedule.slots import slots_of
+from adjit.schedule.sorts import Sorted
 from adjit.schedule.windowed import Split, reads_windows, split
 from adjit.schedule.work import CheckRange, Product, Running, Scatter, Work
 from adjit.tuned import WINDOW_WIDTH
@@ -127,8 +128,9 @@ class _Planner(LoopPlanner):
         kernels = delay_small(kernels + tail, state)
         return finish(self.graph, tuple(kernels), self.buffers, tuple(self.slots), self.constants, tuple(self.checks))
 
-    def _plan_of_turn(self, graph: Graph) -> Plan:
-        return make_plan(graph, self.target, slots_of(graph), self.rules, of_turn=True)
+    def _plan_of_turn(self, graph: Graph, alone: bool) -> Plan:
+        rules = self.rules if alone else replace(self.rules, alone=False)
+        return make_plan(graph, self.target, slots_of(graph), rules, of_turn=True)
 
     def _tried(self, make: Callable[..., list[Kernel]], *args: Any) -> list[Kernel]:
         """What `make` makes of `args`; nothing where that needs something to be noted."""
@@ -162,6 +164,8 @@ class _Planner(LoopPlanner):
             kernels = self._scatter(node)
         elif group.kind == "check":
             kernels = self._check(node)
+        elif group.kind == "sorting":
+            kernels = [self._sorted(node)]
         else:
             kernels = self._side_by_side(node)
         return kernels + [self._copy(node, place, commits=False) for place in self.extra.get(node, ())]
@@ -219,6 +223,19 @@ class _Planner(LoopPlanner):
         builder.store(from_arg, place, builder.full, node.dtype)
         work = Running(self._body(builder, (axis,)), node.attrs["reverse"])
         return [Kernel(work, tuple(builder.params), (node,))]
+
+    def _sorted(self, node: Node) -> Kernel:
+        """Rows are found by strides that follow from the shape, so both sides lie dense."""
+        (arg,) = node.args
+        source, place = self._operand_place(arg), self._claim(node)
+        for which, at in ((arg, source), (node, place)):
+            if not at.is_dense(node.shape):
+                raise NeedsStorage({which: False})
+        assert isinstance(node.op, Sorting)
+        axis = node.attrs["axis"]
+        outer, inner = math.prod(node.shape[:axis]), math.prod(node.shape[axis + 1 :])
+        work = Sorted(arg.dtype, outer, node.shape[axis], inner, node.op.gives_positions)
+        return Kernel(work, ((source.buffer, source.offset), (place.buffer, place.offset)), (node,))
 
     def _scatter(self, node: Node) -> list[Kernel]:
         source, index, update = node.args
@@ -313,6 +330,8 @@ class _Planner(LoopPlanner):
         b_col = _run(parts.columns, b[2], sizes, b_node)
         m, n, k = (math.prod(sizes[c] for c in part) for part in (parts.rows, parts.columns, parts.sums))
         runs = tuple((math.prod(sizes[c] for c in run), a[2][run[-1]], b[2][run[-1]]) for run in parts.runs)
+        if parts.lines and not runs:
+            runs = ((1, 0, 0),)
         fused = [member for member in group.members if member is not node]
         keep = node in self.wanted or node in self.extra or (node in self.placements and self._is_fixed(node))
         c_row = _run(parts.rows, strides, sizes, node)

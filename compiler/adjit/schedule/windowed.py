@@ -17,20 +17,22 @@ from adjit.ir.node import Node
 from adjit.ir.subscripts import Subscripts
 from adjit.schedule.maps import Map, contiguous_strides, identity, linear, operand_map
 from adjit.schedule.work import Product
-from adjit.tuned import WINDOW_COLUMNS, WINDOW_ROWS
+from adjit.tuned import GROUPED_RESULT, GROUPED_SUMS, TRANSPOSE_COPY_READS, WINDOW_ROWS
 
 Strides = Mapping[str, int]
 
 
 class Split(NamedTuple):
     """The letters of a product: `columns` are adjacent in B and in the result, `rows` have one stride in A and in the
-    result, `sums` one in A and in B; `batch` are loops over products, `runs` over the sums of one, outermost first."""
+    result, `sums` one in A and in B; `batch` are loops over products, `runs` over the sums of one, outermost first.
+    There are `lines` where the rows are those of a line of many, which follow one another in the result."""
 
     batch: str
     rows: str
     columns: str
     runs: tuple[str, ...]
     sums: str
+    lines: bool = False
 
 
 def reads_windows(node: Node) -> bool:
@@ -66,22 +68,50 @@ def view_strides(node: Node) -> tuple[int, ...]:
     return linear(map_, contiguous_strides(node.shape))[1] or (0,) * len(extents)
 
 
-def orientation(spec: Subscripts, sizes: Mapping[str, int], strides: Strides, windowed: int) -> tuple[str, str]:
-    """Of a contraction whose operand `windowed` has these strides: the letters of the other operand in a good order,
-    and those of the result, whose last one has the columns."""
+def groups_of(spec: Subscripts, sizes: Mapping[str, int]) -> int:
+    """Into how many groups the outermost sums of both operands are cut, which have a result each: where this is small,
+    its parts alone are too few, or too thin, for threads."""
+    first = spec.left[0]
+    if first != spec.right[0] or first not in spec.summed or math.prod(sizes[c] for c in spec.result) > GROUPED_RESULT:
+        return 1
+    each = math.prod(sizes[c] for c in spec.summed) // GROUPED_SUMS
+    return next((n for n in (8, 4, 2) if sizes[first] % n == 0 and each >= n), 1)
+
+
+class Orientation(NamedTuple):
+    """How a contraction of windows is done: the letters of the other operand in a good order, which is `copied`
+    so where that pays, and those of the result, whose last one has the columns."""
+
+    other: str
+    result: str
+    copied: bool
+
+
+def orientation(spec: Subscripts, sizes: Mapping[str, int], strides: Strides, windowed: int, lanes: int) -> Orientation:
+    """That of a contraction whose operand `windowed` has these strides, on vectors of so many lanes."""
     own, other = spec.operands[windowed], spec.operands[1 - windowed]
     free = "".join(c for c in spec.result if c in other and c not in own)
     sums = "".join(sorted(spec.summed, key=lambda c: -strides[c]))
     batch = "".join(c for c in spec.result if c in own and c in other)
     along = _adjacent(spec, sizes, strides, own, other)
-    wide = math.prod(sizes[c] for c in along)
-    if along and math.prod(sizes[c] for c in free) < min(WINDOW_COLUMNS, wide):
+    wide, few = (math.prod(sizes[c] for c in letters) for letters in (along, free))
+    copied = False
+    if along and few < wide and few * -(-wide // lanes) < wide * -(-few // lanes):
         letters, last = other, along
     else:
-        letters, last = other if other[-1] in free else batch + sums + free, free
+        uses = math.prod(sizes[c] for c in own if c not in other)
+        copied = uses >= TRANSPOSE_COPY_READS and _runs(own, sums, sizes, strides) < _runs(
+            own, "".join(c for c in other if c in sums), sizes, strides
+        )
+        letters, last = other if other[-1] in free and not copied else batch + sums + free, free
     if spec.result[-1] in last:
-        return letters, spec.result
-    return letters, "".join(c for c in spec.result if c not in last) + last
+        return Orientation(letters, spec.result, copied)
+    return Orientation(letters, "".join(c for c in spec.result if c not in last) + last, copied)
+
+
+def _runs(own: str, sums: str, sizes: Mapping[str, int], strides: Strides) -> int:
+    """How many loops it takes to go over these sums in this order."""
+    return sum(strides[before] != strides[letter] * sizes[letter] for before, letter in itertools.pairwise(sums))
 
 
 def _adjacent(spec: Subscripts, sizes: Mapping[str, int], strides: Strides, own: str, other: str) -> str:
@@ -109,7 +139,8 @@ def split(spec: Subscripts, sizes: Mapping[str, int], a: Strides, b: Strides, c:
     batch = "".join(x for x in result if x not in rows + columns)
     order = "".join(sorted(spec.summed, key=lambda x: -abs(a[x])))
     *runs, sums = _merged(order, spec.summed, sizes, (a, b))
-    return Split(batch, rows, columns, tuple(runs), sums) if len(runs) <= Product.RUNS else None
+    lines = batch != "" and batch[-1] not in b and c[batch[-1]] == c[rows[0]] * sizes[rows[0]]
+    return Split(batch, rows, columns, tuple(runs), sums, lines) if len(runs) <= Product.RUNS else None
 
 
 def _merged(order: str, wanted: str, sizes: Mapping[str, int], strides: Sequence[Strides]) -> list[str]:

@@ -24,12 +24,12 @@ function     trace_flat, inline, apply
 
 from adjit.trace import arithmetic, dispatch, functions, methods, operators, ufuncs, undispatched
 from adjit.trace.context import Trace, current_trace
-from adjit.trace.function import Traced, apply, asarray, inline, stop_gradient, trace_flat
+from adjit.trace.function import Traced, apply, asarray, inline, mark_table, stop_gradient, trace_flat
 from adjit.trace.table import implements, refused, ufunc
 from adjit.trace.tracer import Tracer, is_tracer
 
 __all__ = [
     "Trace", "Traced", "Tracer", "apply", "arithmetic", "asarray", "current_trace", "dispatch", "functions",
-    "implements", "inline", "is_tracer", "methods", "operators", "refused", "stop_gradient", "trace_flat", "ufunc",
-    "ufuncs", "undispatched",
+    "implements", "inline", "is_tracer", "mark_table", "methods", "operators", "refused", "stop_gradient", "trace_flat",
+    "ufunc", "ufuncs", "undispatched",
 ]  # fmt: skip

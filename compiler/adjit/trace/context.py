@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextvars
 import itertools
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -25,7 +25,9 @@ class Trace:
     """A trace under way. `alive` is False once its graph is closed; `refusal` is the first thing that it could not do
     and NumPy can; `part` says of which part of a program its graph is the body, where that does not run just once:
     "loop" or "branch"; `rule` is whose rule for a derivative it traces, for who traces rules. `checks` must hold where
-    anything is read that it gives; `may_raise` says that who began it knows what an error is that it raises."""
+    anything is read that it gives; `may_raise` says that who began it knows what an error is that it raises. `tables`
+    are inputs of which a training step is to make no gradient of their size (`mark_table`). In that of the whole
+    function, the `root`, is what was `made` once for all calls alike, by what they are."""
 
     def __init__(self, name: str, parent: Trace | None, part: str = "") -> None:
         self.name = name
@@ -34,13 +36,23 @@ class Trace:
         self.rule: object | None = None
         self.checks: list[Node] = []
         self.may_raise = False
+        self.made: dict[Any, Any] = {}
         self.alive = True
         self.builder = Builder()
         self.captures: dict[Node, tuple[Node, Trace]] = {}
         self.refusal: AdjitError | None = None
         self.warned: set[tuple[str, int]] = set()
         self.bounds: dict[Node, tuple[int, int]] = {}
+        self.tables: set[Node] = set()
         self._constants: dict[int, tuple[np.ndarray, Node]] = {}
+
+    @property
+    def root(self) -> Trace:
+        """The outermost trace around this one."""
+        at = self
+        while at.parent is not None:
+            at = at.parent
+        return at
 
     def encloses(self, other: Trace) -> bool:
         """Whether `other` runs inside this trace."""

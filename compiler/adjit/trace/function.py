@@ -24,19 +24,21 @@ from adjit.trace.frozen import exchanged
 from adjit.trace.handle import c_strides, common_shape
 from adjit.trace.promote import resolve, type_of
 from adjit.trace.root import Root
-from adjit.trace.tracer import Tracer, array_of, fresh, is_tracer, make, python_number
-from adjit_runtime.errors import AdjitError, ShapeError
+from adjit.trace.tracer import Tracer, array_of, fresh, is_tracer, make, node_of, python_number
+from adjit_runtime.errors import AdjitError, ArgumentError, ShapeError
 from adjit_runtime.guests import tree_flatten, tree_map
 from adjit_runtime.public import public
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Traced:
-    """A graph, the tree of its outputs, and the values of enclosing traces that became its trailing inputs."""
+    """A graph, the tree of its outputs, and the values of enclosing traces that became its trailing inputs. `tables`
+    are the numbers of inputs that were marked as such."""
 
     graph: Graph
     out_tree: optree.PyTreeSpec
     captures: list[Tracer]
+    tables: tuple[int, ...] = ()
 
 
 def trace_flat(
@@ -90,7 +92,33 @@ def _traced(
     graph = closed(trace.name, trace.builder.inputs, trace.builder.nodes, outputs)
     # A capture holds the value that was read: a later change in place of its array is none of the inner graph's.
     held = [make(Root(owner, outer), (), outer, None, scalar=True) for outer, (_, owner) in trace.captures.items()]
-    return Traced(graph, tree, held)
+    tables = [i for i, node in enumerate(graph.inputs) if node in trace.tables and node not in _captured(trace)]
+    if tables and trace.parent is not None:
+        raise refuse.located(ArgumentError, _NO_TABLE)
+    return Traced(graph, tree, held, tuple(tables))
+
+
+_NO_TABLE = (
+    "sparse=True is for a parameter of the loss of a training step: here the table is an argument of a loop, or of a "
+    "function that is differentiated or batched within another one; leave it out there"
+)
+
+
+def _captured(trace: Trace) -> set[Node]:
+    return {inner for inner, _ in trace.captures.values()}
+
+
+def mark_table(table: Tracer) -> bool:
+    """Note that a table is updated row by row where a training step is traced: an input of the trace, also where a part
+    of the program sees it from inside. False for what is none."""
+    node, trace = node_of(table), current_trace()
+    while trace is not None and node in trace.builder.inputs:
+        trace.tables.add(node)
+        outside = {inner: (outer, owner) for outer, (inner, owner) in trace.captures.items()}
+        if node not in outside:
+            return True
+        node, trace = outside[node]
+    return False
 
 
 def _input(trace: Trace, name: str, type: Array, *, is_array: bool) -> Tracer:

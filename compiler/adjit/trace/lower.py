@@ -50,12 +50,12 @@ from adjit.trace.views import (
     squeeze,
     transpose,
 )
-from adjit.trace.writes import add_at, check_out, check_writable, setitem, store
+from adjit.trace.writes import add_at, check_out, check_writable, extremum_at, setitem, store
 
 __all__ = [
     "active", "add_at", "as_tracer", "broadcast_shapes", "broadcast_to", "builder", "c_ordered", "cast", "check_out",
     "check_writable", "common", "concatenate", "constant", "convert", "copy", "dtype_of", "elementwise", "emit",
-    "expand_dims", "flip", "full", "full_shape", "getitem", "iota", "is_tracer", "lift", "maybe_view", "normalize_axes",
-    "normalize_axis", "pad", "promote", "ravel", "reshape", "select", "setitem", "shape_of", "slice_", "squeeze",
-    "store", "strong", "transpose", "type_of", "weak_cast",
+    "expand_dims", "extremum_at", "flip", "full", "full_shape", "getitem", "iota", "is_tracer", "lift", "maybe_view",
+    "normalize_axes", "normalize_axis", "pad", "promote", "ravel", "reshape", "select", "setitem", "shape_of", "slice_",
+    "squeeze", "store", "strong", "transpose", "type_of", "weak_cast",
 ]  # fmt: skip

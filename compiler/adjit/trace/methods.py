@@ -130,6 +130,12 @@ def _sort(x: Tracer, axis: int = -1, kind: Any = None, order: Any = None, *, sta
     x[...] = np.sort(x, axis=axis, kind=kind, order=order, stable=stable)
 
 
+@method("partition")
+def _partition(x: Tracer, kth: Any, axis: int = -1, kind: str = "introselect", order: Any = None) -> None:
+    lower.check_writable(x)
+    x[...] = np.partition(x, kth, axis=axis, kind=kind, order=order)  # type: ignore[call-overload]
+
+
 @method("view")
 def _view(x: Tracer, dtype: Any = None, type: Any = None) -> Any:
     if type is not None or (dtype is not None and np.dtype(dtype) != x.dtype):
@@ -182,7 +188,6 @@ table.UNSUPPORTED_ATTRIBUTES.update(
         "flags": _MEMORY,
         "flat": "write x.reshape(-1)",
         "getfield": "bits cannot be read as another type: write x.astype(dtype)",
-        "partition": "the order of a partition is NumPy's own: write np.sort(x)",
         "put": "write x.reshape(-1)[indices] = values on a copy, or x[i, j] = values",
         "resize": "the shape of an array is fixed: write np.pad or np.concatenate",
         "setfield": "bits cannot be written as another type",

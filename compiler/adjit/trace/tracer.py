@@ -23,7 +23,7 @@ from adjit.trace.handle import Step, Strides
 from adjit.trace.locate import locate
 from adjit.trace.root import Root
 
-_WRITING = frozenset({"partition", "put", "setfield"})
+_WRITING = frozenset({"put", "setfield"})
 """Methods of ndarray that write into it, and that tracers whose values are known have."""
 
 

@@ -22,6 +22,7 @@ from adjit.trace.lower import (
     check_writable,
     convert,
     emit,
+    extremum_at,
     reshape,
     select,
     store,
@@ -240,7 +241,8 @@ def outer(ufunc: np.ufunc, inputs: tuple[Any, ...], kwargs: Mapping[str, Any]) -
 
 
 def at(ufunc: np.ufunc, target: Any, key: Any, *operand: Any) -> None:
-    """`ufunc.at`: np.add.at and np.subtract.at add once for each time that an element is named."""
+    """`ufunc.at`: np.add.at and np.subtract.at add once for each time that an element is named; np.maximum.at and
+    np.minimum.at."""
     name = f"{name_of(ufunc)}.at"
     key, operand = settled(key), settled(operand)
     if not isinstance(target, Tracer):
@@ -253,7 +255,10 @@ def at(ufunc: np.ufunc, target: Any, key: Any, *operand: Any) -> None:
     if plain is not None:
         return ufunc.at(plain, key, *operand)
     check_writable(target)
-    if ufunc not in (np.add, np.subtract) or len(operand) != 1:
-        raise refuse.function(name, "np.add.at and np.subtract.at are")
+    if ufunc not in (np.add, np.subtract, np.maximum, np.minimum) or len(operand) != 1:
+        raise refuse.function(name, "np.add.at, np.subtract.at, np.maximum.at and np.minimum.at are")
+    if ufunc in (np.maximum, np.minimum):
+        extremum_at(target, key, operand[0], ufunc is np.maximum)
+        return
     value = operand[0] if ufunc is np.add else np.negative(as_tracer(operand[0]))
     add_at(target, key, value)

@@ -25,6 +25,7 @@ from adjit.trace.values import (
     builder,
     convert,
     elementwise,
+    emit,
     lift,
     select,
     shape_of,
@@ -97,6 +98,21 @@ def add_at(x: Tracer, key: Any, value: Any) -> None:
         return setitem(x, key, elementwise("add", getitem(x, key), fresh(node)))
     _write(x, tuple(replace(step, adds=True) if isinstance(step, ArrayIndex) else step for step in parsed.steps), node)
     return None
+
+
+def extremum_at(x: Tracer, key: Any, value: Any, largest: bool) -> None:
+    """`np.maximum.at(x, key, value)`, or of the minimum: values are written in order, so that the last one stands; NaN
+    comes last in both."""
+    check_writable(x)
+    shape, dtype = x.type.shape, x.type.dtype
+    places = getitem(as_tracer(np.arange(math.prod(shape)).reshape(shape)), settled(key))
+    given = reshape(fresh(_fitted(value, dtype, places.type.shape)), (-1,))
+    order: Any = np.argsort(given if largest or dtype.kind != "f" else -given)
+    order = np.flip(order) if not largest and dtype.kind != "f" else order
+    at, values = reshape(places, (-1,))[order], given[order]
+    old = reshape(as_tracer(x[...]), (-1,))
+    best = elementwise("maximum" if largest else "minimum", emit("take", old, at, axis=0), values, ufunc=np.maximum)
+    _write(x, (), lift(reshape(emit("scatter", old, at, best, axis=0), shape)))
 
 
 def store(out: Any, value: Any, name: str = "out=", casting: str = "same_kind") -> Tracer:

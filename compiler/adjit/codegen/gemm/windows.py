@@ -1,11 +1,13 @@
 """A product whose sums are loops around k, as those of windows are: operands are read where they lie, not packed.
 
-    void adjit_windows_f32(m, n, k, a, a_row, a_col, b, b_row, c, c_row, runs, flags, epilogue, context)
+    void adjit_windows_f32(m, n, k, a, a_row, a_col, line, a_line, b, b_row, c, c_row, runs, flags, epilogue, context)
 
-B has unit column stride. `runs` points to three times (count, stride of A, stride of B) in elements: each element of C
-is the sum over all of these, and over k, of A and B moved on by the strides. With each turn of the first loop sums are
-added to C, in order; those of the others and of k are one chain of fused multiply-adds from zero. So parts of C have
-the bits of the whole. Flags and epilogue are those of `adjit_gemm`; a block of C has all n columns.
+B has unit column stride. Rows come in lines of `line` rows, in A `a_row` elements apart, the lines `a_line`; in C all
+rows have one stride, and a block has whole lines where there are several. `runs` points to three times (count, stride
+of A, stride of B) in elements: each element of C is the sum over all of these, and over k, of A and B moved on by the
+strides. With each turn of the first loop sums are added to C, in order; those of the others and of k are one chain of
+fused multiply-adds from zero. So parts of C have the bits of the whole. Flags and epilogue are those of `adjit_gemm`; a
+block of C has all n columns.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ PARAMETERS = (
     (PTR, "a"),
     (I64, "a_row"),
     (I64, "a_col"),
+    (I64, "line"),
+    (I64, "a_line"),
     (PTR, "b"),
     (I64, "b_row"),
     (PTR, "c"),
@@ -39,6 +43,8 @@ PANEL_PARAMETERS = (
     (PTR, "a"),
     (I64, "a_row"),
     (I64, "a_k"),
+    (I64, "line"),
+    (I64, "a_line"),
     (PTR, "b"),
     (I64, "b_row"),
     (PTR, "c"),
@@ -54,15 +60,18 @@ def emit_windows(module: Module, sizes: KernelSizes) -> None:
     for vectors, masked in variants:
         _emit_panel(module, sizes, vectors, masked)
     f = module.function(f"adjit_windows_{sizes.suffix}", VOID, PARAMETERS)
-    m, n, k, a, a_row, a_col, b, b_row, c, c_row, runs, flags, epilogue, context = f.params
+    m, n, k, a, a_row, a_col, line, a_line, b, b_row, c, c_row, runs, flags, epilogue, context = f.params
     ty, one, zero = sizes.ty, literal(I64, 1), literal(I64, 0)
     f.return_if(f.compare("sle", f.minimum(m, n), zero))
     count, a_run, b_run, *inner = (f.load(f.element(runs, I64, i), I64) for i in range(3 * Product.RUNS))
     in_scratch = bit(f, flags, SCRATCH)
     tile_row = f.select(in_scratch, n, c_row)
     accumulate = f.binary("and", flags, literal(I64, ACCUMULATE))
-    tiles = f.binary("udiv", int_literal(sizes.block // sizes.rows), n)
-    height = f.mul(f.intrinsic("smax", I64, (tiles, one)), sizes.rows)
+    several = f.compare("slt", line, m)
+    unit = f.select(several, line, int_literal(sizes.rows))
+    units = f.binary("udiv", int_literal(sizes.block), f.mul(n, unit))
+    height = f.mul(f.intrinsic("smax", I64, (units, one)), unit)
+    a_unit = f.select(several, a_line, f.mul(a_row, unit))
 
     def block(i: Value, _: list[Value]) -> list[Value]:
         rows = f.minimum(f.sub(m, i), height)
@@ -75,14 +84,14 @@ def emit_windows(module: Module, sizes: KernelSizes) -> None:
             def panel(j: Value, _: list[Value]) -> list[Value]:
                 width = f.minimum(f.sub(n, j), int_literal(sizes.columns))
                 places = f.element(b_at, ty, j), b_row, f.element(tile, ty, j), tile_row
-                own = (rows, k, a_at, a_row, a_col, *places, add, width)
+                own = (rows, k, a_at, a_row, a_col, line, a_line, *places, add, width)
                 _call_panel(f, sizes, variants, (*inner, *own))
                 return []
 
             f.loop(0, n, sizes.columns, [], panel)
             return [f.element(a_at, ty, a_run), f.element(b_at, ty, b_run)]
 
-        f.loop(0, count, 1, [f.element(a, ty, f.mul(i, a_row)), b], run)
+        f.loop(0, count, 1, [f.element(a, ty, f.mul(f.binary("udiv", i, unit), a_unit)), b], run)
         call_epilogue(f, epilogue, (context, tile, tile_row, i, f.add(i, rows), zero, n))
         return []
 
@@ -100,7 +109,7 @@ def _emit_panel(module: Module, sizes: KernelSizes, vectors: int, masked: bool) 
     Rows go by whole tiles, and by half ones. The last tile reaches back over rows that are done, which it computes once
     more and writes beside: so there are no tiles of one or two rows, too few for the latency of an addition."""
     f = module.function(_panel_name(sizes, vectors, masked), VOID, PANEL_PARAMETERS, internal=True)
-    *run, m, k, a, a_row, a_k, b, b_row, c, c_row, add, width = f.params
+    *run, m, k, a, a_row, a_k, line, a_line, b, b_row, c, c_row, add, width = f.params
     ty = sizes.ty
     last = LaneMask(f, sizes, f.sub(width, (vectors - 1) * sizes.lanes)) if masked else None
     sums = Sums(k, a_k, b, b_row, ((run[0], run[1], run[2]), (run[3], run[4], run[5])))
@@ -108,23 +117,38 @@ def _emit_panel(module: Module, sizes: KernelSizes, vectors: int, masked: bool) 
     half = whole // 2
     beside = f.alloca(sizes.vector, vectors)
 
-    def tiles(rows: int, start: Value, stop: Value) -> None:
-        offsets = [f.mul(a_row, r) for r in range(rows)]
+    # From the last row of a line to the first of the next one.
+    turn = f.sub(a_line, f.mul(a_row, f.sub(line, 1)))
 
+    def offsets_from(first: Value, rows: int) -> list[Value]:
+        """How far the rows of a tile are from the start of A."""
+        number = f.binary("udiv", first, line)
+        left = f.sub(line, f.sub(first, f.mul(number, line)))
+        offset = f.add(f.mul(number, a_line), f.mul(a_row, f.sub(line, left)))
+        found = [offset]
+        for _ in range(rows - 1):
+            left = f.sub(left, 1)
+            ends = f.compare("eq", left, int_literal(0))
+            offset = f.add(offset, f.select(ends, turn, a_row))
+            left = f.select(ends, line, left)
+            found.append(offset)
+        return found
+
+    def tiles(rows: int, start: Value, stop: Value) -> None:
         def tile(i: Value, _: list[Value]) -> list[Value]:
             first = f.minimum(i, f.sub(m, rows))
             done = f.sub(i, first)
             at = f.element(c, ty, f.mul(c_row, first))
             places = [f.element(at, ty, f.mul(c_row, r)) for r in range(rows)]
             places = [f.select(f.compare("slt", int_literal(r), done), beside, place) for r, place in enumerate(places)]
-            write_tile(f, sizes, vectors, last, f.element(a, ty, f.mul(a_row, first)), offsets, places, sums, add)
+            write_tile(f, sizes, vectors, last, a, offsets_from(first, rows), places, sums, add)
             return []
 
         f.loop(start, stop, rows, [], tile)
 
     def few() -> list[Value]:
         numbers = [f.minimum(int_literal(r), f.sub(m, 1)) for r in range(half)]
-        offsets = [f.mul(a_row, r) for r in numbers]
+        offsets = [offsets_from(r, 1)[0] for r in numbers]
         places = [f.element(c, ty, f.mul(c_row, r)) for r in numbers]
         write_tile(f, sizes, vectors, last, a, offsets, places, sums, add)
         return []

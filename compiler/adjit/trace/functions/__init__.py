@@ -3,6 +3,8 @@
 ufuncs          elementwise functions; elementary: those that are composed of several ops; special: SciPy's; gamma
 reductions      sum, max, any, argmax, cumsum, reduce and accumulate
 statistics      mean, var, average, cov, the nan- family
+histograms      bincount, histogram and its edges
+sorting         sort, argsort, lexsort, searchsorted, digitize; quantiles: median, quantile and their nan- forms
 linear_algebra  matmul, dot, einsum, tensordot, norm; subscripts: einsum's index expressions
 shaping         reshape, axes, flips, rolls, tile, repeat; padding: pad
 joining         concatenate, stack, split, insert, delete
@@ -16,19 +18,22 @@ arrays, calling what the families share
 from adjit.trace.functions import (
     calculus,
     creation,
+    histograms,
     joining,
     linear_algebra,
     padding,
+    quantiles,
     reductions,
     refused,
     selection,
     shaping,
+    sorting,
     special,
     statistics,
     ufuncs,
 )
 
 __all__ = [
-    "calculus", "creation", "joining", "linear_algebra", "padding", "reductions", "refused", "selection", "shaping",
-    "special", "statistics", "ufuncs",
+    "calculus", "creation", "histograms", "joining", "linear_algebra", "padding", "quantiles", "reductions",
+    "refused", "selection", "shaping", "sorting", "special", "statistics", "ufuncs",
 ]  # fmt: skip

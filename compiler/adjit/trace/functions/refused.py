@@ -12,13 +12,12 @@ from adjit.trace.table import refused
 
 _SHAPE = "the shape of its result depends on values; a compiled program has static shapes"
 _MASK = f"{_SHAPE}; write np.where(mask, x, 0) with three arguments, or np.sum(x, where=mask)"
-_SORT = "sorting has no lowering yet; sort outside of the traced function"
 _SPECTRAL = "Fourier transforms give complex numbers, which have no lowering"
 _LAPACK = "matrix factorisations have no lowering yet; compute it outside of the traced function"
 _COMPLEX = "complex numbers have no lowering"
 _HOST = "it runs in Python on values, which a traced array does not have; call it outside of the traced function"
-_SETS = f"set operations sort, and {_SHAPE}"
-_HISTOGRAM = "histograms have no lowering yet; count with np.sum(x[:, None] == bins, axis=0)"
+_SETS = f"{_SHAPE}; adjit.nn.unique(x, size) gives as many distinct elements as you say"
+_HISTOGRAM = "histograms of several dimensions have no lowering yet; number the bins with np.digitize, then np.bincount"
 _WRITE = "it writes into its argument by computed positions; use x[index] = value on a copy"
 _VALUES = "its result depends on values in a way that cannot be traced"
 
@@ -26,44 +25,31 @@ FUNCTIONS: dict[str, str] = {
     "numpy.angle": _COMPLEX,
     "numpy.apply_along_axis": "it calls Python for each row; write the function for whole arrays",
     "numpy.apply_over_axes": "it calls Python for each axis; apply the reduction with axis=(...)",
-    "numpy.argpartition": _SORT,
-    "numpy.argsort": _SORT,
     "numpy.argwhere": _MASK,
     "numpy.array2string": _HOST,
     "numpy.array_repr": _HOST,
     "numpy.array_str": _HOST,
-    "numpy.bincount": _HISTOGRAM,
     "numpy.busday_count": "dates have no lowering",
     "numpy.busday_offset": "dates have no lowering",
     "numpy.choose": "use np.select, or np.where",
     "numpy.compress": _MASK,
     "numpy.datetime_as_string": "dates have no lowering",
-    "numpy.digitize": "it searches in sorted bins; write np.sum(x[..., None] >= bins, axis=-1)",
     "numpy.extract": _MASK,
     "numpy.fill_diagonal": "use np.where(np.eye(n, dtype=bool), value, x)",
     "numpy.flatnonzero": _MASK,
     "numpy.geomspace": "write np.exp(np.linspace(np.log(start), np.log(stop), num))",
-    "numpy.histogram": _HISTOGRAM,
     "numpy.histogram2d": _HISTOGRAM,
-    "numpy.histogram_bin_edges": _HISTOGRAM,
     "numpy.histogramdd": _HISTOGRAM,
     "numpy.i0": "the Bessel function has no lowering",
     "numpy.in1d": "NumPy takes it out; use np.isin",
     "numpy.intersect1d": _SETS,
     "numpy.is_busday": "dates have no lowering",
-    "numpy.lexsort": _SORT,
     "numpy.may_share_memory": "a traced array has no memory",
-    "numpy.median": _SORT,
     "numpy.min_scalar_type": "it depends on values; name the dtype",
     "numpy.nanargmax": "it raises where a row is all NaN; use np.argmax(np.where(np.isnan(x), -np.inf, x))",
     "numpy.nanargmin": "it raises where a row is all NaN; use np.argmin(np.where(np.isnan(x), np.inf, x))",
-    "numpy.nanmedian": _SORT,
-    "numpy.nanpercentile": _SORT,
-    "numpy.nanquantile": _SORT,
     "numpy.nonzero": _MASK,
     "numpy.packbits": "it has no lowering",
-    "numpy.partition": _SORT,
-    "numpy.percentile": _SORT,
     "numpy.piecewise": "it calls Python on masked parts; use np.select or np.where",
     "numpy.place": "write x = np.where(mask, value, x)",
     "numpy.poly": "it needs eigenvalues or roots; compute it outside of the traced function",
@@ -71,9 +57,7 @@ FUNCTIONS: dict[str, str] = {
     "numpy.polyfit": _LAPACK,
     "numpy.polymul": "it drops leading zeros, so that its shape depends on values; use np.convolve",
     "numpy.put": _WRITE,
-    "numpy.put_along_axis": _WRITE,
     "numpy.putmask": "use x[...] = np.where(mask, value, x) on a copy",
-    "numpy.quantile": _SORT,
     "numpy.ravel_multi_index": "its bounds are checked in Python; write i * columns + j",
     "numpy.real_if_close": _COMPLEX,
     "numpy.roots": "it needs eigenvalues; compute it outside of the traced function",
@@ -81,11 +65,9 @@ FUNCTIONS: dict[str, str] = {
     "numpy.savetxt": _HOST,
     "numpy.savez": _HOST,
     "numpy.savez_compressed": _HOST,
-    "numpy.searchsorted": "it searches in sorted values; write np.sum(sorted < x[..., None], axis=-1)",
     "numpy.setdiff1d": _SETS,
     "numpy.setxor1d": _SETS,
     "numpy.shares_memory": "a traced array has no memory",
-    "numpy.sort": _SORT,
     "numpy.sort_complex": _COMPLEX,
     "numpy.trim_zeros": _SHAPE,
     "numpy.union1d": _SETS,

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from adjit.ir.types import BOOL, F64, I64
-from adjit.trace.functions.arrays import spread
 from adjit.trace.functions.calling import (
     anew,
     cast,
@@ -22,6 +21,7 @@ from adjit.trace.functions.calling import (
     wrap,
 )
 from adjit.trace.functions.reductions import reduced
+from adjit.trace.functions.sorting import searched
 from adjit.trace.indexing import checked_index
 from adjit.trace.lower import as_tracer, broadcast_shapes, getitem, is_tracer, normalize_axis, select
 from adjit.trace.promote import widened
@@ -167,6 +167,29 @@ def _take_along_axis(arr: Any, indices: Any, axis: Any = -1) -> Any:
     return wrap(b.take(b.reshape(x, shape=(math.prod(x.shape),)), linear, axis=0))
 
 
+@implements(np.put_along_axis)
+def _put_along_axis(arr: Any, indices: Any, values: Any, axis: Any = -1) -> None:
+    if axis is None:
+        arr[...].reshape(-1)[_positions_of(indices)] = values
+        return
+    along = normalize_axis(axis, len(shape_of(arr)))
+    found = shape_of(indices)
+    if len(found) != len(shape_of(arr)):
+        raise shape_error(f"put_along_axis: indices of shape {found} and array {type_of(arr)} differ in dimensions")
+    key: list[Any] = []
+    for i, n in enumerate(shape_of(arr)):
+        # As in NumPy the other axes have the array's sizes; where the indices have 1 there they are stretched.
+        grid = np.arange(n).reshape(tuple(n if i == j else 1 for j in range(len(found))))
+        key.append(_positions_of(indices) if i == along else grid)
+    arr[tuple(key)] = values
+
+
+def _positions_of(indices: Any) -> Any:
+    if dtype_of(indices).kind not in "iu":
+        raise dtype_error(f"put_along_axis: indices are integers, not {type_of(indices)}")
+    return as_tracer(indices)
+
+
 def _scaled(x: Any, factor: int) -> Any:
     return x if factor == 1 else x * factor
 
@@ -246,10 +269,7 @@ def _on_segments(at: Any, knots: Any, heights: Any) -> Any:
     """The line through the knots around each element; a segment's number is the count of inner knots not above it."""
     b = at.builder
     (n,) = knots.shape
-    axis = len(at.shape)
-    shape = (*at.shape, n - 2)
-    inner = b.broadcast(_part(knots, 1, n - 1), shape=shape, axes=(axis,))
-    segment = b.sum(b.cast(spread(b, at, (axis,), shape) >= inner, dtype=I64), axes=(axis,))
+    segment = searched(_part(knots, 1, n - 1), at, right=True)
     rises = _part(heights, 1, n) - _part(heights, 0, n - 1)
     slopes = rises / (_part(knots, 1, n) - _part(knots, 0, n - 1))
     off = at - b.take(knots, segment, axis=0)

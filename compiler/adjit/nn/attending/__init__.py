@@ -1,15 +1,21 @@
-"""Attention: the plain composition of softmax and products, by which every derivative and batch of it follows."""
+"""Attention: what users call.
+
+weights  the composition of softmax and products on whole arrays, and its derivatives
+tiles    the same for many scores, without an array of them"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from adjit.nn.activations import shifted
-from adjit.nn.dropout import dropout as drop
-from adjit.nn.operands import counted, dtype_of, like, numbers, scalar, within
+from adjit.nn.attending.tiles import tiled
+from adjit.nn.attending.weights import Form, composed
+from adjit.nn.operands import dtype_of, like, numbers, scalar, within
+from adjit.trace import is_tracer, lower
+from adjit.tuned import ATTENTION_SCORES
 from adjit_runtime import checks
 from adjit_runtime.errors import ArgumentError, DTypeError, ShapeError
 from adjit_runtime.public import public
@@ -62,20 +68,68 @@ def attention(
     """
     q, k, v = numbers("attention: q", q), numbers("attention: k", k), numbers("attention: v", v)
     lead, shared = _lead(q, k, v)
-    (time, features), (keys, size) = np.shape(q)[-2:], np.shape(v)[-2:]
+    (time, features), keys = np.shape(q)[-2:], np.shape(k)[-2]
     by = 1.0 / math.sqrt(max(features, 1)) if scale is None else scalar("attention: scale", scale)
-    # The queries of a group are those of one head, one head below the other: no key is copied for each of them.
-    rows = (*shared, math.prod(lead[-1:]) // max(math.prod(shared[-1:]), 1) * time)
-    scores = np.reshape(np.reshape(q * by, (*rows, features)) @ np.swapaxes(k, -1, -2), (*lead, time, keys))
+    form = Form(checks.flag("attention: causal", causal), _rate(dropout))
+    groups = math.prod(lead[-1:]) // max(math.prod(shared[-1:]), 1)
+    q = np.reshape(q * by, (*shared, groups, time, features))
+    scores = (*lead, time, keys)
     if bias is not None:
-        scores = scores + like(within("attention: bias", bias, np.shape(scores), "the scores"), scores)
-    seen = _seen(mask, causal, scores)
-    if seen is not None:
-        scores = np.where(seen, scores, -np.inf)
-    e = np.exp(shifted(scores, -1))
-    total = np.sum(e, axis=-1, keepdims=True)
-    weights = drop(e / np.where(total == 0, 1.0, total), _rate(dropout), key)
-    return np.reshape(np.reshape(weights, (*rows, keys)) @ v, (*lead, time, size))
+        bias = _apart(like(within("attention: bias", bias, scores, "the scores"), q), shared, groups)
+    if mask is not None:
+        mask = within("attention: mask", mask, scores, "the scores")
+        if dtype_of(mask).kind != "b":
+            raise DTypeError(f"attention: mask is of bools, not {dtype_of(mask)}; what is added to the scores is bias")
+        mask = _apart(mask, shared, groups)
+    attend = _tiled if _pays(q, k, v, time * keys) else composed
+    y = attend(q, k, v, bias, mask, None if form.rate == 0 else key, form)
+    return np.reshape(y, (*lead, time, np.shape(v)[-1]))
+
+
+def _apart(x: Any, shared: tuple[int, ...], groups: int) -> Any:
+    """Bias or mask with all axes of (*shared, groups, time, keys), 1 along those where it is the same throughout."""
+    shape = (1,) * (len(shared) + 2 - np.ndim(x)) + np.shape(x)
+    *lead, time, keys = shape
+    if not shared:
+        return np.reshape(x, (1, time, keys))
+    heads = (1, 1) if lead[-1] == 1 else (shared[-1], groups)
+    return np.reshape(x, (*lead[:-1], *heads, time, keys))
+
+
+def _pays(q: Any, k: Any, v: Any, scores: int) -> bool:
+    """Whether tiles do: there are many scores, and a program is made of them."""
+    return scores >= ATTENTION_SCORES and 0 not in np.shape(q) + np.shape(v) and any(map(is_tracer, (q, k, v)))
+
+
+def _tiled(q: Any, k: Any, v: Any, bias: Any, mask: Any, key: Any, form: Form) -> Any:
+    """In tiles: operands of one dtype, and axes in front joined where bias and mask have both of them, or none."""
+    dtype = np.result_type(*(dtype_of(x) for x in (q, k, v, bias) if x is not None))
+    q, k, v, bias = (x if x is None else lower.cast(x, dtype) for x in (q, k, v, bias))
+    if bias is not None and np.shape(bias)[-1] != np.shape(k)[-2]:
+        bias = np.broadcast_to(bias, (*np.shape(bias)[:-1], np.shape(k)[-2]))
+    shared, shape = np.shape(k)[:-2], np.shape(q)
+    runs = _runs(shared, [x for x in (bias, mask) if x is not None])
+
+    def joined(x: Any) -> Any:
+        found = np.shape(x)
+        return np.reshape(x, (*(math.prod(found[i] for i in run) for run in runs), *found[len(shared) :]))
+
+    operands = [x if x is None else joined(x) for x in (q, k, v, bias, mask)]
+    return np.reshape(tiled(*operands, key, form), (*shape[:-1], np.shape(v)[-1]))
+
+
+def _runs(shared: tuple[int, ...], extras: Sequence[Any]) -> list[list[int]]:
+    """Axes that follow one another, along all of which each of `extras` changes, or along none; without those of 1."""
+    runs: list[list[int]] = []
+    before: list[bool] = []
+    for axis in (i for i, n in enumerate(shared) if n > 1):
+        changes = [np.shape(x)[axis] > 1 for x in extras]
+        if runs and changes == before:
+            runs[-1].append(axis)
+        else:
+            runs.append([axis])
+        before = changes
+    return runs
 
 
 def _lead(q: Any, k: Any, v: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -95,20 +149,6 @@ def _lead(q: Any, k: Any, v: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
     if lead and (lead[-1] % shared[-1] if shared[-1] else lead[-1]):
         raise ShapeError(f"attention: {shown}: {lead[-1]} heads of q make no {shared[-1]} equal groups")
     return lead, shared
-
-
-def _seen(mask: Any, causal: bool, scores: Any) -> Any:
-    """Which key each query sees; None where it is every one."""
-    seen = None
-    if mask is not None:
-        seen = within("attention: mask", mask, np.shape(scores), "the scores")
-        if dtype_of(seen).kind != "b":
-            raise DTypeError(f"attention: mask is of bools, not {dtype_of(seen)}; what is added to the scores is bias")
-    if not checks.flag("attention: causal", causal):
-        return seen
-    time, keys = np.shape(scores)[-2:]
-    before = counted(keys, 1, 2, scores) <= counted(time, 0, 2, scores)
-    return before if seen is None else seen & before
 
 
 def _rate(dropout: Any) -> float:
