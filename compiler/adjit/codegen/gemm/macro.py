@@ -15,7 +15,6 @@ from adjit.codegen.gemm.variants import ACCUMULATE, MOST_PREFETCHED, PACKED_UNIT
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Ty, Value, int_literal, literal
 from adjit.tuned import (
     GEMM_PACK_FROM,
-    GEMM_PACK_L2,
     GEMM_PACK_PANELS,
     GEMM_PACK_ROWS,
     GEMM_PACK_SPAN,
@@ -100,7 +99,7 @@ def emit_tiles(module: Module, sizes: KernelSizes) -> None:
     b_bytes = f.mul(b_row, sizes.dtype.itemsize)
     span = f.mul(b_bytes, f.minimum(k, int_literal(sizes.kc)))
     far = both(f, at_least(f, span, GEMM_PACK_SPAN), at_least(f, f.mul(m, span), GEMM_PACK_SPAN * GEMM_PACK_ROWS))
-    if sizes.l2 >= GEMM_PACK_L2:
+    if sizes.keeps_lines:
         beyond = f.binary("and", b_bytes, int_literal(GEMM_PACK_STRIDE - 1))
         far = both(f, far, f.compare("eq", beyond, literal(I64, 0)))
     pack_b = f.binary("or", pack_b, far)

@@ -4,9 +4,9 @@
 
 Panel j holds source elements (w, p), w = j*width .. j*width + width - 1, as target[(j*k + p) * width + w - j*width].
 Elements beyond n repeat the last one or are zero: they are multiplied, never stored, never an invented NaN. Unit s_n
-copies vectors, a row of all panels as wide as a tile after the other, unit s_k transposes blocks in registers, any
-other pair goes element by element. Up to one block is written beyond the end of the last panel; nothing outside of the
-source is read.
+copies a row of all panels that are as wide or as high as a tile after the other, unit s_k transposes blocks in
+registers, any other pair goes element by element. Up to one block is written beyond the end of the last panel; nothing
+outside of the source is read.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def _copy_rows(f: Function, sizes: KernelSizes, width: int, whole: Value) -> lis
     neighbours."""
     _, k, source, _, s_k, target, _ = f.params
     panel, later = f.mul(k, width), f.mul(s_k, GEMM_PACK_AHEAD)
-    lanes = min(width, sizes.lanes) if width % sizes.lanes == 0 else width
+    lanes = sizes.lanes if width % sizes.lanes == 0 else width
     lines = -(-width * sizes.dtype.itemsize // LINE)
 
     def row(_: Value, carried: list[Value]) -> list[Value]:
