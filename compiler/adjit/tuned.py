@@ -232,7 +232,8 @@ STASH_BYTES = 32 << 10
 class GemmBlocking:
     """Blocking of a matrix product: a tile is `rows` x (`vectors` vectors), `kc`, `mc`, `nc` are the cache blocks.
     `pack_transposed`: whether A is packed where it is contiguous along m; `pack_plain`: whether it is in large products
-    where it is contiguous along k.
+    where it is contiguous along k. `unroll`: steps along k in one turn of a whole tile's loop. `ahead`: whether a tile
+    prefetches its share of what later panels read of B.
 
     `kc` is part of the meaning of a result: sums run over k in even blocks of at most `kc`. The others are speed
     alone."""
@@ -244,13 +245,15 @@ class GemmBlocking:
     nc: int
     pack_transposed: bool = True
     pack_plain: bool = True
+    unroll: int = 1
+    ahead: bool = False
 
 
 GEMM_BLOCKING: dict[tuple[int, int], GemmBlocking] = {
     (64, 4): GemmBlocking(rows=8, vectors=2, kc=512, mc=128, nc=2048, pack_transposed=False, pack_plain=False),
-    (64, 8): GemmBlocking(rows=8, vectors=2, kc=512, mc=96, nc=1024, pack_transposed=False, pack_plain=False),
-    (32, 4): GemmBlocking(rows=6, vectors=2, kc=400, mc=144, nc=2048),
-    (32, 8): GemmBlocking(rows=6, vectors=2, kc=256, mc=96, nc=1024),
+    (64, 8): GemmBlocking(rows=8, vectors=2, kc=512, mc=96, nc=1024, pack_plain=False),
+    (32, 4): GemmBlocking(rows=6, vectors=2, kc=400, mc=144, nc=2048, pack_plain=False, unroll=4, ahead=True),
+    (32, 8): GemmBlocking(rows=6, vectors=2, kc=256, mc=96, nc=1024, pack_plain=False, unroll=2, ahead=True),
     (16, 4): GemmBlocking(rows=4, vectors=2, kc=256, mc=128, nc=2048),
     (16, 8): GemmBlocking(rows=4, vectors=2, kc=256, mc=96, nc=1024),
 }
@@ -269,12 +272,12 @@ GEMM_PACK_FROM = (192, 512, 256)
 GEMM_PACK_TRANSPOSED = (12, 64)
 """Panels of C, each as wide as a tile, and sums from which A is packed where it is contiguous along m: that often its
 copy is used."""
-GEMM_PACK_SPAN, GEMM_PACK_ROWS = 256 << 10, 96
+GEMM_PACK_SPAN, GEMM_PACK_ROWS = 256 << 10, 64
 """Bytes that a block of B spans from which it is packed, so that a panel's lines neither fall into a few sets of L1 nor
 take more pages than its translation buffer has; and rows of C that pay for that at this span, fewer at a longer one."""
-GEMM_PACK_STRIDE: dict[int, int] = {32: 4096}
-"""Vector registers -> what the bytes of a row of such a B are a multiple of, where all do not take the same: then its
-lines fall into one set of L1."""
+GEMM_PACK_STRIDE, GEMM_PACK_L2 = 4096, 1 << 20
+"""What the bytes of a row of such a B are a multiple of, so that its lines fall into one set of L1; and bytes of L2
+from which other strides need no packing: a smaller one does not keep the lines of a panel whose rows lie 2 KB apart."""
 GEMM_PACK_PANELS, GEMM_PACK_AHEAD = 8, 8
 """Panels of B that are packed together, a row after the other, and rows ahead that are prefetched meanwhile."""
 GEMM_SMALL_ROWS = 32
