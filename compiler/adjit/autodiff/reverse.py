@@ -162,7 +162,23 @@ def _excludes_nan(condition: Node, value: Node) -> bool:
     """Whether `condition`, where true, compares `value` with another: NaN is not smaller, larger or equal."""
     if condition.op.name == "or":
         return all(_excludes_nan(arg, value) for arg in condition.args)
-    return condition.op.name in ("lt", "le", "gt", "ge", "eq") and value in condition.args
+    if condition.op.name not in ("lt", "le", "gt", "ge", "eq"):
+        return False
+    return any(_is_nan_with_it_alone(value, arg) for arg in condition.args)
+
+
+def _is_nan_with_it_alone(value: Node, arg: Node) -> bool:
+    """Whether a value is NaN nowhere but where `arg` is: it is that, or takes numbers in its place."""
+    while value is not arg:
+        if value.op.name != "select":
+            return False
+        chosen, other = value.args[1:]
+        if other.is_splat:
+            chosen, other = other, chosen
+        if not chosen.is_splat or chosen.attrs["value"] != chosen.attrs["value"]:
+            return False
+        value = other
+    return True
 
 
 def _hands_nan_through(node: Node) -> bool:
