@@ -28,7 +28,10 @@ from tests.ops.samples import COMPUTED, assert_close, cases_of, graph_of, tolera
 from tests.ops.test_compiled import targets
 from tests.thresholds import STRAIGHT, force
 
-WITHOUT = {"argmax", "argmin", "cumsum", "cumprod", "check_index", "check_fits", "take", "scatter", "scatter_add"}
+WITHOUT = {
+    "argmax", "argmin", "cumsum", "cumprod", "check_index", "check_fits", "take", "scatter", "scatter_add",
+    "sort", "argsort",
+}  # fmt: skip
 
 
 def in_a_line(graph: Graph, inputs: list[np.ndarray], target: Target | None = None) -> list[np.ndarray]:

@@ -109,9 +109,15 @@ class LoopPlanner(Memory):
             return buffer, 0
         found = operand_strides(node, self.placements)
         if found is None or not found[1].is_dense(node.shape):
-            raise NeedsStorage({unshaped(node): False})
+            raise self._lacks(node)
         self._claim(found[0])
         return found[1].buffer, found[1].offset
+
+    def _lacks(self, node: Node) -> NeedsStorage:
+        """That an operand does not lie as it must: what it is a reshape of is to have memory, or, where that has some,
+        it itself."""
+        below = unshaped(node)
+        return NeedsStorage({node if below in self.notes.stored | self.notes.dense else below: False})
 
     # -- tiles --------------------------------------------------------------------------------------------------------
 
@@ -259,7 +265,7 @@ class LoopPlanner(Memory):
             return _Moving((part, 0), 0)
         found = operand_strides(node, self.placements)
         if found is None or tuple(found[1].strides[1:]) != contiguous_strides(node.shape[1:]):
-            raise NeedsStorage({unshaped(node): False})
+            raise self._lacks(node)
         self._claim(found[0])
         return _Moving((found[1].buffer, found[1].offset), found[1].strides[0])
 
