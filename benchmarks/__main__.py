@@ -1,6 +1,7 @@
 """Side by side with peers.
 
-    python -m benchmarks [--workloads mlp,xor] [--threads 1,2] [--peers jax,torch] [--quick] [--output FILE]
+    python -m benchmarks [--workloads mlp,xor] [--threads 1,2] [--peers jax,torch] [--cpu haswell] [--quick]
+        [--output FILE]
 
 A process for each side, blocks of all sides in turn, agreement checked. A whole run writes docs/benchmarks.md. The
 parts `start` (first calls) and `calls` (by kind of argument) have documents of their own beside it, named after it
@@ -8,7 +9,8 @@ parts `start` (first calls) and `calls` (by kind of argument) have documents of 
 a quick one, prints its text instead, unless it is told where the main document would be. The exit code is 1 where sides
 disagree, a rate is impossible, a row misses a limit of its own (`benchmarks/goals.py`) or adjit fails. `--pythons
 numba=PATH` (or BENCH_PYTHONS) runs a side in another interpreter: libraries that pin different versions of the same
-package cannot share one.
+package cannot share one. `--cpu haswell` keeps all sides to AVX2 on a machine that has AVX-512; a whole run writes
+docs/benchmarks-avx2.md, without the parts.
 """
 
 from __future__ import annotations
@@ -23,13 +25,14 @@ from pathlib import Path
 
 from benchmarks.measure import Settings, installed, measure_micro, measure_products, measure_row, say
 from benchmarks.parts import PARTS, Part
-from benchmarks.processes import ROOT, pythons
+from benchmarks.processes import LESSER_CPUS, ROOT, pythons
 from benchmarks.report import text_of, write, write_text
 from benchmarks.results import Report, Row
 from benchmarks.sides import CALLED, PEERS, RATED
 from benchmarks.workloads import MICRO, WORKLOADS
 
-OUTPUT = ROOT / "docs" / "benchmarks.md"
+OUTPUTS = {"": ROOT / "docs" / "benchmarks.md", "haswell": ROOT / "docs" / "benchmarks-avx2.md"}
+"""The main document, by the CPU whose code is measured."""
 BY_THEMSELVES = ("gemm", "vector_math")
 """What is measured against NumPy in one process."""
 MAIN = (*WORKLOADS, *MICRO, *BY_THEMSELVES)
@@ -108,11 +111,17 @@ def main() -> int:
     parser.add_argument("--workloads", default="", help=", ".join((*MAIN, *PARTS, *ROWS)))
     parser.add_argument("--threads", default=",".join(str(n) for n in (1, 2) if n <= cores()))
     parser.add_argument("--peers", default="", help=", ".join(PEERS))
+    parser.add_argument("--cpu", choices=tuple(LESSER_CPUS), default="", help="keep all sides to its instructions")
     parser.add_argument("--quick", action="store_true", help="3 blocks instead of 7")
     parser.add_argument("--output", type=Path)
     parser.add_argument("--pythons", default=os.environ.get("BENCH_PYTHONS", ""), metavar="SIDE=PATH,...")
     options = parser.parse_args()
-    names = chosen(options.workloads or ",".join((*MAIN, *PARTS)), (*MAIN, *PARTS, *ROWS), "workload", parser)
+    names = chosen(
+        options.workloads or ",".join(MAIN if options.cpu else (*MAIN, *PARTS)),
+        (*MAIN, *PARTS, *ROWS),
+        "workload",
+        parser,
+    )
     peers = chosen(options.peers, PEERS, "peer", parser)
     threads = sorted({int(text) for text in options.threads.split(",")})
     if threads[-1] > cores():
@@ -122,7 +131,7 @@ def main() -> int:
         interpreters = pythons(options.pythons)
     except ValueError as error:
         parser.error(f"--pythons: {error}")
-    settings = Settings(blocks, 0.2 if options.quick else 0.3, 1 if options.quick else 3, interpreters)
+    settings = Settings(blocks, 0.2 if options.quick else 0.3, 1 if options.quick else 3, interpreters, options.cpu)
     main_names = [name for name in MAIN if name in names]
     parts = {
         part: [row for row in kind.rows if part in names or (row in ROWS and row in names)]
@@ -145,6 +154,7 @@ def main() -> int:
             options.quick,
             blocks,
             part,
+            options.cpu,
         )
 
     reports = []
@@ -153,7 +163,7 @@ def main() -> int:
         reports.append(report)
         measure_main(main_names, threads, list(report.versions), settings, report)
         whole = not (options.workloads or options.peers or options.quick)
-        output = options.output or (OUTPUT if whole else None)
+        output = options.output or (OUTPUTS[options.cpu] if whole else None)
         if output:
             write(report, output)
             say(f"written: {output}")
@@ -167,7 +177,7 @@ def main() -> int:
         sides = [name for name in report.versions if name != "numpy"]
         measure_part(PARTS[part], rows, threads, sides, settings, report)
         whole = part in names and not (options.peers or options.quick)
-        output = options.output or (OUTPUT if whole else None)
+        output = options.output or (OUTPUTS[options.cpu] if whole else None)
         if output:
             output = output.with_name(f"{output.stem}-{part}{output.suffix}")
             write_text(PARTS[part].text(report), output)

@@ -2,9 +2,10 @@
 
     PYTHONPATH=compiler:runtime python -m benchmarks.gemm [--dtype f32] [--seconds 0.3] [--shapes 512x512x512,9x8x5NT]
 
-`ADJIT_CPU=haswell` measures the code for AVX2; OpenBLAS follows with `OPENBLAS_CORETYPE=Haswell`. Both sides are called
-through ctypes or NumPy's matmul with `out=`, on the same arrays, which start on 64 bytes as a program's buffers do
-(what is not packed runs up to 15% slower on arrays that do not). Medians, and the median of the ratios.
+`ADJIT_CPU=haswell` measures the code for AVX2; OpenBLAS follows with `OPENBLAS_CORETYPE=Haswell` (`python -m
+benchmarks --cpu haswell --workloads gemm` sets both). Both sides are called through ctypes or NumPy's matmul with
+`out=`, on the same arrays, which start on 64 bytes as a program's buffers do (what is not packed runs up to 15% slower
+on arrays that do not). Medians, and the median of the ratios.
 """
 
 from __future__ import annotations

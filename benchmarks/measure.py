@@ -39,20 +39,21 @@ REPEATED = 1.0
 
 @dataclass(frozen=True)
 class Settings:
-    """How long and how often: blocks for each side, seconds of a block, processes for a first call, and interpreters of
-    sides that have others."""
+    """How long and how often: blocks for each side, seconds of a block, processes for a first call, interpreters of
+    sides that have others, and the lesser CPU whose code is measured, if any."""
 
     blocks: int = 7
     seconds: float = 0.3
     processes: int = 3
     interpreters: Mapping[str, str] | None = None
+    cpu: str = ""
 
     def start(self, side: str, threads: int, workload: str, cache: Path) -> Process:
         """A worker. What needs adjit's compiler runs where adjit does."""
         interpreters = dict(self.interpreters or {})
         if "adjit" in interpreters:
             interpreters.setdefault("machine", interpreters["adjit"])
-        return Process(side, threads, workload, cache, interpreters)
+        return Process(side, threads, workload, cache, interpreters, self.cpu)
 
 
 def say(text: str) -> None:

@@ -241,7 +241,10 @@ def title(report: Report) -> str:
     packages = {MODULES[name]: version for name, version in report.versions.items()}
     versions = ", ".join(f"{name} {version}" for name, version in packages.items())
     part = f" --workloads {report.part}" if report.part else ""
-    text = f"Written by `python -m benchmarks{part}` on {report.date}. {report.machine}. {versions}."
+    cpu = f" --cpu {report.cpu}" if report.cpu else ""
+    text = f"Written by `python -m benchmarks{cpu}{part}` on {report.date}. {report.machine}. {versions}."
+    if report.cpu:
+        text += f" All sides are kept to the instructions of {report.cpu}."
     if report.left_out:
         text += f" Left out: {', '.join(f'{name}, not installed' for name in report.left_out)}."
     return text
@@ -261,14 +264,16 @@ def text_of(report: Report) -> str:
     """The whole document, but for the notes."""
     blocks = f"{report.blocks} blocks" + (", a quick run" if report.quick else "")
     parts = [
-        "# Benchmarks",
+        "# Benchmarks" + (f" with code for {report.cpu}" if report.cpu else ""),
         title(report),
         "Every side computes the same from the same arrays; losses of five steps agree within the workload's "
         "tolerance, or the row says DISAGREE. One process each (the faster of two), on the same cores, in turn; "
         "medians over "
         f"{blocks}, ± half the distance of the quartiles. The limit is the time that the arithmetic at the peak of "
         "fused multiply-adds, or the traffic at the bandwidth of the working set, takes at least.",
-        "[First calls](benchmarks-start.md) of programs that Python loops unroll, and [calls by kind of "
+        ""
+        if report.cpu
+        else "[First calls](benchmarks-start.md) of programs that Python loops unroll, and [calls by kind of "
         "argument](benchmarks-calls.md), have documents of their own.",
     ]
     if report.rows:

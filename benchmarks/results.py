@@ -208,6 +208,7 @@ class Report:
     quick: bool = False
     blocks: int = 7
     part: str = ""
+    cpu: str = ""
 
     def faults(self) -> list[str]:
         """What makes the run fail: disagreement, impossible rates, missed limits, a failure of adjit itself."""

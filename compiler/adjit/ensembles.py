@@ -50,6 +50,7 @@ class VmapStep(TrainingStep):
             step.optimizer,
             step.has_aux,
             step.has_state,
+            step.watches,
             extras,
             step.regularized,
             step.static_argnames,
@@ -134,7 +135,8 @@ class VmapStep(TrainingStep):
             layout, types = layout.each(), mapped.types
         one = replace(signature, types=tuple(types), layout=layout)
         graph, aux = super().build(one, names, record)
-        result: Any = (0, optree.tree_unflatten(aux, range(aux.num_leaves))) if self.has_aux else 0
+        beside = self.has_aux or self.watches
+        result: Any = (0, optree.tree_unflatten(aux, range(aux.num_leaves))) if beside else 0
         whole = functools.partial(self._batched, tree_structure(result), levels)
         return record.derive("batch", whole, graph), aux
 

@@ -35,6 +35,13 @@ class Rows:
         """The array with these rows in their places; of those of one number the last one stands."""
         return apply("scatter", x, self.ids, rows, axis=0)
 
+    def change(self, old: Any, new: Any) -> Any:
+        """What came to the rows of an array, of each number once, and 0 in the other places."""
+        count = lower.shape_of(self.ids)[0]
+        once = (self.ids != self.ids[-1:]) | (np.arange(count) == count - 1)
+        change = self.of(new) - self.of(old)
+        return np.where(np.reshape(once, (count, *[1] * (change.ndim - 1))), change, 0.0)
+
 
 def rows_of(name: str, gradient: Any) -> Rows | None:
     """The gradient of a table by its rows; None where it is 0. ArgumentError where it is no sum of rows."""

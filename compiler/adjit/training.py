@@ -14,8 +14,17 @@ from adjit.autodiff.reverse import gradient
 from adjit.driver import options_of
 from adjit.functions import JitFunction, trace_call
 from adjit.ir.graph import Graph, with_updates
-from adjit.optim import Optimizer, Schedule
+from adjit.optim import Optimizer
 from adjit.optim.optimizer import Mask
+from adjit.optim.rules import (
+    Rule,
+    assigned,
+    check_extras,
+    hyper_of_rules,
+    initial_numbers,
+    initial_shared,
+    switched_off,
+)
 from adjit.optim.schedule import Numbers
 from adjit.profile import Profile
 from adjit.random import fold_in
@@ -25,8 +34,10 @@ from adjit.stages import Options, Record
 from adjit.trace import inline
 from adjit.trace.integers import bound
 from adjit.updating import Updating
+from adjit.watching import Watch, named, norms, watched
 from adjit_runtime import checks
 from adjit_runtime.errors import ArgumentError, DTypeError, StateError
+from adjit_runtime.guests import tree_structure
 from adjit_runtime.models import numbers_for
 from adjit_runtime.program import is_narrow, wide_dtype
 from adjit_runtime.public import public
@@ -60,6 +71,7 @@ class TrainingStep(StepFunction, JitFunction):
         optimizer: Optimizer,
         has_aux: bool,
         has_state: bool,
+        watches: tuple[str, ...],
         extras: Mapping[str, Numbers | None],
         regularized: Mask | None,
         static_argnames: Iterable[str],
@@ -74,17 +86,15 @@ class TrainingStep(StepFunction, JitFunction):
         self.optimizer = optimizer
         self.has_aux = has_aux
         self.has_state = has_state
+        self.watches = watches
         self.regularized = regularized
-        self.hyper = {**optimizer.hyper, **{name: value for name, value in extras.items() if value is not None}}
-        self.extras = {name for name, value in extras.items() if value is not None}
-        for name in self.extras & set(optimizer.hyper):
-            raise ArgumentError(f"training_step: {optimizer.name} has a {name} of its own; give it there")
-        if "weight_decay" in self.extras and optimizer.hyper.get("learning_rate") is None:
-            raise ArgumentError("training_step: weight_decay needs an optimiser with a learning_rate")
+        given = {name: value for name, value in extras.items() if value is not None}
+        self.hyper = {**hyper_of_rules(optimizer), **given}
+        self.extras = set(given)
+        check_extras(optimizer, self.extras)
         self.structural = {
             name: f"it was switched off when the step was made, so there is no code for it; make a step with {name}"
-            for name in (*optimizer.hyper, *(extra for extra in _EXTRAS if extra not in optimizer.hyper))
-            if self.hyper.get(name) is None
+            for name in switched_off(dict.fromkeys(_EXTRAS) | self.hyper)
         }
         off = frozenset(self.structural)
         self.updating = Updating(self.__name__, optimizer, self.hyper, frozenset(self.extras), off, regularized)
@@ -200,31 +210,27 @@ class TrainingStep(StepFunction, JitFunction):
         """The layout of a state with these parameters and this model state, and the values of all its leaves but key
         and step count. All have the axes of the `models` first."""
         arrays, spec = params
-        kept = [self._kept(array, models) for array in arrays]
-        hyper: dict[str, Any] = {}
-        for name, value in self.hyper.items():
-            if isinstance(value, Schedule):
-                hyper[name] = {key: self._numbers(f"{name}.{key}", n, models) for key, n in value.numbers.items()}
-            elif value is not None:
-                hyper[name] = self._numbers(name, value, models)
+        rules = assigned(self.optimizer, leaf_names(spec, "params"))
+        kept = [self._kept(rule, array, models) for rule, array in zip(rules, arrays, strict=True)]
+        hyper = initial_numbers(self.hyper, functools.partial(self._numbers, models=models))
         trees = (optree.tree_unflatten(spec, arrays), optree.tree_unflatten(spec, kept), _tree(carried))
-        shared = {name: np.full(models, float(initial)) for name, (initial, _) in self.optimizer.shared.items()}
+        shared = {name: np.full(models, number) for name, number in initial_shared(self.optimizer, self.hyper).items()}
         return layout_of(*trees, shared, hyper, self.structural, models)
 
     def _numbers(self, name: str, value: Any, models: tuple[int, ...]) -> np.ndarray:
         return numbers_for(f"{self.__name__}: {name}", value, models)
 
-    def _kept(self, array: np.ndarray, models: tuple[int, ...]) -> Any:
+    def _kept(self, rule: Rule, array: np.ndarray, models: tuple[int, ...]) -> Any:
         """What the optimiser keeps for a parameter: a pytree of arrays and numbers, of many models stacked."""
         if models:
-            each, trees = zip(*(flatten(self._kept(np.asarray(one), models[1:])) for one in array), strict=True)
+            each, trees = zip(*(flatten(self._kept(rule, np.asarray(one), models[1:])) for one in array), strict=True)
             stacked: Any = [np.stack(leaves) for leaves in zip(*each, strict=True)]
             return optree.tree_unflatten(trees[0], stacked)
-        kept = self.optimizer.init(array)
+        kept = rule.initial(array, self.optimizer)
         for leaf in flatten(kept)[0]:
-            type = leaf_type(leaf, f"{self.optimizer.name}: what init keeps")
+            type = leaf_type(leaf, f"{rule.optimizer.name}: what init keeps")
             if is_narrow(type.dtype):
-                raise DTypeError(f"{self.optimizer.name}: what init keeps is {type}, which no machine code exists for")
+                raise DTypeError(f"{rule.optimizer.name}: what init keeps is {type}, which no machine code exists for")
         return kept
 
     def check_state(self, state: Any) -> None:
@@ -268,6 +274,12 @@ class TrainingStep(StepFunction, JitFunction):
         count = calls if steps is None else checks.integer(f"{self.__name__}.profile: steps", steps, 1)
         return super().profile(*args, calls=count, **kwargs)
 
+    def parts_of(self, result: Any) -> tuple[Any, Any]:
+        """(aux, norms) of what steps give beside the loss."""
+        if not self.watches:
+            return result, None
+        return result if self.has_aux else (None, result)
+
     def bound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[np.ndarray]:
         """The leaves of the state, then those of the batch."""
         state = args[0]
@@ -295,17 +307,26 @@ class TrainingStep(StepFunction, JitFunction):
             tables = self.updating.tables(layout, state, results[n_kept:], loss.tables)
             gradients = [tables[i].gradient if i in tables else g for i, g in enumerate(results[n_kept:])]
             value, penalised = self.updating.penalised(layout, state, results[0], gradients)
-            new, others = self.updating.updated(layout, state, penalised, tables)
-            return [value, *results[1:n_outputs], *new, *results[n_outputs:n_kept], *others]
+            clipped = self.updating.clipped(layout, state, penalised)
+            new, others = self.updating.updated(layout, state, clipped, value, tables)
+            found = norms(self.watches, state[:count], penalised, new[:count], tables)
+            return [value, *results[1:n_outputs], *found, *new, *results[n_outputs:n_kept], *others]
 
         def step(adjoint: Graph) -> Graph:
             call, types = functools.partial(whole, adjoint), (*layout.types, *signature.types)
             traced = trace_call(self.graph_name, call, types, (*layout.names, *names))
-            return with_updates(traced.graph, n_outputs, self._targets(layout))
+            return with_updates(traced.graph, n_outputs + len(self.watches), self._targets(layout))
 
         with record.timed("step"):
             graph = step(adjoint)
-        return record.keep("step", graph, ("adjoint", step)), loss.out_tree.children()[1]
+        return record.keep("step", graph, ("adjoint", step)), self._out_tree(layout, loss.out_tree.children()[1])
+
+    def _out_tree(self, layout: Layout, aux: optree.PyTreeSpec) -> optree.PyTreeSpec:
+        """The tree of what a step gives beside the loss: aux, norms, or a pair of them."""
+        if not self.watches:
+            return aux
+        record = named(self.watches, layout, self.watches)
+        return tree_structure((optree.tree_unflatten(aux, range(aux.num_leaves)), record) if self.has_aux else record)
 
     def _loss(self, signature: Signature, names: Sequence[str]) -> Any:
         """The trace of the loss: its value, aux, and the leaves of the new model state."""
@@ -369,6 +390,7 @@ def training_step(
     *,
     has_aux: bool = False,
     state: bool = False,
+    watch: Watch = None,
     clip_norm: Numbers | None = None,
     clip_value: Numbers | None = None,
     weight_decay: Numbers | None = None,
@@ -407,6 +429,10 @@ def training_step(
     memory_limit   the most bytes, as a number or as "200MB", that the step may need beside state, batch and result:
                    what the gradient reads late is computed again, see `jit`
 
+    With `watch` a step gives the norms of each parameter's gradient, weight and update beside the loss, computed in the
+    same pass: True for all, or some of "gradients" (before clipping), "weights" and "updates". A step then returns
+    (loss, norms), or (loss, (aux, norms)) with `has_aux`, and the history of a run has `norms`: see `adjit.Norms`.
+
     The numbers are in `state.hyper` and may be changed between steps; None or 0 switches one off for good. Each of
     them, and those of the optimiser and of schedules, may be an array with one for each model: `adjit.vmap` of the step
     trains many models at once.
@@ -437,4 +463,6 @@ def training_step(
     with_aux, with_state = checks.flag("training_step: has_aux", has_aux), checks.flag("training_step: state", state)
     flushes = checks.flag("training_step: flush_subnormals", flush_subnormals)
     options = options_of("training_step", tile, inexact, flushes, memory_limit)
-    return TrainingStep(loss, options, optimizer, with_aux, with_state, switched, regularized, names, control_flow)
+    return TrainingStep(
+        loss, options, optimizer, with_aux, with_state, watched(watch), switched, regularized, names, control_flow
+    )

@@ -46,12 +46,12 @@ WINDOW_PLACES = 128
 """Places in a window up to which a convolution of each channel by itself is written out place by place."""
 FEW_CHANNELS = 2
 """Channels of an image up to which the lines of a window are laid side by side for its products."""
-FEW_COLUMNS = 8
-"""Channels of an image's gradient up to which a product has those of all places along a line beside one another, and
-these are added up: fewer would leave more than half of a vector empty."""
+FEW_COLUMNS, MOST_PLACED = 8, 4
+"""Channels of an image's gradient up to which a product has those of all places along a line beside one another, if
+these are no more than so many times its sums, and adds them up: else more than half of a vector would be empty."""
 GROUPED_RESULT = 1 << 13
 """Elements of a sum of products of windows up to which it is made in groups, a result for each, which threads share."""
-GROUPED_SUMS = 512
+GROUPED_SUMS = 1024
 """Sums of such a group at least."""
 WINDOW_ROWS = 8
 """Rows of a contraction of windows from which those beside the columns are taken, whose results lie together."""
@@ -116,6 +116,12 @@ FLAT_COST = 32
 FLAT_ELEMENTS = 256
 """Elements of the largest value of such a side: that is in registers, or nearly so."""
 
+# -- conditions of derivatives -----------------------------------------------------------------------------------------
+
+CERTAIN_ELEMENTS, CERTAIN_NODES = 1 << 22, 32
+"""Elements of a condition that no value decides, and nodes that it is made of, up to which a derivative has it computed
+to know whether it ever fails: some milliseconds."""
+
 # -- tiles: steps that work row by row ---------------------------------------------------------------------------------
 
 TILING_BYTES = 1 << 20
@@ -125,6 +131,12 @@ TILING_GAIN = 0.05
 MEMORY_BYTES, MEMORY_BYTE_COST, CACHE_BYTE_COST = 16 << 20, 3, 1
 """Bytes that no cache holds, and what a byte costs from there and from the cache, in operations: 30 and 100 GB/s beside
 100 GFLOP/s."""
+TOGETHER_KERNELS = 8
+"""Values that are read within so many kernels are computed again together, where they share operations: the last one
+lies in memory meanwhile."""
+MOST_AGAIN_COST = 12
+"""Operations for each byte of a value that is computed again at most, some of them for others as well: a long chain is
+cut."""
 TILE_BYTES = 256 << 10
 """Bytes of one tile's rows."""
 TILE_ROWS = (24, 32)
@@ -157,6 +169,10 @@ FEWEST_TILES = 4
 TILE_GROUPS = 8
 """Groups of tiles: what several threads can share. It decides the order of sums, so it depends on nothing."""
 
+SMALL_ROWS, UNROLLED_ROWS = 16, 8
+"""Rows of a matrix up to which code of ours factors it, and up to which that is written out."""
+FACTOR_COST = 2.0
+"""What an operation of a factorisation costs, in the units of `PARALLEL_COST`."""
 ATTENTION_BLOCKS, ATTENTION_UNIT = (128, 128), 16
 """Queries and keys of a tile of attention, and what both are a multiple of."""
 ATTENTION_PARTS = 8
@@ -216,7 +232,8 @@ STASH_BYTES = 32 << 10
 class GemmBlocking:
     """Blocking of a matrix product: a tile is `rows` x (`vectors` vectors), `kc`, `mc`, `nc` are the cache blocks.
     `pack_transposed`: whether A is packed where it is contiguous along m; `pack_plain`: whether it is in large products
-    where it is contiguous along k.
+    where it is contiguous along k. `unroll`: steps along k in one turn of a whole tile's loop. `ahead`: whether a tile
+    prefetches its share of what later panels read of B.
 
     `kc` is part of the meaning of a result: sums run over k in even blocks of at most `kc`. The others are speed
     alone."""
@@ -228,13 +245,15 @@ class GemmBlocking:
     nc: int
     pack_transposed: bool = True
     pack_plain: bool = True
+    unroll: int = 1
+    ahead: bool = False
 
 
 GEMM_BLOCKING: dict[tuple[int, int], GemmBlocking] = {
     (64, 4): GemmBlocking(rows=8, vectors=2, kc=512, mc=128, nc=2048, pack_transposed=False, pack_plain=False),
-    (64, 8): GemmBlocking(rows=8, vectors=2, kc=512, mc=96, nc=1024, pack_transposed=False, pack_plain=False),
-    (32, 4): GemmBlocking(rows=6, vectors=2, kc=400, mc=144, nc=2048),
-    (32, 8): GemmBlocking(rows=6, vectors=2, kc=256, mc=96, nc=1024),
+    (64, 8): GemmBlocking(rows=8, vectors=2, kc=512, mc=96, nc=1024, pack_plain=False),
+    (32, 4): GemmBlocking(rows=6, vectors=2, kc=400, mc=144, nc=2048, pack_plain=False, unroll=4, ahead=True),
+    (32, 8): GemmBlocking(rows=6, vectors=2, kc=256, mc=96, nc=1024, pack_plain=False, unroll=2, ahead=True),
     (16, 4): GemmBlocking(rows=4, vectors=2, kc=256, mc=128, nc=2048),
     (16, 8): GemmBlocking(rows=4, vectors=2, kc=256, mc=96, nc=1024),
 }
@@ -253,12 +272,12 @@ GEMM_PACK_FROM = (192, 512, 256)
 GEMM_PACK_TRANSPOSED = (12, 64)
 """Panels of C, each as wide as a tile, and sums from which A is packed where it is contiguous along m: that often its
 copy is used."""
-GEMM_PACK_SPAN, GEMM_PACK_ROWS = 256 << 10, 96
+GEMM_PACK_SPAN, GEMM_PACK_ROWS = 256 << 10, 64
 """Bytes that a block of B spans from which it is packed, so that a panel's lines neither fall into a few sets of L1 nor
 take more pages than its translation buffer has; and rows of C that pay for that at this span, fewer at a longer one."""
-GEMM_PACK_STRIDE: dict[int, int] = {32: 4096}
-"""Vector registers -> what the bytes of a row of such a B are a multiple of, where all do not take the same: then its
-lines fall into one set of L1."""
+GEMM_PACK_STRIDE, GEMM_PACK_L2 = 4096, 1 << 20
+"""What the bytes of a row of such a B are a multiple of, so that its lines fall into one set of L1; and bytes of L2
+from which other strides need no packing: a smaller one does not keep the lines of a panel whose rows lie 2 KB apart."""
 GEMM_PACK_PANELS, GEMM_PACK_AHEAD = 8, 8
 """Panels of B that are packed together, a row after the other, and rows ahead that are prefetched meanwhile."""
 GEMM_SMALL_ROWS = 32

@@ -32,6 +32,10 @@ VERSION, WITHOUT_MODEL_STATE = "3", "2"
 _PARAMETERS = frozenset(map(np.dtype, ("float32", "float64")))
 _NUMBER, _INTEGER = LeafType(np.dtype(np.float64)), LeafType(np.dtype(np.int64))
 
+MOST_MAPPINGS = 10
+"""Mappings in `hyper` that a number may lie in: the rate of a group's fallback lies in three, that of a schedule in
+four."""
+
 Tensors = Mapping[str, np.ndarray]
 Way = tuple[Any, ...]
 """A leaf's way from its root: part, then a key for each container; a str or int, or (class, text) for others."""
@@ -178,16 +182,21 @@ def _restored(tensors: Tensors, structure: dict[str, Any]) -> tuple[Layout, list
 
 
 def _check_form(specs: Mapping[str, optree.PyTreeSpec]) -> None:
-    """The form that every state has: moments for each parameter, numbers by name, numbers of schedules by name."""
+    """The form that every state has: moments for each parameter, numbers by name; hyper-parameters may lie in
+    mappings."""
     if not optree.treespec_is_prefix(specs["params"], specs["moments"]):
         raise FormatError("the structure of the checkpoint is damaged: the moments are not those of the parameters")
-    schedules = [child for child in specs["hyper"].children() if not child.is_leaf(strict=True)]
-    for spec in (specs["hyper"], specs["shared"], *schedules):
-        if spec.type is not dict or not all(isinstance(name, str) for name in spec.entries()):
-            raise FormatError("the structure of the checkpoint is damaged: numbers without names")
-    for spec in (specs["shared"], *schedules):
-        if not all(child.is_leaf(strict=True) for child in spec.children()):
+    mappings = [specs["hyper"], specs["shared"]]
+    for depth in range(MOST_MAPPINGS + 1):
+        for spec in mappings:
+            if spec.type is not dict or not all(isinstance(name, str) for name in spec.entries()):
+                raise FormatError("the structure of the checkpoint is damaged: numbers without names")
+        # Shared numbers have no mappings in them.
+        inner = [child for spec in mappings for child in spec.children() if not child.is_leaf(strict=True)]
+        is_shared = not depth and not all(child.is_leaf(strict=True) for child in specs["shared"].children())
+        if is_shared or (inner and depth == MOST_MAPPINGS):
             raise FormatError("the structure of the checkpoint is damaged: names without numbers")
+        mappings = inner
 
 
 def _check_types(names: Mapping[str, list[str]], tensors: Tensors) -> None:

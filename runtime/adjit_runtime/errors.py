@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import builtins
 
+import numpy as np
+
 
 class AdjitError(Exception):
     """The root of the family."""
@@ -52,6 +54,11 @@ class DomainError(AdjitError, ValueError):
 
 class ConvergenceError(AdjitError, RuntimeError):
     """An iteration that did not come to its end in the steps that it has, found when the program ran."""
+
+
+class LinAlgError(AdjitError, np.linalg.LinAlgError):
+    """A matrix that is singular, or not positive definite, or whose eigenvalues do not converge; found when the program
+    ran."""
 
 
 class OutOfMemory(AdjitError, MemoryError):

@@ -8,24 +8,29 @@ from typing import Any
 
 import numpy as np
 
+from adjit_runtime.norms import Norms
+
 _CURVE_POINTS, _CURVE_WIDTH, _CURVE_HEIGHT, _MOST_CURVES = 200, 400, 100, 100
 """Of the picture of a history, in points of a screen, and how many models it shows."""
 
 
 @dataclass(frozen=True)
 class History:
-    """What a run gave: `losses`, one float for each step, and `aux`, each result stacked, or None.
+    """What a run gave: `losses`, one float for each step, `aux`, each result stacked, and `norms` where the step has
+    `watch`; or None.
 
     Of many models there is a loss of each at each step: `losses[step, model]`."""
 
     losses: np.ndarray
     aux: Any = None
+    norms: Norms | None = None
 
     def __len__(self) -> int:
         return len(self.losses)
 
     def __repr__(self) -> str:
         aux = "" if self.aux is None else ", with aux"
+        aux += "" if self.norms is None else ", with norms"
         models = self.losses.shape[1:]
         of = f" of {' x '.join(map(str, models))} models" if models else ""
         if not len(self.losses):

@@ -21,7 +21,7 @@ from typing import Any
 import llvmlite.binding as llvm
 import numpy as np
 
-from adjit_runtime import errors
+from adjit_runtime import errors, lapack
 from adjit_runtime.errors import AdjitError, InternalError, OutOfMemory
 from adjit_runtime.fork import calls_llvmlite, in_child
 from adjit_runtime.link import Image, is_linked_here
@@ -108,6 +108,8 @@ class Session:
     def library(self, name: str, target: Target | None = None) -> dict[str, int]:
         """The addresses of a library's functions; made and linked at the first call, for each target: that of the
         process, where none is given."""
+        if name == "lapack":
+            return lapack.addresses()
         target = target or host_target()
         key = (name, "" if name in OF_PROCESS else target.key)
         known = self._libraries.get(key)

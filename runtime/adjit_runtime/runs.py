@@ -47,6 +47,9 @@ class Stepping(Protocol):
     ) -> tuple[Signature, list[Any], Callable[[], list[str]]]:
         """The signature of a batch, its leaves, and a function that names them."""
 
+    def parts_of(self, result: Any) -> tuple[Any, Any]:
+        """(aux, norms) of what steps give beside the loss."""
+
     def by_rows(self, tree: optree.PyTreeSpec, arrays: list[np.ndarray]) -> tuple[Stepping, list[np.ndarray]]:
         """The arrays with the rows as axis 0 of each, and the function that takes batches of such."""
 
@@ -189,8 +192,8 @@ class Run:
         finally:
             loop.plan.lender.return_arena(arena)
         tree = loop.plan.first.out_tree
-        aux = optree.tree_unflatten(tree, outputs[1:]) if tree.num_leaves else None
-        return History(losses.astype(np.float64), aux)
+        beside = optree.tree_unflatten(tree, outputs[1:]) if tree.num_leaves else None
+        return History(losses.astype(np.float64), *self.function.parts_of(beside))
 
     def _tell(self, losses: np.ndarray, before: int) -> None:
         """Raise, or warn once, for the first loss that is not finite; those in front of `before` are."""

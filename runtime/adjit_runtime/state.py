@@ -414,18 +414,16 @@ class Hyper(MutableMapping[str, Any]):
         value = self._tree[name]
         if isinstance(value, np.ndarray):
             return _plain(value)
-        return Hyper(self._state, value, {}, f"{self._prefix}{name}.")
+        return Hyper(self._state, value, self._structural, f"{self._prefix}{name}.")
 
     def __setitem__(self, name: str, value: Any) -> None:
-        if name in self._structural:
-            raise StateError(f"{self._prefix}{name} cannot be set: {self._structural[name]}")
+        if (whole := f"{self._prefix}{name}") in self._structural:
+            raise StateError(f"{whole} cannot be set: {self._structural[whole]}")
         if name not in self._tree:
             raise ArgumentError(f"there is no hyper-parameter {self._prefix}{name}; there are {', '.join(self._tree)}")
         place = self._tree[name]
         if not isinstance(place, np.ndarray):
-            raise ArgumentError(
-                f"{self._prefix}{name} is a schedule with the numbers {', '.join(place)}; set one of these"
-            )
+            raise ArgumentError(f"{self._prefix}{name} has the numbers {', '.join(place)}; set one of these")
         numbers = numbers_for(f"state.hyper: {self._prefix}{name}", value, self._state.layout.models)
         self._state.exclusively(operator.setitem, place, ..., numbers)
 

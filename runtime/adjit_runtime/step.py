@@ -78,13 +78,18 @@ class StepFunction(CompiledFunction):
         """Refuse what is no state of this step."""
         raise NotImplementedError
 
+    def parts_of(self, result: Any) -> tuple[Any, Any]:
+        """(aux, norms) of what steps give beside the loss."""
+        return result, None
+
     def by_rows(self, tree: optree.PyTreeSpec, arrays: list[np.ndarray]) -> tuple[StepFunction, list[np.ndarray]]:
         """The data of a run with the rows as axis 0 of each array, and the step that takes batches of such."""
         return self, arrays
 
     def __call__(self, state: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """One step: the state is updated in place, and the loss comes back, as a float; with aux, (loss, aux). Of many
-        models (`adjit.vmap` of a step) the losses are an array."""
+        """One step: the state is updated in place, and the loss comes back, as a float; with aux, (loss, aux), with
+        norms, (loss, norms), with both, (loss, (aux, norms)). Of many models (`adjit.vmap` of a step) the losses are an
+        array."""
         try:
             return self._step(state, args, kwargs)
         except Exception as error:

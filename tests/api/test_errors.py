@@ -54,6 +54,8 @@ REDUCED: dict[str, Any] = {"reduction": "mean", "weights": 2.0}
 DRAWN: dict[str, Any] = {"key": KEY, "dtype": np.float32}
 GRAPH = "graph @f(%x: f32[2]) -> f32[2] { %0 = neg %x : f32[2] return %0 }"
 STEP = adjit.training_step(loss, optim.sgd(0.1))
+AVERAGING = adjit.training_step(loss, optim.ema(optim.sgd(0.1)))
+ADAM = {"learning_rate": 0.1, "b1": 0.9, "b2": 0.9, "eps": 1e-8, "weight_decay": 0.1}
 SQUARE = adjit.jit(lambda x: x * x)
 SQUARE(np.ones(2))
 
@@ -138,8 +140,9 @@ GOOD: dict[str, Callable[[], Call]] = {
         for name in ("root", "fixed_point")
     },
     "training_step": lambda: (adjit.training_step, {
-        "loss": squares, "optimizer": optim.sgd(0.1), "has_aux": False, "state": False, "clip_norm": None,
-        "clip_value": None, "weight_decay": None, "l1": None, "l2": None, "regularized": None, "static_argnames": (),
+        "loss": squares, "optimizer": optim.sgd(0.1), "has_aux": False, "state": False, "watch": None,
+        "clip_norm": None, "clip_value": None, "weight_decay": None, "l1": None, "l2": None, "regularized": None,
+        "static_argnames": (),
         "tile": "auto", "flush_subnormals": True, "inexact": False, "control_flow": False, "memory_limit": None,
     }),
     "parse": lambda: (adjit.parse, {"text": GRAPH, "constants": {}}),
@@ -337,23 +340,65 @@ GOOD: dict[str, Callable[[], Call]] = {
         )
         for name in ("rnn", "gru", "lstm")
     },
-    "optim.sgd": lambda: (optim.sgd, {"learning_rate": 0.1, "momentum": 0.9, "nesterov": False}),
-    "optim.adam": lambda: (optim.adam, {"learning_rate": 0.1, "b1": 0.9, "b2": 0.9, "eps": 1e-8}),
-    "optim.adamw": lambda: (
-        optim.adamw, {"learning_rate": 0.1, "b1": 0.9, "b2": 0.9, "eps": 1e-8, "weight_decay": 0.1, "mask": None},
+    "optim.sgd": lambda: (optim.sgd, {
+        "learning_rate": 0.1, "momentum": 0.9, "nesterov": False, "dampening": 0.1, "weight_decay": 0.1,
+    }),
+    "optim.adam": lambda: (optim.adam, {**ADAM, "amsgrad": False, "nesterov": False}),
+    "optim.adamw": lambda: (optim.adamw, {**ADAM, "mask": None, "amsgrad": False, "nesterov": False}),
+    "optim.adamax": lambda: (optim.adamax, ADAM),
+    "optim.nadam": lambda: (optim.nadam, {**ADAM, "momentum_decay": 4e-3}),
+    "optim.radam": lambda: (optim.radam, ADAM),
+    "optim.lamb": lambda: (optim.lamb, {**ADAM, "mask": None}),
+    "optim.lion": lambda: (
+        optim.lion, {"learning_rate": 0.1, "b1": 0.9, "b2": 0.9, "weight_decay": 0.1, "mask": None},
     ),
-    "optim.rmsprop": lambda: (optim.rmsprop, {"learning_rate": 0.1, "decay": 0.9, "eps": 1e-8, "momentum": 0.9}),
-    "optim.adagrad": lambda: (optim.adagrad, {"learning_rate": 0.1, "eps": 1e-8}),
+    "optim.rmsprop": lambda: (
+        optim.rmsprop, {"learning_rate": 0.1, "decay": 0.9, "eps": 1e-8, "momentum": 0.9, "weight_decay": 0.1},
+    ),
+    "optim.adagrad": lambda: (optim.adagrad, {"learning_rate": 0.1, "eps": 1e-8, "weight_decay": 0.1}),
+    "optim.adadelta": lambda: (optim.adadelta, {"learning_rate": 1.0, "decay": 0.9, "eps": 1e-6, "weight_decay": 0.1}),
+    "optim.rprop": lambda: (optim.rprop, {
+        "learning_rate": 0.1, "shrink": 0.5, "grow": 1.2, "smallest": 1e-6, "largest": 50.0,
+    }),
+    "optim.muon": lambda: (optim.muon, {
+        "learning_rate": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.1, "turns": 5, "scale": "original",
+        "eps": 1e-7, "fallback": None,
+    }),
+    "optim.adafactor": lambda: (optim.adafactor, {
+        "learning_rate": 0.1, "decay_power": 0.8, "eps": None, "least_scale": 1e-3, "clip": 1.0, "weight_decay": 0.1,
+    }),
+    "optim.groups": lambda: (optim.groups, {"optimizer": optim.sgd(0.1), "patterns": {"w1": None}}),
+    "optim.ema": lambda: (optim.ema, {"optimizer": optim.sgd(0.1), "decay": 0.9}),
+    "optim.accumulate": lambda: (optim.accumulate, {"optimizer": optim.sgd(0.1), "steps": 2, "mean": True}),
+    "optim.averaged": lambda: (optim.averaged, {"state": AVERAGING.init(make_params())}),
     "optim.Optimizer": lambda: (optim.Optimizer, {
         "name": "own", "hyper": {}, "init": lambda p: {}, "update": lambda g, k, p, h, t: (p, k), "masks": {},
-        "shared": {}, "sparse": False,
+        "shared": {}, "groups": {}, "average_decay": None, "every": 1, "mean": True,
+        "sparse": False,
     }),
-    "optim.Schedule": lambda: (optim.Schedule, {"name": "own", "numbers": {"a": 1.0}, "value": lambda n, t: n["a"]}),
+    "optim.Schedule": lambda: (optim.Schedule, {
+        "name": "own", "numbers": {"a": 1.0}, "value": lambda n, t: n["a"], "kept": {"b": 0.0},
+        "advance": lambda n, t, loss: {"b": loss},
+    }),
     "optim.Schedule.__call__": lambda: (optim.schedule.cosine(0.1, 9), {"count": 3}),
     "optim.schedule.constant": lambda: (optim.schedule.constant, {"value": 0.1}),
     "optim.schedule.step": lambda: (optim.schedule.step, {"initial": 0.1, "factor": 0.5, "every": 3}),
     "optim.schedule.exponential": lambda: (optim.schedule.exponential, {"initial": 0.1, "rate": 0.5, "every": 3}),
     "optim.schedule.cosine": lambda: (optim.schedule.cosine, {"peak": 0.1, "steps": 9, "end": 0.0}),
+    "optim.schedule.polynomial": lambda: (optim.schedule.polynomial, {
+        "initial": 0.1, "steps": 9, "power": 2.0, "end": 0.0,
+    }),
+    "optim.schedule.one_cycle": lambda: (optim.schedule.one_cycle, {
+        "peak": 0.1, "steps": 9, "rise": 0.3, "start_divisor": 25.0, "end_divisor": 1e4, "anneal": "cosine",
+        "three_phases": False,
+    }),
+    "optim.schedule.restarts": lambda: (optim.schedule.restarts, {
+        "peak": 0.1, "steps": 9, "stretch": 2.0, "shrink": 0.5, "end": 0.0,
+    }),
+    "optim.schedule.piecewise": lambda: (optim.schedule.piecewise, {"pieces": [0.1, 0.2], "ends": [5]}),
+    "optim.schedule.plateau": lambda: (optim.schedule.plateau, {
+        "initial": 0.1, "factor": 0.5, "patience": 3, "threshold": 1e-4, "cooldown": 1, "every": 2, "end": 0.0,
+    }),
     "optim.schedule.warm_up": lambda: (optim.schedule.warm_up, {"then": 0.1, "steps": 9}),
     "TrainingStep.init": lambda: (STEP.init, {"params": make_params(), "model_state": None, "key": 0}),
     "TrainingStep.run": lambda: (STEP.run, {
@@ -372,8 +417,9 @@ GOOD: dict[str, Callable[[], Call]] = {
 
 # What is public and stands in no row, with the reason.
 EXEMPT = {
-    "Graph": "made by tracing and parse", "History": "what run gives", "State": "made by init and load",
-    "TrainingStep": "made by training_step", "save": "a file: test_checkpoint", "load": "a file: test_checkpoint",
+    "Graph": "made by tracing and parse", "History": "what run gives", "Norms": "what a step with watch gives",
+    "State": "made by init and load", "TrainingStep": "made by training_step", "save": "a file: test_checkpoint",
+    "load": "a file: test_checkpoint",
     "set_threads": "the number of threads: tests/runtime/test_threads",
     "TrainingStep.explain": "takes a batch, as a call", "TrainingStep.__call__": "takes a batch: tested below",
 }  # fmt: skip

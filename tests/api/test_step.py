@@ -80,7 +80,7 @@ def test_schedules_have_their_own_numbers() -> None:
     rate = optim.schedule.warm_up(optim.schedule.cosine(0.1, steps=10, end=0.01), steps=4)
     step, state = make(optim.sgd(rate))
     assert dict(state.hyper["learning_rate"]) == {"peak": 0.1, "steps": 10.0, "end": 0.01, "warm_up_steps": 4.0}
-    with pytest.raises(adjit.ArgumentError, match="learning_rate is a schedule with the numbers peak, steps, end"):
+    with pytest.raises(adjit.ArgumentError, match="learning_rate has the numbers peak, steps, end"):
         state.hyper["learning_rate"] = 0.1
     state.hyper["learning_rate"]["peak"] = 0.0
     state.hyper["learning_rate"]["end"] = 0.0

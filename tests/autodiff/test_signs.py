@@ -83,8 +83,14 @@ def test_a_guard_above_a_pole() -> None:
     def loss(u: Any, w: Any) -> Any:
         return np.sum(nn.relu(np.log(u) @ w))
 
+    def clipped(u: Any, w: Any) -> Any:
+        z = np.log(u) @ w
+        return np.sum(np.where(z >= 6, 6.0, nn.relu(z)))
+
     u, w = np.array([[0.0, 1.0], [2.0, 3.0]]), np.array([[1.0], [0.5]])
-    np.testing.assert_allclose(adjit.grad(loss)(u, w), [[0.0, 0.0], [0.5, 0.5 / 3]])
+    for function in (loss, clipped):
+        np.testing.assert_allclose(adjit.grad(function)(u, w), [[0.0, 0.0], [0.5, 0.5 / 3]])
+    np.testing.assert_allclose(adjit.grad(clipped)(u, -w), [[0.0, 0.0], [0.0, 0.0]])
 
 
 def test_a_guard_above_what_overflows() -> None:

@@ -157,7 +157,10 @@ def test_rows_that_are_dead(name: str, order: int, bad: float) -> None:
         assert not by_x[~ok].any()
 
 
-@pytest.mark.parametrize("function", [nn.relu, lambda z: np.where(z > 0, z, 0.0), nn.elu, nn.softplus, nn.leaky_relu])
+@pytest.mark.parametrize("function", [
+    nn.relu, lambda z: np.where(z > 0, z, 0.0), nn.elu, nn.softplus, nn.leaky_relu,
+    lambda z: np.where(z >= 6, 6.0, nn.relu(z)), lambda z: np.where(z >= 6, NAN, nn.relu(z)),
+])  # fmt: skip
 def test_a_nan_that_an_activation_shows_stays(function: Any) -> None:
     x, w = np.array([[1.0, NAN], [2.0, 1.0]]), np.ones((2, 2))
     found = adjit.grad(lambda w: np.sum(function(x @ w)))(w)
@@ -181,6 +184,7 @@ def test_what_no_result_needs_to_be_shielded_from_is_not() -> None:
         inputs = set(graph.inputs)
         return [str(arg.loc) for arg in made if inputs & set(arg.args)]
 
-    for activation in (nn.relu, nn.leaky_relu, nn.elu, nn.softplus, nn.silu, nn.gelu, np.tanh):
+    clipped = (lambda z: np.where(z >= 6, 6.0, nn.relu(z)), lambda z: np.where(z > 6, 6.0, np.where(z < 0, 0.0, z)))
+    for activation in (nn.relu, nn.leaky_relu, nn.elu, nn.softplus, nn.silu, nn.gelu, np.tanh, *clipped):
         assert not selects(activation), activation
     assert selects(lambda z: np.where(z > 0, z, 0.0))

@@ -11,7 +11,7 @@ from benchmarks import report as reports
 from benchmarks import sides
 from benchmarks.limits import bandwidth, peak_flops
 from benchmarks.picture import bars_of, carried, said
-from benchmarks.processes import ROOT, Process, WorkerError, environment, pythons
+from benchmarks.processes import LESSER_CPUS, ROOT, Process, WorkerError, environment, pythons
 from benchmarks.results import Limits, Measured, Rates, Report, Row, same
 from benchmarks.sides import numpy as by_hand
 from benchmarks.workloads import MEANING, MICRO, WORKLOADS, Problem, lower_triangle, mixture_constant
@@ -218,6 +218,17 @@ def test_interpreters_of_sides() -> None:
     assert pythons("") == {}
     with pytest.raises(ValueError, match="'numba' is no side=path"):
         pythons("numba")
+
+
+def test_code_for_a_lesser_cpu(tmp_path: Path) -> None:
+    """XLA reads no flag after a word that is none, so its own come first; the two threads of all libraries stay."""
+    plain, lesser = environment(2, tmp_path), environment(2, tmp_path, "haswell")
+    assert lesser["ADJIT_CPU"] == "haswell"
+    assert lesser["OPENBLAS_CORETYPE"] == "Haswell"
+    for name in ("XLA_FLAGS", "PYTENSOR_FLAGS"):
+        assert lesser[name].endswith(plain[name])
+        assert lesser[name] != plain[name]
+    assert {name for name in plain if plain[name] != lesser.get(name)} <= {*LESSER_CPUS["haswell"]}
 
 
 def test_a_worker_answers_and_says_what_failed(tmp_path: Path) -> None:

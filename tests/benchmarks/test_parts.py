@@ -198,7 +198,7 @@ def test_a_part_writes_its_own_document(tmp_path: Path, monkeypatch: pytest.Monk
 def test_one_row_of_a_part_is_printed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(command, "OUTPUT", tmp_path / "some.md")
+    monkeypatch.setattr(command, "OUTPUTS", {"": tmp_path / "some.md"})
     assert run(["--workloads", "keyword"], monkeypatch) == 0
     assert list(tmp_path.iterdir()) == []
     assert "| keyword | 0.500 ±0% |" in capsys.readouterr().out

@@ -16,6 +16,7 @@ from adjit.ir.graph import Graph
 from adjit.schedule.plan import Plan
 from adjit.schedule.verify import verify_plan
 from adjit.stages import Options, plan_kernels, plan_line
+from adjit_runtime.lapack import addresses
 from adjit_runtime.program import Program
 from adjit_runtime.target import Target, host_target
 from tests.codegen.ordered_pool import ordered_pool
@@ -83,6 +84,9 @@ class Ran:
         for name in dict.fromkeys(name for names in needed for name in names):
             if name == "pool" and threads:
                 builder = builder.add_object_img(ordered_pool(threads, order, self.lowered.target))
+            elif name == "lapack":
+                for symbol, address in addresses().items():
+                    builder = builder.import_symbol(symbol, address)
             else:
                 builder = builder.add_object_img(library(name, self.lowered.target).code)
         tracker = builder.add_current_process().link(jit, f"test{next(_names)}")

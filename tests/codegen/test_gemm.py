@@ -166,7 +166,7 @@ def test_small_shapes(library: Library, dtype: np.dtype, layout: str) -> None:
     [
         (65, 67, 61), (130, 100, 520), (145, 33, 700), (300, 17, 1100), (9, 2100, 40), (1, 300, 600), (300, 1, 1030),
         (1, 1, 3000), (250, 10, 128), (10, 250, 128), (100, 100, 1), (790, 800, 40), (261, 10, 1100), (10, 261, 1100),
-        (70, 1024, 140), (131, 70, 64),
+        (70, 1024, 140), (131, 70, 64), (300, 150, 280),
     ],
 )  # fmt: skip
 def test_larger_shapes(library: Library, dtype: np.dtype, layout: str, m: int, n: int, k: int) -> None:

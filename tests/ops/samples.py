@@ -23,9 +23,11 @@ FLOATS, INTEGERS = DTYPES[:2], DTYPES[2:6]
 SHAPES = [(), (0,), (1,), (17,), (3, 37), (2, 1, 5)]
 F64, I64 = np.dtype(np.float64), np.dtype(np.int64)
 
-STRUCTURAL = frozenset({"input", "constant", "item", "tiled", "scan", "call", "after"})
+FACTORING = frozenset(op.name for op in OPS.values() if op.kind == "factoring")
+STRUCTURAL = frozenset({"input", "constant", "item", "tiled", "scan", "call", "after"}) | FACTORING
 """They stand for a graph's own structure; `tiled` is tested with the pass that makes it, `scan` in test_loops,
-`call` in tests/autodiff/test_custom_rules, `after`, which orders kernels, in tests/schedule/test_limit."""
+`call` in tests/autodiff/test_custom_rules, `after`, which orders kernels, in tests/schedule/test_limit; what works on
+whole matrices, and takes what others give, is in test_factoring."""
 
 
 @dataclass(frozen=True)

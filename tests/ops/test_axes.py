@@ -15,7 +15,7 @@ from adjit.ir.builder import Builder
 from adjit.ir.node import Node
 from adjit.ir.op import OPS
 from adjit.ir.types import Array
-from tests.ops.samples import Case, cases_of
+from tests.ops.samples import FACTORING, Case, cases_of
 
 WITHOUT = {
     "input": "a leaf",
@@ -26,6 +26,7 @@ WITHOUT = {
     "call": "has a body, which has relations of its own",
     "sort": "an element may come from anywhere along the axis",
     "argsort": "a position may be any along the axis",
+    **dict.fromkeys(FACTORING, "each element of a matrix has part in all of its factors"),
 }
 WITHOUT_CASES = frozenset({"after"})
 """What orders kernels reads nothing of its gate, whatever that is."""

@@ -161,10 +161,10 @@ def test_rounds_do_not_grow_with_the_program(
     rounds = 0
     plan = planner._Planner.plan
 
-    def counted(self: Any) -> Plan | None:
+    def counted(self: Any, order: Any) -> Plan | None:
         nonlocal rounds
         rounds += 1
-        return plan(self)
+        return plan(self, order)
 
     xs = [RNG.normal(size=(20, 30)) for _ in range(30)]
     compiled = adjit.value_and_grad(function)
@@ -180,6 +180,54 @@ def test_rounds_do_not_grow_with_the_program(
     moved = [x.copy() for x in xs]
     moved[3][2, 5] += step
     np.testing.assert_allclose((function(moved) - function(xs)) / step, slopes[3][2, 5], rtol=1e-3, atol=1e-4)
+
+
+def looping(xs: Any) -> Any:
+    """Loops that are the same, each of which reads transposes that must be copied for it."""
+
+    def turn(h: Any, row: Any, m: Any, n: Any) -> Any:
+        h = np.tanh(h @ m) @ n + row
+        return h, np.sum(h)
+
+    total = 0.0
+    for x in xs:
+        m, n, rows = x[:6, :6].T, x[6:12, 6:12].T, x[:6, :20].T
+        h, sums = adjit.scan(lambda h, row, m=m, n=n: turn(h, row, m, n), x[:4, :6], rows)
+        total = total + np.sum(h) + np.sum(sums)
+    return total
+
+
+def test_loops_that_are_the_same_have_one_plan_and_few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What all operands of a loop need is noted in one round, and a turn is planned once for all of them."""
+    rounds = {True: 0, False: 0}
+    plan = planner._Planner.plan
+
+    def counted(self: Any, order: Any) -> Plan | None:
+        rounds[self.of_turn] += 1
+        return plan(self, order)
+
+    def by_hand(xs: Any) -> float:
+        total = 0.0
+        for x in xs:
+            h = x[:4, :6]
+            for row in x[:6, :20].T:
+                h = np.tanh(h @ x[:6, :6].T) @ x[6:12, 6:12].T + row
+                total += np.sum(h)
+            total += np.sum(h)
+        return float(total)
+
+    xs = [RNG.normal(size=(20, 30)) / 4 for _ in range(8)]
+    compiled = adjit.jit(looping)
+    np.testing.assert_allclose(compiled(xs), by_hand(xs), rtol=1e-12)  # sums in another order
+    (record,) = compiled.records.values()
+    monkeypatch.setattr(planner._Planner, "plan", counted)
+    graph = record.made("passes")
+    made = make_plan(graph, host_target(), slots_of(graph))
+    inner = {kernel.inner for kernel in made.kernels if kernel.inner is not None}
+    assert len(inner) == rounds[True] == 1
+    assert sum(kernel.inner is not None for kernel in made.kernels) == 8
+    assert rounds[False] <= 2
+    verify_plan(made)
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -151,10 +151,8 @@ def test_errors() -> None:
         traced(lambda x, y: x @ y, sample((3, 4)), sample((5, 2)))
     with pytest.raises(ShapeError, match="do not broadcast"):
         traced(lambda x, y: x @ y, sample((2, 3, 4)), sample((3, 4, 2)))
-    with pytest.raises(TraceError, match="singular values"):
-        traced(lambda x: np.linalg.norm(x, 2), sample((3, 4)))
-    with pytest.raises(TraceError, match="inverse"):
-        traced(lambda x: np.linalg.matrix_power(x, -1), sample((3, 3)))
-    for call in ("inv(x)", "solve(x, x)", "svd(x)", "det(x)", "qr(x)"):
-        with pytest.raises(TraceError, match=call.partition("(")[0]):
+    with pytest.raises(TraceError, match="no norm of a matrix"):
+        traced(lambda x: np.linalg.norm(x, 3), sample((3, 4)))
+    for call in ("eig(x)", "eigvals(x)"):
+        with pytest.raises(TraceError, match="complex"):
             traced(from_text(f"np.linalg.{call}", "x"), sample((3, 3)))

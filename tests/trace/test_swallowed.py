@@ -20,7 +20,7 @@ M = np.eye(2) * 2
 OUT = np.empty(3)
 
 REFUSED: list[tuple[Callable[[Any], Any], Any, str]] = [
-    (lambda x: np.linalg.inv(x), M, "np.linalg.inv is not supported"),
+    (lambda x: np.linalg.eigvals(x), M, "np.linalg.eigvals is not supported"),
     (lambda x: 1 if x[0] > 0 else 2, X, "truth"),
     (lambda x: bool(x), np.ones(1), "truth"),
     (lambda x: int(x), 2.0, "a Python int"),
@@ -40,7 +40,7 @@ REFUSED: list[tuple[Callable[[Any], Any], Any, str]] = [
     (lambda x: x * 1j, X, "complex"),
     (lambda x: x == None, X, "is None"),  # noqa: E711
     (lambda x: np.add(x, 1, out=OUT), X, "plain array"),
-    (lambda x: adjit.grad(lambda y: np.linalg.det(y))(x), M, "np.linalg.det is not supported"),
+    (lambda x: adjit.grad(lambda y: np.linalg.eigvals(y))(x), M, "np.linalg.eigvals is not supported"),
 ]
 
 
@@ -98,17 +98,17 @@ def test_what_numpy_raises_as_well_may_be_caught(probe: Callable[[Any], Any], x:
 def test_what_is_raised_in_place_of_a_refusal_gives_way_to_it() -> None:
     def chained(x: Any) -> Any:
         try:
-            return np.linalg.inv(x)
+            return np.linalg.eigvals(x)
         except Exception:
             raise RuntimeError("singular") from None
 
     def later(x: Any) -> Any:
         with contextlib.suppress(Exception):
-            np.linalg.inv(x)
+            np.linalg.eigvals(x)
         raise RuntimeError("singular")
 
     for f in (chained, later):
-        with pytest.raises(TraceError, match=r"np\.linalg\.inv is not supported"):
+        with pytest.raises(TraceError, match=r"np\.linalg\.eigvals is not supported"):
             adjit.jit(f)(M)
 
 
@@ -130,14 +130,14 @@ def test_an_enclosing_function_cannot_catch_it_either() -> None:
 def test_a_step_and_a_gradient_refuse_as_well() -> None:
     def loss(p: Any, x: Any) -> Any:
         try:
-            return np.sum(np.linalg.inv(p) * x)
+            return np.sum(np.linalg.eigvals(p) * x)
         except Exception:
             return np.sum(p * x)
 
     step = adjit.training_step(loss, adjit.optim.sgd(0.1))
-    with pytest.raises(TraceError, match="inv"):
+    with pytest.raises(TraceError, match="eigvals"):
         step(step.init(M), M)
-    with pytest.raises(TraceError, match="inv"):
+    with pytest.raises(TraceError, match="eigvals"):
         adjit.value_and_grad(loss)(M, M)
 
 

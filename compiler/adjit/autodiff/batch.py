@@ -355,7 +355,17 @@ def _body(body: Graph, inputs: Flags, outputs: Flags, size: int, owners: Owners 
 
 _RULES: dict[str, Callable[[_Walk, Node], Node]] = {
     **dict.fromkeys(
-        ("elementwise", "movement", "contraction", "overlap", "reduction", "argreduction", "running", "sorting"),
+        (
+            "elementwise",
+            "movement",
+            "contraction",
+            "overlap",
+            "reduction",
+            "argreduction",
+            "running",
+            "sorting",
+            "factoring",
+        ),
         _Walk._by_declaration,
     ),
     "check": _Walk._check,

@@ -25,6 +25,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from adjit.autodiff.calls import backward
+from adjit.autodiff.certain import is_everywhere
 from adjit.autodiff.cotangent import Cotangent, alive, both
 from adjit.autodiff.loops import through_loop
 from adjit.autodiff.reach import Reach
@@ -161,7 +162,23 @@ def _excludes_nan(condition: Node, value: Node) -> bool:
     """Whether `condition`, where true, compares `value` with another: NaN is not smaller, larger or equal."""
     if condition.op.name == "or":
         return all(_excludes_nan(arg, value) for arg in condition.args)
-    return condition.op.name in ("lt", "le", "gt", "ge", "eq") and value in condition.args
+    if condition.op.name not in ("lt", "le", "gt", "ge", "eq"):
+        return False
+    return any(_is_nan_with_it_alone(value, arg) for arg in condition.args)
+
+
+def _is_nan_with_it_alone(value: Node, arg: Node) -> bool:
+    """Whether a value is NaN nowhere but where `arg` is: it is that, or takes numbers in its place."""
+    while value is not arg:
+        if value.op.name != "select":
+            return False
+        chosen, other = value.args[1:]
+        if other.is_splat:
+            chosen, other = other, chosen
+        if not chosen.is_splat or chosen.attrs["value"] != chosen.attrs["value"]:
+            return False
+        value = other
+    return True
 
 
 def _hands_nan_through(node: Node) -> bool:
@@ -196,12 +213,17 @@ def _shielded(b: Builder, node: Node, args: list[Value], ct: Cotangent) -> list[
     if node.op.kind == "contraction":
         spec = subscripts_of(node)
         return [
-            arg if is_finite(arg.node) else b.select(_spread_any(b, ct.guard, spec.result, own, arg.shape), arg, 0.0)
+            arg if is_finite(arg.node) else _shielded_by(b, ct.guard, spec.result, own, arg)
             for own, arg in zip(spec.operands, args, strict=True)
         ]
     if node.op.name == "cumprod":
         return [b.select(_any_after(b, node, ct.guard), args[0], 1.0)]
     return args
+
+
+def _shielded_by(b: Builder, guard: Value, letters: str, own: str, arg: Value) -> Value:
+    meets = _spread_any(b, guard, letters, own, arg.shape)
+    return arg if meets is None else b.select(meets, arg, 0.0)
 
 
 def _any_after(b: Builder, node: Node, guard: Value) -> Value:
@@ -235,10 +257,20 @@ def _guards(b: Builder, node: Node, args: list[Value], ct: Cotangent, reach: Rea
         return [b.scatter_add(nowhere, args[1], b.cast(guard, dtype=I64), **node.attrs) > 0, None]
     if kind == "scatter":
         return [guard, None, b.take(guard, args[1], **node.attrs)]
+    if kind == "factoring":
+        return [_any_of_matrix(b, guard, len(args[0].shape) - 2, arg) for arg in args]
     # Movement and sorting: their derivative moves conditions as it moves numbers.
     assert isinstance(node.op, Differentiable)
     assert node.op.vjp is not None
     return list(node.op.vjp(b, guard, guard, *args, **node.attrs))
+
+
+def _any_of_matrix(b: Builder, guard: Value, lead: int, arg: Value) -> Value:
+    """Where anything of a matrix is alive, behind `lead` axes: each element has part in all of them."""
+    axes = tuple(range(lead, len(guard.shape)))
+    whole = b.any(guard, axes=axes) if axes else guard
+    found: Value = b.broadcast(whole, shape=arg.shape, axes=tuple(range(lead)))
+    return found
 
 
 def _contraction_guards(b: Builder, node: Node, args: list[Value], ct: Cotangent, reach: Reach) -> list[Value | None]:
@@ -255,7 +287,8 @@ def _contraction_guards(b: Builder, node: Node, args: list[Value], ct: Cotangent
             total = _spread_any(b, ct.guard, spec.result, spec.operands[own], arg.shape)
         mask = _zeroing_mask(b, args[1 - own])
         if mask is not None:
-            total = both(total, _spread_any(b, mask, spec.operands[1 - own], spec.operands[own], arg.shape))
+            meets = _spread_any(b, mask, spec.operands[1 - own], spec.operands[own], arg.shape)
+            total = total if meets is None else both(total, meets)
         found.append(total)
     return found
 
@@ -269,9 +302,12 @@ def _is_zeroed(node: Node) -> bool:
     return node.op.name == "select" and node.args[2].is_splat and node.args[2].attrs["value"] == 0
 
 
-def _spread_any(b: Builder, guard: Value, letters: str, wanted: str, shape: tuple[int, ...]) -> Value:
-    """`guard` with axes `letters` as one with axes `wanted`: any over those that go, spread over those that come."""
+def _spread_any(b: Builder, guard: Value, letters: str, wanted: str, shape: tuple[int, ...]) -> Value | None:
+    """`guard` with axes `letters` as one with axes `wanted`: any over those that go, spread over those that come. None
+    where it is known to hold everywhere then."""
     gone = tuple(i for i, c in enumerate(letters) if c not in wanted)
+    if is_everywhere(guard.node, gone):
+        return None
     value = b.any(guard, axes=gone) if gone else guard
     left = [c for c in letters if c in wanted]
     order = sorted(left, key=wanted.index)

@@ -11,10 +11,12 @@ from typing import Any
 
 from adjit.codegen.analysis import lanes_of, total_cost, vector_dimension
 from adjit.codegen.gemm import blocks_are_wide, sizes_for
+from adjit.schedule.factors import Factored
 from adjit.schedule.products import is_direct
 from adjit.schedule.sorts import Sorted
 from adjit.schedule.work import Loop, Product, Work
 from adjit.tuned import (
+    FACTOR_COST,
     LOOP_PART_UNIT,
     LOOP_PARTS,
     PARALLEL_BYTES_COST,
@@ -123,6 +125,19 @@ def _cut_of_sorted(work: Sorted, target: Target) -> Cut | None:
     return Cut(dim, extent, unit, min(LOOP_PARTS, extent // unit), PARTS_PER_THREAD, cost < SHORT_JOBS * PARALLEL_COST)
 
 
+# -- factors --------------------------------------------------------------------------------------------------------
+
+
+def _cut_of_factored(work: Factored, target: Target) -> Cut | None:
+    """Some matrices each; small ones in whole vectors."""
+    lanes = target.vector_bytes // work.itemsize if work.is_small else 1
+    cost = work.flops * FACTOR_COST / lanes
+    if cost < PARALLEL_COST or work.count < 2 * lanes:
+        return None
+    parts = min(LOOP_PARTS, work.count // lanes)
+    return Cut(0, work.count, lanes, parts, PARTS_PER_THREAD, cost < SHORT_JOBS * PARALLEL_COST)
+
+
 # -- products -------------------------------------------------------------------------------------------------------
 
 
@@ -190,5 +205,6 @@ CUTS: dict[type[Work], Callable[[Any, Target], Cut | None]] = {
     Product: _cut_of_product,
     Loop: _cut_of_loop,
     Sorted: _cut_of_sorted,
+    Factored: _cut_of_factored,
 }
 """How each kind of work is cut; others stay whole."""

@@ -12,6 +12,7 @@ from typing import Any
 from adjit.codegen.analysis import analyse, lanes_of, lanes_together, vector_dimension
 from adjit.codegen.cuts import Cut, cut_of
 from adjit.codegen.emitter import Emitter, How
+from adjit.codegen.factors import FactoredEmitter
 from adjit.codegen.jobs import open_job, parts_for, range_of, range_of_turn, run_job
 from adjit.codegen.lanes import Lanes
 from adjit.codegen.llvm import I64, PTR, VOID, Function, Module, Value, int_literal, literal, memory_type
@@ -20,6 +21,7 @@ from adjit.codegen.products import ProductEmitter
 from adjit.codegen.signals import effort
 from adjit.codegen.sorts import SortedEmitter
 from adjit.codegen.vectorized import Scope
+from adjit.schedule.factors import Factored
 from adjit.schedule.instructions import Body
 from adjit.schedule.sorts import Sorted
 from adjit.schedule.work import CheckRange, Loop, Product, Running, Scatter, Single
@@ -182,5 +184,6 @@ EMITTERS: dict[type[Single], Emitter[Any]] = {
     Scatter: ScatterEmitter(),
     CheckRange: CheckEmitter(),
     Sorted: SortedEmitter(),
+    Factored: FactoredEmitter(),
 }
 """The emitter of each kind of work that has no other in it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 
 from adjit.codegen.constructors import emit_constructors_library
+from adjit.codegen.factoring import lapack
 from adjit.codegen.gemm import GEMM_LIBRARIES, emit_gemm_library, gemm_needs
 from adjit.codegen.guards import emit_guard_library
 from adjit.codegen.llvm import Module
@@ -16,6 +17,7 @@ from adjit.codegen.run_loop import emit_run_library
 from adjit.codegen.signals import emit_python_library, emit_signals_library
 from adjit.codegen.sorting import SORTING_LIBRARIES, emit_sorting_library
 from adjit_runtime.errors import InternalError
+from adjit_runtime.lapack import addresses
 from adjit_runtime.program import Library
 from adjit_runtime.target import Target
 
@@ -35,6 +37,9 @@ def library(name: str, target: Target) -> Library:
     """The object code of a library."""
     if name == "pool":
         return Library(name, compile_text(pool_text(target), target), SYMBOLS)
+    if name == lapack.LIBRARY:
+        # SciPy has its code.
+        return Library(name, b"", tuple(addresses()))
     module = Module(name, target)
     if name in GEMM_LIBRARIES:
         emit_gemm_library(module, target, name)

@@ -4,6 +4,7 @@ Rows are added up in the order in which they stand, so that the bits do not depe
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import numpy as np
@@ -45,10 +46,10 @@ def one_hot(ids: Any, classes: int, axis: int = -1, dtype: Any = np.float64) -> 
 
 
 def _dtype(dtype: Any) -> np.dtype:
-    try:
-        found: np.dtype = np.dtype(dtype)
-    except (TypeError, ValueError):
-        found = np.dtype(object)
+    found = np.dtype(object)
+    if isinstance(dtype, str | type | np.dtype):
+        with contextlib.suppress(TypeError, ValueError):
+            found = np.dtype(dtype)
     if found.kind not in "biuf":
         raise ArgumentError(f"one_hot: dtype is a dtype of numbers or bools, not {checks.shown(dtype)}")
     return found

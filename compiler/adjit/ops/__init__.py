@@ -8,6 +8,8 @@ contraction   contract
 movement      reshape, transpose, broadcast, slice, pad, concatenate, flip, iota
 windows       windows, add_windows
 sorting       sort, argsort
+factoring     cholesky, lu, triangular_solve, solve, log_det, det
+spectral      eigh, svd, qr; matrices: what both families are written in
 indexing      check_index, check_fits, check_holds, take, scatter_add, scatter
 tiles         tiled
 loops         scan
@@ -20,12 +22,14 @@ from adjit.ops import (
     arithmetic,
     calls,
     contraction,
+    factoring,
     functions,
     indexing,
     loops,
     movement,
     reduction,
     sorting,
+    spectral,
     tiles,
     windows,
 )
@@ -34,12 +38,14 @@ __all__ = [
     "arithmetic",
     "calls",
     "contraction",
+    "factoring",
     "functions",
     "indexing",
     "loops",
     "movement",
     "reduction",
     "sorting",
+    "spectral",
     "tiles",
     "windows",
 ]

@@ -12,7 +12,7 @@ from adjit.ir.builder import Builder
 from adjit.ir.node import Node
 from adjit.ir.op import Attrs
 from adjit.ops.contraction import subscripts_of
-from adjit.ops.declare import Contraction, Elementwise, Movement, Overlap, Reduction, Sorting
+from adjit.ops.declare import Contraction, Elementwise, Factoring, Movement, Overlap, Reduction, Sorting
 
 
 def can_batch(node: Node) -> bool:
@@ -23,7 +23,9 @@ def can_batch(node: Node) -> bool:
     if isinstance(op, Elementwise):
         # Only a scalar is weak; what has no axes while the result has some is no value for each element.
         return not node.attrs.get("weak") and all(arg.shape == node.shape for arg in node.args)
-    return isinstance(op, Reduction | Sorting) or (isinstance(op, Movement | Overlap) and op.lift is not None)
+    return isinstance(op, Reduction | Sorting | Factoring) or (
+        isinstance(op, Movement | Overlap) and op.lift is not None
+    )
 
 
 def batched(b: Builder, node: Node, args: Sequence[Node], stacked: Sequence[bool], n: int) -> Node:
@@ -66,6 +68,8 @@ def _lifted(node: Node, n: int) -> Attrs:
     if isinstance(op, Movement | Overlap):
         assert op.lift is not None
         return op.lift(attrs, n)
+    if isinstance(op, Factoring):
+        return attrs
     if isinstance(op, Reduction) and "axes" in attrs:
         return {**attrs, "axes": tuple(axis + 1 for axis in attrs["axes"])}
     return {**attrs, "axis": attrs["axis"] + 1}

@@ -133,6 +133,17 @@ class Sorting(Differentiable):
     gives_positions: bool = False
 
 
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class Factoring(Differentiable):
+    """Works on whole matrices, which are the last two axes of its first operand; all operands and the result have the
+    axes in front of them. Matrices are square unless it is `rectangular`. Of the operands that are `unread` it has
+    derivatives alone. `lowered(b, *operands, **attrs)` is what kernels compute in its place."""
+
+    rectangular: bool = False
+    unread: tuple[int, ...] = ()
+    lowered: Rule | None = None
+
+
 class Binding(NamedTuple):
     """How an operand enters a body, or a result leaves it; `at` is the number of the operand or result.
 

@@ -1,16 +1,17 @@
 """fold_windows: products that are added up by windows become a contraction of windows: the adjoint of a convolution.
 
-    %0 = contract %g, %w [nof,jcf->nocj] : f32[8,30,4,3]                   (%g: f32[8,30,6], %w: f32[3,4,6])
-    %1 = add_windows %0 axes=(1) extents=(32) step=(1) dilation=(1) : f32[8,32,4]
+    %0 = contract %g, %w [nof,jcf->nocj] : f32[8,30,9,3]                   (%g: f32[8,30,6], %w: f32[3,9,6])
+    %1 = add_windows %0 axes=(1) extents=(32) step=(1) dilation=(1) : f32[8,32,9]
     =>
     %0 = pad %g low=(0,2,0) high=(0,2,0) interior=(0,0,0) value=0.0 : f32[8,34,6]
     %1 = windows %0 axes=(1) size=(3) step=(1) dilation=(1) : f32[8,32,6,3]
-    %2 = flip %w axes=(0) : f32[3,4,6]
-    %3 = contract %1, %2 [nofj,jcf->noc] : f32[8,32,4]
+    %2 = flip %w axes=(0) : f32[3,9,6]
+    %3 = contract %1, %2 [nofj,jcf->noc] : f32[8,32,9]
 
 The numbers of the windows must come from one operand alone, and the places in them from the other. With a step of s
 each s-th element is a contraction of its own, with each s-th place: nothing is multiplied by zeros that stand between.
-The sums are the same products in another order."""
+Of a slice, such as the adjoint of padding takes, only its elements are made. Where there are few columns, c, the last
+axis is added up yet: its places are columns of the product then. The sums are the same products in another order."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ from adjit.ops.contraction import subscripts_of
 from adjit.passes.compose_moves import lie_apart
 from adjit.passes.eliminate_dead import eliminate_dead
 from adjit.passes.rewrite import Rewriter, rewrite
-from adjit.tuned import FEW_COLUMNS
+from adjit.tuned import FEW_COLUMNS, MOST_PLACED
 
 
 def fold_windows(graph: Graph) -> Graph:
@@ -126,7 +127,7 @@ def _folded(node: Node, rewriter: Rewriter, wanted: list[tuple[int, int]]) -> No
         moved, still = {way.letter for way in ways}, {way.place for way in ways}
         if moved <= set(own) - set(other) and still <= set(other) - set(own):
             adjoint = _Adjoint(rewriter, product, side, ways)
-            if adjoint.columns() > FEW_COLUMNS or set(own) & set(other) & set(spec.result):
+            if not adjoint.is_narrow():
                 return adjoint.result(spec.result[:ndim])
             return _but_last(node, rewriter, side, ways, wanted) if ways[1:] else None
     return None
@@ -207,11 +208,16 @@ class _Adjoint:
         self.ways = ways
         self.moved, self.still = product.args[side], product.args[1 - side]
 
-    def columns(self) -> int:
-        """How many columns the contraction has: what is left of the other operand but places."""
-        letters, places = self.spec.operands[1 - self.side], {way.place for way in self.ways}
-        sizes = zip(letters, self.still.shape, strict=True)
-        return math.prod(n for c, n in sizes if c in self.spec.result and c not in places)
+    def is_narrow(self) -> bool:
+        """Whether the contraction has few columns, and not many more with those of all places along the last axis."""
+        spec, letters = self.spec, self.spec.operands[1 - self.side]
+        if spec.batch:
+            return False
+        sizes = dict(zip(letters, self.still.shape, strict=True))
+        places = {way.place for way in self.ways}
+        columns = math.prod(sizes[c] for c in letters if c in spec.result and c not in places)
+        placed = columns * sizes[self.ways[-1].place]
+        return columns <= FEW_COLUMNS and placed <= MOST_PLACED * math.prod(sizes[c] for c in spec.summed)
 
     def result(self, letters: str) -> Node:
         """The sum of all windows, or of those along some axes."""

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -38,6 +39,8 @@ from adjit.schedule.instructions import (
 )
 from adjit.schedule.maps import Affine, Bound, Map, contiguous_strides, identity, linear, operand_map
 
+Made = TypeVar("Made")
+
 
 class NeedsStorage(Exception):
     """Each of `nodes` must have memory of its own (dense, where its value is True) for the plan to go on."""
@@ -45,6 +48,20 @@ class NeedsStorage(Exception):
     def __init__(self, nodes: dict[Node, bool]) -> None:
         super().__init__(", ".join(node.op.name for node in nodes))
         self.nodes = nodes
+
+
+def all_of(*makes: Callable[[], Made]) -> list[Made]:
+    """What each makes; what they need is asked for at once, so that it takes one round of planning."""
+    found: list[Made] = []
+    lacking: dict[Node, bool] = {}
+    for make in makes:
+        try:
+            found.append(make())
+        except NeedsStorage as need:
+            lacking |= need.nodes
+    if lacking:
+        raise NeedsStorage(lacking)
+    return found
 
 
 @dataclass(frozen=True, eq=False, slots=True)

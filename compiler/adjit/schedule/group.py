@@ -34,7 +34,7 @@ Relation = tuple[object, ...]
 
 WIDEST = 64
 """Bytes of the widest vector of any target."""
-STARTS = frozenset({"contraction", "running", "scatter", "check", "tiled", "scan", "sorting"})
+STARTS = frozenset({"contraction", "running", "scatter", "check", "tiled", "scan", "sorting", "factoring"})
 """Kinds that always start a group of their own."""
 
 

@@ -77,7 +77,7 @@ def _ways(graph: Graph, target: Target, slots: tuple[Slot, ...], rules: CodeRule
         for stretches in at.ways():
             if at is time and not stretches:
                 continue
-            plan = make_plan(recompute(at, stretches), target, slots, rules)
+            plan = make_plan(recompute(at, stretches), target, slots, rules, spares=False)
             yield _Tried(plan, stretches)
             worse = 0 if rules.memory(plan) < smallest else worse + 1
             smallest = min(smallest, rules.memory(plan))

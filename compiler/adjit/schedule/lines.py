@@ -44,13 +44,13 @@ def with_lines(graph: Graph) -> Graph:
 
 
 def _pays(node: Node, users: dict[Node, list[Node]]) -> bool:
-    """Whether there are few channels behind the last axis, several lines in a window, and products that read them."""
+    """Whether the last axis is that of few channels, there are several lines in a window, and products read them."""
     axes, size = node.attrs["axes"], node.attrs["size"]
     if len(axes) < 2 or node.dtype.kind != "f" or 0 in node.shape:
         return False
     (x,) = node.args
-    channels = math.prod(x.shape[axes[-1] + 1 :])
-    if channels > FEW_CHANNELS or min(size[-2:]) == 1:
+    channels = x.shape[axes[-1] + 1 :]
+    if not channels or math.prod(channels) > FEW_CHANNELS or min(size[-2:]) == 1:
         return False
     readers = users.get(node, [])
     return bool(readers) and all(map(_multiplies, readers))

@@ -9,11 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from adjit.ir.axes import leads_to
 from adjit.ir.builder import Builder
+from adjit.ir.equal import graph_key
 from adjit.ir.graph import Graph
 from adjit.ir.node import Node
 from adjit.ir.op import OPS
@@ -21,7 +23,7 @@ from adjit.ir.types import Array, Tuple
 from adjit.ops.declare import Reduction
 from adjit.ops.loops import known_turns, runs_all
 from adjit.ops.tiles import combiners
-from adjit.schedule.body import NeedsStorage, Placement, operand_strides
+from adjit.schedule.body import NeedsStorage, Placement, all_of, operand_strides, unshaped
 from adjit.schedule.buffer import Buffer
 from adjit.schedule.group import Group
 from adjit.schedule.instructions import Reduce
@@ -105,10 +107,11 @@ class LoopPlanner(Memory):
             buffer = self._own_buffer(node, node.dtype, math.prod(node.shape))
             kernels.append(self._copy(node, Placement(buffer, 0, contiguous_strides(node.shape)), commits=False))
             return buffer, 0
-        found = self._operand_place(node)
-        if not found.is_dense(node.shape):
-            raise NeedsStorage({node: False})
-        return found.buffer, found.offset
+        found = operand_strides(node, self.placements)
+        if found is None or not found[1].is_dense(node.shape):
+            raise NeedsStorage({unshaped(node): False})
+        self._claim(found[0])
+        return found[1].buffer, found[1].offset
 
     # -- tiles --------------------------------------------------------------------------------------------------------
 
@@ -118,7 +121,7 @@ class LoopPlanner(Memory):
         combine = node.attrs["combine"].split(",")
         before: list[Kernel] = []
         inner = self._planned(node, lambda: _tile_graph(node), shared=True)
-        where = [self._operand(arg, before) for arg in node.args]
+        where = all_of(*(partial(self._operand, arg, before) for arg in node.args))
         sums = range(len(where), len(where) + len(combine))
         cut = {*range(sliced), *range(sums.stop, len(where) + len(results))}
         work = tiles_of(inner, count, cut, self.target)
@@ -136,13 +139,19 @@ class LoopPlanner(Memory):
         return [*before, tiles, *after]
 
     def _planned(self, node: Node, graph: Callable[[], Graph], shared: bool) -> Plan:
-        """The plan of a turn, which all rounds share; of turns that threads share where none may fail."""
+        """The plan of a turn, which all rounds share, and all turns that are the same, of the same lines; of turns that
+        threads share where none may fail."""
         if node not in self.notes.turns:
-            plan = self._plan_of_turn(graph(), alone=not shared)
-            if shared and plan.checks and self.rules.alone:
-                plan = self._plan_of_turn(graph(), alone=True)
-            self.notes.turns[node] = plan
+            turn = graph()
+            key = (graph_key(turn), shared, *(str(each.loc) for each in turn.nodes))
+            if key not in self.notes.alike:
+                self.notes.alike[key] = self._planned_anew(turn, shared)
+            self.notes.turns[node] = self.notes.alike[key]
         return self.notes.turns[node]
+
+    def _planned_anew(self, turn: Graph, shared: bool) -> Plan:
+        plan = self._plan_of_turn(turn, alone=not shared)
+        return self._plan_of_turn(turn, alone=True) if shared and plan.checks and self.rules.alone else plan
 
     def _start_value(self, node: Node, part: Buffer, name: str) -> Kernel:
         """What a reduction is before the first tile of each group."""
@@ -174,14 +183,16 @@ class LoopPlanner(Memory):
         if not count:
             return [self._initial(arg, place) for arg, place in zip(inits, ends, strict=True)]
         before: list[Kernel] = []
-        moving = [self._part(arg, before) for arg in parts] + [_Moving(self._operand(arg, before), 0) for arg in whole]
+        moving = all_of(
+            *(partial(self._part, arg, before) for arg in parts), *(partial(self._whole, arg, before) for arg in whole)
+        )
         stacked = [
             _Moving(place, math.prod(value.shape))
             for place, value in zip(results[carried:], node.attrs["body"].outputs[carried:], strict=True)
         ]
         counter = [self._operand(node.args[-1], before)] if node.attrs.get("counted", False) else []
         if self._is_line(node):
-            starts = [self._operand(arg, before) for arg in inits]
+            starts = all_of(*(partial(self._operand, arg, before) for arg in inits))
             return [*before, self._line(node, starts, moving, ends, stacked, counter)]
         starts_elsewhere = [pair for pair in zip(inits, ends, strict=True) if not self._lies_at(*pair)]
         before += [self._initial(arg, place) for arg, place in starts_elsewhere]
@@ -233,6 +244,10 @@ class LoopPlanner(Memory):
         buffer = Buffer("", np.dtype(slot.dtype), math.prod(slot.shape))
         return self._enter_constant(buffer, inner.constants[number], Array(buffer.dtype, slot.shape))
 
+    def _whole(self, node: Node, kernels: list[Kernel]) -> _Moving:
+        """An operand that each turn reads."""
+        return _Moving(self._operand(node, kernels), 0)
+
     def _part(self, node: Node, kernels: list[Kernel]) -> _Moving:
         """An operand of which each turn reads a part."""
         if node.is_splat:
@@ -242,11 +257,11 @@ class LoopPlanner(Memory):
             fill.store(fill.constant(node.attrs["value"], node.dtype), Placement(part, 0, (1,)), fill.full, node.dtype)
             kernels.append(Kernel(Loop(self._body(fill)), tuple(fill.params), (node,)))
             return _Moving((part, 0), 0)
-        found = self._operand_place(node)
-        step, *strides = found.strides
-        if tuple(strides) != contiguous_strides(node.shape[1:]):
-            raise NeedsStorage({node: False})
-        return _Moving((found.buffer, found.offset), step)
+        found = operand_strides(node, self.placements)
+        if found is None or tuple(found[1].strides[1:]) != contiguous_strides(node.shape[1:]):
+            raise NeedsStorage({unshaped(node): False})
+        self._claim(found[0])
+        return _Moving((found[1].buffer, found[1].offset), found[1].strides[0])
 
     def _initial(self, node: Node, place: Where) -> Kernel:
         """What is carried into the first turn, where the last one leaves it."""

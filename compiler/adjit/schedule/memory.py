@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from adjit.ir.axes import base, is_linear, joins
+from adjit.ir.axes import base, is_linear, joins, leads_to
 from adjit.ir.changes import all_changes, changed, changed_in_place, is_left, place_before
 from adjit.ir.graph import Graph
 from adjit.ir.node import Data, Node
@@ -49,6 +49,7 @@ class Notes:
     dense: set[Node] = field(default_factory=set)
     unfused: set[Node] = field(default_factory=set)
     turns: dict[Node, Plan] = field(default_factory=dict)
+    alike: dict[tuple[object, ...], Plan] = field(default_factory=dict)
     lines: dict[Node, bool] = field(default_factory=dict)
 
     @property
@@ -357,7 +358,9 @@ class Memory:
     def _order_update(self, target: Node, value: Node) -> bool:
         """Make every reader of the old value, and every check, come before the kernel that writes the new one."""
         writer = self.grouping.group_of[value]
-        into = changed(value) is target and (self.of_turn or not any(isinstance(n.op, Bodied) for n in writer.members))
+        bodied = [node for node in writer.members if isinstance(node.op, Bodied)]
+        # Nothing looks for signals in the midst of what writes to state, so that a long loop leaves it to a copy.
+        into = changed(value) is target and (self.of_turn or all(_is_branch(node, target) for node in bodied))
         if (writer.kind not in ("loop", "product") and not into) or target in self._kept:
             return False
         checks = () if self.of_turn else self._checks
@@ -441,6 +444,11 @@ def whole_part(arg: Node) -> Node:
     while is_linear(part) and cut_strides(arg.shape, (0,) * len(arg.shape), part.args[0].shape) is not None:
         part = part.args[0]
     return arg if part.op.kind == "leaf" else part
+
+
+def _is_branch(node: Node, target: Node) -> bool:
+    """Whether a loop has one turn that cannot fail, and reads of `target` what it carries alone."""
+    return node.attrs.get("length") == 1 and not may_fail(node) and sum(leads_to(arg, target) for arg in node.args) == 1
 
 
 def may_fail(node: Node) -> bool:

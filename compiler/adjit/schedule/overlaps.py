@@ -38,13 +38,14 @@ def without_overlaps(graph: Graph) -> Graph:
     """The same function, in which nothing adds up windows that overlap, in the bodies of loops either."""
     if not _has_overlaps(graph):
         return graph
-    b = Builder()
+    b, users = Builder(), graph.users()
     new: dict[Node, Node] = {node: node for node in graph.inputs}
     for node in graph.nodes:
         b.loc = node.loc
         args = [new[arg] for arg in node.args]
         if isinstance(node.op, Overlap):
-            new[node] = _added(b, args[0], node)
+            windows = args[0] if len(users[node.args[0]]) > 1 else _places_ahead(b, args[0], node)
+            new[node] = _added(b, windows, node)
         elif isinstance(node.op, Bodied):
             attrs = {**node.attrs, "body": without_overlaps(node.attrs["body"])}
             new[node] = b.keep(Node(node.op, tuple(args), attrs, node.type, node.loc))
@@ -68,7 +69,6 @@ def _added(b: Builder, windows: Node, node: Node) -> Node:
         return b.splat(0, node.array_type)
     attrs = node.attrs
     names = ("axes", "extents", "step", "dilation")
-    windows = _places_ahead(b, windows, max(attrs["axes"]) + 1, len(node.shape))
     ways = [_Way(*way) for way in zip(*(attrs[name] for name in names), strict=True)]
     # The last axis first: the places of the others stay where they are.
     for way in reversed(ways):
@@ -76,10 +76,11 @@ def _added(b: Builder, windows: Node, node: Node) -> Node:
     return windows
 
 
-def _places_ahead(b: Builder, windows: Node, at: int, ndim: int) -> Node:
-    """A product in which the places in the windows come ahead of the axes from `at` on, such as channels: so each place
-    has rows of adjacent elements, which are read where they lie."""
-    if windows.op.kind != "contraction" or at == ndim:
+def _places_ahead(b: Builder, windows: Node, node: Node) -> Node:
+    """A product, which `node` alone adds up, with the places in the windows ahead of the axes behind, such as channels:
+    each place has rows of adjacent elements then, which are read where they lie."""
+    at, ndim = max(node.attrs["axes"], default=0) + 1, len(node.shape)
+    if windows.op.kind != "contraction" or at >= ndim:
         return windows
     spec = subscripts_of(windows)
     letters = spec.result

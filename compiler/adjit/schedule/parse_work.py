@@ -12,6 +12,7 @@ from adjit.ir.parse import Reader
 from adjit.ir.tokens import Token
 from adjit.ir.types import MOST_DIMENSIONS
 from adjit.schedule.buffer import Param
+from adjit.schedule.factors import SIZES, Factored
 from adjit.schedule.instructions import Body, Reduce, side_by_side
 from adjit.schedule.parse_body import BodyReader, Indices
 from adjit.schedule.sorts import Sorted
@@ -154,6 +155,23 @@ class Head:
         self.params = [source, self.place()]
         self.bare = Sorted(dtype, *sizes, positions)
 
+    def read_factor(self) -> None:
+        """`factor solve f64 (8,3,1) transposed on %f %b -> %y`."""
+        reader = self.reader
+        at = reader.token
+        op = reader.expect("word").text
+        if op not in SIZES:
+            reader.fail(f"nothing is called {op}", at)
+        dtype = reader.dtype()
+        count, n, columns = self._numbers()
+        flags = []
+        while (word := reader.expect("word").text) != "on":
+            flags.append(word)
+        params = [self.place() for _ in SIZES[op](n, columns)[1:]]
+        reader.expect("sign", "->")
+        self.params = [*params, self.place()]
+        self.bare = Factored(op, dtype, count, n, columns, tuple(flags))
+
     def read_product(self) -> None:
         """`product m=16 n=32 k=64  A=%x (64,1)  B=%w (32,1)  C=%t4 (32,1)`."""
         reader = self.reader
@@ -212,6 +230,7 @@ KINDS: dict[str, Callable[[Head], None]] = {
     "scatter": Head.read_scatter,
     "checkrange": Head.read_check,
     "product": Head.read_product,
+    "factor": Head.read_factor,
     "sort": Head.read_sort,
     "argsort": Head.read_sort,
 }

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,17 +21,19 @@ from adjit.ir.graph import Graph
 from adjit.ir.node import Node
 from adjit.ir.subscripts import Subscripts
 from adjit.ops.contraction import sizes_of, subscripts_of
-from adjit.ops.declare import Bodied, Checked, Indexing, Sorting, condition_of
+from adjit.ops.declare import Bodied, Checked, Factoring, Indexing, Sorting, condition_of
 from adjit.schedule.arena import finish
 from adjit.schedule.body import (
     BodyBuilder,
     NeedsStorage,
     Placement,
+    all_of,
     collapse,
     collapse_greedily,
     permuted,
 )
 from adjit.schedule.buffer import Buffer, Params
+from adjit.schedule.factors import factored
 from adjit.schedule.group import Group
 from adjit.schedule.instructions import Apply, Body, Gather, Load, Reduce, Store
 from adjit.schedule.loops import LoopPlanner
@@ -40,9 +43,10 @@ from adjit.schedule.normalize import normalize
 from adjit.schedule.order import delay_small, order_groups
 from adjit.schedule.plan import Kernel, Plan
 from adjit.schedule.products import may_reduce
-from adjit.schedule.recompute import Timeline
+from adjit.schedule.recompute import Timeline, recompute
 from adjit.schedule.slots import slots_of
 from adjit.schedule.sorts import Sorted
+from adjit.schedule.spare import spared
 from adjit.schedule.windowed import Split, reads_windows, split
 from adjit.schedule.work import CheckRange, Product, Running, Scatter, Work
 from adjit.tuned import WINDOW_WIDTH
@@ -63,17 +67,30 @@ class _Again(Exception):
 
 
 def make_plan(
-    graph: Graph, target: Target, slots: tuple[Slot, ...], rules: CodeRules | None = None, of_turn: bool = False
+    graph: Graph,
+    target: Target,
+    slots: tuple[Slot, ...],
+    rules: CodeRules | None = None,
+    of_turn: bool = False,
+    spares: bool = True,
 ) -> Plan:
     """The plan of `graph`; `slots` are inputs, then outputs, in the graph's order (constants are added). Where it is
-    `of_turn`, one of a loop, state may be written ahead of checks."""
+    `of_turn`, one of a loop, state may be written ahead of checks. `spares`: values may be computed again."""
     rules = rules or CodeRules()
     flat = normalize(graph)
     notes = Notes(stored=transposed_copies(flat))
+    spares = spares and not of_turn
     number = 0
     while True:
         planner = _Planner(flat, target, slots, notes, rules, of_turn)
-        plan = planner.plan()
+        order = planner.arranged()
+        if spares:
+            spares, time = False, Timeline(flat, planner.grouping, order, late_at_peak=True)
+            if again := spared(time):
+                flat = recompute(time, again)
+                notes = Notes(stored=transposed_copies(flat))
+                continue
+        plan = planner.plan(order)
         if plan is not None:
             return plan
         number += 1
@@ -85,8 +102,7 @@ def timeline_of(graph: Graph, target: Target, slots: tuple[Slot, ...], rules: Co
     """When the values of `graph` are made and read, about as its plan has it."""
     flat = normalize(graph)
     planner = _Planner(flat, target, slots, Notes(stored=transposed_copies(flat)), rules, of_turn=False)
-    planner._assign_roots()
-    return Timeline(flat, planner.grouping, order_groups(planner.grouping))
+    return Timeline(flat, planner.grouping, planner.arranged())
 
 
 class _Planner(LoopPlanner):
@@ -99,16 +115,20 @@ class _Planner(LoopPlanner):
         self.needed: set[Node] = set()
         self._again = False
 
-    def plan(self) -> Plan | None:
-        """One round: None where something was noted."""
-        known = self.notes.count
+    def arranged(self) -> list[Group]:
+        """The groups in order, when all has its place."""
         self._assign_roots()
+        return order_groups(self.grouping)
+
+    def plan(self, order: Sequence[Group]) -> Plan | None:
+        """One round, in the order of `arranged`: None where something was noted."""
+        known = self.notes.count
         for node, _ in self.copies + self.commits:
             if node in self.grouping.group_of:
                 self._claim(node)
         tail = [kernel for node, place in self.copies for kernel in self._tried(self._copies, node, place, False)]
         tail += [kernel for node, place in self.commits for kernel in self._tried(self._copies, node, place, True)]
-        made = [self._tried(self._kernels, group) for group in reversed(order_groups(self.grouping))]
+        made = [self._tried(self._kernels, group) for group in reversed(order)]
         if self.needs or self._again:
             self._note_needs()
             if self.notes.count == known:
@@ -166,6 +186,8 @@ class _Planner(LoopPlanner):
             kernels = self._check(node)
         elif group.kind == "sorting":
             kernels = [self._sorted(node)]
+        elif group.kind == "factoring":
+            kernels = self._factored(node)
         else:
             kernels = self._side_by_side(node)
         return kernels + [self._copy(node, place, commits=False) for place in self.extra.get(node, ())]
@@ -236,6 +258,17 @@ class _Planner(LoopPlanner):
         outer, inner = math.prod(node.shape[:axis]), math.prod(node.shape[axis + 1 :])
         work = Sorted(arg.dtype, outer, node.shape[axis], inner, node.op.gives_positions)
         return Kernel(work, ((source.buffer, source.offset), (place.buffer, place.offset)), (node,))
+
+    def _factored(self, node: Node) -> list[Kernel]:
+        """Matrices are found by strides that follow from the shapes, so all lie dense."""
+        assert isinstance(node.op, Factoring)
+        given = [arg for i, arg in enumerate(node.args) if i not in node.op.unread]
+        before: list[Kernel] = []
+        places = [self._operand(arg, before) for arg in given]
+        place = self._claim(node)
+        if not place.is_dense(node.shape):
+            raise NeedsStorage({node: False})
+        return [*before, Kernel(factored(node), (*places, (place.buffer, place.offset)), (node,))]
 
     def _scatter(self, node: Node) -> list[Kernel]:
         source, index, update = node.args
@@ -311,10 +344,11 @@ class _Planner(LoopPlanner):
     def _product(self, group: Group) -> list[Kernel]:
         node = next(n for n in group.members if n.op.kind == "contraction")
         spec, sizes = subscripts_of(node), sizes_of(node)
-        operands = []
-        for arg, letters in zip(node.args, spec.operands, strict=True):
-            found = self._operand_place(arg)
-            operands.append((found.buffer, found.offset, dict(zip(letters, found.strides, strict=True))))
+        found = all_of(*(partial(self._operand_place, arg) for arg in node.args))
+        operands = [
+            (place.buffer, place.offset, dict(zip(letters, place.strides, strict=True)))
+            for place, letters in zip(found, spec.operands, strict=True)
+        ]
         # The operand whose letter is the result's last one has the columns, so that these are adjacent.
         rows_of = 1 if spec.result[-1] in spec.rows else 0
         spec = spec if rows_of == 0 else spec.swapped()
@@ -324,10 +358,12 @@ class _Planner(LoopPlanner):
         parts = Split(spec.batch, spec.rows, spec.columns, (), spec.summed)
         if node.dtype.kind == "f" and any(map(reads_windows, node.args)):
             parts = self._split(spec, sizes, (a_node, a[2]), (b_node, b[2]), strides)
-        a_row = _run(parts.rows, a[2], sizes, a_node)
-        a_col = _run(parts.sums, a[2], sizes, a_node)
-        b_row = _run(parts.sums, b[2], sizes, b_node)
-        b_col = _run(parts.columns, b[2], sizes, b_node)
+        a_row, a_col, b_row, b_col = all_of(
+            partial(_run, parts.rows, a[2], sizes, a_node),
+            partial(_run, parts.sums, a[2], sizes, a_node),
+            partial(_run, parts.sums, b[2], sizes, b_node),
+            partial(_run, parts.columns, b[2], sizes, b_node),
+        )
         m, n, k = (math.prod(sizes[c] for c in part) for part in (parts.rows, parts.columns, parts.sums))
         runs = tuple((math.prod(sizes[c] for c in run), a[2][run[-1]], b[2][run[-1]]) for run in parts.runs)
         if parts.lines and not runs:

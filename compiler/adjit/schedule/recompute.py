@@ -52,9 +52,10 @@ class Stretch:
 
 
 class Timeline:
-    """When the values of a graph are made and read, in an order of its groups, and where most memory is in use."""
+    """When the values of a graph are made and read, in an order of its groups, and where most memory is in use: what
+    is read past that place is read late, and there as well where it is `late_at_peak`."""
 
-    def __init__(self, graph: Graph, grouping: Grouping, order: Sequence[Group]) -> None:
+    def __init__(self, graph: Graph, grouping: Grouping, order: Sequence[Group], late_at_peak: bool = False) -> None:
         self.graph, self.grouping, self.order = graph, grouping, tuple(order)
         self.place = {group: number for number, group in enumerate(self.order)}
         self.uses: dict[Node, list[int]] = {}
@@ -64,7 +65,7 @@ class Timeline:
             for node in sorted(read, key=grouping.position.__getitem__):
                 self.uses.setdefault(node, []).append(number)
         self.given = {unshaped(root) for root in graph.roots}
-        self.peak = self._peak()
+        self.peak = max(self._peak() - late_at_peak, 0)
         crossing = [n for n in self.uses if self._may_move(n) and self.made(n) < self.peak < self.uses[n][-1]]
         self.kept = sorted(crossing, key=self.made)
         self.total = sum(map(_bytes, self.kept))
@@ -101,7 +102,7 @@ class Timeline:
         for node, uses in self.uses.items():
             if not self._may_move(node) or not self.made(node) <= self.peak < uses[0] or self._is_read_at_once(node):
                 continue
-            nodes = self._needed({node}, self.uses.keys() - {node})
+            nodes = self.needed({node}, self.uses.keys() - {node})
             if nodes is None or not all(self._lies_there(arg, uses[0]) for each in nodes for arg in each.args):
                 continue
             own = {node, *nodes}
@@ -135,8 +136,8 @@ class Timeline:
         for node in self.kept:
             if self.peak in self.uses[node]:
                 continue
-            nodes = self._needed({node}, others - {node})
-            if nodes is not None and all(map(_is_cheap, nodes)):
+            nodes = self.needed({node}, others - {node})
+            if nodes is not None and all(map(is_cheap, nodes)):
                 found[node] = Stretch(frozenset({node}), self.late(node), nodes)
                 others.discard(node)
         return tuple(found.values())
@@ -161,7 +162,7 @@ class Timeline:
     def _stretch(self, values: set[Node], there: set[Node]) -> Stretch | None:
         if not values:
             return None
-        nodes = self._needed(values, there)
+        nodes = self.needed(values, there)
         return None if nodes is None else Stretch(frozenset(values), min(map(self.late, values)), nodes)
 
     def _cuts(self, count: int) -> list[int]:
@@ -196,7 +197,7 @@ class Timeline:
     def _last_early(self, node: Node) -> int:
         return max((use for use in self.uses[node] if use <= self.peak), default=-1)
 
-    def _needed(self, values: set[Node], there: AbstractSet[Node]) -> tuple[Node, ...] | None:
+    def needed(self, values: set[Node], there: AbstractSet[Node]) -> tuple[Node, ...] | None:
         """What must be computed for `values` where those of `there` are there; None where that may fail."""
         found: set[Node] = set()
         waiting = list(values)
@@ -223,7 +224,8 @@ def _is_light(node: Node) -> bool:
     return node.op.kind == "movement" or (isinstance(node.op, Elementwise) and node.op.cost <= LIGHT_COST)
 
 
-def _is_cheap(node: Node) -> bool:
+def is_cheap(node: Node) -> bool:
+    """Whether a node is an operation on elements, or moves them."""
     return isinstance(node.op, Elementwise) or node.op.kind == "movement"
 
 

@@ -51,8 +51,11 @@ class Root:
             start, shape = span
             return pieces.read(b, start, start + math.prod(shape), shape)
         node = pieces.whole(b)
-        for step in path:
-            node = step.apply(b, node)
+        for count, step in enumerate(path, 1):
+            # Views of one view are made of one node, so that their cotangents meet there.
+            above = self._reads.get(path[:count])
+            node = step.apply(b, node) if above is None else above
+            self._reads[path[:count]] = node
         return node
 
     def write(self, path: Path, value: Node, loc: Loc | None) -> None:

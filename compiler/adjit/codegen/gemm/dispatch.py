@@ -33,12 +33,12 @@ def _panels(f: Function, sizes: KernelSizes) -> list[Value]:
     m, n, k, a, a_row, a_col, b, b_row, _, c, c_row, _, flags, edge, epilogue, context = f.params
     tile_row = f.select(bit(f, flags, SCRATCH), n, c_row)
     add = f.binary("and", flags, literal(I64, ACCUMULATE))
-    a_step = f.mul(a_row, sizes.rows)
+    a_step, null = f.mul(a_row, sizes.rows), literal(PTR, 0)
 
     def panel(j: Value, _: list[Value]) -> list[Value]:
         width = f.minimum(f.sub(n, j), int_literal(sizes.columns))
         places = f.element(b, sizes.ty, j), b_row, f.element(c, sizes.ty, j), tile_row
-        call_panel(f, sizes, edge, (m, k, a, a_row, a_col, a_step, *places, literal(PTR, 0), add, width))
+        call_panel(f, sizes, edge, (m, k, a, a_row, a_col, a_step, *places, null, null, add, width))
         return []
 
     f.loop(0, n, sizes.columns, [], panel)

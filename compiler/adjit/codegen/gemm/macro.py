@@ -21,6 +21,7 @@ from adjit.tuned import (
     GEMM_PACK_STRIDE,
     GEMM_PACK_TRANSPOSED,
 )
+from adjit_runtime.target import LINE
 
 PARAMETERS: tuple[tuple[Ty, str], ...] = (
     (I64, "m"),
@@ -83,7 +84,7 @@ def emit_tiles(module: Module, sizes: KernelSizes) -> None:
     one = literal(I64, 1)
 
     in_scratch = bit(f, flags, SCRATCH)
-    record = f.alloca(PTR, 2 + MOST_PREFETCHED)
+    record, record_ahead = f.alloca(PTR, 2 + MOST_PREFETCHED), f.alloca(PTR, 4)
     accumulate = f.binary("and", flags, literal(I64, ACCUMULATE))
     bounds = zip((m, n, k), GEMM_PACK_FROM, strict=True)
     large = both(f, *(at_least(f, size, bound) for size, bound in bounds))
@@ -98,8 +99,8 @@ def emit_tiles(module: Module, sizes: KernelSizes) -> None:
     b_bytes = f.mul(b_row, sizes.dtype.itemsize)
     span = f.mul(b_bytes, f.minimum(k, int_literal(sizes.kc)))
     far = both(f, at_least(f, span, GEMM_PACK_SPAN), at_least(f, f.mul(m, span), GEMM_PACK_SPAN * GEMM_PACK_ROWS))
-    if sizes.registers in GEMM_PACK_STRIDE:
-        beyond = f.binary("and", b_bytes, int_literal(GEMM_PACK_STRIDE[sizes.registers] - 1))
+    if sizes.keeps_lines:
+        beyond = f.binary("and", b_bytes, int_literal(GEMM_PACK_STRIDE - 1))
         far = both(f, far, f.compare("eq", beyond, literal(I64, 0)))
     pack_b = f.binary("or", pack_b, far)
     row_block = _row_block(f, sizes, m)
@@ -163,9 +164,12 @@ def emit_tiles(module: Module, sizes: KernelSizes) -> None:
                         prefetched = f.branch(
                             both(f, last, bit(f, flags, PREFETCH)), beside, lambda: [literal(PTR, 0)]
                         )[0]
+                        ahead = _note_ahead(
+                            f, sizes, record_ahead, panel, (i, height, depth), (at, width), pack_b, b_block
+                        )
                         arguments = (
                             *(height, depth, a_tiles, a_unit, a_next, a_step),
-                            *(panel, b_stride, to, tile_row, prefetched, add, rest),
+                            *(panel, b_stride, to, tile_row, prefetched, ahead, add, rest),
                         )
                         call_panel(f, sizes, edge, arguments)
                         return [f.element(panel, ty, b_panel), f.element(to, ty, columns)]
@@ -205,6 +209,46 @@ def _note_prefetched(
     for number in range(MOST_PREFETCHED):
         start = f.load(f.element(context, PTR, -2 - number), PTR)
         f.store(f.element(start, sizes.ty, offset), f.element(record, PTR, 2 + number))
+
+
+def _note_ahead(
+    f: Function,
+    sizes: KernelSizes,
+    record: Value,
+    panel: Value,
+    rows: tuple[Value, Value, Value],
+    columns: tuple[Value, Value],
+    pack_b: Value,
+    b_block: Value,
+) -> Value:
+    """What is read of B after this panel, for its tiles to prefetch: its next packed panel, or while B is packed what
+    will lie in the one of the same number of those that are packed together next. Null where there is none."""
+    if not sizes.ahead:
+        return literal(PTR, 0)
+    b_row, b_col = f.params[7:9]
+    (i, height, depth), (at, width) = rows, columns
+    size, unit = sizes.dtype.itemsize, sizes.columns
+    wide = unit * size
+    first = f.compare("eq", i, literal(I64, 0))
+    next_ = f.add(at, f.select(first, int_literal(GEMM_PACK_PANELS * unit), int_literal(unit)))
+
+    def noted() -> list[Value]:
+        tiles = f.intrinsic("smax", I64, (f.binary("udiv", height, int_literal(sizes.rows)), literal(I64, 1)))
+        each = f.binary("udiv", f.add(depth, f.sub(tiles, 1)), tiles)
+        adjacent = f.compare("eq", b_col, literal(I64, 1))
+        source = f.element(b_block, sizes.ty, f.mul(next_, b_col))
+        start = f.select(first, source, f.element(panel, sizes.ty, f.mul(depth, unit)))
+        by_rows = f.binary("or", adjacent, f.compare("ne", i, literal(I64, 0)))
+        step = f.select(first, f.mul(f.select(adjacent, b_row, b_col), size), int_literal(wide))
+        count = f.select(by_rows, each, int_literal(unit))
+        tile_step = f.select(by_rows, f.mul(count, step), int_literal(-(-wide // LINE) * LINE))
+        f.store(start, record)
+        for number, word in enumerate((count, step, tile_step), 1):
+            f.store(word, f.element(record, I64, number))
+        return [record]
+
+    there = f.compare("sle", f.add(next_, unit), width)
+    return f.branch(f.binary("and", pack_b, there), noted, lambda: [literal(PTR, 0)])[0]
 
 
 def call_panel(f: Function, sizes: KernelSizes, edge: Value, arguments: tuple[Value, ...]) -> None:

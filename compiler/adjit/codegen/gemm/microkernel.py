@@ -1,6 +1,6 @@
 """The panel function: rows x k of A times one panel of B, k x (at most `vectors` vectors), into a strip of C.
 
-    void panel(m, k, a, a_row, a_k, a_step, b, b_row, c, c_row, prefetched, add, width)
+    void panel(m, k, a, a_row, a_k, a_step, b, b_row, c, c_row, prefetched, ahead, add, width)
 
 Element A[i, p] of a tile lies at a[i * a_row + p * a_k], the next tile of `rows` rows starts `a_step` further on;
 row p of B at b[p * b_row], `width` columns, unit stride. So packed and plain operands take the same code. The
@@ -9,6 +9,9 @@ The last vector of each row is masked by `width`: nothing outside of the operand
 
 `prefetched`, unless null, is what the epilogue will read beside C: words (count, bytes between rows, pointers ...) of
 arrays laid out as C, from the panel's first element on. Each tile prefetches its part of them before it multiplies.
+
+`ahead`, unless null, is what will be read of B later: words (address, rows, bytes from row to row, bytes from tile to
+tile). Each whole tile prefetches so many rows, as wide as a panel, from its own place on.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ PARAMETERS = (
     (PTR, "c"),
     (I64, "c_row"),
     (PTR, "prefetched"),
+    (PTR, "ahead"),
     (I64, "add"),
     (I64, "width"),
 )
@@ -82,7 +86,7 @@ def emit_panel(module: Module, sizes: KernelSizes, vectors: int, *, masked: bool
     """Write the panel function for panels of `vectors` vectors; unmasked, `width` must fill them all."""
     is_shared = _is_widest(sizes, vectors, masked)
     f = module.function(panel_name(sizes, vectors, masked=masked), VOID, PARAMETERS, internal=not is_shared)
-    m, _, a, a_row, _, a_step, _, _, c, c_row, prefetched, _, width = f.params
+    m, _, a, a_row, _, a_step, _, _, c, c_row, prefetched, ahead, _, width = f.params
     last = LaneMask(f, sizes, f.sub(width, (vectors - 1) * sizes.lanes)) if masked else None
     full = f.binary("udiv", m, literal(I64, sizes.rows))
     if sizes.rows == 6:
@@ -97,7 +101,9 @@ def emit_panel(module: Module, sizes: KernelSizes, vectors: int, *, masked: bool
     def tile(i: Value, carried: list[Value]) -> list[Value]:
         a_tile, c_tile = carried
         f.branch(f.compare("ne", prefetched, literal(PTR, 0)), lambda: _prefetch(f, sizes, vectors, prefetched, i))
-        _emit_tile(f, sizes, sizes.rows, vectors, last, a_tile, c_tile)
+        if sizes.ahead:
+            f.branch(f.compare("ne", ahead, literal(PTR, 0)), lambda: _prefetch_ahead(f, sizes, ahead, i))
+        _emit_tile(f, sizes, sizes.rows, vectors, last, a_tile, c_tile, unroll=sizes.unroll if is_shared else 1)
         return [f.element(a_tile, sizes.ty, a_step), f.element(c_tile, sizes.ty, c_step)]
 
     a, c = f.loop(0, full, 1, [a, c], tile)
@@ -146,6 +152,21 @@ def _prefetch(f: Function, sizes: KernelSizes, vectors: int, prefetched: Value, 
     return []
 
 
+def _prefetch_ahead(f: Function, sizes: KernelSizes, ahead: Value, tile: Value) -> list[Value]:
+    """Prefetch a tile's share of what later panels read of B. Into L1, where the rows of A that go by leave it, and so
+    into L2."""
+    start = f.load(ahead, PTR)
+    count, step, tile_step = (f.load(f.element(ahead, I64, number), I64) for number in range(1, 4))
+
+    def row(_: Value, carried: list[Value]) -> list[Value]:
+        for line in range(_lines(sizes, sizes.vectors)):
+            f.prefetch(f.offset(carried[0], line * LINE), 1)
+        return [f.offset(carried[0], step)]
+
+    f.loop(0, count, 1, [f.offset(start, f.mul(tile, tile_step))], row)
+    return []
+
+
 def _emit_tile(
     f: Function,
     sizes: KernelSizes,
@@ -155,13 +176,14 @@ def _emit_tile(
     a: Value,
     c: Value,
     second: Value | None = None,
+    unroll: int = 1,
 ) -> None:
     """One register tile over all of k, from `a` and the panel to `c`; `second` is 0 to compute one row twice."""
-    _, k, _, a_row, a_k, _, b, b_row, _, c_row, _, add, _ = f.params
+    _, k, _, a_row, a_k, _, b, b_row, _, c_row, _, _, add, _ = f.params
     numbers: list[Value | int] = [*range(rows)] if second is None else [0, second]
     a_rows = [f.mul(a_row, r) for r in numbers]
     c_rows = [f.element(c, sizes.ty, f.mul(c_row, r)) for r in numbers]
-    write_tile(f, sizes, vectors, last, a, a_rows, c_rows, Sums(k, a_k, b, b_row), add)
+    write_tile(f, sizes, vectors, last, a, a_rows, c_rows, Sums(k, a_k, b, b_row), add, unroll)
 
 
 class Sums(NamedTuple):
@@ -185,8 +207,10 @@ def write_tile(
     c_rows: Sequence[Value],
     sums: Sums,
     add: Value,
+    unroll: int = 1,
 ) -> None:
-    """Write the sums of a tile, whose rows are `a_rows` elements from `a` on, to `c_rows`; `add` to what is there."""
+    """Write the sums of a tile, whose rows are `a_rows` elements from `a` on, to `c_rows`; `add` to what is there.
+    `unroll` steps of k stand in one turn of its loop, which leaves their order as it is."""
     k, a_k, b, b_row, runs = sums
     rows, lanes, ty, vector = len(a_rows), sizes.lanes, sizes.ty, sizes.vector
     if rows > 1:
@@ -212,9 +236,18 @@ def write_tile(
                 chains[at] = multiply_add(f, sizes, scalar, b_vectors[v], chains[at])
         return [f.element(a_at, ty, a_k), f.element(b_at, ty, b_row), *chains]
 
+    def together(p: Value, carried: list[Value]) -> list[Value]:
+        for _ in range(unroll):
+            carried = step(p, carried)
+        return carried
+
     def over(runs: Sequence[tuple[Value, Value, Value]], carried: list[Value]) -> list[Value]:
         if not runs:
-            return f.loop(0, k, 1, carried, step)[2:]
+            whole: Value | int = 0
+            if unroll > 1:
+                whole = f.sub(k, f.binary("urem", k, literal(I64, unroll)))
+                carried = f.loop(0, whole, unroll, carried, together)
+            return f.loop(whole, k, 1, carried, step)[2:]
         (count, a_run, b_run), *inner = runs
 
         def turn(_: Value, carried: list[Value]) -> list[Value]:

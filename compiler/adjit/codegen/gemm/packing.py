@@ -4,13 +4,14 @@
 
 Panel j holds source elements (w, p), w = j*width .. j*width + width - 1, as target[(j*k + p) * width + w - j*width].
 Elements beyond n repeat the last one or are zero: they are multiplied, never stored, never an invented NaN. Unit s_n
-copies vectors, a row of all panels as wide as a tile after the other, unit s_k transposes blocks in registers, any
-other pair goes element by element. Up to one block is written beyond the end of the last panel; nothing outside of the
-source is read.
+copies a row of all panels that are as wide or as high as a tile after the other, unit s_k transposes blocks in
+registers, any other pair goes element by element. Up to one block is written beyond the end of the last panel; nothing
+outside of the source is read.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 from adjit.codegen.gemm.microkernel import LaneMask
@@ -48,9 +49,14 @@ def emit_pack(module: Module, sizes: KernelSizes) -> None:
         f.branch(f.compare("eq", s_n, one), lambda: _copy_panel(f, sizes, rest, from_, to), strided)
         return []
 
-    fits = f.binary("and", f.compare("eq", s_n, one), f.compare("eq", width, int_literal(sizes.columns)))
-    whole = f.select(fits, f.sub(n, f.binary("urem", n, int_literal(sizes.columns))), literal(I64, 0))
-    f.branch(f.compare("sgt", whole, literal(I64, 0)), lambda: _copy_rows(f, sizes, whole))
+    # `swapped` packs vectors, which are few.
+    panels = f.sub(n, f.binary("urem", n, width))
+    whole = literal(I64, 0)
+    for size in dict.fromkeys((sizes.columns, sizes.rows)):
+        fits = f.binary("and", f.compare("eq", s_n, one), f.compare("eq", width, int_literal(size)))
+        fitting = f.select(fits, panels, literal(I64, 0))
+        f.branch(f.compare("sgt", fitting, literal(I64, 0)), functools.partial(_copy_rows, f, sizes, size, fitting))
+        whole = f.add(whole, fitting)
     f.loop(whole, n, width, [], panel)
     f.ret()
 
@@ -67,25 +73,28 @@ def _descending(f: Function, size: int, body: Callable[[Value], None]) -> None:
     f.loop(0, groups, 1, [], group)
 
 
-def _copy_rows(f: Function, sizes: KernelSizes, whole: Value) -> list[Value]:
-    """Unit s_n and `whole` columns in panels as wide as a tile. Row by row, as lines of rows that are far from each
-    other fall into a few sets of a cache, which does not keep them until a second panel wants their neighbours."""
+def _copy_rows(f: Function, sizes: KernelSizes, width: int, whole: Value) -> list[Value]:
+    """Unit s_n and `whole` columns in panels as wide as a tile, or as high. Row by row, as lines of rows that are far
+    from each other fall into a few sets of a cache, which does not keep them until a second panel wants their
+    neighbours."""
     _, k, source, _, s_k, target, _ = f.params
-    panel, later = f.mul(k, sizes.columns), f.mul(s_k, GEMM_PACK_AHEAD)
+    panel, later = f.mul(k, width), f.mul(s_k, GEMM_PACK_AHEAD)
+    lanes = sizes.lanes if width % sizes.lanes == 0 else width
+    lines = -(-width * sizes.dtype.itemsize // LINE)
 
     def row(_: Value, carried: list[Value]) -> list[Value]:
         def part(_: Value, places: list[Value]) -> list[Value]:
             from_, to = places
-            for line in range(sizes.columns * sizes.dtype.itemsize // LINE):
+            for line in range(lines):
                 f.prefetch(f.offset(f.element(from_, sizes.ty, later), line * LINE), 2)
-            for start in range(0, sizes.columns, sizes.lanes):
-                loaded = f.load(f.element(from_, sizes.ty, start), sizes.vector)
+            for start in range(0, width, lanes):
+                loaded = f.load(f.element(from_, sizes.ty, start), sizes.ty.vector(lanes))
                 f.store(loaded, f.element(to, sizes.ty, start))
-            return [f.element(from_, sizes.ty, sizes.columns), f.element(to, sizes.ty, panel)]
+            return [f.element(from_, sizes.ty, width), f.element(to, sizes.ty, panel)]
 
-        f.loop(0, whole, sizes.columns, carried, part)
+        f.loop(0, whole, width, carried, part)
         from_, to = carried
-        return [f.element(from_, sizes.ty, s_k), f.element(to, sizes.ty, sizes.columns)]
+        return [f.element(from_, sizes.ty, s_k), f.element(to, sizes.ty, width)]
 
     f.loop(0, k, 1, [source, target], row)
     return []

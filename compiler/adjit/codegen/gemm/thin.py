@@ -26,7 +26,7 @@ def emit_swapped(module: Module, sizes: KernelSizes) -> None:
     accumulate = f.binary("and", flags, literal(I64, ACCUMULATE))
     transposed = f.element(workspace, ty, THIN_COLUMNS * SWAPPED_ROWS)
     tile_row = f.select(in_scratch, n, c_row)
-    b_step = f.mul(b_col, sizes.rows)
+    b_step, null = f.mul(b_col, sizes.rows), literal(PTR, 0)
 
     def block(i: Value, _: list[Value]) -> list[Value]:
         height = f.minimum(f.sub(m, i), int_literal(SWAPPED_ROWS))
@@ -61,7 +61,7 @@ def emit_swapped(module: Module, sizes: KernelSizes) -> None:
                     edge,
                     (
                         *(n, depth, x_at, b_col, b_row, b_step, f.element(y_at, ty, j), a_col),
-                        *(f.element(workspace, ty, j), int_literal(SWAPPED_ROWS), literal(PTR, 0), add, rest),
+                        *(f.element(workspace, ty, j), int_literal(SWAPPED_ROWS), null, null, add, rest),
                     ),
                 )
                 return []

@@ -24,6 +24,7 @@ from adjit.schedule.products import gemm_blocking
 from adjit.tuned import (
     DOTS_FOLD_COST,
     GEMM_BLOCK_BYTES,
+    GEMM_PACK_L2,
     GEMM_SMALL_BLOCK_BYTES,
     SWAPPED_ROWS,
     THIN_COLUMNS,
@@ -45,7 +46,8 @@ REGISTER_TILES, SWAPPED, DOTS_A, DOTS_B = 4, 32, 8, 8 | 16
 
 @dataclass(frozen=True, slots=True)
 class KernelSizes:
-    """Sizes of one dtype's kernels on one target; `rows` x `columns` is the register tile."""
+    """Sizes of one dtype's kernels on one target; `rows` x `columns` is the register tile. `keeps_lines`: L2 is large
+    enough for lines of B that lie far apart."""
 
     dtype: np.dtype
     rows: int
@@ -59,6 +61,9 @@ class KernelSizes:
     pack_transposed: bool
     pack_plain: bool
     fused: bool
+    unroll: int
+    ahead: bool
+    keeps_lines: bool
 
     @property
     def ty(self) -> Ty:
@@ -119,6 +124,9 @@ def sizes_for(dtype: np.dtype, target: Target) -> KernelSizes:
         pack_transposed=found.pack_transposed,
         pack_plain=found.pack_plain,
         fused=target.fuses,
+        unroll=found.unroll,
+        ahead=found.ahead,
+        keeps_lines=not target.l2 or target.l2 >= GEMM_PACK_L2,
     )
 
 

@@ -3,6 +3,7 @@
 ufuncs          elementwise functions; elementary: those that are composed of several ops; special: SciPy's; gamma
 reductions      sum, max, any, argmax, cumsum, reduce and accumulate
 statistics      mean, var, average, cov, the nan- family
+factorizations  solve, inv, det, cholesky, eigh, svd, qr
 histograms      bincount, histogram and its edges
 sorting         sort, argsort, lexsort, searchsorted, digitize; quantiles: median, quantile and their nan- forms
 linear_algebra  matmul, dot, einsum, tensordot, norm; subscripts: einsum's index expressions
@@ -18,6 +19,7 @@ arrays, calling what the families share
 from adjit.trace.functions import (
     calculus,
     creation,
+    factorizations,
     histograms,
     joining,
     linear_algebra,
@@ -34,6 +36,6 @@ from adjit.trace.functions import (
 )
 
 __all__ = [
-    "calculus", "creation", "histograms", "joining", "linear_algebra", "padding", "quantiles", "reductions",
-    "refused", "selection", "shaping", "sorting", "special", "statistics", "ufuncs",
+    "calculus", "creation", "factorizations", "histograms", "joining", "linear_algebra", "padding", "quantiles",
+    "reductions", "refused", "selection", "shaping", "sorting", "special", "statistics", "ufuncs",
 ]  # fmt: skip

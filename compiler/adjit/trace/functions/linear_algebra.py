@@ -25,6 +25,7 @@ from adjit.trace.functions.calling import (
     wrap_c,
 )
 from adjit.trace.functions.elementary import root_of_squares
+from adjit.trace.functions.factorizations import inverse, matrices, rectangular, singular_values
 from adjit.trace.functions.reductions import extremum, reduced, sum_dtype
 from adjit.trace.functions.shaping import move_axes
 from adjit.trace.functions.subscripts import interleaved, letters, parse, sizes_of
@@ -375,7 +376,9 @@ def _matrix_power(a: Any, n: Any) -> Any:
     if len(x.shape) < 2 or x.shape[-1] != x.shape[-2]:
         raise shape_error(f"matrix_power: {x.type} is not square")
     if power < 0:
-        raise trace_error("np.linalg.matrix_power: a negative power needs the inverse, which has no lowering yet")
+        x, power = inverse("matrix_power", matrices("matrix_power", a)), -power
+        if power == 1:
+            return wrap_c(x)
     if power == 1:
         return as_tracer(a)
     if power == 0:
@@ -455,10 +458,18 @@ def _matrix_norm(x: Any, axes: tuple[int, int], keepdims: bool, order: Any) -> A
         sums = reduced("sum", b.abs(x), (summed,), True)
         y = extremum("max" if order > 0 else "min", sums, (other,), True)
         return y if keepdims else _without(y, both)
-    raise trace_error(
-        f"np.linalg.norm: ord={order!r} of a matrix needs singular values, which have no lowering yet; "
-        "'fro', 1, -1, inf and -inf are supported"
-    )
+    if order not in (2, -2, "nuc"):
+        raise trace_error(f"np.linalg.norm: ord={order!r} is no norm of a matrix", numpy_too=True)
+    s = singular_values("norm", rectangular("norm", wrap(_with_last(x, axes))))
+    last = (len(s.shape) - 1,)
+    y = reduced("sum", s, last, False) if order == "nuc" else extremum("max" if order == 2 else "min", s, last, False)
+    return b.reshape(y, shape=tuple(1 if i in both else n for i, n in enumerate(x.shape))) if keepdims else y
+
+
+def _with_last(x: Any, axes: tuple[int, int]) -> Any:
+    """With these axes last."""
+    order = (*(i for i in range(len(x.shape)) if i not in axes), *axes)
+    return x.builder.transpose(x, axes=order)
 
 
 @implements(np.linalg.norm)

@@ -13,7 +13,7 @@ from adjit.trace.table import refused
 _SHAPE = "the shape of its result depends on values; a compiled program has static shapes"
 _MASK = f"{_SHAPE}; write np.where(mask, x, 0) with three arguments, or np.sum(x, where=mask)"
 _SPECTRAL = "Fourier transforms give complex numbers, which have no lowering"
-_LAPACK = "matrix factorisations have no lowering yet; compute it outside of the traced function"
+_COMPLEX_EIGENVALUES = "eigenvalues of a matrix that is not symmetric are complex; np.linalg.eigh is for symmetric ones"
 _COMPLEX = "complex numbers have no lowering"
 _HOST = "it runs in Python on values, which a traced array does not have; call it outside of the traced function"
 _SETS = f"{_SHAPE}; adjit.nn.unique(x, size) gives as many distinct elements as you say"
@@ -54,7 +54,7 @@ FUNCTIONS: dict[str, str] = {
     "numpy.place": "write x = np.where(mask, value, x)",
     "numpy.poly": "it needs eigenvalues or roots; compute it outside of the traced function",
     "numpy.polydiv": "its shapes depend on leading zeros",
-    "numpy.polyfit": _LAPACK,
+    "numpy.polyfit": "it has no lowering; np.linalg.lstsq(np.vander(x, degree + 1), y)[0] gives its coefficients",
     "numpy.polymul": "it drops leading zeros, so that its shape depends on values; use np.convolve",
     "numpy.put": _WRITE,
     "numpy.putmask": "use x[...] = np.where(mask, value, x) on a copy",
@@ -78,24 +78,8 @@ FUNCTIONS: dict[str, str] = {
     "numpy.unique_values": _SETS,
     "numpy.unpackbits": "it has no lowering",
     "numpy.unravel_index": "its bounds are checked in Python; write i // columns and i % columns",
-    "numpy.linalg.cholesky": _LAPACK,
-    "numpy.linalg.cond": _LAPACK,
-    "numpy.linalg.det": _LAPACK,
-    "numpy.linalg.eig": _LAPACK,
-    "numpy.linalg.eigh": _LAPACK,
-    "numpy.linalg.eigvals": _LAPACK,
-    "numpy.linalg.eigvalsh": _LAPACK,
-    "numpy.linalg.inv": _LAPACK,
-    "numpy.linalg.lstsq": _LAPACK,
-    "numpy.linalg.matrix_rank": _LAPACK,
-    "numpy.linalg.pinv": _LAPACK,
-    "numpy.linalg.qr": _LAPACK,
-    "numpy.linalg.slogdet": _LAPACK,
-    "numpy.linalg.solve": _LAPACK,
-    "numpy.linalg.svd": _LAPACK,
-    "numpy.linalg.svdvals": _LAPACK,
-    "numpy.linalg.tensorinv": _LAPACK,
-    "numpy.linalg.tensorsolve": _LAPACK,
+    "numpy.linalg.eig": _COMPLEX_EIGENVALUES,
+    "numpy.linalg.eigvals": _COMPLEX_EIGENVALUES,
     **{
         f"numpy.fft.{name}": _SPECTRAL
         for name in (
