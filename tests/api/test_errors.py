@@ -283,17 +283,20 @@ GOOD: dict[str, Callable[[], Call]] = {
         "w": LOGITS, "u": np.ones(3), "steps": 1, "axis": -1, "eps": 1e-12,
     }),
     "nn.attention": lambda: (nn.attention, {
-        "q": np.zeros((2, 3, 4)), "k": np.zeros((1, 5, 4)), "v": np.zeros((1, 5, 2)), "mask": np.ones((3, 5), bool),
+        "q": np.zeros((2, 3, 4)), "k": np.zeros((1, 3, 4)), "v": np.zeros((1, 3, 2)), "mask": np.ones((3, 5), bool),
         "bias": np.zeros(5), "causal": False, "scale": 0.5, "dropout": 0.5, "key": KEY,
+        "cache": {"keys": np.zeros((1, 5, 4)), "values": np.zeros((1, 5, 2))}, "position": 1,
     }),
     "nn.multi_head_attention": lambda: (nn.multi_head_attention, {
-        "params": nn.init.multi_head_attention(4, 2, key=KEY), "q": np.zeros((3, 4)), "k": np.zeros((5, 4)),
-        "v": np.zeros((5, 4)), "heads": 2, "mask": np.ones((3, 5), bool), "bias": np.zeros(5), "causal": False,
-        "scale": 0.5, "dropout": 0.5, "key": KEY,
+        "params": nn.init.multi_head_attention(4, 2, key=KEY), "q": np.zeros((3, 4)), "k": np.zeros((3, 4)),
+        "v": np.zeros((3, 4)), "heads": 2, "mask": np.ones((3, 5), bool), "bias": np.zeros(5), "causal": False,
+        "scale": 0.5, "dropout": 0.5, "key": KEY, "cache": nn.init.attention_cache(4, 2, 5, dtype=np.float64),
+        "position": 1,
     }),
     "nn.transformer_block": lambda: (nn.transformer_block, {
         "params": nn.init.transformer_block(4, 2, key=KEY), "x": np.zeros((3, 4)), "heads": 2,
-        "mask": np.ones((3, 3), bool), "bias": np.zeros(3), "causal": False, "dropout": 0.5, "key": KEY,
+        "mask": np.ones((3, 5), bool), "bias": np.zeros(5), "causal": False, "dropout": 0.5, "key": KEY,
+        "cache": nn.init.attention_cache(4, 2, 5, dtype=np.float64), "position": 1,
         "activation": nn.relu, "norm": nn.layer_norm, "norm_first": True,
     }),
     **{
@@ -327,6 +330,9 @@ GOOD: dict[str, Callable[[], Call]] = {
     }),
     "nn.init.transformer_block": lambda: (nn.init.transformer_block, {
         "features": 4, "heads": 2, "hidden": 3, "shared_heads": 1, "norm": nn.init.layer_norm, "bias": True, **DRAWN,
+    }),
+    "nn.init.attention_cache": lambda: (nn.init.attention_cache, {
+        "features": 4, "heads": 2, "tokens": 5, "batch": 3, "shared_heads": 1, "size": 3, "dtype": np.float32,
     }),
     **{
         f"nn.init.{name}": lambda name=name: (  # type: ignore[misc]

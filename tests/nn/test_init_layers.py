@@ -15,7 +15,7 @@ from adjit.nn import init
 from adjit_runtime.errors import ArgumentError, DTypeError
 from tests.trace.check import floats
 
-X, IMAGE, TIMES = floats(2, 4), floats(2, 4, 3), floats(3, 2, 4)
+X, IMAGE, TIMES, Q = floats(2, 4), floats(2, 4, 3), floats(3, 2, 4), floats(2, 1, 2)
 
 # What makes the parameters (of a key, a dtype), and what takes them.
 LAYERS: dict[str, tuple[Callable[..., Any], Callable[[Any], Any]]] = {
@@ -37,6 +37,9 @@ LAYERS: dict[str, tuple[Callable[..., Any], Callable[[Any], Any]]] = {
     "instance_norm": (lambda key, **o: init.instance_norm(4, **o), lambda p: nn.instance_norm(IMAGE, **p)),
     "batch_norm": (
         lambda key, **o: init.batch_norm(4, **o), lambda p: nn.batch_norm(IMAGE, p[1], **p[0], training=False)[0],
+    ),
+    "attention_cache": (
+        lambda key, **o: init.attention_cache(4, 2, 3, **o), lambda c: nn.attention(Q, Q, Q, cache=c, position=1)[0],
     ),
 }  # fmt: skip
 every = pytest.mark.parametrize("name", LAYERS)
@@ -103,6 +106,8 @@ def test_scales_of_what_is_drawn() -> None:
     (lambda: init.lstm(1, None, key=0), "features is an integer >= 0"),
     (lambda: init.transformer_block(4, 2, key=0, norm=None), "norm is a function"),
     (lambda: init.multi_head_attention(4, 0, key=0), "heads is an integer >= 1"),
+    (lambda: init.attention_cache(4, 3, 5), "attention_cache: heads=3 do not share features=4"),
+    (lambda: init.attention_cache(4, 2, 0), "tokens is an integer >= 1"),
 ])  # fmt: skip
 def test_refusals(call: Callable[[], Any], text: str) -> None:
     with pytest.raises(ArgumentError, match=text):

@@ -28,6 +28,7 @@ _KNOWN = {
     "key_padding_mask": "mask, of shape (batch, 1, 1, keys), True where there is something", "is_causal": "causal",
     "dropout_p": "dropout", "dropout_rate": "dropout", "dropout_rng": "key",
     "deterministic": "with key=None nothing is dropped", "batch_first": "axes are (..., time, features) here",
+    "past_key_value": "cache", "kv_cache": "cache", "cache_position": "position",
 }  # fmt: skip
 """Arguments that other libraries have, and what they are here."""
 
@@ -46,6 +47,8 @@ def multi_head_attention(
     scale: Any = None,
     dropout: float = 0.0,
     key: Any = None,
+    cache: Any = None,
+    position: Any = None,
 ) -> Any:
     """`attention` of heads that are linear layers of q, k and v, and one more of what they give, side by side.
 
@@ -55,7 +58,9 @@ def multi_head_attention(
     k        (..., keys, features); None: q, which is self-attention
     v        (..., keys, features); None: k
     heads    how many there are of queries
-    Returns  (..., time, outputs of "out")
+    cache    as of `attention`: keys and values (..., heads of "key", places, size) of a head, which
+             `nn.init.attention_cache` makes; q, and k and v where they are given, are those of new tokens alone
+    Returns  (..., time, outputs of "out"); with a cache (that, new cache)
 
     The others are those of `attention`, whose scores are (..., heads, time, keys). Raises ArgumentError for params of
     other names, ShapeError where shapes do not fit, and what `attention` raises. Source: Vaswani et al. 2017.
@@ -86,10 +91,14 @@ def multi_head_attention(
     q, k, v = (
         _heads(projected[part], n, _share(name, part, np.shape(projected[part])[-1], n)) for part, n in sizes.items()
     )
-    y = attention(q, k, v, mask, bias, causal, scale, dropout, key)
+    y = attention(q, k, v, mask, bias, causal, scale, dropout, key, cache=cache, position=position)
+    new = None
+    if cache is not None:
+        y, new = y
     joined = np.swapaxes(y, -2, -3)
     joined = np.reshape(joined, (*np.shape(joined)[:-2], count * np.shape(y)[-1]))
-    return affine(name, "params['out']", found["out"], joined, "what the heads give")
+    y = affine(name, "params['out']", found["out"], joined, "what the heads give")
+    return y if new is None else (y, new)
 
 
 @public(_KNOWN)
@@ -103,6 +112,8 @@ def transformer_block(
     causal: bool = False,
     dropout: float = 0.0,
     key: Any = None,
+    cache: Any = None,
+    position: Any = None,
     activation: Callable[[Any], Any] = gelu,
     norm: Callable[..., Any] = layer_norm,
     norm_first: bool = True,
@@ -116,7 +127,8 @@ def transformer_block(
     norm        norm(x, **params["norm1"]), such as `rms_norm`
     norm_first  False: norm(x + attention(x)), then norm(y + mlp(y)), as in the first transformers
     dropout     of the weights of the attention, and of what each part adds; needs `key`, as for `attention`
-    Returns     the shape of `x`
+    cache       as of `multi_head_attention`: x are new tokens, which stand at `position` and behind it
+    Returns     the shape of `x`; with a cache (that, new cache)
 
     The others are those of `multi_head_attention`, which says what is raised. Source: Xiong et al. 2020;
     Vaswani et al. 2017 for normalisation behind the parts.
@@ -126,6 +138,10 @@ def transformer_block(
     >>> params = nn.init.transformer_block(8, 2, key=random.key(0))
     >>> nn.transformer_block(params, np.ones((3, 5, 8), np.float32), heads=2, causal=True).shape
     (3, 5, 8)
+    >>> cache = nn.init.attention_cache(8, 2, 5, batch=3)
+    >>> y, cache = nn.transformer_block(params, np.ones((3, 1, 8), np.float32), heads=2, cache=cache, position=0)
+    >>> y.shape, cache["keys"].shape
+    ((3, 1, 8), (3, 2, 5, 4))
     """
     name = "transformer_block"
     found = parameters(f"{name}: params", params, ("norm1", "attention", "norm2", "up", "down"))
@@ -138,21 +154,27 @@ def transformer_block(
     first = checks.flag(f"{name}: norm_first", norm_first)
     keys = [None] * 3 if key is None or not rate else split(key, 3)
 
-    def attend(x: Any) -> Any:
-        return multi_head_attention(
-            found["attention"], x, heads=heads, mask=mask, bias=bias, causal=causal, dropout=rate, key=keys[0]
-        )
+    def attend(x: Any) -> tuple[Any, Any]:
+        given = found["attention"]
+        y = multi_head_attention(
+            given, x, heads=heads, mask=mask, bias=bias, causal=causal, dropout=rate, key=keys[0], cache=cache,
+            position=position,
+        )  # fmt: skip
+        return (y, None) if cache is None else y
 
-    def transform(x: Any) -> Any:
+    def transform(x: Any) -> tuple[Any, Any]:
         up = affine(name, "params['up']", found["up"], x)
         hidden = same_shape(f"{name}: what activation gives", activation(up), up)
-        return affine(name, "params['down']", found["down"], hidden, "what params['up'] gives")
+        return affine(name, "params['down']", found["down"], hidden, "what params['up'] gives"), None
 
-    for part, layers, own in (("norm1", attend, keys[1]), ("norm2", transform, keys[2])):
-        added = layers(_normed(name, norm, found, part, x) if first else x)
-        x = x + drop(_kept(name, added, x), rate, own)
-        x = x if first else _normed(name, norm, found, part, x)
-    return x
+    def added(x: Any, part: str, layers: Callable[[Any], tuple[Any, Any]], own: Any) -> tuple[Any, Any]:
+        y, new = layers(_normed(name, norm, found, part, x) if first else x)
+        x = x + drop(_kept(name, y, x), rate, own)
+        return (x if first else _normed(name, norm, found, part, x)), new
+
+    x, new = added(x, "norm1", attend, keys[1])
+    x, _ = added(x, "norm2", transform, keys[2])
+    return x if new is None else (x, new)
 
 
 def _sequences(name: str, q: Any, k: Any, v: Any) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Attention: what users call.
 
 weights  the composition of softmax and products on whole arrays, and its derivatives
-tiles    the same for many scores, without an array of them"""
+tiles    the same for many scores, without an array of them
+caching  keys and values of earlier tokens"""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from adjit.nn.attending.caching import extended
 from adjit.nn.attending.tiles import tiled
 from adjit.nn.attending.weights import Form, composed
 from adjit.nn.operands import dtype_of, like, numbers, scalar, within
@@ -25,7 +27,8 @@ _KNOWN = {
     "attn_mask": "mask (bools, True where a query sees a key), or bias (floats that are added)", "is_causal": "causal",
     "dropout_p": "dropout", "dropout_rate": "dropout", "dropout_rng": "key",
     "enable_gqa": "leave it out: k and v with fewer heads are shared by groups of those of q",
-    "deterministic": "with key=None nothing is dropped",
+    "deterministic": "with key=None nothing is dropped", "past_key_value": "cache", "kv_cache": "cache",
+    "cache_position": "position",
 }  # fmt: skip
 """Arguments that other libraries have, and what they are here."""
 
@@ -41,6 +44,9 @@ def attention(
     scale: Any = None,
     dropout: float = 0.0,
     key: Any = None,
+    *,
+    cache: Any = None,
+    position: Any = None,
 ) -> Any:
     """softmax(scale q k^T + bias) v, with the softmax along the keys.
 
@@ -53,12 +59,18 @@ def attention(
     scale    a number; None: 1 / sqrt(features)
     dropout  the probability with which a weight is set to 0, the others divided by 1 - dropout: needs `key`, one of
              `adjit.random`; with key None nothing is dropped
-    Returns  (..., heads, time, size of v), of the dtype that q, k and v have together
+    cache    {"keys": (..., heads, places, features), "values"}, of the dtypes of k and v, as `nn.init.attention_cache`
+             makes it: q, k and v are those of new tokens, as many in each, whose k and v are written there. A query
+             sees the places up to its own, causal or not; mask and bias are those of (..., heads, time, places)
+    position where the first new token stands in the cache: an integer, which may be computed
+    Returns  (..., heads, time, size of v), of the dtype that q, k and v have together; with a cache (that, new cache),
+             and the one that was given stays as it was
 
     k and v may have fewer heads, by which those of q can be divided: each is shared by a group of heads that follow one
     another (grouped queries). A query that sees no key gets 0, with derivative 0. Raises ShapeError where shapes do not
-    fit, DTypeError for a mask that is not of bools, and ArgumentError for a dropout outside [0, 1). Source: Vaswani et
-    al. 2017; Ainslie et al. 2023 for groups.
+    fit, DTypeError for a mask that is not of bools and a cache of another dtype, ArgumentError for a dropout outside
+    [0, 1), and IndexOutOfRange where new tokens do not all have places: of a traced position when the program runs.
+    Source: Vaswani et al. 2017; Ainslie et al. 2023 for groups.
 
     >>> import numpy as np
     >>> from adjit import nn
@@ -68,9 +80,13 @@ def attention(
     """
     q, k, v = numbers("attention: q", q), numbers("attention: k", k), numbers("attention: v", v)
     lead, shared = _lead(q, k, v)
+    new = seen = None
+    if cache is not None or position is not None:
+        new, seen = extended(cache, position, q, k, v)
+        k, v = new["keys"], new["values"]
     (time, features), keys = np.shape(q)[-2:], np.shape(k)[-2]
     by = 1.0 / math.sqrt(max(features, 1)) if scale is None else scalar("attention: scale", scale)
-    form = Form(checks.flag("attention: causal", causal), _rate(dropout))
+    form = Form(checks.flag("attention: causal", causal) and new is None, _rate(dropout))
     groups = math.prod(lead[-1:]) // max(math.prod(shared[-1:]), 1)
     q = np.reshape(q * by, (*shared, groups, time, features))
     scores = (*lead, time, keys)
@@ -80,10 +96,14 @@ def attention(
         mask = within("attention: mask", mask, scores, "the scores")
         if dtype_of(mask).kind != "b":
             raise DTypeError(f"attention: mask is of bools, not {dtype_of(mask)}; what is added to the scores is bias")
+    if seen is not None:
+        mask = seen if mask is None else mask & seen
+    if mask is not None:
         mask = _apart(mask, shared, groups)
     attend = _tiled if _pays(q, k, v, time * keys) else composed
     y = attend(q, k, v, bias, mask, None if form.rate == 0 else key, form)
-    return np.reshape(y, (*lead, time, np.shape(v)[-1]))
+    y = np.reshape(y, (*lead, time, np.shape(v)[-1]))
+    return y if new is None else (y, new)
 
 
 def _apart(x: Any, shared: tuple[int, ...], groups: int) -> Any:

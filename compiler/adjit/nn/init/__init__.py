@@ -5,6 +5,7 @@ layers    what the functions of `nn` that have parameters take
 """
 
 from adjit.nn.init.layers import (
+    attention_cache,
     batch_norm,
     dense,
     embedding,
@@ -30,7 +31,7 @@ from adjit.nn.init.weights import (
 )
 
 __all__ = [
-    "batch_norm", "dense", "embedding", "glorot_normal", "glorot_uniform", "group_norm", "gru", "he_normal",
-    "he_uniform", "instance_norm", "layer_norm", "lecun_normal", "lecun_uniform", "lstm", "multi_head_attention",
-    "rms_norm", "rnn", "spectral_norm", "transformer_block", "weight_norm",
+    "attention_cache", "batch_norm", "dense", "embedding", "glorot_normal", "glorot_uniform", "group_norm", "gru",
+    "he_normal", "he_uniform", "instance_norm", "layer_norm", "lecun_normal", "lecun_uniform", "lstm",
+    "multi_head_attention", "rms_norm", "rnn", "spectral_norm", "transformer_block", "weight_norm",
 ]  # fmt: skip

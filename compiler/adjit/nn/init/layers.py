@@ -27,7 +27,7 @@ _KNOWN = {
     "hidden_size": "features", "units": "features", "num_features": "channels", "num_channels": "channels",
     "normalized_shape": "features", "num_embeddings": "count", "embedding_dim": "features", "embed_dim": "features",
     "d_model": "features", "num_heads": "heads", "nhead": "heads", "dim_feedforward": "hidden", "use_bias": "bias",
-    "param_dtype": "dtype",
+    "param_dtype": "dtype", "max_len": "tokens", "max_length": "tokens", "batch_size": "batch",
 }  # fmt: skip
 """Arguments that other libraries have, and what they are here."""
 
@@ -172,13 +172,7 @@ def multi_head_attention(
     >>> {name: layer["w"].shape for name, layer in params.items()}
     {'query': (8, 8), 'key': (8, 4), 'value': (8, 4), 'out': (8, 8)}
     """
-    features, heads = _size("features", features), checks.integer("heads", heads, 1)
-    shared = heads if shared_heads is None else checks.integer("shared_heads", shared_heads, 1)
-    if heads % shared:
-        raise ArgumentError(f"multi_head_attention: heads={heads} make no groups for shared_heads={shared}")
-    if size is None and features % heads:
-        raise ArgumentError(f"multi_head_attention: heads={heads} do not share features={features}: give size")
-    each = features // heads if size is None else checks.integer("size", size, 1)
+    heads, shared, each = _heads("multi_head_attention", features, heads, shared_heads, size)
     other = features if context is None else _size("context", context)
     layers = {
         "query": (features, heads * each), "key": (other, shared * each), "value": (other, shared * each),
@@ -226,6 +220,38 @@ def transformer_block(
         "up": dense(features, hidden, key=up, bias=bias, dtype=dtype),
         "down": dense(hidden, features, key=down, bias=bias, dtype=dtype),
     }
+
+
+@public(_KNOWN)
+def attention_cache(
+    features: int,
+    heads: int,
+    tokens: int,
+    *,
+    batch: int | Sequence[int] = (),
+    shared_heads: int | None = None,
+    size: int | None = None,
+    dtype: Any = np.float32,
+) -> Tree:
+    """{"keys": zeros, "values": zeros}, (*batch, shared_heads, tokens, size): the `cache` of an attention, state and no
+    parameter.
+
+    features, heads, shared_heads, size   those of the `multi_head_attention` or `transformer_block` that it is for
+    tokens                                how many it has places for, of prompt and answer together
+    batch                                 the axes in front of those of a sequence, or how many sequences there are
+
+    Raises ArgumentError where heads do not divide what they share.
+
+    >>> from adjit import nn
+    >>> {name: x.shape for name, x in nn.init.attention_cache(8, 4, 16, batch=3, shared_heads=2).items()}
+    {'keys': (3, 2, 16, 2), 'values': (3, 2, 16, 2)}
+    """
+    _, shared, each = _heads("attention_cache", features, heads, shared_heads, size)
+    shape = (*checks.extents("batch", batch), shared, checks.integer("tokens", tokens, 1), each)
+    try:
+        return {part: np.zeros(shape, _dtype(dtype)) for part in ("keys", "values")}
+    except (MemoryError, ValueError):
+        raise OutOfMemory(f"attention_cache: there is no memory for tokens={tokens}: shape {shape}") from None
 
 
 @public(_KNOWN)
@@ -294,6 +320,17 @@ def _affine(shape: tuple[int, ...], bias: bool, dtype: Any) -> Tree:
     dtype = _dtype(dtype)
     scale = np.ones(shape, dtype)
     return {"scale": scale, "bias": np.zeros(shape, dtype)} if checks.flag("bias", bias) else {"scale": scale}
+
+
+def _heads(name: str, features: Any, heads: Any, shared_heads: Any, size: Any) -> tuple[int, int, int]:
+    """How many heads queries have, how many keys and values, and the size of one."""
+    features, heads = _size("features", features), checks.integer("heads", heads, 1)
+    shared = heads if shared_heads is None else checks.integer("shared_heads", shared_heads, 1)
+    if heads % shared:
+        raise ArgumentError(f"{name}: heads={heads} make no groups for shared_heads={shared}")
+    if size is None and features % heads:
+        raise ArgumentError(f"{name}: heads={heads} do not share features={features}: give size")
+    return heads, shared, features // heads if size is None else checks.integer("size", size, 1)
 
 
 def _size(what: str, value: Any) -> int:
