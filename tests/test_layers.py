@@ -42,8 +42,8 @@ LAYERS: dict[str, set[str]] = {
 # Modules that stand above the layers and may import all of them.
 TOP: set[str] = {
     "__init__", "batching", "checking", "compilation", "driver", "ensembles", "functions", "implicit", "jacobians",
-    "machine", "profile", "raveling", "results", "sparse", "stages", "sympy_functions", "touched", "training",
-    "transforms", "updating", "vectorize", "watching",
+    "machine", "minimizing", "profile", "raveling", "results", "sparse", "stages", "sympy_functions", "touched",
+    "training", "transforms", "updating", "vectorize", "watching",
 }  # fmt: skip
 
 # What a layer of the compiler may import of the runtime (`program` is data: what codegen makes and the runtime
@@ -63,8 +63,8 @@ AT_TOP: dict[str, set[str]] = {
     "llvmlite": {"codegen", "runtime"},
     "optree": {
         "batching", "checking", "control", "custom", "ensembles", "formulas", "functions", "implicit", "jacobians",
-        "nn", "optim", "raveling", "results", "rewriting", "runtime", "sparse", "sympy_functions", "trace", "training",
-        "transforms", "updating", "vectorize",
+        "minimizing", "nn", "optim", "raveling", "results", "rewriting", "runtime", "sparse", "sympy_functions",
+        "trace", "training", "transforms", "updating", "vectorize",
     },
     "platformdirs": {"runtime"},
 }  # fmt: skip

@@ -95,6 +95,10 @@ DEFINITIONS: dict[str, dict[str, str]] = {
         "_DTYPES": "types, not numbers",
         "_MOST_KEYS": "a bound for safety",
     },
+    "compiler/adjit/minimizing/search.py": {
+        "LOWER FLATTER _LONGEST _SHORTEST _MARGIN": "constants of the method, as others choose them",
+        "_ROUNDING": "what rounding may differ by",
+    },
     "compiler/adjit/roll/joins.py": {"OUTSIDE": "the number of no loop"},
     "compiler/adjit/roll/loops.py": {
         "FOLLOWS STAYS DIFFERS NOT": "names of ways",

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from adjit.custom import custom_rule
     from adjit.implicit import fixed_point, root
     from adjit.jacobians import elementwise_grad, hessian, hvp, jacfwd, jacobian, jacrev
+    from adjit.minimizing import Minimum, minimize
     from adjit.raveling import ravel
     from adjit.sparse.functions import pattern, sparse_hessian, sparse_jacobian
     from adjit.sympy_functions import from_sympy, symbolic
@@ -58,15 +59,15 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
-    "AdjitError", "ArgumentError", "ConvergenceError", "DTypeError", "DerivativeError", "DivisionByZero",
-    "DomainError", "FileMissing", "FormatError", "Graph", "History", "IndexOutOfRange", "InternalError",
+    "AdjitError", "ArgumentError", "ConvergenceError", "DTypeError", "DerivativeError", "DivisionByZero", "DomainError",
+    "FileMissing", "FormatError", "Graph", "History", "IndexOutOfRange", "InternalError", "Minimum",
     "MissingExtraError", "Norms", "NotFiniteError", "NotFiniteWarning", "OutOfMemory", "ShapeError",
     "SignaturesWarning", "State", "StateError", "TraceError", "TrainingStep", "WeakOverflowError", "WideningWarning",
     "asarray", "check_grads", "checkpoint", "cond", "custom_rule", "elementwise_grad", "evaluate", "fixed_point",
     "fori_loop", "from_sympy", "get_threads", "grad", "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jit", "jvp",
-    "linearize", "load", "machine", "map", "nn", "optim", "parse", "pattern", "random", "ravel", "root", "save", "scan",
-    "set_threads", "sparse_hessian", "sparse_jacobian", "stop_gradient", "switch", "symbolic", "training_step",
-    "value_and_grad", "vjp", "vmap", "while_loop",
+    "linearize", "load", "machine", "map", "minimize", "nn", "optim", "parse", "pattern", "random", "ravel", "root",
+    "save", "scan", "set_threads", "sparse_hessian", "sparse_jacobian", "stop_gradient", "switch", "symbolic",
+    "training_step", "value_and_grad", "vjp", "vmap", "while_loop",
 ]  # fmt: skip
 
 _LATE = {
@@ -76,6 +77,7 @@ _LATE = {
         "adjit.control": "checkpoint cond fori_loop map scan switch while_loop",
         "adjit.custom": "custom_rule",
         "adjit.implicit": "fixed_point root",
+        "adjit.minimizing": "Minimum minimize",
         "adjit.jacobians": "elementwise_grad hessian hvp jacfwd jacobian jacrev",
         "adjit.raveling": "ravel",
         "adjit.sparse.functions": "pattern sparse_hessian sparse_jacobian",

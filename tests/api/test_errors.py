@@ -139,11 +139,15 @@ GOOD: dict[str, Callable[[], Call]] = {
         )
         for name in ("root", "fixed_point")
     },
+    "minimize": lambda: (adjit.minimize, {
+        "f": lambda x: np.sum(adjit.ravel(x)[0] ** 2), "x0": np.ones(2), "max_steps": 9, "tol": 1e-3,
+        "value_tol": 0.0, "history": 3, "max_trials": 5,
+    }),
     "training_step": lambda: (adjit.training_step, {
         "loss": squares, "optimizer": optim.sgd(0.1), "has_aux": False, "state": False, "watch": None,
         "clip_norm": None, "clip_value": None, "weight_decay": None, "l1": None, "l2": None, "regularized": None,
-        "static_argnames": (),
-        "tile": "auto", "flush_subnormals": True, "inexact": False, "control_flow": False, "memory_limit": None,
+        "static_argnames": (), "tile": "auto", "flush_subnormals": True, "inexact": False, "control_flow": False,
+        "memory_limit": None,
     }),
     "parse": lambda: (adjit.parse, {"text": GRAPH, "constants": {}}),
     "evaluate": lambda: (
@@ -418,6 +422,7 @@ GOOD: dict[str, Callable[[], Call]] = {
 # What is public and stands in no row, with the reason.
 EXEMPT = {
     "Graph": "made by tracing and parse", "History": "what run gives", "Norms": "what a step with watch gives",
+    "Minimum": "what minimize gives",
     "State": "made by init and load", "TrainingStep": "made by training_step", "save": "a file: test_checkpoint",
     "load": "a file: test_checkpoint",
     "set_threads": "the number of threads: tests/runtime/test_threads",

@@ -34,7 +34,7 @@ def iterate(
     dtype = np.result_type(*(lower.dtype_of(leaf) for leaf in start))
     some, none = (lower.full(value, (), dtype) for value in (1.0, 0.0))
     x, change, bound = while_loop(unsure, body, (list(start), some, none), max_steps=max_steps)
-    return _holding(x, (change <= bound) & (change < np.inf), text) if text else list(x)
+    return holding(x, (change <= bound) & (change < np.inf), text) if text else list(x)
 
 
 def _largest(leaves: Sequence[Any]) -> Any:
@@ -45,7 +45,7 @@ def _largest(leaves: Sequence[Any]) -> Any:
     return total
 
 
-def _holding(leaves: Sequence[Any], holds: Any, text: str) -> Leaves:
+def holding(leaves: Sequence[Any], holds: Any, text: str, error: str = "ConvergenceError") -> Leaves:
     """The leaves, after a check: the place where each is read is known when that held."""
-    place = lower.emit("check_holds", lower.full(0, (), np.int64), holds, error="ConvergenceError", text=text)
+    place = lower.emit("check_holds", lower.full(0, (), np.int64), holds, error=error, text=text)
     return [lower.emit("take", lower.reshape(leaf, (1, *lower.shape_of(leaf))), place, axis=0) for leaf in leaves]
