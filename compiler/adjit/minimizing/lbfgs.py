@@ -26,7 +26,8 @@ from adjit.raveling import ravel
 from adjit.trace import asarray, current_trace
 from adjit.trace.refuse import located
 from adjit_runtime import checks
-from adjit_runtime.errors import ArgumentError
+from adjit_runtime.errors import ArgumentError, DTypeError
+from adjit_runtime.program import is_narrow
 from adjit_runtime.public import public
 
 
@@ -96,6 +97,11 @@ def minimize(
 
 def _minimized(f: Callable[..., Any], x0: Any, args: tuple[Any, ...], options: _Options) -> Minimum:
     leaves, types, tree = leaves_of("minimize", x0)
+    narrow = next((type for type in types if is_narrow(type.dtype)), None)
+    if narrow is not None:
+        raise located(
+            DTypeError, f"minimize: x0 is {narrow}, and x is found among float32 and float64: x0.astype(np.float32)"
+        )
     floats = [asarray(float(x) if isinstance(x, int) else x) for x in leaves]
     given: Any = optree.tree_unflatten(tree, [x.astype(t.dtype) for x, t in zip(floats, types, strict=True)])
     start, unravel = ravel(given)
