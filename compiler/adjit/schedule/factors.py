@@ -131,6 +131,9 @@ SIZES: dict[str, Callable[[int, int], Sizes]] = {
 }
 """Elements of each parameter for one matrix of n rows, beside m right-hand sides."""
 
+FLAGS = ("lower", "transposed", "unit")
+"""What may be true of an op."""
+
 FLOPS: dict[str, Callable[[int, int], float]] = {
     "cholesky": lambda n, m: n**3 / 3,
     "lu": lambda n, m: 2 * n**3 / 3,

@@ -12,7 +12,7 @@ from adjit.ir.parse import Reader
 from adjit.ir.tokens import Token
 from adjit.ir.types import MOST_DIMENSIONS
 from adjit.schedule.buffer import Param
-from adjit.schedule.factors import SIZES, Factored
+from adjit.schedule.factors import FLAGS, SIZES, Factored
 from adjit.schedule.instructions import Body, Reduce, side_by_side
 from adjit.schedule.parse_body import BodyReader, Indices
 from adjit.schedule.sorts import Sorted
@@ -163,10 +163,16 @@ class Head:
         if op not in SIZES:
             reader.fail(f"nothing is called {op}", at)
         dtype = reader.dtype()
-        count, n, columns = self._numbers()
+        at = reader.token
+        sizes = self._numbers()
+        if len(sizes) != 3:
+            reader.fail("matrices have a count, rows, and columns beside them", at)
+        count, n, columns = sizes
         flags = []
-        while (word := reader.expect("word").text) != "on":
-            flags.append(word)
+        while (word := reader.expect("word")).text != "on":
+            if word.text not in FLAGS or word.text in flags:
+                reader.fail(f"{word.text} says nothing of {op}", word)
+            flags.append(word.text)
         params = [self.place() for _ in SIZES[op](n, columns)[1:]]
         reader.expect("sign", "->")
         self.params = [*params, self.place()]
