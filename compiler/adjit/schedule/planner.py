@@ -132,8 +132,12 @@ class _Planner(LoopPlanner):
         if self.needs or self._again:
             self._note_needs()
             if self.notes.count == known:
-                # All of it was known, so that this would go on for ever.
-                raise self.needs[0] if self.needs else InternalError(f"no plan of @{self.graph.name} is found")
+                # All of it was known, so that this would go on for ever. (No need that is raised: whoever plans a loop
+                # would take that of its body for one of its own, and go on for ever, too.)
+                lacking = ", ".join(map(str, self.needs))
+                raise InternalError(
+                    f"no plan of @{self.graph.name} is found{f', which lacks memory for {lacking}' if lacking else ''}"
+                )
             return None
         # Equal kernels have one work, so that what asks for their code finds that without a comparison.
         works: dict[Work, Work] = {}
