@@ -27,6 +27,7 @@ from adjit.schedule.body import (
 )
 from adjit.schedule.buffer import Buffer
 from adjit.schedule.group import Group, Grouping
+from adjit.schedule.hand_over import hand_over
 from adjit.schedule.instructions import Body
 from adjit.schedule.maps import contiguous_strides, cut_strides
 from adjit.schedule.plan import Kernel, Plan
@@ -105,6 +106,7 @@ class Memory:
         self.commits: list[tuple[Node, Placement]] = []
         self.copies: list[tuple[Node, Placement]] = []
         self.grouping = Grouping(graph, self._must_store(), self.notes.unfused)
+        hand_over(self.grouping)
         self._readers: dict[Node, list[Group]] = {}
         for group in self.grouping.groups:
             for node in self.grouping.reads(group):
