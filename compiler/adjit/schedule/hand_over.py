@@ -47,6 +47,8 @@ def _hand_over(grouping: Grouping, group: Group, readers: Readers) -> None:
     elsewhere |= grouping.stored
     before = _bytes(grouping, [each.members for each in after], elsewhere)
     spared = before - _bytes(grouping, after.values(), elsewhere)
+    if spared <= 0:
+        return
     byte_cost = MEMORY_BYTE_COST if before > MEMORY_BYTES else CACHE_BYTE_COST
     again = sum(operations_of_node(node) * (_passes(grouping, target) - 1) for node, target in moved.items())
     if spared * byte_cost > again:
