@@ -213,6 +213,9 @@ REDUCTION_JAM_COST = 48
 REPEATED_LOADS, MOST_REPEATED = 4, 32
 """Loads of columns alone, at least and at most, with which a loop goes column by column and keeps them in registers
 along rows: the kernels of a convolution of each channel by itself."""
+COLUMNS_TOGETHER, COLUMNS_FROM = 64, 1 << 16
+"""Columns that a reduction takes through its rows together at least, and elements from which it does so: of rows in
+memory it reads four cache lines after one another, not a part of one. The code of a long body is so much longer."""
 BLOCKED_ROWS, ROWS_FROM, ROWS_COST = 4, 16, 24
 """Rows that go through a reduction along them together (register blocking), where there are so many and the body has no
 more instructions."""

@@ -17,6 +17,7 @@ A nest is made of parts, each of which knows those above it alone:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 from adjit.codegen.access import Access, TileAccess
@@ -32,6 +33,8 @@ from adjit.schedule.instructions import Body, Load
 from adjit.schedule.work import Prefetch
 from adjit.tuned import (
     BLOCKED_ROWS,
+    COLUMNS_FROM,
+    COLUMNS_TOGETHER,
     GLUE_JAM,
     HOISTED_ROW_COST,
     HOISTED_SHARE,
@@ -241,6 +244,9 @@ def _jam_factor(work: Vectorized, loops: Loops, most_copies: int) -> int:
     most = max(1, min(most, REDUCTION_JAM_COST // max(cost, 1), vectors))
     if work.reduces_lanes:
         return most
+    if math.prod(work.body.domain) >= COLUMNS_FROM:
+        # Of rows in memory whole lines are read, several after one another.
+        most = max(most, min(COLUMNS_TOGETHER // work.lanes, most_copies, vectors))
     # Across columns the order of no sum depends on it: one of the largest that divide evenly.
     is_promised = loops.whole_only and work.vector in loops.ranges
     least, unit = (0, most_copies) if is_promised else (most // 2, vectors)
