@@ -326,14 +326,14 @@ _HOW = {"lower": "bool", "transposed": "bool", "unit": "bool"}
 cholesky = register(
     Factoring(
         name="cholesky", kind="factoring", arity=1, infer=_cholesky_type, evaluate=_evaluate_cholesky,
-        vjp=_cholesky_vjp, jvp=_cholesky_jvp, singular=True,
+        vjp=_cholesky_vjp, jvp=_cholesky_jvp, singular=True, across=lambda n, m: n**3 // 6 + n * n,
     )
 )  # fmt: skip
 """L of L L^T, of the lower triangle of a matrix; zeros above. The derivative is by that triangle. Murray 2016."""
 lu = register(
     Factoring(
         name="lu", kind="factoring", arity=1, infer=_lu_type, evaluate=_evaluate_lu, vjp=_lu_vjp, jvp=_lu_jvp,
-        singular=True,
+        singular=True, across=lambda n, m: 4 * n**3 // 3 + n * n,
     )
 )  # fmt: skip
 """L and U in one matrix, then for each row of L U the number of the row of the operand that it is."""
@@ -341,6 +341,7 @@ triangular_solve = register(
     Factoring(
         name="triangular_solve", kind="factoring", arity=2, infer=_triangular_type, attr_kinds=_HOW, linear=((1,),),
         evaluate=_evaluate_triangular, vjp=_triangular_vjp, jvp=_triangular_jvp, singular=True,
+        across=lambda n, m: n * (n + 1) * m // 2 + n,
     )
 )  # fmt: skip
 """x of A x = b, or of A^T x = b where it is `transposed`; A is the `lower` or upper triangle of the first operand, with
@@ -349,6 +350,7 @@ solve = register(
     Factoring(
         name="solve", kind="factoring", arity=3, infer=_solve_type, attr_kinds={"transposed": "bool"}, linear=((2,),),
         evaluate=_evaluate_solve, vjp=_solve_vjp, jvp=_solve_jvp, singular=True, unread=(0,),
+        across=lambda n, m: 2 * n * n * m + n * n,
     )
 )  # fmt: skip
 """x of A x = b, or of A^T x = b, by the factors that `lu` gives of A: A itself has the derivative. Giles 2008."""

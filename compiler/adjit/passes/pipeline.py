@@ -14,6 +14,7 @@ from adjit.ir.node import Node
 from adjit.ir.text import print_graph
 from adjit.ir.verify import verify
 from adjit.ops.declare import Bodied
+from adjit.passes.across import across
 from adjit.passes.compose_moves import compose_moves
 from adjit.passes.cse import cse
 from adjit.passes.drop_results import drop_results
@@ -33,6 +34,7 @@ from adjit.passes.mask_from_result import mask_from_result
 from adjit.passes.orient import orient
 from adjit.passes.simplify import simplify
 from adjit.passes.tile import tile as in_tiles
+from adjit.passes.untie import untie
 from adjit_runtime import environment
 from adjit_runtime.errors import AdjitError, InternalError
 
@@ -76,7 +78,8 @@ def optimize(graph: Graph, allow_inexact: bool = False, tiles: bool = True, regi
     differentiated again."""
     passes = (*PIPELINE, simplify_reals, eliminate_dead) if allow_inexact else PIPELINE
     verified = environment.flag("ADJIT_VERIFY", False)
-    graph = _Settling(passes, verified).settled(graph)
+    graph = _Settling(passes, verified).settled(_run(untie, graph, verified))
+    graph = _run(across, graph, verified)
     if not tiles:
         return graph
 
