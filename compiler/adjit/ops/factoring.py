@@ -21,7 +21,7 @@ from adjit.ir.builder import Builder, Value
 from adjit.ir.op import Attrs, register
 from adjit.ir.types import I64, Array
 from adjit.ops.declare import Factoring
-from adjit.ops.matrices import as_lower, each, matrices, parts, product, square, symmetric, triangle, turned
+from adjit.ops.matrices import each, matrices, parts, product, square, symmetric, triangle, turned
 from adjit_runtime.errors import ShapeError
 
 # -- types -------------------------------------------------------------------------------------------------------------
@@ -151,21 +151,24 @@ def _evaluate_det(a: np.ndarray, factors: np.ndarray) -> np.ndarray:
 # -- derivatives -------------------------------------------------------------------------------------------------------
 
 
-def _between(b: Builder, factor: Value, x: Value, transposed: bool) -> Value:
-    """L^-1 X L^-T, or L^-T X L^-1."""
+def _between(b: Builder, factor: Value, x: Value) -> Value:
+    """L^-1 X L^-T."""
     for _ in range(2):
-        x = turned(b, b.triangular_solve(factor, x, lower=True, transposed=transposed, unit=False))
+        x = turned(b, b.triangular_solve(factor, x, lower=True, transposed=False, unit=False))
     return x
 
 
 def _cholesky_vjp(b: Builder, g: Value, y: Value, x: Value) -> tuple[Value]:
-    inner = triangle(b, product(b, turned(b, y), triangle(b, g, lower=True)), lower=True, diagonal=0.5)
-    return (as_lower(b, _between(b, y, inner, transposed=True)),)
+    # Symmetric from the start, as is the result then: substitution need not go on to what is above its diagonal.
+    x = symmetric(b, product(b, turned(b, y), triangle(b, g, lower=True)))
+    for _ in range(2):
+        x = b.triangular_solve(y, turned(b, x), lower=True, transposed=True, unit=False)
+    return (triangle(b, x, lower=True, diagonal=0.5),)
 
 
 def _cholesky_jvp(b: Builder, tangents: Sequence[Value], y: Value, x: Value) -> Value:
     (dx,) = tangents
-    inner = _between(b, y, symmetric(b, dx), transposed=False)
+    inner = _between(b, y, symmetric(b, dx))
     return product(b, y, triangle(b, inner, lower=True, diagonal=0.5))
 
 

@@ -24,7 +24,7 @@ from adjit.ir.node import Node
 from adjit.ir.types import Array
 from adjit.ops.across import cost_across, factors_in
 from adjit.ops.contraction import extents_of
-from adjit.ops.declare import Elementwise, Factoring, Movement
+from adjit.ops.declare import Elementwise, Factoring, Movement, Reduction
 from adjit.ops.lowered import lowered
 from adjit.passes.tile import is_uniform
 from adjit.tuned import ACROSS_ELEMENTS, ACROSS_PLACES, ACROSS_WORK, LIGHT_COST, SMALL_ROWS
@@ -40,8 +40,28 @@ def across(graph: Graph) -> Graph:
     )
     for lead, dtype in kinds:
         if math.prod(lead) >= ACROSS_PLACES:
-            graph = _Regions(graph, lead, dtype).as_loops()
+            graph = _Regions(_with_sums_by_place(_Regions(graph, lead, dtype)), lead, dtype).as_loops()
     return graph
+
+
+def _with_sums_by_place(regions: _Regions) -> Graph:
+    """The graph in which what is summed over places and more of a region is summed at each place first: that is little
+    to store."""
+    graph, places = regions.graph, range(len(regions.lead))
+    some = {node for node in graph.nodes if isinstance(node.op, Reduction) and regions.is_summed_whole(node)}
+    if not some:
+        return graph
+    b = Builder()
+    new: dict[Node, Node] = {node: node for node in graph.inputs}
+    for node in graph.nodes:
+        args = [new[arg] for arg in node.args]
+        if node not in some:
+            new[node] = copy_node(node, args)
+            continue
+        b.loc = node.loc
+        each = b.emit(node.op, *args, axes=tuple(axis for axis in node.attrs["axes"] if axis not in places))
+        new[node] = b.emit(node.op, each, axes=tuple(places))
+    return substitute_roots(graph, new)
 
 
 class _Regions:
@@ -133,6 +153,11 @@ class _Regions:
             return all(is_uniform(node, axis) for axis in range(len(self.lead)))
         is_cheap = isinstance(node.op, Elementwise) and node.op.cost <= LIGHT_COST
         return is_cheap and all(arg in self.free or arg.is_splat for arg in node.args)
+
+    def is_summed_whole(self, node: Node) -> bool:
+        """Whether a reduction is over all places of a region, and over axes of each."""
+        places = set(range(len(self.lead)))
+        return node.args[0] in self.hot and cost_across(node) is not None and places < set(node.attrs["axes"])
 
     def _members(self, level: int) -> dict[Node, None]:
         """The nodes of the region of a level, in order."""

@@ -84,18 +84,18 @@ class Arithmetic:
 
 
 def cholesky(k: Arithmetic, x: Elements) -> Elements:
-    """Column by column of L; what fails is NaN as a whole."""
+    """Row by row of L; what fails is NaN as a whole."""
     f, n = k.f, len(x)
     y = np.full((n, n), 0.0, object)
     failed: Value | None = None
-    for j in range(n):
-        pivot = k.vector(k.sum_of_products(x[j, j], list(y[j, :j]), list(y[j, :j]), -1.0))
-        fails = f.compare("ule", pivot, literal(k.ty, 0.0))
-        failed = fails if failed is None else f.binary("or", failed, fails)
-        y[j, j] = f.intrinsic("sqrt", k.ty, (pivot,))
-        for i in range(j + 1, n):
+    for i in range(n):
+        for j in range(i):
             rest = k.sum_of_products(x[i, j], list(y[i, :j]), list(y[j, :j]), -1.0)
             y[i, j] = k.times(k.vector(rest), k.inverse(y[j, j]))
+        pivot = k.vector(k.sum_of_products(x[i, i], list(y[i, :i]), list(y[i, :i]), -1.0))
+        fails = f.compare("ule", pivot, literal(k.ty, 0.0))
+        failed = fails if failed is None else f.binary("or", failed, fails)
+        y[i, i] = f.intrinsic("sqrt", k.ty, (pivot,))
     assert failed is not None
     nan = literal(k.ty, float("nan"))
     blank = Blank.of(f.select(failed, nan, literal(k.ty, 0.0)))
@@ -105,50 +105,63 @@ def cholesky(k: Arithmetic, x: Elements) -> Elements:
 
 
 def lu(k: Arithmetic, x: Elements) -> Elements:
-    """Gauss's elimination with partial pivoting, column by column; the first of the largest is the pivot."""
+    """Gauss's elimination with partial pivoting, column by column: each has what was done to those ahead of it done, so
+    that it stays in registers meanwhile. Rows of L are exchanged at the end, as columns of U do not wait for that."""
     f, n = k.f, len(x)
-    y = np.empty((n, n + 1), object)
-    for i, j in np.ndindex(n, n):
-        y[i, j] = k.vector(x[i, j])
-    # The number of the row, beside it.
-    y[:, n] = [float(i) for i in range(n)]
+    pivots: list[Value] = []
+    columns: list[list[Any]] = []
     for j in range(n):
-        _exchange(k, y, j)
-        pivot = k.vector(y[j, j])
+        column = [k.vector(value) for value in x[:, j]]
+        for step, pivot in enumerate(pivots):
+            _exchange(k, column, step, pivot)
+            for i in range(step + 1, n):
+                column[i] = k.sum_of_products(column[i], [columns[step][i]], [column[step]], -1.0)
+        pivots.append(_largest(k, column, j))
+        _exchange(k, column, j, pivots[j])
         # All below a pivot of 0 are 0.
-        is_zero = f.compare("oeq", pivot, literal(k.ty, 0.0))
-        divisor = f.binary("fdiv", literal(k.ty, 1.0), f.select(is_zero, literal(k.ty, 1.0), pivot))
-        for i in range(j + 1, n):
-            y[i, j] = k.times(y[i, j], divisor)
-            for c in range(j + 1, n):
-                y[i, c] = k.sum_of_products(y[i, c], [y[i, j]], [y[j, c]], -1.0)
-    return np.concatenate([y[:, :n].ravel(), y[:, n]])
+        is_zero = f.compare("oeq", column[j], literal(k.ty, 0.0))
+        divisor = f.binary("fdiv", literal(k.ty, 1.0), f.select(is_zero, literal(k.ty, 1.0), column[j]))
+        columns.append([*column[: j + 1], *(k.times(value, divisor) for value in column[j + 1 :])])
+    order: list[Any] = [float(i) for i in range(n)]
+    for j, column in enumerate([*columns, order]):
+        for step in range(j + 1 if j < n else 0, n):
+            _exchange(k, column, step, pivots[step])
+    found = np.empty((n, n), object)
+    for i, j in np.ndindex(n, n):
+        found[i, j] = columns[j][i]
+    flat = np.empty(n, object)
+    flat[:] = order
+    return np.concatenate([found.ravel(), flat])
 
 
-def _exchange(k: Arithmetic, y: Elements, j: int) -> None:
-    """Row j with that of its pivot."""
-    f, n = k.f, len(y)
-    largest, number = f.intrinsic("fabs", k.ty, (k.vector(y[j, j]),)), literal(k.ty, float(j))
-    for i in range(j + 1, n):
-        size = f.intrinsic("fabs", k.ty, (k.vector(y[i, j]),))
+def _largest(k: Arithmetic, column: list[Any], j: int) -> Value:
+    """The number of the first of the largest from row j on."""
+    f = k.f
+    largest, number = f.intrinsic("fabs", k.ty, (column[j],)), literal(k.ty, float(j))
+    for i in range(j + 1, len(column)):
+        size = f.intrinsic("fabs", k.ty, (column[i],))
         larger = f.compare("ogt", size, largest)
         largest = f.select(larger, size, largest)
         number = f.select(larger, literal(k.ty, float(i)), number)
-    own = y[j].copy()
-    for i in range(j + 1, n):
-        is_pivot = k.is_number(number, i)
-        for c in range(n + 1):
-            y[j, c] = k.chosen(is_pivot, y[i, c], y[j, c])
-            y[i, c] = k.chosen(is_pivot, own[c], y[i, c])
+    return number
+
+
+def _exchange(k: Arithmetic, column: list[Any], j: int, pivot: Value) -> None:
+    """Row j with that of its pivot."""
+    own = column[j]
+    for i in range(j + 1, len(column)):
+        is_pivot = k.is_number(pivot, i)
+        column[j] = k.chosen(is_pivot, column[i], column[j])
+        column[i] = k.chosen(is_pivot, own, column[i])
 
 
 def triangular_solve(k: Arithmetic, a: Elements, b: Elements, *, lower: bool, transposed: bool, unit: bool) -> Elements:
-    """By substitution; a triangle that is transposed is the other one."""
+    """By substitution, one right-hand side after the other; a triangle that is transposed is the other one."""
     a, x, n = (a.T if transposed else a), b.copy(), len(a)
     forward = lower != transposed
-    for i in range(n) if forward else range(n - 1, -1, -1):
-        known = slice(0, i) if forward else slice(i + 1, n)
-        for c in range(x.shape[1]):
+    for c in range(x.shape[1]):
+        for i in range(n) if forward else range(n - 1, -1, -1):
+            known = slice(0, i) if forward else slice(i + 1, n)
             rest = k.sum_of_products(x[i, c], list(a[i, known]), list(x[known, c]), -1.0)
             x[i, c] = rest if unit else k.times(rest, k.inverse(a[i, i]))
     return x
