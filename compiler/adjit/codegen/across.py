@@ -28,6 +28,10 @@ from adjit.schedule.across import Across
 class AcrossEmitter(Emitter[Across]):
     """A loop over blocks of places, or a job of parts of one."""
 
+    def is_glue(self, work: Across, how: How) -> bool:
+        """Whether its parts are functions of their own."""
+        return how.parallel and cut_of(work, how.target) is not None
+
     def write(self, f: Function, params: Sequence[Value], name: str, work: Across, how: How) -> None:
         """Write the loop."""
         lanes = lanes_across(work, how.target)

@@ -12,10 +12,6 @@ from adjit.ir.types import Array
 from adjit.ops.contraction import extents_of
 from adjit.ops.declare import Elementwise, Factoring, Movement, Ordered, Reduction
 
-MOVED = 4
-"""What it takes to bring a vector of elements together, or to take it apart."""
-
-
 def cost_across(node: Node) -> int | None:
     """Vector instructions for a node of a body, roughly; None where it has no such form."""
     if not isinstance(node.type, Array) or node.op.kind == "tuple":
@@ -42,8 +38,8 @@ def _cost_of_factoring(node: Node, op: Factoring) -> int | None:
 
 def cost_of_body(graph: Graph) -> int | None:
     """Vector instructions of a turn for all lanes, with loads and stores; None where a node has no such form."""
-    ends = (*graph.inputs, *graph.outputs)
-    total = MOVED * sum(node.array_type.size for node in ends)
+    # Log2 of the lanes, and a load or store.
+    total = 4 * sum(node.array_type.size for node in (*graph.inputs, *graph.outputs))
     for node in graph.nodes:
         cost = cost_across(node)
         if cost is None:

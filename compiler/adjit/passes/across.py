@@ -137,6 +137,8 @@ class _Regions:
         """Whether a place reads the same place of an operand."""
         if isinstance(node.op, Factoring):
             return True
+        if len(node.args[operand].shape) < len(self.lead):
+            return False
         relation = relation_of(node)
         return relation is not None and all(relation.dimension(operand, a) == a for a in range(len(self.lead)))
 
@@ -151,8 +153,8 @@ class _Regions:
             return False
         if node.op.kind == "creation":
             return all(is_uniform(node, axis) for axis in range(len(self.lead)))
-        is_cheap = isinstance(node.op, Elementwise) and node.op.cost <= LIGHT_COST
-        return is_cheap and all(arg in self.free or arg.is_splat for arg in node.args)
+        is_cheap = isinstance(node.op, Movement) or (isinstance(node.op, Elementwise) and node.op.cost <= LIGHT_COST)
+        return is_cheap and node in self.working and all(arg in self.free or arg.is_splat for arg in node.args)
 
     def is_summed_whole(self, node: Node) -> bool:
         """Whether a reduction is over all places of a region, and over axes of each."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
@@ -16,9 +15,10 @@ from adjit.schedule.counts import operations_of_graph
 from adjit.schedule.touches import Touch
 from adjit.schedule.work import Single, Work
 from adjit.tuned import ACROSS_ELEMENTS, ACROSS_PLACES, ACROSS_WORK
+from adjit_runtime.target import LINE
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Across(Single):
     """A graph for each of `count` places, which need nothing of one another. Parameters are its inputs, then its
     outputs; at the next place, parameter i is `turns[i]` elements on, and 0 where all places read the same."""
@@ -93,11 +93,12 @@ class Across(Single):
     @property
     def cost(self) -> float:
         """Vector instructions of one place for all lanes, about."""
-        return self._cost
-
-    @cached_property
-    def _cost(self) -> float:
         return float(cost_of_body(self.graph) or 0)
+
+    @property
+    def instructions(self) -> float:
+        """Of vectors, about."""
+        return self.cost * self.count * self.itemsize / LINE
 
     @property
     def itemsize(self) -> int:
