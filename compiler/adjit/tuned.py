@@ -174,6 +174,8 @@ SMALL_ROWS, UNROLLED_ROWS = 16, 8
 ACROSS_PLACES, ACROSS_ELEMENTS, ACROSS_WORK = 4, 320, 12288
 """Places of a batch from which small matrices are worked on with one in each lane, from their load to the last store;
 elements of a value of one of them at most; vector instructions of all of that, which are written out."""
+ADJOINT_ROWS = 64
+"""Rows of a block of Cholesky's algorithm, backwards: what is no product is of one block."""
 FACTOR_COST = 2.0
 """What an operation of a factorisation costs, in the units of `PARALLEL_COST`."""
 ATTENTION_BLOCKS, ATTENTION_UNIT = (128, 128), 16

@@ -12,6 +12,7 @@ from adjit.ir.types import Array
 from adjit.ops.contraction import extents_of
 from adjit.ops.declare import Elementwise, Factoring, Movement, Ordered, Reduction
 
+
 def cost_across(node: Node) -> int | None:
     """Vector instructions for a node of a body, roughly; None where it has no such form."""
     if not isinstance(node.type, Array) or node.op.kind == "tuple":

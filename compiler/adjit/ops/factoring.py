@@ -1,6 +1,7 @@
 """Factorisations of matrices, and solutions of equations by means of them.
 
     %1 = cholesky %0 : f64[8,3,3]         the lower factor of each of 8 matrices, of whose lower triangle it reads
+    %6 = cholesky_adjoint %1, %5 : f64[8,3,3]    the derivative by the lower triangle of %0, of one by %1
     %2 = lu %0 : f64[8,12]                L below the diagonal, U on and above it, then which row each row of L U was
     %3 = triangular_solve %1, %4 lower=true transposed=false unit=false : f64[8,3,2]
     %5 = solve %0, %2, %4 transposed=false : f64[8,3,2]      by the factors %2 of %0
@@ -30,6 +31,10 @@ from adjit_runtime.errors import ShapeError
 def _cholesky_type(types: tuple[Array, ...], attrs: Attrs) -> Array:
     square("cholesky", types[0])
     return types[0].strong
+
+
+def _adjoint_type(types: tuple[Array, ...], attrs: Attrs) -> Array:
+    return _beside("cholesky_adjoint", *types)
 
 
 def _lu_type(types: tuple[Array, ...], attrs: Attrs) -> Array:
@@ -112,6 +117,18 @@ def _evaluate_cholesky(x: np.ndarray) -> np.ndarray:
     return each(_cholesky_of, x.shape[-2:], x)
 
 
+def _adjoint_of(y: np.ndarray, g: np.ndarray) -> np.ndarray:
+    inner = np.tril(y.T @ np.tril(g))
+    x = inner + np.tril(inner, -1).T
+    for _ in range(2):
+        x = _triangular_of(y, x.T, True, True, False)
+    return np.asarray(np.tril(x) - 0.5 * np.diag(np.diag(x)))
+
+
+def _evaluate_adjoint(y: np.ndarray, g: np.ndarray) -> np.ndarray:
+    return each(_adjoint_of, y.shape[-2:], y, g)
+
+
 def _evaluate_lu(x: np.ndarray) -> np.ndarray:
     return each(_lu_of, (x.shape[-1] * (x.shape[-1] + 1),), x)
 
@@ -159,17 +176,33 @@ def _between(b: Builder, factor: Value, x: Value) -> Value:
 
 
 def _cholesky_vjp(b: Builder, g: Value, y: Value, x: Value) -> tuple[Value]:
-    # Symmetric from the start, as is the result then: substitution need not go on to what is above its diagonal.
-    x = symmetric(b, product(b, turned(b, y), triangle(b, g, lower=True)))
-    for _ in range(2):
-        x = b.triangular_solve(y, turned(b, x), lower=True, transposed=True, unit=False)
-    return (triangle(b, x, lower=True, diagonal=0.5),)
+    return (b.cholesky_adjoint(y, g),)
 
 
 def _cholesky_jvp(b: Builder, tangents: Sequence[Value], y: Value, x: Value) -> Value:
     (dx,) = tangents
     inner = _between(b, y, symmetric(b, dx))
     return product(b, y, triangle(b, inner, lower=True, diagonal=0.5))
+
+
+def _adjoint_vjp(b: Builder, g: Value, y: Value, factor: Value, given: Value) -> tuple[Value, Value]:
+    # y is the lower half of S = L^-T M L^-1, and M is symmetric with the lower triangle of P = L^T G.
+    given, s = triangle(b, given, lower=True), y + turned(b, y)
+    q = _between(b, factor, symmetric(b, g))
+    by_p = triangle(b, q, lower=True, diagonal=0.5)
+    by_factor = product(b, given, turned(b, by_p)) - product(b, s, product(b, factor, q))
+    return triangle(b, by_factor, lower=True), triangle(b, product(b, factor, by_p), lower=True)
+
+
+def _adjoint_jvp(b: Builder, tangents: Sequence[Value | None], y: Value, factor: Value, given: Value) -> Value:
+    (change, _), s = tangents, y + turned(b, y)
+    assert change is not None
+    change = triangle(b, change, lower=True)
+    moved = product(b, turned(b, change), product(b, s, factor))
+    inner = symmetric(b, product(b, turned(b, change), triangle(b, given, lower=True))) - moved - turned(b, moved)
+    for _ in range(2):
+        inner = b.triangular_solve(factor, turned(b, inner), lower=True, transposed=True, unit=False)
+    return triangle(b, inner, lower=True, diagonal=0.5)
 
 
 def _triangular_vjp(b: Builder, g: Value, y: Value, a: Value, c: Value, **how: bool) -> tuple[Value, Value]:
@@ -333,6 +366,15 @@ cholesky = register(
     )
 )  # fmt: skip
 """L of L L^T, of the lower triangle of a matrix; zeros above. The derivative is by that triangle. Murray 2016."""
+cholesky_adjoint = register(
+    Factoring(
+        name="cholesky_adjoint", kind="factoring", arity=2, infer=_adjoint_type, linear=((1,),),
+        evaluate=_evaluate_adjoint, vjp=_adjoint_vjp, jvp=_adjoint_jvp, singular=True,
+        across=lambda n, m: n**3 // 3 + 2 * n * n,
+    )
+)  # fmt: skip
+"""The derivative by a matrix's lower triangle, of one by its factor, of which the lower triangle is read; zeros above.
+Without an inverse, by what Cholesky's algorithm does, backwards. Murray 2016."""
 lu = register(
     Factoring(
         name="lu", kind="factoring", arity=1, infer=_lu_type, evaluate=_evaluate_lu, vjp=_lu_vjp, jvp=_lu_jvp,

@@ -104,6 +104,26 @@ def cholesky(k: Arithmetic, x: Elements) -> Elements:
     return y
 
 
+def cholesky_adjoint(k: Arithmetic, factor: Elements, given: Elements) -> Elements:
+    """Backwards through the columns of L, each with what it did to those ahead of it."""
+    n = len(factor)
+    y = np.full((n, n), 0.0, object)
+    for i, j in zip(*np.tril_indices(n), strict=True):
+        y[i, j] = given[i, j]
+    for j in reversed(range(n)):
+        inverse, below = k.inverse(factor[j, j]), slice(j + 1, n)
+        y[below, j] = [k.times(value, inverse) for value in y[below, j]]
+        by_pivot = k.sum_of_products(y[j, j], list(y[below, j]), list(factor[below, j]), -1.0)
+        by_pivot = k.times(by_pivot, inverse)
+        y[j, j] = k.times(by_pivot, literal(k.ty, 0.5))
+        for c in range(j):
+            for i in range(j + 1, n):
+                y[i, c] = k.sum_of_products(y[i, c], [y[i, j]], [factor[j, c]], -1.0)
+            left, right = [*y[below, j], by_pivot], [*factor[below, c], factor[j, c]]
+            y[j, c] = k.sum_of_products(y[j, c], left, right, -1.0)
+    return y
+
+
 def lu(k: Arithmetic, x: Elements) -> Elements:
     """Gauss's elimination with partial pivoting, column by column: each has what was done to those ahead of it done, so
     that it stays in registers meanwhile. Rows of L are exchanged at the end, as columns of U do not wait for that."""
@@ -193,6 +213,7 @@ def _chosen_of(k: Arithmetic, n: int, m: int, is_row: Callable[[int, int], Value
 
 WRITTEN_OUT: dict[str, Callable[..., Elements]] = {
     "cholesky": cholesky,
+    "cholesky_adjoint": cholesky_adjoint,
     "lu": lu,
     "triangular_solve": triangular_solve,
     "solve": solve,
