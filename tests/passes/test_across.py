@@ -15,6 +15,7 @@ from adjit.ir.builder import Builder, Value
 from adjit.ir.evaluate import evaluate
 from adjit.ir.graph import Graph
 from adjit.ir.types import BOOL, F64, I64, Array
+from adjit.passes import across
 from adjit.passes.pipeline import optimize
 from adjit.schedule.across import Across
 from adjit.schedule.parse import parse_plan
@@ -96,15 +97,16 @@ def test_one_that_needs_all_places_of_another_comes_after() -> None:
     assert kinds(graph, [definite(12, 3, 3)]).count("Across") == 2
 
 
-def test_what_takes_too_many_instructions_is_cut() -> None:
+def test_what_takes_too_many_instructions_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(across, "ACROSS_WORK", 400)
     b = Builder()
-    x = y = b.value(b.input("x", Array(F64, (6, 8, 8))))
-    for _ in range(12):
+    x = y = b.value(b.input("x", Array(F64, (6, 4, 4))))
+    for _ in range(8):
         y = b.cholesky(x + 0.1 * b.contract(y, y, spec="abc,adc->abd"))
-    works = Ran(optimize(b.graph("f", [y.node])), [definite(6, 8, 8)]).lowered.plan.kernels
+    works = Ran(optimize(b.graph("f", [y.node])), [definite(6, 4, 4)]).lowered.plan.kernels
     loops = [kernel.work for kernel in works if isinstance(kernel.work, Across)]
     assert len(loops) > 1
-    assert kinds(b.graph("f", [y.node]), [definite(6, 8, 8)]).count("Across") == len(loops)
+    assert kinds(b.graph("f", [y.node]), [definite(6, 4, 4)]).count("Across") == len(loops)
 
 
 def nothing(x: Any) -> Any:
