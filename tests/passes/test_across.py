@@ -48,7 +48,16 @@ def kinds(graph: Graph, arrays: list[np.ndarray]) -> list[str]:
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize(
     ("lead", "n", "m"),
-    [((4,), 1, 1), ((5,), 2, 3), ((7,), 3, 1), ((8,), 4, 4), ((9,), 5, 2), ((2, 3), 4, 1), ((37,), 7, 5), ((65,), 8, 8)],
+    [
+        ((4,), 1, 1),
+        ((5,), 2, 3),
+        ((7,), 3, 1),
+        ((8,), 4, 4),
+        ((9,), 5, 2),
+        ((2, 3), 4, 1),
+        ((37,), 7, 5),
+        ((65,), 8, 8),
+    ],
 )
 def test_places_of_any_number(lead: tuple[int, ...], n: int, m: int, dtype: Any) -> None:
     b = Builder()
@@ -72,7 +81,9 @@ def test_places_of_any_number(lead: tuple[int, ...], n: int, m: int, dtype: Any)
 def test_what_is_the_same_everywhere_and_what_is_no_float() -> None:
     b = Builder()
     arrays = [definite(20, 3, 3), RNG.normal(size=(3, 3)), RNG.normal(size=20) > 0, np.arange(60).reshape(20, 3)]
-    x, w, flag, number = (b.value(b.input(name, Array(a.dtype, a.shape))) for name, a in zip("xwfi", arrays, strict=True))
+    x, w, flag, number = (
+        b.value(b.input(name, Array(a.dtype, a.shape))) for name, a in zip("xwfi", arrays, strict=True)
+    )
 
     def wide(value: Value, *axes: int) -> Value:
         found: Value = b.broadcast(value, shape=(20, 3, 3), axes=axes)

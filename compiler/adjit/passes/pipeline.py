@@ -27,6 +27,7 @@ from adjit.passes.fold_windows import fold_windows
 from adjit.passes.forward_parts import forward_parts
 from adjit.passes.hoist_broadcasts import hoist_broadcasts
 from adjit.passes.hoist_invariants import hoist_invariants
+from adjit.passes.identities import identities
 from adjit.passes.join_pads import join_pads
 from adjit.passes.leave_loops import leave_loops
 from adjit.passes.loops import has_loops, substituted
@@ -44,6 +45,7 @@ PIPELINE: tuple[Pass, ...] = (
     eliminate_dead,
     flatten_branches,
     fold,
+    identities,
     simplify,
     compose_moves,
     hoist_broadcasts,
