@@ -9,8 +9,9 @@ that are too small for their activation let the values vanish on their way forth
 Weights in proportion keep both, and residual connections and batch normalisation do so even for sigmoids. Clipping
 bounds the steps of a gradient that explodes.
 
-For each there is the norm of the loss's gradient in the weights of the first and the last of these layers before
-training, and what plain descent with momentum, at one rate for all, then comes to.
+For each there is the norm of the loss's gradient in the weights of the first and the last of these layers, as the
+training steps watch it: at the first step and over the last epoch; and what plain descent with momentum, at one rate
+for all, comes to.
 
 Sources: Hochreiter, Untersuchungen zu dynamischen neuronalen Netzen (1991); Bengio, Simard, Frasconi, Learning
 long-term dependencies with gradient descent is difficult (1994); Glorot, Bengio (2010); He, Zhang, Ren, Sun (2015,
@@ -44,17 +45,17 @@ def init(inputs, variance, seed):
     first, hidden, out = random.split(random.key(seed), 3)
     return {
         "first": nn.init.dense(inputs, UNITS, key=first),
-        "hidden": {
-            "w": random.normal(hidden, (LAYERS, UNITS, UNITS)) * np.float32(np.sqrt(variance / UNITS)),
-            "b": np.zeros((LAYERS, UNITS), np.float32),
-        },
+        "hidden": [
+            {"w": w * np.float32(np.sqrt(variance / UNITS)), "b": np.zeros(UNITS, np.float32)}
+            for w in random.normal(hidden, (LAYERS, UNITS, UNITS))
+        ],
         "out": nn.init.dense(UNITS, 10, key=out),
     }
 
 
-def layer(w, b, h, activation, around):
+def layer(params, h, activation, around):
     below = h
-    h = h @ w + b
+    h = nn.dense(params, h)
     if around == "batch norm":
         # By the statistics of the batch, while testing as well.
         h, _ = nn.batch_norm(h, training=True)
@@ -64,25 +65,24 @@ def layer(w, b, h, activation, around):
 
 def predict(params, x, activation, around):
     h = nn.dense(params["first"], x)
-    for k in range(LAYERS):
-        h = layer(params["hidden"]["w"][k], params["hidden"]["b"][k], h, activation, around)
+    for each in params["hidden"]:
+        h = layer(each, h, activation, around)
     return nn.dense(params["out"], h)
 
 
 def study(variant, train, test, rate, epochs, seed):
-    """Norms of the first gradient in the weights of each hidden layer, the last loss, and the accuracy on the test."""
+    """Norms of the gradient in the weights of each hidden layer by steps, the last loss, the accuracy on the test."""
     activation, around, variance, clip_norm = variant
 
     def loss(params, x, labels):
         return nn.cross_entropy(predict(params, x, activation, around), labels)
 
-    params = init(train[0].shape[1], variance, seed)
-    gradient = adjit.grad(loss)(params, train[0][:500], train[1][:500])["hidden"]["w"]
-    step = adjit.training_step(loss, optim.sgd(rate, momentum=0.9), clip_norm=clip_norm)
-    state = step.init(params)
+    step = adjit.training_step(loss, optim.sgd(rate, momentum=0.9), clip_norm=clip_norm, watch="gradients")
+    state = step.init(init(train[0].shape[1], variance, seed))
     history = step.run(state, train, batch_size=50, epochs=epochs, seed=seed, on_nan="ignore")
+    norms = np.stack([history.norms.gradients[f"hidden.{k}.w"] for k in range(LAYERS)], axis=1)
     labels = np.argmax(predict(state.params, test[0], activation, around), axis=1)
-    return np.sqrt(np.sum(gradient**2, axis=(1, 2))), history.losses[-30:].mean(), np.mean(labels == test[1])
+    return norms, history.losses[-30:].mean(), np.mean(labels == test[1])
 
 
 def draw(path, found):
@@ -97,7 +97,7 @@ def draw(path, found):
     figure, axes = plt.subplots(figsize=(9, 5))
     for name, (norms, _, accuracy) in found.items():
         line = "--" if "clipped" in name else "-"
-        axes.plot(np.arange(1, LAYERS + 1), norms, line, marker=".", label=f"{name}: {accuracy:.0%}")
+        axes.plot(np.arange(1, LAYERS + 1), norms[0], line, marker=".", label=f"{name}: {accuracy:.0%}")
     axes.set(xlabel="hidden layer", ylabel="norm of the gradient before training", yscale="log")
     axes.legend(title="test accuracy after it", bbox_to_anchor=(1.02, 1), loc="upper left")
     figure.tight_layout()
@@ -116,10 +116,13 @@ def main():
 
     train, test = ((x.reshape(len(x), -1), labels) for x, labels in load(options.data))
     found = {}
-    print("                          first layer   last layer       loss   test accuracy")
+    print("                                before training       after training")
+    print("                            layer 1    layer 16    layer 1    layer 16     loss   test accuracy")
     for name, variant in VARIANTS.items():
         norms, loss, accuracy = found[name] = study(variant, train, test, options.rate, options.epochs, options.seed)
-        print(f"{name:25s}  {norms[0]:10.1e}  {norms[-1]:11.1e}  {loss:9.3f}  {accuracy:14.2%}")
+        last = norms[-(len(norms) // options.epochs) :].mean(axis=0)
+        shown = "  ".join(f"{norm:10.1e}" for norm in (norms[0, 0], norms[0, -1], last[0], last[-1]))
+        print(f"{name:25s}{shown}  {loss:7.3f}  {accuracy:14.2%}")
     if options.picture:
         draw(options.picture, found)
 

@@ -20,6 +20,8 @@ LIGHT_COST = 6
 """Instructions that may be computed again rather than stored: about what a load from L2 costs."""
 LIGHT_LEAVES = 3
 """Values that what is computed again may read."""
+MOST_PLACES = 2
+"""Places of windows of which a value may be computed more than once."""
 HOISTED_COST = 1 << 14
 """Operations and loads that storing a light value of several axes must spare where broadcasts repeat it."""
 KERNEL_MEMBERS = 48

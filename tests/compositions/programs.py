@@ -117,6 +117,12 @@ def iteration(A: Any, x: Any) -> Any:
     return A.fixed_point(lambda y, x: 0.4 * np.cos(y * x) + x, np.zeros(3), x)
 
 
+def minimum(A: Any, x: Any) -> Any:
+    return A.minimize(
+        lambda y, x: np.sum(np.cosh(y - np.sin(x)) + 0.1 * y * x), np.zeros(3), x, max_steps=2, history=1
+    ).x
+
+
 def rows(A: Any, x: Any) -> Any:
     return A.vmap(lambda w, e: np.sin(w @ x) * e)(W, x)
 
@@ -210,7 +216,8 @@ PROGRAMS: dict[str, Callable[[Any, Any], Any]] = {
     "fori_loop between traced bounds": counted, "fori_loop in place": written, "while_loop": search,
     "while_loop without a bound": free_search, "fori_loop without a bound": free_counter, "unrolled": in_a_row,
     "cond": branch, "switch": branches, "map": mapped, "checkpoint": again, "custom_rule by jvp": rule_forward,
-    "custom_rule by vjp": rule_reverse, "root": equation, "fixed_point": iteration, "vmap": rows,
+    "custom_rule by vjp": rule_reverse, "root": equation, "fixed_point": iteration, "minimize": minimum,
+    "vmap": rows,
     "vmap in chunks": chunks, "vmap of vmap": batches_of_batches, "from_sympy": formula, "jit": ready,
     "control_flow=True": pythons_own, "grad": gradient, "value_and_grad": value_and_gradient, "jvp": tangent,
     "vjp": pullback, "linearize": linearized, "jacfwd": columns, "jacrev": jacobian_rows, "jacobian": by_shapes,

@@ -38,8 +38,8 @@ def made(f: Callable[[Any], Any], w: np.ndarray) -> Callable[[Any], Any]:
     return lambda x: [function(x) for function in functions] + [adjit.vmap(g)(BATCH) for g in (f, reverse)]
 
 
-OF_NO_ARRAYS = {"check_grads", "pattern", "sparse_hessian", "sparse_jacobian", "symbolic"}
-"""What gives a verdict, a matrix of SciPy or a formula, so that nothing can be made of it."""
+OF_NO_ARRAYS = {"Minimum", "check_grads", "pattern", "sparse_hessian", "sparse_jacobian", "symbolic"}
+"""A class of results, and what gives a verdict, a matrix of SciPy or a formula, so that nothing can be made of it."""
 
 
 def test_all_constructs_have_a_program() -> None:

@@ -18,8 +18,8 @@ from tests.ir.test_fuzz import LONG, PIECES, changed
 from tests.schedule.texts import described
 
 from adjit.codegen.kernels import EMITTERS
-from adjit.schedule.buffer import storage
 from adjit.schedule.across import Across
+from adjit.schedule.buffer import storage
 from adjit.schedule.factors import Factored
 from adjit.schedule.instructions import Gather, Load, Store
 from adjit.schedule.parse import parse_plan

@@ -164,7 +164,7 @@ class _Regions:
     def _members(self, level: int) -> dict[Node, None]:
         """The nodes of the region of a level, in order."""
         found = {node for node in self.hot if self.level[node] == level}
-        kept = set()
+        kept: set[Node] = set()
         for node in reversed(self.hot):
             if node in found and self._stays_outside(node, found, kept):
                 found.discard(node)

@@ -24,7 +24,7 @@ from adjit.ops.contraction import extents_of, subscripts_of
 from adjit.ops.declare import Bodied, Elementwise, Ordered, Reduction
 from adjit.schedule.products import is_small, rows_of_block
 from adjit.schedule.windowed import reads_windows
-from adjit.tuned import HOISTED_COST, KERNEL_MEMBERS, LIGHT_COST, LIGHT_LEAVES, ROW_COST
+from adjit.tuned import HOISTED_COST, KERNEL_MEMBERS, LIGHT_COST, LIGHT_LEAVES, MOST_PLACES, ROW_COST
 
 SAME = ("same",)
 FOREIGN = ("foreign",)
@@ -80,8 +80,10 @@ class Grouping:
         self._users = graph.users()
         self._spread = _spread(graph, self._users)
         self._after_product: set[Node] = set()
-        # At how many places of windows elements are read for one of a value, not through memory.
+        # At how many places of windows elements are read to compute one of a value, as far as the group of it goes; and
+        # what reads some by itself, or by light values.
         self._places: dict[Node, int] = {}
+        self._reading: set[Node] = set()
         # Bit sets of numbers: what reads a node, what reduces a space along some axes, what takes no more members.
         self._readers: dict[Node, int] = {}
         self._reducing: dict[tuple[tuple[int, ...], tuple[int, ...] | None], int] = {}
@@ -109,6 +111,19 @@ class Grouping:
         known = self._cost.get(arg)
         return frozenset({arg}) if known is None else known[1]
 
+    def relations(self, member: Node) -> dict[Node, set[Relation]]:
+        """How a member reads the heavy nodes that it is made of."""
+        return self._combined(member)
+
+    def sums_windows(self, node: Node) -> bool:
+        """Whether a node reads several places of windows, some of them by itself: so does whoever computes it."""
+        return node in self._reading and self._places[node] > MOST_PLACES
+
+    def move(self, node: Node, group: Group) -> None:
+        """Let `group`, which reads a member of another group, compute that itself."""
+        del self.group_of[node].members[node]
+        self._add(group, node, "full", self._combined(node))
+
     def order_after(self, group: Group, earlier: Group) -> None:
         """Make `group` come after `earlier`, which does not depend on it."""
         self._follow(group, [earlier])
@@ -134,9 +149,13 @@ class Grouping:
     def _count_places(self, node: Node) -> None:
         count = 0
         for arg in node.args:
-            count += self._places.get(arg, 0) or (arg.op.kind == "movement" and reads_windows(arg))
+            if arg.op.kind == "movement" and reads_windows(arg):
+                count += 1
+            elif arg not in self.group_of:
+                count += self._places.get(arg, 0)
         if count:
-            self._places[node] = count
+            self._reading.add(node)
+            self._places[node] = count + sum(self._places.get(arg, 0) for arg in node.args if arg in self.group_of)
 
     def _is_light(self, node: Node) -> bool:
         if node.op.kind == "leaf":
@@ -151,6 +170,8 @@ class Grouping:
             self._cost[node] = self._cost.get(node.args[0], (0, frozenset({node.args[0]})))
             return True
         if not isinstance(node.op, Elementwise) or (node.shape == () and node.op.name != "cast"):
+            return False
+        if self.sums_windows(node):
             return False
         cost = node.op.cost
         leaves: frozenset[Node] = frozenset()
@@ -223,6 +244,9 @@ class Grouping:
     def _add(self, group: Group, node: Node, level: str, leaves: Iterable[Node]) -> None:
         group.members[node] = level
         self.group_of[node] = group
+        leaves = tuple(leaves)
+        if node not in self._reading:
+            self._places[node] = sum(self._places[leaf] for leaf in leaves if self.group_of[leaf] is group)
         for arg in node.args:
             for read in self.read_for(arg):
                 self._readers[read] = self._readers.get(read, 0) | 1 << group.number
@@ -302,7 +326,7 @@ class Grouping:
             relations == ({SAME} if group.members[leaf] == "full" else {row}) for leaf, relations in inside.items()
         )
         if axes is not None:
-            if any(self._places.get(arg, 0) > 2 for arg in node.args):
+            if any(self._places[leaf] > MOST_PLACES for leaf in inside):
                 # A row is gone over more than once: what takes long is read then, not computed again.
                 return None
             sums = group.kind == "loop" or self._sums_rows(group, axes, node)

@@ -27,6 +27,7 @@ from adjit.schedule.body import (
 )
 from adjit.schedule.buffer import Buffer
 from adjit.schedule.group import Group, Grouping
+from adjit.schedule.hand_over import hand_over
 from adjit.schedule.instructions import Body
 from adjit.schedule.maps import contiguous_strides, cut_strides
 from adjit.schedule.plan import Kernel, Plan
@@ -105,6 +106,7 @@ class Memory:
         self.commits: list[tuple[Node, Placement]] = []
         self.copies: list[tuple[Node, Placement]] = []
         self.grouping = Grouping(graph, self._must_store(), self.notes.unfused)
+        hand_over(self.grouping)
         self._readers: dict[Node, list[Group]] = {}
         for group in self.grouping.groups:
             for node in self.grouping.reads(group):
@@ -119,7 +121,7 @@ class Memory:
         stored = {unshaped(root) for root in self.graph.roots} | self.notes.stored
         for node in self.graph.nodes:
             if node.op.kind == "contraction":
-                stored.update(below_windows(arg) if reads_windows(arg) else base(arg) for arg in node.args)
+                stored.update(below_windows(arg) if reads_windows(arg) else self._strided(arg) for arg in node.args)
             elif node.op.kind == "movement" and len(self._users.get(node, ())) > 1 and reads_windows(node):
                 # They are read place by place, each by itself.
                 stored.add(below_windows(node))
@@ -132,8 +134,21 @@ class Memory:
                     if not is_left(node, i)
                 )
             elif isinstance(node.op, Bodied):
-                stored.update(base(arg) for arg in node.args)
+                stored.update(self._laid_out(node, number) for number in range(len(node.args)))
         return {node for node in stored if node.op.kind != "leaf"}
+
+    def _laid_out(self, loop: Node, number: int) -> Node:
+        """What must have memory for an operand of a loop, which lies in C order: what it is a view of, or what it is a
+        reshape of. First values are copied."""
+        arg = loop.args[number]
+        if number < loop.attrs.get("carried", 0):
+            return base(arg)
+        found = operand_strides(arg, {base(arg): self._own(base(arg))})
+        return base(arg) if found is not None and found[1].is_dense(arg.shape) else unshaped(arg)
+
+    def _strided(self, arg: Node) -> Node:
+        """The same for an operand of a product, which has a stride along each axis."""
+        return base(arg) if operand_strides(arg, {base(arg): self._own(base(arg))}) is not None else unshaped(arg)
 
     def _own(self, node: Node) -> Placement:
         """Memory of its own for a value; that of a constant is a slot, which has no line."""

@@ -21,7 +21,7 @@ import math
 from string import ascii_letters
 from typing import Any
 
-from adjit.ir.axes import is_linear, joins, without_ones
+from adjit.ir.axes import base, is_linear, joins, sees_windows, without_ones
 from adjit.ir.builder import ITEM, Builder
 from adjit.ir.graph import Graph, computed
 from adjit.ir.node import Node
@@ -43,7 +43,7 @@ from adjit_runtime.errors import InternalError
 def normalize(graph: Graph) -> Graph:
     """The same function of the same inputs in the forms above; roots keep their shapes."""
     graph = lowered(with_lines(without_overlaps(graph)))
-    squeeze = _Squeeze(Builder())
+    squeeze = _Squeeze(Builder(), _below_windows(graph))
     flat: dict[Node, Node] = {}
     full: dict[Node, Node] = {node: node for node in graph.inputs}
     looped: dict[tuple[Any, ...], Node] = {}
@@ -93,9 +93,21 @@ def _leading(letters: str, free: str, summed: str) -> str:
     return next((free[:i] for i in range(1, len(free)) if letters.startswith(free[:i]) and free[i:] in letters), "")
 
 
+def _below_windows(graph: Graph) -> set[Node]:
+    """Pads of what is computed, without gaps, that windows are read of."""
+    return {
+        node
+        for user in graph.nodes
+        if sees_windows(user)
+        for node in user.args
+        if node.op.name == "pad" and base(node.args[0]).op.kind != "leaf" and not any(node.attrs["interior"])
+    }
+
+
 class _Squeeze:
-    def __init__(self, builder: Builder) -> None:
+    def __init__(self, builder: Builder, below_windows: set[Node]) -> None:
         self.builder = builder
+        self.below_windows = below_windows
         self.versions = Versions(builder)
 
     def reshape(self, node: Node, shape: tuple[int, ...]) -> Node:
@@ -180,8 +192,22 @@ class _Squeeze:
         if node.op.kind == "gather" and args[0].is_splat:
             return self.builder.splat(args[0].attrs["value"], node.array_type.with_shape(without_ones(shape)))
         whole = [self.reshape(arg, original.shape) for arg, original in zip(args, node.args, strict=True)]
+        if name == "pad" and node in self.below_windows:
+            return self.reshape(self._within_margins(whole[0], **node.attrs), without_ones(shape))
         result = emit(node.op, *whole, **node.attrs)
         return self.reshape(self.versions.renewed(result) if joins(node) else result, without_ones(shape))
+
+    def _within_margins(self, x: Node, low: tuple[int, ...], high: tuple[int, ...], **attrs: Any) -> Node:
+        """What is padded, as a concatenation: whatever computes it writes it where it belongs."""
+        for axis in reversed(range(len(low))):
+            margins = [
+                self.builder.splat(attrs["value"], x.array_type.with_shape((*x.shape[:axis], n, *x.shape[axis + 1 :])))
+                for n in (low[axis], high[axis])
+            ]
+            parts = [part for part in (margins[0], x, margins[1]) if part.shape[axis]]
+            if len(parts) > 1:
+                x = self.versions.renewed(self.builder.emit("concatenate", *parts, axis=axis))
+        return x
 
     def _sum_of_products(
         self, x: Node, left: str, y: Node, right: str, letters: str, sizes: dict[str, int], kept: int

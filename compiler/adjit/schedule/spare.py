@@ -22,7 +22,8 @@ from adjit.ir.node import Node
 from adjit.ops.declare import Elementwise
 from adjit.schedule.counts import operations_of_node
 from adjit.schedule.recompute import Stretch, Timeline, is_cheap
-from adjit.tuned import CACHE_BYTE_COST, MEMORY_BYTE_COST, MEMORY_BYTES, MOST_AGAIN_COST, TOGETHER_KERNELS
+from adjit.schedule.windowed import reads_windows
+from adjit.tuned import CACHE_BYTE_COST, MEMORY_BYTE_COST, MEMORY_BYTES, MOST_AGAIN_COST, MOST_PLACES, TOGETHER_KERNELS
 
 
 def spared(time: Timeline) -> tuple[Stretch, ...]:
@@ -48,7 +49,9 @@ def _may_be_made_again(time: Timeline) -> dict[Node, tuple[Node, ...]]:
             continue
         nodes = time.needed({node}, there - {node})
         # What others are made of as well may cost more than one value is worth; a long chain is cut.
-        if nodes is not None and all(map(is_cheap, nodes)) and _cost(nodes) <= MOST_AGAIN_COST * _bytes(node):
+        if nodes is None or not all(map(is_cheap, nodes)) or _places(nodes) > MOST_PLACES:
+            continue
+        if _cost(nodes) <= MOST_AGAIN_COST * _bytes(node):
             found[node] = nodes
             there.discard(node)
     return found
@@ -76,6 +79,11 @@ def _together(time: Timeline, may: dict[Node, tuple[Node, ...]]) -> Iterator[Seq
             of.clear()
         of.append(value)
     yield from sets.values()
+
+
+def _places(nodes: Iterable[Node]) -> int:
+    """At how many places of windows elements are read."""
+    return sum(arg.op.kind == "movement" and reads_windows(arg) for node in nodes for arg in node.args)
 
 
 def _cost(nodes: Iterable[Node]) -> float:

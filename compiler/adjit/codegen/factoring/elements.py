@@ -40,7 +40,7 @@ class Arithmetic:
         self._inverses: dict[str, Value] = {}
         self._equal: dict[tuple[str, int], Value] = {}
 
-    def vector(self, x: Element) -> Value:
+    def vector(self, x: Any) -> Value:
         """An element as a vector."""
         return x if isinstance(x, Value) else x.value if isinstance(x, Blank) else literal(self.ty, x)
 
@@ -108,8 +108,8 @@ def cholesky_adjoint(k: Arithmetic, factor: Elements, given: Elements) -> Elemen
     """Backwards through the columns of L, each with what it did to those ahead of it."""
     n = len(factor)
     y = np.full((n, n), 0.0, object)
-    for i, j in zip(*np.tril_indices(n), strict=True):
-        y[i, j] = given[i, j]
+    below_and_on = np.tril_indices(n)
+    y[below_and_on] = given[below_and_on]
     for j in reversed(range(n)):
         inverse, below = k.inverse(factor[j, j]), slice(j + 1, n)
         y[below, j] = [k.times(value, inverse) for value in y[below, j]]
@@ -131,7 +131,7 @@ def lu(k: Arithmetic, x: Elements) -> Elements:
     pivots: list[Value] = []
     columns: list[list[Any]] = []
     for j in range(n):
-        column = [k.vector(value) for value in x[:, j]]
+        column: list[Any] = [k.vector(value) for value in x[:, j]]
         for step, pivot in enumerate(pivots):
             _exchange(k, column, step, pivot)
             for i in range(step + 1, n):
