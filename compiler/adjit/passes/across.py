@@ -18,7 +18,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from adjit.ir.axes import is_linear, relation_of
-from adjit.ir.builder import Builder
+from adjit.ir.builder import CONSTANT, Builder
 from adjit.ir.graph import Graph, computed, copy_node, substitute_roots
 from adjit.ir.node import Node
 from adjit.ir.types import Array
@@ -296,8 +296,9 @@ class _Turn:
 
     def _of_all(self, node: Node) -> Node:
         """What all places read."""
-        if node.is_splat:
-            return self.builder.splat(node.attrs["value"], node.array_type)
+        if node.op is CONSTANT:
+            # What is known when code is written costs nothing.
+            return self.builder.keep(Node(node.op, (), node.attrs, node.array_type.strong, node.loc))
         if node not in self.whole:
             self.whole[node] = Builder(node.loc).input(f"w{len(self.whole)}", node.array_type.strong)
         return self.whole[node]

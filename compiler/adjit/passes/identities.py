@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from adjit.ir.builder import Builder
+from adjit.ir.builder import CONSTANT, Builder
 from adjit.ir.graph import Graph, copy_node, substitute_roots
 from adjit.ir.node import Node
 from adjit.ir.types import I64
@@ -31,7 +31,7 @@ def identities(graph: Graph) -> Graph:
 
 def _factor_of(node: Node) -> np.generic | None:
     """What a constant has on its diagonal, where it has nothing else."""
-    if node.op.kind != "leaf" or node.is_splat or len(node.shape) != 2 or node.shape[0] != node.shape[1]:
+    if node.op is not CONSTANT or node.is_splat or len(node.shape) != 2 or node.shape[0] != node.shape[1]:
         return None
     if node.array_type.nbytes < IDENTITY_BYTES or node.dtype.kind == "b":
         return None
