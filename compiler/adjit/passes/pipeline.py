@@ -81,7 +81,7 @@ def optimize(graph: Graph, allow_inexact: bool = False, tiles: bool = True, regi
     passes = (*PIPELINE, simplify_reals, eliminate_dead) if allow_inexact else PIPELINE
     verified = environment.flag("ADJIT_VERIFY", False)
     graph = _Settling(passes, verified).settled(_run(untie, graph, verified))
-    graph = _run(across, graph, verified)
+    graph = _Settling((across,), verified).settled(graph)
     if not tiles:
         return graph
 
