@@ -79,7 +79,7 @@ class Across(Single):
 
     def explain(self) -> str:
         """What became one kernel, in a sentence."""
-        return "Works on small matrices, one in each lane of a vector: nothing of it goes through memory."
+        return "Works on small matrices, one in each lane of a vector: what lies between them stays there."
 
     def why_apart(self, writer: Work, mine: Collection[int]) -> str:
         """Why it is not joined to its writer."""
