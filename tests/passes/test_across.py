@@ -157,9 +157,24 @@ def test_a_matrix_without_a_factor_is_an_error_of_the_gradient_alone_too() -> No
 
 
 def test_loops_of_the_user_are_in_lanes_too() -> None:
-    def whitened(x: Any) -> Any:
-        return adjit.map(lambda a: np.linalg.solve(a, np.ones(4)), x)
+    def logs(x: Any) -> Any:
+        return adjit.map(lambda a: np.linalg.slogdet(a)[1], x)
 
     x = definite(11, 4, 4)
-    step = adjit.jit(whitened)
-    np.testing.assert_allclose(step(x), np.linalg.solve(x, np.ones((11, 4, 1)))[..., 0], rtol=1e-12)
+    step = adjit.jit(logs)
+    np.testing.assert_allclose(step(x), np.linalg.slogdet(x)[1], rtol=1e-12)
+    assert " across 11 on " in step.ir("plan")
+
+
+def test_batches_in_turns_of_a_loop_are_in_lanes() -> None:
+    def last(x: Any) -> Any:
+        return adjit.scan(lambda c, a: (np.linalg.cholesky(a + c @ np.swapaxes(c, 1, 2)), None), x[0], x[1:])[0]
+
+    x = definite(5, 9, 3, 3)
+    step = adjit.jit(last)
+    expected = x[0]
+    for each in x[1:]:
+        expected = np.linalg.cholesky(each + expected @ np.swapaxes(expected, 1, 2))
+    np.testing.assert_allclose(step(x), expected, rtol=1e-12)
+    assert " across 9 on " in step.ir("plan")
+    adjit.check_grads(lambda x: np.sum(last(x)), (x[:3, :, :2, :2],))

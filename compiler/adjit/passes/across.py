@@ -114,7 +114,7 @@ class _Regions:
 
     def _is_small(self, node: Node) -> bool:
         size = node.array_type.size
-        return (size // self.places if self._has_places(node) else size) <= ACROSS_ELEMENTS
+        return 0 < (size // self.places if self._has_places(node) else size) <= ACROSS_ELEMENTS
 
     def _has_places(self, node: Node) -> bool:
         return node.shape[: len(self.lead)] == self.lead
