@@ -79,11 +79,13 @@ class _Regions:
         self.hot: dict[Node, None] = {}
         self.working: set[Node] = set()
         self.spent: dict[int, int] = {}
-        self.free: set[Node] = set()
-        for node in graph.nodes:
+        self.free: dict[Node, int] = {}
+        self.at: dict[int, list[Node]] = {}
+        for number, node in enumerate(graph.nodes):
             self._enter(node)
+            self.at.setdefault(self.level[node], []).append(node)
             if self._is_free(node):
-                self.free.add(node)
+                self.free[node] = number
 
     # -- which nodes --------------------------------------------------------------------------------------------------
 
@@ -162,23 +164,32 @@ class _Regions:
         return node.args[0] in self.hot and cost_across(node) is not None and places < set(node.attrs["axes"])
 
     def _members(self, level: int) -> dict[Node, None]:
-        """The nodes of the region of a level, in order."""
-        found = {node for node in self.hot if self.level[node] == level}
+        """The nodes of the region of a level, args before users: what is made of nothing comes first."""
+        here = self.at[level]
+        found = {node for node in here if node in self.hot}
         kept: set[Node] = set()
-        for node in reversed(self.hot):
+        for node in reversed(here):
             if node in found and self._stays_outside(node, found, kept):
                 found.discard(node)
             elif node in found and self._is_read_outside(node, found):
                 kept.add(node)
-        for node in reversed(self.graph.nodes):
-            if node in self.working and self._is_for(node, found) and self.level[node] == level:
+        for node in reversed(here):
+            if node in self.working and self._is_for(node, found):
                 found.add(node)
         if not any(isinstance(node.op, Factoring) for node in found):
             return {}
-        for node in reversed(self.graph.nodes):
-            if node in self.free and any(user in found for user in self.users.get(node, ())):
-                found.add(node)
-        return {node: None for node in self.graph.nodes if node in found}
+        masks = self._free_of(found)
+        return dict.fromkeys([*masks, *(node for node in here if node in found and node not in masks)])
+
+    def _free_of(self, members: set[Node]) -> dict[Node, None]:
+        """What is made of nothing and read by members, in order."""
+        found: set[Node] = set()
+        waiting = list(members)
+        while waiting:
+            some = {arg for arg in waiting.pop().args if arg in self.free} - found
+            found |= some
+            waiting += some
+        return dict.fromkeys(sorted(found, key=self.free.__getitem__))
 
     def _is_read_outside(self, node: Node, members: set[Node]) -> bool:
         return node in self.roots or any(user not in members for user in self.users.get(node, ()))
@@ -206,14 +217,11 @@ class _Regions:
 
     def as_loops(self) -> Graph:
         """The graph with each region as a loop."""
-        at: dict[int, list[Node]] = {}
-        for node in self.graph.nodes:
-            at.setdefault(self.level[node], []).append(node)
         new: dict[Node, Node] = {node: node for node in self.graph.inputs}
         changed = False
-        for level in sorted(at):
+        for level in sorted(self.at):
             members = self._members(level) if level in self.spent else {}
-            others = [node for node in at[level] if node not in members or node in self.free]
+            others = [node for node in self.at[level] if node not in members or node in self.free]
             self._copy(others, new)
             if members:
                 changed = True
