@@ -82,6 +82,19 @@ class Calls:
         nbytes = int_literal(count * self.work.dtype.itemsize)
         self.f.call("llvm.memcpy.p0.p0.i64", VOID, [target, source, nbytes, Value(I1, "false")])
 
+    def clear_above(self, place: Value, rows: Value | int) -> None:
+        """Zeros above the diagonal of so many rows, each of n elements."""
+        f, rows = self.f, rows if isinstance(rows, Value) else int_literal(rows)
+
+        def row(i: Value, _: list[Value]) -> list[Value]:
+            after = f.add(i, 1)
+            nbytes = f.mul(f.sub(rows, after), self.work.itemsize)
+            start = self.at(place, i, after, self.work.n)
+            f.call("llvm.memset.p0.i64", VOID, [start, literal(I8, 0), nbytes, Value(I1, "false")])
+            return []
+
+        f.loop(0, rows, 1, [], row)
+
     def turn(self, source: Value, target: Value, rows: int = 0, columns: int = 0) -> None:
         """A matrix, transposed; a square one where its sizes are not given."""
         f, m, n = self.f, rows or self.work.n, columns or self.work.n
@@ -143,18 +156,11 @@ class Calls:
 
 def cholesky(c: Calls, x: Value, y: Value) -> None:
     """potrf of their upper triangle, which is our lower one; zeros above it."""
-    f, n = c.f, c.work.n
+    n = c.work.n
     c.copy(x, y, n * n)
     c.call("potrf", c.letter("U"), c.n, y, c.n, c.info)
-    failed = f.compare("ne", f.load(c.info, I32), literal(I32, 0))
-    nan = literal(c.ty, float("nan"))
-
-    def settle(i: Value, j: Value) -> None:
-        place = c.at(y, i, j, n)
-        kept = f.select(f.compare("sgt", j, i), literal(c.ty, 0.0), f.load(place, c.ty))
-        f.store(f.select(failed, nan, kept), place)
-
-    c.each(settle, n, n)
+    c.clear_above(y, n)
+    c.spoil(y, n * n)
 
 
 def cholesky_adjoint(c: Calls, factor: Value, g: Value, y: Value) -> None:
@@ -178,7 +184,7 @@ def cholesky_adjoint(c: Calls, factor: Value, g: Value, y: Value) -> None:
         c.product(by_left_below, (below, ahead, rows), by_own_below, left)
         c.product(by_own, (rows, rows, below), by_own_below, own_below, transposed=True)
         inside = f.sub(end, begin)
-        c.each(lambda i, j: _only(c, f.compare("sle", j, i), c.at(by_own, i, j, n)), inside, inside)
+        c.clear_above(by_own, inside)
         c.product(inner, (rows, rows, rows), own, by_own, transposed=True, scale=1.0, keep=0.0, y_row=c.width)
         c.each(lambda i, j: _mirror(c, inner, i, j), inside, inside)
         c.divide("L", "N", x=inner, x_row=c.width, others=rows, **triangle)
@@ -195,12 +201,7 @@ def cholesky_adjoint(c: Calls, factor: Value, g: Value, y: Value) -> None:
         return []
 
     f.loop(0, -(-n // width), 1, [], block)
-    c.each(lambda i, j: _only(c, f.compare("sle", j, i), c.at(y, i, j, n)), n, n)
-
-
-def _only(c: Calls, condition: Value, place: Value) -> None:
-    """Zero where the condition does not hold."""
-    c.f.store(c.f.select(condition, c.f.load(place, c.ty), literal(c.ty, 0.0)), place)
+    c.clear_above(y, n)
 
 
 def _mirror(c: Calls, place: Value, i: Value, j: Value) -> None:
@@ -384,6 +385,7 @@ def emit_calls(f: Function, work: Factored, places: Sequence[Value], workspace: 
     """The matrices of a range, one by one."""
     calls = Calls(f, work, workspace)
     f.module.declare("llvm.memcpy.p0.p0.i64", VOID, [PTR, PTR, I64, I1])
+    f.module.declare("llvm.memset.p0.i64", VOID, [PTR, I8, I64, I1])
     threads = f.call("adjit_get_blas_threads", I32, [])
     f.call("adjit_set_blas_threads", VOID, [literal(I32, 1)])
 
