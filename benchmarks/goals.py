@@ -55,6 +55,11 @@ UNITS: dict[str, Unit] = {
     "hvp": Unit("adjit", "hvp_gradient", "the gradient"),
     "tridiagonal": Unit("adjit", "tridiagonal_value", "the function"),
     "hessian": Unit("adjit", "hessian_gradient", "the gradient"),
+    "small_cholesky": Unit("numpy", "small_cholesky_value", "NumPy's value alone"),
+    "small_solve": Unit("numpy", "small_solve_value", "NumPy's value alone"),
+    "small_inv": Unit("numpy", "small_inv_value", "NumPy's value alone"),
+    "small_slogdet": Unit("numpy", "small_slogdet_value", "NumPy's value alone"),
+    "gaussian_process": Unit("adjit", "gaussian_process_calls", "its calls of LAPACK alone"),
 }
 """Of rows in the main document. Calls have `np.add`."""
 
@@ -76,6 +81,13 @@ GOALS: dict[str, Goals] = {
     "hvp": Goals(best=1.0, units=3.0),
     "tridiagonal": Goals(over={"jax": 1.0, "torch": 1.0}, units=5.0),
     "hessian": Goals(best=1.0, first_units=3.0),
+    "small_cholesky": Goals(over={"jax": 5.0}, units=0.2, first=NETWORK_SECONDS),
+    "small_solve": Goals(over={"jax": 5.0}, units=0.2, first=NETWORK_SECONDS),
+    "small_inv": Goals(over={"jax": 5.0}, units=0.2, first=NETWORK_SECONDS),
+    "small_slogdet": Goals(over={"jax": 5.0}, units=0.2, first=NETWORK_SECONDS),
+    "gaussian_process": Goals(best=1.0, units=1.1, first=NETWORK_SECONDS),
+    "sort": Goals(over={"numpy": 1.0}),
+    "sort_rows": Goals(over={"numpy": 1.5}, first=NETWORK_SECONDS),
 }
 
 

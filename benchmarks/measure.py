@@ -82,7 +82,7 @@ def measure_row(workload: str, threads: int, sides: Sequence[str], settings: Set
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         processes: dict[str, Process] = {}
-        for side in sides:
+        for side in [side for side in sides if side in (problem.sides or sides)]:
             measured = row.sides.setdefault(side, Measured())
             try:
                 process = _first_steps(stack, measured, side, threads, workload, folder / side, settings)

@@ -20,7 +20,7 @@ class Problem:
     `rows` are the rows of a batch, 0 for all; batches are taken as they lie, what is left over is dropped. `flops` and
     `bytes` of a step bound it from below, 0 for unknown; `working_set` is the bytes that it touches again and again.
     `loop_steps` are the steps of one call of a loop, a multiple of `batches`. Sides agree if their losses differ by at
-    most `tolerance`, relative."""
+    most `tolerance`, relative. `sides` are those that have the workload, where others need not be asked."""
 
     params: Any
     data: Arrays
@@ -32,6 +32,7 @@ class Problem:
     optimizer: str = ""
     rows: int = 0
     loop_steps: int = 0
+    sides: tuple[str, ...] = ()
 
     @property
     def batches(self) -> int:

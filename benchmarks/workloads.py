@@ -16,6 +16,7 @@ import numpy as np
 from benchmarks.attended import ATTENDED_MEANING, ATTENDED_PROBLEMS
 from benchmarks.calls import CALLS, CALLS_MEANING
 from benchmarks.convolved import CONVOLVED_MEANING, CONVOLVED_PROBLEMS
+from benchmarks.factored import FACTORED_MEANING, FACTORED_PROBLEMS, FACTORED_UNITS
 from benchmarks.looped import LOOP_VALUES, LOOPED_MEANING, LOOPED_PROBLEMS
 from benchmarks.problem import Arrays, Problem
 from benchmarks.programs import START
@@ -166,7 +167,7 @@ def problem_of(name: str) -> Problem:
     """The problem of a workload, of a product, or of what a row is measured in."""
     if name.startswith("product_"):
         return product(name)
-    return (WORKLOADS | START | CALLS | LOOP_VALUES | PLAIN_PROBLEMS)[name]()
+    return (WORKLOADS | START | CALLS | LOOP_VALUES | PLAIN_PROBLEMS | FACTORED_UNITS)[name]()
 
 
 def lower_triangle(d: int) -> tuple[np.ndarray, np.ndarray]:
@@ -192,6 +193,7 @@ WORKLOADS: dict[str, Callable[[], Problem]] = (
     | SWEPT_PROBLEMS
     | CONVOLVED_PROBLEMS
     | ATTENDED_PROBLEMS
+    | FACTORED_PROBLEMS
 )
 """The rows of the table of rates."""
 
@@ -214,5 +216,6 @@ MEANING: dict[str, str] = {
     **SWEPT_MEANING,
     **CONVOLVED_MEANING,
     **ATTENDED_MEANING,
+    **FACTORED_MEANING,
     "add8": CALLS_MEANING["add8"],
 }

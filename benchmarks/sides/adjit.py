@@ -14,6 +14,7 @@ from adjit.trace import apply
 from benchmarks.attended import ATTENDED, SPARSE_ROWS
 from benchmarks.calls import KINDS, Call
 from benchmarks.convolved import CONVOLVED
+from benchmarks.factored import FACTORED, SORTED
 from benchmarks.looped import LOOPED
 from benchmarks.problem import Problem
 from benchmarks.programs import PROGRAMS
@@ -165,6 +166,7 @@ LOSSES: dict[str, Any] = {
     "adam_step": mse_loss,
     "batch_step": batch_loss,
     **{name: make(np, adjit.scan) for name, make in LOOPED.items()},
+    **{name: make(np) for name, make in FACTORED.items()},
     **{name: partial(loss, Operations()) for name, loss in (CONVOLVED | ATTENDED).items()},
 }
 TRANSFORMED: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
@@ -221,6 +223,9 @@ def build(name: str, problem: Problem) -> Side | None:
     params = problem.params
     if name in TRANSFORMED:
         return derived(name, problem)
+    if name in SORTED:
+        ordered = adjit.jit(SORTED[name](np))
+        return Side(lambda: ordered(params), arena_bytes=lambda: arena_bytes(ordered))
     if name in KINDS:
         return called(KINDS[name])
     if name in PROGRAMS:

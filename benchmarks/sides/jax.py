@@ -15,6 +15,7 @@ from jax.scipy.special import erf, logsumexp
 from benchmarks.attended import ATTENDED, classified_rows
 from benchmarks.calls import KINDS, Call, Six
 from benchmarks.convolved import CONVOLVED
+from benchmarks.factored import FACTORED, SORTED
 from benchmarks.looped import LOOPED
 from benchmarks.problem import Problem
 from benchmarks.programs import PROGRAMS
@@ -188,6 +189,7 @@ LOSSES = {
     "gmm": mixture,
     "adam_step": mse_loss,
     **{name: make(jnp, lax.scan) for name, make in LOOPED.items()},
+    **{name: make(jnp) for name, make in FACTORED.items()},
     **{name: functools.partial(loss, Operations()) for name, loss in (CONVOLVED | ATTENDED).items()},
 }
 
@@ -292,6 +294,9 @@ def build(name: str, problem: Problem) -> Side | None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     params = jax.tree.map(jnp.array, problem.params)
     data = tuple(jnp.asarray(array) for array in problem.data.values())
+    if name in SORTED:
+        ordered = jax.jit(SORTED[name](jnp))
+        return Side(lambda: jax.block_until_ready(ordered(params)))
     if name in KINDS:
         return called(KINDS[name])
     if name in PROGRAMS:

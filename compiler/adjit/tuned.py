@@ -173,6 +173,13 @@ TILE_GROUPS = 8
 
 SMALL_ROWS, UNROLLED_ROWS = 16, 8
 """Rows of a matrix up to which code of ours factors it, and up to which that is written out."""
+IDENTITY_BYTES = 128
+"""Bytes of a constant from which it is computed where it is read, if it is a multiple of the identity."""
+ACROSS_PLACES, ACROSS_ELEMENTS, ACROSS_WORK = 4, 320, 12288
+"""Places of a batch from which small matrices are worked on with one in each lane, from their load to the last store;
+elements of a value of one of them at most; vector instructions of all of that, which are written out."""
+ADJOINT_ROWS = 64
+"""Rows of a block of Cholesky's algorithm, backwards: what is no product is of one block."""
 FACTOR_COST = 2.0
 """What an operation of a factorisation costs, in the units of `PARALLEL_COST`."""
 ATTENTION_BLOCKS, ATTENTION_UNIT = (128, 128), 16

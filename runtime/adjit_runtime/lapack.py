@@ -13,7 +13,7 @@ from typing import Any
 from adjit_runtime.errors import MissingExtraError
 
 _LAPACK = ("potrf", "getrf", "syevd", "gesdd", "geqrf", "orgqr")
-_BLAS = ("trsm",)
+_BLAS = ("trsm", "gemm")
 
 _THREADS = {
     "adjit_set_blas_threads": "openblas_set_num_threads",

@@ -31,9 +31,11 @@ from adjit.ir.graph import Graph
 from adjit.ir.text import parse
 from adjit.ir.types import is_float
 from adjit.ir.verify import verify
+from adjit.passes.across import across
 from adjit.passes.inline_calls import inline_calls
 from adjit.passes.pipeline import PIPELINE, optimize, simplify_reals
 from adjit.passes.tile import tile
+from adjit.passes.untie import untie
 from adjit.passes.widen import widen
 from adjit.schedule.text import print_plan
 
@@ -71,6 +73,8 @@ STEPS: dict[str, Callable[[Graph], Graph]] = {
     for step in (
         inline_calls,
         widen,
+        untie,
+        across,
         *PIPELINE,
         simplify_reals,
         optimize,

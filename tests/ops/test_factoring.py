@@ -60,10 +60,12 @@ def agree(found: np.ndarray, expected: np.ndarray) -> None:
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("n", SIZES)
 def test_factors_and_solutions(n: int, dtype: np.dtype) -> None:
-    for lead in LEADS if n < 20 else LEADS[:2]:
+    for lead in LEADS if n < 10 else LEADS[:2]:
         a, c = values(*lead, n, n).astype(dtype), values(*lead, n, 3, seed=1).astype(dtype)
         spd = definite(*lead, n, n).astype(dtype)
         agree(*ran("cholesky", spd))
+        low = np.linalg.cholesky(spd)
+        agree(*ran("cholesky_adjoint", low, values(*lead, n, n, seed=2).astype(dtype)))
         f, expected = ran("lu", a)
         agree(f, expected)
         for transposed in (False, True):
@@ -85,6 +87,22 @@ def test_triangles(n: int, lower: bool, transposed: bool, unit: bool) -> None:
     if unit:
         one = one - one * np.eye(n) + np.eye(n)
     agree((np.swapaxes(one, 1, 2) if transposed else one) @ x, c)
+
+
+@pytest.mark.parametrize("n", [63, 64, 65, 150])
+def test_the_adjoint_of_a_factor_goes_by_blocks(n: int) -> None:
+    low = np.linalg.cholesky(definite(n, n))
+    agree(*ran("cholesky_adjoint", low, values(n, n, seed=2)))
+
+
+@pytest.mark.parametrize("n", [3, 18])
+def test_derivatives_of_the_adjoint_of_a_factor(n: int) -> None:
+    x, m = definite(2, n, n), values(2, n, n)
+
+    def gradient(x: Any) -> Any:
+        return np.sum(adjit.grad(lambda x: np.sum(np.linalg.cholesky(x) * m))(x) ** 2)
+
+    adjit.check_grads(gradient, (x,))
 
 
 def split(x: np.ndarray, *shapes: tuple[int, ...]) -> list[np.ndarray]:

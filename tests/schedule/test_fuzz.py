@@ -18,6 +18,7 @@ from tests.ir.test_fuzz import LONG, PIECES, changed
 from tests.schedule.texts import described
 
 from adjit.codegen.kernels import EMITTERS
+from adjit.schedule.across import Across
 from adjit.schedule.buffer import storage
 from adjit.schedule.factors import Factored
 from adjit.schedule.instructions import Gather, Load, Store
@@ -46,7 +47,7 @@ OWN_PIECES = [
     "plan", "buffer %x : f32[2] input slot 0", "unused", "kernel 0", "kernel 1 loop over (2)", "as kernel 0, on %x",
     "arena+0", "arena+64", "arena+" + "9" * 18, "in place of %t3", "kernels 0..1", "kernels 0..99999999999999999999",
     "product", "running", "scatter", "checkrange", "sort f64 (2,3,1)", "argsort", "2 turns in 1 groups on %x by 2 {",
-    "factor lu f64 (3,4,0) on", "transposed", "lower",
+    "factor lu f64 (3,4,0) on", "transposed", "lower", "across 20 on %x by 16",
     "by 1", "by -1", "turns", "carried 1", "checks 0", "straight line 2", "reduced (0)", "reverse", "commit",
     "scratch", "batch=2 (1,2,3)", "epilogue over (1,2,2)", "v0", "v1 = load %x[d0] : f32", "d0", "d9", "p0", "+8", "-8",
     "where 0 <= d0 < 3", "where 0 <= -1 + d0 < 2", "v0 in [0,9)", "[0,9)", "reduce sum", "reduce cumsum", "gather",
@@ -61,7 +62,7 @@ OWN_PIECES = [
 
 def spans(work: Single | StraightLoop) -> Iterator[tuple[int, int, int, int]]:
     """What a kernel reaches: parameter, smallest and largest element, bytes of one. By trying every index."""
-    if isinstance(work, StraightLoop):
+    if isinstance(work, StraightLoop | Across):
         for param, (node, step) in enumerate(zip((*work.graph.inputs, *work.graph.outputs), work.turns, strict=True)):
             last = step * (work.count - 1)
             yield param, min(last, 0), max(last, 0) + node.array_type.size - 1, node.dtype.itemsize
@@ -123,7 +124,7 @@ def weighted(index: np.ndarray, constant: int, terms: Any) -> np.ndarray:
 
 def is_small(work: Single | StraightLoop) -> bool:
     """Whether every index can be tried."""
-    if isinstance(work, StraightLoop):
+    if isinstance(work, StraightLoop | Across):
         return True
     if isinstance(work, Product):
         return work.m * work.n * max(work.k, 1) * int(np.prod([e[0] for e in work.batch], dtype=object)) < 1 << 14

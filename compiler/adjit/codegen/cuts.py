@@ -11,6 +11,7 @@ from typing import Any
 
 from adjit.codegen.analysis import lanes_of, total_cost, vector_dimension
 from adjit.codegen.gemm import blocks_are_wide, sizes_for
+from adjit.schedule.across import Across
 from adjit.schedule.factors import Factored
 from adjit.schedule.products import is_direct
 from adjit.schedule.sorts import Sorted
@@ -138,6 +139,21 @@ def _cut_of_factored(work: Factored, target: Target) -> Cut | None:
     return Cut(0, work.count, lanes, parts, PARTS_PER_THREAD, cost < SHORT_JOBS * PARALLEL_COST)
 
 
+def lanes_across(work: Across, target: Target) -> int:
+    """Places that are worked on at a time: as many as a vector has lanes, no more than there are."""
+    return min(target.vector_bytes // work.itemsize, 1 << (work.count.bit_length() - 1))
+
+
+def _cut_of_across(work: Across, target: Target) -> Cut | None:
+    """Some places each: at least two blocks, as the last one may have to be filled from the one ahead."""
+    lanes = lanes_across(work, target)
+    blocks, cost = work.count // lanes, work.cost * work.count / lanes
+    if cost < PARALLEL_COST or blocks < 4:
+        return None
+    parts = min(LOOP_PARTS, blocks // 2)
+    return Cut(0, work.count, lanes, parts, PARTS_PER_THREAD, cost < SHORT_JOBS * PARALLEL_COST)
+
+
 # -- products -------------------------------------------------------------------------------------------------------
 
 
@@ -206,5 +222,6 @@ CUTS: dict[type[Work], Callable[[Any, Target], Cut | None]] = {
     Loop: _cut_of_loop,
     Sorted: _cut_of_sorted,
     Factored: _cut_of_factored,
+    Across: _cut_of_across,
 }
 """How each kind of work is cut; others stay whole."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from adjit.codegen.across import AcrossEmitter
 from adjit.codegen.analysis import analyse, lanes_of, lanes_together, vector_dimension
 from adjit.codegen.cuts import Cut, cut_of
 from adjit.codegen.emitter import Emitter, How
@@ -21,6 +22,7 @@ from adjit.codegen.products import ProductEmitter
 from adjit.codegen.signals import effort
 from adjit.codegen.sorts import SortedEmitter
 from adjit.codegen.vectorized import Scope
+from adjit.schedule.across import Across
 from adjit.schedule.factors import Factored
 from adjit.schedule.instructions import Body
 from adjit.schedule.sorts import Sorted
@@ -185,5 +187,6 @@ EMITTERS: dict[type[Single], Emitter[Any]] = {
     CheckRange: CheckEmitter(),
     Sorted: SortedEmitter(),
     Factored: FactoredEmitter(),
+    Across: AcrossEmitter(),
 }
 """The emitter of each kind of work that has no other in it."""

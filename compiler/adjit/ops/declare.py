@@ -137,11 +137,13 @@ class Sorting(Differentiable):
 class Factoring(Differentiable):
     """Works on whole matrices, which are the last two axes of its first operand; all operands and the result have the
     axes in front of them. Matrices are square unless it is `rectangular`. Of the operands that are `unread` it has
-    derivatives alone. `lowered(b, *operands, **attrs)` is what kernels compute in its place."""
+    derivatives alone. `lowered(b, *operands, **attrs)` is what kernels compute in its place. Where code of ours has a
+    matrix in each lane of a vector, that takes `across(rows, columns of right-hand sides)` vector instructions."""
 
     rectangular: bool = False
     unread: tuple[int, ...] = ()
     lowered: Rule | None = None
+    across: Callable[[int, int], int] | None = None
 
 
 class Binding(NamedTuple):

@@ -1,6 +1,7 @@
 """Factorisations of matrices, and solutions of equations by means of them.
 
     %1 = cholesky %0 : f64[8,3,3]         the lower factor of each of 8 matrices, of whose lower triangle it reads
+    %6 = cholesky_adjoint %1, %5 : f64[8,3,3]    the derivative by the lower triangle of %0, of one by %1
     %2 = lu %0 : f64[8,12]                L below the diagonal, U on and above it, then which row each row of L U was
     %3 = triangular_solve %1, %4 lower=true transposed=false unit=false : f64[8,3,2]
     %5 = solve %0, %2, %4 transposed=false : f64[8,3,2]      by the factors %2 of %0
@@ -21,7 +22,7 @@ from adjit.ir.builder import Builder, Value
 from adjit.ir.op import Attrs, register
 from adjit.ir.types import I64, Array
 from adjit.ops.declare import Factoring
-from adjit.ops.matrices import as_lower, each, matrices, parts, product, square, symmetric, triangle, turned
+from adjit.ops.matrices import each, matrices, parts, product, square, symmetric, triangle, turned
 from adjit_runtime.errors import ShapeError
 
 # -- types -------------------------------------------------------------------------------------------------------------
@@ -30,6 +31,10 @@ from adjit_runtime.errors import ShapeError
 def _cholesky_type(types: tuple[Array, ...], attrs: Attrs) -> Array:
     square("cholesky", types[0])
     return types[0].strong
+
+
+def _adjoint_type(types: tuple[Array, ...], attrs: Attrs) -> Array:
+    return _beside("cholesky_adjoint", *types)
 
 
 def _lu_type(types: tuple[Array, ...], attrs: Attrs) -> Array:
@@ -112,6 +117,18 @@ def _evaluate_cholesky(x: np.ndarray) -> np.ndarray:
     return each(_cholesky_of, x.shape[-2:], x)
 
 
+def _adjoint_of(y: np.ndarray, g: np.ndarray) -> np.ndarray:
+    inner = np.tril(y.T @ np.tril(g))
+    x = inner + np.tril(inner, -1).T
+    for _ in range(2):
+        x = _triangular_of(y, x.T, True, True, False)
+    return np.asarray(np.tril(x) - 0.5 * np.diag(np.diag(x)))
+
+
+def _evaluate_adjoint(y: np.ndarray, g: np.ndarray) -> np.ndarray:
+    return each(_adjoint_of, y.shape[-2:], y, g)
+
+
 def _evaluate_lu(x: np.ndarray) -> np.ndarray:
     return each(_lu_of, (x.shape[-1] * (x.shape[-1] + 1),), x)
 
@@ -151,22 +168,41 @@ def _evaluate_det(a: np.ndarray, factors: np.ndarray) -> np.ndarray:
 # -- derivatives -------------------------------------------------------------------------------------------------------
 
 
-def _between(b: Builder, factor: Value, x: Value, transposed: bool) -> Value:
-    """L^-1 X L^-T, or L^-T X L^-1."""
+def _between(b: Builder, factor: Value, x: Value) -> Value:
+    """L^-1 X L^-T."""
     for _ in range(2):
-        x = turned(b, b.triangular_solve(factor, x, lower=True, transposed=transposed, unit=False))
+        x = turned(b, b.triangular_solve(factor, x, lower=True, transposed=False, unit=False))
     return x
 
 
 def _cholesky_vjp(b: Builder, g: Value, y: Value, x: Value) -> tuple[Value]:
-    inner = triangle(b, product(b, turned(b, y), triangle(b, g, lower=True)), lower=True, diagonal=0.5)
-    return (as_lower(b, _between(b, y, inner, transposed=True)),)
+    return (b.cholesky_adjoint(y, g),)
 
 
 def _cholesky_jvp(b: Builder, tangents: Sequence[Value], y: Value, x: Value) -> Value:
     (dx,) = tangents
-    inner = _between(b, y, symmetric(b, dx), transposed=False)
+    inner = _between(b, y, symmetric(b, dx))
     return product(b, y, triangle(b, inner, lower=True, diagonal=0.5))
+
+
+def _adjoint_vjp(b: Builder, g: Value, y: Value, factor: Value, given: Value) -> tuple[Value, Value]:
+    # y is the lower half of S = L^-T M L^-1, and M is symmetric with the lower triangle of P = L^T G.
+    given, s = triangle(b, given, lower=True), y + turned(b, y)
+    q = _between(b, factor, symmetric(b, g))
+    by_p = triangle(b, q, lower=True, diagonal=0.5)
+    by_factor = product(b, given, turned(b, by_p)) - product(b, s, product(b, factor, q))
+    return triangle(b, by_factor, lower=True), triangle(b, product(b, factor, by_p), lower=True)
+
+
+def _adjoint_jvp(b: Builder, tangents: Sequence[Value | None], y: Value, factor: Value, given: Value) -> Value:
+    (change, _), s = tangents, y + turned(b, y)
+    assert change is not None
+    change = triangle(b, change, lower=True)
+    moved = product(b, turned(b, change), product(b, s, factor))
+    inner = symmetric(b, product(b, turned(b, change), triangle(b, given, lower=True))) - moved - turned(b, moved)
+    for _ in range(2):
+        inner = b.triangular_solve(factor, turned(b, inner), lower=True, transposed=True, unit=False)
+    return triangle(b, inner, lower=True, diagonal=0.5)
 
 
 def _triangular_vjp(b: Builder, g: Value, y: Value, a: Value, c: Value, **how: bool) -> tuple[Value, Value]:
@@ -326,14 +362,23 @@ _HOW = {"lower": "bool", "transposed": "bool", "unit": "bool"}
 cholesky = register(
     Factoring(
         name="cholesky", kind="factoring", arity=1, infer=_cholesky_type, evaluate=_evaluate_cholesky,
-        vjp=_cholesky_vjp, jvp=_cholesky_jvp, singular=True,
+        vjp=_cholesky_vjp, jvp=_cholesky_jvp, singular=True, across=lambda n, m: n**3 // 6 + n * n,
     )
 )  # fmt: skip
 """L of L L^T, of the lower triangle of a matrix; zeros above. The derivative is by that triangle. Murray 2016."""
+cholesky_adjoint = register(
+    Factoring(
+        name="cholesky_adjoint", kind="factoring", arity=2, infer=_adjoint_type, linear=((1,),),
+        evaluate=_evaluate_adjoint, vjp=_adjoint_vjp, jvp=_adjoint_jvp, singular=True,
+        across=lambda n, m: n**3 // 3 + 2 * n * n,
+    )
+)  # fmt: skip
+"""The derivative by a matrix's lower triangle, of one by its factor, of which the lower triangle is read; zeros above.
+Without an inverse, by what Cholesky's algorithm does, backwards. Murray 2016."""
 lu = register(
     Factoring(
         name="lu", kind="factoring", arity=1, infer=_lu_type, evaluate=_evaluate_lu, vjp=_lu_vjp, jvp=_lu_jvp,
-        singular=True,
+        singular=True, across=lambda n, m: 4 * n**3 // 3 + n * n,
     )
 )  # fmt: skip
 """L and U in one matrix, then for each row of L U the number of the row of the operand that it is."""
@@ -341,6 +386,7 @@ triangular_solve = register(
     Factoring(
         name="triangular_solve", kind="factoring", arity=2, infer=_triangular_type, attr_kinds=_HOW, linear=((1,),),
         evaluate=_evaluate_triangular, vjp=_triangular_vjp, jvp=_triangular_jvp, singular=True,
+        across=lambda n, m: n * (n + 1) * m // 2 + n,
     )
 )  # fmt: skip
 """x of A x = b, or of A^T x = b where it is `transposed`; A is the `lower` or upper triangle of the first operand, with
@@ -349,6 +395,7 @@ solve = register(
     Factoring(
         name="solve", kind="factoring", arity=3, infer=_solve_type, attr_kinds={"transposed": "bool"}, linear=((2,),),
         evaluate=_evaluate_solve, vjp=_solve_vjp, jvp=_solve_jvp, singular=True, unread=(0,),
+        across=lambda n, m: 2 * n * n * m + n * n,
     )
 )  # fmt: skip
 """x of A x = b, or of A^T x = b, by the factors that `lu` gives of A: A itself has the derivative. Giles 2008."""

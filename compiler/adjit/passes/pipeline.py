@@ -14,6 +14,7 @@ from adjit.ir.node import Node
 from adjit.ir.text import print_graph
 from adjit.ir.verify import verify
 from adjit.ops.declare import Bodied
+from adjit.passes.across import across
 from adjit.passes.compose_moves import compose_moves
 from adjit.passes.cse import cse
 from adjit.passes.drop_results import drop_results
@@ -26,6 +27,7 @@ from adjit.passes.fold_windows import fold_windows
 from adjit.passes.forward_parts import forward_parts
 from adjit.passes.hoist_broadcasts import hoist_broadcasts
 from adjit.passes.hoist_invariants import hoist_invariants
+from adjit.passes.identities import identities
 from adjit.passes.join_pads import join_pads
 from adjit.passes.leave_loops import leave_loops
 from adjit.passes.loops import has_loops, substituted
@@ -33,6 +35,7 @@ from adjit.passes.mask_from_result import mask_from_result
 from adjit.passes.orient import orient
 from adjit.passes.simplify import simplify
 from adjit.passes.tile import tile as in_tiles
+from adjit.passes.untie import untie
 from adjit_runtime import environment
 from adjit_runtime.errors import AdjitError, InternalError
 
@@ -42,6 +45,7 @@ PIPELINE: tuple[Pass, ...] = (
     eliminate_dead,
     flatten_branches,
     fold,
+    identities,
     simplify,
     compose_moves,
     hoist_broadcasts,
@@ -76,7 +80,8 @@ def optimize(graph: Graph, allow_inexact: bool = False, tiles: bool = True, regi
     differentiated again."""
     passes = (*PIPELINE, simplify_reals, eliminate_dead) if allow_inexact else PIPELINE
     verified = environment.flag("ADJIT_VERIFY", False)
-    graph = _Settling(passes, verified).settled(graph)
+    graph = _Settling(passes, verified).settled(_run(untie, graph, verified))
+    graph = _Settling((across,), verified).settled(graph)
     if not tiles:
         return graph
 

@@ -134,7 +134,7 @@ class _Region:
         own = self._axis_of(node)
         if own is not None:
             return own == axis
-        if _is_uniform(node, axis):
+        if is_uniform(node, axis):
             return True
         return axis == 0 and node.shape[:1] == (self.rows,) and node not in self.found.late
 
@@ -365,7 +365,7 @@ class _Body:
             return self.builder.splat(
                 node.attrs["value"], node.array_type.with_shape(_with(node.shape, axis, self.rows))
             )
-        if self.region._axis_of(node) is None and _is_uniform(node, axis):
+        if self.region._axis_of(node) is None and is_uniform(node, axis):
             return self.builder.emit(node.op, *map(self._whole, node.args), **_resized(node, axis, self.rows))
         if node not in self._sliced:
             type = Array(node.dtype, _with(node.shape, 0, self.rows))
@@ -381,7 +381,7 @@ class _Body:
         return self._inputs[node]
 
 
-def _is_uniform(node: Node, axis: int) -> bool:
+def is_uniform(node: Node, axis: int) -> bool:
     """Whether a value is the same all along an axis, by what it is made of."""
     if node.op.kind == "creation":
         return bool(node.attrs["axis"] != axis)

@@ -118,6 +118,7 @@ def _total(shapes: Sequence[Sizes]) -> int:
 
 SIZES: dict[str, Callable[[int, int], Sizes]] = {
     "cholesky": lambda n, m: (n * n, n * n),
+    "cholesky_adjoint": lambda n, m: (n * n, n * n, n * n),
     "lu": lambda n, m: (n * n, n * n + n),
     "triangular_solve": lambda n, m: (n * n, n * m, n * m),
     "solve": lambda n, m: (n * n + n, n * m, n * m),
@@ -136,6 +137,7 @@ FLAGS = ("lower", "transposed", "unit")
 
 FLOPS: dict[str, Callable[[int, int], float]] = {
     "cholesky": lambda n, m: n**3 / 3,
+    "cholesky_adjoint": lambda n, m: 2 * n**3 / 3,
     "lu": lambda n, m: 2 * n**3 / 3,
     "triangular_solve": lambda n, m: n * n * m,
     "solve": lambda n, m: 2 * n * n * m,
@@ -150,7 +152,7 @@ FLOPS: dict[str, Callable[[int, int], float]] = {
 """Floating-point operations for one matrix."""
 
 
-OURS = frozenset({"cholesky", "lu", "triangular_solve", "solve"})
+OURS = frozenset({"cholesky", "cholesky_adjoint", "lu", "triangular_solve", "solve"})
 """Those of which code of ours does small matrices."""
 
 

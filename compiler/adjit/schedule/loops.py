@@ -23,6 +23,7 @@ from adjit.ir.types import Array, Tuple
 from adjit.ops.declare import Reduction
 from adjit.ops.loops import known_turns, runs_all
 from adjit.ops.tiles import combiners
+from adjit.schedule.across import Across, runs_across
 from adjit.schedule.body import NeedsStorage, Placement, all_of, operand_strides, unshaped
 from adjit.schedule.buffer import Buffer
 from adjit.schedule.group import Group
@@ -196,6 +197,8 @@ class LoopPlanner(Memory):
             _Moving(place, math.prod(value.shape))
             for place, value in zip(results[carried:], node.attrs["body"].outputs[carried:], strict=True)
         ]
+        if self._is_across(node):
+            return [*before, self._across(node, [*moving, *stacked])]
         counter = [self._operand(node.args[-1], before)] if node.attrs.get("counted", False) else []
         if self._is_line(node):
             starts = all_of(*(partial(self._operand, arg, before) for arg in inits))
@@ -222,6 +225,11 @@ class LoopPlanner(Memory):
         )
         params = (*starts, *(each.where for each in moving), *ends, *(each.where for each in stacked), *counter)
         return Kernel(work, params, (node, *body.nodes))
+
+    def _across(self, node: Node, slots: list[_Moving]) -> Kernel:
+        """The loop with a turn in each lane."""
+        work = Across(node.attrs["body"], node.attrs["length"], tuple(each.step for each in slots))
+        return Kernel(work, tuple(each.where for each in slots), (node, *node.attrs["body"].nodes))
 
     def _turns(self, node: Node, slots: list[_Moving], counter: list[Where]) -> Kernel:
         """The plan of a turn, again and again; `slots` are what is carried, inputs and stacked results."""
@@ -272,6 +280,12 @@ class LoopPlanner(Memory):
     def _initial(self, node: Node, place: Where) -> Kernel:
         """What is carried into the first turn, where the last one leaves it."""
         return self._copy(node, Placement(*place, contiguous_strides(node.shape)), commits=False)
+
+    def _is_across(self, node: Node) -> bool:
+        """Whether turns, of which none needs another one, are worked on several at a time."""
+        if node.attrs.get("carried", 0) or not runs_all(node):
+            return False
+        return runs_across(node.attrs["body"], node.attrs["length"])
 
     def _is_line(self, node: Node) -> bool:
         """Whether the body is a straight line."""

@@ -23,12 +23,13 @@ from typing import Any
 
 from adjit.ir.axes import base, is_linear, joins, sees_windows, without_ones
 from adjit.ir.builder import ITEM, Builder
-from adjit.ir.graph import Graph, computed, copy_node
+from adjit.ir.graph import Graph, computed
 from adjit.ir.node import Node
 from adjit.ir.subscripts import Subscripts
 from adjit.ir.types import I32, I64, U8
 from adjit.ops.contraction import extents_of, sizes_of, subscripts_of
-from adjit.ops.declare import Bodied, Elementwise, Factoring, Ordered, Reduction
+from adjit.ops.declare import Bodied, Elementwise, Ordered, Reduction
+from adjit.ops.lowered import lowered
 from adjit.schedule.group import WIDEST
 from adjit.schedule.lines import with_lines
 from adjit.schedule.overlaps import without_overlaps
@@ -41,7 +42,7 @@ from adjit_runtime.errors import InternalError
 
 def normalize(graph: Graph) -> Graph:
     """The same function of the same inputs in the forms above; roots keep their shapes."""
-    graph = _lowered(with_lines(without_overlaps(graph)))
+    graph = lowered(with_lines(without_overlaps(graph)))
     squeeze = _Squeeze(Builder(), _below_windows(graph))
     flat: dict[Node, Node] = {}
     full: dict[Node, Node] = {node: node for node in graph.inputs}
@@ -73,23 +74,6 @@ def normalize(graph: Graph) -> Graph:
         position = {node: number for number, node in enumerate(squeeze.builder.nodes)}
         nodes = tuple(sorted(nodes, key=lambda node: position.get(node, -1)))
     return Graph(graph.name, graph.inputs, nodes, outputs, updates)
-
-
-def _lowered(graph: Graph) -> Graph:
-    """With what kernels compute in place of an op that has none of its own."""
-    if not any(isinstance(node.op, Factoring) and node.op.lowered for node in graph.nodes):
-        return graph
-    b = Builder()
-    new: dict[Node, Node] = {node: node for node in graph.inputs}
-    for node in graph.nodes:
-        b.loc = node.loc
-        args = [new[arg] for arg in node.args]
-        if isinstance(node.op, Factoring) and node.op.lowered is not None:
-            new[node] = node.op.lowered(b, *map(b.value, args), **node.attrs).node
-        else:
-            new[node] = b.keep(copy_node(node, args))
-    updates = tuple((target, new[value]) for target, value in graph.updates)
-    return Graph(graph.name, graph.inputs, tuple(b.nodes), tuple(new[node] for node in graph.outputs), updates)
 
 
 def product_sizes(contraction: Node) -> tuple[int, int, int] | None:

@@ -18,6 +18,7 @@ from adjit.ir.parse import Reader
 from adjit.ir.quote import printable
 from adjit.ir.tokens import Token, loc_of
 from adjit.ir.types import I64, Array
+from adjit.schedule.across import Across
 from adjit.schedule.buffer import Buffer, Param
 from adjit.schedule.nested import nested
 from adjit.schedule.parse_body import BodyReader
@@ -242,6 +243,8 @@ class _Plan:
         elif reader.accept("word", "straight"):
             reader.expect("word", "line")
             self.kernels.append(self._straight_loop() if reader.token.kind == "number" else self._straight(token))
+        elif reader.accept("word", "across"):
+            self.kernels.append(self._across())
         else:
             self.kernels.append(self._single())
 
@@ -309,6 +312,15 @@ class _Plan:
         lines = self._lines()
         turns = turns[: len(turns) - ways["counted"]]
         work = StraightLoop(reader.graph(), count, carried, tuple(turns), **ways, first_check=first_check)
+        return Kernel(self.works.setdefault(work, work), tuple(params), lines)
+
+    def _across(self) -> Kernel:
+        """`1000 on %x by 16 %y by 4`, then a graph."""
+        count = self.reader.natural()
+        self.reader.expect("word", "on")
+        params, turns = self._moving()
+        lines = self._lines()
+        work = Across(self.reader.graph(), count, tuple(turns))
         return Kernel(self.works.setdefault(work, work), tuple(params), lines)
 
     def _ways(self) -> dict[str, bool]:

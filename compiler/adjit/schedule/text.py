@@ -26,10 +26,10 @@ place after it, `loop "model.py:12"`, where it tells the turn.
 Work: `loop`, `running ... reverse`, `scatter ... add v1 -> %t9[8*d0 + v0*1] v0 in [0,8)`, `checkrange`, `product` with
 the strides of A, B and C and `batch=4 (64,64,16)` (extent; strides of A, B and C), `scratch` after C where its blocks
 are made, `straight line on` the slots, with a graph, `straight line 9 turns carried 2 checks 0 on %c %d %x by 1 ...`,
-whose line is run so often, with values that it carries and the number of its first check, and `8 turns in 4 groups on
-%x by 64 %w`, with the plan of a turn in braces: the places are its slots, then scratch memory, `by` says by how many
-elements one moves on with each turn; state moves on by its size with each group; `prefetch` says what its loops
-prefetch. `commit` marks copies of new state that others still read.
+whose line is run so often, with values that it carries and the number of its first check, `across 1000 on %x by 16 ...`
+with the graph of one place, and `8 turns in 4 groups on %x by 64 %w`, with the plan of a turn in braces: the places are
+its slots, then scratch memory, `by` says by how many elements one moves on with each turn; state moves on by its size
+with each group; `prefetch` says what its loops prefetch. `commit` marks copies of new state that others still read.
 
 A body has an instruction a line, v0, v1 ...; a store has a number, too. `%t5+8[3*d0 + d1]` is the element at 8 + 3 d0 +
 d1; `where 0 <= d0 < 5` says where memory is touched, `v0 in [0,8)` within what a position is held. A `const` whose bits
@@ -47,6 +47,7 @@ from adjit.ir.op import OPS
 from adjit.ir.quote import quote
 from adjit.ir.text import array_text, attribute_text, literal, print_graph, quoted
 from adjit.ir.types import Array, dtype_name
+from adjit.schedule.across import Across
 from adjit.schedule.buffer import Buffer
 from adjit.schedule.instructions import (
     Apply,
@@ -174,6 +175,12 @@ def _straight_loop(number: int, kernel: Kernel, _: int, places: Sequence[str]) -
     yield from (f"  {line}" for line in print_graph(work.graph).splitlines())
 
 
+def _across(number: int, kernel: Kernel, _: int, places: Sequence[str]) -> Iterator[str]:
+    assert isinstance(kernel.work, Across)
+    yield f"kernel {number} {kernel.work.head(places)}{_comment(*kernel.locs)}"
+    yield from (f"  {line}" for line in print_graph(kernel.work.graph).splitlines())
+
+
 def _places(kernel: Kernel, names: dict[Buffer, str]) -> list[str]:
     return [names[buffer] + (f"+{offset}" if offset > 0 else str(offset or "")) for buffer, offset in kernel.params]
 
@@ -229,6 +236,7 @@ OF_KIND: dict[type[Work], Callable[[int, Kernel, int, Sequence[str]], Iterator[s
     Nested: _nested,
     Straight: _straight,
     StraightLoop: _straight_loop,
+    Across: _across,
 }
 """How those are printed that have a graph or a plan in them; all others have a head, and perhaps a body."""
 

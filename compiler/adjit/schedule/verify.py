@@ -32,6 +32,7 @@ import numpy as np
 
 from adjit.ir.types import BOOL, COMPILED_DTYPES, I64
 from adjit.ir.verify import verify
+from adjit.schedule.across import Across, runs_across
 from adjit.schedule.arena import read, written
 from adjit.schedule.buffer import Buffer, storage
 from adjit.schedule.instructions import Bounds, side_by_side
@@ -310,6 +311,18 @@ def _straight_loop(plan: Plan, number: int, kernel: Kernel) -> None:
             raise _fail(plan.name, f"turns of kernel {number} write over each other in %{buffer.name}")
 
 
+def _across(plan: Plan, number: int, kernel: Kernel) -> None:
+    work = kernel.work
+    assert isinstance(work, Across)
+    verify(work.graph)
+    if len(work.turns) != len(work.nodes) or work.graph.updates or not runs_across(work.graph, work.count):
+        raise _fail(plan.name, f"kernel {number} is nothing that runs across places")
+    for param, (node, step) in enumerate(zip(work.nodes, work.turns, strict=True)):
+        if step < 0 or (param in work.writes and step < node.array_type.size):
+            raise _fail(plan.name, f"places of kernel {number} lie over each other in parameter {param}")
+    _accesses(plan, number, kernel)
+
+
 def _straight(plan: Plan, _: int, kernel: Kernel) -> None:
     work = kernel.work
     assert isinstance(work, Straight)
@@ -331,5 +344,6 @@ OF_KIND: dict[type[Work], Callable[[Plan, int, Kernel], None]] = {
     Nested: _nested,
     Straight: _straight,
     StraightLoop: _straight_loop,
+    Across: _across,
 }
 """What is proved of some kinds of work; of all others, that they stay within their buffers."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from adjit.codegen.llvm import I1, I8, I32, I64, PTR, VOID, Function, Value, int_literal, literal, register_type
 from adjit.ops.spectral import qr_shapes, svd_shapes
 from adjit.schedule.factors import Factored
+from adjit.tuned import ADJOINT_ROWS
 
 LIBRARY = "lapack"
 """The library that has them."""
@@ -25,6 +26,7 @@ class Calls:
         self.ty = register_type(work.dtype)
         self.n = self.integer(work.n)
         self.columns = self.integer(work.columns)
+        self.width = self.integer(ADJOINT_ROWS)
         self.info = f.alloca(I32, 1)
         self.one = f.alloca(self.ty, 1)
         f.store(literal(self.ty, 1.0), self.one)
@@ -33,6 +35,18 @@ class Calls:
         """The address of an integer."""
         place = self.f.alloca(I32, 1)
         self.f.store(literal(I32, value), place)
+        return place
+
+    def count(self, value: Value) -> Value:
+        """The address of an integer that is known when the program runs."""
+        place = self.f.alloca(I32, 1)
+        self.f.store(self.f.convert("trunc", value, I32), place)
+        return place
+
+    def real(self, value: float) -> Value:
+        """The address of a number."""
+        place = self.f.alloca(self.ty, 1)
+        self.f.store(literal(self.ty, value), place)
         return place
 
     def letter(self, value: str) -> Value:
@@ -46,7 +60,7 @@ class Calls:
         letter = "s" if self.work.dtype.itemsize == 4 else "d"
         self.f.call(f"adjit_{letter}{name}", VOID, list(args))
 
-    def each(self, body: Callable[[Value, Value], None], rows: int, columns: int) -> None:
+    def each(self, body: Callable[[Value, Value], None], rows: Value | int, columns: Value | int) -> None:
         """`body` of each row and column."""
 
         def row(i: Value, _: list[Value]) -> list[Value]:
@@ -67,6 +81,19 @@ class Calls:
         """So many elements."""
         nbytes = int_literal(count * self.work.dtype.itemsize)
         self.f.call("llvm.memcpy.p0.p0.i64", VOID, [target, source, nbytes, Value(I1, "false")])
+
+    def clear_above(self, place: Value, rows: Value | int) -> None:
+        """Zeros above the diagonal of so many rows, each of n elements."""
+        f, rows = self.f, rows if isinstance(rows, Value) else int_literal(rows)
+
+        def row(i: Value, _: list[Value]) -> list[Value]:
+            after = f.add(i, 1)
+            nbytes = f.mul(f.sub(rows, after), self.work.itemsize)
+            start = self.at(place, i, after, self.work.n)
+            f.call("llvm.memset.p0.i64", VOID, [start, literal(I8, 0), nbytes, Value(I1, "false")])
+            return []
+
+        f.loop(0, rows, 1, [], row)
 
     def turn(self, source: Value, target: Value, rows: int = 0, columns: int = 0) -> None:
         """A matrix, transposed; a square one where its sizes are not given."""
@@ -97,21 +124,92 @@ class Calls:
         flags = [self.letter(c) for c in ("R", "U" if lower else "L", "T" if transposed else "N", "U" if unit else "N")]
         self.call("trsm", *flags, self.columns, self.n, self.one, a, self.n, x, self.columns)
 
+    def product(
+        self,
+        y: Value,
+        sizes: tuple[Value, Value, Value],
+        a: Value,
+        b: Value,
+        *,
+        transposed: bool = False,
+        scale: float = -1.0,
+        keep: float = 1.0,
+        a_row: Value | None = None,
+        y_row: Value | None = None,
+    ) -> None:
+        """y = keep * y + scale * a b, or a^T b: of so many rows, columns and sums, rows of n elements where nothing
+        else is said. Theirs are the transposes, so that factors change places."""
+        m, n, k = sizes
+        flags = [self.letter("N"), self.letter("T" if transposed else "N")]
+        scales = [self.real(scale), self.real(keep)]
+        a_row, y_row = a_row or self.n, y_row or self.n
+        self.call("gemm", *flags, n, m, k, scales[0], b, self.n, a, a_row, scales[1], y, y_row)
+
+    def divide(
+        self, side: str, turned: str, *, a: Value, a_row: Value, x: Value, x_row: Value, rows: Value, others: Value
+    ) -> None:
+        """x = x a^-1, or a^-T x with "R" and "T", of a lower triangle of so many rows."""
+        flags = [self.letter(c) for c in (side, "U", turned, "N")]
+        sizes = (rows, others) if side == "L" else (others, rows)
+        self.call("trsm", *flags, *sizes, self.one, a, a_row, x, x_row)
+
 
 def cholesky(c: Calls, x: Value, y: Value) -> None:
     """potrf of their upper triangle, which is our lower one; zeros above it."""
-    f, n = c.f, c.work.n
+    n = c.work.n
     c.copy(x, y, n * n)
     c.call("potrf", c.letter("U"), c.n, y, c.n, c.info)
-    failed = f.compare("ne", f.load(c.info, I32), literal(I32, 0))
-    nan = literal(c.ty, float("nan"))
+    c.clear_above(y, n)
+    c.spoil(y, n * n)
 
-    def settle(i: Value, j: Value) -> None:
-        place = c.at(y, i, j, n)
-        kept = f.select(f.compare("sgt", j, i), literal(c.ty, 0.0), f.load(place, c.ty))
-        f.store(f.select(failed, nan, kept), place)
 
-    c.each(settle, n, n)
+def cholesky_adjoint(c: Calls, factor: Value, g: Value, y: Value) -> None:
+    """In the place of the result, by blocks of rows from the last one on, each with what it did to those ahead of it
+    (Murray 2016): nearly all of it is products."""
+    f, n, width = c.f, c.work.n, ADJOINT_ROWS
+    inner = c.workspace
+    c.copy(g, y, n * n)
+
+    def block(number: Value, _: list[Value]) -> list[Value]:
+        end = f.sub(int_literal(n), f.mul(number, width))
+        begin = f.intrinsic("smax", I64, (f.sub(end, width), int_literal(0)))
+        rows, ahead, below = (c.count(value) for value in (f.sub(end, begin), begin, f.sub(int_literal(n), end)))
+        # What is to the left of the diagonal block, that block, and the same of all rows below.
+        (left, own, left_below, own_below), (by_left, by_own, by_left_below, by_own_below) = (
+            [c.at(place, row, column, n) for row in (begin, end) for column in (int_literal(0), begin)]
+            for place in (factor, y)
+        )
+        triangle = {"a": own, "a_row": c.n, "rows": rows}
+        c.divide("L", "N", x=by_own_below, x_row=c.n, others=below, **triangle)
+        c.product(by_left_below, (below, ahead, rows), by_own_below, left)
+        c.product(by_own, (rows, rows, below), by_own_below, own_below, transposed=True)
+        inside = f.sub(end, begin)
+        c.clear_above(by_own, inside)
+        c.product(inner, (rows, rows, rows), own, by_own, transposed=True, scale=1.0, keep=0.0, y_row=c.width)
+        c.each(lambda i, j: _mirror(c, inner, i, j), inside, inside)
+        c.divide("L", "N", x=inner, x_row=c.width, others=rows, **triangle)
+        c.divide("R", "T", x=inner, x_row=c.width, others=rows, **triangle)
+        c.product(by_left, (rows, ahead, below), by_own_below, left_below, transposed=True)
+        c.product(by_left, (rows, ahead, rows), inner, left, a_row=c.width)
+
+        def settle(i: Value, j: Value) -> None:
+            value = f.load(c.at(inner, i, j, width), c.ty)
+            half = f.binary("fmul", value, literal(c.ty, 0.5))
+            f.store(f.select(f.compare("eq", i, j), half, value), c.at(by_own, i, j, n))
+
+        c.each(settle, inside, inside)
+        return []
+
+    f.loop(0, -(-n // width), 1, [], block)
+    c.clear_above(y, n)
+
+
+def _mirror(c: Calls, place: Value, i: Value, j: Value) -> None:
+    """An element of the lower triangle at the place of the one across the diagonal, too."""
+    f = c.f
+    below, above = c.at(place, i, j, ADJOINT_ROWS), c.at(place, j, i, ADJOINT_ROWS)
+    source = f.select(f.compare("sge", i, j), below, above)
+    f.store(f.load(source, c.ty), above)
 
 
 def lu(c: Calls, x: Value, y: Value) -> None:
@@ -228,6 +326,7 @@ def qr(c: Calls, x: Value, y: Value) -> None:
 
 CALLS: dict[str, Callable[..., None]] = {
     "cholesky": cholesky,
+    "cholesky_adjoint": cholesky_adjoint,
     "lu": lu,
     "triangular_solve": triangular_solve,
     "solve": solve,
@@ -246,6 +345,8 @@ def workspace_bytes(work: Factored) -> int:
     """Memory that the calls for one matrix need beside its parameters."""
     if work.op == "lu":
         return work.n * work.n * work.itemsize + 4 * work.n
+    if work.op == "cholesky_adjoint":
+        return ADJOINT_ROWS * ADJOINT_ROWS * work.itemsize
     if work.op == "solve":
         return work.n * work.columns * work.itemsize if "transposed" in work.flags else 0
     if work.op not in ("cholesky", "triangular_solve"):
@@ -284,6 +385,7 @@ def emit_calls(f: Function, work: Factored, places: Sequence[Value], workspace: 
     """The matrices of a range, one by one."""
     calls = Calls(f, work, workspace)
     f.module.declare("llvm.memcpy.p0.p0.i64", VOID, [PTR, PTR, I64, I1])
+    f.module.declare("llvm.memset.p0.i64", VOID, [PTR, I8, I64, I1])
     threads = f.call("adjit_get_blas_threads", I32, [])
     f.call("adjit_set_blas_threads", VOID, [literal(I32, 1)])
 

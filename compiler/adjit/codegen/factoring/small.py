@@ -26,7 +26,7 @@ class Block:
         self.lanes = lanes
         self.unrolled = work.n <= UNROLLED_ROWS
         self.offsets: list[Value] = []
-        self._memory = f.alloca(self.ty, self.n * self.n)
+        self._memories = [f.alloca(self.ty, self.n * self.n) for _ in range(2)]
         self._vector = f.alloca(self.ty, self.n)
 
     def begin(self, first: Value, last: Value) -> None:
@@ -87,13 +87,13 @@ class Block:
     def _place(self, memory: Value, element: Value) -> Value:
         return self.f.element(memory, self.ty.scalar, self.f.mul(element, self.lanes))
 
-    def get(self, row: Value, column: Value) -> Value:
-        """An element in working memory."""
-        return self.f.load(self._place(self._memory, self.at(row, column)), self.ty)
+    def get(self, row: Value, column: Value, which: int = 0) -> Value:
+        """An element in working memory, of the first or the second matrix there."""
+        return self.f.load(self._place(self._memories[which], self.at(row, column)), self.ty)
 
-    def put(self, value: Value, row: Value, column: Value) -> None:
+    def put(self, value: Value, row: Value, column: Value, which: int = 0) -> None:
         """Change an element in working memory."""
-        self.f.store(value, self._place(self._memory, self.at(row, column)))
+        self.f.store(value, self._place(self._memories[which], self.at(row, column)))
 
     def get_one(self, i: Value) -> Value:
         """An element of the vector in working memory."""
@@ -103,12 +103,12 @@ class Block:
         """Change an element of the vector in working memory."""
         self.f.store(value, self._place(self._vector, i))
 
-    def take(self, param: int, lower: bool | None = None) -> None:
+    def take(self, param: int, lower: bool | None = None, which: int = 0) -> None:
         """Bring the matrices of a parameter into working memory: all of each, or one triangle."""
 
         def row(i: Value) -> None:
             low, high = (0, self.n) if lower is None else (0, self.f.add(i, 1)) if lower else (i, self.n)
-            self.span(low, high, lambda j: self.put(self.read(param, self.at(i, j)), i, j))
+            self.span(low, high, lambda j: self.put(self.read(param, self.at(i, j)), i, j, which))
 
         self.span(0, self.n, row)
 
@@ -152,6 +152,39 @@ def cholesky(b: Block) -> None:
     def give(i: Value) -> None:
         b.span(0, f.add(i, 1), lambda j: b.write(f.select(failed, nan, b.get(i, j)), 1, b.at(i, j)))
         b.span(f.add(i, 1), n, lambda j: b.write(f.select(failed, nan, b.number(0.0)), 1, b.at(i, j)))
+
+    b.span(0, n, give)
+
+
+def cholesky_adjoint(b: Block) -> None:
+    """Backwards through the columns of L, each with what it did to those ahead of it."""
+    f, n = b.f, b.n
+    b.take(0, lower=True)
+    b.take(1, lower=True, which=1)
+
+    def column(j: Value) -> None:
+        after = f.add(j, 1)
+        pivot = b.get(j, j)
+        b.span(after, n, lambda i: b.put(f.binary("fdiv", b.get(i, j, 1), pivot), i, j, 1))
+        start = [b.get(j, j, 1)]
+        (rest,) = b.fold(after, n, start, lambda i, s: [b.minus(s[0], b.get(i, j, 1), b.get(i, j))])
+        by_pivot = f.binary("fdiv", rest, pivot)
+        b.put(f.binary("fmul", by_pivot, b.number(0.5)), j, j, 1)
+
+        def ahead(c: Value) -> None:
+            own = b.get(j, c)
+            b.span(after, n, lambda i: b.put(b.minus(b.get(i, c, 1), b.get(i, j, 1), own), i, c, 1))
+            start = [b.minus(b.get(j, c, 1), by_pivot, own)]
+            (rest,) = b.fold(after, n, start, lambda i, s: [b.minus(s[0], b.get(i, j, 1), b.get(i, c))])
+            b.put(rest, j, c, 1)
+
+        b.span(0, j, ahead)
+
+    b.down(n, column)
+
+    def give(i: Value) -> None:
+        b.span(0, f.add(i, 1), lambda j: b.write(b.get(i, j, 1), 2, b.at(i, j)))
+        b.span(f.add(i, 1), n, lambda j: b.write(b.number(0.0), 2, b.at(i, j)))
 
     b.span(0, n, give)
 
@@ -292,6 +325,7 @@ def _columns(b: Block, count: int, column: Body) -> None:
 
 ALGORITHMS: dict[str, Callable[[Block], None]] = {
     "cholesky": cholesky,
+    "cholesky_adjoint": cholesky_adjoint,
     "lu": lu,
     "triangular_solve": triangular_solve,
     "solve": solve,
